@@ -1,0 +1,1 @@
+"""Ingest: checks what repositories announce, puts it onto the log, and answers."""

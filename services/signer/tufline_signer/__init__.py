@@ -1,0 +1,1 @@
+"""Signer: makes and signs bins, snapshot and timestamp from the log."""

@@ -1,0 +1,123 @@
+"""The configuration: every setting, its default, its unit and where its value came from.
+
+A value comes from, the first that has it: the command line, an environment variable (``TUFLINE_SIGNER__KEY_DIR``), a TOML file
+(``tufline.toml``, or ``--config``), the default here. ``tufline config`` prints what is in force and from where.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tufline.model import DEFAULT_HASH_ALGORITHMS
+
+ENV_PREFIX: Final = "TUFLINE_"
+ENV_DELIMITER: Final = "__"
+DEFAULT_FILE: Final = Path("tufline.toml")
+
+DEFAULT_PARTITIONS: Final = 4
+DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+DEFAULT_BULK_LINE_BYTES: Final = 16 * 1024
+DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
+DEFAULT_BIN_MEMORY_BYTES: Final = 128 * 1024 * 1024
+DEFAULT_BATCH_MAX_BYTES: Final = 4 * 1024 * 1024
+DEFAULT_BATCH_DELAY_SECONDS: Final = 0.0
+DEFAULT_COMMIT_INTERVAL_SECONDS: Final = 0.25
+DEFAULT_RENEW_FRACTION: Final = 0.5
+DEFAULT_RENEWAL_CHECK_SECONDS: Final = 10.0
+DEFAULT_KEEP_SUPERSEDED_SECONDS: Final = 86_400.0
+
+Seconds = Annotated[float, Field(ge=0)]
+Bytes = Annotated[int, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BusConfig(_Section):
+    """The log that all services share."""
+
+    url: str = Field("embedded:tufline-data/log.db", description="The bus: 'embedded:<file>' for one process without a server.")
+    partitions: Annotated[int, Field(ge=1, le=256)] = Field(
+        DEFAULT_PARTITIONS, description="Partitions of 'artifacts'; fixed when the log is made."
+    )
+    max_pending_bytes: Bytes = Field(
+        DEFAULT_MAX_PENDING_BYTES, description="How much may wait to be written before requests are answered with 503."
+    )
+
+
+class IngestConfig(_Section):
+    """The REST API."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8080, description="Port to listen on; 0 for any free one.")
+    max_request_bytes: Bytes = Field(DEFAULT_MAX_REQUEST_BYTES, description="The largest JSON request body.")
+    bulk_line_bytes: Bytes = Field(DEFAULT_BULK_LINE_BYTES, description="The longest line of a bulk request.")
+    hash_algorithms: tuple[Literal["sha256", "sha512", "sha224", "sha384", "blake2b-256"], ...] = Field(
+        DEFAULT_HASH_ALGORITHMS,
+        min_length=1,
+        description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only.",
+    )
+    origin: str = Field("origin", description="A task is done when this origin shows it.")
+
+
+class SignerConfig(_Section):
+    """Bins, snapshot and timestamp."""
+
+    key_dir: Path = Field(Path("tufline-data/keys"), description="Directory of online keys in files ('fn:<file>').")
+    bin_memory_bytes: Bytes = Field(
+        DEFAULT_BIN_MEMORY_BYTES, description="Memory for the content of bins; the rest is read back from the log."
+    )
+    batch_max_bytes: Bytes = Field(DEFAULT_BATCH_MAX_BYTES, description="The most changes taken at once, in bytes of records.")
+    batch_delay: Seconds = Field(DEFAULT_BATCH_DELAY_SECONDS, description="How long to wait for more changes before a batch, in seconds.")
+    commit_interval: Seconds = Field(
+        DEFAULT_COMMIT_INTERVAL_SECONDS, description="At most one snapshot in this time, in seconds; each costs every client a snapshot."
+    )
+    renew_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        DEFAULT_RENEW_FRACTION,
+        description="A role is renewed when less than this part of its lifetime is left; bins spread over the time before.",
+    )
+    renewal_check: Annotated[float, Field(gt=0)] = Field(
+        DEFAULT_RENEWAL_CHECK_SECONDS, description="How often to look for roles to renew, in seconds."
+    )
+
+
+class PublisherConfig(_Section):
+    """The origin."""
+
+    origin: str = Field("origin", description="Name of this publisher's origin.")
+    directory: Path = Field(Path("tufline-data/origin/metadata"), description="Directory in which the metadata files are published.")
+    keep_superseded: Seconds = Field(
+        DEFAULT_KEEP_SUPERSEDED_SECONDS, description="How long a file stays after the last published snapshot that named it, in seconds."
+    )
+
+
+class WebConfig(_Section):
+    """The built-in HTTP server of the origin."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8081, description="Port to listen on; 0 for any free one.")
+    targets: Path | None = Field(None, description="Directory of the repository's own files, served at /targets/ beside /metadata/.")
+
+
+class LogConfig(_Section):
+    """What the process says."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is said.")
+    format: Literal["auto", "json", "console"] = Field("auto", description="'auto': for humans on a terminal, else JSON.")
+
+
+class Config(BaseSettings):
+    """Every setting of Tufline."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER)
+
+    bus: BusConfig = BusConfig()
+    ingest: IngestConfig = IngestConfig()
+    signer: SignerConfig = SignerConfig()
+    publisher: PublisherConfig = PublisherConfig()
+    web: WebConfig = WebConfig()
+    log: LogConfig = LogConfig()

@@ -1,0 +1,104 @@
+"""Task ids: cursors into the log.
+
+A task id says where on the log a request was accepted. A task is done when ``published`` covers that place, so that any replica answers for
+any task, at once and after any restart, and nothing is stored for it.
+"""
+
+import base64
+import binascii
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from tufline.errors import InvalidCursorError
+from tufline.records import Vector
+
+FORMAT: Final = 1
+MAX_TEXT_LENGTH: Final = 8192
+
+
+class Task(StrEnum):
+    """What was asked for; the values are RSTUF's task names."""
+
+    ADD = "add_artifacts"
+    REMOVE = "remove_artifacts"
+    BULK = "bulk_artifacts"
+    BOOTSTRAP = "bootstrap"
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """Where a request was accepted.
+
+    Attributes:
+        format: of this cursor.
+        task: what was asked for.
+        log: the id of the log.
+        time: of acceptance, in milliseconds since 1970, by the bus's clock.
+        positions: partition to the offsets of the request's records: in ``artifacts``, or (partition 0) in ``admin``.
+            Of a bulk request only the last of each partition.
+    """
+
+    format: int
+    task: Task
+    log: str
+    time: int
+    positions: dict[int, list[int]]
+
+    def is_covered(self, vector: Vector) -> bool:
+        """Say whether all that the request asked for is below a vector.
+
+        Args:
+            vector: what a published commit covers.
+
+        Returns:
+            Whether the task is done.
+
+        Raises:
+            InvalidCursorError: if it names a partition that the repository does not have.
+        """
+        covered = [vector.admin] if self.task is Task.BOOTSTRAP else vector.artifacts
+        if any(not 0 <= partition < len(covered) for partition in self.positions):
+            raise InvalidCursorError("the task id is not one of this repository")
+        return all(covered[partition] > offsets[-1] for partition, offsets in self.positions.items() if offsets)
+
+
+def encode(cursor: Cursor) -> str:
+    """Write a cursor as a task id.
+
+    Args:
+        cursor: where a request was accepted.
+
+    Returns:
+        URL-safe text.
+    """
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).rstrip(b"=").decode()
+
+
+def decode(text: str, log_id: str) -> Cursor:
+    """Read a task id.
+
+    Args:
+        text: whatever a client sent.
+        log_id: of this repository's log.
+
+    Returns:
+        The cursor.
+
+    Raises:
+        InvalidCursorError: if it is not a task id, or one of another log.
+    """
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvalidCursorError("the task id is too long to be one")
+    try:
+        raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
+        cursor = msgspec.msgpack.decode(raw, type=Cursor)
+    except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError):
+        raise InvalidCursorError("the task id is not one: use it exactly as it was answered") from None
+    if cursor.format != FORMAT:
+        raise InvalidCursorError("the task id has a form that this version does not know")
+    if cursor.log != log_id:
+        raise InvalidCursorError("the task id is one of another repository, or of this one before its log was made anew")
+    if any(not offsets or offsets != sorted(offsets) or offsets[0] < 0 for offsets in cursor.positions.values()):
+        raise InvalidCursorError("the task id is not one: use it exactly as it was answered")
+    return cursor

@@ -1,0 +1,111 @@
+"""Errors of the library.
+
+    TuflineError
+    ├── InvalidInputError            what was given can't be accepted: the message says what to change
+    │   ├── InvalidTargetError       a target: its path, length, hashes or custom
+    │   ├── InvalidBootstrapError    a bootstrap payload
+    │   ├── InvalidCursorError       a task id
+    │   └── ConfigError              the configuration
+    ├── BinFullError                 a change would make a bin larger than clients accept
+    ├── MetadataError                metadata that a client would refuse
+    ├── RecordError                  a record of the log that this version can't read
+    ├── BusError                     the bus can't do it
+    │   ├── PushbackError            not now: try again after ``retry_after`` seconds
+    │   ├── FencedError              another writer took over this writer id
+    │   ├── RecordGoneError          the record at this offset is not the one asked for (any more)
+    │   └── BusBusyError             the log is open in another process
+    ├── KeyUnavailableError          a key can't be used
+    └── StoreError                   the origin can't do it
+
+Every class carries ``retriable``: whether the same call may succeed later without anybody changing anything. That bit decides between
+trying again and a dead letter.
+"""
+
+from typing import ClassVar
+
+
+class TuflineError(Exception):
+    """Base of all errors that Tufline raises on purpose."""
+
+    retriable: ClassVar[bool] = False
+
+
+class InvalidInputError(TuflineError, ValueError):
+    """What was given can't be accepted; the message says what to change."""
+
+
+class InvalidTargetError(InvalidInputError):
+    """A target's path, length, hashes or custom is not acceptable."""
+
+
+class InvalidBootstrapError(InvalidInputError):
+    """A bootstrap payload is not acceptable."""
+
+
+class InvalidCursorError(InvalidInputError):
+    """A text is not a task id of this repository."""
+
+
+class ConfigError(InvalidInputError):
+    """The configuration is wrong or incomplete."""
+
+
+class BinFullError(TuflineError):
+    """A change would make a bin larger than TUF clients accept."""
+
+
+class MetadataError(TuflineError):
+    """Metadata that a TUF client would refuse: signature, version, hash or form."""
+
+
+class RecordError(TuflineError):
+    """A record of the log has a form that this version of Tufline does not know."""
+
+
+class BusError(TuflineError):
+    """The bus can't do what was asked; trying again may help."""
+
+    retriable = True
+
+
+class PushbackError(BusError):
+    """The log takes no more for now.
+
+    Args:
+        message: what is full.
+        retry_after: after how many seconds to try again.
+    """
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class FencedError(BusError):
+    """Another writer has taken over this writer id: this one must stop writing at once."""
+
+    retriable = False
+
+
+class RecordGoneError(BusError):
+    """The record at an offset is gone, or is not the one that was asked for."""
+
+    retriable = False
+
+
+class BusBusyError(BusError):
+    """The embedded log is open in another process."""
+
+    retriable = False
+
+
+class KeyUnavailableError(TuflineError):
+    """A private key can't be used: missing, unreadable, or its provider does not answer."""
+
+    retriable = True
+
+
+class StoreError(TuflineError):
+    """The origin can't store or give what was asked."""
+
+    retriable = True

@@ -1,0 +1,44 @@
+"""What a process says of itself: which of its parts are ready, and why the others are not."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Health:
+    """The parts of a process and their state. A part that has not said anything is not listed; each service lists its parts at its start.
+
+    Attributes:
+        problems: name of a part to the reason why it is not ready, in one sentence; empty when it is ready.
+    """
+
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def ok(self, part: str) -> None:
+        """Say that a part is ready.
+
+        Args:
+            part: its name, such as ``signer.bins.3``.
+        """
+        self.problems[part] = ""
+
+    def problem(self, part: str, reason: str) -> None:
+        """Say why a part is not ready.
+
+        Args:
+            part: its name.
+            reason: what is wrong and what to do, in one sentence.
+        """
+        self.problems[part] = reason
+
+    def gone(self, part: str) -> None:
+        """Say that a part is no longer this process's.
+
+        Args:
+            part: its name.
+        """
+        self.problems.pop(part, None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every part is ready, and there is one."""
+        return bool(self.problems) and not any(self.problems.values())

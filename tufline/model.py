@@ -1,0 +1,163 @@
+"""A target as a repository announces it, and its entry as clients read it.
+
+A repository's word comes in as JSON of any quality; ``parse_target`` lets through only what every TUF client reads the same way, and says
+of everything else what is wrong with it. ``encode_entry`` writes a target once in canonical form: the bytes that a bin splices in.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from tufline import canonical
+from tufline.errors import InvalidInputError, InvalidTargetError
+
+MAX_PATH_BYTES: Final = 1024
+"""The longest target path, in bytes of UTF-8."""
+
+MAX_CUSTOM_BYTES: Final = 4096
+"""The largest ``custom`` of a target, in bytes of canonical JSON."""
+
+HEX_DIGITS: Final = {"sha256": 64, "sha512": 128, "sha224": 56, "sha384": 96, "blake2b-256": 64}
+"""Hash algorithms that python-tuf verifies, and how many hexadecimal digits a value has."""
+
+DEFAULT_HASH_ALGORITHMS: Final = ("sha256", "sha512")
+"""What tuf-js and go-tuf know as well as python-tuf; they refuse a target with any other algorithm."""
+
+_HEX = re.compile("[0-9a-f]+")
+_DECIMAL = re.compile("[0-9]{1,16}", re.ASCII)
+
+
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A target file: its path in the repository, and what its metadata says of it.
+
+    Attributes:
+        path: the target path, relative, ``/`` between segments.
+        length: in bytes.
+        hashes: algorithm to lower-case hexadecimal digest; at least one.
+        custom: what the repository adds, an object; None for none.
+    """
+
+    path: str
+    length: int
+    hashes: dict[str, str]
+    custom: dict[str, Any] | None = None
+
+
+class Entry(NamedTuple):
+    """A target's entry in a bin: the raw path that it is sorted by, and the canonical bytes ``"<path>":{…}``."""
+
+    path: str
+    encoded: bytes
+
+
+def check_path(path: str) -> str:
+    """Refuse a target path that is not safe or not the same for all clients.
+
+    Args:
+        path: as the repository gave it.
+
+    Returns:
+        The path, unchanged.
+
+    Raises:
+        InvalidTargetError: with the reason.
+    """
+    if not path:
+        raise InvalidTargetError("the path is empty")
+    try:
+        canonical.check_key(path, "the path")
+    except InvalidInputError as error:
+        raise InvalidTargetError(str(error)) from None
+    size = len(path.encode())
+    if size > MAX_PATH_BYTES:
+        raise InvalidTargetError(f"the path is {size} bytes long; at most {MAX_PATH_BYTES} are allowed")
+    if path[0] == "/":
+        raise InvalidTargetError("the path is absolute; give it relative to the repository's root, without the leading '/'")
+    for segment in path.split("/"):
+        if not segment:
+            raise InvalidTargetError("the path has an empty segment ('//' or a '/' at its end)")
+        if segment in {".", ".."}:
+            raise InvalidTargetError(f"the path has a {segment!r} segment; give it resolved")
+    return path
+
+
+def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
+    if not isinstance(hashes, dict) or not hashes:
+        raise InvalidTargetError("hashes must be an object with at least one algorithm, such as {'sha256': '<64 hexadecimal digits>'}")
+    checked = {}
+    for algorithm, value in hashes.items():
+        if algorithm not in allowed:
+            known = algorithm in HEX_DIGITS
+            advice = "; the setting ingest.hash_algorithms allows it, but tuf-js and go-tuf clients then refuse the target" if known else ""
+            raise InvalidTargetError(f"the hash algorithm {algorithm!r} is not one of {', '.join(allowed)}{advice}")
+        digest = value.lower() if isinstance(value, str) else ""
+        digits = HEX_DIGITS[algorithm]
+        if len(digest) != digits or not _HEX.fullmatch(digest):
+            raise InvalidTargetError(f"the {algorithm} value is not {digits} hexadecimal digits")
+        checked[algorithm] = digest
+    return checked
+
+
+def _check_length(length: object) -> int:
+    if isinstance(length, str) and _DECIMAL.fullmatch(length):
+        length = int(length)
+    if isinstance(length, bool) or not isinstance(length, int):
+        raise InvalidTargetError("length must be a whole number of bytes")
+    if not 0 <= length <= canonical.MAX_INTEGER:
+        raise InvalidTargetError("length must be from 0 to 2^53 bytes")
+    return length
+
+
+def _check_custom(custom: object) -> dict[str, Any] | None:
+    if custom is None:
+        return None
+    if not isinstance(custom, dict):
+        raise InvalidTargetError("custom must be an object")
+    try:
+        canonical.check(custom, "custom")
+    except InvalidInputError as error:
+        raise InvalidTargetError(str(error)) from None
+    size = len(canonical.encode(custom))
+    if size > MAX_CUSTOM_BYTES:
+        raise InvalidTargetError(f"custom is {size} bytes of canonical JSON; at most {MAX_CUSTOM_BYTES} are allowed")
+    return custom
+
+
+def parse_target(
+    path: object, length: object, hashes: object, custom: object = None, allowed: Collection[str] = DEFAULT_HASH_ALGORITHMS
+) -> Target:
+    """Make a target of what a repository sent.
+
+    Args:
+        path: the target path.
+        length: bytes, as an integer from 0 to 2^53 or such an integer as a decimal string.
+        hashes: algorithm to hexadecimal digest, in either case.
+        custom: an object or None; at most ``MAX_CUSTOM_BYTES`` in canonical form.
+        allowed: the algorithms that may stand in ``hashes``.
+
+    Returns:
+        The target, with lower-case hashes.
+
+    Raises:
+        InvalidTargetError: with the reason.
+    """
+    if not isinstance(path, str):
+        raise InvalidTargetError("path must be a string")
+    return Target(check_path(path), _check_length(length), _check_hashes(hashes, allowed), _check_custom(custom))
+
+
+def encode_entry(target: Target) -> Entry:
+    """Write a target's entry once, in canonical form.
+
+    Args:
+        target: one that ``parse_target`` made.
+
+    Returns:
+        The entry; joined by commas in the order of their paths, entries are the inside of a bin's ``targets``.
+    """
+    info: dict[str, object] = {"hashes": target.hashes, "length": target.length}
+    if target.custom is not None:
+        info["custom"] = target.custom
+    return Entry(target.path, canonical.encode(target.path) + b":" + canonical.encode(info))

@@ -1,0 +1,300 @@
+"""The records of every topic, as JSON on the log.
+
+``schemas/records.json`` is generated from these types. A record says the version of its schema (``v``): logs live for years, and during
+a rolling upgrade old and new services read the same ones. A reader refuses a version that it does not know, and passes over fields that
+it does not know.
+
+The topic ``metadata`` holds no such record but the exact bytes of metadata files; what goes with a file stands in the record's headers
+(``VERSION_HEADER``, ``VECTOR_HEADER``).
+"""
+
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from tufline.bins import BinLayout
+from tufline.errors import RecordError
+
+SCHEMA_VERSION: Final = 1
+
+MAX_CHANGES_BYTES: Final = 512 * 1024
+"""The largest record of ``artifacts``, in bytes."""
+
+VERSION_HEADER: Final = "version"
+"""Header of a ``metadata`` record: the role's version, in decimal."""
+
+VECTOR_HEADER: Final = "vector"
+"""Header of a timestamp's ``metadata`` record: the ``Vector`` that this commit covers, as JSON."""
+
+PROGRESS_KEY: Final = "@progress"
+"""Key of ``Progress`` in ``heads``; no role name has an ``@``."""
+
+CLAIM_KEY: Final = "@claim"
+"""Key of ``Claim`` in ``heads``."""
+
+
+class Versioned(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that says the version of its schema.
+
+    Attributes:
+        v: the version.
+    """
+
+    v: int = SCHEMA_VERSION
+
+
+class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=True):
+    """Add a target, or put it in place of the one that has its path.
+
+    Attributes:
+        path: the target path.
+        length: in bytes.
+        hashes: algorithm to lower-case hexadecimal digest.
+        custom: what the repository adds.
+    """
+
+    path: str
+    length: int
+    hashes: dict[str, str]
+    custom: dict[str, Any] | None = None
+
+
+class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op"):
+    """Remove the target that has a path.
+
+    Attributes:
+        path: the target path.
+    """
+
+    path: str
+
+
+class Changes(Versioned, frozen=True, kw_only=True):
+    """Topic ``artifacts``: changes of one request that belong to one partition, in the request's order.
+
+    Attributes:
+        request: names the request; the record's key.
+        admin: the offset in ``admin`` up to which (exclusive) ingest had applied it.
+        changes: at most ``MAX_CHANGES_BYTES`` when encoded.
+    """
+
+    request: str
+    admin: int
+    changes: list[Add | Remove]
+
+
+class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
+    """Topic ``heads``, key: role. The newest version of a role.
+
+    Attributes:
+        version: of the role.
+        sha256: of the file, lower-case hexadecimal.
+        length: of the file, in bytes.
+        expires: as in the file.
+        offset: of the file in ``metadata``.
+        keyids: of the keys that signed it.
+    """
+
+    version: int
+    sha256: str
+    length: int
+    expires: str
+    offset: int
+    keyids: list[str]
+
+
+class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="kind"):
+    """Topic ``heads``, key ``PROGRESS_KEY``. How far the partition's writer has come in its input.
+
+    Attributes:
+        offset: in the input partition (``artifacts``; for the last partition ``admin``): of the first record that is not wholly applied.
+        index: of the first change in it that is not applied.
+    """
+
+    offset: int
+    index: int = 0
+
+
+class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind"):
+    """Topic ``heads``, key ``CLAIM_KEY``. A new writer says that from here on it writes this partition.
+
+    Attributes:
+        writer: the writer id.
+    """
+
+    writer: str
+
+
+HeadsRecord = Head | Progress | Claim
+"""What may stand in ``heads``."""
+
+
+class Vector(msgspec.Struct, frozen=True):
+    """How far in all inputs a commit goes: what is below is live when it is published.
+
+    Attributes:
+        artifacts: an offset for each partition of ``artifacts``; what is below it is applied.
+        admin: an offset in ``admin``; what is below it is applied.
+    """
+
+    artifacts: list[int]
+    admin: int
+
+    def covers(self, other: "Vector") -> bool:
+        """Say whether this goes at least as far as another in every input.
+
+        Args:
+            other: of the same repository.
+
+        Returns:
+            Whether all of ``other`` is covered.
+        """
+        pairs = zip(self.artifacts, other.artifacts, strict=True)
+        return self.admin >= other.admin and all(mine >= theirs for mine, theirs in pairs)
+
+
+class FileRef(msgspec.Struct, frozen=True):
+    """Where in ``metadata`` a file is.
+
+    Attributes:
+        version: of the role.
+        offset: in ``metadata``.
+        sha256: of the file.
+    """
+
+    version: int
+    offset: int
+    sha256: str
+
+
+class Published(Versioned, frozen=True, kw_only=True):
+    """Topic ``published``, key: origin. An origin shows a commit.
+
+    Attributes:
+        origin: its name.
+        timestamp: the timestamp file.
+        snapshot: the snapshot file that it names.
+        vector: what the commit covers.
+        next_offset: up to where (exclusive) in ``metadata`` the publisher has read.
+    """
+
+    origin: str
+    timestamp: FileRef
+    snapshot: FileRef
+    vector: Vector
+    next_offset: int
+
+
+class Receipt(Versioned, frozen=True, kw_only=True):
+    """Topic ``receipts``, same partition as the change, key: request. A change that did not simply happen.
+
+    Attributes:
+        offset: in ``artifacts``, of the record with the change.
+        index: of the change in it.
+        path: the target path.
+        outcome: what became of it.
+        reason: for a human; empty where ``outcome`` says it all.
+    """
+
+    offset: int
+    index: int
+    path: str
+    outcome: Literal["not_found", "unchanged", "refused"]
+    reason: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What was settled at bootstrap.
+
+    Attributes:
+        number_of_bins: a power of two, 2 to 16,384.
+        name_prefix: of the bins' role names.
+        partitions: of ``artifacts``.
+        expiration_days: role (root, targets, snapshot, timestamp, bins) to lifetime of its metadata, in days.
+    """
+
+    number_of_bins: int
+    name_prefix: str
+    partitions: int
+    expiration_days: dict[str, int]
+
+    @property
+    def layout(self) -> BinLayout:
+        """How paths are spread over bins."""
+        return BinLayout.of(self.number_of_bins, self.name_prefix)
+
+
+class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field="kind"):
+    """Topic ``admin``, key ``bootstrap``. The beginning of a repository; the first acceptable one counts.
+
+    Attributes:
+        settings: what is settled.
+        root: the signed root metadata.
+        targets: the signed targets metadata; None when targets are online, and the signer makes them.
+    """
+
+    settings: Settings
+    root: dict[str, Any]
+    targets: dict[str, Any] | None = None
+
+
+AdminRecord = Bootstrap
+"""What may stand in ``admin``."""
+
+_encoder = msgspec.json.Encoder()
+T = TypeVar("T")
+
+
+def encode(record: Versioned) -> bytes:
+    """Write a record as it goes to the log.
+
+    Args:
+        record: any of this module's records.
+
+    Returns:
+        JSON.
+    """
+    return _encoder.encode(record)
+
+
+def decoder(record: type[T] | Any) -> msgspec.json.Decoder[T]:
+    """Make a decoder of a record type or a union of them.
+
+    Args:
+        record: the type.
+
+    Returns:
+        What ``decode`` takes; make it once.
+    """
+    return msgspec.json.Decoder(record)
+
+
+def decode(with_decoder: "msgspec.json.Decoder[T]", value: bytes) -> T:
+    """Read a record of the log.
+
+    Args:
+        with_decoder: from ``decoder``.
+        value: of the record.
+
+    Returns:
+        The record.
+
+    Raises:
+        RecordError: if it has another form, or a newer schema version.
+    """
+    try:
+        record = with_decoder.decode(value)
+    except msgspec.MsgspecError as error:
+        raise RecordError(f"the record has a form that this version does not know: {error}") from error
+    version = getattr(record, "v", SCHEMA_VERSION)
+    if version > SCHEMA_VERSION:
+        raise RecordError(f"the record has schema version {version}; this version knows {SCHEMA_VERSION}: upgrade Tufline")
+    return record
+
+
+changes_decoder: Final[msgspec.json.Decoder[Changes]] = decoder(Changes)
+heads_decoder: Final[msgspec.json.Decoder[HeadsRecord]] = decoder(HeadsRecord)
+published_decoder: Final[msgspec.json.Decoder[Published]] = decoder(Published)
+receipt_decoder: Final[msgspec.json.Decoder[Receipt]] = decoder(Receipt)
+admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)
+vector_decoder: Final[msgspec.json.Decoder[Vector]] = decoder(Vector)
