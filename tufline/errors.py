@@ -8,7 +8,8 @@
     │   └── ConfigError              the configuration
     ├── BinFullError                 a change would make a bin larger than clients accept
     ├── MetadataError                metadata that a client would refuse
-    ├── RecordError                  a record of the log that this version can't read
+    ├── RecordError                  a record of the log has a form that no version knows
+    │   └── SchemaError              a record of the log has a newer schema: upgrade
     ├── BusError                     the bus can't do it
     │   ├── PushbackError            not now: try again after ``retry_after`` seconds
     │   ├── FencedError              another writer took over this writer id
@@ -59,7 +60,11 @@ class MetadataError(TuflineError):
 
 
 class RecordError(TuflineError):
-    """A record of the log has a form that this version of Tufline does not know."""
+    """A record of the log has a form that no version of Tufline knows."""
+
+
+class SchemaError(RecordError):
+    """A record of the log has a newer schema: an upgraded Tufline reads it, so nothing may go on past it until then."""
 
 
 class BusError(TuflineError):

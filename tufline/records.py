@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from tufline.bins import BinLayout
-from tufline.errors import RecordError
+from tufline.errors import RecordError, SchemaError
 
 SCHEMA_VERSION: Final = 1
 
@@ -93,6 +93,8 @@ class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
         expires: as in the file.
         offset: of the file in ``metadata``.
         keyids: of the keys that signed it.
+        applied: of a bin: the offset in ``artifacts`` below which this version has every change of its own. What is applied again after a
+            crash is told by it, so that a batch may be written in many transactions, each bin in one of them.
     """
 
     version: int
@@ -101,18 +103,17 @@ class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
     expires: str
     offset: int
     keyids: list[str]
+    applied: int = 0
 
 
 class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="kind"):
-    """Topic ``heads``, key ``PROGRESS_KEY``. How far the partition's writer has come in its input.
+    """Topic ``heads``, key ``PROGRESS_KEY``, partition of ``artifacts``. How far the bins' writer has come.
 
     Attributes:
-        offset: in the input partition (``artifacts``; for the last partition ``admin``): of the first record that is not wholly applied.
-        index: of the first change in it that is not applied.
+        offset: in ``artifacts``; every change below it is applied.
     """
 
     offset: int
-    index: int = 0
 
 
 class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind"):
@@ -123,10 +124,6 @@ class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind")
     """
 
     writer: str
-
-
-HeadsRecord = Head | Progress | Claim
-"""What may stand in ``heads``."""
 
 
 class Vector(msgspec.Struct, frozen=True):
@@ -151,6 +148,20 @@ class Vector(msgspec.Struct, frozen=True):
         """
         pairs = zip(self.artifacts, other.artifacts, strict=True)
         return self.admin >= other.admin and all(mine >= theirs for mine, theirs in pairs)
+
+
+class Committed(Versioned, frozen=True, kw_only=True, tag="committed", tag_field="kind"):
+    """Topic ``heads``, key ``PROGRESS_KEY``, last partition. How far the newest commit goes.
+
+    Attributes:
+        vector: of that commit.
+    """
+
+    vector: Vector
+
+
+HeadsRecord = Head | Progress | Committed | Claim
+"""What may stand in ``heads``."""
 
 
 class FileRef(msgspec.Struct, frozen=True):
@@ -280,18 +291,29 @@ def decode(with_decoder: "msgspec.json.Decoder[T]", value: bytes) -> T:
         The record.
 
     Raises:
-        RecordError: if it has another form, or a newer schema version.
+        SchemaError: if it has a newer schema version: an upgrade reads it.
+        RecordError: if it has a form that no version has.
     """
     try:
         record = with_decoder.decode(value)
+        version = getattr(record, "v", SCHEMA_VERSION)
     except msgspec.MsgspecError as error:
-        raise RecordError(f"the record has a form that this version does not know: {error}") from error
-    version = getattr(record, "v", SCHEMA_VERSION)
+        version = _version_of(value)
+        if version <= SCHEMA_VERSION:
+            raise RecordError(f"the record has a form that no version knows: {error}") from error
     if version > SCHEMA_VERSION:
-        raise RecordError(f"the record has schema version {version}; this version knows {SCHEMA_VERSION}: upgrade Tufline")
+        raise SchemaError(f"the record has schema version {version}, and this version of Tufline knows {SCHEMA_VERSION}: upgrade it")
     return record
 
 
+def _version_of(value: bytes) -> int:
+    try:
+        return _version_decoder.decode(value).v
+    except msgspec.MsgspecError:
+        return SCHEMA_VERSION
+
+
+_version_decoder: Final = msgspec.json.Decoder(Versioned)
 changes_decoder: Final[msgspec.json.Decoder[Changes]] = decoder(Changes)
 heads_decoder: Final[msgspec.json.Decoder[HeadsRecord]] = decoder(HeadsRecord)
 published_decoder: Final[msgspec.json.Decoder[Published]] = decoder(Published)

@@ -23,7 +23,7 @@ from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
 from tufline import canonical, metafile, records
 from tufline.bins import BinLayout
 from tufline.bus import Record
-from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError
+from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError, RecordError, SchemaError
 from tufline.records import Bootstrap, Settings
 
 ONLINE_KEY_URI: Final = "x-rstuf-online-key-uri"
@@ -252,14 +252,16 @@ def fold(state: AdminState, record: Record) -> AdminState:
         The state after it. A record that can't count (a second bootstrap, say) changes nothing but ``refused``.
 
     Raises:
-        RecordError: if it has a newer schema: this version must not go on.
+        SchemaError: if it has a newer schema: this version must not go on.
     """
     state = replace(state, next_offset=record.offset + 1)
-    content = records.decode(records.admin_decoder, record.value)
     try:
+        content = records.decode(records.admin_decoder, record.value)
         if state.bootstrap is not None:
             raise InvalidBootstrapError("the repository had been bootstrapped already")
         check_bootstrap(content, datetime.fromtimestamp(record.time / 1000, UTC))
-    except InvalidBootstrapError as error:
+    except SchemaError:
+        raise
+    except (InvalidBootstrapError, RecordError) as error:
         return replace(state, refused=MappingProxyType({**state.refused, record.offset: str(error)}))
     return replace(state, bootstrap=content, bootstrap_offset=record.offset)
