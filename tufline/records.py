@@ -268,6 +268,18 @@ def encode(record: Versioned) -> bytes:
     return _encoder.encode(record)
 
 
+def encode_vector(vector: Vector) -> str:
+    """Write a vector as it stands in ``VECTOR_HEADER``.
+
+    Args:
+        vector: what a commit covers.
+
+    Returns:
+        JSON.
+    """
+    return _encoder.encode(vector).decode()
+
+
 def decoder(record: type[T] | Any) -> msgspec.json.Decoder[T]:
     """Make a decoder of a record type or a union of them.
 

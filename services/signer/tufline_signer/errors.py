@@ -1,0 +1,20 @@
+"""Errors of the signer.
+
+TuflineError
+└── SignerError
+    └── InconsistentLogError     the log contradicts itself
+"""
+
+from typing import ClassVar
+
+from tufline.errors import TuflineError
+
+
+class SignerError(TuflineError):
+    """Base of the signer's own errors."""
+
+
+class InconsistentLogError(SignerError):
+    """The log contradicts itself; a human has to look. The worker tries again, in case it was read half."""
+
+    retriable: ClassVar[bool] = True

@@ -1,0 +1,43 @@
+"""When a role is renewed: well before it expires, and not all bins at once. Pure."""
+
+import zlib
+from datetime import datetime, timedelta
+from typing import Final
+
+from tufline.metafile import parse_expires
+from tufline.records import Head
+
+SPREAD: Final = 0.5
+"""Over which part of the time before the latest renewal the bins' renewals are spread."""
+
+HASH_RANGE: Final = 2**32
+
+
+def latest(head: Head, lifetime: timedelta, fraction: float) -> datetime:
+    """Say when a role is to be renewed at the latest.
+
+    Args:
+        head: its newest version.
+        lifetime: how long a version lives.
+        fraction: of the lifetime that must be left.
+
+    Returns:
+        The moment.
+    """
+    return parse_expires(head.expires) - lifetime * fraction
+
+
+def spread(role: str, head: Head, lifetime: timedelta, fraction: float) -> datetime:
+    """Say when one of many roles is to be renewed, so that they are not all renewed at once.
+
+    Args:
+        role: its name; with the version it chooses the moment, the same in every process.
+        head: its newest version.
+        lifetime: how long a version lives.
+        fraction: of the lifetime that must be left.
+
+    Returns:
+        A moment before ``latest``.
+    """
+    share = zlib.crc32(f"{role}/{head.version}".encode()) / HASH_RANGE
+    return latest(head, lifetime, fraction) - lifetime * (1 - fraction) * SPREAD * share

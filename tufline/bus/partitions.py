@@ -1,0 +1,86 @@
+"""Owning partitions: one task for each partition that a group gives us, started anew when it fails.
+
+A failure never stops a partition for good: the task is started again after a pause, and takes the partition over anew, from what the log
+says. Only a fence ends it: another writer has the partition then, and a rebalance gives it back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from tufline.bus import Bus
+from tufline.errors import FencedError, TuflineError
+from tufline.health import Health
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def keep_working(part: str, work: Callable[[], Awaitable[None]], health: Health) -> None:
+    """Do work that never ends, and begin it again whenever it fails, with growing pauses.
+
+    Args:
+        part: its name, in health and log.
+        work: begins from what the log says. It says by ``health.ok`` when all is well.
+        health: where a failure is said.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        try:
+            await work()
+        except FencedError as error:
+            health.problem(part, f"another writer took over: {error}")
+            _log.warning("partition.fenced", part=part, error=str(error))
+            return
+        except TuflineError as error:
+            health.problem(part, str(error))
+            _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the partition goes on; it is logged with its traceback)
+            health.problem(part, f"unexpected {type(error).__name__}: {error}; see the log")
+            _log.exception("partition.failed", part=part)
+        if loop.time() - began > LONGEST_PAUSE_SECONDS:
+            pause = FIRST_PAUSE_SECONDS
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def own_partitions(
+    bus: Bus, group: str, topic: str, part: Callable[[int], str], work: Callable[[int], Awaitable[None]], health: Health
+) -> None:
+    """Join a group, and work on each partition while it is ours. Runs until cancelled; no work goes on when it returns.
+
+    Args:
+        bus: to join on.
+        group: its name.
+        topic: whose partitions are shared.
+        part: names the work on a partition, in health and log.
+        work: the work on a partition; see ``keep_working``.
+        health: where the parts say how they are.
+    """
+    tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def assigned(partitions: frozenset[int]) -> None:
+        for partition in sorted(partitions):
+            name = part(partition)
+            health.problem(name, "taking the partition over")
+            tasks[partition] = asyncio.create_task(keep_working(name, lambda mine=partition: work(mine), health), name=name)  # type: ignore[misc]
+
+    async def revoked(partitions: frozenset[int]) -> None:
+        ending = [tasks.pop(partition) for partition in sorted(partitions) if partition in tasks]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        for partition in partitions:
+            health.gone(part(partition))
+
+    member = await bus.join(group, topic, assigned, revoked)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await member.leave()
