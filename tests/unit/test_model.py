@@ -1,0 +1,139 @@
+"""What a repository may announce, and what is refused with which reason."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from securesystemslib.formats import encode_canonical
+
+from tufline import canonical
+from tufline.errors import InvalidInputError, InvalidTargetError
+from tufline.model import Target, parse_target
+
+GOOD = {"sha256": "ab" * 32}
+
+REFUSED_PATHS = {
+    "empty": ("", "empty"),
+    "absolute": ("/etc/passwd", "absolute"),
+    "only a slash": ("/", "absolute"),
+    "dots at the start": ("../a", "'..'"),
+    "dots inside": ("a/../b", "'..'"),
+    "dots at the end": ("a/..", "'..'"),
+    "single dot": ("a/./b", "'.'"),
+    "double slash": ("a//b", "empty segment"),
+    "slash at the end": ("a/", "empty segment"),
+    "NUL": ("a\0b", "control character"),
+    "newline": ("a\nb", "control character"),
+    "DEL": ("a\x7fb", "control character"),
+    "C1": ("a\x85b", "control character"),
+    "lone surrogate": ("a\ud800b", "lone surrogate"),
+    "low surrogate": ("\udfff", "lone surrogate"),
+    "beyond the basic plane": ("a\U0001f600", "basic plane"),
+    "too long": ("a" * 1025, "1025 bytes"),
+    "too long in UTF-8": ("é" * 513, "1026 bytes"),
+    "not a string": (7, "must be a string"),
+}
+REFUSED_LENGTHS = {
+    "negative": -1,
+    "beyond 2^53": 2**53 + 1,
+    "float": 1.0,
+    "boolean": True,
+    "text": "1e3",
+    "negative text": "-1",
+    "text beyond 2^53": str(2**53 + 1),
+    "long text": "1" * 30,
+    "other digits": "١٢",
+    "none": None,
+    "empty text": "",
+}
+REFUSED_HASHES: dict[str, tuple[object, str]] = {
+    "none": (None, "at least one"),
+    "empty": ({}, "at least one"),
+    "list": ([], "at least one"),
+    "unknown algorithm": ({"md5": "0" * 32}, "not one of"),
+    "not enabled": ({"blake2b-256": "0" * 64}, "hash_algorithms"),
+    "too short": ({"sha256": "0" * 63}, "64 hexadecimal"),
+    "too long": ({"sha256": "0" * 65}, "64 hexadecimal"),
+    "of another algorithm": ({"sha256": "0" * 128}, "64 hexadecimal"),
+    "not hexadecimal": ({"sha256": "g" * 64}, "64 hexadecimal"),
+    "with a newline": ({"sha256": "0" * 63 + "\n"}, "64 hexadecimal"),
+    "number": ({"sha256": 5}, "64 hexadecimal"),
+    "one of two bad": ({"sha256": "0" * 64, "sha512": "0"}, "sha512"),
+}
+REFUSED_CUSTOMS: dict[str, tuple[Any, str]] = {
+    "list": ([1], "an object"),
+    "string": ("x", "an object"),
+    "float": ({"a": 1.5}, "float"),
+    "deep float": ({"a": [{"b": 0.1}]}, r"custom\['a'\]\[0\]\['b'\] is a float"),
+    "big integer": ({"a": 2**53 + 1}, "2^53".replace("^", r"\^")),
+    "control character": ({"a": "\x01"}, "control character"),
+    "control character in a key": ({"\x01": 1}, "control character"),
+    "lone surrogate": ({"a": "\ud800"}, "lone surrogate"),
+    "key beyond the basic plane": ({"\U0001f600": 1}, "basic plane"),
+    "too large": ({"a": "x" * 4096}, "at most 4096"),
+}
+
+
+@pytest.mark.parametrize(("path", "reason"), REFUSED_PATHS.values(), ids=REFUSED_PATHS)
+def test_refused_path(path: object, reason: str) -> None:
+    """A path that is unsafe or not the same for all clients is refused with its reason."""
+    with pytest.raises(InvalidTargetError, match=reason):
+        parse_target(path, 1, GOOD)
+
+
+@pytest.mark.parametrize("length", REFUSED_LENGTHS.values(), ids=REFUSED_LENGTHS)
+def test_refused_length(length: object) -> None:
+    """A length that is no whole number from 0 to 2^53 is refused."""
+    with pytest.raises(InvalidTargetError, match="length must be"):
+        parse_target("a", length, GOOD)
+
+
+@pytest.mark.parametrize(("hashes", "reason"), REFUSED_HASHES.values(), ids=REFUSED_HASHES)
+def test_refused_hashes(hashes: object, reason: str) -> None:
+    """Hashes that do not fit their algorithm, or that clients do not know, are refused."""
+    with pytest.raises(InvalidTargetError, match=reason):
+        parse_target("a", 1, hashes)
+
+
+@pytest.mark.parametrize(("custom", "reason"), REFUSED_CUSTOMS.values(), ids=REFUSED_CUSTOMS)
+def test_refused_custom(custom: object, reason: str) -> None:
+    """A custom on whose bytes clients would not agree is refused, with the place of the fault."""
+    with pytest.raises(InvalidTargetError, match=reason):
+        parse_target("a", 1, GOOD, custom)
+
+
+def test_deep_nesting_is_refused() -> None:
+    """A value nested deeper than we follow is refused, and does not exhaust the stack."""
+    deep: object = 1
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(InvalidInputError, match="nested"):
+        canonical.check(deep, "it")
+
+
+def test_accepted_in_one_form() -> None:
+    """A decimal length and upper-case digests are accepted, and kept in the one form that clients compare."""
+    target = parse_target('a/b c\\d"é', "1024", {"sha256": "AB" * 32}, {"k": [1, None, "😀"]})
+    assert target == Target('a/b c\\d"é', 1024, GOOD, {"k": [1, None, "😀"]})
+    assert parse_target("a", 2**53, {"blake2b-256": "0" * 64}, allowed=("blake2b-256",)).hashes == {"blake2b-256": "0" * 64}
+    assert parse_target("x" * 1024, 0, GOOD).length == 0
+
+
+accepted = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(accepted)
+def test_canonical_equals_securesystemslib(value: Any) -> None:
+    """Whatever ``check`` lets pass is encoded as the OLPC canonical JSON that TUF signs, and is JSON that reads back the same."""
+    try:
+        canonical.check(value, "it")
+    except InvalidInputError:
+        return
+    assert canonical.encode(value).decode() == encode_canonical(value)
+    assert msgspec.json.decode(canonical.encode(value)) == value
