@@ -1,0 +1,55 @@
+"""An event loop in which time passes only when nothing else can happen: weeks take as long as the work in them."""
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from tufline.clock import Clock
+
+T = TypeVar("T")
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class _Selector(selectors.DefaultSelector):
+    """Finds what is ready now; where that is nothing, the loop's clock goes on to the next timer instead of waiting for it."""
+
+    loop: "VirtualTimeLoop"
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready and timeout is None:
+            raise RuntimeError("every task waits for something that can't happen")
+        if not ready and timeout is not None and timeout > 0:
+            self.loop.now += timeout
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Its ``time`` stands still while anything runs."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        selector = _Selector()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+
+def run_virtual(main: Callable[[Clock], Awaitable[T]]) -> T:
+    """Run a coroutine function, which is given the virtual wall clock, in virtual time."""
+    loop = VirtualTimeLoop()
+
+    def clock() -> datetime:
+        return START + timedelta(seconds=loop.now)
+
+    async def awaited() -> Any:
+        return await main(clock)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        result: T = runner.run(awaited())
+    return result
