@@ -63,12 +63,14 @@ def check_key(text: str, what: str) -> None:
         )
 
 
-def check(value: object, what: str, depth: int = 0) -> None:
+def check(value: object, what: str, *, newlines: bool = False, depth: int = 0) -> None:
     """Refuse a JSON value that has no canonical form on which all clients agree.
 
     Args:
         value: what a JSON decoder gives.
         what: what it is, for the message; the message adds where in it.
+        newlines: whether texts may have newlines, as PEM keys in root and targets do: what is signed then is not JSON, and the file has
+            another form of it.
         depth: how deep the value stands already.
 
     Raises:
@@ -80,7 +82,7 @@ def check(value: object, what: str, depth: int = 0) -> None:
         case None | bool():
             pass
         case str():
-            check_text(value, what)
+            check_text(value.replace("\n", "") if newlines else value, what)
         case int():
             if not -MAX_INTEGER <= value <= MAX_INTEGER:
                 raise InvalidInputError(
@@ -91,9 +93,9 @@ def check(value: object, what: str, depth: int = 0) -> None:
         case dict():
             for key, item in value.items():
                 check_key(key, f"a key of {what}")
-                check(item, f"{what}[{key!r}]", depth + 1)
+                check(item, f"{what}[{key!r}]", newlines=newlines, depth=depth + 1)
         case list():
             for index, item in enumerate(value):
-                check(item, f"{what}[{index}]", depth + 1)
+                check(item, f"{what}[{index}]", newlines=newlines, depth=depth + 1)
         case _:
             raise InvalidInputError(f"{what} is a {type(value).__name__}, which JSON does not have")

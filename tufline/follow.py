@@ -68,6 +68,8 @@ class AdminFollower:
     async def _apply(self, batch: Sequence[Record]) -> None:
         for record in batch:
             self.state = fold(self.state, record)
+            if reason := self.state.refused.get(record.offset):
+                _log.error("admin.refused", offset=record.offset, key=record.key, reason=reason)
         async with self._changed:
             self._changed.notify_all()
 

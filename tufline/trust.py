@@ -13,12 +13,13 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+import msgspec
 from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
+from tuf.api.serialization.json import CanonicalJSONSerializer
 
 from tufline import canonical, metafile, records
 from tufline.bins import BinLayout
@@ -127,6 +128,28 @@ def parse(role: type[SignedRole], content: bytes | Mapping[str, Any]) -> Metadat
     return metadata
 
 
+def verified(role: type[SignedRole], content: bytes | Mapping[str, Any], keys: RoleKeys) -> SignedRole:
+    """Read root or targets metadata, and verify its signatures.
+
+    Always by this, never over the bytes of the file: a PEM key has newlines, which stand raw in what is signed and escaped in the file.
+
+    Args:
+        role: ``Root`` or ``Targets``.
+        content: the file, or the object in it.
+        keys: who must have signed it.
+
+    Returns:
+        The role.
+
+    Raises:
+        MetadataError: if it is not metadata of that role, or not signed by enough of the keys.
+    """
+    metadata = parse(role, content)
+    signatures = [metafile.SignatureEntry(keyid, signature.signature) for keyid, signature in metadata.signatures.items()]
+    keys.verify(role.type, metafile.MetaFile(signatures, msgspec.Raw(metadata.signed_bytes)))
+    return metadata.signed
+
+
 def file_bytes(metadata: Mapping[str, Any]) -> bytes:
     """Write metadata that came as an object in a request as the file that clients get.
 
@@ -136,19 +159,18 @@ def file_bytes(metadata: Mapping[str, Any]) -> bytes:
     Returns:
         The file.
     """
-    signatures = [metafile.SignatureEntry(entry["keyid"], entry["sig"]) for entry in metadata["signatures"]]
-    return metafile.assemble(canonical.encode(metadata["signed"]), signatures)
+    return canonical.encode({"signatures": metadata["signatures"], "signed": metadata["signed"]})
 
 
-def _read(role: type[SignedRole], content: Mapping[str, Any], most_bytes: int, now: datetime) -> tuple[SignedRole, metafile.MetaFile]:
-    canonical.check(dict(content), f"metadata.{role.type}")
+def _check(role: type[SignedRole], content: Mapping[str, Any], most_bytes: int, now: datetime) -> SignedRole:
+    canonical.check(dict(content), f"metadata.{role.type}", newlines=True)
     signed = parse(role, content).signed
-    as_file = file_bytes(content)
-    if len(as_file) > most_bytes:
-        raise InvalidBootstrapError(f"{role.type} is {len(as_file)} bytes; TUF clients take at most {most_bytes}")
+    size = len(file_bytes(content))
+    if size > most_bytes:
+        raise InvalidBootstrapError(f"{role.type} is {size} bytes; TUF clients take at most {most_bytes}")
     if signed.is_expired(now):
         raise InvalidBootstrapError(f"{role.type} has expired on {signed.expires:%Y-%m-%d}: sign a newer one")
-    return signed, metafile.disassemble(as_file)
+    return signed
 
 
 def _check_online(role: str, keys: RoleKeys) -> None:
@@ -182,26 +204,25 @@ def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
     """
     try:
         BinLayout.of(bootstrap.settings.number_of_bins)
-        root, root_file = _read(Root, bootstrap.root, MAX_ROOT_BYTES, now)
+        root = _check(Root, bootstrap.root, MAX_ROOT_BYTES, now)
         if not root.consistent_snapshot:
             raise InvalidBootstrapError("root must have consistent_snapshot true: clients would else read files that are being replaced")
-        root_keys(root, Root.type).verify("root", root_file)
+        verified(Root, bootstrap.root, root_keys(root, Root.type))
         for role in ("timestamp", "snapshot"):
             _check_online(role, root_keys(root, role))
         if bootstrap.targets is None:
             _check_online("targets", root_keys(root, "targets"))
         else:
-            targets, targets_file = _read(Targets, bootstrap.targets, MAX_TARGETS_BYTES, now)
-            root_keys(root, Targets.type).verify("targets", targets_file)
-            _check_bins(bootstrap.settings, targets)
+            _check(Targets, bootstrap.targets, MAX_TARGETS_BYTES, now)
+            _check_bins(bootstrap.settings, verified(Targets, bootstrap.targets, root_keys(root, Targets.type)))
     except InvalidBootstrapError:
         raise
     except (InvalidInputError, MetadataError, ValueError) as error:
         raise InvalidBootstrapError(str(error)) from error
 
 
-def make_targets(root: Root, settings: Settings, version: int, expires: datetime) -> bytes:
-    """Write the signed part of targets that are online (RSTUF's mode): nothing but the delegation to the bins.
+def make_targets(root: Root, settings: Settings, version: int, expires: datetime) -> tuple[bytes, bytes]:
+    """Make targets that are online (RSTUF's mode): nothing but the delegation to the bins.
 
     Args:
         root: the trusted root.
@@ -210,7 +231,7 @@ def make_targets(root: Root, settings: Settings, version: int, expires: datetime
         expires: when it expires.
 
     Returns:
-        The canonical bytes to sign.
+        The canonical bytes to sign, and the same as it stands in the file; see ``verified``.
     """
     online = root_keys(root, Targets.type)
     layout = settings.layout
@@ -221,7 +242,7 @@ def make_targets(root: Root, settings: Settings, version: int, expires: datetime
         expires=expires.astimezone(UTC).replace(microsecond=0),
         delegations=Delegations(keys=dict(online.keys), succinct_roles=bins),
     )
-    return canonical.encode(targets.to_dict())
+    return CanonicalJSONSerializer().serialize(targets), canonical.encode(targets.to_dict())
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +259,7 @@ class AdminState:
     next_offset: int = 0
     bootstrap: Bootstrap | None = None
     bootstrap_offset: int = -1
-    refused: Mapping[int, str] = field(default=MappingProxyType({}))
+    refused: Mapping[int, str] = field(default_factory=dict)
 
 
 def fold(state: AdminState, record: Record) -> AdminState:
@@ -263,5 +284,5 @@ def fold(state: AdminState, record: Record) -> AdminState:
     except SchemaError:
         raise
     except (InvalidBootstrapError, RecordError) as error:
-        return replace(state, refused=MappingProxyType({**state.refused, record.offset: str(error)}))
+        return replace(state, refused={**state.refused, record.offset: str(error)})
     return replace(state, bootstrap=content, bootstrap_offset=record.offset)

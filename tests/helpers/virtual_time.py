@@ -10,7 +10,8 @@ from tufline.clock import Clock
 
 T = TypeVar("T")
 
-START = datetime(2030, 1, 1, tzinfo=UTC)
+START = datetime.now(UTC).replace(microsecond=0)
+"""Payloads are signed with real dates."""
 
 
 class _Selector(selectors.DefaultSelector):

@@ -26,10 +26,7 @@ What a service MUST do:
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, Protocol
-
-NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 MAX_TRANSACTION_BYTES: Final = 16_000_000
 """The largest transaction, in bytes of values: longer ones hold back every reader of the same topics."""
@@ -54,7 +51,7 @@ class Message:
     key: str
     value: bytes
     partition: int = 0
-    headers: Mapping[str, str] = field(default=NO_HEADERS)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,8 +106,8 @@ class CommitWorker:
 
     async def _make_targets(self, version: int) -> SignedFile:
         expires = metafile.expiry(self._shared.clock(), self._lifetime(Targets.type))
-        signed = trust.make_targets(self._root, self._bootstrap.settings, version, parse_expires(expires))
-        return await self._sign(ToSign(Targets.type, version, expires, signed))
+        signed, shown = trust.make_targets(self._root, self._bootstrap.settings, version, parse_expires(expires))
+        return await self._sign(ToSign(Targets.type, version, expires, signed, shown))
 
     async def _sign(self, payload: ToSign) -> SignedFile:
         (file,) = await self._shared.keyring.sign(self._keys(payload.role), [payload])

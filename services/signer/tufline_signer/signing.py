@@ -74,12 +74,14 @@ class ToSign:
         version: of the role.
         expires: as in ``signed``.
         signed: the canonical bytes.
+        shown: the same as it stands in the file; None where that is the same bytes (see ``trust.verified``).
     """
 
     role: str
     version: int
     expires: str
     signed: bytes
+    shown: bytes | None = None
 
 
 class Keyring:
@@ -125,6 +127,8 @@ class Keyring:
         by_key: list[Sequence[SignatureEntry]] = await asyncio.gather(*(key.sign_many(signed) for key in keys))
         keyids = [key.public.keyid for key in keys]
         return [
-            SignedFile(payload.role, payload.version, payload.expires, metafile.assemble(payload.signed, signatures), keyids)
+            SignedFile(
+                payload.role, payload.version, payload.expires, metafile.assemble(payload.shown or payload.signed, signatures), keyids
+            )
             for payload, signatures in zip(payloads, zip(*by_key, strict=True), strict=True)
         ]

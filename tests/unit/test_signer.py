@@ -1,0 +1,354 @@
+"""The signer on a real log: what it makes is what clients accept, whatever happens to it."""
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all
+from helpers.virtual_time import run_virtual
+from tufline import records, topics
+from tufline.bus import Bus, Message
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.clock import Clock
+from tufline.config import SignerConfig
+from tufline.health import Health
+from tufline.records import Add, Bootstrap, Head, Receipt, Remove
+from tufline_signer import service
+
+PARTITIONS = 3
+
+CHECK_SECONDS = 4 * 3600.0
+
+
+@dataclass
+class World:
+    """A log, a clock and a directory of keys."""
+
+    bus: EmbeddedBus
+    clock: Clock
+    path: Path
+
+    @property
+    def config(self) -> SignerConfig:
+        return SignerConfig(key_dir=self.path / "keys", renewal_check=60.0)
+
+    @asynccontextmanager
+    async def signer(self, health: Health | None = None, **settings: Any) -> AsyncIterator[Health]:
+        """Run a signer; leaving stops it wherever it is."""
+        health = health or Health()
+        config = self.config.model_copy(update=settings)
+        task = asyncio.create_task(service.run(self.bus, config, clock=self.clock, health=health))
+        try:
+            yield health
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def settled(self) -> Published:
+        """Wait until all that was announced is covered by a commit."""
+        found = Published()
+
+        async def covered() -> bool:
+            nonlocal found
+            found = await Published.read(self.bus)
+            ends = [await self.bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)]
+            return found.vector is not None and all(mine >= end for mine, end in zip(found.vector.artifacts, ends, strict=True))
+
+        await eventually(covered, seconds=600)
+        return found
+
+
+def in_world(tmp_path: Path, story: Callable[[World, Bootstrap], Awaitable[None]], **of_bootstrap: Any) -> None:
+    """Tell a story in virtual time, on a log with a bootstrap."""
+    bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, **of_bootstrap)
+
+    async def main(clock: Clock) -> None:
+        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
+        try:
+            await announce_bootstrap(bus, bootstrap)
+            await story(World(bus, clock, tmp_path), bootstrap)
+        finally:
+            await bus.close()
+
+    run_virtual(main)
+
+
+def add(path: str, length: int = 1) -> Add:
+    return Add(path, length, {"sha256": f"{length:064x}"})
+
+
+async def versions_are_consecutive(bus: Bus) -> None:
+    """Check that over the whole log each role's versions are 1, 2, 3 and so on."""
+    newest: Counter[str] = Counter()
+    for record in await read_all(bus, topics.METADATA):
+        version = int(record.headers[records.VERSION_HEADER])
+        if record.key.endswith(".root"):
+            continue
+        again = record.key == "timestamp" and version == newest[record.key]
+        assert again or version == newest[record.key] + 1, f"{record.key} goes from {newest[record.key]} to {version}"
+        newest[record.key] = version
+
+
+@pytest.mark.parametrize("mode", ["pep458", "rstuf"])
+def test_bootstrap_gives_an_empty_repository(tmp_path: Path, mode: str) -> None:
+    """After the bootstrap alone a client accepts the repository, in both modes of trust."""
+
+    async def story(world: World, _: Bootstrap) -> None:
+        async with world.signer() as health:
+            published = await world.settled()
+            assert published.verify(world.clock()) == {}
+            await eventually(lambda: asyncio.sleep(0, health.ready))
+
+    in_world(tmp_path, story, mode=mode)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_history_gives_its_last_state(tmp_path: Path, seed: int) -> None:
+    """Whatever is added, replaced and removed, in batches of any size, with any memory for bins, clients see the last state."""
+    chance = random.Random(seed)
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        expected: dict[str, Add] = {}
+        settings: dict[str, Any] = {"bin_memory_bytes": chance.choice([1, 3000, 10**9]), "batch_max_bytes": chance.choice([1, 500, 10**7])}
+        async with world.signer(**settings):
+            for number in range(30):
+                changes: list[Add | Remove] = []
+                for _ in range(chance.choice([1, 1, 5, 40])):
+                    path = f"p/{chance.randrange(60)}"
+                    if chance.random() < 0.3:
+                        changes.append(Remove(path))
+                        expected.pop(path, None)
+                    else:
+                        changes.append(expected.setdefault(path, add(path, number)) if chance.random() < 0.2 else add(path, number))
+                        expected[path] = changes[-1]  # type: ignore[assignment]
+                await announce(world.bus, bootstrap.settings, changes)
+                await asyncio.sleep(chance.choice([0, 0, 0.01, 1]))
+            published = await world.settled()
+        seen = published.verify(world.clock())
+        assert {path: entry["length"] for path, entry in seen.items()} == {path: change.length for path, change in expected.items()}
+        await versions_are_consecutive(world.bus)
+
+    in_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_restarts_lose_and_repeat_nothing(tmp_path: Path, seed: int) -> None:
+    """A signer that is stopped at any moment, again and again, and that at times runs twice, leaves the state that was announced last."""
+    chance = random.Random(seed)
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        expected: dict[str, int] = {}
+        numbers = itertools.count(1)
+
+        async def announce_some() -> None:
+            for _ in range(chance.randrange(4)):
+                changes: list[Add | Remove] = []
+                for path in (f"p/{chance.randrange(40)}" for _ in range(chance.randrange(1, 30))):
+                    if chance.random() < 0.3:
+                        changes.append(Remove(path))
+                        expected.pop(path, None)
+                    else:
+                        expected[path] = next(numbers)
+                        changes.append(add(path, expected[path]))
+                await announce(world.bus, bootstrap.settings, changes)
+
+        for _ in range(25):
+            await announce_some()
+            async with world.signer():
+                for _ in range(chance.randrange(60)):
+                    await asyncio.sleep(0)
+                if chance.random() < 0.3:
+                    async with world.signer():
+                        await announce_some()
+                        await asyncio.sleep(chance.choice([0, 0.001, 1]))
+        async with world.signer():
+            published = await world.settled()
+        assert {path: entry["length"] for path, entry in published.verify(world.clock()).items()} == expected
+        await versions_are_consecutive(world.bus)
+
+    in_world(tmp_path, story, bins=8)
+
+
+@pytest.mark.parametrize("mode", ["pep458", "rstuf"])
+def test_nothing_expires_in_quiet_weeks(tmp_path: Path, mode: str) -> None:
+    """With no traffic for three weeks a client accepts all that is published, at every time, and bins are not renewed all at once."""
+    renewals: Counter[int] = Counter()
+
+    async def story(world: World, _: Bootstrap) -> None:
+        async with world.signer(renewal_check=1800.0):
+            await world.settled()
+            began, signed = world.clock(), 0
+            while world.clock() < began + timedelta(days=21):
+                await asyncio.sleep(CHECK_SECONDS)
+                published = await Published.read(world.bus)
+                published.verify(world.clock())
+                renewed = sum(name.split(".")[1].startswith("bins") for name in published.files) - signed
+                signed += renewed
+                renewals[renewed] += 1
+        await versions_are_consecutive(world.bus)
+
+    in_world(tmp_path, story, mode=mode, bins=32, days={"targets": 14} if mode == "rstuf" else None)
+    assert sum(count * times for count, times in renewals.items()) > 32 * 4
+    assert max(renewals) <= 32
+    assert sum(times for count, times in renewals.items() if count > 16) <= 1, "bins are renewed all at once"
+
+
+def test_receipts_say_what_did_not_happen(tmp_path: Path) -> None:
+    """A removal of what is not there and an addition of what is there have a receipt each; what simply happened has none."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer():
+            await announce(world.bus, bootstrap.settings, [add("a"), Remove("missing"), add("b")], request="first")
+            await world.settled()
+            await announce(world.bus, bootstrap.settings, [add("a"), add("b", 2)], request="second")
+            await world.settled()
+        receipts = [
+            (record.key, records.decode(records.receipt_decoder, record.value))
+            for partition in range(PARTITIONS)
+            for record in await read_all(world.bus, topics.RECEIPTS, partition)
+        ]
+        said = {(request, receipt.path, receipt.outcome) for request, receipt in receipts}
+        assert said == {("first", "missing", "not_found"), ("second", "a", "unchanged")}
+
+    in_world(tmp_path, story)
+
+
+def test_unchanged_makes_no_version_but_is_covered(tmp_path: Path) -> None:
+    """A change that changes nothing costs clients no snapshot, and is covered all the same."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer():
+            await announce(world.bus, bootstrap.settings, [add("a")])
+            before = await world.settled()
+            await announce(world.bus, bootstrap.settings, [add("a"), Remove("b")])
+            after = await world.settled()
+        assert after.timestamp == before.timestamp
+        assert set(after.files) == set(before.files)
+        assert after.vector != before.vector
+
+    in_world(tmp_path, story)
+
+
+def test_garbage_on_the_log_stops_nothing(tmp_path: Path) -> None:
+    """A record that no version can read gets a receipt, and what comes after it becomes live."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer():
+            await world.settled()
+            for partition in range(PARTITIONS):
+                await world.bus.append([Message(topics.ARTIFACTS, "bad", b'{"v":1,"changes":7}', partition)])
+            await announce(world.bus, bootstrap.settings, [add(f"p/{number}") for number in range(20)])
+            published = await world.settled()
+        assert len(published.verify(world.clock())) == 20
+        for partition in range(PARTITIONS):
+            (record,) = await read_all(world.bus, topics.RECEIPTS, partition)
+            receipt: Receipt = records.decode(records.receipt_decoder, record.value)
+            assert (record.key, receipt.outcome) == ("bad", "refused")
+
+    in_world(tmp_path, story)
+
+
+def test_newer_schema_waits_for_an_upgrade(tmp_path: Path) -> None:
+    """A record of a newer schema is not passed over: the partition waits and says why, the others go on."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer() as health:
+            await world.settled()
+            await world.bus.append([Message(topics.ARTIFACTS, "new", b'{"v":99,"other":true}', 1)])
+            await eventually(lambda: asyncio.sleep(0, "upgrade" in health.problems["signer.bins.1"]))
+            paths = (f"p/{number}" for number in itertools.count())
+            layout = bootstrap.settings.layout
+            path = next(path for path in paths if layout.partition_of(layout.index_of(path), PARTITIONS) == 0)
+            await announce(world.bus, bootstrap.settings, [add(path)])
+            await eventually(lambda: is_live(world, path))
+        head = (await Published.read(world.bus)).vector
+        assert head is not None
+        assert head.artifacts[1] <= (await world.bus.end(topics.ARTIFACTS, 1)) - 1
+
+    async def is_live(world: World, path: str) -> bool:
+        return path in (await Published.read(world.bus)).verify(world.clock())
+
+    in_world(tmp_path, story)
+
+
+def test_missing_key_is_said_and_waited_for(tmp_path: Path) -> None:
+    """Without its online key the signer says which file it needs, and goes on by itself when it is there."""
+    hidden = tmp_path / "hidden"
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        (world.path / "keys").rename(hidden)
+        async with world.signer() as health:
+            await eventually(lambda: asyncio.sleep(0, "can't be read" in health.problems.get("signer.bins.0", "")))
+            await announce(world.bus, bootstrap.settings, [add("a")])
+            assert not health.ready
+            hidden.rename(world.path / "keys")
+            published = await world.settled()
+            assert list(published.verify(world.clock())) == ["a"]
+            await eventually(lambda: asyncio.sleep(0, health.ready))
+
+    in_world(tmp_path, story)
+
+
+def test_expired_offline_role_is_said(tmp_path: Path) -> None:
+    """When an offline role has expired, which only people can renew, the signer says so."""
+
+    async def story(world: World, _: Bootstrap) -> None:
+        async with world.signer(renewal_check=3600.0) as health:
+            await world.settled()
+            await asyncio.sleep(timedelta(days=11).total_seconds())
+            assert "targets has expired" in health.problems["signer.commits"]
+
+    in_world(tmp_path, story, days={"targets": 10})
+
+
+def test_head_names_what_is_on_the_log(tmp_path: Path) -> None:
+    """Every head's offset, hash, length, expiry and version are those of the file it names."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer():
+            await announce(world.bus, bootstrap.settings, [add(f"p/{number}") for number in range(50)])
+            await world.settled()
+        seen = set()
+        for partition in range(PARTITIONS + 1):
+            for record in await read_all(world.bus, topics.HEADS, partition):
+                content = records.decode(records.heads_decoder, record.value)
+                if isinstance(content, Head) and record.key != "root":
+                    file = await world.bus.read(topics.METADATA, 0, content.offset, key=record.key, sha256=content.sha256)
+                    assert len(file) == content.length
+                    assert f'"version":{content.version}'.encode() in file
+                    assert content.expires.encode() in file
+                    seen.add(record.key)
+        assert seen >= {"targets", "snapshot", "timestamp", "bins-0", "bins-f"}
+
+    in_world(tmp_path, story)
+
+
+def test_commits_keep_their_interval(tmp_path: Path) -> None:
+    """Under steady traffic there is at most one snapshot in each commit interval; after a quiet time one comes at once."""
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer(commit_interval=5.0):
+            await world.settled()
+            await asyncio.sleep(10)
+            before = len([name for name in (await Published.read(world.bus)).files if "snapshot" in name])
+            for number in range(100):
+                await announce(world.bus, bootstrap.settings, [add(f"p/{number}")])
+                await asyncio.sleep(0.5)
+            await world.settled()
+            after = len([name for name in (await Published.read(world.bus)).files if "snapshot" in name])
+            assert 8 <= after - before <= 13
+            await asyncio.sleep(10)
+            began = world.clock()
+            await announce(world.bus, bootstrap.settings, [add("q")])
+            await world.settled()
+            assert world.clock() - began < timedelta(seconds=1)
+
+    in_world(tmp_path, story)
