@@ -1,6 +1,6 @@
 """When a role is renewed: well before it expires, and not all bins at once. Pure."""
 
-import zlib
+import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -39,5 +39,5 @@ def spread(role: str, head: Head, lifetime: timedelta, fraction: float) -> datet
     Returns:
         A moment before ``latest``.
     """
-    share = zlib.crc32(f"{role}/{head.version}".encode()) / HASH_RANGE
+    share = int.from_bytes(hashlib.blake2b(f"{role}/{head.version}".encode(), digest_size=4).digest(), "big") / HASH_RANGE
     return latest(head, lifetime, fraction) - lifetime * (1 - fraction) * SPREAD * share
