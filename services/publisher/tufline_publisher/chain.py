@@ -1,0 +1,161 @@
+"""The chain of trust as a client follows it, over the files of the log. Pure.
+
+In: metadata files in the order of the log. Out: what they say, once signature, version, type and form are what a client accepts; everything
+else is refused by an error, and changes nothing.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+from tufline import metafile, trust
+from tufline.bins import MAX_BIN_BYTES
+from tufline.errors import MetadataError
+from tufline.snapshot import read_snapshot
+from tufline.trust import RoleKeys
+
+MAX_FILE_BYTES = MAX_BIN_BYTES + 100_000
+"""The largest file: a bin's content with its signatures."""
+
+
+class _SnapshotRef(msgspec.Struct):
+    length: int
+    version: int
+    hashes: dict[str, str]
+
+
+class _SignedTimestamp(msgspec.Struct):
+    meta: dict[str, _SnapshotRef]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The snapshot that a timestamp names.
+
+    Attributes:
+        version: of the snapshot.
+        length: of its file, in bytes.
+        sha256: of its file.
+    """
+
+    version: int
+    length: int
+    sha256: str
+
+
+_timestamp_decoder = msgspec.json.Decoder(_SignedTimestamp)
+
+
+class Chain:
+    """What a client that has followed the log so far trusts."""
+
+    def __init__(self) -> None:
+        """Trust nothing yet: the first root is taken as it comes, as a client's own is."""
+        self._root: Root | None = None
+        self._bins: RoleKeys | None = None
+
+    @property
+    def root_version(self) -> int:
+        """Version of the trusted root; 0 before there is one."""
+        return self._root.version if self._root else 0
+
+    def check_root(self, version: int, content: bytes) -> None:
+        """Take a root, as a client does: signed by the one before and by itself, one version higher (TUF specification, 5.3).
+
+        Args:
+            version: that the log says it has.
+            content: the file.
+
+        Raises:
+            MetadataError: if a client would refuse it.
+        """
+        if version <= self.root_version:
+            return  # a link of the chain that brought us here; clients that come from further back still need it
+        root = trust.parse(Root, content).signed
+        if root.version != version or (self._root is not None and version != self._root.version + 1):
+            raise MetadataError(f"root has version {root.version} after {self.root_version}")
+        if self._root is not None:
+            trust.verified(Root, content, trust.root_keys(self._root, Root.type))
+        self._root = trust.verified(Root, content, trust.root_keys(root, Root.type))
+
+    def check_targets(self, version: int, content: bytes) -> None:
+        """Take top-level targets.
+
+        Args:
+            version: that the log says it has.
+            content: the file.
+
+        Raises:
+            MetadataError: if a client would refuse it.
+        """
+        targets = trust.verified(Targets, content, self._keys(Targets.type))
+        if targets.version != version:
+            raise MetadataError(f"targets has version {targets.version}, not {version}")
+        self._bins = trust.bin_keys(targets)
+
+    def check_bin(self, role: str, version: int, content: bytes) -> None:
+        """Check a bin.
+
+        Args:
+            role: its name.
+            version: that the log says it has.
+            content: the file.
+
+        Raises:
+            MetadataError: if a client would refuse it.
+        """
+        if self._bins is None:
+            raise MetadataError(f"{role} comes before any targets that delegate to it")
+        self._check(role, Targets.type, version, content, self._bins)
+
+    def read_snapshot(self, version: int, content: bytes) -> dict[str, int]:
+        """Check a snapshot.
+
+        Args:
+            version: that the log says it has.
+            content: the file.
+
+        Returns:
+            Role name to version.
+
+        Raises:
+            MetadataError: if a client would refuse it.
+        """
+        return read_snapshot(self._check(Snapshot.type, Snapshot.type, version, content, self._keys(Snapshot.type)))
+
+    def read_timestamp(self, version: int, content: bytes) -> Named:
+        """Check a timestamp.
+
+        Args:
+            version: that the log says it has.
+            content: the file.
+
+        Returns:
+            The snapshot that it names.
+
+        Raises:
+            MetadataError: if a client would refuse it.
+        """
+        signed = self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type))
+        try:
+            named = _timestamp_decoder.decode(signed).meta["snapshot.json"]
+            return Named(named.version, named.length, named.hashes["sha256"])
+        except (msgspec.MsgspecError, KeyError) as error:
+            raise MetadataError(f"timestamp does not name a snapshot: {error}") from error
+
+    def _keys(self, role: str) -> RoleKeys:
+        if self._root is None:
+            raise MetadataError(f"{role} comes before any root")
+        return trust.root_keys(self._root, role)
+
+    def _check(self, role: str, kind: str, version: int, content: bytes, keys: RoleKeys) -> msgspec.Raw:
+        if len(content) > MAX_FILE_BYTES:
+            raise MetadataError(f"{role} is {len(content)} bytes, more than clients take")
+        file = metafile.disassemble(content)
+        common = metafile.read_common(file.signed)
+        if common.type != kind or common.version != version:
+            raise MetadataError(f"{role} version {version} says it is {common.type} version {common.version}")
+        metafile.parse_expires(common.expires)
+        keys.verify(role, file)
+        return file.signed

@@ -1,0 +1,37 @@
+"""Finding the newest record of a partition, for read models that need no more than that."""
+
+from collections.abc import Callable
+from typing import Final
+
+from tufline.bus import Bus, Record
+
+FIRST_STEP: Final = 64
+"""How many offsets before the end the search begins; it goes back in growing steps."""
+
+
+async def last_record(bus: Bus, topic: str, partition: int, wanted: Callable[[Record], bool] = lambda _: True) -> Record | None:
+    """Find the newest record, going back from the end.
+
+    Args:
+        bus: to read from.
+        topic: without the prefix.
+        partition: from 0.
+        wanted: which records count.
+
+    Returns:
+        The newest one that is wanted, or None.
+    """
+    end = await bus.end(topic, partition)
+    step = FIRST_STEP
+    while True:
+        start = max(0, end - step)
+        found = None
+        reader = bus.reader(topic, partition, start)
+        try:
+            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
+                found = next((record for record in reversed(batch) if wanted(record)), found)
+        finally:
+            await reader.close()
+        if found is not None or start == 0:
+            return found
+        step *= 8
