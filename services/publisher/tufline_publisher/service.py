@@ -1,9 +1,9 @@
 """The publisher as a service: brings ``metadata`` to one origin.
 
-Workflow. Wait for root and targets, and find out where this origin stands; then follow ``metadata``: put versioned files as they come (they are
-harmless until a snapshot names them); at the newest timestamp of what was read, make sure that all its snapshot names is at the origin,
-make it durable, replace ``timestamp.json``, and append to ``published`` what is live. Steady state, catching up, a new mirror and a rebuild are
-this one way, from another offset.
+Workflow. Wait for root and targets, and find out where this origin stands; then follow ``metadata``: put versioned files as they come (they
+are harmless until a snapshot names them); at the newest timestamp of what was read, make sure that all its snapshot names is at the
+origin, make it durable, replace ``timestamp.json``, and append to ``published`` what is live. Steady state, catching up, a new mirror and a
+rebuild are this one way, from another offset.
 
 In: ``metadata``. Out: the origin, ``published``.
 """
@@ -96,6 +96,7 @@ class Publisher:
         self._origin = Origin(set())
         self._snapshots: OrderedDict[int, SnapshotFile] = OrderedDict()
         self._candidate: Record | None = None
+        self._unflushed = False
 
     async def run(self) -> None:
         """Publish, for ever.
@@ -131,12 +132,9 @@ class Publisher:
                         heads[record.key] = content
         finally:
             await reader.close()
-        root, targets = heads[Root.type], heads[Targets.type]
-        self._chain.check_root(
-            root.version, await self._read(f"{root.version}.{Root.type}", FileRef(root.version, root.offset, root.sha256))
-        )
-        as_ref = FileRef(targets.version, targets.offset, targets.sha256)
-        self._chain.check_targets(targets.version, await self._read(Targets.type, as_ref))
+        root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
+        self._chain.check_root(root.version, await self._read(f"{root.version}.{Root.type}", root))
+        self._chain.check_targets(targets.version, await self._read(Targets.type, targets))
 
     async def _read(self, key: str, ref: FileRef) -> bytes:
         return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
@@ -159,8 +157,8 @@ class Publisher:
         known = last is not None and (last.timestamp.version, last.timestamp.sha256) == (version, metafile.sha256(content))
         if not known and not await self._is_on_log(version, content, last):
             raise ForeignOriginError(
-                f"the origin shows timestamp version {version}, which is not of this log: it holds another repository, or a newer state than "
-                "this log; point publisher.directory to an empty directory, or bring the right log back"
+                f"the origin shows timestamp version {version}, which is not of this log: it holds another repository, or a newer state "
+                "than this log; point publisher.directory to an empty directory, or bring the right log back"
             )
         if last is None or not known:
             self._origin.timestamp = FileRef(version, -1, metafile.sha256(content))
@@ -210,6 +208,7 @@ class Publisher:
             if name is not None:
                 files.append((name, record.value))
         if files:
+            self._unflushed = True
             await self._store.put_many(files)
             self._origin.names.update(name for name, _ in files)
             metrics.files.inc(len(files))
@@ -271,8 +270,11 @@ class Publisher:
 
     async def _show(self, timestamp: FileRef, snapshot: SnapshotFile, content: bytes, vector: Vector, next_offset: int) -> None:
         is_new = timestamp.version > self._origin.timestamp.version
-        if is_new:
+        if self._unflushed:
+            # Also without a new timestamp: a restart begins at next_offset, and takes what is before it for durable.
             await self._store.flush()
+            self._unflushed = False
+        if is_new:
             await self._store.replace_timestamp(content)
         self._origin.show(timestamp, snapshot.ref, snapshot.versions, self._clock())
         published = Published(
