@@ -66,7 +66,7 @@ class LocalStore:
 
     async def names(self) -> set[str]:
         """See ``Store.names``."""
-        return await self._do("list the files", lambda: {name for name in os.listdir(self._directory) if not name.startswith(".")})
+        return await self._do("list the files", lambda: {path.name for path in self._directory.iterdir() if path.name[0] != "."})
 
     async def delete_many(self, names: Iterable[str]) -> None:
         """See ``Store.delete_many``."""
@@ -122,6 +122,5 @@ class LocalStore:
         try:
             yield
         except OSError as error:
-            raise StoreError(
-                f"can't {what} in the origin {self._directory}: {error.strerror}; it goes on by itself when that is mended"
-            ) from error
+            advice = "it goes on by itself when that is mended"
+            raise StoreError(f"can't {what} in the origin {self._directory}: {error.strerror}; {advice}") from error
