@@ -36,6 +36,8 @@ MAX_ROOT_BYTES: Final = 500_000
 MAX_TARGETS_BYTES: Final = 4_000_000
 """The largest top-level targets we take: python-tuf's client refuses 5,000,000 bytes."""
 
+NO_BINS: Final = "targets does not delegate to hash bins (delegations.succinct_roles, TAP 15)"
+
 SignedRole = TypeVar("SignedRole", Root, Targets)
 
 
@@ -97,9 +99,27 @@ def bin_keys(targets: Targets) -> RoleKeys:
         MetadataError: if it does not delegate to hash bins.
     """
     if targets.delegations is None or targets.delegations.succinct_roles is None:
-        raise MetadataError("targets does not delegate to hash bins (delegations.succinct_roles, TAP 15)")
+        raise MetadataError(NO_BINS)
     of_bins, keys = targets.delegations.succinct_roles, targets.delegations.keys
     return RoleKeys({keyid: keys[keyid] for keyid in of_bins.keyids if keyid in keys}, of_bins.threshold)
+
+
+def bins_prefix(targets: Mapping[str, Any]) -> str:
+    """Say how the bins are named in targets that came in a request.
+
+    Args:
+        targets: the object, ``{"signatures": […], "signed": {…}}``.
+
+    Returns:
+        The name prefix.
+
+    Raises:
+        MetadataError: if it is not targets metadata that delegate to hash bins.
+    """
+    delegations = parse(Targets, targets).signed.delegations
+    if delegations is None or delegations.succinct_roles is None:
+        raise MetadataError(NO_BINS)
+    return delegations.succinct_roles.name_prefix
 
 
 def parse(role: type[SignedRole], content: bytes | Mapping[str, Any]) -> Metadata[SignedRole]:

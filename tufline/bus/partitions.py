@@ -6,6 +6,7 @@ says. Only a fence ends it: another writer has the partition then, and a rebalan
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -25,13 +26,14 @@ async def keep_working(part: str, work: Callable[[], Awaitable[None]], health: H
 
     Args:
         part: its name, in health and log.
-        work: begins from what the log says. It says by ``health.ok`` when all is well.
+        work: begins from what the log says. It says by ``health.problem`` what it waits for, and by ``health.ok`` when that has come.
         health: where a failure is said.
     """
     pause = FIRST_PAUSE_SECONDS
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
+        health.ok(part)
         try:
             await work()
         except FencedError as error:
@@ -65,11 +67,14 @@ async def own_partitions(
     """
     tasks: dict[int, asyncio.Task[None]] = {}
 
+    async def begin(partition: int) -> None:
+        health.problem(part(partition), "taking the partition over")
+        await work(partition)
+
     async def assigned(partitions: frozenset[int]) -> None:
         for partition in sorted(partitions):
             name = part(partition)
-            health.problem(name, "taking the partition over")
-            tasks[partition] = asyncio.create_task(keep_working(name, lambda mine=partition: work(mine), health), name=name)  # type: ignore[misc]
+            tasks[partition] = asyncio.create_task(keep_working(name, partial(begin, partition), health), name=name)
 
     async def revoked(partitions: frozenset[int]) -> None:
         ending = [tasks.pop(partition) for partition in sorted(partitions) if partition in tasks]

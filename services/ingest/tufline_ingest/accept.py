@@ -1,0 +1,150 @@
+"""Putting changes onto the log: the way of every artifact begins here.
+
+In: what a request says of artifacts. Out: records of ``artifacts``, one or more for each partition, and the cursor that says where they
+are.
+"""
+
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+
+from tufline import cursor, records, topics
+from tufline.bus import Message, Position
+from tufline.cursor import Cursor, Task
+from tufline.errors import InvalidTargetError
+from tufline.model import check_path, parse_target
+from tufline.records import MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
+from tufline_ingest.errors import BadRequestError
+from tufline_ingest.wire import AddRequest, ArtifactInfo, RemoveRequest
+
+Change = Add | Remove
+
+SHOWN_PATH_LENGTH = 100
+"""How much of a refused path an answer repeats."""
+
+
+def make_add(path: str, info: ArtifactInfo, algorithms: Collection[str]) -> Add:
+    """Make a change of an artifact as it was sent.
+
+    Args:
+        path: the target path.
+        info: what is to be said of it.
+        algorithms: the hash algorithms that are allowed.
+
+    Returns:
+        The change.
+
+    Raises:
+        InvalidTargetError: with the reason.
+    """
+    target = parse_target(path, info.length, info.hashes, info.custom, algorithms)
+    return Add(target.path, target.length, target.hashes, target.custom)
+
+
+def make_adds(request: AddRequest, algorithms: Collection[str]) -> list[Change]:
+    """Make the changes of a request to add.
+
+    Args:
+        request: as sent.
+        algorithms: the hash algorithms that are allowed.
+
+    Returns:
+        A change for each artifact.
+
+    Raises:
+        BadRequestError: if any can't be accepted; none is then.
+    """
+    if request.add_task_id_to_custom:
+        raise BadRequestError("add_task_id_to_custom is not supported: leave it out, or false")
+    _check_request(request.artifacts, request.publish_artifacts)
+    changes: list[Change] = []
+    for number, artifact in enumerate(request.artifacts):
+        try:
+            changes.append(make_add(artifact.path, artifact.info, algorithms))
+        except InvalidTargetError as error:
+            raise _refusal(number, artifact.path, error) from None
+    return changes
+
+
+def make_removes(request: RemoveRequest) -> list[Change]:
+    """Make the changes of a request to remove.
+
+    Args:
+        request: as sent.
+
+    Returns:
+        A change for each path.
+
+    Raises:
+        BadRequestError: if any can't be accepted; none is then.
+    """
+    _check_request(request.artifacts, request.publish_artifacts)
+    changes: list[Change] = []
+    for number, path in enumerate(request.artifacts):
+        try:
+            changes.append(Remove(check_path(path)))
+        except InvalidTargetError as error:
+            raise _refusal(number, path, error) from None
+    return changes
+
+
+def _check_request(artifacts: Sequence[object], publish: bool) -> None:
+    if not publish:
+        raise BadRequestError("publish_artifacts false is not supported yet: leave it out, or true")
+    if not artifacts:
+        raise BadRequestError("artifacts is empty: name at least one")
+
+
+def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestError:
+    shown = ascii(path[:SHOWN_PATH_LENGTH])
+    return BadRequestError(f"artifacts[{number}] ({shown}) can't be accepted: {error}; nothing of this request was accepted")
+
+
+def make_messages(changes: Iterable[Change], settings: Settings, admin: int) -> list[Message]:
+    """Make the records of a request: its changes by partition, in their order.
+
+    Args:
+        changes: of one request.
+        settings: of the repository.
+        admin: how far in ``admin`` they are known.
+
+    Returns:
+        Messages for ``artifacts``.
+    """
+    layout, partitions = settings.layout, settings.partitions
+    by_partition: dict[int, list[Change]] = {}
+    for change in changes:
+        partition = layout.partition_of(layout.index_of(change.path), partitions)
+        by_partition.setdefault(partition, []).append(change)
+    request = uuid.uuid4().hex
+    return [message for partition, some in by_partition.items() for message in _split(some, partition, request, admin)]
+
+
+def _split(changes: list[Change], partition: int, request: str, admin: int) -> Iterable[Message]:
+    value = records.encode(Changes(request=request, admin=admin, changes=changes))
+    if len(value) <= MAX_CHANGES_BYTES or len(changes) == 1:
+        yield Message(topics.ARTIFACTS, request, value, partition)
+        return
+    middle = len(changes) // 2
+    yield from _split(changes[:middle], partition, request, admin)
+    yield from _split(changes[middle:], partition, request, admin)
+
+
+def make_cursor(task: Task, log_id: str, positions: Sequence[Position], *, last_only: bool = False) -> Cursor:
+    """Make the cursor of a request.
+
+    Args:
+        task: what was asked for.
+        log_id: of the log.
+        positions: of all its records; at least one.
+        last_only: keep the last position of each partition alone.
+
+    Returns:
+        The cursor.
+    """
+    by_partition: dict[int, list[int]] = {}
+    for position in positions:
+        offsets = by_partition.setdefault(position.partition, [])
+        if last_only:
+            offsets.clear()
+        offsets.append(position.offset)
+    return Cursor(cursor.FORMAT, task, log_id, max(position.time for position in positions), by_partition)

@@ -1,0 +1,200 @@
+"""The REST API: RSTUF's calls, and besides them bulk import, a query for what is live, and a status.
+
+An answer to a change is given when the log has it. Every refusal is an error that ``answers`` turns into an answer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+import tufline
+from tufline import cursor, records, topics, trust
+from tufline.bus import Bus, Message, Position
+from tufline.clock import Clock
+from tufline.config import IngestConfig
+from tufline.cursor import Cursor, Task
+from tufline.errors import BusError, InvalidBootstrapError, InvalidTargetError
+from tufline.follow import AdminFollower
+from tufline.health import Health
+from tufline.model import check_path
+from tufline.records import Bootstrap, Settings
+from tufline_ingest import accept, bootstrap, metrics, tasks, wire
+from tufline_ingest.answers import PART_OF_IT, answer
+from tufline_ingest.bulk import Outcome, take_lines
+from tufline_ingest.errors import BadRequestError, BootstrappedError, NotBootstrappedError, NotNowError
+from tufline_ingest.live import Live, summarize_expiries
+
+TASK_HOLD_SECONDS: Final = 1.0
+"""How long an answer about an unfinished task is held back for a change: RSTUF's command line asks again without a pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The handlers, and what they work on.
+
+    Attributes:
+        bus: the log.
+        config: of ingest.
+        clock: the wall clock.
+        health: of the process.
+        admin: the state folded from ``admin``.
+        live: what the origin shows.
+        bootstrapping: so that of two bootstraps here at once one is refused at the edge.
+    """
+
+    bus: Bus
+    config: IngestConfig
+    clock: Clock
+    health: Health
+    admin: AdminFollower
+    live: Live
+    bootstrapping: asyncio.Lock
+
+    def bootstrap_state(self) -> str | None:
+        """Say where the bootstrap stands.
+
+        Returns:
+            None before; ``pre`` until its metadata are published; then ``finished``.
+        """
+        state = self.admin.state
+        if state.bootstrap is None:
+            return None
+        published = self.live.published
+        return "finished" if published and published.vector.admin > state.bootstrap_offset else "pre"
+
+    def _settings(self) -> Settings:
+        found = self.admin.state.bootstrap
+        state = self.bootstrap_state()
+        if found is None or state != "finished":
+            raise NotBootstrappedError(state)
+        return found.settings
+
+    async def _append(self, changes: Sequence[accept.Change], settings: Settings) -> Sequence[Position]:
+        messages = accept.make_messages(changes, settings, self.admin.state.next_offset)
+        with metrics.append_seconds.time():
+            positions = await self.bus.append(messages)
+        self.live.watch(positions)
+        metrics.accepted.labels("add").inc(sum(isinstance(change, records.Add) for change in changes))
+        metrics.accepted.labels("remove").inc(sum(isinstance(change, records.Remove) for change in changes))
+        return positions
+
+    async def _submit(self, task: Task, changes: Sequence[accept.Change], settings: Settings, message: str) -> web.Response:
+        positions = await self._append(changes, settings)
+        where = accept.make_cursor(task, self.bus.log_id, positions)
+        paths = [change.path for change in changes]
+        data = wire.Submitted(cursor.encode(where), wire.moment(where.time), paths)
+        return answer(wire.SubmittedAnswer(data, message), 202)
+
+    async def add_artifacts(self, request: web.Request) -> web.Response:
+        """POST /api/v1/artifacts/."""
+        settings = self._settings()
+        changes = accept.make_adds(wire.decode(wire.AddRequest, await request.read()), self.config.hash_algorithms)
+        return await self._submit(Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
+
+    async def remove_artifacts(self, request: web.Request) -> web.Response:
+        """POST /api/v1/artifacts/delete."""
+        settings = self._settings()
+        changes = accept.make_removes(wire.decode(wire.RemoveRequest, await request.read()))
+        return await self._submit(Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
+
+    async def bulk(self, request: web.Request) -> web.Response:
+        """POST /api/v1/artifacts/bulk."""
+        settings = self._settings()
+        outcome = Outcome()
+
+        async def append(changes: list[accept.Change]) -> Sequence[Position]:
+            return await self._append(changes, settings)
+
+        chunks: AsyncIterator[bytes] = request.content.iter_any()
+        try:
+            await take_lines(chunks, self.config.bulk_line_bytes, self.config.hash_algorithms, append, outcome)
+        except BusError as error:
+            raise NotNowError(f"{outcome.accepted} lines are on the log, then it could take no more: {error}; {PART_OF_IT}") from error
+        metrics.refused.inc(outcome.refused)
+        last = list(outcome.last.values())
+        task_id, time = None, self.clock()
+        if last:
+            where = accept.make_cursor(Task.BULK, self.bus.log_id, last)
+            task_id, time = cursor.encode(where), wire.moment(where.time)
+        result = wire.BulkResult(task_id, time, outcome.accepted, outcome.refused, outcome.refused_lines)
+        return answer(wire.BulkAnswer(result, "Lines submitted."), 202)
+
+    async def get_artifact(self, request: web.Request) -> web.Response:
+        """GET /api/v1/artifacts/{path}."""
+        settings = self._settings()
+        try:
+            path = check_path(request.match_info["path"])
+        except InvalidTargetError as error:
+            raise BadRequestError(f"no artifact can have this path: {error}") from None
+        found = await self.live.find(path, settings)
+        target = found.target
+        return answer(
+            wire.LiveArtifact(
+                target.path, target.length, target.hashes, found.role, found.role_version, found.snapshot_version, target.custom
+            )
+        )
+
+    async def get_task(self, request: web.Request) -> web.Response:
+        """GET /api/v1/task/?task_id=."""
+        task_id = request.query.get("task_id")
+        if not task_id:
+            raise BadRequestError("task_id is missing: /api/v1/task/?task_id=<id>")
+        where = cursor.decode(task_id, self.bus.log_id)
+        data = await self._describe(task_id, where)
+        if data.result is None:
+            await self.live.wait_for_change(TASK_HOLD_SECONDS)
+            data = await self._describe(task_id, where)
+        return answer(wire.TaskAnswer(data))
+
+    async def _describe(self, task_id: str, where: Cursor) -> wire.TaskData:
+        return await tasks.describe(self.bus, task_id, where, self.live.published, self.admin.state)
+
+    async def get_bootstrap(self, _: web.Request) -> web.Response:
+        """GET /api/v1/bootstrap/."""
+        state = self.bootstrap_state()
+        if state is None:
+            return answer(wire.BootstrapAnswer(wire.BootstrapState(False, None, None), "System available for bootstrap."))
+        offset = self.admin.state.bootstrap_offset
+        where = Cursor(cursor.FORMAT, Task.BOOTSTRAP, self.bus.log_id, 0, {0: [offset]})
+        data = wire.BootstrapState(True, state, cursor.encode(where))  # type: ignore[arg-type]
+        return answer(wire.BootstrapAnswer(data, "System LOCKED for bootstrap."))
+
+    async def post_bootstrap(self, request: web.Request) -> web.Response:
+        """POST /api/v1/bootstrap/."""
+        asked = wire.decode(wire.BootstrapRequest, await request.read())
+        async with self.bootstrapping:
+            if self.admin.state.bootstrap is not None:
+                raise BootstrappedError(self.bootstrap_state())
+            wanted: Bootstrap = bootstrap.make_bootstrap(asked, self.bus.partitions(topics.ARTIFACTS))
+            try:
+                trust.check_bootstrap(wanted, self.clock())
+            except InvalidBootstrapError as error:
+                raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
+            (position,) = await self.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
+            await self.admin.wait_for(lambda state: state.next_offset > position.offset)
+        where = accept.make_cursor(Task.BOOTSTRAP, self.bus.log_id, [position])
+        data = wire.Submitted(cursor.encode(where), wire.moment(where.time))
+        return answer(wire.SubmittedAnswer(data, "Bootstrap accepted."), 202)
+
+    async def get_status(self, _: web.Request) -> web.Response:
+        """GET /api/v1/status."""
+        published, found = self.live.published, self.admin.state.bootstrap
+        covered = published.vector.artifacts if published else [0] * self.bus.partitions(topics.ARTIFACTS)
+        ends = [await self.bus.end(topics.ARTIFACTS, number) for number in range(len(covered))]
+        bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
+        return answer(
+            wire.StatusAnswer(
+                version=tufline.__version__,
+                log=self.bus.log_id,
+                bootstrap=self.bootstrap_state(),
+                number_of_bins=len(bins) or None,
+                timestamp=published.timestamp.version if published else 0,
+                snapshot=published.snapshot.version if published else 0,
+                backlog=sum(max(0, end - live) for end, live in zip(ends, covered, strict=True)),
+                expires=summarize_expiries(self.live.expires, bins),
+                problems={part: reason for part, reason in self.health.problems.items() if reason},
+            )
+        )

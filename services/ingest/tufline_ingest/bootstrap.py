@@ -1,0 +1,44 @@
+"""A bootstrap request as the record of ``admin`` that it becomes."""
+
+from typing import Final
+
+from tufline.bins import DEFAULT_NAME_PREFIX
+from tufline.errors import MetadataError
+from tufline.records import Bootstrap, Settings
+from tufline.trust import bins_prefix
+from tufline_ingest.errors import BadRequestError
+from tufline_ingest.wire import BootstrapRequest
+
+MAX_EXPIRATION_DAYS: Final = 3650
+
+
+def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
+    """Make the record of a bootstrap request; ``trust.check_bootstrap`` judges it.
+
+    Args:
+        request: as sent.
+        partitions: of ``artifacts``.
+
+    Returns:
+        The record.
+
+    Raises:
+        BadRequestError: if the settings can't be accepted.
+    """
+    roles = request.settings.roles
+    if roles.delegations is not None:
+        raise BadRequestError("settings.roles.delegations is not supported yet: give settings.roles.bins")
+    if roles.bins is None:
+        raise BadRequestError("settings.roles.bins is missing: it says expiration and number_of_delegated_bins")
+    of_roles = {"root": roles.root, "targets": roles.targets, "snapshot": roles.snapshot, "timestamp": roles.timestamp, "bins": roles.bins}
+    days = {role: settings.expiration for role, settings in of_roles.items()}
+    for role, expiration in days.items():
+        if not 1 <= expiration <= MAX_EXPIRATION_DAYS:
+            raise BadRequestError(f"settings.roles.{role}.expiration must be from 1 to {MAX_EXPIRATION_DAYS} days, not {expiration}")
+    targets = request.metadata.targets
+    try:
+        prefix = DEFAULT_NAME_PREFIX if targets is None else bins_prefix(targets)
+    except MetadataError as error:
+        raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
+    settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days)
+    return Bootstrap(settings=settings, root=request.metadata.root, targets=targets)

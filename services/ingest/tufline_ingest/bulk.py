@@ -1,0 +1,181 @@
+"""Bulk requests: lines of any number, in bounded memory.
+
+While one batch of lines goes onto the log, the next is read and checked; no more than that is held. When the log takes no more, reading
+stops, and with it the sender.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tufline.bus import Position
+from tufline.errors import InvalidTargetError, PushbackError
+from tufline.model import check_path
+from tufline.records import Remove
+from tufline_ingest.accept import Change, make_add
+from tufline_ingest.errors import BadRequestError
+from tufline_ingest.wire import BulkLine, RefusedLine, decode
+
+BATCH_LINES: Final = 2000
+BATCH_BYTES: Final = 1024 * 1024
+"""When lines are brought to the log: many enough that few records hold them, few enough to stay small in memory."""
+
+LISTED_REFUSALS: Final = 1000
+"""How many refused lines an answer lists; the others it counts."""
+
+PUSHBACK_SECONDS: Final = 30.0
+"""How long to wait in all for a log that takes no more, before the request is given up."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the lines so far.
+
+    Attributes:
+        accepted: how many.
+        refused: how many.
+        refused_lines: the first of them.
+        last: partition to the last position in it.
+    """
+
+    accepted: int = 0
+    refused: int = 0
+    refused_lines: list[RefusedLine] = field(default_factory=list)
+    last: dict[int, Position] = field(default_factory=dict)
+
+    def refuse(self, line: int, reason: str) -> None:
+        """Take note of a refused line.
+
+        Args:
+            line: its number, from 1.
+            reason: for people.
+        """
+        self.refused += 1
+        if len(self.refused_lines) < LISTED_REFUSALS:
+            self.refused_lines.append(RefusedLine(line, reason))
+
+    def accept(self, count: int, positions: Sequence[Position]) -> None:
+        """Take note of lines that are on the log.
+
+        Args:
+            count: how many.
+            positions: of their records.
+        """
+        self.accepted += count
+        for position in positions:
+            known = self.last.get(position.partition)
+            if known is None or known.offset < position.offset:
+                self.last[position.partition] = position
+
+
+async def split_lines(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterator[tuple[int, bytes | None]]:
+    """Split a stream into lines.
+
+    Args:
+        chunks: of any size.
+        most_bytes: the longest line.
+
+    Yields:
+        The number of each line that is not empty, from 1, and the line; None if it is too long, which is not held.
+    """
+    number, rest, too_long = 1, b"", False
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            if too_long or len(line) > most_bytes:
+                yield number, None
+            elif line.strip():
+                yield number, line
+            number, too_long = number + 1, False
+        if len(rest) > most_bytes:
+            rest, too_long = b"", True
+    if too_long or len(rest) > most_bytes:
+        yield number, None
+    elif rest.strip():
+        yield number, rest
+
+
+def read_line(line: bytes, algorithms: Collection[str]) -> Change:
+    """Make a change of a line.
+
+    Args:
+        line: JSON.
+        algorithms: the hash algorithms that are allowed.
+
+    Returns:
+        The change.
+
+    Raises:
+        BadRequestError: if it has another form.
+        InvalidTargetError: if it can't be accepted.
+    """
+    said = decode(BulkLine, line)
+    if said.op == "remove":
+        return Remove(check_path(said.path))
+    if said.info is None:
+        raise BadRequestError("info is missing: it says length and hashes of the artifact")
+    return make_add(said.path, said.info, algorithms)
+
+
+async def take_lines(
+    chunks: AsyncIterator[bytes],
+    most_bytes: int,
+    algorithms: Collection[str],
+    append: Callable[[list[Change]], Awaitable[Sequence[Position]]],
+    outcome: Outcome,
+) -> None:
+    """Bring all acceptable lines of a stream to the log.
+
+    Args:
+        chunks: of the stream.
+        most_bytes: the longest line.
+        algorithms: the hash algorithms that are allowed.
+        append: brings changes to the log.
+        outcome: kept up to date, also where this raises.
+
+    Raises:
+        PushbackError: if the log takes no more for too long; ``outcome`` says how far it came.
+        BusError: as ``append`` says.
+    """
+    batch: list[Change] = []
+    size = 0
+    under_way: asyncio.Task[None] | None = None
+
+    async def bring(changes: list[Change]) -> None:
+        outcome.accept(len(changes), await _patiently(append, changes))
+
+    try:
+        async for number, line in split_lines(chunks, most_bytes):
+            if line is None:
+                outcome.refuse(number, f"the line is longer than {most_bytes} bytes (ingest.bulk_line_bytes)")
+                continue
+            try:
+                batch.append(read_line(line, algorithms))
+            except (BadRequestError, InvalidTargetError) as error:
+                outcome.refuse(number, str(error))
+                continue
+            size += len(line)
+            if len(batch) >= BATCH_LINES or size >= BATCH_BYTES:
+                if under_way is not None:
+                    await under_way
+                under_way = asyncio.create_task(bring(batch))
+                batch, size = [], 0
+    finally:
+        # What was read before a broken connection is accepted all the same: to send it again is safe.
+        if under_way is not None:
+            await under_way
+    if batch:
+        await bring(batch)
+
+
+async def _patiently(append: Callable[[list[Change]], Awaitable[Sequence[Position]]], changes: list[Change]) -> Sequence[Position]:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PUSHBACK_SECONDS
+    while True:
+        try:
+            return await append(changes)
+        except PushbackError as error:
+            if loop.time() + error.retry_after > deadline:
+                raise
+            await asyncio.sleep(error.retry_after)

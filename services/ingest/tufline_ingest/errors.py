@@ -1,0 +1,89 @@
+"""Errors of ingest: what a client gets when its request is not accepted.
+
+TuflineError
+└── IngestError                  carries the status and the body of the answer
+├── BadRequestError          422: what was sent can't be accepted
+├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
+├── BootstrappedError        404: there is one already (RSTUF's answer)
+├── NotLiveError             404: no such artifact, or no such task
+└── NotNowError              503: the log or the published state is not there for now
+"""
+
+from typing import Any, ClassVar
+
+from tufline.errors import TuflineError
+
+
+class IngestError(TuflineError):
+    """Base of ingest's own errors."""
+
+    status: ClassVar[int] = 500
+
+    @property
+    def detail(self) -> Any:
+        """The ``detail`` of the answer."""
+        return str(self)
+
+
+class BadRequestError(IngestError):
+    """What was sent can't be accepted; the message says what to change."""
+
+    status = 422
+
+
+class NotBootstrappedError(IngestError):
+    """There is no repository yet.
+
+    Args:
+        state: of the bootstrap.
+    """
+
+    status = 404
+
+    def __init__(self, state: str | None) -> None:
+        super().__init__(f"It requires bootstrap finished. State: {state}")
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """The ``detail`` of the answer, in RSTUF's form."""
+        return {"message": "Task not accepted.", "error": str(self)}
+
+
+class BootstrappedError(IngestError):
+    """There is a repository already.
+
+    Args:
+        state: of the bootstrap.
+    """
+
+    status = 404
+
+    def __init__(self, state: str | None) -> None:
+        super().__init__(f"System already has a Metadata. State: {state}")
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """The ``detail`` of the answer, in RSTUF's form."""
+        return {"error": str(self)}
+
+
+class NotLiveError(IngestError):
+    """There is no such artifact, or no such task."""
+
+    status = 404
+
+
+class NotNowError(IngestError):
+    """It is not to be had now; the same request succeeds later.
+
+    Args:
+        message: what is not there.
+        retry_after: when to try again, in seconds.
+    """
+
+    status = 503
+    retriable = True
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

@@ -1,0 +1,387 @@
+"""The forms of requests and answers. ``schemas/openapi.json`` is made from them.
+
+Requests are lenient at the top, as RSTUF is, and strict in what goes into metadata. What an artifact says is taken as any JSON here, and
+judged by ``tufline.model``, whose reasons are for people.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from tufline_ingest.errors import BadRequestError
+
+T = TypeVar("T")
+
+
+class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to be said of an artifact.
+
+    Attributes:
+        length: in bytes; a decimal string is accepted too.
+        hashes: algorithm to hexadecimal digest.
+        custom: an object of the repository's own.
+    """
+
+    length: Any
+    hashes: Any
+    custom: Any = None
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """An artifact to add.
+
+    Attributes:
+        path: the target path.
+        info: what is to be said of it.
+    """
+
+    path: str
+    info: ArtifactInfo
+
+
+class AddRequest(msgspec.Struct, frozen=True):
+    """POST /api/v1/artifacts/.
+
+    Attributes:
+        artifacts: at least one.
+        add_task_id_to_custom: not supported yet.
+        publish_artifacts: only true is supported yet.
+    """
+
+    artifacts: list[Artifact]
+    add_task_id_to_custom: bool = False
+    publish_artifacts: bool = True
+
+
+class RemoveRequest(msgspec.Struct, frozen=True):
+    """POST /api/v1/artifacts/delete.
+
+    Attributes:
+        artifacts: target paths, at least one.
+        publish_artifacts: only true is supported yet.
+    """
+
+    artifacts: list[str]
+    publish_artifacts: bool = True
+
+
+class BulkLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of POST /api/v1/artifacts/bulk.
+
+    Attributes:
+        path: the target path.
+        op: what to do with it.
+        info: what is to be said of it; for ``add`` alone.
+    """
+
+    path: str
+    op: Literal["add", "remove"] = "add"
+    info: ArtifactInfo | None = None
+
+
+class RoleSettings(msgspec.Struct, frozen=True):
+    """Settings of a role.
+
+    Attributes:
+        expiration: days.
+    """
+
+    expiration: int
+
+
+class BinsSettings(RoleSettings, frozen=True):
+    """Settings of the bins.
+
+    Attributes:
+        number_of_delegated_bins: a power of two, 2 to 16,384.
+    """
+
+    number_of_delegated_bins: int
+
+
+class RolesSettings(msgspec.Struct, frozen=True):
+    """Settings of all roles.
+
+    Attributes:
+        root: of root.
+        targets: of targets.
+        snapshot: of snapshot.
+        timestamp: of timestamp.
+        bins: of the bins.
+        delegations: custom delegations in place of bins: not supported yet.
+    """
+
+    root: RoleSettings
+    targets: RoleSettings
+    snapshot: RoleSettings
+    timestamp: RoleSettings
+    bins: BinsSettings | None = None
+    delegations: dict[str, Any] | None = None
+
+
+class BootstrapSettings(msgspec.Struct, frozen=True):
+    """The settings of a bootstrap.
+
+    Attributes:
+        roles: of each role.
+    """
+
+    roles: RolesSettings
+
+
+class BootstrapMetadata(msgspec.Struct, frozen=True):
+    """The metadata of a bootstrap.
+
+    Attributes:
+        root: signed by its threshold.
+        targets: signed by its threshold, when targets are offline (PEP 458).
+    """
+
+    root: dict[str, Any]
+    targets: dict[str, Any] | None = None
+
+
+class BootstrapRequest(msgspec.Struct, frozen=True):
+    """POST /api/v1/bootstrap/.
+
+    Attributes:
+        settings: of each role.
+        metadata: root, and targets when they are offline.
+        timeout: RSTUF's; no meaning here.
+    """
+
+    settings: BootstrapSettings
+    metadata: BootstrapMetadata
+    timeout: int = 300
+
+
+class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an accepted request is answered with.
+
+    Attributes:
+        task_id: for GET /api/v1/task/.
+        last_update: when it was accepted.
+        artifacts: the paths.
+    """
+
+    task_id: str
+    last_update: datetime
+    artifacts: list[str] | None = None
+
+
+class SubmittedAnswer(msgspec.Struct, frozen=True):
+    """202: the log has it.
+
+    Attributes:
+        data: the task.
+        message: for people.
+    """
+
+    data: Submitted
+    message: str
+
+
+class RefusedLine(msgspec.Struct, frozen=True):
+    """A line of a bulk request that was not accepted.
+
+    Attributes:
+        line: its number, from 1.
+        reason: for people.
+    """
+
+    line: int
+    reason: str
+
+
+class BulkResult(msgspec.Struct, frozen=True):
+    """What became of a bulk request.
+
+    Attributes:
+        task_id: for GET /api/v1/task/; None if no line was accepted.
+        last_update: when the last line was accepted.
+        accepted: how many lines.
+        refused: how many lines.
+        refused_lines: the first of them.
+    """
+
+    task_id: str | None
+    last_update: datetime
+    accepted: int
+    refused: int
+    refused_lines: list[RefusedLine]
+
+
+class BulkAnswer(msgspec.Struct, frozen=True):
+    """202: the log has the accepted lines.
+
+    Attributes:
+        data: what became of the lines.
+        message: for people.
+    """
+
+    data: BulkResult
+    message: str
+
+
+class TaskResult(msgspec.Struct, frozen=True):
+    """What became of a task.
+
+    Attributes:
+        message: for people.
+        error: why it failed; None if it did not.
+        status: whether it succeeded.
+        task: RSTUF's name of what was asked for.
+        last_update: when it was found to be so.
+        details: depends on the task.
+    """
+
+    message: str
+    error: str | None
+    status: bool
+    task: str
+    last_update: datetime
+    details: dict[str, Any]
+
+
+class TaskData(msgspec.Struct, frozen=True):
+    """A task.
+
+    Attributes:
+        task_id: its id.
+        state: RSTUF's: RUNNING, SUCCESS or ERRORED here.
+        result: once it is finished.
+    """
+
+    task_id: str
+    state: Literal["RUNNING", "SUCCESS", "ERRORED"]
+    result: TaskResult | None = None
+
+
+class TaskAnswer(msgspec.Struct, frozen=True):
+    """200: the state of a task.
+
+    Attributes:
+        data: the task.
+        message: for people.
+    """
+
+    data: TaskData
+    message: str = "Task state."
+
+
+class BootstrapState(msgspec.Struct, frozen=True):
+    """The state of the bootstrap.
+
+    Attributes:
+        bootstrap: whether there is a repository.
+        state: None before, ``pre`` until its first metadata are published, then ``finished``.
+        id: task id of the bootstrap.
+    """
+
+    bootstrap: bool
+    state: Literal["pre", "signing", "finished"] | None
+    id: str | None
+
+
+class BootstrapAnswer(msgspec.Struct, frozen=True):
+    """200: whether there is a repository.
+
+    Attributes:
+        data: the state.
+        message: for people.
+    """
+
+    data: BootstrapState
+    message: str
+
+
+class LiveArtifact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """200: what the published metadata say of an artifact.
+
+    Attributes:
+        path: the target path.
+        length: in bytes.
+        hashes: algorithm to hexadecimal digest.
+        role: the bin that it is in.
+        role_version: of the bin.
+        snapshot_version: of the published snapshot.
+        custom: the repository's own.
+    """
+
+    path: str
+    length: int
+    hashes: dict[str, str]
+    role: str
+    role_version: int
+    snapshot_version: int
+    custom: dict[str, Any] | None = None
+
+
+class StatusAnswer(msgspec.Struct, frozen=True):
+    """200: what is live, and what is not yet.
+
+    Attributes:
+        version: of Tufline.
+        log: id of the log.
+        bootstrap: its state, as in GET /api/v1/bootstrap/.
+        number_of_bins: None before the bootstrap.
+        timestamp: version that the origin shows; 0 before the first.
+        snapshot: version that the origin shows; 0 before the first.
+        backlog: accepted records of artifacts that are not live yet.
+        expires: role to when its newest version expires; of the bins the first one to expire.
+        problems: part of this process to why it is not ready.
+    """
+
+    version: str
+    log: str
+    bootstrap: str | None
+    number_of_bins: int | None
+    timestamp: int
+    snapshot: int
+    backlog: int
+    expires: dict[str, str]
+    problems: dict[str, str]
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """4xx, 5xx: why not.
+
+    Attributes:
+        detail: a sentence, or an object with one.
+    """
+
+    detail: Any
+
+
+def decode(kind: type[T], body: bytes) -> T:
+    """Read a request.
+
+    Args:
+        kind: its form.
+        body: as sent.
+
+    Returns:
+        The request.
+
+    Raises:
+        BadRequestError: with what is wrong, and where.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(f"the request has another form: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequestError(f"the request is not JSON: {error}") from None
+
+
+def moment(milliseconds: int) -> datetime:
+    """Make a time of the log's.
+
+    Args:
+        milliseconds: since 1970.
+
+    Returns:
+        The time, in UTC.
+    """
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
