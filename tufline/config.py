@@ -4,12 +4,19 @@ A value comes from, the first that has it: the command line, an environment vari
 (``tufline.toml``, or ``--config``), the default here. ``tufline config`` prints what is in force and from where.
 """
 
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from tufline.errors import ConfigError
 from tufline.model import DEFAULT_HASH_ALGORITHMS
 
 ENV_PREFIX: Final = "TUFLINE_"
@@ -121,3 +128,85 @@ class Config(BaseSettings):
     publisher: PublisherConfig = PublisherConfig()
     web: WebConfig = WebConfig()
     log: LogConfig = LogConfig()
+
+
+def _env_name(section: str, name: str) -> str:
+    return f"{ENV_PREFIX}{section}{ENV_DELIMITER}{name}".upper()
+
+
+def _all_settings() -> list[tuple[str, str]]:
+    sections = {name: info.annotation for name, info in Config.model_fields.items()}
+    return [
+        (section, name)
+        for section, kind in sections.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+        for name in kind.model_fields
+    ]
+
+
+def _check_environment() -> None:
+    known = {_env_name(section, name) for section, name in _all_settings()}
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            advice = f"did you mean {near[0]}?" if near else "tufline config lists all settings"
+            raise ConfigError(f"the environment variable {name} is no setting: {advice}")
+
+
+def _read_toml(path: Path | None) -> dict[str, dict[str, Any]]:
+    if path is None and not DEFAULT_FILE.exists():
+        return {}
+    try:
+        content = tomllib.loads((path or DEFAULT_FILE).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the configuration {path or DEFAULT_FILE} can't be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the configuration {path or DEFAULT_FILE} is not TOML: {error}") from error
+    for section, settings in content.items():
+        if not isinstance(settings, dict):
+            raise ConfigError(f"{section} in {path or DEFAULT_FILE} stands outside any section such as [ingest]")
+    return content
+
+
+def load(path: Path | None = None, overrides: Mapping[str, Any] = MappingProxyType({})) -> tuple[Config, dict[str, str]]:
+    """Load the configuration.
+
+    Args:
+        path: of a TOML file; None for ``tufline.toml`` in the current directory, if there is one.
+        overrides: dotted setting to value, from the command line; None for those that were not given.
+
+    Returns:
+        The configuration; and for each dotted setting where its value came from.
+
+    Raises:
+        ConfigError: for a file that can't be read, a setting that does not exist or a value that it can't have.
+    """
+    _check_environment()
+    given: dict[str, dict[str, Any]] = {}
+    for dotted, value in overrides.items():
+        if value is not None:
+            section, _, name = dotted.partition(".")
+            given.setdefault(section, {})[name] = value
+    from_env: dict[str, dict[str, Any]] = EnvSettingsSource(Config)()
+    layers = ((str(path or DEFAULT_FILE), _read_toml(path)), ("environment", from_env), ("command line", given))
+    merged: dict[str, dict[str, Any]] = {}
+    sources = {f"{section}.{name}": "default" for section, name in _all_settings()}
+    for source, layer in layers:
+        for section, settings in layer.items():
+            merged.setdefault(section, {}).update(settings)
+            for name in settings:
+                sources[f"{section}.{name}"] = _env_name(section, name) if source == "environment" else source
+    try:
+        return Config(**merged), sources  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem, sources) for problem in error.errors())) from None
+
+
+def _explain(problem: ErrorDetails, sources: Mapping[str, str]) -> str:
+    dotted = ".".join(str(step) for step in problem["loc"][:2])
+    source = sources.get(dotted, "the configuration")
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(dotted, [f"{section}.{name}" for section, name in _all_settings()], 1)
+        advice = f"did you mean {near[0]}?" if near else "tufline config lists all settings"
+        return f"{dotted} (from {source}) is no setting: {advice}"
+    return f"{dotted} = {problem['input']!r} (from {source}) can't be: {problem['msg']}"

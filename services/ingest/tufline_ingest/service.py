@@ -5,7 +5,6 @@ number of replicas answer for any task.
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -16,9 +15,9 @@ from tufline.bus import Bus
 from tufline.bus.partitions import keep_working
 from tufline.clock import Clock, utc_now
 from tufline.config import IngestConfig
-from tufline.errors import ConfigError
 from tufline.follow import AdminFollower
 from tufline.health import Health
+from tufline.listen import listen
 from tufline.tasks import all_of
 from tufline_ingest import openapi
 from tufline_ingest.answers import answer, errors_as_answers
@@ -26,9 +25,6 @@ from tufline_ingest.api import Api
 from tufline_ingest.live import Live
 
 PART: Final = "ingest"
-
-SHUTDOWN_SECONDS: Final = 5.0
-"""How long requests under way may take to finish when the service stops."""
 
 
 def make_app(api: Api) -> web.Application:
@@ -96,28 +92,14 @@ async def run(
     admin, live = AdminFollower(bus), Live(bus, config.origin)
     api = Api(bus, config, clock, health, admin, live, asyncio.Lock())
 
-    async def serve() -> None:
-        runner = web.AppRunner(make_app(api), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
-        await runner.setup()
-        try:
-            site = web.SockSite(runner, _listen(config))
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            health.ok(PART)
-            if on_listening is not None:
-                on_listening(f"http://{host}:{port}")
-            await asyncio.get_running_loop().create_future()
-        finally:
-            health.gone(PART)
-            await runner.cleanup()
+    def listening(url: str) -> None:
+        health.ok(PART)
+        if on_listening is not None:
+            on_listening(url)
 
-    await all_of(serve(), keep_working(f"{PART}.admin", admin.run, health), keep_working(f"{PART}.live", live.run, health))
-
-
-def _listen(config: IngestConfig) -> socket.socket:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    try:
-        return socket.create_server((config.host, config.port), family=family, backlog=1024)
-    except OSError as error:
-        reason = f"{config.host}:{config.port} can't be listened on ({error.strerror})"
-        raise ConfigError(f"{reason}: set ingest.host and ingest.port to another address") from error
+    health.problem(PART, "beginning to listen")
+    await all_of(
+        listen(make_app(api), config.host, config.port, PART, listening),
+        keep_working(f"{PART}.admin", admin.run, health),
+        keep_working(f"{PART}.live", live.run, health),
+    )
