@@ -1,1 +1,23 @@
 """The command line: composes the services into processes, and speaks to them."""
+
+import click
+
+import tufline
+from tufline.cli.artifacts import add, import_, remove, status
+from tufline.cli.exits import MEANINGS, Group
+from tufline.cli.init import init
+from tufline.cli.serve import dev, serve
+from tufline.cli.settings import config
+from tufline.cli.verify import download, verify
+
+_EPILOG = "Exit codes: " + "; ".join(f"{int(code)} {meaning}" for code, meaning in MEANINGS.items()) + "."
+
+
+@click.group(cls=Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(tufline.__version__, prog_name="tufline")
+def main() -> None:
+    """Keep the TUF metadata of a repository: signed, fresh and at its origin."""
+
+
+for _command in (dev, serve, init, add, remove, import_, status, download, verify, config):
+    main.add_command(_command)

@@ -284,7 +284,7 @@ class Publisher:
         self._health.ok(self._part)
         metrics.published.inc()
         metrics.timestamp_version.set(timestamp.version)
-        _log.info("publisher.published", timestamp=timestamp.version, snapshot=snapshot.ref.version, new=is_new)
+        _log.info("publisher.published", version=timestamp.version, snapshot=snapshot.ref.version, new=is_new)
 
     def _check_not_ahead(self) -> None:
         if self._candidate is not None and self._origin.timestamp.version > int(self._candidate.headers[VERSION_HEADER]):

@@ -214,7 +214,7 @@ class CommitWorker:
             return ""
         header = {VECTOR_HEADER: records.encode_vector(vector)}
         await self._append(files, [*(file.message() for file in files[:-1]), files[-1].message(header)], vector)
-        _log.info("commits.committed", timestamp=files[-1].version, roles=[file.role for file in files], vector=vector.artifacts)
+        _log.info("commits.committed", version=files[-1].version, roles=[file.role for file in files], vector=vector.artifacts)
         return files[0].role
 
     async def _append_vector(self, vector: Vector) -> str:

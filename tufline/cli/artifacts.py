@@ -1,0 +1,212 @@
+"""``tufline add``, ``remove``, ``import`` and ``status``: what a repository tells the server, and what the server says."""
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tufline.cli.client import Client
+from tufline.cli.exits import Exit, Failure
+from tufline.cli.options import header_option, timeout_option, url_option, wait_option
+from tufline.cli.sources import Item, Journal, describe_file, items
+
+CHUNK_LINES: Final = 5_000
+"""How many artifacts are sent in one request of an import."""
+
+DEFAULT_JOURNAL: Final = ".tufline-import"
+
+SHOWN_REFUSALS: Final = 20
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show progress bars on standard error.
+
+    Yields:
+        To add tasks to.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield bars
+
+
+def _finish(client: Client, task_id: str, timeout: float, *, wait: bool) -> dict[str, Any]:
+    if not wait:
+        click.echo(f"accepted; task {task_id}")
+        return {}
+    result = client.wait_for_task(task_id, time.monotonic() + timeout)
+    if not result["status"]:
+        raise Failure(f"refused: {result['error']}")
+    details: dict[str, Any] = result["details"]
+    return details
+
+
+def _parse_add(argument: str) -> dict[str, Any]:
+    target_path, separator, file = argument.partition("=")
+    path = Path(file if separator else argument)
+    try:
+        return describe_file(path, target_path)
+    except OSError as error:
+        raise Failure(
+            f"{path} can't be read: {error.strerror}", "write PATH=FILE, or the path of a file below the current directory"
+        ) from error
+
+
+@click.command()
+@click.argument("artifacts", nargs=-1, required=True, metavar="PATH[=FILE]...")
+@url_option
+@header_option
+@wait_option
+@timeout_option
+def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+    """Add artifacts: files, each under its own relative path, or PATH=FILE under another one."""
+    client = Client(url, header)
+    body = {"artifacts": [_parse_add(argument) for argument in artifacts]}
+    submitted = client.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]
+    details = _finish(client, submitted["task_id"], timeout, wait=wait)
+    if wait:
+        click.echo(f"{len(details.get('added_artifacts', artifacts))} live")
+        if refused := details.get("invalid_paths"):
+            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "tufline status says how full the bins are")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@url_option
+@header_option
+@wait_option
+@timeout_option
+def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+    """Remove artifacts by their paths."""
+    client = Client(url, header)
+    submitted = client.request("POST", "/api/v1/artifacts/delete", {"artifacts": list(paths)}, patient=True)["data"]
+    details = _finish(client, submitted["task_id"], timeout, wait=wait)
+    if wait:
+        click.echo(f"{len(details.get('deleted_artifacts', paths))} removed")
+        if missing := details.get("not_found_artifacts"):
+            raise Failure(f"{len(missing)} were not there: {', '.join(missing)}")
+
+
+class Import:
+    """An import under way."""
+
+    def __init__(self, client: Client, bars: Progress) -> None:
+        """Begin.
+
+        Args:
+            client: of the server.
+            bars: to show.
+        """
+        self._client = client
+        self._tasks: list[tuple[str, int]] = []
+        self._bars = bars
+        self._sent_bar = bars.add_task("accepted", total=None)
+        self._live_bar = bars.add_task("live", total=None)
+        self.accepted = 0
+        self.refused: list[tuple[str, str]] = []
+
+    def send(self, chunk: Sequence[Item]) -> list[str]:
+        """Send some artifacts.
+
+        Args:
+            chunk: at most ``CHUNK_LINES``.
+
+        Returns:
+            The marks of those that were accepted.
+        """
+        body = b"\n".join(item.line for item in chunk)
+        data = self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
+        refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
+        self.refused += [(chunk[number - 1].line.decode(errors="replace")[:200], reason) for number, reason in refused.items()]
+        if data["task_id"] is not None:
+            self._tasks.append((data["task_id"], data["accepted"]))
+        self.accepted += data["accepted"]
+        self._bars.update(self._sent_bar, completed=self.accepted)
+        return [item.mark for number, item in enumerate(chunk, 1) if number not in refused]
+
+    def wait(self, timeout: float) -> None:
+        """Wait until all is live.
+
+        Args:
+            timeout: in seconds.
+
+        Raises:
+            Failure: if it takes longer.
+        """
+        self._bars.update(self._sent_bar, total=self.accepted)
+        self._bars.update(self._live_bar, total=self.accepted)
+        deadline = time.monotonic() + timeout
+        for task_id, count in self._tasks:
+            self._client.wait_for_task(task_id, deadline)
+            self._bars.update(self._live_bar, advance=count)
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_JOURNAL,
+    show_default=True,
+    help="File that remembers what was accepted, to go on after an interruption.",
+)
+@url_option
+@header_option
+@wait_option
+@timeout_option
+def import_(source: Path, journal: Path, url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+    """Add all artifacts of SOURCE.
+
+    SOURCE is a directory (every file under its relative path), a .csv with the columns path, length and sha256, or an .ndjson with one
+    artifact a line as POST /api/v1/artifacts/bulk takes it. An import that was interrupted goes on when it is started again.
+    """
+    client = Client(url, header)
+    log = client.request("GET", "/api/v1/status", patient=True)["log"]
+    remembered = Journal(journal, source, log)
+    skipped = len(remembered.known)
+    with progress() as bars:
+        under_way = Import(client, bars)
+        all_items = items(source, remembered.known)
+        while chunk := list(itertools.islice(all_items, CHUNK_LINES)):
+            remembered.add(under_way.send(chunk))
+        if wait:
+            under_way.wait(timeout)
+    before = f", {skipped} had been accepted before" if skipped else ""
+    click.echo(f"{under_way.accepted} {'live' if wait else 'accepted'}{before}, {len(under_way.refused)} refused")
+    if under_way.refused:
+        for line, reason in under_way.refused[:SHOWN_REFUSALS]:
+            click.echo(f"refused: {reason}: {line}", err=True)
+        raise Failure(f"{len(under_way.refused)} artifacts were refused", "mend them, and import again: what is accepted is passed over")
+    remembered.done()
+
+
+@click.command()
+@url_option
+@header_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
+    """Say what is live, what is not yet, what expires when, and what is wrong."""
+    said = Client(url, header).request("GET", "/api/v1/status")
+    console = Console()
+    if as_json:
+        console.print_json(data=said)
+    else:
+        table = Table(show_header=False, box=None)
+        table.add_row("repository", said["bootstrap"] or "none yet: tufline init")
+        table.add_row("bins", str(said["number_of_bins"] or "-"))
+        table.add_row("live", f"snapshot {said['snapshot']}, timestamp {said['timestamp']}")
+        table.add_row("backlog", f"{said['backlog']} records accepted and not live yet")
+        for role, moment in sorted(said["expires"].items()):
+            table.add_row(f"{role} expires", moment)
+        for part, reason in said["problems"].items():
+            table.add_row(f"[red]{part}[/red]", reason)
+        console.print(table)
+    if said["problems"] or said["bootstrap"] != "finished":
+        raise Failure("not everything is ready", code=Exit.UNREACHABLE)

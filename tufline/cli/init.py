@@ -1,0 +1,77 @@
+"""``tufline init``: keys and the bootstrap payload of a repository."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from tufline.cli import ceremony
+from tufline.cli.client import DEFAULT_TIMEOUT_SECONDS, Client
+from tufline.cli.exits import Exit, Failure
+from tufline.cli.options import header_option, scheme_option
+
+
+@click.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory for keys and payload; nothing is overwritten."
+)
+@click.option("--bins", type=int, default=2048, show_default=True, help="Hash bins: a power of two, 2 to 16384.")
+@click.option(
+    "--mode", type=click.Choice([ceremony.PEP458, ceremony.RSTUF]), default=ceremony.PEP458, show_default=True, help="Mode of trust."
+)
+@scheme_option
+@click.option("--root-keys", type=int, default=3, show_default=True, help="Root keys.")
+@click.option("--root-threshold", type=int, default=2, show_default=True, help="How many of them must sign.")
+@click.option("--targets-keys", type=int, default=3, show_default=True, help="Targets keys (pep458).")
+@click.option("--targets-threshold", type=int, default=2, show_default=True, help="How many of them must sign.")
+@click.option("--root-days", type=int, default=ceremony.DEFAULT_DAYS["root"], show_default=True, help="Lifetime of root.")
+@click.option("--targets-days", type=int, default=ceremony.DEFAULT_DAYS["targets"], show_default=True, help="Lifetime of targets.")
+@click.option("--snapshot-days", type=int, default=ceremony.DEFAULT_DAYS["snapshot"], show_default=True, help="Lifetime of a snapshot.")
+@click.option("--timestamp-days", type=int, default=ceremony.DEFAULT_DAYS["timestamp"], show_default=True, help="Lifetime of a timestamp.")
+@click.option("--bins-days", type=int, default=ceremony.DEFAULT_DAYS["bins"], show_default=True, help="Lifetime of a bin.")
+@click.option("--submit", "url", help="URL of the server to begin the repository on at once.")
+@header_option
+def init(
+    out: Path,
+    bins: int,
+    mode: str,
+    scheme: str,
+    root_keys: int,
+    root_threshold: int,
+    targets_keys: int,
+    targets_threshold: int,
+    root_days: int,
+    targets_days: int,
+    snapshot_days: int,
+    timestamp_days: int,
+    bins_days: int,
+    url: str | None,
+    header: tuple[str, ...],
+) -> None:
+    """Make the keys of a repository and the payload that begins it.
+
+    In OUT: offline/ has the private keys of root and targets (take them off this machine), online/ the online key (its directory is
+    signer.key_dir of the server), root.json is what clients begin with, bootstrap.json is for POST /api/v1/bootstrap/.
+    """
+    days = {"root": root_days, "targets": targets_days, "snapshot": snapshot_days, "timestamp": timestamp_days, "bins": bins_days}
+    if any(lifetime < 1 for lifetime in days.values()):
+        raise Failure("a lifetime must be one day or more", code=Exit.USAGE)
+    plan = ceremony.Plan(bins, mode, scheme, root_keys, root_threshold, targets_keys, targets_threshold, days)
+    if out.exists() and any(out.iterdir()):
+        raise Failure(f"{out} is not empty", "choose another directory: keys are never overwritten", Exit.USAGE)
+    try:
+        held = ceremony.hold(plan)
+    except ValueError as error:
+        raise Failure(str(error), code=Exit.USAGE) from error
+    ceremony.write(held, out)
+    click.echo(f"keys and payload are in {out}")
+    if url is None:
+        click.echo(f"next: put {out / 'online'} where signer.key_dir points, start the server, and post {out / 'bootstrap.json'}")
+        return
+    client = Client(url, header)
+    answer = client.request("POST", "/api/v1/bootstrap/", json.loads((out / "bootstrap.json").read_bytes()))
+    result = client.wait_for_task(answer["data"]["task_id"], time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
+    if not result["status"]:
+        raise Failure(f"the bootstrap failed: {result['error']}")
+    click.echo("the repository has begun, and its first metadata are published")

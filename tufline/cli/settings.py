@@ -1,0 +1,34 @@
+"""``tufline config``: every setting, its value, and where the value came from."""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from tufline.cli.options import config_option
+from tufline.config import Config, load
+
+
+@click.command("config")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def config(path: Path | None, as_json: bool) -> None:
+    """Print the settings that are in force, and where each came from.
+
+    A setting [section] name is, in the environment, TUFLINE_SECTION__NAME.
+    """
+    loaded, sources = load(path)
+    values = loaded.model_dump(mode="json")
+    rows = {dotted: values[dotted.partition(".")[0]][dotted.partition(".")[2]] for dotted in sources}
+    console = Console()
+    if as_json:
+        console.print_json(data={dotted: {"value": value, "source": sources[dotted]} for dotted, value in rows.items()})
+        return
+    table = Table("setting", "value", "from", "meaning", box=None)
+    for dotted, value in rows.items():
+        section, _, name = dotted.partition(".")
+        kind = Config.model_fields[section].annotation
+        meaning = kind.model_fields[name].description if kind is not None else ""
+        table.add_row(dotted, str(value), sources[dotted], meaning)
+    console.print(table)

@@ -1,0 +1,186 @@
+"""``tufline download`` and ``tufline verify``: what a client sees, by python-tuf's own client.
+
+``verify`` goes on where a client would stop: it fetches every bin and says everything that is wrong with any of them.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import urllib3
+from tuf.api.exceptions import DownloadError, RepositoryError
+from tuf.api.metadata import Metadata, Root, Snapshot, SuccinctRoles, Targets
+from tuf.ngclient import Updater, UpdaterConfig
+
+from tufline import metafile
+from tufline.cli.artifacts import progress
+from tufline.cli.exits import Exit, Failure
+from tufline.errors import InvalidInputError
+from tufline.model import HEX_DIGITS, parse_target
+
+FETCHES: Final = 8
+"""How many bins are fetched at once."""
+
+SHOWN_FINDINGS: Final = 100
+
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    required=True,
+    help="root.json that you trust, from a safe source.",
+)
+
+
+def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
+    config = UpdaterConfig(prefix_targets_with_hash=options.pop("prefix", False))
+    updater = Updater(str(directory), f"{url.rstrip('/')}/", bootstrap=root.read_bytes(), config=config, **options)
+    try:
+        updater.refresh()
+    except DownloadError as error:
+        raise Failure(f"{url} can't be fetched: {error}", "give the URL that timestamp.json is below", Exit.UNREACHABLE) from error
+    except RepositoryError as error:
+        raise Failure(f"a TUF client refuses this repository: {error}", "do not use it before you know why") from error
+    return updater
+
+
+@click.command()
+@click.argument("url")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@root_option
+@click.option("--targets-url", help="Where the files are; without, beside the metadata: URL/../targets/.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Directory to save to.")
+@click.option("--prefix-hash", is_flag=True, help="The repository names its files <hash>.<name>, as consistent snapshots may.")
+def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | None, out: Path, prefix_hash: bool) -> None:
+    """Download TARGETs as a TUF client: only what the repository at URL (its metadata) vouches for is saved."""
+    base = targets_url or f"{url.rstrip('/').rsplit('/', 1)[0]}/targets/"
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        updater = _refresh(url, root, Path(directory), target_dir=str(out), target_base_url=base, prefix=prefix_hash)
+        for target in targets:
+            try:
+                info = updater.get_targetinfo(target)
+                if info is None:
+                    raise Failure(f"the repository does not list {target}", "tufline status says whether it is live yet")
+                click.echo(updater.download_target(info, str(out / Path(target).name)))
+            except DownloadError as error:
+                raise Failure(f"{target} can't be fetched: {error}", "--targets-url says where the files are", Exit.UNREACHABLE) from error
+            except RepositoryError as error:
+                raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it before you know why") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """A repository to walk.
+
+    Attributes:
+        url: of its metadata.
+        root: that a client trusts now.
+        snapshot: of the repository.
+        targets: of the repository.
+        bins: its hash bins.
+    """
+
+    url: str
+    root: Metadata[Root]
+    snapshot: Snapshot
+    targets: Metadata[Targets]
+    bins: SuccinctRoles
+
+    def fetch(self, pool: urllib3.PoolManager, role: str) -> tuple[str, bytes | str]:
+        """Fetch a bin in the version that the snapshot names.
+
+        Args:
+            pool: of connections.
+            role: the bin.
+
+        Returns:
+            The role, and its file or what went wrong.
+        """
+        meta = self.snapshot.meta.get(f"{role}.json")
+        if meta is None:
+            return role, "the snapshot does not name it"
+        name = metafile.file_name(role, meta.version)
+        try:
+            response = pool.request("GET", f"{self.url}/{name}")
+        except urllib3.exceptions.HTTPError as error:
+            return role, f"{name} can't be fetched: {error}"
+        return role, response.data if response.status == 200 else f"{name}: HTTP {response.status}"  # noqa: PLR2004 (HTTP's OK)
+
+    def check(self, role: str, content: bytes, now: datetime) -> Iterator[str]:
+        """Find what is wrong with a bin.
+
+        Args:
+            role: the bin.
+            content: its file.
+            now: to judge expiry by.
+
+        Yields:
+            Findings.
+        """
+        try:
+            loaded = Metadata[Targets].from_bytes(content)
+            self.targets.signed.verify_delegate(role, loaded.signed_bytes, loaded.signatures)
+        except (RepositoryError, ValueError) as error:
+            yield f"a client refuses it: {error}"
+            return
+        signed = loaded.signed
+        if bytes(metafile.disassemble(content).signed) != loaded.signed_bytes:
+            yield "its signed part is not in canonical form"
+        if signed.version != self.snapshot.meta[f"{role}.json"].version:
+            yield f"its version is {signed.version}, and the snapshot names {self.snapshot.meta[f'{role}.json'].version}"
+        if signed.is_expired(now):
+            yield f"it expired at {signed.expires:%Y-%m-%dT%H:%M:%SZ}"
+        for path, target in signed.targets.items():
+            if self.bins.get_role_for_target(path) != role:
+                yield f"{path!r} does not belong into it, so no client finds it"
+            try:
+                parse_target(path, target.length, target.hashes, target.custom, tuple(HEX_DIGITS))
+            except InvalidInputError as error:
+                yield f"{path!r}: {error}"
+
+
+def _open(url: str, root: Path, directory: Path) -> Walk:
+    _refresh(url, root, directory)
+    files = {role: (directory / f"{role}.json").read_bytes() for role in ("root", "snapshot", "targets")}
+    targets = Metadata[Targets].from_bytes(files["targets"])
+    delegations = targets.signed.delegations
+    if delegations is None or delegations.succinct_roles is None:
+        raise Failure("targets does not delegate to hash bins", "tufline verify walks repositories of hash bins")
+    snapshot = Metadata[Snapshot].from_bytes(files["snapshot"]).signed
+    return Walk(url.rstrip("/"), Metadata[Root].from_bytes(files["root"]), snapshot, targets, delegations.succinct_roles)
+
+
+@click.command()
+@click.argument("url")
+@root_option
+def verify(url: str, root: Path) -> None:
+    """Walk the whole repository at URL (its metadata) as a suspicious client, and say everything that is wrong.
+
+    The chain of roots, timestamp, snapshot and targets by python-tuf's client; then every bin: signatures, version, expiry, canonical
+    form, and that each of its targets belongs into it.
+    """
+    now = datetime.now(UTC)
+    findings: list[str] = []
+    total = 0
+    with tempfile.TemporaryDirectory() as directory, progress() as bars, ThreadPoolExecutor(FETCHES) as threads:
+        walk = _open(url, root, Path(directory))
+        pool = urllib3.PoolManager(maxsize=FETCHES, retries=urllib3.Retry(3, backoff_factor=0.1))
+        roles = list(walk.bins.get_roles())
+        bar = bars.add_task("bins", total=len(roles))
+        for role, content in threads.map(lambda role: walk.fetch(pool, role), roles):
+            if isinstance(content, str):
+                findings.append(f"{role}: {content}")
+            else:
+                findings += [f"{role}: {finding}" for finding in walk.check(role, content, now)]
+                total += content.count(b'"length":')
+            bars.update(bar, advance=1)
+    for finding in findings[:SHOWN_FINDINGS]:
+        click.echo(finding)
+    if findings:
+        raise Failure(f"{len(findings)} findings in {len(roles)} bins", "do not use this repository before you know why")
+    click.echo(f"verified: {total} targets in {len(roles)} bins, snapshot {walk.snapshot.version}, root {walk.root.signed.version}")
