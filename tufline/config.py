@@ -31,6 +31,7 @@ DEFAULT_BIN_MEMORY_BYTES: Final = 128 * 1024 * 1024
 DEFAULT_BATCH_MAX_BYTES: Final = 4 * 1024 * 1024
 DEFAULT_BATCH_DELAY_SECONDS: Final = 0.0
 DEFAULT_COMMIT_INTERVAL_SECONDS: Final = 0.25
+DEFAULT_COMMIT_DELAY_SECONDS: Final = 0.01
 DEFAULT_RENEW_FRACTION: Final = 0.5
 DEFAULT_RENEWAL_CHECK_SECONDS: Final = 10.0
 DEFAULT_KEEP_SUPERSEDED_SECONDS: Final = 86_400.0
@@ -82,6 +83,9 @@ class SignerConfig(_Section):
     batch_delay: Seconds = Field(DEFAULT_BATCH_DELAY_SECONDS, description="How long to wait for more changes before a batch, in seconds.")
     commit_interval: Seconds = Field(
         DEFAULT_COMMIT_INTERVAL_SECONDS, description="At most one snapshot in this time, in seconds; each costs every client a snapshot."
+    )
+    commit_delay: Seconds = Field(
+        DEFAULT_COMMIT_DELAY_SECONDS, description="How long a commit waits for the other partitions of the same requests, in seconds."
     )
     renew_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         DEFAULT_RENEW_FRACTION,

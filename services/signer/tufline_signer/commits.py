@@ -164,6 +164,8 @@ class CommitWorker:
         config = self._shared.config
         loop = asyncio.get_running_loop()
         while True:
+            # A request's changes lie in several partitions, whose workers end within moments of each other: one commit is to hold them all.
+            await asyncio.sleep(config.commit_delay)
             began = loop.time()
             if await self.commit():
                 await asyncio.sleep(max(0.0, began + config.commit_interval - loop.time()))

@@ -1,0 +1,87 @@
+"""The schemas say what the code does."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from tufline import records, topics
+from tufline.records import (
+    Add,
+    Bootstrap,
+    Changes,
+    Claim,
+    Committed,
+    FileRef,
+    Head,
+    Progress,
+    Published,
+    Receipt,
+    Remove,
+    Settings,
+    Vector,
+    Versioned,
+)
+from tufline_ingest import openapi
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FILE = FileRef(1, 2, "00")
+SETTINGS = Settings(16, "bins", 3, {"root": 1})
+EXAMPLES: list[tuple[str, Versioned]] = [
+    (topics.ARTIFACTS, Changes(request="r", admin=1, changes=[Add("a", 1, {"sha256": "00"}, {"x": [1]}), Remove("b")])),
+    (topics.HEADS, Head(version=1, sha256="00", length=1, expires="2030-01-01T00:00:00Z", offset=2, keyids=["k"])),
+    (topics.HEADS, Progress(offset=1)),
+    (topics.HEADS, Committed(vector=Vector([1, 2], 3))),
+    (topics.HEADS, Claim(writer="w")),
+    (
+        topics.PUBLISHED,
+        Published(origin="o", timestamp=FileRef(1, 2, "x"), snapshot=FileRef(1, 1, "y"), vector=Vector([1], 1), next_offset=3),
+    ),
+    (topics.RECEIPTS, Receipt(offset=1, index=0, path="a", outcome="refused", reason="full")),
+    (topics.ADMIN, Bootstrap(settings=SETTINGS, root={"signed": {}}, targets=None)),
+]
+
+
+def load_tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("schemas_tool", ROOT / "tools" / "schemas.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((ROOT / "schemas" / name).read_text())
+    return content
+
+
+def test_schemas_are_those_of_the_code() -> None:
+    """The files in schemas/ are what the code generates."""
+    generated = load_tool().make_all()
+    assert {name: (ROOT / "schemas" / name).read_text() for name in generated} == generated, "run make schemas"
+
+
+@pytest.mark.parametrize(("topic", "example"), EXAMPLES, ids=[type(example).__name__ for _, example in EXAMPLES])
+def test_every_record_fits_its_schema(topic: str, example: Versioned) -> None:
+    """What is written to a topic fits the topic's schema, and a record of another form does not."""
+    schema = read("records.json")
+    of_topic = {"$defs": schema["$defs"], **schema["properties"][topic]}
+    jsonschema.validate(json.loads(records.encode(example)), of_topic)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"v": "one"}, of_topic)
+
+
+def test_openapi_is_valid() -> None:
+    """The description of the REST API is valid OpenAPI 3.1, and has an operation for every call."""
+    described = read("openapi.json")
+    validate(described)
+    assert {(method, path) for method, path in openapi.paths()} == {
+        (method.upper(), path) for path, operations in described["paths"].items() for method in operations
+    }

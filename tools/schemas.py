@@ -1,0 +1,63 @@
+"""Generates ``schemas/`` from the code; with ``--check`` it only says whether what is there is what would be generated.
+
+records.json: JSON Schema of every record on the bus, by topic. openapi.json: the REST API.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from tufline import records, topics
+from tufline_ingest import openapi
+
+SCHEMAS: Final = Path(__file__).resolve().parent.parent / "schemas"
+
+BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
+    topics.ARTIFACTS: (records.Changes,),
+    topics.HEADS: (records.Head, records.Progress, records.Committed, records.Claim),
+    topics.PUBLISHED: (records.Published,),
+    topics.RECEIPTS: (records.Receipt,),
+    topics.ADMIN: (records.Bootstrap,),
+}
+"""What may stand in each topic; ``metadata`` holds the bytes of metadata files, which TUF specifies."""
+
+
+def make_records() -> dict[str, Any]:
+    """Make the JSON Schema of every record."""
+    types = [kind for kinds in BY_TOPIC.values() for kind in kinds]
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    by_type = dict(zip(types, schemas, strict=True))
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "The records of Tufline's topics",
+        "description": f"Version {records.SCHEMA_VERSION} of the schema. Validate a record against #/properties/<topic>.",
+        "type": "object",
+        "properties": {topic: {"anyOf": [by_type[kind] for kind in kinds]} for topic, kinds in BY_TOPIC.items()},
+        "$defs": components,
+    }
+
+
+def make_all() -> dict[str, str]:
+    """Make every file: name to content."""
+    contents = {"records.json": make_records(), "openapi.json": openapi.make()}
+    return {name: json.dumps(content, indent=2, sort_keys=True) + "\n" for name, content in contents.items()}
+
+
+def main() -> int:
+    """Write the files, or check them."""
+    drifted = [name for name, content in make_all().items() if not (SCHEMAS / name).exists() or (SCHEMAS / name).read_text() != content]
+    if "--check" in sys.argv[1:]:
+        for name in drifted:
+            print(f"schemas/{name} is not what the code says: run make schemas")
+        return 1 if drifted else 0
+    SCHEMAS.mkdir(exist_ok=True)
+    for name, content in make_all().items():
+        (SCHEMAS / name).write_text(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
