@@ -26,7 +26,7 @@ def bootstrap_record(
 ) -> Bootstrap:
     """Make keys and what ingest would append for their bootstrap payload."""
     expirations = DEFAULT_DAYS | (days or {})
-    metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, expirations=expirations).json["metadata"]
+    metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=expirations).payload["metadata"]
     settings = Settings(bins, "bins", partitions, expirations)
     return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"))
 

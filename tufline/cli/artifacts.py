@@ -168,7 +168,7 @@ def import_(source: Path, journal: Path, url: str, header: tuple[str, ...], time
     artifact a line as POST /api/v1/artifacts/bulk takes it. An import that was interrupted goes on when it is started again.
     """
     client = Client(url, header)
-    log = client.request("GET", "/api/v1/status", patient=True)["log"]
+    log = client.request("GET", "/api/v1/status")["log"]
     remembered = Journal(journal, source, log)
     skipped = len(remembered.known)
     with progress() as bars:

@@ -38,7 +38,10 @@ root_option = click.option(
 
 def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
     config = UpdaterConfig(prefix_targets_with_hash=options.pop("prefix", False))
-    updater = Updater(str(directory), f"{url.rstrip('/')}/", bootstrap=root.read_bytes(), config=config, **options)
+    try:
+        updater = Updater(str(directory), f"{url.rstrip('/')}/", bootstrap=root.read_bytes(), config=config, **options)
+    except RepositoryError as error:
+        raise Failure(f"{root} is not a root.json: {error}", "it is made by tufline init, and comes from a safe source") from error
     try:
         updater.refresh()
     except DownloadError as error:

@@ -1,0 +1,141 @@
+"""The way of an artifact through the real command line: to a TUF client, over restarts and kills."""
+
+import json
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from helpers.server import Running, artifact, dev, lengths, run_tufline, serve, start_dev, wait_until
+from tufline.cli.client import Client
+from tufline.cli.exits import Failure
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(("mode", "scheme"), [("pep458", "ecdsa"), ("rstuf", "ed25519")])
+def test_the_whole_way(tmp_path: Path, mode: str, scheme: str) -> None:
+    """Files are imported, live, listed by status, downloaded and verified as a client, and removed, by the commands of the README."""
+    files = tmp_path / "files"
+    for number in range(40):
+        (files / f"d{number % 3}").mkdir(parents=True, exist_ok=True)
+        (files / f"d{number % 3}" / f"{number} ä.txt").write_text(f"content {number}")
+    with dev(tmp_path / "data", "--bins", "16", "--mode", mode, "--scheme", scheme, "--targets", files) as server:
+        at = ("--url", server.api)
+        imported = run_tufline("import", files, *at, cwd=tmp_path)
+        assert (imported.returncode, imported.stdout) == (0, "40 live, 0 refused\n"), imported.stderr
+        again = run_tufline("import", files, *at, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        status = run_tufline("status", *at, cwd=tmp_path)
+        assert status.returncode == 0
+        assert "finished" in status.stdout
+        verified = run_tufline("verify", server.metadata, "--root", server.root, cwd=tmp_path)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert "verified: 40 targets in 16 bins" in verified.stdout
+        got = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, "--out", "out", cwd=tmp_path)
+        assert got.returncode == 0, got.stderr
+        assert (tmp_path / "out" / "1 ä.txt").read_text() == "content 1"
+        (files / "d1" / "1 ä.txt").write_text("content X")
+        refused = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, "--out", "out2", cwd=tmp_path)
+        assert refused.returncode == 1
+        assert "not what the repository vouches for" in refused.stderr
+        removed = run_tufline("remove", "d1/1 ä.txt", *at, cwd=tmp_path)
+        assert removed.stdout == "1 removed\n"
+        gone = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, cwd=tmp_path)
+        assert "does not list" in gone.stderr
+
+
+def test_init_and_serve_with_own_keys(tmp_path: Path) -> None:
+    """A repository begins on a configured server with the keys and the payload of ``tufline init``, and nothing is overwritten."""
+    config = tmp_path / "tufline.toml"
+    made = run_tufline("init", "--out", "keys", "--bins", "8", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "keys" / "offline" / "root-1.pem").stat().st_mode & 0o077 == 0
+    assert run_tufline("init", "--out", "keys", "--bins", "8", cwd=tmp_path).returncode == 2
+    config.write_text(
+        "[bus]\nurl = 'embedded:log.db'\n[ingest]\nport = 0\n[web]\nport = 0\n[signer]\nkey_dir = 'keys/online'\n"
+        "[publisher]\ndirectory = 'origin'\n"
+    )
+    shown = run_tufline("config", "--json", cwd=tmp_path, env={"TUFLINE_SIGNER__COMMIT_INTERVAL": "0.5"})
+    assert '"source": "TUFLINE_SIGNER__COMMIT_INTERVAL"' in shown.stdout
+    assert '"source": "tufline.toml"' in shown.stdout
+    with serve(tmp_path) as api, (tmp_path / "keys" / "bootstrap.json").open() as payload:
+        answer = Client(api).request("POST", "/api/v1/bootstrap/", json.load(payload))
+        result = Client(api).wait_for_task(answer["data"]["task_id"], deadline=float("inf"))
+        assert result["status"], result
+        assert run_tufline("add", "a=tufline.toml", "--url", api, cwd=tmp_path).stdout == "1 live\n"
+        origin = tmp_path / "origin"
+        assert (origin / "timestamp.json").exists()
+        assert (origin / "1.root.json").exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kill_at_any_moment_loses_nothing(tmp_path: Path, seed: int) -> None:
+    """After SIGKILL at a random moment, again and again, everything that was accepted becomes live, and nothing goes back.
+
+    Each path is announced by one thread with growing numbers: what a client sees in the end must be at least the last accepted number, and
+    at most the last one that was sent.
+    """
+    chance = random.Random(seed)
+    accepted: dict[str, int] = {}
+    sent: dict[str, int] = {}
+    stop = threading.Event()
+    current: list[Running] = [start_dev(tmp_path / "data", "--bins", "8")]
+
+    def announce(thread: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            paths = [f"t{thread}/p{other}" for other in random.Random(f"{seed}/{thread}/{number}").sample(range(12), 4)]
+            sent.update(dict.fromkeys(paths, number))
+            try:
+                current[0].client.request("POST", "/api/v1/artifacts/", {"artifacts": [artifact(path, number) for path in paths]})
+            except Failure:
+                stop.wait(0.05)
+            else:
+                accepted.update(dict.fromkeys(paths, number))
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(announce, thread) for thread in range(4)]
+            for _ in range(3):
+                stop.wait(chance.uniform(0.1, 1.0))
+                current[0].kill()
+                current[0] = start_dev(tmp_path / "data", "--bins", "8")
+            stop.wait(0.5)
+            stop.set()
+            for thread in running:
+                thread.result()
+        server = current[0]
+        wait_until(lambda: server.client.request("GET", "/api/v1/status")["backlog"] == 0, f"backlog stays (seed {seed})")
+        seen = lengths(server, tmp_path / "client", sorted(sent))
+        assert accepted, f"nothing was accepted (seed {seed})"
+        for path, number in accepted.items():
+            assert number <= seen[path] <= sent[path], f"{path}: accepted {number}, sent {sent[path]}, live {seen[path]} (seed {seed})"
+        verified = run_tufline("verify", server.metadata, "--root", server.root, cwd=tmp_path)
+        assert verified.returncode == 0, f"seed {seed}: {verified.stdout}"
+    finally:
+        current[0].process.kill()
+        current[0].process.wait()
+
+
+def test_stop_and_start_goes_on(tmp_path: Path) -> None:
+    """SIGTERM ends the process with exit code 0; a task id answered before is answered after the restart."""
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        task = server.client.request("POST", "/api/v1/artifacts/", {"artifacts": [artifact("a", 1)]})["data"]["task_id"]
+        assert server.stop() == 0, server.log.read_text()
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        result = server.client.wait_for_task(task, deadline=float("inf"))
+        assert result["details"]["added_artifacts"] == ["a"]
+        assert lengths(server, tmp_path / "client", ["a"]) == {"a": 1}
+
+
+def test_two_processes_on_one_log(tmp_path: Path) -> None:
+    """A second process on the same data ends at once and says why; the first one goes on."""
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        second = run_tufline("dev", "--data", tmp_path / "data", "--port", "0", "--web-port", "0", cwd=tmp_path)
+        assert second.returncode == 3
+        assert "open in another process" in second.stderr
+        assert server.client.request("GET", "/readyz")["ready"]
