@@ -336,6 +336,7 @@ def test_head_names_what_is_on_the_log(tmp_path: Path) -> None:
 
 def test_commits_keep_their_interval(tmp_path: Path) -> None:
     """Under steady traffic there is at most one snapshot in each commit interval; after a quiet time one comes at once."""
+
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer(commit_interval=5.0):
             await world.settled()
