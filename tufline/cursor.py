@@ -15,7 +15,7 @@ from tufline.errors import InvalidCursorError
 from tufline.records import Vector
 
 FORMAT: Final = 1
-MAX_TEXT_LENGTH: Final = 8192
+MAX_TEXT_LENGTH: Final = 4096
 
 
 class Task(StrEnum):

@@ -1,0 +1,234 @@
+"""The REST API as repositories use it: RSTUF's messages, tasks, bulk lines, queries."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from helpers.log import read_all
+from helpers.payloads import make_bootstrap
+from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
+from tufline import records, topics
+from tufline.bus.embedded import open_embedded
+from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings
+from tufline_ingest import openapi
+from tufline_ingest.accept import make_messages
+
+ARTIFACTS, DELETE, BULK, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts", "artifacts/delete", "artifacts/bulk", "bootstrap"))
+
+
+async def submit(server: Rest, path: str, body: Any, message: str) -> dict[str, Any]:
+    """Send a change, check RSTUF's form of the answer, and give the task when it is finished."""
+    status, answer = await server.ask("POST", path, body)
+    assert status == 202, answer
+    assert answer["message"] == message
+    assert answer["data"]["last_update"].endswith("Z")
+    task = await server.task(answer["data"]["task_id"])
+    assert task["task_id"] == answer["data"]["task_id"]
+    return task
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_add_query_and_remove(tmp_path: Path, slash: str) -> None:
+    """An artifact is accepted, live, found and removed with RSTUF's messages and details, with and without the slash at the end."""
+    async with bootstrapped(tmp_path) as server:
+        odd = 'd/ä "quoted" back\\slash +%41?#.whl'
+        body = {"artifacts": [artifact("a", "12", custom={"k": 1}), artifact(odd, 7)]}
+        task = await submit(server, ARTIFACTS + slash, body, "New Artifact(s) successfully submitted.")
+        assert task["state"] == "SUCCESS"
+        assert task["result"]["task"] == "add_artifacts"
+        assert task["result"]["status"] is True
+        assert sorted(task["result"]["details"]["added_artifacts"]) == ["a", odd]
+        assert task["result"]["details"]["invalid_paths"] == []
+        status, found = await server.ask("GET", f"{ARTIFACTS}/a")
+        assert status == 200
+        assert (found["length"], found["custom"], found["role"].startswith("bins-")) == (12, {"k": 1}, True)
+        status, found = await server.ask("GET", f"{ARTIFACTS}/{quote(odd, safe='')}")
+        assert (status, found["path"], found["length"]) == (200, odd, 7)
+        task = await submit(server, DELETE + slash, {"artifacts": ["a", "never"]}, "Remove Artifact(s) successfully submitted.")
+        assert task["result"]["task"] == "remove_artifacts"
+        assert task["result"]["details"] == {"deleted_artifacts": ["a"], "not_found_artifacts": ["never"]}
+        assert (await server.ask("GET", f"{ARTIFACTS}/a"))[0] == 404
+
+
+async def test_bootstrap_states(tmp_path: Path) -> None:
+    """The bootstrap goes from available to finished; of many at once exactly one is accepted."""
+    payload = make_bootstrap(tmp_path / "keys").payload
+    async with rest(tmp_path, whole=True) as server:
+        answers = await asyncio.gather(*(server.ask("POST", BOOTSTRAP, payload) for _ in range(5)))
+        accepted = [answer for status, answer in answers if status == 202]
+        assert sorted(status for status, _ in answers) == [202, 404, 404, 404, 404]
+        assert accepted[0]["message"] == "Bootstrap accepted."
+        result = await server.task(accepted[0]["data"]["task_id"])
+        assert result["result"]["details"] == {"bootstrap": True}
+        _, state = await server.ask("GET", BOOTSTRAP)
+        assert state["message"] == "System LOCKED for bootstrap."
+        assert (state["data"]["bootstrap"], state["data"]["state"]) == (True, "finished")
+        assert (await server.task(state["data"]["id"]))["state"] == "SUCCESS"
+
+
+async def test_bootstrap_without_signer_is_pre(tmp_path: Path) -> None:
+    """Until the first metadata are published the state is pre, and changes are answered so."""
+    payload = make_bootstrap(tmp_path / "keys").payload
+    async with rest(tmp_path) as server:
+        status, answer = await server.ask("POST", BOOTSTRAP, payload)
+        assert status == 202
+        _, task = await server.ask("GET", f"/api/v1/task?task_id={answer['data']['task_id']}")
+        assert (task["data"]["state"], task["data"]["result"]) == ("RUNNING", None)
+        _, state = await server.ask("GET", BOOTSTRAP)
+        assert state["data"]["state"] == "pre"
+        status, refused = await server.ask("POST", ARTIFACTS, {"artifacts": [artifact("a")]})
+        assert (status, refused["detail"]["error"]) == (404, "It requires bootstrap finished. State: pre")
+
+
+async def test_last_of_one_request_counts(tmp_path: Path) -> None:
+    """Within a request the order is kept: the last word about a path is live."""
+    async with bootstrapped(tmp_path) as server:
+        body = {"artifacts": [artifact("a", number) for number in range(1, 50)]}
+        await submit(server, ARTIFACTS, body, "New Artifact(s) successfully submitted.")
+        assert (await server.ask("GET", f"{ARTIFACTS}/a"))[1]["length"] == 49
+
+
+async def test_task_outlives_the_service(tmp_path: Path) -> None:
+    """A task id answered by one process is answered by the next one, with the same details."""
+    async with bootstrapped(tmp_path) as server:
+        task = await submit(server, ARTIFACTS, {"artifacts": [artifact("a")]}, "New Artifact(s) successfully submitted.")
+    async with rest(tmp_path) as again:
+        assert await again.task(task["task_id"]) == task
+
+
+def line(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+async def test_bulk_lines(tmp_path: Path) -> None:
+    """Bulk lines are taken in any number; what is refused is said by line and reason, and all the rest becomes live."""
+    good = [line(**artifact(f"p/{number}", number)) for number in range(20_000)]
+    bad = {
+        5: (b"no json", "not JSON"),
+        17: (line(**artifact("/absolute")), "absolute"),
+        18: (b"x" * 20_000, "longer than 16384 bytes"),
+        19_999: (line(path="a"), "info is missing"),
+        20_001: (line(path="p/7", op="publish"), "op"),
+    }
+    lines = list(good)
+    for number in sorted(bad):
+        lines.insert(number - 1, bad[number][0])
+    lines.insert(100, b"  ")
+    bad_shifted = {number + (number > 100): says for number, (_, says) in bad.items()}
+    lines.append(line(path="p/3", op="remove"))
+    async with bootstrapped(tmp_path) as server:
+        status, answer = await server.ask("POST", BULK, b"\n".join(lines))
+        assert status == 202
+        data = answer["data"]
+        assert (data["accepted"], data["refused"]) == (20_001, len(bad))
+        for refused in data["refused_lines"]:
+            assert bad_shifted[refused["line"]] in refused["reason"]
+        assert (await server.task(data["task_id"]))["state"] == "SUCCESS"
+        assert (await server.ask("GET", f"{ARTIFACTS}/p/3"))[0] == 404
+        assert (await server.ask("GET", f"{ARTIFACTS}/p/19999"))[1]["length"] == 19_999
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n \n", b"{}", b"\xff\xfe"])
+async def test_bulk_of_nothing(tmp_path: Path, body: bytes) -> None:
+    """A bulk request without an acceptable line has no task, and puts nothing on the log."""
+    async with bootstrapped(tmp_path) as server:
+        before = await server.on_log()
+        status, answer = await server.ask("POST", BULK, body)
+        assert (status, answer["data"]["task_id"], answer["data"]["accepted"]) == (202, None, 0)
+        assert await server.on_log() == before
+
+
+async def test_bulk_line_in_many_chunks(tmp_path: Path) -> None:
+    """Lines may arrive in chunks of any size, and the last one without a newline."""
+    content = b"\n".join(line(**artifact(f"p/{number}")) for number in range(50))
+
+    async def drip() -> Any:
+        for start in range(0, len(content), 7):
+            yield content[start : start + 7]
+            await asyncio.sleep(0)
+
+    async with bootstrapped(tmp_path) as server, server.session.post(server.url + BULK, data=drip()) as response:
+        assert (await response.json())["data"]["accepted"] == 50
+
+
+async def test_pushback_is_503(tmp_path: Path) -> None:
+    """When the log takes no more, the answer is 503 with Retry-After, and says that to send it again is safe."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), max_pending_bytes=1)
+    try:
+        async with bootstrapped(tmp_path, bus=bus) as server:
+            body = {"artifacts": [artifact(f"p/{number}") for number in range(50)]}
+            url = server.url + ARTIFACTS
+            responses = await asyncio.gather(*(server.session.post(url, json=body) for _ in range(20)))
+            busy = [response for response in responses if response.status == 503]
+            assert {response.status for response in responses} == {202, 503}
+            assert all(int(response.headers["Retry-After"]) >= 1 for response in busy)
+            assert "to send it again is safe" in (await busy[0].json())["detail"]
+    finally:
+        await bus.close()
+
+
+async def test_operators_see(tmp_path: Path) -> None:
+    """Health, readiness, metrics, status and the API's description answer what operators ask."""
+    async with bootstrapped(tmp_path) as server:
+        assert await server.ask("GET", "/healthz") == (200, {"alive": True})
+        status, ready = await server.ask("GET", "/readyz")
+        assert (status, ready["ready"]) == (200, True)
+        assert {"ingest", "publisher.origin", "signer.bins.0", "signer.commits"} <= ready["parts"].keys()
+        server.health.problem("signer.bins.0", "the key is missing: put it there")
+        status, ready = await server.ask("GET", "/readyz")
+        assert (status, ready["parts"]["signer.bins.0"]) == (503, "the key is missing: put it there")
+        _, said = await server.ask("GET", "/api/v1/status")
+        assert (said["bootstrap"], said["number_of_bins"], said["backlog"]) == ("finished", 8, 0)
+        assert set(said["expires"]) == {"root", "targets", "snapshot", "timestamp", "bins"}
+        assert "signer.bins.0" in said["problems"]
+        async with server.session.get(server.url + "/metrics") as response:
+            shown = await response.text()
+        assert "tufline_ingest_request_seconds_count" in shown
+        assert "tufline_signer_bins_total" in shown
+
+
+async def test_every_described_call_is_routed(tmp_path: Path) -> None:
+    """Every call in the API's description is answered by a handler, with and without the slash at the end."""
+    async with rest(tmp_path) as server:
+        assert (await server.ask("GET", "/api/v1/openapi.json"))[1] == openapi.make()
+        for method, path in openapi.paths():
+            for shown in {path.rstrip("/"), path.rstrip("/") + "/"} if "{" not in path else {path.format(path="x")}:
+                async with server.session.request(method, server.url + shown) as response:
+                    assert response.status != 405, f"{method} {shown}"
+                    if response.status == 404:
+                        assert "openapi.json" not in await response.text(), f"{method} {shown} is not routed"
+
+
+SETTINGS = Settings(64, "bins", PARTITIONS, {})
+
+
+def test_records_hold_at_most_half_a_megabyte() -> None:
+    """However large a request is, no record of artifacts is larger than the limit, and together they hold its changes in their order."""
+    changes: list[Add | Remove] = [Add(f"p/{number % 5000}", number, {"sha256": "0" * 64}, {"x": "y" * 900}) for number in range(6000)]
+    changes[17] = Remove("p/17")
+    messages = make_messages(changes, SETTINGS, 1)
+    assert max(len(message.value) for message in messages) <= MAX_CHANGES_BYTES
+    assert len(messages) > PARTITIONS
+    for partition in range(PARTITIONS):
+        expected = [change for change in changes if SETTINGS.layout.index_of(change.path) % PARTITIONS == partition]
+        written = [
+            change
+            for message in messages
+            if message.partition == partition
+            for change in records.decode(records.changes_decoder, message.value).changes
+        ]
+        assert written == expected
+
+
+async def test_answer_comes_after_the_log_has_it(tmp_path: Path) -> None:
+    """When a change is answered, its record is on the log with the admin offset that ingest had applied."""
+    async with bootstrapped(tmp_path) as server:
+        status, _ = await server.ask("POST", ARTIFACTS, {"artifacts": [artifact("a", 5)]})
+        assert status == 202
+        found = [record for partition in range(PARTITIONS) for record in await read_all(server.bus, topics.ARTIFACTS, partition)]
+        changes = records.decode(records.changes_decoder, found[0].value)
+        assert (changes.admin, changes.changes) == (1, [Add("a", 5, {"sha256": "ab" * 32})])
