@@ -134,6 +134,10 @@ class EmbeddedBus:
 
     async def append(self, messages: Sequence[Message]) -> list[Position]:
         """See ``Bus.append``."""
+        # Transactions are not held back: a writer has one at a time, and it is what makes room.
+        size = sum(len(message.value) for message in messages)
+        if self._pending_bytes and self._pending_bytes + size > self._max_pending_bytes:
+            raise PushbackError(f"{self._pending_bytes} bytes wait for the disk of the log already (bus.max_pending_bytes)")
         return await self.submit_append(Append(messages))
 
     async def writer(self, writer_id: str) -> "EmbeddedWriter":
@@ -164,8 +168,6 @@ class EmbeddedBus:
     async def _submit(self, operation: Operation, size: int) -> Any:
         if self._closed:
             raise BusError("the log is closed")
-        if self._pending_bytes and self._pending_bytes + size > self._max_pending_bytes:
-            raise PushbackError(f"{self._pending_bytes} bytes wait for the disk of the log already (bus.max_pending_bytes)")
         done: asyncio.Future[Any] = self._loop.create_future()
         self._pending.append((operation, done))
         self._pending_bytes += size
