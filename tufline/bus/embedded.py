@@ -161,7 +161,7 @@ class EmbeddedBus:
         Raises:
             BusError: as ``Bus.append`` and ``Writer.commit`` say.
         """
-        size = sum(len(message.value) for message in operation.messages)
+        size = 0 if operation.writer else sum(len(message.value) for message in operation.messages)
         appended: Sequence[Record] = await self._submit(operation, size)
         return [Position(record.topic, record.partition, record.offset, record.time) for record in appended]
 
