@@ -1,0 +1,500 @@
+"""The contract of the bus: what every implementation must keep, whatever it is made of.
+
+Nothing here may know which implementation runs, nor rely on offsets being consecutive.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tufline.bus import Bus, Message, Position, Record
+from tufline.bus.embedded import open_embedded
+from tufline.bus.last import last_record
+from tufline.errors import FencedError, RecordGoneError
+from tufline.topics import Cleanup, Topic
+
+PLAIN, SECOND, COMPACTED, AGED = "plain", "second", "compacted", "aged"
+TOPICS = {
+    topic.name: topic
+    for topic in (
+        Topic(PLAIN, 4, Cleanup.KEEP),
+        Topic(SECOND, 1, Cleanup.KEEP),
+        Topic(COMPACTED, 1, Cleanup.COMPACT, 60.0),
+        Topic(AGED, 1, Cleanup.DELETE, 3600.0),
+    )
+}
+DEADLINE_SECONDS = 20.0
+
+
+class Setup:
+    """An implementation, how to open it again, and the clock that it goes by."""
+
+    def __init__(self, path: Path, threads: bool) -> None:
+        self._path = path
+        self._threads = threads
+        self.now = datetime(2030, 1, 1, tzinfo=UTC)
+        self.bus: Bus
+
+    def clock(self) -> datetime:
+        return self.now
+
+    async def open(self) -> Bus:
+        self.bus = await open_embedded(self._path / "log.db", TOPICS, clock=self.clock, threads=self._threads)
+        return self.bus
+
+    async def reopen(self) -> Bus:
+        await self.bus.close()
+        return await self.open()
+
+    async def maintain(self) -> None:
+        """Let everything go that may go by now; newly opened, as a bus may still hold in memory what is gone."""
+        await self.bus.maintain()  # type: ignore[attr-defined]
+        await self.reopen()
+
+
+@pytest_asyncio.fixture(params=["embedded", "embedded-inline"])
+async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Setup]:
+    """Give each implementation in turn, fresh."""
+    made = Setup(tmp_path, threads=request.param == "embedded")
+    await made.open()
+    yield made
+    await made.bus.close()
+
+
+def message(value: str, topic: str = PLAIN, partition: int = 0, key: str = "k", **headers: str) -> Message:
+    return Message(topic, key, value.encode(), partition, headers)
+
+
+async def all_of(bus: Bus, topic: str = PLAIN, partition: int = 0, offset: int = 0) -> list[Record]:
+    reader = bus.reader(topic, partition, offset)
+    found: list[Record] = []
+    try:
+        while batch := await reader.fetch(max_wait=0, max_bytes=5000):
+            found += batch
+    finally:
+        await reader.close()
+    return found
+
+
+async def values(bus: Bus, topic: str = PLAIN, partition: int = 0, offset: int = 0) -> list[str]:
+    return [record.value.decode() for record in await all_of(bus, topic, partition, offset)]
+
+
+async def test_appended_is_read_back_as_it_was(setup: Setup) -> None:
+    """Topic, partition, key, value, headers and position of a record are those of its message."""
+    sent = Message(PLAIN, "ä key", b"\x00\xff value", 2, {"version": "7", "ä": "ü"})
+    (position,) = await setup.bus.append([sent])
+    (record,) = await all_of(setup.bus, PLAIN, 2)
+    assert (record.topic, record.partition, record.key, record.value, dict(record.headers)) == (
+        sent.topic,
+        sent.partition,
+        sent.key,
+        sent.value,
+        dict(sent.headers),
+    )
+    assert (position.topic, position.partition, position.offset, position.time) == (PLAIN, 2, record.offset, record.time)
+    assert record.time == int(setup.now.timestamp() * 1000)
+
+
+async def test_acknowledged_survives_reopening(setup: Setup) -> None:
+    """What was acknowledged is there after everything was closed and opened again, at the same offsets, under the same log id."""
+    log_id = setup.bus.log_id
+    positions = await setup.bus.append([message(str(number), partition=number % 4) for number in range(40)])
+    writer = await setup.bus.writer("w")
+    positions = [*positions, *await writer.commit([message("t", SECOND)])]
+    before = [await all_of(setup.bus, PLAIN, partition) for partition in range(4)]
+    bus = await setup.reopen()
+    assert bus.log_id == log_id
+    assert [await all_of(bus, PLAIN, partition) for partition in range(4)] == before
+    assert await values(bus, SECOND) == ["t"]
+    assert (await bus.append([message("next")]))[0].offset > positions[-5].offset
+
+
+async def test_order_under_concurrent_appends(setup: Setup) -> None:
+    """With many appending at once, each one's records keep their order, offsets grow, and a tailing reader sees each record once."""
+    seen: list[Record] = []
+
+    async def tail() -> None:
+        reader = setup.bus.reader(PLAIN, 0, 0)
+        while len(seen) < 400:
+            seen.extend(await reader.fetch(max_wait=1))
+
+    async def append(task: int) -> None:
+        for number in range(20):
+            await setup.bus.append([message(f"{task}/{number}/{part}") for part in range(2)])
+
+    async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
+        group.create_task(tail())
+        for task in range(10):
+            group.create_task(append(task))
+    assert [record.offset for record in seen] == sorted({record.offset for record in seen})
+    for task in range(10):
+        of_task = [record.value.decode() for record in seen if record.value.startswith(f"{task}/".encode())]
+        assert of_task == [f"{task}/{number}/{part}" for number in range(20) for part in range(2)]
+    assert await all_of(setup.bus) == seen
+
+
+async def test_transaction_is_seen_whole(setup: Setup) -> None:
+    """A reader of two topics never finds a part of a transaction in one that is missing in the other."""
+    writer = await setup.bus.writer("w")
+
+    async def write() -> None:
+        for number in range(50):
+            await writer.commit([message(str(number)), message(str(number), SECOND)])
+
+    writing = asyncio.create_task(write())
+    while not writing.done():
+        first = await values(setup.bus, PLAIN)
+        second = await values(setup.bus, SECOND)
+        assert second[: len(first)] == first
+        await asyncio.sleep(0)
+    await writing
+    assert await values(setup.bus, SECOND) == [str(number) for number in range(50)]
+
+
+async def test_then_knows_the_positions(setup: Setup) -> None:
+    """What ``then`` makes of the positions is in the same transaction, and the positions are where the records are."""
+    writer = await setup.bus.writer("w")
+    given: list[Position] = []
+
+    def then(positions: Sequence[Position]) -> list[Message]:
+        given[:] = positions
+        return [message(str(positions[1].offset), SECOND)]
+
+    returned = await writer.commit([message("a"), message("b")], then)
+    assert list(returned[:2]) == given
+    (pointer,) = await all_of(setup.bus, SECOND)
+    assert returned[2].offset == pointer.offset
+    value = await setup.bus.read(PLAIN, 0, int(pointer.value), key="k", sha256=sha256(b"b").hexdigest())
+    assert value == b"b"
+
+
+async def test_failing_then_leaves_nothing(setup: Setup) -> None:
+    """What ``then`` raises reaches its caller; nothing of the transaction appears, and others are not disturbed."""
+    writer, other = await setup.bus.writer("w"), await setup.bus.writer("other")
+
+    def then(_: Sequence[Position]) -> list[Message]:
+        raise ZeroDivisionError
+
+    failing = writer.commit([message("lost")], then)
+    results = await asyncio.gather(failing, other.commit([message("kept")]), return_exceptions=True)
+    assert isinstance(results[0], ZeroDivisionError)
+    assert await values(setup.bus) == ["kept"]
+    await writer.commit([message("again")])
+    assert await values(setup.bus) == ["kept", "again"]
+
+
+async def test_new_writer_fences_the_old_one(setup: Setup) -> None:
+    """From the moment a new writer of an id exists, the old one makes nothing visible; writers of other ids go on."""
+    old, other = await setup.bus.writer("w"), await setup.bus.writer("v")
+    await old.commit([message("before")])
+    new = await setup.bus.writer("w")
+    with pytest.raises(FencedError):
+        await old.commit([message("zombie")])
+    await new.commit([message("after")])
+    await other.commit([message("other")])
+    assert await values(setup.bus) == ["before", "after", "other"]
+    bus = await setup.reopen()
+    newest = await bus.writer("w")
+    await newest.commit([message("reopened")])
+    assert await values(bus) == ["before", "after", "other", "reopened"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_takeover_misses_nothing(setup: Setup, seed: int) -> None:
+    """However takeovers and commits interleave, who claims a partition and reads up to the claim knows all that was ever committed."""
+    chance = random.Random(seed)
+
+    async def life() -> None:
+        writer = await setup.bus.writer("w")
+        try:
+            (claim,) = await writer.commit([message("claim", SECOND)])
+            progress = len([value for value in await values_until(claim) if value != "claim"])
+            for _ in range(chance.randrange(1, 6)):
+                await writer.commit([message(str(progress), SECOND)])
+                progress += 1
+        except FencedError:
+            return
+
+    async def values_until(claim: Position) -> list[str]:
+        return [record.value.decode() for record in await all_of(setup.bus, SECOND) if record.offset <= claim.offset]
+
+    for _ in range(8):
+        await asyncio.gather(*(life() for _ in range(chance.randrange(1, 4))))
+    written = [value for value in await values(setup.bus, SECOND) if value != "claim"]
+    assert written == [str(number) for number in range(len(written))], f"seed {seed}"
+
+
+async def test_read_makes_sure_of_the_record(setup: Setup) -> None:
+    """A record is given by its offset only if key and hash are the ones asked for."""
+    (position,) = await setup.bus.append([message("value", key="right")])
+    right = sha256(b"value").hexdigest()
+    assert await setup.bus.read(PLAIN, 0, position.offset, key="right", sha256=right) == b"value"
+    for offset, key, digest in (
+        (position.offset, "wrong", right),
+        (position.offset, "right", sha256(b"other").hexdigest()),
+        (position.offset + 1, "right", right),
+    ):
+        with pytest.raises(RecordGoneError):
+            await setup.bus.read(PLAIN, 0, offset, key=key, sha256=digest)
+
+
+async def test_compaction_keeps_the_newest_and_the_lag(setup: Setup) -> None:
+    """Of each key the newest record stays for ever; an older one stays as long as the lag, and goes after it."""
+    await setup.bus.append([message("a1", COMPACTED, key="a"), message("b1", COMPACTED, key="b")])
+    (second,) = await setup.bus.append([message("a2", COMPACTED, key="a")])
+    await setup.maintain()
+    assert await values(setup.bus, COMPACTED) == ["a1", "b1", "a2"]
+    setup.now += timedelta(seconds=61)
+    await setup.bus.append([message("a3", COMPACTED, key="a")])
+    await setup.maintain()
+    kept = await values(await setup.reopen(), COMPACTED)
+    assert kept[0] == "b1"
+    assert kept[-1] == "a3"
+    assert "a1" not in kept
+    setup.now += timedelta(days=4000)
+    await setup.maintain()
+    assert await values(setup.bus, COMPACTED) == ["b1", "a3"]
+    with pytest.raises(RecordGoneError):
+        await setup.bus.read(COMPACTED, 0, second.offset, key="a", sha256=sha256(b"a2").hexdigest())
+
+
+async def test_retention_by_time(setup: Setup) -> None:
+    """A record of a topic with a retention goes when that is over, and no earlier; other topics keep theirs."""
+    await setup.bus.append([message("old", AGED), message("kept")])
+    setup.now += timedelta(seconds=3000)
+    await setup.bus.append([message("new", AGED)])
+    await setup.maintain()
+    assert await values(setup.bus, AGED) == ["old", "new"]
+    setup.now += timedelta(seconds=1000)
+    await setup.maintain()
+    assert await values(setup.bus, AGED) == ["new"]
+    setup.now += timedelta(days=4000)
+    await setup.maintain()
+    assert await values(setup.bus, AGED) == []
+    assert await values(setup.bus) == ["kept"]
+
+
+async def test_trim_allows_to_drop(setup: Setup) -> None:
+    """After a trim nothing at or above its offset goes; a reader from 0 begins at what there is; offsets are not used again."""
+    positions = await setup.bus.append([message(str(number)) for number in range(1200)])
+    await setup.bus.trim(PLAIN, 0, positions[1000].offset)
+    await setup.maintain()
+    left = await values(setup.bus)
+    assert left[-200:] == [str(number) for number in range(1000, 1200)]
+    await setup.bus.trim(PLAIN, 0, positions[-1].offset + 1)
+    await setup.maintain()
+    bus = await setup.reopen()
+    (position,) = await bus.append([message("new")])
+    assert position.offset > positions[-1].offset
+    assert (await values(bus))[-1] == "new"
+
+
+async def test_trim_keeps_the_newest_of_a_key(setup: Setup) -> None:
+    """Also a trim leaves the newest record of each key in a compacted topic."""
+    positions = await setup.bus.append([message("a", COMPACTED, key="a"), message("b", COMPACTED, key="b")])
+    await setup.bus.trim(COMPACTED, 0, positions[-1].offset + 1)
+    await setup.maintain()
+    assert await values(setup.bus, COMPACTED) == ["a", "b"]
+
+
+async def test_offset_at_a_time(setup: Setup) -> None:
+    """Reading from where a time begins gives exactly the records of that time and later."""
+    times = []
+    for number in range(10):
+        times.append(int(setup.now.timestamp() * 1000))
+        await setup.bus.append([message(f"{number}/{part}") for part in range(3)])
+        setup.now += timedelta(seconds=10)
+    for number, time in enumerate(times):
+        for asked in (time, time - 5000):
+            offset = await setup.bus.offset_at(PLAIN, 0, asked)
+            assert (await values(setup.bus, offset=offset))[0] == f"{number}/0"
+    late = await setup.bus.offset_at(PLAIN, 0, times[-1] + 1)
+    assert late == await setup.bus.end(PLAIN, 0)
+    assert await setup.bus.offset_at(PLAIN, 1, times[0]) == await setup.bus.end(PLAIN, 1)
+
+
+async def test_end_is_above_all(setup: Setup) -> None:
+    """The end is above every record that is visible, and 0 where there never was one."""
+    assert await setup.bus.end(PLAIN, 0) == 0
+    (position,) = await setup.bus.append([message("a")])
+    assert await setup.bus.end(PLAIN, 0) > position.offset
+    assert (await setup.reopen()) is setup.bus
+    assert await setup.bus.end(PLAIN, 0) > position.offset
+
+
+async def test_last_record(setup: Setup) -> None:
+    """The newest record of a kind is found, however far from the end it is."""
+    assert await last_record(setup.bus, PLAIN, 0) is None
+    await setup.bus.append([message(str(number), key="rare" if number == 3 else "k") for number in range(2000)])
+    newest = await last_record(setup.bus, PLAIN, 0)
+    rare = await last_record(setup.bus, PLAIN, 0, lambda record: record.key == "rare")
+    assert newest is not None
+    assert rare is not None
+    assert (newest.value, rare.value) == (b"1999", b"3")
+    assert await last_record(setup.bus, PLAIN, 0, lambda record: record.key == "none") is None
+
+
+async def test_fetch_waits_and_wakes(setup: Setup) -> None:
+    """A fetch at the end gives nothing after its wait, and wakes at once when a record comes; its position only grows."""
+    reader = setup.bus.reader(PLAIN, 0, 0)
+    assert await reader.fetch(max_wait=0) == []
+    assert await reader.fetch(max_wait=0.01) == []
+    waiting = asyncio.create_task(reader.fetch(max_wait=DEADLINE_SECONDS))
+    await asyncio.sleep(0)
+    await setup.bus.append([message("other", partition=1)])
+    await setup.bus.append([message("a")])
+    async with asyncio.timeout(DEADLINE_SECONDS / 2):
+        (record,) = await waiting
+    assert (record.value, reader.position) == (b"a", record.offset + 1)
+    await reader.close()
+
+
+async def test_fetch_is_bounded_but_gives_at_least_one(setup: Setup) -> None:
+    """A fetch gives about as many bytes as asked for, and never nothing where there is something, also of a 4 MB record."""
+    big = "x" * 4_000_000
+    await setup.bus.append([message(big), message("y" * 600), message("z" * 600), message("end")])
+    for bus in (setup.bus, await setup.reopen()):
+        reader = bus.reader(PLAIN, 0, 0)
+        sizes = []
+        while batch := await reader.fetch(max_wait=0, max_bytes=1000):
+            sizes.append([len(record.value) for record in batch])
+        assert sizes == [[4_000_000], [600], [600, 3]]
+
+
+@pytest.mark.parametrize("start", [0, 7, 500, 995])
+async def test_reading_from_anywhere(setup: Setup, start: int) -> None:
+    """A reader gives every record from its offset on, whether they are fresh or long written, and goes on with new ones."""
+    big = "x" * 30_000
+    positions = await setup.bus.append([message(f"{number}/{big}") for number in range(1000)])
+    bus = await setup.reopen() if start % 2 else setup.bus
+    reader = bus.reader(PLAIN, 0, positions[start].offset)
+    found: list[str] = []
+    while batch := await reader.fetch(max_wait=0):
+        found += [record.value.decode().partition("/")[0] for record in batch]
+    await bus.append([message("new/")])
+    found += [record.value.decode().partition("/")[0] for record in await reader.fetch(max_wait=1)]
+    assert found == [*map(str, range(start, 1000)), "new"]
+
+
+async def test_cancelled_append_harms_nobody(setup: Setup) -> None:
+    """Who stops waiting for an append may find it on the log or not, once at most; others get theirs."""
+    for number in range(20):
+        cancelled = asyncio.create_task(setup.bus.append([message(f"cancelled/{number}")]))
+        kept = asyncio.create_task(setup.bus.append([message(f"kept/{number}")]))
+        if number % 2:
+            await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        await kept
+    found = await values(await setup.reopen())
+    assert [value for value in found if value.startswith("kept")] == [f"kept/{number}" for number in range(20)]
+    assert len(found) == len(set(found))
+
+
+async def test_unknown_topic_is_an_error(setup: Setup) -> None:
+    """Asking for a topic that there is not is an error at once."""
+    assert setup.bus.partitions(PLAIN) == 4
+    with pytest.raises(KeyError):
+        setup.bus.partitions("nothing")
+
+
+class Recording:
+    """A member that remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.owned: set[int] = set()
+
+    async def assigned(self, partitions: frozenset[int]) -> None:
+        assert not self.owned & partitions
+        self.owned |= partitions
+
+    async def revoked(self, partitions: frozenset[int]) -> None:
+        assert partitions <= self.owned
+        self.owned -= partitions
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_group_shares_partitions(setup: Setup) -> None:
+    """Members of a group own all partitions together and none twice, as they come and go; another group has its own."""
+    members = [Recording() for _ in range(3)]
+    places = []
+
+    def shared() -> bool:
+        owned = [partition for member in members for partition in member.owned]
+        return sorted(owned) == [0, 1, 2, 3]
+
+    for member in members:
+        places.append(await setup.bus.join("group", PLAIN, member.assigned, member.revoked))
+        await until(shared)
+    assert all(member.owned for member in members)
+    other = Recording()
+    place = await setup.bus.join("another", PLAIN, other.assigned, other.revoked)
+    await until(lambda: other.owned == {0, 1, 2, 3})
+    for member, of_member in zip(members[:2], places[:2], strict=True):
+        await of_member.leave()
+        assert not member.owned
+        await until(shared)
+    await places[2].leave()
+    await place.leave()
+    assert not any(member.owned for member in [*members, other])
+
+
+async def test_failing_member_does_not_stop_the_group(setup: Setup) -> None:
+    """A member whose callbacks fail does not keep the others from their partitions."""
+
+    async def fail(_: frozenset[int]) -> None:
+        raise ZeroDivisionError
+
+    bad = await setup.bus.join("group", PLAIN, fail, fail)
+    good = Recording()
+    place = await setup.bus.join("group", PLAIN, good.assigned, good.revoked)
+    await bad.leave()
+    await until(lambda: good.owned == {0, 1, 2, 3})
+    await place.leave()
+
+
+Step = Callable[[], Awaitable[None]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_against_a_model(setup: Setup, seed: int) -> None:
+    """Over a random history of appends, transactions, new writers and reopening, the log holds what a plain model holds."""
+    chance = random.Random(seed)
+    model: dict[tuple[str, int], list[str]] = {}
+    writers = [await setup.bus.writer("w")]
+    for number in range(200):
+        sent = [message(f"{number}/{part}", partition=chance.randrange(4)) for part in range(chance.randrange(1, 4))]
+        match chance.randrange(10):
+            case 0:
+                writers.append(await setup.bus.writer("w"))
+                continue
+            case 1 if number % 3 == 0:
+                await setup.reopen()
+                writers = [await setup.bus.writer("w")]
+                continue
+            case 2 | 3 | 4:
+                chosen = chance.choice(writers)
+                if chosen is writers[-1]:
+                    await chosen.commit(sent)
+                else:
+                    with pytest.raises(FencedError):
+                        await chosen.commit(sent)
+                    continue
+            case _:
+                await setup.bus.append(sent)
+        for one in sent:
+            model.setdefault((one.topic, one.partition), []).append(one.value.decode())
+    for partition in range(4):
+        assert await values(setup.bus, PLAIN, partition) == model.get((PLAIN, partition), []), f"seed {seed}"
