@@ -1,0 +1,102 @@
+"""An origin that is watched: every operation is seen, may fail, and is followed by a client that has to succeed."""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from tuf.api.metadata import Snapshot, Targets, Timestamp
+from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+from tuf.ngclient.config import EnvelopeType
+
+from tufline.errors import StoreError
+from tufline.store import Store
+
+
+class WatchedStore:
+    """Passes every operation on to another store.
+
+    ``before`` is called with each operation's name before it happens, and may raise; ``after`` once it has happened.
+    """
+
+    def __init__(self, store: Store, before: Callable[[str], None], after: Callable[[str], None] = lambda _: None) -> None:
+        self._store = store
+        self._before = before
+        self._after = after
+
+    async def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+        for name, content in files:
+            self._before(f"put {name}")
+            await self._store.put_many([(name, content)])
+            self._after(f"put {name}")
+
+    async def flush(self) -> None:
+        self._before("flush")
+        await self._store.flush()
+        self._after("flush")
+
+    async def replace_timestamp(self, content: bytes) -> None:
+        self._before("timestamp")
+        await self._store.replace_timestamp(content)
+        self._after("timestamp")
+
+    async def get(self, name: str) -> bytes | None:
+        self._before(f"get {name}")
+        return await self._store.get(name)
+
+    async def names(self) -> set[str]:
+        self._before("names")
+        return await self._store.names()
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._before(f"delete {name}")
+            await self._store.delete_many([name])
+            self._after(f"delete {name}")
+
+
+class FailingAt:
+    """Raises at the n-th operation, and from then on until it is mended."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self.failed = False
+
+    def __call__(self, operation: str) -> None:
+        self._left -= 1
+        if self._left < 0 and not self.failed:
+            self.failed = True
+            raise StoreError(f"broken at {operation}")
+
+
+class Reader:
+    """A client that reads an origin's directory as python-tuf does, again and again, and remembers what it has seen."""
+
+    def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
+        self._directory = directory
+        self._clock = clock
+        self.timestamp = 0
+
+    def refresh(self) -> dict[str, int]:
+        """Go through everything, and give each target's length; any fault is an exception. An origin without timestamp has nothing."""
+        if not (self._directory / "timestamp.json").exists():
+            return {}
+        trusted = TrustedMetadataSet(self._file("1.root.json"), EnvelopeType.METADATA)
+        trusted.reference_time = self._clock()
+        while (self._directory / f"{trusted.root.version + 1}.root.json").exists():
+            trusted.update_root(self._file(f"{trusted.root.version + 1}.root.json"))
+        timestamp: Timestamp = trusted.update_timestamp(self._file("timestamp.json"))
+        assert timestamp.version >= self.timestamp, f"timestamp went back from {self.timestamp} to {timestamp.version}"
+        self.timestamp = timestamp.version
+        snapshot: Snapshot = trusted.update_snapshot(self._file(f"{timestamp.snapshot_meta.version}.snapshot.json"))
+        targets: Targets = trusted.update_targets(self._file(f"{snapshot.meta['targets.json'].version}.targets.json"))
+        assert targets.delegations is not None
+        assert targets.delegations.succinct_roles is not None
+        found: dict[str, int] = {}
+        for role in targets.delegations.succinct_roles.get_roles():
+            content = self._file(f"{snapshot.meta[f'{role}.json'].version}.{role}.json")
+            of_bin: Targets = trusted.update_delegated_targets(content, role, Targets.type)
+            found |= {path: target.length for path, target in of_bin.targets.items()}
+        return found
+
+    def _file(self, name: str) -> bytes:
+        return (self._directory / name).read_bytes()

@@ -1,0 +1,79 @@
+"""The built-in web server of an origin."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from tufline.config import WebConfig
+from tufline.errors import ConfigError
+from tufline.web import serve
+
+
+@asynccontextmanager
+async def origin(tmp_path: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "files" / "d").mkdir(parents=True)
+    (tmp_path / "metadata" / "timestamp.json").write_text("1")
+    (tmp_path / "metadata" / "3.bins-0.json").write_text("bin")
+    (tmp_path / "metadata" / ".tmp-4.bins-0.json").write_text("half")
+    (tmp_path / "secret.json").write_text("secret")
+    (tmp_path / "files" / "d" / "a.whl").write_text("wheel")
+    listening = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(serve(tmp_path / "metadata", WebConfig(port=0, targets=tmp_path / "files"), listening.set_result))
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield await asyncio.wait_for(listening, 10), session
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_files_and_their_headers(tmp_path: Path) -> None:
+    """Metadata and the repository's own files are served, with the headers that a CDN should see, also for what is not there."""
+    async with origin(tmp_path) as (url, session):
+        for path, status, text, cache in (
+            ("/metadata/timestamp.json", 200, "1", "public, max-age=5"),
+            ("/metadata/3.bins-0.json", 200, "bin", "public, max-age=31536000, immutable"),
+            ("/metadata/2.root.json", 404, "no such file", "public, max-age=5"),
+            ("/targets/d/a.whl", 200, "wheel", None),
+        ):
+            async with session.get(url + path) as response:
+                assert (response.status, text in await response.text()) == (status, True), path
+                assert response.headers.get("Cache-Control") == cache
+                if status == 200 and path.endswith(".json"):
+                    assert response.headers["Content-Type"] == "application/json"
+        (tmp_path / "metadata" / "timestamp.json").write_text("22")
+        async with session.get(f"{url}/metadata/timestamp.json") as response:
+            assert await response.text() == "22"
+        async with session.head(f"{url}/metadata/3.bins-0.json") as response:
+            assert (response.status, response.headers["Content-Length"]) == (200, "3")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/metadata/..%2fsecret.json",
+        "/metadata/.tmp-4.bins-0.json",
+        "/metadata/",
+        "/targets/..%2f..%2fsecret.json",
+        "/secret.json",
+    ],
+)
+async def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
+    """Nothing outside the two directories is served, nor what is still being written."""
+    async with origin(tmp_path) as (url, session), session.get(URL(url + path, encoded=True)) as response:
+        assert response.status in {403, 404}
+        assert "secret" not in await response.text()
+
+
+async def test_address_in_use_is_said(tmp_path: Path) -> None:
+    """An address that can't be listened on is an error that names the settings."""
+    async with origin(tmp_path) as (url, _):
+        port = int(url.rsplit(":", 1)[1])
+        with pytest.raises(ConfigError, match=r"set web\.host and web\.port"):
+            await serve(tmp_path, WebConfig(port=port))
