@@ -1,8 +1,13 @@
-"""Consumer groups within one process."""
+"""Consumer groups within one process.
+
+A rebalance takes from every member what it loses before it gives anybody anything. It always runs to its end, in a task of its own: who
+asked for it may be cancelled in the middle, and the others' partitions must not hang on that.
+"""
 
 import asyncio
-import itertools
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -11,8 +16,8 @@ from tufline.bus import Assigned
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(slots=True)
-class _Member:
+@dataclass(eq=False, slots=True)
+class _Place:
     assigned: Assigned
     revoked: Assigned
     partitions: frozenset[int] = frozenset()
@@ -20,68 +25,112 @@ class _Member:
 
 @dataclass(slots=True)
 class _Group:
+    name: str
     partitions: int
-    members: dict[int, _Member] = field(default_factory=dict)
+    places: list[_Place] = field(default_factory=list)
     rebalancing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+class GroupMember:
+    """A ``Member`` of a group in this process."""
+
+    def __init__(self, groups: "Groups", group: _Group, place: _Place) -> None:
+        """Hold a place.
+
+        Args:
+            groups: of the bus.
+            group: that it is in.
+            place: in that group.
+        """
+        self._groups = groups
+        self._group = group
+        self._place = place
+
+    async def leave(self) -> None:
+        """See ``Member.leave``."""
+        await self._groups.leave(self._group, self._place)
+
+
 class Groups:
-    """All groups of a bus. A rebalance takes from every member what it loses before it gives anybody anything."""
+    """All groups of a bus."""
 
     def __init__(self) -> None:
         """Begin without a group."""
-        self._groups: dict[str, _Group] = {}
-        self._keys = itertools.count()
+        self._groups: dict[tuple[str, str], _Group] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def join(self, name: str, partitions: int, assigned: Assigned, revoked: Assigned) -> int:
+    async def join(self, name: str, topic: str, partitions: int, assigned: Assigned, revoked: Assigned) -> GroupMember:
         """Add a member; see ``Bus.join``.
 
         Args:
             name: of the group.
+            topic: that it shares.
             partitions: of the topic.
             assigned: see ``Bus.join``.
             revoked: see ``Bus.join``.
 
         Returns:
-            The member's key, for ``leave``.
+            The member.
         """
-        group = self._groups.setdefault(name, _Group(partitions))
-        key = next(self._keys)
-        async with group.rebalancing:
-            group.members[key] = _Member(assigned, revoked)
-            await self._rebalance(name, group)
-        return key
+        group = self._groups.setdefault((name, topic), _Group(name, partitions))
+        place = _Place(assigned, revoked)
+        try:
+            await self._to_its_end(_add(group, place))
+        except asyncio.CancelledError:
+            # Nobody will have the member, so nobody could take it out later.
+            self._start(_take_out(group, place))
+            raise
+        return GroupMember(self, group, place)
 
-    async def leave(self, name: str, key: int) -> None:
+    async def leave(self, group: _Group, place: _Place) -> None:
         """Take a member out; see ``Member.leave``.
 
         Args:
-            name: of the group.
-            key: of the member.
+            group: that it is in.
+            place: of the member.
         """
-        group = self._groups[name]
-        async with group.rebalancing:
-            member = group.members.pop(key, None)
-            if member is not None:
-                await self._call(name, member.revoked, member.partitions)
-                await self._rebalance(name, group)
+        await self._to_its_end(_take_out(group, place))
 
-    async def _rebalance(self, name: str, group: _Group) -> None:
-        members = list(group.members.values())
-        shares = [frozenset(range(first, group.partitions, len(members))) for first in range(len(members))]
-        for member, share in zip(members, shares, strict=True):
-            lost = member.partitions - share
-            member.partitions &= share
-            await self._call(name, member.revoked, lost)
-        for member, share in zip(members, shares, strict=True):
-            gained = share - member.partitions
-            member.partitions = share
-            await self._call(name, member.assigned, gained)
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name="bus.rebalance")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
-    async def _call(self, name: str, callback: Assigned, partitions: frozenset[int]) -> None:
-        if not partitions:
-            return
-        try:
-            await callback(partitions)
-        except Exception:  # noqa: BLE001 (one member's fault must not keep the others from their partitions; it is logged)
-            _log.exception("bus.group_callback_failed", group=name, partitions=sorted(partitions))
+    def _to_its_end(self, work: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        return asyncio.shield(self._start(work))
+
+
+async def _add(group: _Group, place: _Place) -> None:
+    async with group.rebalancing:
+        group.places.append(place)
+        await _rebalance(group)
+
+
+async def _take_out(group: _Group, place: _Place) -> None:
+    async with group.rebalancing:
+        if place in group.places:
+            group.places.remove(place)
+            await _call(group, place.revoked, place.partitions)
+            await _rebalance(group)
+
+
+async def _rebalance(group: _Group) -> None:
+    shares = [frozenset(range(first, group.partitions, len(group.places))) for first in range(len(group.places))]
+    for place, share in zip(group.places, shares, strict=True):
+        lost = place.partitions - share
+        place.partitions &= share
+        await _call(group, place.revoked, lost)
+    for place, share in zip(group.places, shares, strict=True):
+        gained = share - place.partitions
+        place.partitions = share
+        await _call(group, place.assigned, gained)
+
+
+async def _call(group: _Group, callback: Assigned, partitions: frozenset[int]) -> None:
+    if not partitions:
+        return
+    try:
+        await callback(partitions)
+    except Exception:  # noqa: BLE001 (one member's fault must not keep the others from their partitions; it is logged)
+        _log.exception("bus.group_callback_failed", group=group.name, partitions=sorted(partitions))

@@ -15,17 +15,20 @@ import contextlib
 import queue
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Assigned, Message, Position, Record, Then
-from tufline.bus._log import Append, Log, Operation, Place
-from tufline.bus._members import Groups
+from tufline.bus._log import Append, Log, Operation, Result
+from tufline.bus._members import GroupMember, Groups
+from tufline.bus._schema import Place
+from tufline.bus._tails import Tail, Tails, cost
 from tufline.clock import Clock, utc_now
 from tufline.errors import BusError, PushbackError
 from tufline.topics import Topic
@@ -33,58 +36,26 @@ from tufline.topics import Topic
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 """How much may wait for the disk before appending is refused."""
 
-TAIL_BYTES: Final = 4 * 1024 * 1024
-"""How much of each partition's newest records stays in memory, for readers at the end."""
+TAIL_BYTES: Final = 32 * 1024 * 1024
+"""How much of the newest records of all partitions stays in memory, for readers at the end."""
 
 READ_THREADS: Final = 2
 
 MAINTENANCE_SECONDS: Final = 30.0
 """How often records that may go are looked for."""
 
+CLOSED: Final = "the log is closed"
+
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
 
-class _Tail:
-    """The newest records of a partition, and who waits for more."""
-
-    __slots__ = ("end", "records", "size", "waiting")
-
-    def __init__(self, end: int) -> None:
-        self.end = end
-        self.records: deque[Record] = deque()
-        self.size = 0
-        self.waiting: set[asyncio.Future[None]] = set()
-
-    def append(self, record: Record) -> None:
-        self.records.append(record)
-        self.size += len(record.value)
-        self.end = record.offset + 1
-        while self.size > TAIL_BYTES and len(self.records) > 1:
-            self.size -= len(self.records.popleft().value)
-
-    def wake(self) -> None:
-        for waiter in self.waiting:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def since(self, offset: int, max_bytes: int) -> list[Record] | None:
-        """Give the records from an offset on; None if some of them are not in memory."""
-        if not self.records or self.records[0].offset > offset:
-            return None
-        found: list[Record] = []
-        size = 0
-        for record in reversed(self.records):
-            if record.offset < offset:
-                break
-            found.append(record)
-        found.reverse()
-        for count, record in enumerate(found):
-            size += len(record.value)
-            if count and size > max_bytes:
-                return found[:count]
-        return found
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    operation: Operation
+    size: int
+    done: asyncio.Future[Any]
 
 
 class EmbeddedBus:
@@ -103,13 +74,14 @@ class EmbeddedBus:
         self._topics = topics
         self._max_pending_bytes = max_pending_bytes
         self._loop = asyncio.get_running_loop()
-        self._pending: list[tuple[Operation, asyncio.Future[Any]]] = []
+        self._pending: list[_Waiting] = []
         self._pending_bytes = 0
         self._flush_asked = False
-        self._tails = {place: _Tail(end) for place, end in log.places.items()}
+        self._writing = False
+        self._tails = Tails(log.ends, TAIL_BYTES)
         self._groups = Groups()
         self._closed = False
-        self._work: queue.SimpleQueue[list[tuple[Operation, asyncio.Future[Any]]] | None] | None = None
+        self._work: queue.SimpleQueue[list[_Waiting] | None] | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._connections = threading.local()
         self._opened: list[sqlite3.Connection] = []
@@ -119,7 +91,6 @@ class EmbeddedBus:
             self._writer_thread = threading.Thread(target=self._write_for_ever, name="tufline-log-writer", daemon=True)
             self._writer_thread.start()
         self._maintenance = asyncio.create_task(self._maintain_for_ever(), name="bus.maintenance")
-        self._writing = False
 
     @property
     def log_id(self) -> str:
@@ -135,7 +106,7 @@ class EmbeddedBus:
     async def append(self, messages: Sequence[Message]) -> list[Position]:
         """See ``Bus.append``."""
         # Transactions are not held back: a writer has one at a time, and it is what makes room.
-        size = sum(len(message.value) for message in messages)
+        size = sum(map(cost, messages))
         if self._pending_bytes and self._pending_bytes + size > self._max_pending_bytes:
             raise PushbackError(f"{self._pending_bytes} bytes wait for the disk of the log already (bus.max_pending_bytes)")
         return await self.submit_append(Append(messages))
@@ -161,63 +132,61 @@ class EmbeddedBus:
         Raises:
             BusError: as ``Bus.append`` and ``Writer.commit`` say.
         """
-        size = 0 if operation.writer else sum(len(message.value) for message in operation.messages)
+        size = 0 if operation.writer else sum(map(cost, operation.messages))
         appended: Sequence[Record] = await self._submit(operation, size)
         return [Position(record.topic, record.partition, record.offset, record.time) for record in appended]
 
     async def _submit(self, operation: Operation, size: int) -> Any:
         if self._closed:
-            raise BusError("the log is closed")
-        done: asyncio.Future[Any] = self._loop.create_future()
-        self._pending.append((operation, done))
-        self._pending_bytes += size
-        done.add_done_callback(lambda _: self._forget(size))
-        self._ask_for_flush()
-        # Shielded: who stops waiting does not take the operation back, as it may be on the disk.
-        return await asyncio.shield(done)
+            raise BusError(CLOSED)
+        # Who is cancelled while waiting does not take the operation back: it may be on the disk.
+        return await self._enqueue(operation, size)
 
-    def _forget(self, size: int) -> None:
-        self._pending_bytes -= size
+    def _enqueue(self, operation: Operation, size: int) -> asyncio.Future[Any]:
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._pending.append(_Waiting(operation, size, done))
+        self._pending_bytes += size
+        self._ask_for_flush()
+        return done
 
     def _ask_for_flush(self) -> None:
-        if not self._flush_asked and not self._writing and self._pending:
+        if self._pending and not self._flush_asked and not self._writing:
             self._flush_asked = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_asked = False
-        batch, self._pending = self._pending, []
-        if not batch:
-            return
         self._writing = True
+        batch, self._pending = self._pending, []
         if self._work is not None:
             self._work.put(batch)
         else:
-            self._finish(batch, self._log.execute([operation for operation, _ in batch]))
+            self._finish(batch, self._execute(batch))
+
+    def _execute(self, batch: Sequence[_Waiting]) -> Sequence[Result]:
+        return self._log.execute([waiting.operation for waiting in batch])
 
     def _write_for_ever(self) -> None:
         assert self._work is not None
         while (batch := self._work.get()) is not None:
-            results = self._log.execute([operation for operation, _ in batch])
+            results = self._execute(batch)
             with contextlib.suppress(RuntimeError):  # the loop was closed under us; what is durable stays so
                 self._loop.call_soon_threadsafe(self._finish, batch, results)
 
-    def _finish(self, batch: Sequence[tuple[Operation, asyncio.Future[Any]]], results: Sequence[Any]) -> None:
+    def _finish(self, batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
         self._writing = False
-        woken: set[_Tail] = set()
-        for (_, done), result in zip(batch, results, strict=True):
-            if isinstance(result, BaseException):
-                if not done.done():
-                    done.set_exception(result)
-                    done.exception()  # seen: whoever stopped waiting does not read it
-                continue
+        woken: set[Tail] = set()
+        for waiting, result in zip(batch, results, strict=True):
+            self._pending_bytes -= waiting.size
             if isinstance(result, list):
-                for record in result:
-                    tail = self._tails[record.topic, record.partition]
-                    tail.append(record)
-                    woken.add(tail)
-            if not done.done():
-                done.set_result(result)
+                woken.update([self._tails.append(record) for record in result])
+            if waiting.done.done():
+                continue
+            if isinstance(result, BaseException):
+                waiting.done.set_exception(result)
+                waiting.done.exception()  # seen: whoever is cancelled from now on does not read it
+            else:
+                waiting.done.set_result(result)
         for tail in woken:
             tail.wake()
         self._ask_for_flush()
@@ -238,38 +207,31 @@ class EmbeddedBus:
 
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
-        return await self._reading(lambda db: self._log.offset_at(db, (topic, partition), time))
+        end = self._tails[topic, partition].end
+        return await self._reading(lambda db: self._log.offset_at(db, (topic, partition), time, end))
 
     async def fetch(self, place: Place, offset: int, max_wait: float, max_bytes: int) -> list[Record]:
         """Read the next records of a partition; see ``Reader.fetch``."""
         tail = self._tails[place]
         deadline = self._loop.time() + max_wait
         while True:
-            if offset < tail.end:
+            if self._closed:
+                raise BusError(CLOSED)
+            # The file may be ahead of what is visible: up to its end here, a transaction is visible in all its partitions.
+            if offset < (end := tail.end):
                 found = tail.since(offset, max_bytes)
                 if found is None:
-                    found = await self._reading(lambda db: self._log.fetch(db, place, offset, max_bytes))
+                    found = await self._reading(partial(self._log.fetch, place=place, offset=offset, end=end, max_bytes=max_bytes))
                 if found:
                     return found
+                offset = end
             left = deadline - self._loop.time()
-            if left <= 0 or not await self._news(tail, left):
+            if left <= 0 or not await tail.news(left):
                 return []
-
-    async def _news(self, tail: _Tail, seconds: float) -> bool:
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        tail.waiting.add(waiter)
-        try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            return False
-        finally:
-            tail.waiting.discard(waiter)
-        return True
 
     async def _reading(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
-            raise BusError("the log is closed")
+            raise BusError(CLOSED)
         try:
             if self._readers is None:
                 return work(self._connection())
@@ -286,10 +248,9 @@ class EmbeddedBus:
 
     # Groups, maintenance, end
 
-    async def join(self, group: str, topic: str, assigned: Assigned, revoked: Assigned) -> "EmbeddedMember":
+    async def join(self, group: str, topic: str, assigned: Assigned, revoked: Assigned) -> GroupMember:
         """See ``Bus.join``."""
-        key = await self._groups.join(group, self.partitions(topic), assigned, revoked)
-        return EmbeddedMember(self._groups, group, key)
+        return await self._groups.join(group, topic, self.partitions(topic), assigned, revoked)
 
     async def maintain(self) -> None:
         """Drop all records that may go by now, a few at a time, so that commits do not wait."""
@@ -308,11 +269,10 @@ class EmbeddedBus:
         """See ``Bus.close``."""
         if self._closed:
             return
-        self._maintenance.cancel()
-        waiting = [done for _, done in self._pending]
-        if self._writing or waiting:
-            await self._submit(lambda: 0, 0)
         self._closed = True
+        self._maintenance.cancel()
+        await asyncio.wait({self._maintenance, self._enqueue(lambda: 0, 0)})
+        self._tails.wake_all()
         if self._work is not None:
             self._work.put(None)
             await asyncio.to_thread(self._writer_thread.join)
@@ -371,26 +331,6 @@ class EmbeddedReader:
         """See ``Reader.close``."""
 
 
-class EmbeddedMember:
-    """A ``Member`` of a group in this process."""
-
-    def __init__(self, groups: Groups, group: str, key: int) -> None:
-        """Hold a place.
-
-        Args:
-            groups: of the bus.
-            group: its name.
-            key: of the place.
-        """
-        self._groups = groups
-        self._group = group
-        self._key = key
-
-    async def leave(self) -> None:
-        """See ``Member.leave``."""
-        await self._groups.leave(self._group, self._key)
-
-
 async def open_embedded(
     path: Path,
     topics: Mapping[str, Topic],
@@ -413,6 +353,6 @@ async def open_embedded(
 
     Raises:
         BusBusyError: if another process has the log open.
-        ConfigError: if the log has other partitions, or the file is none.
+        ConfigError: if the log has other partitions, or the file is none, or can't be at this place.
     """
     return EmbeddedBus(Log(path, topics, clock), topics, max_pending_bytes, threads=threads)
