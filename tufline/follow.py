@@ -62,8 +62,8 @@ class AdminFollower:
         self.state = AdminState()
 
     async def run(self) -> None:
-        """Apply every record of ``admin``, for ever."""
-        await follow(self._bus, topics.ADMIN, 0, 0, self._apply)
+        """Apply every record of ``admin``, for ever; after a failure, from where it stopped."""
+        await follow(self._bus, topics.ADMIN, 0, self.state.next_offset, self._apply)
 
     async def _apply(self, batch: Sequence[Record]) -> None:
         for record in batch:

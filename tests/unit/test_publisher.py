@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,10 @@ class World:
 
         await eventually(shown, seconds=300)
         return Reader(self.directory, self.clock).refresh()
+
+    async def has(self, names: set[str]) -> bool:
+        """Say whether files are all at the origin."""
+        return names <= await LocalStore(self.directory).names()
 
     async def last_published(self) -> records.Published | None:
         found = await read_all(self.bus, topics.PUBLISHED)
@@ -232,7 +237,7 @@ def test_lost_files_are_put_back(tmp_path: Path) -> None:
             for name in lost:
                 (world.directory / name).unlink()
             async with world.publisher():
-                await eventually(lambda: asyncio.sleep(0, not lost - {path.name for path in world.directory.iterdir()}))
+                await eventually(partial(world.has, lost))
                 assert await world.published() == expected
 
     in_world(tmp_path, story)

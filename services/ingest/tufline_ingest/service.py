@@ -6,6 +6,7 @@ number of replicas answer for any task.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.listen import listen
 from tufline.tasks import all_of
-from tufline_ingest import openapi
+from tufline_ingest import openapi, retention
 from tufline_ingest.answers import answer, errors_as_answers
 from tufline_ingest.api import Api
 from tufline_ingest.live import Live
@@ -102,4 +103,5 @@ async def run(
         listen(make_app(api), config.host, config.port, PART, listening),
         keep_working(f"{PART}.admin", admin.run, health),
         keep_working(f"{PART}.live", live.run, health),
+        keep_working(f"{PART}.retention", partial(retention.run, bus, live, clock), health),
     )
