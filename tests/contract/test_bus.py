@@ -16,7 +16,7 @@ import pytest_asyncio
 from tufline.bus import Bus, Message, Position, Record
 from tufline.bus.embedded import open_embedded
 from tufline.bus.last import last_record
-from tufline.errors import FencedError, RecordGoneError
+from tufline.errors import BusError, FencedError, RecordGoneError
 from tufline.topics import Cleanup, Topic
 
 PLAIN, SECOND, COMPACTED, AGED = "plain", "second", "compacted", "aged"
@@ -206,6 +206,14 @@ async def test_new_writer_fences_the_old_one(setup: Setup) -> None:
     assert await values(bus) == ["before", "after", "other", "reopened"]
 
 
+async def test_one_of_many_new_writers_stays(setup: Setup) -> None:
+    """Of many who become the writer of an id at once, one can write afterwards."""
+    writers = await asyncio.gather(*(setup.bus.writer("w") for _ in range(5)))
+    results = await asyncio.gather(*(writer.commit([message("a")]) for writer in writers), return_exceptions=True)
+    assert sum(isinstance(result, FencedError) for result in results) == 4
+    assert await values(setup.bus) == ["a"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_takeover_misses_nothing(setup: Setup, seed: int) -> None:
     """However takeovers and commits interleave, who claims a partition and reads up to the claim knows all that was ever committed."""
@@ -265,6 +273,17 @@ async def test_compaction_keeps_the_newest_and_the_lag(setup: Setup) -> None:
         await setup.bus.read(COMPACTED, 0, second.offset, key="a", sha256=sha256(b"a2").hexdigest())
 
 
+async def test_compaction_of_what_came_together(setup: Setup) -> None:
+    """Also of records of one key that came in one append, or at once from many, only the newest stays."""
+    await setup.bus.append([message(f"a{number}", COMPACTED, key="a") for number in range(5)])
+    await asyncio.gather(*(setup.bus.append([message(f"b{number}", COMPACTED, key="b")]) for number in range(5)))
+    before = await values(setup.bus, COMPACTED)
+    setup.now += timedelta(seconds=200)
+    await setup.bus.append([message("c", COMPACTED, key="c")])
+    await setup.maintain()
+    assert await values(setup.bus, COMPACTED) == ["a4", before[-1], "c"]
+
+
 async def test_retention_by_time(setup: Setup) -> None:
     """A record of a topic with a retention goes when that is over, and no earlier; other topics keep theirs."""
     await setup.bus.append([message("old", AGED), message("kept")])
@@ -318,6 +337,17 @@ async def test_offset_at_a_time(setup: Setup) -> None:
     late = await setup.bus.offset_at(PLAIN, 0, times[-1] + 1)
     assert late == await setup.bus.end(PLAIN, 0)
     assert await setup.bus.offset_at(PLAIN, 1, times[0]) == await setup.bus.end(PLAIN, 1)
+
+
+async def test_offset_at_a_time_whose_records_are_gone(setup: Setup) -> None:
+    """Where the records of a time are gone, the first one left is where it begins; the end if none is left."""
+    positions = [(await setup.bus.append([message(str(number))]))[0] for number in range(10)]
+    for offset in (positions[5].offset, positions[-1].offset + 1):
+        await setup.bus.trim(PLAIN, 0, offset)
+        await setup.maintain()
+        left = [record.offset for record in await all_of(setup.bus)]
+        first = left[0] if left else await setup.bus.end(PLAIN, 0)
+        assert await setup.bus.offset_at(PLAIN, 0, 0) == first
 
 
 async def test_end_is_above_all(setup: Setup) -> None:
@@ -399,6 +429,30 @@ async def test_cancelled_append_harms_nobody(setup: Setup) -> None:
     assert len(found) == len(set(found))
 
 
+@pytest.mark.parametrize("bad", [message("v", key=""), message("v", key="half \ud800"), message("v", "nothing"), message("v", partition=4)])
+async def test_bad_message_harms_nobody(setup: Setup, bad: Message) -> None:
+    """A message that can't be appended is its caller's error; nothing of that append appears, and others get theirs."""
+    good = [setup.bus.append([message(f"good/{number}")]) for number in range(4)]
+    results = await asyncio.gather(*good[:2], setup.bus.append([message("with bad"), bad]), *good[2:], return_exceptions=True)
+    assert [isinstance(result, Exception) for result in results] == [False, False, True, False, False]
+    assert await values(setup.bus) == [f"good/{number}" for number in range(4)]
+
+
+async def test_closing_leaves_nobody_waiting(setup: Setup) -> None:
+    """Who appended before the bus was closed gets an answer that is true; who waits for records, or comes later, gets an error."""
+    waiting = asyncio.create_task(setup.bus.reader(PLAIN, 1, 0).fetch(max_wait=DEADLINE_SECONDS * 10))
+    appending = [asyncio.create_task(setup.bus.append([message(str(number))])) for number in range(50)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await setup.bus.close()
+        answers = await asyncio.gather(*appending)
+        for late in (waiting, setup.bus.append([message("late")]), setup.bus.writer("w"), setup.bus.reader(PLAIN, 0, 0).fetch(max_wait=1)):
+            with pytest.raises(BusError):
+                await late
+    assert len(answers) == 50
+    assert await values(await setup.open()) == [str(number) for number in range(50)]
+
+
 async def test_unknown_topic_is_an_error(setup: Setup) -> None:
     """Asking for a topic that there is not is an error at once."""
     assert setup.bus.partitions(PLAIN) == 4
@@ -450,6 +504,45 @@ async def test_group_shares_partitions(setup: Setup) -> None:
     await places[2].leave()
     await place.leave()
     assert not any(member.owned for member in [*members, other])
+
+
+async def test_group_shares_each_topic_by_itself(setup: Setup) -> None:
+    """Members of one group on different topics do not take each other's partitions."""
+    first, second = Recording(), Recording()
+    places = [
+        await setup.bus.join("group", PLAIN, first.assigned, first.revoked),
+        await setup.bus.join("group", SECOND, second.assigned, second.revoked),
+    ]
+    await until(lambda: (first.owned, second.owned) == ({0, 1, 2, 3}, {0}))
+    for place in places:
+        await place.leave()
+
+
+async def test_cancelled_in_a_rebalance(setup: Setup) -> None:
+    """Who is cancelled while joining or leaving is out of the group in the end, and the others own everything."""
+    going = asyncio.Event()
+    slow = Recording()
+
+    async def revoked(partitions: frozenset[int]) -> None:
+        await going.wait()
+        await slow.revoked(partitions)
+
+    place = await setup.bus.join("group", PLAIN, slow.assigned, revoked)
+    await until(lambda: slow.owned == {0, 1, 2, 3})
+    cancelled, stays = Recording(), Recording()
+    joining = asyncio.create_task(setup.bus.join("group", PLAIN, cancelled.assigned, cancelled.revoked))
+    await asyncio.sleep(0.01)
+    joining.cancel()
+    await asyncio.gather(joining, return_exceptions=True)
+    leaving = asyncio.create_task(place.leave())
+    await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    going.set()
+    last = await setup.bus.join("group", PLAIN, stays.assigned, stays.revoked)
+    await until(lambda: stays.owned == {0, 1, 2, 3})
+    assert not slow.owned | cancelled.owned
+    await last.leave()
 
 
 async def test_failing_member_does_not_stop_the_group(setup: Setup) -> None:

@@ -1,19 +1,24 @@
 """What the embedded bus promises beside the contract: one process, one file, a disk that may be full."""
 
 import asyncio
+import contextlib
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tufline import topics
 from tufline.bus import Message, Record
+from tufline.bus._tails import Tails, cost
 from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.errors import BusBusyError, ConfigError, PushbackError
+from tufline.errors import BusBusyError, BusError, ConfigError, PushbackError
+from tufline.topics import Cleanup, Topic
 
 TOPICS = topics.topics(2)
 
@@ -106,6 +111,157 @@ async def test_group_commit(tmp_path: Path) -> None:
     bus._log.execute = counting  # type: ignore[method-assign]
     await asyncio.gather(*(bus.append([Message(topics.ARTIFACTS, "k", b"v")]) for _ in range(500)))
     assert commits < 20
+    await bus.close()
+
+
+@pytest.mark.parametrize("name", ["a b.db", "what?.db", "100%25#1.db", "ä;x.db"])
+async def test_any_file_name(tmp_path: Path, name: str) -> None:
+    """A log can have any name, in a directory that is made for it."""
+    path = tmp_path / "some" / "where" / name
+    for number in range(2):
+        bus = await open_embedded(path, TOPICS)
+        assert len(await read(bus, topics.ARTIFACTS, 0)) == number
+        await bus.append([Message(topics.ARTIFACTS, "k", b"v")])
+        await bus.close()
+    assert path.is_file()
+
+
+async def test_place_that_can_be_no_log(tmp_path: Path) -> None:
+    """Where there can be no file, the error says which setting to change."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"choose another place in bus\.url"):
+        await open_embedded(tmp_path / "file" / "log.db", TOPICS)
+
+
+@pytest.mark.parametrize("version", [0, 1, 77])
+async def test_file_of_somebody_else(tmp_path: Path, version: int) -> None:
+    """A SQLite file that is no log, or one of another form, is refused and gets no tables."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        db.executescript(f"CREATE TABLE theirs (a); PRAGMA user_version = {version};")
+    with pytest.raises(ConfigError, match="no log of this Tufline"):
+        await open_embedded(tmp_path / "log.db", TOPICS)
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as db:
+        assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+async def test_topics_come_and_go(tmp_path: Path) -> None:
+    """A topic that a configuration does not have keeps its records, and topics that are new do not get its place."""
+    named = [{name: Topic(name, 3, Cleanup.KEEP)} for name in "abc"]
+    for number, some in enumerate([named[0], named[1], named[2], named[0] | named[1] | named[2]]):
+        bus = await open_embedded(tmp_path / "log.db", some)
+        await bus.append([Message(name, "k", f"{name}{number}".encode(), 2) for name in some])
+        found = {name: [record.value.decode() for record in await read(bus, name, 2)] for name in some}
+        await bus.close()
+    assert found == {"a": ["a0", "a3"], "b": ["b1", "b3"], "c": ["c2", "c3"]}
+
+
+async def test_lag_counts_from_the_newer_record(tmp_path: Path) -> None:
+    """An old version of a role stays for the lag after a newer one came, however old it was then: a snapshot may still name it."""
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    bus = await open_embedded(tmp_path / "log.db", TOPICS, clock=lambda: now, threads=False)
+    for _ in range(2):
+        await bus.append([Message(topics.METADATA, "bins-0", b"x")])
+        now += timedelta(days=3)
+    now += timedelta(seconds=topics.COMPACTION_LAG_SECONDS - 1) - timedelta(days=3)
+    for left in (2, 1):
+        await bus.maintain()
+        assert bus._log._db.execute("SELECT count(*) FROM records").fetchone() == (left,)
+        now += timedelta(seconds=2)
+    await bus.close()
+
+
+async def test_maintenance_goes_in_small_steps(tmp_path: Path) -> None:
+    """No step of maintenance deletes so much that commits would wait for long, neither many records nor large ones."""
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    bus = await open_embedded(tmp_path / "log.db", TOPICS, clock=lambda: now, threads=False)
+    await bus.append([Message(topics.METADATA, "k", bytes(1_000_000)) for _ in range(20)])
+    await bus.append([Message(topics.RECEIPTS, "k", b"", number % 2) for number in range(1000)])
+    now += timedelta(days=10)
+    steps: list[int] = []
+    while step := await bus._submit(bus._log.maintain, 0):
+        steps.append(step)
+    assert steps[:3] == [8, 8, 3]
+    assert sum(steps[3:]) == 1000
+    assert max(steps) <= 200
+    await bus.close()
+
+
+async def test_transaction_is_not_read_from_the_file_early(tmp_path: Path) -> None:
+    """Who is behind and reads the file sees no more of a transaction than who reads from memory: nothing, then all."""
+    first, second = Message(topics.ARTIFACTS, "k", b"v"), Message(topics.RECEIPTS, "k", b"v")
+    bus = await open_embedded(tmp_path / "log.db", TOPICS)
+    await bus.append([first, second])
+    await bus.close()
+    bus = await open_embedded(tmp_path / "log.db", TOPICS)
+    writer = await bus.writer("w")
+    held: list[Any] = []
+    finish = bus._finish
+    bus._finish = lambda *arguments: held.append(arguments)  # type: ignore[method-assign]
+    writing = asyncio.create_task(writer.commit([first, second]))
+    async with asyncio.timeout(20):
+        while not held:
+            await asyncio.sleep(0.001)
+    counts = [len(await read(bus, topic, 0)) for topic in (topics.ARTIFACTS, topics.RECEIPTS)]
+    assert counts == [1, 1]
+    bus._finish = finish  # type: ignore[method-assign]
+    finish(*held[0])
+    await writing
+    counts = [len(await read(bus, topic, 0)) for topic in (topics.ARTIFACTS, topics.RECEIPTS)]
+    assert counts == [2, 2]
+    await bus.close()
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_failed_batch_leaves_nothing(tmp_path: Path, threads: bool) -> None:
+    """When a batch fails in a way that nobody foresaw, all in it hear of it and nothing of it stays; the next one goes well."""
+    bus = await open_embedded(tmp_path / "log.db", TOPICS, threads=threads)
+    message = Message(topics.METADATA, "k", b"v")
+    await bus.append([message])
+    writer = await bus.writer("w")
+
+    def fail() -> int:
+        raise ZeroDivisionError
+
+    batch = [bus.append([message]), writer.commit([message]), bus.writer("w"), bus._submit(fail, 0)]
+    results = await asyncio.gather(*batch, return_exceptions=True)
+    assert [type(result) for result in results] == [BusError] * 4
+    (position,) = await writer.commit([message])
+    assert [record.offset for record in await read(bus, topics.METADATA, 0)] == [0, 1] == [0, position.offset]
+    assert bus._log._db.execute("SELECT id & 0xff FROM superseded").fetchall() == [(0,)]
+    await bus.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_memory_of_tails_is_bounded(seed: int) -> None:
+    """Over all partitions together no more than the limit stays in memory, always the newest; what is there is given without gaps."""
+    chance = random.Random(seed)
+    places = [("t", number) for number in range(5)]
+    tails = Tails(dict.fromkeys(places, 0), 20_000)
+    for _ in range(2000):
+        place = chance.choice(places)
+        tail = tails.append(Record(*place, tails[place].end, 0, "k", bytes(chance.randrange(4000)), {}))
+        held = [record for other in places for record in tails[other].records]
+        assert sum(map(cost, held)) <= 20_000
+        assert tail.records[-1] in held
+        offset = chance.randrange(tail.end)
+        found = tail.since(offset, 5000)
+        if found is None:
+            assert offset < tail.records[0].offset
+        else:
+            assert [record.offset for record in found] == list(range(offset, offset + len(found)))
+            assert len(found) == 1 or sum(len(record.value) for record in found) <= 5000
+
+
+async def test_pushback_when_the_disk_is_slow(tmp_path: Path) -> None:
+    """Appends beyond what may wait for the disk are refused at once; transactions are not, and when the disk is done appends go on."""
+    bus = await open_embedded(tmp_path / "log.db", TOPICS, max_pending_bytes=100_000)
+    writer = await bus.writer("w")
+    message = Message(topics.ARTIFACTS, "k", bytes(30_000))
+    appends = [bus.append([message]) for _ in range(10)]
+    *results, _ = await asyncio.gather(*appends, writer.commit([message]), return_exceptions=True)
+    assert [isinstance(result, PushbackError) for result in results] == [False] * 3 + [True] * 7
+    await bus.append([Message(topics.ARTIFACTS, "k", bytes(200_000))])
+    assert len(await read(bus, topics.ARTIFACTS, 0)) == 5
     await bus.close()
 
 

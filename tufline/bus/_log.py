@@ -11,7 +11,7 @@ One thread at a time may write (``execute``). ``open_reader`` gives a connection
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,8 @@ from tufline.errors import BusError, ConfigError, FencedError, PushbackError, Re
 from tufline.topics import Cleanup, Topic
 
 MAINTENANCE_RECORDS: Final = 200
-"""How many records one step of maintenance deletes at most: commits wait for no more than that."""
+MAINTENANCE_BYTES: Final = 8_000_000
+"""How many records, and about how many bytes of values, one step of maintenance deletes: commits wait for no more than that."""
 
 DISK_FULL_RETRY_SECONDS: Final = 5.0
 
@@ -245,17 +246,22 @@ class Log:
             How many records were dropped; 0 when there are no more to drop now.
         """
         now = self._now()
-        due = self._db.execute("SELECT due, id FROM superseded WHERE due < ? LIMIT ?", (now, MAINTENANCE_RECORDS)).fetchall()
-        self._db.executemany("DELETE FROM records WHERE id = ?", [(row,) for _, row in due])
-        self._db.executemany("DELETE FROM superseded WHERE due = ? AND id = ?", due)
-        dropped = len(due)
+        query = "SELECT due, id, length(value) FROM superseded JOIN records USING (id) WHERE due < ? ORDER BY due LIMIT ?"
+        due = _one_step(self._db.execute(query, (now, MAINTENANCE_RECORDS)))
+        self._db.executemany("DELETE FROM superseded WHERE due = ? AND id = ?", [row[:2] for row in due])
+        if due:
+            return self._drop(due)
+        query = "SELECT 0, id, length(value) FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
         for part in self._partitions.values():
-            below = self._goes_below(part, now)
-            if below and dropped < MAINTENANCE_RECORDS:
-                rows = "SELECT id FROM records WHERE id >= ? AND id < ? LIMIT ?"
-                limits = part.first_id, part.first_id | below, MAINTENANCE_RECORDS - dropped
-                dropped += self._db.execute(f"DELETE FROM records WHERE id IN ({rows})", limits).rowcount  # noqa: S608 (no input in it)
-        return dropped
+            if below := self._goes_below(part, now):
+                old = _one_step(self._db.execute(query, (part.first_id, part.first_id | below, MAINTENANCE_RECORDS)))
+                if old:
+                    return self._drop(old)
+        return 0
+
+    def _drop(self, rows: Sequence[tuple[int, int, int]]) -> int:
+        self._db.executemany("DELETE FROM records WHERE id = ?", [(row,) for _, row, _ in rows])
+        return len(rows)
 
     def _goes_below(self, part: Partition, now: int) -> int:
         match part.topic.cleanup:
@@ -324,6 +330,18 @@ class Log:
                 high = middle
                 found = found if row is None else row[0] - first
         return found
+
+
+def _one_step(rows: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    # Rows are (when, id, size).
+    taken: list[tuple[int, int, int]] = []
+    size = 0
+    for row in rows:
+        size += row[2]
+        if taken and size > MAINTENANCE_BYTES:
+            break
+        taken.append(row)
+    return taken
 
 
 def _as_bus_error(error: Exception, path: Path) -> BusError:
