@@ -33,6 +33,17 @@ async def test_what_is_put_is_there(store: Store) -> None:
     assert await store.get("2.bins-0.json") == b"x" * 3_000_000
 
 
+async def test_same_content_is_not_written_anew(tmp_path: Path) -> None:
+    """A file that is there with the same content is left as it is: it may be durable and served."""
+    store = LocalStore(tmp_path)
+    await store.put_many([("1.a.json", b"same")])
+    before = (tmp_path / "1.a.json").stat().st_ino
+    await store.put_many([("1.a.json", b"same")])
+    assert (tmp_path / "1.a.json").stat().st_ino == before
+    await store.put_many([("1.a.json", b"diff")])
+    assert (tmp_path / "1.a.json").stat().st_ino != before
+
+
 async def test_what_a_crash_left_is_mended(store: Store) -> None:
     """A file that is there with other content, as a crash may leave it, is put anew."""
     await store.put_many([("3.bins-0.json", b"")])

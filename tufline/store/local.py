@@ -85,9 +85,17 @@ class LocalStore:
     def _put_all(self, files: list[tuple[str, bytes]]) -> None:
         for name, content in files:
             path = self._path(name)
+            if self._has(path, content):
+                continue  # to write it anew would put a durable file, which is perhaps being served, at risk
             temporary = self._directory / f"{TEMPORARY_PREFIX}{name}"
             temporary.write_bytes(content)
             temporary.rename(path)
+
+    def _has(self, path: Path, content: bytes) -> bool:
+        try:
+            return path.stat().st_size == len(content) and path.read_bytes() == content
+        except FileNotFoundError:
+            return False
 
     def _sync(self) -> None:
         directory = os.open(self._directory, os.O_RDONLY)

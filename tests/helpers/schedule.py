@@ -1,0 +1,304 @@
+"""One schedule: the services on a real log in virtual time, broken at random moments that a seed chooses.
+
+A schedule is a row of lives of a process. In each, ingest's part is played by an announcer, and signer and publisher run for real, at
+times twice; a life ends wherever it is, at a random turn of the event loop: nothing is cleaned up. Between lives the origin forgets some
+of what was not made durable, and the clock may jump. In the last life everything is left in peace until it has settled.
+
+At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is held against
+what was announced.
+"""
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import tufline_publisher.service
+import tufline_signer.service
+from helpers.log import announce, announce_bootstrap, bootstrap_record, read_all
+from helpers.origin import Reader, WatchedStore
+from helpers.virtual_time import START, VirtualTimeLoop
+from tufline import records, topics
+from tufline.bus import Assigned, Bus, Member, Message, Position, Then, Writer
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.config import PublisherConfig, SignerConfig
+from tufline.errors import StoreError, TuflineError
+from tufline.health import Health
+from tufline.records import Add, Bootstrap, Remove
+from tufline.store.local import LocalStore
+
+PARTITIONS = 2
+SETTLE_SECONDS = 3600.0
+
+LOOK_AT_PUTS = 0.05
+
+DAYS = {"timestamp": 7, "snapshot": 14, "bins": 14}
+"""Longer than a process is dead in a schedule, so that whatever expires is a fault."""
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class MortalLoop(VirtualTimeLoop):
+    """Dies after some turns."""
+
+    def __init__(self, turns: float, now: float) -> None:
+        super().__init__()
+        self.now = now
+        self._turns = turns
+
+    def _run_once(self) -> None:
+        self._turns -= 1
+        if self._turns < 0:
+            raise Crash
+        super()._run_once()  # type: ignore[misc]
+
+
+class NoMember:
+    """A place in a group that nobody takes away."""
+
+    async def leave(self) -> None:
+        pass
+
+
+@dataclass
+class StubbornBus:
+    """The bus as a process sees it that was stopped for long: it keeps its partitions, and its transactions come late."""
+
+    bus: EmbeddedBus
+    chance: random.Random
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    async def join(self, _group: str, topic: str, assigned: Assigned, _revoked: Assigned) -> Member:
+        await assigned(frozenset(range(self.bus.partitions(topic))))
+        return NoMember()
+
+    async def writer(self, writer_id: str) -> Writer:
+        return LateWriter(await self.bus.writer(writer_id), self.chance)
+
+
+@dataclass
+class LateWriter:
+    """A writer whose transactions come late."""
+
+    writer: Writer
+    chance: random.Random
+
+    async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
+        await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.05, 2.0]))
+        return await self.writer.commit(messages, then)
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Schedule:
+    """A schedule, and what it knows.
+
+    ``expected`` is each path's last announced length (0: removed), as far as it was acknowledged; ``maybe`` what was sent and not
+    acknowledged.
+    """
+
+    seed: int
+    path: Path
+    chance: random.Random = field(init=False)
+    expected: dict[str, int] = field(default_factory=dict)
+    maybe: dict[str, list[int]] = field(default_factory=dict)
+    unsynced: set[str] = field(default_factory=set)
+    now: float = 0.0
+    jumps: float = 0.0
+    health: Health = field(default_factory=Health)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.numbers = itertools.count(1)
+        self.reader = Reader(self.path / "origin", self.clock)
+        self.bootstrap: Bootstrap = bootstrap_record(
+            self.path / "keys", PARTITIONS, bins=self.chance.choice([4, 8, 16]), mode=self.mode, days=DAYS
+        )
+        self.loop: MortalLoop
+
+    @property
+    def mode(self) -> str:
+        return "pep458" if self.seed % 2 else "rstuf"
+
+    def clock(self) -> datetime:
+        return START + timedelta(seconds=self.loop.now + self.jumps)
+
+    def run(self) -> None:
+        """Play the schedule; what goes wrong is an AssertionError or whatever a client raises."""
+        for _ in range(self.chance.randrange(1, 5)):
+            self._live(self._restless, self.chance.randrange(1, 400))
+            self._lose_power()
+            self.jumps += self.chance.choice([0, 0, 0, 30, 3600, 86_400])
+        self._live(self._settle, float("inf"))
+
+    def _live(self, life: Callable[[EmbeddedBus], Awaitable[None]], turns: float) -> None:
+        self.loop = MortalLoop(turns, self.now)
+        asyncio.set_event_loop(self.loop)
+        opened: list[EmbeddedBus] = []
+
+        async def main() -> None:
+            bus = await open_embedded(self.path / "log.db", topics.topics(PARTITIONS), clock=self.clock, threads=False)
+            opened.append(bus)
+            await life(bus)
+
+        task = self.loop.create_task(main())
+        _GRAVE.append((self.loop, task))
+        with suppress(Crash):
+            self.loop.run_until_complete(task)
+        for bus in opened:
+            bus._log.close()
+        self.now = self.loop.now
+
+    def _lose_power(self) -> None:
+        for name in sorted(self.unsynced):
+            path = self.path / "origin" / name
+            match self.chance.randrange(3):
+                case 0:
+                    path.unlink(missing_ok=True)
+                case 1 if path.exists():
+                    path.write_bytes(path.read_bytes()[: self.chance.randrange(100)])
+        self.unsynced.clear()
+        self.reader.refresh()
+
+    def _inode(self, name: str) -> int:
+        path = self.path / "origin" / name
+        return path.stat().st_ino if path.exists() else 0
+
+    def _store(self, failures: float) -> WatchedStore:
+        before_put: dict[str, int] = {}
+
+        def before(operation: str) -> None:
+            if self.chance.random() < failures:
+                raise StoreError(f"the store fails at {operation}")
+            self._look(operation)
+            if operation.startswith("put "):
+                before_put[operation] = self._inode(operation.removeprefix("put "))
+
+        def after(operation: str) -> None:
+            if operation.startswith("put "):
+                name = operation.removeprefix("put ")
+                if self._inode(name) != before_put[operation]:
+                    self.unsynced.add(name)
+            elif operation == "flush":
+                self.unsynced.clear()
+            self._look(operation)
+
+        return WatchedStore(LocalStore(self.path / "origin"), before, after)
+
+    def _look(self, operation: str) -> None:
+        # A client is slow; where a single versioned file was put, not every time one has to look.
+        if not operation.startswith(("put ", "get ", "names")) or self.chance.random() < LOOK_AT_PUTS:
+            self.reader.refresh()
+
+    def _services(self, bus: EmbeddedBus, failures: float, *, stubborn: bool) -> list[asyncio.Task[None]]:
+        signer = SignerConfig(
+            key_dir=self.path / "keys",
+            renewal_check=60.0,
+            bin_memory_bytes=self.chance.choice([1, 2000, 10**9]),
+            batch_max_bytes=self.chance.choice([1, 400, 10**7]),
+            commit_interval=self.chance.choice([0.0, 0.25]),
+        )
+        publisher = PublisherConfig(directory=self.path / "origin", keep_superseded=self.chance.choice([5.0, 86_400.0]))
+        self.health = Health()
+        seen_as: Bus = StubbornBus(bus, self.chance) if stubborn else bus
+        services = [
+            tufline_signer.service.run(seen_as, signer, clock=self.clock, health=self.health),
+            tufline_publisher.service.run(bus, publisher, self._store(failures), clock=self.clock, health=self.health),
+        ]
+        return [asyncio.create_task(service) for service in services]
+
+    async def _restless(self, bus: EmbeddedBus) -> None:
+        if await bus.end(topics.ADMIN, 0) == 0:
+            await announce_bootstrap(bus, self.bootstrap)
+        failures = self.chance.choice([0.0, 0.02, 0.2])
+        running = self._services(bus, failures, stubborn=self.chance.random() < 0.4)
+        while True:
+            match self.chance.randrange(8):
+                case 0 | 1 | 2:
+                    await self._announce(bus)
+                case 3 if len(running) < 6:
+                    running += self._services(bus, failures, stubborn=self.chance.random() < 0.4)
+                case 4:
+                    self.reader.refresh()
+                case 5:
+                    await asyncio.sleep(self.chance.choice([0.3, 5, 3600]))
+                case _:
+                    await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.01]))
+
+    async def _announce(self, bus: EmbeddedBus) -> None:
+        changes: list[Add | Remove] = []
+        meant: dict[str, int] = {}
+        for path in (f"p/{self.chance.randrange(30)}" for _ in range(self.chance.choice([1, 2, 12]))):
+            removes = self.chance.random() < 0.25
+            meant[path] = 0 if removes else next(self.numbers)
+            changes.append(Remove(path) if removes else Add(path, meant[path], {"sha256": f"{meant[path]:064x}"}))
+        for path, number in meant.items():
+            self.maybe.setdefault(path, []).append(number)
+        await announce(bus, self.bootstrap.settings, changes)
+        for path, number in meant.items():
+            self.expected[path] = number
+            self.maybe[path].clear()
+
+    async def _settle(self, bus: EmbeddedBus) -> None:
+        if await bus.end(topics.ADMIN, 0) == 0:
+            await announce_bootstrap(bus, self.bootstrap)
+        running = self._services(bus, 0.0, stubborn=False)
+        await self._announce(bus)
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while not await self._is_settled(bus):
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            raise AssertionError(f"it does not settle: {self.health.problems}") from None
+        found = self.reader.refresh()
+        for path in self.expected.keys() | self.maybe.keys():
+            allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
+            assert found.get(path, 0) in allowed, f"{path} is {found.get(path, 0)}, and should be one of {allowed}"
+        await self._check_log(bus)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _is_settled(self, bus: EmbeddedBus) -> bool:
+        published = await read_all(bus, topics.PUBLISHED)
+        if not published:
+            return False
+        vector = records.decode(records.published_decoder, published[-1].value).vector
+        ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)]
+        return all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
+
+    async def _check_log(self, bus: EmbeddedBus) -> None:
+        newest: Counter[str] = Counter()
+        contents: dict[tuple[str, int], bytes] = {}
+        for record in await read_all(bus, topics.METADATA):
+            version = int(record.headers[records.VERSION_HEADER])
+            assert contents.setdefault((record.key, version), record.value) == record.value, f"{record.key} {version} has two contents"
+            again = record.key == "timestamp" and version == newest[record.key]
+            first = record.key not in newest
+            assert again or first or version == newest[record.key] + 1, f"{record.key} goes from {newest[record.key]} to {version}"
+            newest[record.key] = version
+
+
+_GRAVE: list[Any] = []
+"""Loops and tasks of lives that ended: nothing of them may run again, not even what a garbage collector would run."""
+
+
+def play(seed: int, path: Path) -> str:
+    """Play a schedule; give what went wrong, or nothing."""
+    try:
+        Schedule(seed, path).run()
+    except (AssertionError, TuflineError, TimeoutError, Exception) as error:  # noqa: BLE001 (whatever a client or a service raises is a finding)
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,39 @@
+"""Simulated faults, in numbers: the real services, broken thousands of times, and a client that always succeeds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers import mutations
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+SCHEDULES_AT_ONCE = 125
+SECONDS = 600
+
+
+def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Play schedules in a process of their own: what dies in them must stay dead."""
+    command = [sys.executable, str(ROOT / "tools" / "simulate.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+@pytest.mark.timeout(SECONDS)
+@pytest.mark.parametrize("part", range(8))
+def test_schedules(part: int) -> None:
+    """In a thousand schedules nothing accepted is lost, repeated or put back, versions are consecutive, and a client always succeeds."""
+    done = simulate(SCHEDULES_AT_ONCE, 1 + part * SCHEDULES_AT_ONCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(SECONDS)
+@pytest.mark.parametrize("mistake", sorted(mutations.MUTATIONS))
+def test_simulation_catches_the_classic_mistakes(mistake: str) -> None:
+    """Each classic mistake, made on purpose, is found within a few schedules: the simulation is not blind."""
+    done = simulate(20, 1, "--mutation", mistake)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "seed" in done.stdout
