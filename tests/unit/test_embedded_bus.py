@@ -40,6 +40,15 @@ async def test_one_process_at_a_time(tmp_path: Path) -> None:
     await (await open_embedded(tmp_path / "log.db", TOPICS)).close()
 
 
+async def test_commits_are_synced(tmp_path: Path) -> None:
+    """SQLite is told to sync every commit, new log or old: a killed process does not show it, a loss of power would."""
+    for _ in range(2):
+        bus = await open_embedded(tmp_path / "log.db", TOPICS)
+        modes = [bus._log._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        assert modes == ["wal", 2]
+        await bus.close()
+
+
 async def test_partitions_are_fixed(tmp_path: Path) -> None:
     """A log made with other partitions is refused with both numbers, and left as it is."""
     await (await open_embedded(tmp_path / "log.db", TOPICS)).close()
