@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,26 @@ async def test_full_disk_loses_nothing(tmp_path: Path, threads: bool) -> None:
     found = await read(bus, topics.ARTIFACTS, 0)
     assert len(found) == accepted + 1
     assert found[-1].offset == position.offset
+    await bus.close()
+
+
+async def test_what_came_during_a_commit_is_next(tmp_path: Path) -> None:
+    """What is submitted while the disk is busy is committed right after, also when nothing else comes."""
+    bus = await open_embedded(tmp_path / "log.db", TOPICS)
+    busy, free = threading.Event(), threading.Event()
+
+    def slow() -> int:
+        busy.set()
+        free.wait(20)
+        return 0
+
+    first = asyncio.create_task(bus._submit(slow, 0))
+    assert await asyncio.to_thread(busy.wait, 20)
+    second = asyncio.create_task(bus.append([Message(topics.ARTIFACTS, "k", b"v")]))
+    await asyncio.sleep(0)
+    free.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(first, second)
     await bus.close()
 
 
@@ -267,7 +288,7 @@ async def test_pushback_when_the_disk_is_slow(tmp_path: Path) -> None:
     writer = await bus.writer("w")
     message = Message(topics.ARTIFACTS, "k", bytes(30_000))
     appends = [bus.append([message]) for _ in range(10)]
-    *results, _ = await asyncio.gather(*appends, writer.commit([message]), return_exceptions=True)
+    _, *results = await asyncio.gather(writer.commit([message]), *appends, return_exceptions=True)
     assert [isinstance(result, PushbackError) for result in results] == [False] * 3 + [True] * 7
     await bus.append([Message(topics.ARTIFACTS, "k", bytes(200_000))])
     assert len(await read(bus, topics.ARTIFACTS, 0)) == 5
