@@ -133,7 +133,8 @@ class Writer(Protocol):
         Args:
             messages: appended in this order.
             then: called with the positions of ``messages`` once they are known, inside the transaction; what it returns is appended to the
-                same transaction. It MUST be quick and MUST NOT wait for anything. It may be called again if the bus tries again.
+                same transaction. It MUST be quick and MUST NOT wait for anything. It may run in another thread, while the caller
+                waits, and may be called again if the bus tries again.
 
         Returns:
             The positions of ``messages``, then of what ``then`` returned.
