@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate lint format schemas lock clean
+.PHONY: help demo test test-fast simulate bench lint format schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -29,6 +29,9 @@ test-fast: $(VENV)/.installed ## the tests without servers
 
 simulate: $(VENV)/.installed ## play simulated faults: make simulate N=1000 SEED=1
 	$(BIN)/python tools/simulate.py $(or $(N),1000) $(or $(SEED),1)
+
+bench: $(VENV)/.installed ## measure; writes benchmarks/results.json and docs/performance.md
+	$(BIN)/python benchmarks/bench.py
 
 lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import Key, Signature
@@ -205,6 +206,8 @@ def _public_key(keytype: str, scheme: str, public: str) -> ed25519.Ed25519Public
     return None
 
 
+_PREHASHED = ec.ECDSA(Prehashed(hashes.SHA256()))
+
 _known_valid: dict[tuple[str, str, bytes], None] = {}
 
 
@@ -222,10 +225,11 @@ def is_signed_by(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
     Returns:
         Whether it is valid.
     """
-    known = f"{key.keytype}/{key.scheme}/{key.keyval.get('public')}", signature.sig, hashlib.sha256(signed).digest()
+    digest = hashlib.sha256(signed).digest()
+    known = f"{key.keytype}/{key.scheme}/{key.keyval.get('public')}", signature.sig, digest
     if known in _known_valid:
         return True
-    if not _verify(key, signature, signed):
+    if not _verify(key, signature, signed, digest):
         return False
     if len(_known_valid) >= REMEMBERED_SIGNATURES:
         _known_valid.clear()
@@ -233,14 +237,14 @@ def is_signed_by(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
     return True
 
 
-def _verify(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
+def _verify(key: Key, signature: SignatureEntry, signed: bytes, digest: bytes) -> bool:
     # The two schemes of online keys directly; all others through securesystemslib, which loads the key each time.
     try:
         public = _public_key(key.keytype, key.scheme, str(key.keyval.get("public")))
         if isinstance(public, ed25519.Ed25519PublicKey):
             public.verify(bytes.fromhex(signature.sig), signed)
         elif isinstance(public, ec.EllipticCurvePublicKey):
-            public.verify(bytes.fromhex(signature.sig), signed, ec.ECDSA(hashes.SHA256()))
+            public.verify(bytes.fromhex(signature.sig), digest, _PREHASHED)
         else:
             key.verify_signature(Signature(signature.keyid, signature.sig), signed)
     except (InvalidSignature, UnsupportedAlgorithm, UnverifiedSignatureError, VerificationError, ValueError):
