@@ -108,3 +108,17 @@ class Published:
                 assert targets.delegations.succinct_roles.get_role_for_target(path) == role
                 found[path] = target.to_dict()
         return found
+
+
+async def settled(bus: Bus, seconds: float = 600.0) -> Published:
+    """Wait until all that was announced is covered by a commit, and give what the log holds then."""
+    found = Published()
+
+    async def covered() -> bool:
+        nonlocal found
+        found = await Published.read(bus)
+        ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(bus.partitions(topics.ARTIFACTS))]
+        return found.vector is not None and all(mine >= end for mine, end in zip(found.vector.artifacts, ends, strict=True))
+
+    await eventually(covered, seconds)
+    return found

@@ -14,7 +14,7 @@ import pytest
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all
+from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
 from helpers.origin import FailingAt, Reader, WatchedStore
 from helpers.virtual_time import run_virtual
 from tufline import records, topics
@@ -66,16 +66,7 @@ class World:
 
     async def signed(self) -> Published:
         """Wait until the signer has brought everything into a commit."""
-        found = Published()
-
-        async def covered() -> bool:
-            nonlocal found
-            found = await Published.read(self.bus)
-            ends = [await self.bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)]
-            return found.vector is not None and all(mine >= end for mine, end in zip(found.vector.artifacts, ends, strict=True))
-
-        await eventually(covered, seconds=300)
-        return found
+        return await settled(self.bus)
 
     async def published(self) -> dict[str, int]:
         """Wait until the origin shows the newest timestamp of the log, and give what a client finds there."""

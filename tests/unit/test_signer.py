@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all
+from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
 from helpers.virtual_time import run_virtual
 from tufline import records, topics
 from tufline.bus import Bus, Message
@@ -55,16 +55,7 @@ class World:
 
     async def settled(self) -> Published:
         """Wait until all that was announced is covered by a commit."""
-        found = Published()
-
-        async def covered() -> bool:
-            nonlocal found
-            found = await Published.read(self.bus)
-            ends = [await self.bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)]
-            return found.vector is not None and all(mine >= end for mine, end in zip(found.vector.artifacts, ends, strict=True))
-
-        await eventually(covered, seconds=600)
-        return found
+        return await settled(self.bus)
 
 
 def in_world(tmp_path: Path, story: Callable[[World, Bootstrap], Awaitable[None]], **of_bootstrap: Any) -> None:
