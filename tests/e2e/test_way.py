@@ -47,6 +47,27 @@ def test_the_whole_way(tmp_path: Path, mode: str, scheme: str) -> None:
         assert "does not list" in gone.stderr
 
 
+def test_verify_says_everything_that_is_wrong(tmp_path: Path) -> None:
+    """Verify names every bin that is changed, old, cut off or missing, and ends with exit code 1."""
+    with dev(tmp_path / "data", "--bins", "8") as server:
+        assert run_tufline("add", "a=data.log", "--url", server.api, cwd=tmp_path).returncode == 0
+        origin = tmp_path / "data" / "origin" / "metadata"
+        role = server.client.request("GET", "/api/v1/artifacts/a")["role"]
+        others = [path for path in sorted(origin.glob("1.bins-*.json")) if role not in path.name]
+        (origin / f"2.{role}.json").write_bytes((origin / f"1.{role}.json").read_bytes())
+        others[0].write_bytes(others[0].read_bytes().replace(b'"targets":{}', b'"targets": {}'))
+        others[1].write_bytes(others[1].read_bytes()[:50])
+        others[2].unlink()
+        found = run_tufline("verify", server.metadata, "--root", server.root, cwd=tmp_path)
+        assert found.returncode == 1
+        said = {line.partition(":")[0]: line for line in found.stdout.splitlines()}
+        assert "version is 1, and the snapshot names 2" in said[role]
+        assert "not in canonical form" in said[others[0].name.split(".")[1]]
+        assert "a client refuses it" in said[others[1].name.split(".")[1]]
+        assert "HTTP 404" in said[others[2].name.split(".")[1]]
+        assert "4 findings in 8 bins" in found.stderr
+
+
 def test_init_and_serve_with_own_keys(tmp_path: Path) -> None:
     """A repository begins on a configured server with the keys and the payload of ``tufline init``, and nothing is overwritten."""
     config = tmp_path / "tufline.toml"
