@@ -9,6 +9,7 @@ In: paths, entries, a version and an expiry. Out: bytes to sign. No I/O, no cloc
 
 import hashlib
 from bisect import bisect_left
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -84,7 +85,7 @@ class BinLayout(msgspec.Struct, frozen=True):
         Returns:
             Such as ``bins-03ff``; as many hexadecimal digits as the last index needs.
         """
-        return f"{self.name_prefix}-{index:0{len(f'{self.number_of_bins - 1:x}')}x}"
+        return _names(self)[index]
 
     def partition_of(self, index: int, partitions: int) -> int:
         """Say in which partition of ``artifacts`` and ``heads`` a bin's changes and heads are.
@@ -109,6 +110,13 @@ class BinLayout(msgspec.Struct, frozen=True):
             Their role names, by index.
         """
         return [self.name(index) for index in range(partition, self.number_of_bins, partitions)]
+
+
+@lru_cache(maxsize=16)
+def _names(layout: BinLayout) -> list[str]:
+    # Asked for with every change; so all of them share one string for each bin too.
+    digits = len(f"{layout.number_of_bins - 1:x}")
+    return [f"{layout.name_prefix}-{index:0{digits}x}" for index in range(layout.number_of_bins)]
 
 
 class _SignedBin(msgspec.Struct):

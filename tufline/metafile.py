@@ -25,6 +25,10 @@ from tufline.errors import MetadataError
 SPEC_VERSION: Final = "1.0.31"
 """The version of the TUF specification that our metadata follows."""
 
+REMEMBERED_ED25519_BYTES: Final = 65_536
+"""The longest bytes of which a valid Ed25519 signature is remembered: it hashes by itself, and beyond that a second hash, to remember by,
+costs as much as verifying anew."""
+
 EXPIRES_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 EXPIRES_LENGTH: Final = 20
 
@@ -225,6 +229,8 @@ def is_signed_by(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
     Returns:
         Whether it is valid.
     """
+    if key.scheme == "ed25519" and len(signed) > REMEMBERED_ED25519_BYTES:
+        return _verify(key, signature, signed, b"")
     digest = hashlib.sha256(signed).digest()
     known = f"{key.keytype}/{key.scheme}/{key.keyval.get('public')}", signature.sig, digest
     if known in _known_valid:
@@ -238,7 +244,8 @@ def is_signed_by(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
 
 
 def _verify(key: Key, signature: SignatureEntry, signed: bytes, digest: bytes) -> bool:
-    # The two schemes of online keys directly; all others through securesystemslib, which loads the key each time.
+    # The digest is for ECDSA alone. The two schemes of online keys directly; all others through securesystemslib, which loads the key each
+    # time.
     try:
         public = _public_key(key.keytype, key.scheme, str(key.keyval.get("public")))
         if isinstance(public, ed25519.Ed25519PublicKey):

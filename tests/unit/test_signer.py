@@ -22,7 +22,7 @@ from tufline.clock import Clock
 from tufline.config import SignerConfig
 from tufline.health import Health
 from tufline.records import Add, Bootstrap, Head, Receipt, Remove
-from tufline_signer import service
+from tufline_signer import bins_worker, service
 
 PARTITIONS = 3
 
@@ -344,5 +344,32 @@ def test_commits_keep_their_interval(tmp_path: Path) -> None:
             await announce(world.bus, bootstrap.settings, [add("q")])
             await world.settled()
             assert world.clock() - began < timedelta(seconds=1)
+
+    in_world(tmp_path, story)
+
+
+def test_batches_grow_with_the_backlog(tmp_path: Path) -> None:
+    """After a batch that took long the next one waits while more comes, at most as long as the last took; else it does not wait."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async def send(number: int, pause: float) -> None:
+            for value in range(number):
+                await world.bus.append([Message(topics.ARTIFACTS, f"r{value}", b"x" * 100)])
+                await asyncio.sleep(pause)
+
+        async def gathered(last_took: float, pause: float, **settings: Any) -> int:
+            reader = world.bus.reader(topics.ARTIFACTS, 0, await world.bus.end(topics.ARTIFACTS, 0))
+            sending = asyncio.create_task(send(40, pause))
+            batch = await bins_worker.gather(reader, world.config.model_copy(update=settings), 10.0, last_took)
+            assert [record.offset for record in batch] == list(range(batch[0].offset, reader.position))
+            await sending
+            return len(batch)
+
+        assert await gathered(0.1, 0.1) == 1
+        assert await gathered(10.0, 0.1) == 40
+        assert await gathered(2.05, 0.1) == 21
+        assert await gathered(10.0, 0.3) == 1
+        assert await gathered(10.0, 0.1, batch_max_bytes=1000) == 10
+        assert await gathered(0.1, 0.1, batch_delay=1.05) == 11
 
     in_world(tmp_path, story)

@@ -19,7 +19,7 @@ from tuf.api.metadata import Root, Targets
 
 from tufline import metafile, records, topics, trust
 from tufline.bins import Bin
-from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Record
+from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Reader, Record
 from tufline.clock import Clock
 from tufline.config import SignerConfig
 from tufline.errors import RecordGoneError
@@ -41,6 +41,12 @@ PIECE_BYTES: Final = MAX_TRANSACTION_BYTES * 3 // 4
 
 CHANGE_BYTES: Final = 400
 """What a change is foreseen to add to a bin."""
+
+BACKLOG_SECONDS: Final = 0.5
+"""A batch that takes longer than this says that there is a backlog."""
+
+QUIET_SECONDS: Final = 0.2
+"""Under backlog, a batch is full when for so long nothing has come."""
 
 LOADS: Final = 8
 """How many bins are read back from the log at once."""
@@ -262,6 +268,38 @@ def part(partition: int) -> str:
     return f"signer.bins.{partition}"
 
 
+async def gather(reader: Reader, config: SignerConfig, max_wait: float, last_took: float) -> list[Record]:
+    """Take the next batch: what is there, and under backlog more, so that a bin is rewritten few times.
+
+    A batch that took long says that there is a backlog. The next one then waits for more, as long as more comes, but no longer than the
+    last one took: so the work for each change falls, and nothing becomes visible at less than half the pace.
+
+    Args:
+        reader: of the partition.
+        config: of the signer.
+        max_wait: how long to wait for the first record, in seconds.
+        last_took: how long the last batch took, in seconds.
+
+    Returns:
+        Records in the order of their offsets; none if ``max_wait`` is over.
+    """
+    batch = list(await reader.fetch(max_wait=max_wait, max_bytes=config.batch_max_bytes))
+    if not batch:
+        return batch
+    loop = asyncio.get_running_loop()
+    linger = config.batch_delay if last_took < BACKLOG_SECONDS else max(config.batch_delay, last_took)
+    deadline = loop.time() + linger
+    size = sum(len(record.value) for record in batch)
+    while size < config.batch_max_bytes:
+        left = deadline - loop.time()
+        some = await reader.fetch(max_wait=max(0.0, min(left, QUIET_SECONDS)), max_bytes=config.batch_max_bytes - size)
+        if not some:
+            break
+        batch += some
+        size += sum(len(record.value) for record in some)
+    return batch
+
+
 async def work(shared: Shared, partition: int) -> None:
     """Take a partition over and write its bins, for ever.
 
@@ -284,15 +322,15 @@ async def work(shared: Shared, partition: int) -> None:
     config = shared.config
     _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=worker.progress)
     try:
-        more = False
+        more, last_took = False, 0.0
+        loop = asyncio.get_running_loop()
         while True:
             shared.health.ok(part(partition))
-            batch = list(await reader.fetch(max_wait=0 if more else config.renewal_check, max_bytes=config.batch_max_bytes))
+            batch = await gather(reader, config, 0.0 if more else config.renewal_check, last_took)
             if batch:
-                if config.batch_delay:
-                    await asyncio.sleep(config.batch_delay)
-                    batch += await reader.fetch(max_wait=0, max_bytes=config.batch_max_bytes)
+                began = loop.time()
                 await worker.apply(batch)
+                last_took = loop.time() - began
             more = await worker.renew()
     finally:
         await reader.close()
