@@ -1,0 +1,118 @@
+"""What RSTUF was seen to do with old tasks and on quiet repositories: each is a test here, under its name, in virtual time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import tufline_publisher.service
+import tufline_signer.service
+from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from helpers.origin import Reader
+from helpers.virtual_time import run_virtual
+from tufline import records, topics
+from tufline.bus import Message
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.clock import Clock
+from tufline.config import PublisherConfig, SignerConfig
+from tufline.health import Health
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, Progress
+from tufline.store.local import LocalStore
+
+PARTITIONS = 2
+
+
+@dataclass
+class World:
+    """A log and the way to an origin."""
+
+    bus: EmbeddedBus
+    clock: Clock
+    path: Path
+    bootstrap: Bootstrap
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Reader]:
+        """Run signer and publisher, and give a client."""
+        config, directory = SignerConfig(key_dir=self.path / "keys", renewal_check=600.0), self.path / "origin"
+        services = (
+            tufline_signer.service.run(self.bus, config, clock=self.clock, health=Health()),
+            tufline_publisher.service.run(
+                self.bus, PublisherConfig(directory=directory), LocalStore(directory), clock=self.clock, health=Health()
+            ),
+        )
+        tasks = [asyncio.create_task(service) for service in services]
+        try:
+            yield Reader(directory, self.clock)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def published(self) -> None:
+        """Wait until all that was announced is shown."""
+        newest = await settled(self.bus)
+        timestamp = self.path / "origin" / "timestamp.json"
+
+        async def shown() -> bool:
+            return timestamp.exists() and timestamp.read_bytes() == newest.timestamp
+
+        await eventually(shown, 300)
+
+
+def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], days: dict[str, int] | None = None) -> None:
+    """Tell a story in virtual time."""
+    bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4, days=days)
+
+    async def main(clock: Clock) -> None:
+        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
+        try:
+            await announce_bootstrap(bus, bootstrap)
+            await story(World(bus, clock, tmp_path, bootstrap))
+        finally:
+            await bus.close()
+
+    run_virtual(main)
+
+
+def test_redelivered_old_task_puts_nothing_older_back(tmp_path: Path) -> None:
+    """When everything is delivered again from the beginning, all that is live stays as it is, in its bins' versions; RSTUF put the old back."""
+
+    async def story(world: World) -> None:
+        paths = [f"p/{number}" for number in range(20)]
+        async with world.running() as client:
+            for length in (1, 2, 3):
+                await announce(world.bus, world.bootstrap.settings, [Add(path, length, {"sha256": "0" * 64}) for path in paths])
+                await world.published()
+            assert client.refresh() == dict.fromkeys(paths, 3)
+        before = [record.key for record in await read_all(world.bus, topics.METADATA)]
+        # The signer's progress is taken back to the beginning, as where a queue delivers all its tasks again.
+        again = records.encode(Progress(offset=0))
+        await world.bus.append([Message(topics.HEADS, PROGRESS_KEY, again, partition) for partition in range(PARTITIONS)])
+        async with world.running():
+            await announce(world.bus, world.bootstrap.settings, [Add("next", 1, {"sha256": "0" * 64})])
+            await world.published()
+            assert client.refresh() == dict.fromkeys(paths, 3) | {"next": 1}
+        after = [record.key for record in await read_all(world.bus, topics.METADATA)][len(before) :]
+        assert len([role for role in after if role.startswith("bins-")]) == 1
+
+    in_world(tmp_path, story)
+
+
+def test_timestamp_never_expires_on_a_quiet_repository(tmp_path: Path) -> None:
+    """With bins that live a year and a timestamp of a day, a client succeeds at every hour of forty quiet days; in RSTUF it expired."""
+
+    async def story(world: World) -> None:
+        async with world.running() as client:
+            await announce(world.bus, world.bootstrap.settings, [Add("a", 1, {"sha256": "0" * 64})])
+            await world.published()
+            first = client.timestamp
+            for _ in range(40 * 24):
+                await asyncio.sleep(3600)
+                assert client.refresh() == {"a": 1}
+            assert client.timestamp >= first + 40
+        bins = [record for record in await read_all(world.bus, topics.METADATA) if record.key.startswith("bins-")]
+        assert len(bins) == 5, "a quiet bin was signed anew though it lives a year"
+
+    in_world(tmp_path, story, {"timestamp": 1, "snapshot": 3, "bins": 365})
