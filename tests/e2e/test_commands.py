@@ -1,5 +1,6 @@
 """The command line's own promises: exit codes, errors with advice, and help that the README repeats."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from helpers.server import run_tufline
+from helpers.server import dev, run_tufline
 from tufline.cli import main
 from tufline.cli.exits import MEANINGS, Exit
 
@@ -79,3 +80,23 @@ def test_every_command_has_help(command: str) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{command} {parameter.opts} has no help"
     assert os.linesep in shown.output
+
+
+@pytest.mark.slow
+def test_fsck_wants_the_server_stopped(tmp_path: Path) -> None:
+    """While the server runs, or where nothing is, fsck says so; of what is there it exits with 0 or 1, and names the file."""
+    data = tmp_path / "data"
+    with dev(data, "--bins", "4") as server:
+        running = run_tufline("fsck", "--data", data, cwd=tmp_path)
+        assert (running.returncode, "open in another process" in running.stderr) == (3, True)
+        assert server.stop() == 0
+    clean = run_tufline("fsck", "--data", data, cwd=tmp_path)
+    assert clean.returncode == 0, clean.stdout
+    assert clean.stdout.startswith("no difference: ")
+    (data / "origin" / "metadata" / "1.bins-2.json").unlink()
+    broken = run_tufline("fsck", "--data", data, "--json", cwd=tmp_path)
+    assert broken.returncode == 1
+    assert json.loads(broken.stdout)["findings"] == ["origin: 1.bins-2.json is missing"]
+    nothing = run_tufline("fsck", "--data", tmp_path, cwd=tmp_path)
+    assert (nothing.returncode, "there is no log at" in nothing.stderr) == (3, True)
+    assert not (tmp_path / "log.db").exists()

@@ -29,6 +29,22 @@ OnReady = Callable[[str, str], Coroutine[Any, Any, None]]
 _log = structlog.get_logger(__name__)
 
 
+def kept_in(data: Path) -> dict[str, Any]:
+    """Say where ``tufline dev`` keeps everything.
+
+    Args:
+        data: its directory.
+
+    Returns:
+        Settings, as ``config.load`` takes them.
+    """
+    return {
+        "bus.url": f"{EMBEDDED}{data / 'log.db'}",
+        "signer.key_dir": data / "keys" / "online",
+        "publisher.directory": data / "origin" / "metadata",
+    }
+
+
 @asynccontextmanager
 async def open_bus(config: Config) -> AsyncIterator[EmbeddedBus]:
     """Open the configured bus.

@@ -48,9 +48,7 @@ def dev(
     repository with them. The address of everything is in DATA/ready.json.
     """
     overrides: dict[str, Any] = {
-        "bus.url": f"{compose.EMBEDDED}{data / 'log.db'}",
-        "signer.key_dir": data / "keys" / "online",
-        "publisher.directory": data / "origin" / "metadata",
+        **compose.kept_in(data),
         "ingest.port": port,
         "web.port": web_port,
         "web.targets": targets,

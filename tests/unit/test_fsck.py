@@ -1,0 +1,167 @@
+"""fsck finds whatever was done to a log or an origin, and nothing where nothing was done."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from helpers.log import read_all
+from helpers.rest import PARTITIONS, artifact, bootstrapped
+from tufline import fsck, metafile, records, topics
+from tufline.bus import Message
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.records import Head
+from tufline.store.local import LocalStore
+
+
+@asynccontextmanager
+async def quiet_log(path: Path) -> AsyncIterator[EmbeddedBus]:
+    """Give the log of a repository with a history, its services stopped."""
+    async with bootstrapped(path) as server:
+        for number in (1, 2):
+            _, answer = await server.ask("POST", "/api/v1/artifacts/", {"artifacts": [artifact("a", number), artifact("b", number)]})
+            await server.task(answer["data"]["task_id"])
+    bus = await open_embedded(path / "log.db", topics.topics(PARTITIONS))
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+def newest(origin: Path, role: str) -> Path:
+    """Find a role's newest file."""
+    return max(origin.glob(f"*.{role}.json"), key=lambda path: int(path.name.partition(".")[0]))
+
+
+def changed(origin: Path) -> Path:
+    """Find the newest file of a bin that has changed."""
+    return max(origin.glob("*.bins-*.json"), key=lambda path: int(path.name.partition(".")[0]))
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _renumber(origin: Path, up: int) -> None:
+    path = origin / "timestamp.json"
+    file = metafile.disassemble(path.read_bytes())
+    version = metafile.read_common(file.signed).version
+    path.write_bytes(path.read_bytes().replace(b'"version":%d}}' % version, b'"version":%d}}' % (version + up)))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a bin is missing": (lambda origin: changed(origin).unlink(), "is missing"),
+    "a bin is damaged": (lambda origin: _flip(changed(origin)), "is not what the log has"),
+    "a bin is cut off": (lambda origin: changed(origin).write_bytes(b""), "is not what the log has (0 bytes"),
+    "root is missing": (lambda origin: (origin / "1.root.json").unlink(), "1.root.json is missing"),
+    "targets is damaged": (lambda origin: _flip(newest(origin, "targets")), "targets.json is not what the log has"),
+    "the snapshot is missing": (lambda origin: newest(origin, "snapshot").unlink(), "snapshot.json is missing"),
+    "the snapshot is damaged": (lambda origin: _flip(newest(origin, "snapshot")), "is not the snapshot that timestamp.json names"),
+    "a superseded file is damaged": (lambda origin: _flip(origin / "1.snapshot.json"), "1.snapshot.json is not what the log has"),
+    "the timestamp is missing": (lambda origin: (origin / "timestamp.json").unlink(), "timestamp.json is missing, and version"),
+    "the timestamp is none": (lambda origin: (origin / "timestamp.json").write_text("{}"), "timestamp.json is no timestamp"),
+    "the timestamp went back": (lambda origin: _renumber(origin, -1), "timestamp.json has gone back to version"),
+    "the timestamp is ahead": (lambda origin: _renumber(origin, 5), "which the log does not have"),
+    "a version of nobody": (lambda origin: (origin / "99.snapshot.json").write_text("{}"), "99.snapshot.json is not on the log"),
+    "a role of nobody": (lambda origin: (origin / "1.evil.json").write_text("{}"), "1.evil.json is no file of this repository"),
+    "a file of nobody": (lambda origin: (origin / "index.html").write_text(""), "index.html is no file of this repository"),
+}
+
+
+async def test_every_damage_of_an_origin_is_found(tmp_path: Path) -> None:
+    """A repository with a history has no finding; each damage to its origin has one that names it; mended, none is left."""
+    origin = tmp_path / "origin"
+    async with quiet_log(tmp_path) as bus:
+        store = LocalStore(origin)
+        clean = await fsck.compare(bus, store, "origin")
+        assert clean.findings == []
+        assert clean.shown > 1
+        assert clean.files == len(await store.names()) > 10
+        assert any("superseded" in note for note in clean.notes)
+        kept = {path.name: path.read_bytes() for path in origin.iterdir()}
+        for name, (damage, expected) in DAMAGES.items():
+            damage(origin)
+            found = await fsck.compare(bus, store, "origin")
+            assert any(expected in finding for finding in found.findings), f"{name}: {found.findings}"
+            for path in origin.iterdir():
+                path.unlink()
+            for file, content in kept.items():
+                (origin / file).write_bytes(content)
+        assert (await fsck.compare(bus, store, "origin")).findings == []
+
+
+async def test_an_origin_that_is_behind_is_no_fault(tmp_path: Path) -> None:
+    """What the publisher has not brought yet is a note: behind, or empty."""
+    async with quiet_log(tmp_path) as bus:
+        empty = await fsck.compare(bus, LocalStore(tmp_path / "empty"), "another")
+        assert (empty.findings, empty.notes) == ([], ["nothing is published yet"])
+        (record,) = [record for record in await read_all(bus, topics.METADATA) if record.key == "timestamp"][-1:]
+        version = int(record.headers[records.VERSION_HEADER])
+        later = record.value.replace(b'"version":%d}}' % version, b'"version":%d}}' % (version + 1))
+        (position,) = await bus.append(
+            [Message(topics.METADATA, "timestamp", later, headers={**record.headers, "version": f"{version + 1}"})]
+        )
+        head = (await _heads(bus))["timestamp"]
+        moved = msgspec.structs.replace(head, version=version + 1, offset=position.offset, sha256=metafile.sha256(later), length=len(later))
+        await bus.append([Message(topics.HEADS, "timestamp", records.encode(moved), PARTITIONS)])
+        behind = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
+        assert behind.findings == []
+        assert any(f"the log has {version + 1}" in note for note in behind.notes)
+
+
+async def _heads(bus: EmbeddedBus) -> dict[str, Head]:
+    found = {}
+    for partition in range(bus.partitions(topics.HEADS)):
+        for record in await read_all(bus, topics.HEADS, partition):
+            content = records.decode(records.heads_decoder, record.value)
+            if isinstance(content, Head):
+                found[record.key] = content
+    return found
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (lambda record: replace(record, value=record.value.replace(b'"spec_version":"1', b'"spec_version":"2')), "has two contents"),
+        (lambda record: replace(record, headers={"version": "77"}), "has nothing between the versions"),
+        (lambda record: replace(record, headers={"version": "77"}), "has version 77, and the file in it says"),
+        (lambda record: replace(record, headers={}), "is no metadata file"),
+        (lambda record: replace(record, value=b"{}"), "is no metadata file"),
+        (lambda record: replace(record, key="bins-new"), "bins-new has no head"),
+    ],
+)
+async def test_every_damage_of_metadata_is_found(tmp_path: Path, spoil: Callable[[object], object], expected: str) -> None:
+    """A record that no signer would append is named with its offset."""
+    async with quiet_log(tmp_path) as bus:
+        record = [record for record in await read_all(bus, topics.METADATA) if record.key.startswith("bins-")][-1]
+        bad = spoil(record)
+        await bus.append([Message(topics.METADATA, bad.key, bad.value, headers=bad.headers)])  # type: ignore[attr-defined]
+        found = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
+        assert any(expected in finding for finding in found.findings), found.findings
+
+
+@pytest.mark.parametrize(
+    ("changes", "partition", "expected"),
+    [
+        ({"version": 1000}, None, "names version 1000, which metadata does not have"),
+        ({"sha256": "0" * 64}, None, "names another version"),
+        ({"offset": 0}, None, "names another version"),
+        ({"version": 1}, None, "names version 1, and metadata has"),
+        ({}, PARTITIONS, "has heads in two partitions"),
+    ],
+)
+async def test_every_damage_of_heads_is_found(tmp_path: Path, changes: dict[str, object], partition: int | None, expected: str) -> None:
+    """A head that does not name what metadata has is named with its role."""
+    async with quiet_log(tmp_path) as bus:
+        role, head = max(
+            ((role, head) for role, head in (await _heads(bus)).items() if role.startswith("bins-")), key=lambda one: one[1].version
+        )
+        home = int(role.partition("-")[2], 16) % PARTITIONS if partition is None else partition
+        await bus.append([Message(topics.HEADS, role, records.encode(msgspec.structs.replace(head, **changes)), home)])
+        found = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
+        assert any(expected in finding for finding in found.findings), found.findings

@@ -1,0 +1,52 @@
+"""``tufline fsck``: whether the log and the origin say the same."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from tufline.cli import compose
+from tufline.cli.exits import Failure
+from tufline.cli.options import config_option
+from tufline.config import Config, load
+from tufline.errors import ConfigError
+from tufline.fsck import Report, compare
+from tufline.store.local import LocalStore
+
+
+async def _compare(config: Config) -> Report:
+    async with compose.open_bus(config) as bus:
+        return await compare(bus, LocalStore(config.publisher.directory), config.publisher.origin)
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory of all data of tufline dev.")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
+    """Compare the log with the origin, and say every difference.
+
+    The server must not run meanwhile. Every version on the log, what the heads name, and every file of the origin, byte for byte; what a
+    client sees is for tufline verify.
+    """
+    config, _ = load(path, compose.kept_in(data) if data is not None else {})
+    log = Path(config.bus.url.removeprefix(compose.EMBEDDED))
+    for place, what, setting in ((log, "log", "bus.url"), (config.publisher.directory, "origin", "publisher.directory")):
+        if not place.exists():
+            raise ConfigError(f"there is no {what} at {place}: say where it is with --data, or in {setting}")
+    report = asyncio.run(_compare(config))
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=1))
+    else:
+        for finding in report.findings:
+            click.echo(finding)
+        for note in report.notes:
+            click.echo(f"note: {note}")
+    if report.findings:
+        raise Failure(
+            f"{len(report.findings)} differences between the log and the origin", "the log is the source of truth: see docs/fsck.md"
+        )
+    if not as_json:
+        click.echo(f"no difference: {report.versions} versions on the log, {report.files} files, timestamp {report.shown} shown")
