@@ -77,7 +77,7 @@ def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], days: di
 
 
 def test_redelivered_old_task_puts_nothing_older_back(tmp_path: Path) -> None:
-    """When everything is delivered again from the beginning, all that is live stays as it is, in its bins' versions; RSTUF put the old back."""
+    """When everything is delivered again from the beginning, what is live stays, in its bins' versions; RSTUF put the old back."""
 
     async def story(world: World) -> None:
         paths = [f"p/{number}" for number in range(20)]
