@@ -149,23 +149,28 @@ def lossy_log(tmp_path: Path, seed: int, sync: str) -> list[tuple[int, set[str],
     return crashes(calls, directory, seed)
 
 
+def check_logs(lost: list[tuple[int, set[str], Path]], context: str) -> int:
+    """Check what each crash left of a log; give the most transactions that one had."""
+    most = 0
+    for number, acknowledged, left in lost:
+        if not (left / "log.db").exists():
+            assert not acknowledged, f"the file is lost ({context}, call {number})"
+            continue
+        most = max(most, asyncio.run(check_log(left / "log.db", acknowledged, f"{context}, call {number}")))
+    return most
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_power_loss_keeps_what_was_acknowledged(tmp_path: Path, seed: int) -> None:
     """On a disk that loses any part of what was not synced, the log comes up with all that it acknowledged, transactions whole."""
-    most = 0
-    for number, acknowledged, left in lossy_log(tmp_path, seed, "FULL"):
-        if not (left / "log.db").exists():
-            assert not acknowledged, f"the file is lost (seed {seed}, call {number})"
-            continue
-        most = max(most, asyncio.run(check_log(left / "log.db", acknowledged, f"seed {seed}, call {number}")))
+    most = check_logs(lossy_log(tmp_path, seed, "FULL"), f"seed {seed}")
     assert most > 20, "the crashes came too early to say anything"
 
 
 def test_power_loss_finds_a_log_that_does_not_sync(tmp_path: Path) -> None:
     """The same check fails for a log whose commits are not synced: it can see a loss."""
     with pytest.raises(Exception, match=r"lost|half|twice|malformed|log\.db"):
-        for number, acknowledged, left in lossy_log(tmp_path, 0, "OFF"):
-            asyncio.run(check_log(left / "log.db", acknowledged, f"call {number}"))
+        check_logs(lossy_log(tmp_path, 0, "OFF"), "without syncs")
 
 
 def check_origin(left: Path, acknowledged: set[str], context: str) -> None:
@@ -182,6 +187,12 @@ def check_origin(left: Path, acknowledged: set[str], context: str) -> None:
         assert sha256((left / name).read_bytes()).hexdigest() == digest, f"{name} is damaged ({context})"
 
 
+def check_origins(lost: list[tuple[int, set[str], Path]], context: str) -> None:
+    """Check what each crash left of an origin."""
+    for number, acknowledged, left in lost:
+        check_origin(left, acknowledged, f"{context}, call {number}")
+
+
 def lossy_origin(tmp_path: Path, seed: int, sync: str) -> list[tuple[int, set[str], Path]]:
     """Let a process publish on a disk, and lose the power of that."""
     directory = tmp_path / "disk"
@@ -192,12 +203,10 @@ def lossy_origin(tmp_path: Path, seed: int, sync: str) -> list[tuple[int, set[st
 @pytest.mark.parametrize("seed", range(2))
 def test_power_loss_never_leaves_a_timestamp_without_its_files(tmp_path: Path, seed: int) -> None:
     """On a disk that loses what was not synced, a timestamp that is there is whole, and so is every file that it names."""
-    for number, acknowledged, left in lossy_origin(tmp_path, seed, "FULL"):
-        check_origin(left, acknowledged, f"seed {seed}, call {number}")
+    check_origins(lossy_origin(tmp_path, seed, "FULL"), f"seed {seed}")
 
 
 def test_power_loss_finds_an_origin_that_does_not_sync(tmp_path: Path) -> None:
     """The same check fails for an origin that is not flushed before the timestamp: it can see a loss."""
-    with pytest.raises(AssertionError, match="lost|damaged"):
-        for number, acknowledged, left in lossy_origin(tmp_path, 0, "OFF"):
-            check_origin(left, acknowledged, f"call {number}")
+    with pytest.raises(AssertionError, match=r"lost|damaged"):
+        check_origins(lossy_origin(tmp_path, 0, "OFF"), "without syncs")
