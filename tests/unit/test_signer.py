@@ -360,7 +360,8 @@ def test_batches_grow_with_the_backlog(tmp_path: Path) -> None:
         async def gathered(last_took: float, pause: float, **settings: Any) -> int:
             reader = world.bus.reader(topics.ARTIFACTS, 0, await world.bus.end(topics.ARTIFACTS, 0))
             sending = asyncio.create_task(send(40, pause))
-            batch = await bins_worker.gather(reader, world.config.model_copy(update=settings), 10.0, last_took)
+            batch = list(await reader.fetch(max_wait=10.0))
+            await bins_worker.gather_more(reader, world.config.model_copy(update=settings), batch, last_took)
             assert [record.offset for record in batch] == list(range(batch[0].offset, reader.position))
             await sending
             return len(batch)

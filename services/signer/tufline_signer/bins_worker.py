@@ -10,7 +10,8 @@ What a crash leaves behind is told by each head's ``applied``: on the second rea
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -42,6 +43,10 @@ PIECE_BYTES: Final = MAX_TRANSACTION_BYTES * 3 // 4
 CHANGE_BYTES: Final = 400
 """What a change is foreseen to add to a bin."""
 
+LARGE_BATCH_BYTES: Final = 1_000_000
+"""Where there is as much, partitions take turns: a batch takes several times its size in memory, and while one partition is worked on, the
+others' batches grow."""
+
 BACKLOG_SECONDS: Final = 0.5
 """A batch that takes longer than this says that there is a backlog."""
 
@@ -66,6 +71,7 @@ class Shared:
         admin: the state folded from ``admin``.
         keyring: the online keys.
         cache: the bins in memory.
+        large_batches: held while one is worked on.
     """
 
     bus: Bus
@@ -75,6 +81,7 @@ class Shared:
     admin: AdminFollower
     keyring: Keyring
     cache: BinCache
+    large_batches: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 def keys_of_bins(bootstrap: Bootstrap) -> RoleKeys:
@@ -242,7 +249,9 @@ class BinsWorker:
         now = self._shared.clock()
         if now < self._next_renewal_check:
             return False
-        due = [role for role, head in self._heads.items() if self._renewal(role, head) <= now]
+        # The most urgent first: where renewing takes longer than the time that it is spread over, all bins still have their turn.
+        moments = {role: self._renewal(role, head) for role, head in self._heads.items()}
+        due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
         piece = next(self._pieces(dict.fromkeys(due, 0)), [])
         if piece:
             await self._write(await self._load(piece), [], None)
@@ -268,8 +277,20 @@ def part(partition: int) -> str:
     return f"signer.bins.{partition}"
 
 
-async def gather(reader: Reader, config: SignerConfig, max_wait: float, last_took: float) -> list[Record]:
-    """Take the next batch: what is there, and under backlog more, so that a bin is rewritten few times.
+def size_of(batch: Iterable[Record]) -> int:
+    """Say how large a batch is.
+
+    Args:
+        batch: records.
+
+    Returns:
+        Bytes of their values.
+    """
+    return sum(len(record.value) for record in batch)
+
+
+async def gather_more(reader: Reader, config: SignerConfig, batch: list[Record], last_took: float) -> None:
+    """Let a batch grow: by what is there, and under backlog by what comes, so that a bin is rewritten few times.
 
     A batch that took long says that there is a backlog. The next one then waits for more, as long as more comes, but no longer than the
     last one took: so the work for each change falls, and nothing becomes visible at less than half the pace.
@@ -277,27 +298,18 @@ async def gather(reader: Reader, config: SignerConfig, max_wait: float, last_too
     Args:
         reader: of the partition.
         config: of the signer.
-        max_wait: how long to wait for the first record, in seconds.
+        batch: what has been read already; what follows it is added.
         last_took: how long the last batch took, in seconds.
-
-    Returns:
-        Records in the order of their offsets; none if ``max_wait`` is over.
     """
-    batch = list(await reader.fetch(max_wait=max_wait, max_bytes=config.batch_max_bytes))
-    if not batch:
-        return batch
     loop = asyncio.get_running_loop()
     linger = config.batch_delay if last_took < BACKLOG_SECONDS else max(config.batch_delay, last_took)
     deadline = loop.time() + linger
-    size = sum(len(record.value) for record in batch)
-    while size < config.batch_max_bytes:
+    while (room := config.batch_max_bytes - size_of(batch)) > 0:
         left = deadline - loop.time()
-        some = await reader.fetch(max_wait=max(0.0, min(left, QUIET_SECONDS)), max_bytes=config.batch_max_bytes - size)
+        some = await reader.fetch(max_wait=max(0.0, min(left, QUIET_SECONDS)), max_bytes=room)
         if not some:
             break
         batch += some
-        size += sum(len(record.value) for record in some)
-    return batch
 
 
 async def work(shared: Shared, partition: int) -> None:
@@ -326,11 +338,14 @@ async def work(shared: Shared, partition: int) -> None:
         loop = asyncio.get_running_loop()
         while True:
             shared.health.ok(part(partition))
-            batch = await gather(reader, config, 0.0 if more else config.renewal_check, last_took)
+            batch = list(await reader.fetch(max_wait=0 if more else config.renewal_check, max_bytes=LARGE_BATCH_BYTES))
             if batch:
-                began = loop.time()
-                await worker.apply(batch)
-                last_took = loop.time() - began
+                is_large = last_took > BACKLOG_SECONDS or size_of(batch) > LARGE_BATCH_BYTES // 2
+                async with shared.large_batches if is_large else nullcontext():
+                    await gather_more(reader, config, batch, last_took)
+                    gathered = loop.time()
+                    await worker.apply(batch)
+                    last_took = loop.time() - gathered
             more = await worker.renew()
     finally:
         await reader.close()
