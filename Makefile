@@ -30,7 +30,7 @@ test-fast: $(VENV)/.installed ## the tests without servers
 simulate: $(VENV)/.installed ## play simulated faults: make simulate N=1000 SEED=1
 	$(BIN)/python tools/simulate.py $(or $(N),1000) $(or $(SEED),1)
 
-bench: $(VENV)/.installed ## measure; writes benchmarks/results.json and docs/performance.md
+bench: $(VENV)/.installed ## measure, in half an hour; writes benchmarks/results.json and docs/performance.md
 	$(BIN)/python benchmarks/bench.py
 
 lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
@@ -51,7 +51,7 @@ lock: $(VENV)/.installed ## pin the dependencies anew, without index and file ad
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		pyproject.toml -o requirements/tufline.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		-c requirements/tufline.lock pyproject.toml --group build --group lint --group test -o requirements/dev.lock
+		-c requirements/tufline.lock pyproject.toml --group bench --group build --group lint --group test -o requirements/dev.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

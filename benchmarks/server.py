@@ -1,0 +1,187 @@
+"""A whole server under load: figures over REST, from the first request until a client sees the result."""
+
+import asyncio
+import json
+import os
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+
+from load import BINS, Load, write_lines
+from profiling import Profile, profiled
+from report import Row
+
+from helpers.server import TUFLINE, Running, dev, start_dev
+from tufline import metafile
+from tufline.snapshot import read_snapshot
+
+W = {"W1": (200, 1, 500.0, None), "W2": (50, 50, 3000.0, 1000.0), "W3": (20, 500, 3000.0, 1000.0)}
+"""Requests, artifacts in each, and the goals in artifacts/s: empty, and with a million in place."""
+
+REPEATS = 3
+MILLION = 1_000_000
+SCALES = [256, 1024, 4096, 16_384]
+ARTIFACTS = [0, 250_000, 500_000, 1_000_000, 2_000_000]
+
+
+def peak_mb(server: Running) -> float:
+    """Say how much memory a server has had at most."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
+
+
+def cpu_seconds(server: Running) -> float:
+    """Say how much processor time a server has taken."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def server_of(bins: int, directory: Path) -> Iterator[Running]:
+    """Run a server."""
+    with dev(directory / "data", "--bins", str(bins)) as server:
+        yield server
+
+
+def import_lines(server: Running, directory: Path, first: int, count: int) -> float:
+    """Import artifacts by the command line, and give the seconds until all are live."""
+    source = directory / "artifacts.ndjson"
+    write_lines(source, first, count)
+    command = [TUFLINE, "import", str(source), "--url", server.api, "--journal", str(directory / "journal"), "--timeout", "3600"]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def workloads(server: Running, load: Load, where: str, *, full: bool) -> Iterator[Row]:
+    """Measure W1, W2 and W3 of the peer."""
+    for name, (requests, artifacts, empty_goal, full_goal) in W.items():
+        goal = full_goal if full else empty_goal
+        with profiled(server.process.pid) as profile:
+            rates = sorted(requests * artifacts / asyncio.run(load.run(requests, artifacts))[0] for _ in range(REPEATS))
+        rate = rates[REPEATS // 2]
+        label = f"{name}: {requests} requests of {artifacts}, 16 clients, {BINS:,} bins, {where}, until all are visible"
+        yield Row(
+            label, rate, "artifacts/s", goal=f"≥ {goal:,.0f}" if goal else "", met=rate >= goal if goal else None, limits=profile.limits
+        )
+
+
+def bench_way() -> Iterator[Row]:
+    """Measure the whole way over REST, from an empty repository of all bins."""
+    with tempfile.TemporaryDirectory() as directory:
+        began = time.perf_counter()
+        with server_of(BINS, Path(directory)) as server:
+            seconds = time.perf_counter() - began
+            name = f"bootstrap with {BINS:,} bins, from starting the process to published"
+            limits = f"{cpu_seconds(server):.1f} s of processor time: {BINS:,} signatures made and verified, and as many files"
+            yield Row(name, seconds, "s", goal="< 5 s", met=seconds < 5, limits=limits)
+            load = Load(server)
+            asyncio.run(load.run(5, 1))
+            idle = []
+            with profiled(server.process.pid) as profile:
+                for _ in range(40):
+                    idle += asyncio.run(load.run(1, 1, 1))[1]
+                    time.sleep(0.3)
+            p50, p95 = (1000 * quantiles(idle, n=100)[part] for part in (49, 94))
+            yield Row("one artifact when idle, accept to visible, p50", p50, "ms", goal="< 50 ms", met=p50 < 50, limits=profile.limits)
+            yield Row("the same, p95", p95, "ms")
+            yield from workloads(server, load, "empty", full=False)
+            yield Row("peak memory of the process, all of the above", peak_mb(server), "MB")
+
+
+def versions(server: Running) -> dict[str, int]:
+    """Say which versions a client sees."""
+
+    def get(name: str) -> bytes:
+        with urllib.request.urlopen(server.metadata + name) as response:
+            content: bytes = response.read()
+        return content
+
+    named = json.loads(get("timestamp.json"))["signed"]["meta"]["snapshot.json"]["version"]
+    return read_snapshot(metafile.disassemble(get(f"{named}.snapshot.json")).signed)
+
+
+def bench_million() -> Iterator[Row]:
+    """Measure an import of a million, and work on what is in place then."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with server_of(BINS, directory) as server:
+            with profiled(server.process.pid) as profile:
+                seconds = import_lines(server, directory, 0, MILLION)
+            rate = MILLION / seconds
+            label = f"import of a million until published, {BINS:,} bins"
+            yield Row(label, rate, "artifacts/s", goal="≥ 50,000", met=rate >= 50_000, limits=profile.limits)
+            yield Row("20 million at that pace (extrapolated)", 20 * seconds / 60, "min")
+            peak = peak_mb(server)
+            yield Row("peak memory of the process, import of a million, bin budget 128 MB", peak, "MB", goal="< 400 MB", met=peak < 400)
+            load = Load(server, MILLION)
+            yield from workloads(server, load, "a million in place", full=True)
+            os.sync()  # what the import left to be written would hold up every sync of the first seconds
+            with profiled(server.process.pid) as profile:
+                p99 = 1000 * quantiles(asyncio.run(load.steady(100, 120)), n=100)[98]
+            label = "100 artifacts/s for two minutes, a million in place, accept to visible, p99"
+            yield Row(label, p99, "ms", goal="< 500 ms", met=p99 < 500, limits=profile.limits)
+            assert server.stop() == 0
+        yield from renewal(directory)
+    with tempfile.TemporaryDirectory() as name, server_of(2048, Path(name)) as server:
+        with profiled(server.process.pid) as profile:
+            rate = 200_000 / import_lines(server, Path(name), 0, 200_000)
+        yield Row("import of 200,000 until published, 2,048 bins (RSTUF: 542)", rate, "artifacts/s", limits=profile.limits)
+
+
+def renewal(directory: Path) -> Iterator[Row]:
+    """Measure how long it takes to renew all bins, and how long new artifacts wait meanwhile."""
+    # Due when less than all but a millionth of the lifetime is left: that is, at once.
+    os.environ["TUFLINE_SIGNER__RENEW_FRACTION"] = "0.999999"
+    os.environ["TUFLINE_SIGNER__RENEWAL_CHECK"] = "100000"
+    try:
+        server = start_dev(directory / "data", "--bins", str(BINS))
+        try:
+            load, before, latencies = Load(server, 3 * MILLION), versions(server), list[float]()
+            began = time.perf_counter()
+            with profiled(server.process.pid) as profile:
+                while any(version == before[role] for role, version in versions(server).items() if role.startswith("bins-")):
+                    latencies += asyncio.run(load.run(1, 1, 1))[1]
+            seconds = time.perf_counter() - began
+        finally:
+            server.process.kill()
+            server.process.wait()
+    finally:
+        del os.environ["TUFLINE_SIGNER__RENEW_FRACTION"], os.environ["TUFLINE_SIGNER__RENEWAL_CHECK"]
+    label = f"renewal of all {BINS:,} bins, a million artifacts in place"
+    yield Row(label, seconds, "s", goal="< 60 s", met=seconds < 60, limits=profile.limits)
+    yield Row("longest wait of a new artifact meanwhile, accept to visible", 1000 * max(latencies), "ms")
+
+
+def cost_of_one(server: Running, first: int) -> tuple[float, Profile]:
+    """Measure the processor time that one artifact costs when nothing else is to do, in ms."""
+    load = Load(server, first)
+    asyncio.run(load.run(20, 1, 1))
+    before = cpu_seconds(server)
+    with profiled(server.process.pid) as profile:
+        asyncio.run(load.run(150, 1, 1))
+    return 1000 * (cpu_seconds(server) - before) / 150, profile
+
+
+def bench_scale() -> Iterator[Row]:
+    """Measure what one artifact costs against the number of bins, and against the number of artifacts."""
+    by_bins, by_artifacts = [], []
+    for bins in SCALES:
+        with tempfile.TemporaryDirectory() as name, server_of(bins, Path(name)) as server:
+            by_bins.append((bins, cost_of_one(server, 0)[0]))
+    with tempfile.TemporaryDirectory() as name, server_of(BINS, Path(name)) as server:
+        done = 0
+        for count in ARTIFACTS:
+            if count > done:
+                import_lines(server, Path(name), done, count - done)
+                done = count
+            cost, profile = cost_of_one(server, 10 * MILLION + count)
+            by_artifacts.append((count, cost))
+    label = "processor time of one artifact when idle, a commit of its own each, against the number of"
+    yield Row(f"{label} bins (none in place)", by_bins[-1][1], "ms", points=by_bins, limits="the snapshot, which names every bin")
+    yield Row(f"{label} artifacts ({BINS:,} bins)", by_artifacts[-1][1], "ms", points=by_artifacts, limits=profile.limits)
