@@ -28,7 +28,7 @@ DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_BULK_LINE_BYTES: Final = 16 * 1024
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_BIN_MEMORY_BYTES: Final = 128 * 1024 * 1024
-DEFAULT_BATCH_MAX_BYTES: Final = 16 * 1024 * 1024
+DEFAULT_BATCH_MAX_BYTES: Final = 96 * 1024 * 1024
 DEFAULT_BATCH_DELAY_SECONDS: Final = 0.0
 DEFAULT_COMMIT_INTERVAL_SECONDS: Final = 0.25
 DEFAULT_COMMIT_DELAY_SECONDS: Final = 0.01
@@ -79,7 +79,9 @@ class SignerConfig(_Section):
     bin_memory_bytes: Bytes = Field(
         DEFAULT_BIN_MEMORY_BYTES, description="Memory for the content of bins; the rest is read back from the log."
     )
-    batch_max_bytes: Bytes = Field(DEFAULT_BATCH_MAX_BYTES, description="The most changes taken at once, in bytes of records.")
+    batch_max_bytes: Bytes = Field(
+        DEFAULT_BATCH_MAX_BYTES, description="The most changes taken at once, in bytes of memory; bins in memory make room for them."
+    )
     batch_delay: Seconds = Field(
         DEFAULT_BATCH_DELAY_SECONDS,
         description="How long to wait for more changes before a batch, in seconds; under backlog it waits longer by itself.",

@@ -148,7 +148,7 @@ def assemble(signed: bytes, signatures: Iterable[SignatureEntry]) -> bytes:
     Returns:
         The file.
     """
-    return b'{"signatures":' + canonical.encode(list(signatures)) + b',"signed":' + signed + b"}"
+    return b"".join((b'{"signatures":', canonical.encode(list(signatures)), b',"signed":', signed, b"}"))
 
 
 def disassemble(content: bytes) -> MetaFile:

@@ -35,14 +35,14 @@ def snapshot_before_bins() -> None:
 
 def progress_outside_the_transaction() -> None:
     """The bins' worker moves its progress before the transaction that it belongs to."""
-    write = BinsWorker._write
+    commit = BinsWorker._commit
 
-    async def early(self: BinsWorker, contents: Any, receipts: Any, progress: int | None, applied: int = 0) -> None:
-        if progress is not None and contents:
-            await write(self, {}, [], progress)
-        await write(self, contents, receipts, progress, applied)
+    async def early(self: BinsWorker, signed: Any, receipts: Any = (), progress: int | None = None, applied: int = 0) -> None:
+        if progress is not None and signed:
+            await commit(self, [], [], progress)
+        await commit(self, signed, receipts, progress, applied)
 
-    BinsWorker._write = early  # type: ignore[method-assign]
+    BinsWorker._commit = early  # type: ignore[method-assign]
 
 
 def no_fencing() -> None:

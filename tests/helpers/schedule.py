@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import tufline_publisher.service
 import tufline_signer.service
@@ -32,6 +33,7 @@ from tufline.errors import StoreError, TuflineError
 from tufline.health import Health
 from tufline.records import Add, Bootstrap, Remove
 from tufline.store.local import LocalStore
+from tufline_signer import bins_worker
 
 PARTITIONS = 2
 SETTLE_SECONDS = 3600.0
@@ -137,11 +139,14 @@ class Schedule:
 
     def run(self) -> None:
         """Play the schedule; what goes wrong is an AssertionError or whatever a client raises."""
-        for _ in range(self.chance.randrange(1, 5)):
-            self._live(self._restless, self.chance.randrange(1, 400))
-            self._lose_power()
-            self.jumps += self.chance.choice([0, 0, 0, 30, 3600, 86_400])
-        self._live(self._settle, float("inf"))
+        # As few bins as there are would always be in one transaction, and never be a backlog.
+        piece_bins, backlog_bytes = self.chance.choice([1, 2, 400]), self.chance.choice([1, 2_000_000])
+        with patch.object(bins_worker, "PIECE_BINS", piece_bins), patch.object(bins_worker, "BACKLOG_BYTES", backlog_bytes):
+            for _ in range(self.chance.randrange(1, 5)):
+                self._live(self._restless, self.chance.randrange(1, 400))
+                self._lose_power()
+                self.jumps += self.chance.choice([0, 0, 0, 30, 3600, 86_400])
+            self._live(self._settle, float("inf"))
 
     def _live(self, life: Callable[[EmbeddedBus], Awaitable[None]], turns: float) -> None:
         self.loop = MortalLoop(turns, self.now)

@@ -16,13 +16,16 @@ import pytest
 from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
 from helpers.virtual_time import run_virtual
 from tufline import records, topics
+from tufline.bins import Bin
 from tufline.bus import Bus, Message
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.clock import Clock
 from tufline.config import SignerConfig
 from tufline.health import Health
+from tufline.model import Entry
 from tufline.records import Add, Bootstrap, Head, Receipt, Remove
 from tufline_signer import bins_worker, service
+from tufline_signer.bins import BinCache
 
 PARTITIONS = 3
 
@@ -103,9 +106,11 @@ def test_bootstrap_gives_an_empty_repository(tmp_path: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_history_gives_its_last_state(tmp_path: Path, seed: int) -> None:
+def test_any_history_gives_its_last_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Whatever is added, replaced and removed, in batches of any size, with any memory for bins, clients see the last state."""
     chance = random.Random(seed)
+    monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", chance.choice([1, 2_000_000]))
+    monkeypatch.setattr(bins_worker, "PIECE_BINS", chance.choice([2, 400]))
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         expected: dict[str, Add] = {}
@@ -348,29 +353,40 @@ def test_commits_keep_their_interval(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
-def test_batches_grow_with_the_backlog(tmp_path: Path) -> None:
-    """After a batch that took long the next one waits while more comes, at most as long as the last took; else it does not wait."""
+@pytest.mark.parametrize("pause", [0.1, 0.15, 0.3, 1.0])
+def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    """Under backlog a batch waits while more comes, but not for ever; so bins are written a few times for many records."""
+    monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", 2000)
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
-        async def send(number: int, pause: float) -> None:
-            for value in range(number):
-                await world.bus.append([Message(topics.ARTIFACTS, f"r{value}", b"x" * 100)])
+        async with world.signer(batch_max_bytes=1_000_000):
+            await world.settled()
+            before = await world.bus.end(topics.METADATA, 0)
+            for number in range(100):
+                await announce(world.bus, bootstrap.settings, [add(f"p/{number}/{one}") for one in range(60)])
                 await asyncio.sleep(pause)
-
-        async def gathered(last_took: float, pause: float, **settings: Any) -> int:
-            reader = world.bus.reader(topics.ARTIFACTS, 0, await world.bus.end(topics.ARTIFACTS, 0))
-            sending = asyncio.create_task(send(40, pause))
-            batch = list(await reader.fetch(max_wait=10.0))
-            await bins_worker.gather_more(reader, world.config.model_copy(update=settings), batch, last_took)
-            assert [record.offset for record in batch] == list(range(batch[0].offset, reader.position))
-            await sending
-            return len(batch)
-
-        assert await gathered(0.1, 0.1) == 1
-        assert await gathered(10.0, 0.1) == 40
-        assert await gathered(2.05, 0.1) == 21
-        assert await gathered(10.0, 0.3) == 1
-        assert await gathered(10.0, 0.1, batch_max_bytes=1000) == 10
-        assert await gathered(0.1, 0.1, batch_delay=1.05) == 11
+            published = await world.settled()
+        assert len(published.verify(world.clock())) == 6000
+        written = sum(record.offset >= before and record.key.startswith("bins") for record in await read_all(world.bus, topics.METADATA))
+        rounds = written / bootstrap.settings.number_of_bins
+        lingered = 100 * pause / bins_worker.LINGER_SECONDS
+        assert rounds <= lingered + 4 if pause < bins_worker.QUIET_SECONDS else rounds > 50, f"{rounds} rounds"
 
     in_world(tmp_path, story)
+
+
+def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
+    """What is lent is not there for bins, until it is given back."""
+    cache = BinCache(10_000)
+    for number in range(20):
+        full = Bin()
+        full.add(Entry("p", b"x" * 420))
+        cache.put(f"bins-{number}", 1, full)
+    assert cache.memory == 10_000
+    cache.lend(5000)
+    assert cache.memory <= 5000
+    cache.lend(20_000)
+    assert cache.memory == 0
+    cache.lend(0)
+    cache.put("bins-0", 1, Bin())
+    assert cache.take("bins-0", Head(version=1, sha256="", length=0, expires="", offset=0, keyids=[])) is not None

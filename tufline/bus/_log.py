@@ -297,12 +297,14 @@ class Log:
             found.append(Record(*place, row - first, time, key, value, json.loads(headers) if headers else {}))
         return found
 
-    def read(self, db: sqlite3.Connection, place: Place, offset: int, key: str, sha256: str) -> bytes:
-        """Read one record; see ``Bus.read``."""
+    def read(self, db: sqlite3.Connection, place: Place, offset: int, key: str, sha256: str) -> bytes | RecordGoneError:
+        """Read one record; see ``Bus.read``. What that raises is returned: it is for one of many who are read for together."""
         row = self._partitions[place].first_id | offset
         found = db.execute("SELECT key, value FROM records WHERE id = ?", (row,)).fetchone()
         if found is None or found[0] != key or hashlib.sha256(found[1]).hexdigest() != sha256:
-            raise RecordGoneError(f"the record at {place[0]}/{place[1]} offset {offset} is not {key} with sha256 {sha256[:12]}… (any more)")
+            return RecordGoneError(
+                f"the record at {place[0]}/{place[1]} offset {offset} is not {key} with sha256 {sha256[:12]}… (any more)"
+            )
         value: bytes = found[1]
         return value
 

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -40,6 +40,8 @@ TAIL_BYTES: Final = 32 * 1024 * 1024
 """How much of the newest records of all partitions stays in memory, for readers at the end."""
 
 READ_THREADS: Final = 2
+READS: Final = 50
+"""How many records a thread reads in one go."""
 
 MAINTENANCE_SECONDS: Final = 30.0
 """How often records that may go are looked for."""
@@ -56,6 +58,14 @@ class _Waiting:
     operation: Operation
     size: int
     done: asyncio.Future[Any]
+
+
+class _Wanted(NamedTuple):
+    place: Place
+    offset: int
+    key: str
+    sha256: str
+    done: asyncio.Future[bytes]
 
 
 class EmbeddedBus:
@@ -80,6 +90,8 @@ class EmbeddedBus:
         self._writing = False
         self._tails = Tails(log.ends, TAIL_BYTES)
         self._groups = Groups()
+        self._wanted: list[_Wanted] = []
+        self._reads: set[asyncio.Task[None]] = set()
         self._closed = False
         self._work: queue.SimpleQueue[list[_Waiting] | None] | None = None
         self._readers: ThreadPoolExecutor | None = None
@@ -199,7 +211,33 @@ class EmbeddedBus:
 
     async def read(self, topic: str, partition: int, offset: int, *, key: str, sha256: str) -> bytes:
         """See ``Bus.read``."""
-        return await self._reading(lambda db: self._log.read(db, (topic, partition), offset, key, sha256))
+        # What is asked for in one turn of the loop is read together: to another thread and back takes longer than reading a record.
+        done: asyncio.Future[bytes] = self._loop.create_future()
+        self._wanted.append(_Wanted((topic, partition), offset, key, sha256, done))
+        if len(self._wanted) == 1:
+            self._loop.call_soon(self._read_wanted)
+        return await done
+
+    def _read_wanted(self) -> None:
+        wanted, self._wanted = self._wanted, []
+        for start in range(0, len(wanted), READS):
+            task = asyncio.create_task(self._read_some(wanted[start : start + READS]))
+            self._reads.add(task)
+            task.add_done_callback(self._reads.discard)
+
+    async def _read_some(self, wanted: Sequence[_Wanted]) -> None:
+        results: Sequence[bytes | BusError]
+        try:
+            results = await self._reading(lambda db: [self._log.read(db, one.place, one.offset, one.key, one.sha256) for one in wanted])
+        except BusError as error:
+            results = [error] * len(wanted)
+        for one, result in zip(wanted, results, strict=True):
+            if one.done.done():
+                continue
+            if isinstance(result, bytes):
+                one.done.set_result(result)
+            else:
+                one.done.set_exception(result)
 
     async def end(self, topic: str, partition: int) -> int:
         """See ``Bus.end``."""

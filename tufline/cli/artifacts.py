@@ -2,7 +2,9 @@
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +19,13 @@ from tufline.cli.exits import Exit, Failure
 from tufline.cli.options import header_option, timeout_option, url_option, wait_option
 from tufline.cli.sources import Item, Journal, describe_file, items
 
-CHUNK_LINES: Final = 5_000
+CHUNK_LINES: Final = 20_000
 """How many artifacts are sent in one request of an import."""
 
 DEFAULT_JOURNAL: Final = ".tufline-import"
+
+PREPARED: Final = 2
+"""How many requests are ready or under way."""
 
 SHOWN_REFUSALS: Final = 20
 
@@ -112,17 +117,30 @@ class Import:
         self.accepted = 0
         self.refused: list[tuple[str, str]] = []
 
-    def send(self, chunk: Sequence[Item]) -> list[str]:
-        """Send some artifacts.
+    def send_all(self, chunks: Iterable[Sequence[Item]]) -> Iterator[list[str]]:
+        """Send artifacts in their order, which counts where one is added and removed; while the server works, the next ones are read.
 
         Args:
-            chunk: at most ``CHUNK_LINES``.
+            chunks: of at most ``CHUNK_LINES`` each.
 
-        Returns:
-            The marks of those that were accepted.
+        Yields:
+            The marks of those that were accepted, chunk by chunk.
         """
+        under_way: deque[tuple[Sequence[Item], Future[Any]]] = deque()
+        with ThreadPoolExecutor(1) as sender:
+            for chunk in chunks:
+                if len(under_way) == PREPARED:
+                    yield self._take_note(*under_way.popleft())
+                under_way.append((chunk, sender.submit(self._send, chunk)))
+            while under_way:
+                yield self._take_note(*under_way.popleft())
+
+    def _send(self, chunk: Sequence[Item]) -> Any:
         body = b"\n".join(item.line for item in chunk)
-        data = self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
+        return self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
+
+    def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> list[str]:
+        data = sent.result()
         refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
         self.refused += [(chunk[number - 1].line.decode(errors="replace")[:200], reason) for number, reason in refused.items()]
         if data["task_id"] is not None:
@@ -174,8 +192,9 @@ def import_(source: Path, journal: Path, url: str, header: tuple[str, ...], time
     with progress() as bars:
         under_way = Import(client, bars)
         all_items = items(source, remembered.known)
-        while chunk := list(itertools.islice(all_items, CHUNK_LINES)):
-            remembered.add(under_way.send(chunk))
+        chunks = iter(lambda: list(itertools.islice(all_items, CHUNK_LINES)), [])
+        for accepted in under_way.send_all(chunks):
+            remembered.add(accepted)
         if wait:
             under_way.wait(timeout)
     before = f", {skipped} had been accepted before" if skipped else ""

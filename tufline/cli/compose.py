@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ import structlog
 import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
-from tufline import topics, web
+from tufline import memory, topics, web
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.config import Config
 from tufline.errors import ConfigError
@@ -23,13 +22,6 @@ from tufline.store.local import LocalStore
 from tufline.tasks import all_of
 
 EMBEDDED: Final = "embedded:"
-
-M_MMAP_THRESHOLD: Final = -3
-M_ARENA_MAX: Final = -8
-"""Parameters of mallopt(3)."""
-
-MMAP_THRESHOLD_BYTES: Final = 262_144
-"""Larger blocks are given back to the system when they are freed."""
 
 OnReady = Callable[[str, str], Coroutine[Any, Any, None]]
 """Awaited once both servers listen, with the URLs of the REST API and of the origin."""
@@ -76,15 +68,6 @@ async def open_bus(config: Config) -> AsyncIterator[EmbeddedBus]:
         await bus.close()
 
 
-def _bound_the_heap() -> None:
-    # glibc gives each thread a heap of its own, and lets blocks of many megabytes grow into them, where they are never given back. Python
-    # has one thread at a time allocate anyway. Elsewhere than on glibc there is nothing to bound.
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_ARENA_MAX, 1)
-        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-
-
 async def run(config: Config, on_ready: OnReady) -> None:
     """Run ingest, signer, publisher and the origin's web server, until a signal to stop.
 
@@ -92,7 +75,7 @@ async def run(config: Config, on_ready: OnReady) -> None:
         config: of the process.
         on_ready: awaited once both servers listen.
     """
-    _bound_the_heap()
+    memory.tune()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,25 +5,28 @@ applied, what did not simply happen.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from tufline import records
 from tufline.bins import Bin, BinLayout
 from tufline.bus import Record
 from tufline.errors import BinFullError, RecordError, SchemaError
-from tufline.model import Target, encode_entry
+from tufline.model import Entry, Target, encode_entry
 from tufline.records import Add, Changes, Head, Receipt, Remove
+
+CHANGE_OVERHEAD_BYTES: Final = 220
+"""What one change costs in memory beside its path and its entry: the headers of four objects and a list's slot (CPython 3.11)."""
 
 
 class Change(NamedTuple):
-    """One change, and where on the log it stands: the ``nth`` of the record at ``offset``."""
+    """One change, and where on the log it stands: the ``nth`` of the record at ``offset``. Without an entry, ``path`` is to be removed."""
 
     request: str
     offset: int
     nth: int
-    change: Add | Remove
+    path: str
+    entry: bytes | None
 
 
 class KeyedReceipt(NamedTuple):
@@ -33,60 +36,78 @@ class KeyedReceipt(NamedTuple):
     receipt: Receipt
 
 
-@dataclass(slots=True)
 class Batch:
     """Some records of a partition, sorted by what they change.
 
-    Attributes:
-        next_offset: above all of the records.
-        admin: the offset in ``admin`` that must be applied before.
-        by_bin: role name to its changes, in the order of the log.
-        receipts: of changes that belong to no bin of this partition.
+    It holds no more than what bins will: a record as it is read takes three times as much memory, and the more changes a batch holds, the
+    fewer times a bin is written.
     """
 
-    next_offset: int = 0
-    admin: int = 0
-    by_bin: dict[str, list[Change]] = field(default_factory=dict)
-    receipts: list[KeyedReceipt] = field(default_factory=list)
+    def __init__(self, layout: BinLayout, partition: int, partitions: int) -> None:
+        """Begin with no records.
+
+        Args:
+            layout: how paths are spread over bins.
+            partition: the records' partition.
+            partitions: how many there are.
+        """
+        self._layout = layout
+        self._partition = partition
+        self._partitions = partitions
+        self.next_offset = 0
+        """Above all of the records."""
+        self.admin = 0
+        """The offset in ``admin`` that must be applied before."""
+        self.by_bin: defaultdict[str, list[Change]] = defaultdict(list)
+        """Role name to its changes, in the order of the log."""
+        self.receipts: list[KeyedReceipt] = []
+        """For changes that belong to no bin of this partition."""
+        self.changes = 0
+        """How many there are in ``by_bin``."""
+        self.memory = 0
+        """About how many bytes the changes take."""
+
+    def add(self, batch: Iterable[Record]) -> None:
+        """Sort more records in.
+
+        Args:
+            batch: the next ones of the partition of ``artifacts``, in the order of their offsets.
+
+        Raises:
+            SchemaError: if a record has a newer schema: nothing may go on past it.
+        """
+        for record in batch:
+            self.next_offset = record.offset + 1
+            try:
+                changes: Changes = records.decode(records.changes_decoder, record.value)
+            except SchemaError:
+                raise
+            except RecordError as error:
+                self._refuse(record.key, Receipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error)))
+                continue
+            self.admin = max(self.admin, changes.admin)
+            for nth, change in enumerate(changes.changes):
+                self._add(Change(changes.request, record.offset, nth, change.path, _entry_of(change)))
+
+    def _add(self, change: Change) -> None:
+        bin_index = self._layout.index_of(change.path)
+        if self._layout.partition_of(bin_index, self._partitions) != self._partition:
+            reason = f"its bin is not in partition {self._partition}"
+            strayed = Receipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
+            self._refuse(change.request, strayed)
+            return
+        self.by_bin[self._layout.name(bin_index)].append(change)
+        self.changes += 1
+        self.memory += CHANGE_OVERHEAD_BYTES + len(change.path) + len(change.entry or b"")
+
+    def _refuse(self, request: str, receipt: Receipt) -> None:
+        self.receipts.append(KeyedReceipt(request, receipt))
 
 
-def sort_batch(batch: Sequence[Record], layout: BinLayout, partition: int, partitions: int) -> Batch:
-    """Sort records by the bins that they change.
-
-    Args:
-        batch: of one partition of ``artifacts``, in the order of their offsets; not empty.
-        layout: how paths are spread over bins.
-        partition: the records' partition.
-        partitions: how many there are.
-
-    Returns:
-        The changes of each bin.
-
-    Raises:
-        SchemaError: if a record has a newer schema: nothing may go on past it.
-    """
-    by_bin: defaultdict[str, list[Change]] = defaultdict(list)
-    result = Batch(next_offset=batch[-1].offset + 1)
-    for record in batch:
-        try:
-            changes: Changes = records.decode(records.changes_decoder, record.value)
-        except SchemaError:
-            raise
-        except RecordError as error:
-            lost = Receipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error))
-            result.receipts.append(KeyedReceipt(record.key, lost))
-            continue
-        result.admin = max(result.admin, changes.admin)
-        for nth, change in enumerate(changes.changes):
-            bin_index = layout.index_of(change.path)
-            if layout.partition_of(bin_index, partitions) == partition:
-                by_bin[layout.name(bin_index)].append(Change(changes.request, record.offset, nth, change))
-            else:
-                reason = f"its bin is not in partition {partition}"
-                strayed = Receipt(offset=record.offset, index=nth, path=change.path, outcome="refused", reason=reason)
-                result.receipts.append(KeyedReceipt(changes.request, strayed))
-    result.by_bin = dict(by_bin)
-    return result
+def _entry_of(change: Add | Remove) -> bytes | None:
+    if isinstance(change, Remove):
+        return None
+    return encode_entry(Target(change.path, change.length, change.hashes, change.custom)).encoded
 
 
 def apply_changes(target_bin: Bin, changes: Iterable[Change], applied: int) -> tuple[bool, list[KeyedReceipt]]:
@@ -102,21 +123,20 @@ def apply_changes(target_bin: Bin, changes: Iterable[Change], applied: int) -> t
     """
     changed = False
     receipts = []
-    for request, offset, nth, change in changes:
+    for request, offset, nth, path, entry in changes:
         if offset < applied:
             continue
         reason = ""
         try:
-            if isinstance(change, Remove):
-                happened, outcome = target_bin.remove(change.path), "not_found"
+            if entry is None:
+                happened, outcome = target_bin.remove(path), "not_found"
             else:
-                entry = encode_entry(Target(change.path, change.length, change.hashes, change.custom))
-                happened, outcome = target_bin.add(entry), "unchanged"
+                happened, outcome = target_bin.add(Entry(path, entry)), "unchanged"
         except BinFullError as error:
             happened, outcome, reason = False, "refused", str(error)
         changed |= happened
         if not happened:
-            receipts.append(KeyedReceipt(request, Receipt(offset=offset, index=nth, path=change.path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
+            receipts.append(KeyedReceipt(request, Receipt(offset=offset, index=nth, path=path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
     return changed, receipts
 
 
@@ -130,9 +150,19 @@ class BinCache:
             budget: bytes.
         """
         self._budget = budget
+        self._lent = 0
         self._bins: OrderedDict[str, tuple[int, Bin, int]] = OrderedDict()
         self.memory = 0
         """About how many bytes the bins take."""
+
+    def lend(self, size: int) -> None:
+        """Make room for something else that is in memory for a time.
+
+        Args:
+            size: about how many bytes it takes now; 0 when it is gone.
+        """
+        self._lent = size
+        self._shrink()
 
     def take(self, role: str, head: Head) -> Bin | None:
         """Take a bin out, to change it; who has written it puts it back. So no half-changed bin is ever in the cache.
@@ -159,7 +189,10 @@ class BinCache:
         self.drop(role)
         self._bins[role] = version, content, content.memory
         self.memory += content.memory
-        while self.memory > self._budget and self._bins:
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self.memory + self._lent > self._budget and self._bins:
             self.drop(next(iter(self._bins)))
 
     def drop(self, role: str) -> None:

@@ -9,27 +9,27 @@ What a crash leaves behind is told by each head's ``applied``: on the second rea
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from tuf.api.metadata import Root, Targets
 
 from tufline import metafile, records, topics, trust
 from tufline.bins import Bin
-from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Reader, Record
+from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Reader
 from tufline.clock import Clock
 from tufline.config import SignerConfig
 from tufline.errors import RecordGoneError
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress
+from tufline.tasks import one_behind
 from tufline.trust import RoleKeys
 from tufline_signer import metrics, renewal
-from tufline_signer.bins import BinCache, KeyedReceipt, apply_changes, sort_batch
+from tufline_signer.bins import Batch, BinCache, KeyedReceipt, apply_changes
 from tufline_signer.errors import InconsistentLogError
 from tufline_signer.signing import Keyring, SignedFile, ToSign
 from tufline_signer.takeover import Owned, take_over
@@ -43,18 +43,17 @@ PIECE_BYTES: Final = MAX_TRANSACTION_BYTES * 3 // 4
 CHANGE_BYTES: Final = 400
 """What a change is foreseen to add to a bin."""
 
-LARGE_BATCH_BYTES: Final = 1_000_000
-"""Where there is as much, partitions take turns: a batch takes several times its size in memory, and while one partition is worked on, the
-others' batches grow."""
+FETCH_BYTES: Final = 256 * 1024
+"""How many bytes of records are sorted in one go: nothing else happens in that time."""
 
-BACKLOG_SECONDS: Final = 0.5
-"""A batch that takes longer than this says that there is a backlog."""
+BACKLOG_BYTES: Final = 2_000_000
+"""Where there is as much, there is a backlog: partitions take turns, each with as large a batch as memory allows."""
+
+LINGER_SECONDS: Final = 10.0
+"""Under backlog, how long a batch waits at most for more."""
 
 QUIET_SECONDS: Final = 0.2
-"""Under backlog, a batch is full when for so long nothing has come."""
-
-LOADS: Final = 8
-"""How many bins are read back from the log at once."""
+"""Under backlog, a batch waits no longer when for so long nothing has come."""
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +70,7 @@ class Shared:
         admin: the state folded from ``admin``.
         keyring: the online keys.
         cache: the bins in memory.
-        large_batches: held while one is worked on.
+        backlog: held by the partition whose turn it is.
     """
 
     bus: Bus
@@ -81,7 +80,7 @@ class Shared:
     admin: AdminFollower
     keyring: Keyring
     cache: BinCache
-    large_batches: asyncio.Lock = field(default_factory=asyncio.Lock)
+    backlog: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 def keys_of_bins(bootstrap: Bootstrap) -> RoleKeys:
@@ -98,6 +97,11 @@ def keys_of_bins(bootstrap: Bootstrap) -> RoleKeys:
     return trust.bin_keys(trust.parse(Targets, bootstrap.targets).signed)
 
 
+class _Signed(NamedTuple):
+    file: SignedFile
+    content: Bin
+
+
 class BinsWorker:
     """Writes the bins of one partition, once it has taken it over."""
 
@@ -111,6 +115,7 @@ class BinsWorker:
         """
         self._shared = shared
         self._owned = owned
+        self.partition = owned.partition
         self._settings = bootstrap.settings
         self._keys = keys_of_bins(bootstrap)
         self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
@@ -123,39 +128,41 @@ class BinsWorker:
 
     async def create_bins(self) -> None:
         """Make and sign the bins of this partition that do not exist yet."""
-        missing = [
-            role for role in self._settings.layout.names_in(self._owned.partition, self._settings.partitions) if role not in self._heads
-        ]
-        for start in range(0, len(missing), PIECE_BINS):
-            await self._write({role: Bin() for role in missing[start : start + PIECE_BINS]}, [], None)
+        missing = [role for role in self._settings.layout.names_in(self.partition, self._settings.partitions) if role not in self._heads]
+        async with one_behind() as follow:
+            for start in range(0, len(missing), PIECE_BINS):
+                signed = await self._sign({role: Bin() for role in missing[start : start + PIECE_BINS]})
+                await follow(self._commit(signed))
 
-    async def apply(self, batch: Sequence[Record]) -> None:
-        """Bring records of ``artifacts`` into the bins.
+    def new_batch(self) -> Batch:
+        """Make an empty batch of this partition."""
+        return Batch(self._settings.layout, self.partition, self._settings.partitions)
+
+    async def apply(self, batch: Batch) -> None:
+        """Bring a batch into the bins.
 
         Args:
-            batch: the next ones, in order; not empty.
+            batch: the next records; used up.
         """
-        settings, partition = self._settings, self._owned.partition
-        work = sort_batch(batch, settings.layout, partition, settings.partitions)
-        await self._shared.admin.wait_for(lambda state: state.next_offset >= work.admin)
-        receipts = work.receipts
-        pieces = list(self._pieces({role: len(changes) for role, changes in work.by_bin.items()}))
-        for roles in pieces:
-            contents = await self._load(roles)
-            touched: dict[str, Bin] = {}
-            for role in roles:
-                changed, of_bin = apply_changes(contents[role], work.by_bin[role], self._heads[role].applied)
-                receipts += of_bin
-                if changed:
-                    touched[role] = contents[role]
-                else:
-                    self._shared.cache.put(role, self._heads[role].version, contents[role])
-            last = roles is pieces[-1]
-            await self._write(touched, receipts, work.next_offset if last else None, applied=work.next_offset)
-            receipts = []
-        if not pieces:
-            await self._write({}, receipts, work.next_offset)
-        metrics.changes.inc(sum(map(len, work.by_bin.values())))
+        await self._shared.admin.wait_for(lambda state: state.next_offset >= batch.admin)
+        pieces = list(self._pieces({role: len(changes) for role, changes in batch.by_bin.items()})) or [[]]
+        receipts = batch.receipts
+        # While a piece goes to the log, the next one is read, changed and signed.
+        async with one_behind() as follow:
+            for roles in pieces:
+                contents = await self._load(roles)
+                touched: dict[str, Bin] = {}
+                for role in roles:
+                    changed, of_bin = apply_changes(contents[role], batch.by_bin.pop(role), self._heads[role].applied)
+                    receipts += of_bin
+                    if changed:
+                        touched[role] = contents[role]
+                    else:
+                        self._shared.cache.put(role, self._heads[role].version, contents[role])
+                progress = batch.next_offset if roles is pieces[-1] else None
+                await follow(self._commit(await self._sign(touched), receipts, progress, batch.next_offset))
+                receipts = []
+        metrics.changes.inc(batch.changes)
 
     def _pieces(self, counts: dict[str, int]) -> Iterator[list[str]]:
         piece: list[str] = []
@@ -179,9 +186,7 @@ class BinsWorker:
                 absent.append(role)
             else:
                 found[role] = content
-        for start in range(0, len(absent), LOADS):
-            some = absent[start : start + LOADS]
-            found.update(zip(some, await asyncio.gather(*map(self._read_back, some)), strict=True))
+        found.update(zip(absent, await asyncio.gather(*map(self._read_back, absent)), strict=True))
         metrics.bins_read_back.inc(len(absent))
         return found
 
@@ -193,37 +198,42 @@ class BinsWorker:
             raise InconsistentLogError(f"{role} version {head.version} is not where its head says: {error}") from error
         return Bin.decode(metafile.disassemble(content).signed)
 
-    async def _write(self, contents: dict[str, Bin], receipts: Sequence[KeyedReceipt], progress: int | None, applied: int = 0) -> None:
-        """Sign bins anew, and append them with their heads, receipts and the progress in one transaction.
+    async def _sign(self, contents: dict[str, Bin]) -> list["_Signed"]:
+        expires = metafile.expiry(self._shared.clock(), self._lifetime)
+        versions = {role: self._heads[role].version + 1 if role in self._heads else 1 for role in contents}
+        to_sign = [ToSign(role, versions[role], expires, content.encode(versions[role], expires)) for role, content in contents.items()]
+        files = await self._shared.keyring.sign(self._keys, to_sign) if to_sign else []
+        return [_Signed(file, content) for file, content in zip(files, contents.values(), strict=True)]
+
+    async def _commit(
+        self, signed: Sequence["_Signed"], receipts: Sequence[KeyedReceipt] = (), progress: int | None = None, applied: int = 0
+    ) -> None:
+        """Append bins with their heads, receipts and the progress in one transaction.
 
         Args:
-            contents: role name to its content; taken from the cache.
+            signed: the bins; taken from the cache.
             receipts: to append with them.
             progress: the new one; None if there is more to come before it moves.
             applied: see ``Head``; no bin's goes back.
         """
-        expires = metafile.expiry(self._shared.clock(), self._lifetime)
-        versions = {role: self._heads[role].version + 1 if role in self._heads else 1 for role in contents}
-        to_sign = [ToSign(role, versions[role], expires, content.encode(versions[role], expires)) for role, content in contents.items()]
-        signed = await self._shared.keyring.sign(self._keys, to_sign) if to_sign else []
         heads: dict[str, Head] = {}
 
         def then(positions: Sequence[Position]) -> list[Message]:
-            for file, position in zip(signed, positions, strict=False):
+            for (file, _), position in zip(signed, positions, strict=False):
                 known = self._heads.get(file.role)
                 heads[file.role] = file.head(position, max(applied, known.applied if known else 0))
             return [*(self._head_message(role, records.encode(head)) for role, head in heads.items()), *self._progress_message(progress)]
 
-        await self._owned.writer.commit([*(file.message() for file in signed), *self._receipt_messages(receipts)], then)
+        await self._owned.writer.commit([*(file.message() for file, _ in signed), *self._receipt_messages(receipts)], then)
         self._heads.update(heads)
-        for role, content in contents.items():
-            self._shared.cache.put(role, versions[role], content)
+        for file, content in signed:
+            self._shared.cache.put(file.role, file.version, content)
         if progress is not None:
             self.progress = progress
-        self._observe(signed)
+        self._observe([file for file, _ in signed])
 
     def _head_message(self, key: str, value: bytes) -> Message:
-        return Message(topics.HEADS, key, value, self._owned.partition)
+        return Message(topics.HEADS, key, value, self.partition)
 
     def _progress_message(self, progress: int | None) -> list[Message]:
         # Every transaction says the progress, also where it has not moved: so the newest one is always near the end of the partition.
@@ -231,14 +241,14 @@ class BinsWorker:
         return [self._head_message(PROGRESS_KEY, records.encode(Progress(offset=offset)))]
 
     def _receipt_messages(self, receipts: Sequence[KeyedReceipt]) -> list[Message]:
-        partition = self._owned.partition
+        partition = self.partition
         return [Message(topics.RECEIPTS, request, records.encode(receipt), partition) for request, receipt in receipts]
 
     def _observe(self, signed: Sequence[SignedFile]) -> None:
         metrics.bins_signed.inc(len(signed))
         metrics.bin_bytes.inc(sum(len(file.content) for file in signed))
         metrics.cache_bytes.set(self._shared.cache.memory)
-        _log.debug("bins.written", partition=self._owned.partition, bins=len(signed), progress=self.progress)
+        _log.debug("bins.written", partition=self.partition, bins=len(signed), progress=self.progress)
 
     async def renew(self) -> bool:
         """Sign anew some of the bins whose time has come.
@@ -254,7 +264,7 @@ class BinsWorker:
         due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
         piece = next(self._pieces(dict.fromkeys(due, 0)), [])
         if piece:
-            await self._write(await self._load(piece), [], None)
+            await self._commit(await self._sign(await self._load(piece)))
             metrics.renewals.inc(len(piece))
         if len(piece) < len(due):
             return True
@@ -277,39 +287,70 @@ def part(partition: int) -> str:
     return f"signer.bins.{partition}"
 
 
-def size_of(batch: Iterable[Record]) -> int:
-    """Say how large a batch is.
-
-    Args:
-        batch: records.
-
-    Returns:
-        Bytes of their values.
-    """
-    return sum(len(record.value) for record in batch)
-
-
-async def gather_more(reader: Reader, config: SignerConfig, batch: list[Record], last_took: float) -> None:
-    """Let a batch grow: by what is there, and under backlog by what comes, so that a bin is rewritten few times.
-
-    A batch that took long says that there is a backlog. The next one then waits for more, as long as more comes, but no longer than the
-    last one took: so the work for each change falls, and nothing becomes visible at less than half the pace.
+async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on_growth: Callable[[int], None] = lambda _: None) -> None:
+    """Read into a batch what is there, and what comes meanwhile.
 
     Args:
         reader: of the partition.
-        config: of the signer.
-        batch: what has been read already; what follows it is added.
-        last_took: how long the last batch took, in seconds.
+        batch: read into.
+        most_bytes: its memory when it is full.
+        seconds: how long to wait for more.
+        on_growth: told the batch's memory whenever it has grown.
     """
     loop = asyncio.get_running_loop()
-    linger = config.batch_delay if last_took < BACKLOG_SECONDS else max(config.batch_delay, last_took)
-    deadline = loop.time() + linger
-    while (room := config.batch_max_bytes - size_of(batch)) > 0:
-        left = deadline - loop.time()
-        some = await reader.fetch(max_wait=max(0.0, min(left, QUIET_SECONDS)), max_bytes=room)
+    deadline = loop.time() + seconds
+    while (room := most_bytes - batch.memory) > 0:
+        some = await reader.fetch(max_wait=max(0.0, deadline - loop.time()), max_bytes=min(FETCH_BYTES, room))
         if not some:
-            break
-        batch += some
+            return
+        batch.add(some)
+        on_growth(batch.memory)
+        await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
+
+
+async def linger(bus: Bus, partition: int, seconds: float) -> None:
+    """Let the log grow, as long as it does, so that a bin is written few times for many changes.
+
+    Args:
+        bus: the log.
+        partition: of ``artifacts``.
+        seconds: how long at most.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    end = await bus.end(topics.ARTIFACTS, partition)
+    while (left := deadline - loop.time()) > 0:
+        await asyncio.sleep(min(QUIET_SECONDS, left))
+        before, end = end, await bus.end(topics.ARTIFACTS, partition)
+        if before == end:
+            return
+
+
+async def take_turn(shared: Shared, worker: BinsWorker, reader: Reader, batch: Batch) -> None:
+    """Bring a batch into the bins, grown by the backlog if there is one.
+
+    Without a backlog partitions work side by side, each as soon as it can. With one, a batch waits for more as long as more comes, then
+    for its turn, and takes all that there is by then: so the work for each change falls, and one large batch at a time is in memory, where
+    bins make room for it.
+
+    Args:
+        shared: of the process.
+        worker: of the partition.
+        reader: of the partition.
+        batch: what was read first; used up.
+    """
+    config = shared.config
+    await fill(reader, batch, min(BACKLOG_BYTES, config.batch_max_bytes), config.batch_delay)
+    if batch.memory < BACKLOG_BYTES:
+        await worker.apply(batch)
+        return
+    await linger(shared.bus, worker.partition, LINGER_SECONDS)
+    async with shared.backlog:
+        try:
+            await fill(reader, batch, config.batch_max_bytes, 0.0, shared.cache.lend)
+            await worker.apply(batch)
+        finally:
+            shared.cache.lend(0)
 
 
 async def work(shared: Shared, partition: int) -> None:
@@ -334,18 +375,14 @@ async def work(shared: Shared, partition: int) -> None:
     config = shared.config
     _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=worker.progress)
     try:
-        more, last_took = False, 0.0
-        loop = asyncio.get_running_loop()
+        more = False
         while True:
             shared.health.ok(part(partition))
-            batch = list(await reader.fetch(max_wait=0 if more else config.renewal_check, max_bytes=LARGE_BATCH_BYTES))
-            if batch:
-                is_large = last_took > BACKLOG_SECONDS or size_of(batch) > LARGE_BATCH_BYTES // 2
-                async with shared.large_batches if is_large else nullcontext():
-                    await gather_more(reader, config, batch, last_took)
-                    gathered = loop.time()
-                    await worker.apply(batch)
-                    last_took = loop.time() - gathered
+            wait = 0 if more else config.renewal_check
+            if some := await reader.fetch(max_wait=wait, max_bytes=min(FETCH_BYTES, config.batch_max_bytes)):
+                batch = worker.new_batch()
+                batch.add(some)
+                await take_turn(shared, worker, reader, batch)
             more = await worker.renew()
     finally:
         await reader.close()

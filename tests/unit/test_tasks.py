@@ -1,0 +1,86 @@
+"""Tasks that run one behind the other."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from helpers.virtual_time import run_virtual
+from tufline.tasks import one_behind
+
+
+def in_loop(story: Callable[[list[str]], Coroutine[Any, Any, None]]) -> list[str]:
+    """Tell a story, and give what it noted."""
+    noted: list[str] = []
+
+    async def main(_: Any) -> None:
+        await story(noted)
+        noted.append(f"{len(asyncio.all_tasks())} task")
+
+    run_virtual(main)
+    return noted
+
+
+async def work(noted: list[str], name: str, error: Exception | None = None) -> None:
+    noted.append(f"{name} begins")
+    try:
+        await asyncio.sleep(1)
+    except asyncio.CancelledError:
+        noted.append(f"{name} cancelled")
+        raise
+    if error:
+        raise error
+    noted.append(f"{name} ends")
+
+
+def test_one_at_a_time_while_the_next_is_made() -> None:
+    """Works run one after the other; who makes them is ahead by one; after the block all are done."""
+
+    async def story(noted: list[str]) -> None:
+        async with one_behind() as follow:
+            for name in "ab":
+                noted.append(f"{name} made")
+                await follow(work(noted, name))
+
+    assert in_loop(story) == ["a made", "b made", "a begins", "a ends", "b begins", "b ends", "1 task"]
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.filterwarnings("error")
+def test_an_error_ends_the_block(last: bool) -> None:
+    """What a work raises comes out as it is, and what follows it is never begun."""
+
+    async def story(noted: list[str]) -> None:
+        async def block() -> None:
+            async with one_behind() as follow:
+                await follow(work(noted, "a", KeyError("a")))
+                if not last:
+                    await follow(work(noted, "b"))
+
+        with pytest.raises(KeyError):
+            await block()
+
+    assert in_loop(story) == ["a begins", "1 task"]
+
+
+def test_nothing_is_left_behind() -> None:
+    """When the block is left by an error, or cancelled, what is under way is cancelled and waited for."""
+
+    async def story(noted: list[str]) -> None:
+        async def block(error: Exception | None) -> None:
+            async with one_behind() as follow:
+                await follow(work(noted, "a"))
+                await asyncio.sleep(0.5)
+                if error:
+                    raise error
+
+        with pytest.raises(KeyError):
+            await block(KeyError("b"))
+        task = asyncio.create_task(block(None))
+        await asyncio.sleep(0.7)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    assert in_loop(story) == ["a begins", "a cancelled"] * 2 + ["1 task"]
