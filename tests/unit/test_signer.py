@@ -26,6 +26,7 @@ from tufline.model import Entry
 from tufline.records import Add, Bootstrap, Head, Receipt, Remove
 from tufline_signer import bins_worker, service
 from tufline_signer.bins import BinCache
+from tufline_signer.bins_worker import Pace
 
 PARTITIONS = 3
 
@@ -373,6 +374,22 @@ def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.Monke
         assert rounds <= lingered + 4 if pause < bins_worker.QUIET_SECONDS else rounds > 50, f"{rounds} rounds"
 
     in_world(tmp_path, story)
+
+
+def test_renewal_leaves_half_of_the_time() -> None:
+    """Who renews gets no further turn while one renews, nor for as long as that took."""
+
+    async def story(_: Clock) -> None:
+        pace = Pace()
+        assert pace.wait == 0
+        with pace.working():
+            await asyncio.sleep(3)
+            assert pace.wait > 0
+        assert pace.wait == pytest.approx(3)
+        await asyncio.sleep(3)
+        assert pace.wait == 0
+
+    run_virtual(story)
 
 
 def test_a_large_batch_takes_its_memory_from_the_bins() -> None:

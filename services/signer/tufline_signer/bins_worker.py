@@ -10,6 +10,7 @@ What a crash leaves behind is told by each head's ``applied``: on the second rea
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -55,7 +56,39 @@ LINGER_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 0.2
 """Under backlog, a batch waits no longer when for so long nothing has come."""
 
+BUSY_SECONDS: Final = 0.05
+"""How soon to ask again for a turn at renewing."""
+
 _log = structlog.get_logger(__name__)
+
+
+class Pace:
+    """Leaves half of the time free: who renews everything at once must not hold up what is new, nor leave the publisher behind."""
+
+    def __init__(self) -> None:
+        """Begin with nothing under way."""
+        self._is_working = False
+        self._next = 0.0
+
+    @property
+    def wait(self) -> float:
+        """How long to wait before there may be more work, in seconds."""
+        return BUSY_SECONDS if self._is_working else max(0.0, self._next - asyncio.get_running_loop().time())
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Work; then there is a pause as long as the work.
+
+        Yields:
+            Nothing.
+        """
+        loop = asyncio.get_running_loop()
+        began, self._is_working = loop.time(), True
+        try:
+            yield
+        finally:
+            self._is_working = False
+            self._next = 2 * loop.time() - began
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +104,7 @@ class Shared:
         keyring: the online keys.
         cache: the bins in memory.
         backlog: held by the partition whose turn it is.
+        renewal: when the next bins may be renewed.
     """
 
     bus: Bus
@@ -81,6 +115,7 @@ class Shared:
     keyring: Keyring
     cache: BinCache
     backlog: asyncio.Lock = field(default_factory=asyncio.Lock)
+    renewal: Pace = field(default_factory=Pace)
 
 
 def keys_of_bins(bootstrap: Bootstrap) -> RoleKeys:
@@ -250,26 +285,29 @@ class BinsWorker:
         metrics.cache_bytes.set(self._shared.cache.memory)
         _log.debug("bins.written", partition=self.partition, bins=len(signed), progress=self.progress)
 
-    async def renew(self) -> bool:
+    async def renew(self) -> float:
         """Sign anew some of the bins whose time has come.
 
         Returns:
-            Whether there are more.
+            After how many seconds to look again.
         """
-        now = self._shared.clock()
+        now, pace = self._shared.clock(), self._shared.renewal
         if now < self._next_renewal_check:
-            return False
+            return (self._next_renewal_check - now).total_seconds()
+        if wait := pace.wait:
+            return wait
         # The most urgent first: where renewing takes longer than the time that it is spread over, all bins still have their turn.
         moments = {role: self._renewal(role, head) for role, head in self._heads.items()}
         due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
         piece = next(self._pieces(dict.fromkeys(due, 0)), [])
         if piece:
-            await self._commit(await self._sign(await self._load(piece)))
+            with pace.working():
+                await self._commit(await self._sign(await self._load(piece)))
             metrics.renewals.inc(len(piece))
         if len(piece) < len(due):
-            return True
+            return pace.wait
         self._next_renewal_check = now + timedelta(seconds=self._shared.config.renewal_check)
-        return False
+        return self._shared.config.renewal_check
 
     def _renewal(self, role: str, head: Head) -> datetime:
         return renewal.spread(role, head, self._lifetime, self._shared.config.renew_fraction)
@@ -375,14 +413,13 @@ async def work(shared: Shared, partition: int) -> None:
     config = shared.config
     _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=worker.progress)
     try:
-        more = False
+        wait = 0.0
         while True:
             shared.health.ok(part(partition))
-            wait = 0 if more else config.renewal_check
             if some := await reader.fetch(max_wait=wait, max_bytes=min(FETCH_BYTES, config.batch_max_bytes)):
                 batch = worker.new_batch()
                 batch.add(some)
                 await take_turn(shared, worker, reader, batch)
-            more = await worker.renew()
+            wait = await worker.renew()
     finally:
         await reader.close()
