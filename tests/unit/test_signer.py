@@ -354,9 +354,9 @@ def test_commits_keep_their_interval(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
-@pytest.mark.parametrize("pause", [0.1, 0.15, 0.3, 1.0])
+@pytest.mark.parametrize("pause", [0.05, 0.1, 1.0])
 def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
-    """Under backlog a batch waits while more comes, but not for ever; so bins are written a few times for many records."""
+    """Under backlog a batch waits while much more comes, but not for ever; so bins are written a few times for many records."""
     monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", 2000)
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
@@ -370,8 +370,10 @@ def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.Monke
         assert len(published.verify(world.clock())) == 6000
         written = sum(record.offset >= before and record.key.startswith("bins") for record in await read_all(world.bus, topics.METADATA))
         rounds = written / bootstrap.settings.number_of_bins
-        lingered = 100 * pause / bins_worker.LINGER_SECONDS
-        assert rounds <= lingered + 4 if pause < bins_worker.QUIET_SECONDS else rounds > 50, f"{rounds} rounds"
+        if pause < bins_worker.TICK_SECONDS:
+            assert rounds <= 4, f"{rounds} rounds"
+        else:
+            assert rounds > 25, f"{rounds} rounds"
 
     in_world(tmp_path, story)
 

@@ -54,6 +54,8 @@ class Batch:
         self._layout = layout
         self._partition = partition
         self._partitions = partitions
+        self.first_offset = 0
+        """Of the first record."""
         self.next_offset = 0
         """Above all of the records."""
         self.admin = 0
@@ -77,6 +79,8 @@ class Batch:
             SchemaError: if a record has a newer schema: nothing may go on past it.
         """
         for record in batch:
+            if not self.next_offset:
+                self.first_offset = record.offset
             self.next_offset = record.offset + 1
             try:
                 changes: Changes = records.decode(records.changes_decoder, record.value)

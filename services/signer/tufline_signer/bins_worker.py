@@ -50,11 +50,15 @@ FETCH_BYTES: Final = 256 * 1024
 BACKLOG_BYTES: Final = 2_000_000
 """Where there is as much, there is a backlog: partitions take turns, each with as large a batch as memory allows."""
 
+HEAVY_SECONDS: Final = 0.3
+"""A batch that took longer, and that touched most bins of its partition, shows a backlog too."""
+
 LINGER_SECONDS: Final = 10.0
 """Under backlog, how long a batch waits at most for more."""
 
-QUIET_SECONDS: Final = 0.2
-"""Under backlog, a batch waits no longer when for so long nothing has come."""
+TICK_SECONDS: Final = 0.5
+TICK_GROWTH: Final = 0.1
+"""It waits no longer when in a tick what waits has grown by less than this part."""
 
 BUSY_SECONDS: Final = 0.05
 """How soon to ask again for a turn at renewing."""
@@ -173,12 +177,24 @@ class BinsWorker:
         """Make an empty batch of this partition."""
         return Batch(self._settings.layout, self.partition, self._settings.partitions)
 
-    async def apply(self, batch: Batch) -> None:
+    def is_most(self, bins: int) -> bool:
+        """Say whether so many bins are most of this partition's.
+
+        Args:
+            bins: how many.
+        """
+        return 2 * bins > len(self._heads)
+
+    async def apply(self, batch: Batch) -> int:
         """Bring a batch into the bins.
 
         Args:
             batch: the next records; used up.
+
+        Returns:
+            How many bins it touched.
         """
+        touches = len(batch.by_bin)
         await self._shared.admin.wait_for(lambda state: state.next_offset >= batch.admin)
         pieces = list(self._pieces({role: len(changes) for role, changes in batch.by_bin.items()})) or [[]]
         receipts = batch.receipts
@@ -198,6 +214,7 @@ class BinsWorker:
                 await follow(self._commit(await self._sign(touched), receipts, progress, batch.next_offset))
                 receipts = []
         metrics.changes.inc(batch.changes)
+        return touches
 
     def _pieces(self, counts: dict[str, int]) -> Iterator[list[str]]:
         piece: list[str] = []
@@ -346,25 +363,25 @@ async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on
         await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
 
 
-async def linger(bus: Bus, partition: int, seconds: float) -> None:
-    """Let the log grow, as long as it does, so that a bin is written few times for many changes.
+async def linger(bus: Bus, partition: int, first: int) -> None:
+    """Let the log grow, as long as it grows well, so that a bin is written few times for many changes.
 
     Args:
         bus: the log.
         partition: of ``artifacts``.
-        seconds: how long at most.
+        first: the offset at which what waits begins.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
+    deadline = loop.time() + LINGER_SECONDS
     end = await bus.end(topics.ARTIFACTS, partition)
-    while (left := deadline - loop.time()) > 0:
-        await asyncio.sleep(min(QUIET_SECONDS, left))
+    while loop.time() < deadline:
+        await asyncio.sleep(TICK_SECONDS)
         before, end = end, await bus.end(topics.ARTIFACTS, partition)
-        if before == end:
+        if end - before < TICK_GROWTH * (end - first):
             return
 
 
-async def take_turn(shared: Shared, worker: BinsWorker, reader: Reader, batch: Batch) -> None:
+async def take_turn(shared: Shared, worker: BinsWorker, reader: Reader, batch: Batch, *, is_backlog: bool) -> bool:
     """Bring a batch into the bins, grown by the backlog if there is one.
 
     Without a backlog partitions work side by side, each as soon as it can. With one, a batch waits for more as long as more comes, then
@@ -376,17 +393,23 @@ async def take_turn(shared: Shared, worker: BinsWorker, reader: Reader, batch: B
         worker: of the partition.
         reader: of the partition.
         batch: what was read first; used up.
+        is_backlog: whether the last batch showed one.
+
+    Returns:
+        Whether this one showed one.
     """
+    loop = asyncio.get_running_loop()
     config = shared.config
     await fill(reader, batch, min(BACKLOG_BYTES, config.batch_max_bytes), config.batch_delay)
-    if batch.memory < BACKLOG_BYTES:
-        await worker.apply(batch)
-        return
-    await linger(shared.bus, worker.partition, LINGER_SECONDS)
+    if batch.memory < BACKLOG_BYTES and not is_backlog:
+        began = loop.time()
+        return worker.is_most(await worker.apply(batch)) and loop.time() - began > HEAVY_SECONDS
+    await linger(shared.bus, worker.partition, batch.first_offset)
     async with shared.backlog:
+        began = loop.time()
         try:
             await fill(reader, batch, config.batch_max_bytes, 0.0, shared.cache.lend)
-            await worker.apply(batch)
+            return worker.is_most(await worker.apply(batch)) and loop.time() - began > HEAVY_SECONDS
         finally:
             shared.cache.lend(0)
 
@@ -413,13 +436,13 @@ async def work(shared: Shared, partition: int) -> None:
     config = shared.config
     _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=worker.progress)
     try:
-        wait = 0.0
+        wait, is_backlog = 0.0, False
         while True:
             shared.health.ok(part(partition))
             if some := await reader.fetch(max_wait=wait, max_bytes=min(FETCH_BYTES, config.batch_max_bytes)):
                 batch = worker.new_batch()
                 batch.add(some)
-                await take_turn(shared, worker, reader, batch)
+                is_backlog = await take_turn(shared, worker, reader, batch, is_backlog=is_backlog)
             wait = await worker.renew()
     finally:
         await reader.close()
