@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate bench lint format schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down bench lint format schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -30,6 +30,12 @@ test-fast: $(VENV)/.installed ## the tests without servers
 simulate: $(VENV)/.installed ## play simulated faults: make simulate N=1000 SEED=1
 	$(BIN)/python tools/simulate.py $(or $(N),1000) $(or $(SEED),1)
 
+stack: $(VENV)/.installed ## start Apache Kafka and each service as a process of its own, on loopback
+	$(BIN)/python tools/stack.py up
+
+stack-down: $(VENV)/.installed ## stop them
+	$(BIN)/python tools/stack.py down
+
 bench: $(VENV)/.installed ## measure, in half an hour; writes benchmarks/results.json and docs/performance.md
 	$(BIN)/python benchmarks/bench.py
 
@@ -49,9 +55,9 @@ schemas: $(VENV)/.installed ## generate schemas/ from the code
 lock: $(VENV)/.installed ## pin the dependencies anew, without index and file addresses
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		pyproject.toml -o requirements/tufline.lock
+		pyproject.toml --extra kafka -o requirements/tufline.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		-c requirements/tufline.lock pyproject.toml --group bench --group build --group lint --group test -o requirements/dev.lock
+		-c requirements/tufline.lock pyproject.toml --extra kafka --group bench --group build --group lint --group test -o requirements/dev.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .parts .stack .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,7 +9,8 @@ What every implementation MUST keep:
 1. **Durable**: when ``append`` or ``commit`` returns, the records survive the death of every process, and the loss of power.
 2. **Ordered**: offsets of a partition grow in the order in which records become visible. They need not be consecutive. A reader never
    sees a record while one at a lower offset of the same partition may still appear.
-3. **Atomic**: of a transaction all records become visible, or none. A reader sees committed records only.
+3. **Atomic**: of a transaction all records become visible, or none; in one partition perhaps a moment before another. A reader sees
+   committed records only.
 4. **Fenced**: from the moment ``writer(id)`` returns, no earlier writer of the same id can make anything visible; what it had not
    committed by then never appears; its calls raise ``FencedError``.
 5. **Exact**: ``append`` and ``commit`` put a record on the log once, also when the implementation tries again. If they raise anything but

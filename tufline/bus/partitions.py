@@ -1,7 +1,8 @@
 """Owning partitions: one task for each partition that a group gives us, started anew when it fails.
 
 A failure never stops a partition for good: the task is started again after a pause, and takes the partition over anew, from what the log
-says. Only a fence ends it: another writer has the partition then, and a rebalance gives it back.
+says. After a fence the pause is a long one: another writer has the partition, and the group is about to say so; or the bus took the
+writer for dead while the partition is still its own.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ async def keep_working(part: str, work: Callable[[], Awaitable[None]], health: H
         except FencedError as error:
             health.problem(part, f"another writer took over: {error}")
             _log.warning("partition.fenced", part=part, error=str(error))
-            return
+            pause = LONGEST_PAUSE_SECONDS
         except TuflineError as error:
             health.problem(part, str(error))
             _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)

@@ -1,0 +1,140 @@
+"""Every implementation of the bus, as the contract tests see it: how to open it, how time passes for it, how what may go goes."""
+
+import asyncio
+import itertools
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tufline.bus import Bus, Message
+from tufline.bus._kafka_client import Connection
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.kafka import open_kafka
+from tufline.bus.kafka_topics import TopicAdmin
+from tufline.topics import Cleanup, Topic
+
+FILLER = "@filler"
+"""Key of records that are there for no other reason than to make Kafka close a segment."""
+
+_numbers = itertools.count(1)
+
+
+class BusSetup(ABC):
+    """An implementation, and how to open it again.
+
+    Attributes:
+        bus: open.
+        lag: of compacted topics, in seconds.
+        retention: of topics with one, in seconds.
+        tick: a short time that the implementation tells from none, in seconds.
+        clock_error: by how many milliseconds a record's time may differ from ``milliseconds``.
+        steps: how long a random history may be.
+    """
+
+    lag: float
+    retention: float
+    tick: float
+    clock_error: int
+    steps: int
+    bus: Bus
+
+    def __init__(self, topics: Mapping[str, Topic]) -> None:
+        seconds = {Cleanup.COMPACT: self.lag, Cleanup.DELETE: self.retention, Cleanup.KEEP: 0.0}
+        self.topics = {name: replace(topic, seconds=seconds[topic.cleanup]) for name, topic in topics.items()}
+
+    @abstractmethod
+    async def open(self) -> Bus:
+        """Open it."""
+
+    @abstractmethod
+    async def later(self, seconds: float) -> None:
+        """Let time pass."""
+
+    @abstractmethod
+    async def maintain(self) -> None:
+        """Let everything go that may go by now; newly opened, as a bus may still hold in memory what is gone."""
+
+    @property
+    @abstractmethod
+    def milliseconds(self) -> int:
+        """What time it is."""
+
+    async def reopen(self) -> Bus:
+        await self.bus.close()
+        return await self.open()
+
+    async def end(self) -> None:
+        await self.bus.close()
+
+
+class EmbeddedSetup(BusSetup):
+    """The log in a file, with a clock of the test's."""
+
+    lag, retention, tick, clock_error, steps = 60.0, 3600.0, 10.0, 0, 200
+
+    def __init__(self, path: Path, topics: Mapping[str, Topic], *, threads: bool) -> None:
+        super().__init__(topics)
+        self._path = path
+        self._threads = threads
+        self._now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    async def open(self) -> Bus:
+        self.bus: EmbeddedBus = await open_embedded(self._path / "log.db", self.topics, clock=lambda: self._now, threads=self._threads)
+        return self.bus
+
+    async def later(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+    async def maintain(self) -> None:
+        await self.bus.maintain()
+        await self.reopen()
+
+    @property
+    def milliseconds(self) -> int:
+        return int(self._now.timestamp() * 1000)
+
+
+class KafkaSetup(BusSetup):
+    """A real cluster, in which each test has a prefix of its own. Time is real, so it is short."""
+
+    lag, retention, tick, clock_error, steps = 6.0, 12.0, 0.1, 5000, 60
+
+    SEGMENT_SECONDS = 0.1
+    CLEANING_SECONDS = 2.0
+    """More than the broker's pauses between two looks at what may go."""
+
+    def __init__(self, servers: str, topics: Mapping[str, Topic], replicas: int = 1) -> None:
+        super().__init__(topics)
+        self._connection = Connection(servers, f"t{next(_numbers)}-{time.time_ns()}.", {})
+        self._replicas = replicas
+
+    async def create(self) -> None:
+        async with TopicAdmin(self._connection, self.topics, self._replicas) as admin:
+            await admin.apply()
+            assert await admin.differences() == []
+            for topic in self.topics:
+                settings = {"segment.ms": str(int(1000 * self.SEGMENT_SECONDS)), "min.cleanable.dirty.ratio": "0.001"}
+                await admin.set(topic, settings)
+
+    async def open(self) -> Bus:
+        self.bus = await open_kafka(self._connection, self.topics, max_pending_bytes=64 * 1024 * 1024)
+        return self.bus
+
+    async def later(self, seconds: float) -> None:
+        await asyncio.sleep(min(seconds, self.retention + 1))
+
+    async def maintain(self) -> None:
+        # Kafka never cleans the segment that it writes; another record, a while later, begins a new one.
+        await asyncio.sleep(2 * self.SEGMENT_SECONDS)
+        going = [topic for topic in self.topics.values() if topic.cleanup is not Cleanup.KEEP]
+        places = [(topic.name, number) for topic in going for number in range(topic.partitions)]
+        await self.bus.append([Message(topic, FILLER, b"", number) for topic, number in places])
+        await asyncio.sleep(self.CLEANING_SECONDS)
+        await self.reopen()
+
+    @property
+    def milliseconds(self) -> int:
+        return time.time_ns() // 1_000_000

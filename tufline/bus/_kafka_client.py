@@ -1,0 +1,252 @@
+"""Speaking to Kafka: how a connection is made, what its errors mean here, and requests that no consumer or producer makes.
+
+In: the settings. Out: arguments of every aiokafka client, and ``Lookup``, which reads single records by their offsets.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from aiokafka import TopicPartition, errors
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record import MemoryRecords
+
+from tufline.errors import BusError, FencedError, RecordGoneError
+
+REQUEST_TIMEOUT_SECONDS: Final = 30.0
+"""After so long without an answer the outcome of a request counts as unknown."""
+
+RETRY_SECONDS: Final = 0.1
+
+LOOKUP_BYTES: Final = 1024 * 1024
+"""How much one request for single records brings along; the batch that the first of them is in comes whole in any case."""
+
+READ_UNCOMMITTED: Final = 0
+
+PRODUCER_FENCED: Final = 90
+"""The error code of KIP-360, which aiokafka does not know by name."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A cluster, a prefix in it, and how to reach it.
+
+    Attributes:
+        servers: host:port of some brokers, comma-separated.
+        prefix: of topics, groups and transactional ids.
+        security: more arguments of aiokafka's clients (``security_protocol`` and so on).
+    """
+
+    servers: str
+    prefix: str
+    security: Mapping[str, Any]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of every client."""
+        return {
+            "bootstrap_servers": self.servers,
+            "client_id": f"{self.prefix}tufline",
+            "request_timeout_ms": int(1000 * REQUEST_TIMEOUT_SECONDS),
+            **self.security,
+        }
+
+    def place(self, topic: str, partition: int) -> TopicPartition:
+        """Name a partition as the cluster does.
+
+        Args:
+            topic: without the prefix.
+            partition: from 0.
+
+        Returns:
+            It.
+        """
+        return TopicPartition(f"{self.prefix}{topic}", partition)
+
+
+class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka's classes have no types here
+    """Gives the token in a file, such as Kubernetes writes and renews it."""
+
+    def __init__(self, path: Path) -> None:
+        """Read nothing yet.
+
+        Args:
+            path: of the file.
+        """
+        self._path = path
+
+    async def token(self) -> str:
+        """Read the token."""
+        return self._path.read_text().strip()
+
+
+@contextlib.contextmanager
+def said_as_ours(doing: str) -> Iterator[None]:
+    """Raise aiokafka's errors as the bus's.
+
+    Args:
+        doing: what is tried, for the message.
+
+    Yields:
+        Nothing.
+    """
+    try:
+        yield
+    except (errors.ProducerFenced, errors.InvalidProducerEpoch) as error:
+        raise FencedError(f"{doing}: another writer took over, or the transaction took too long") from error
+    except errors.KafkaError as error:
+        if getattr(error, "errno", None) == PRODUCER_FENCED:
+            raise FencedError(f"{doing}: another writer took over") from error
+        raise BusError(f"Kafka can't {doing}: {_words(error)}") from error
+    except TimeoutError as error:
+        raise BusError(f"Kafka does not answer: {doing}") from error
+
+
+def _words(error: errors.KafkaError) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) != type(error).__name__ else str(error)
+
+
+class _Wanted(NamedTuple):
+    offset: int
+    key: str
+    sha256: str
+    done: asyncio.Future[bytes]
+
+
+class Lookup:
+    """Reads single records. What is asked for in one turn of the loop, or while an answer is awaited, is read together, in the log's order.
+
+    It reads uncommitted records too: who asks knows the hash from a committed one, and must not wait for other writers' transactions.
+    """
+
+    def __init__(self, client: AIOKafkaClient, place: TopicPartition) -> None:
+        """Begin with nothing wanted.
+
+        Args:
+            client: started.
+            place: the partition to read.
+        """
+        self._client = client
+        self._place = place
+        self._wanted: list[_Wanted] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def read(self, offset: int, key: str, sha256: str) -> bytes:
+        """Read a record; see ``Bus.read``."""
+        wanted = _Wanted(offset, key, sha256, asyncio.get_running_loop().create_future())
+        self._wanted.append(wanted)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._read_all(), name="bus.lookup")
+        return await wanted.done
+
+    async def close(self) -> None:
+        """Stop reading; who waits gets an error."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        for wanted in self._wanted:
+            _refuse(wanted, BusError("the bus is closed"))
+
+    async def _read_all(self) -> None:
+        while self._wanted:
+            some, self._wanted = sorted(self._wanted, key=lambda one: one.offset), []
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
+                    with said_as_ours(f"read {self._place.topic}"):
+                        while some:
+                            some = await self._read_some(some)
+            except BusError as error:
+                for wanted in some:
+                    _refuse(wanted, error)
+            except TimeoutError:
+                for wanted in some:
+                    _refuse(wanted, BusError(f"Kafka does not answer: read {self._place.topic}"))
+            except asyncio.CancelledError:
+                self._wanted += some
+                raise
+
+    async def _read_some(self, wanted: list[_Wanted]) -> list[_Wanted]:
+        """Ask for the first of what is wanted, and take all of it that comes along.
+
+        Args:
+            wanted: by offset; not empty.
+
+        Returns:
+            What is still wanted.
+        """
+        found, reached = await self._fetch(wanted[0].offset)
+        left = []
+        for one in wanted:
+            if one.offset >= reached:
+                left.append(one)
+                continue
+            record = found.get(one.offset)
+            if record is not None and record[0] == one.key and hashlib.sha256(record[1]).hexdigest() == one.sha256:
+                if not one.done.done():
+                    one.done.set_result(record[1])
+            else:
+                where = f"{self._place.topic}/{self._place.partition} offset {one.offset}"
+                _refuse(one, RecordGoneError(f"the record at {where} is not {one.key} with sha256 {one.sha256[:12]}… (any more)"))
+        return left
+
+    async def _fetch(self, offset: int) -> tuple[dict[int, tuple[str, bytes]], int]:
+        """Fetch from an offset on.
+
+        Args:
+            offset: the lowest of interest.
+
+        Returns:
+            Offset to key and value; and the offset up to which (exclusive) that is all there is.
+        """
+        topic, partition = self._place
+        while True:
+            await self._client._wait_on_metadata(topic)  # noqa: SLF001 (aiokafka has no public way to ask for one record)
+            leader = self._client.cluster.leader_for_partition(self._place)
+            if leader is not None and leader != -1:
+                request = FetchRequest(0, 1, LOOKUP_BYTES, READ_UNCOMMITTED, [(topic, [(partition, offset, LOOKUP_BYTES)])])
+                try:
+                    response = await self._client.send(leader, request)
+                except errors.KafkaError as error:
+                    if not error.retriable:
+                        raise
+                else:
+                    code, data = _only_partition(response)
+                    if code is errors.NoError:
+                        return _records(data, offset)
+                    if code is errors.OffsetOutOfRangeError:
+                        return {}, offset + 1
+                    if not code.retriable:
+                        raise code(self._place)
+            await self._client.force_metadata_update()
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def _refuse(wanted: _Wanted, error: BusError) -> None:
+    if not wanted.done.done():
+        wanted.done.set_exception(error)
+
+
+def _only_partition(response: Any) -> tuple[type[errors.KafkaError], bytes]:
+    ((_, ((_, code, *_, data),)),) = response.topics
+    return errors.for_code(code), data
+
+
+def _records(data: bytes, offset: int) -> tuple[dict[int, tuple[str, bytes]], int]:
+    batches = MemoryRecords(data)
+    found: dict[int, tuple[str, bytes]] = {}
+    reached = offset
+    while batches.has_next():
+        batch = batches.next_batch()
+        if not batch.validate_crc():
+            raise errors.CorruptRecordException("a batch has a wrong checksum")
+        if not batch.is_control_batch:
+            found.update({record.offset: (bytes(record.key or b"").decode(), bytes(record.value or b"")) for record in batch})
+        reached = batch.next_offset
+    # Where nothing came, there is nothing at this offset.
+    return found, max(reached, offset + 1)
