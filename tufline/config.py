@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
@@ -27,6 +27,7 @@ DEFAULT_PARTITIONS: Final = 4
 DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_BULK_LINE_BYTES: Final = 16 * 1024
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
+DEFAULT_SESSION_SECONDS: Final = 6.0
 DEFAULT_BIN_MEMORY_BYTES: Final = 128 * 1024 * 1024
 DEFAULT_BATCH_MAX_BYTES: Final = 96 * 1024 * 1024
 DEFAULT_BATCH_DELAY_SECONDS: Final = 0.0
@@ -48,12 +49,47 @@ class _Section(BaseModel):
 class BusConfig(_Section):
     """The log that all services share."""
 
-    url: str = Field("embedded:tufline-data/log.db", description="The bus: 'embedded:<file>' for one process without a server.")
+    url: str = Field(
+        "embedded:tufline-data/log.db",
+        description="The bus: 'embedded:<file>' for one process without a server, or 'kafka:<host>:<port>,…' (see [kafka]).",
+    )
     partitions: Annotated[int, Field(ge=1, le=256)] = Field(
         DEFAULT_PARTITIONS, description="Partitions of 'artifacts'; fixed when the log is made."
     )
     max_pending_bytes: Bytes = Field(
         DEFAULT_MAX_PENDING_BYTES, description="How much may wait to be written before requests are answered with 503."
+    )
+
+
+class KafkaConfig(_Section):
+    """How Kafka is reached, where bus.url names it."""
+
+    prefix: str = Field(
+        "tufline.", pattern=r"[A-Za-z0-9._-]*", description="Of all topics, groups and transactional ids: one for each repository."
+    )
+    replicas: Annotated[int, Field(ge=1, le=9)] = Field(
+        3, description="Copies of each topic; a write is acknowledged when all but one have it."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As Kafka's clients name it."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
+        "SCRAM-SHA-512", description="How to log in, where security_protocol begins with SASL."
+    )
+    username: str = Field("", description="For PLAIN and SCRAM.")
+    password: SecretStr = Field(SecretStr(""), description="For PLAIN and SCRAM.")
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that the brokers' own are checked with; by default the system's.")
+    certificate_file: Path | None = Field(None, description="Certificate (PEM) to show to the brokers, where they ask for one.")
+    key_file: Path | None = Field(None, description="Private key (PEM) of that certificate.")
+    token_file: Path | None = Field(None, description="File with the token for OAUTHBEARER, read anew for each connection.")
+    session_timeout: Annotated[float, Field(ge=1)] = Field(
+        DEFAULT_SESSION_SECONDS,
+        description="After so many seconds without a heartbeat a process counts as dead, and others take its partitions.",
+    )
+    instance_id: str = Field(
+        "",
+        description="Names this process across restarts (static membership): its partitions wait for it through session_timeout. "
+        "Empty: it leaves the group when it stops.",
     )
 
 
@@ -119,6 +155,13 @@ class WebConfig(_Section):
     targets: Path | None = Field(None, description="Directory of the repository's own files, served at /targets/ beside /metadata/.")
 
 
+class OpsConfig(_Section):
+    """The HTTP server for operators (/healthz, /readyz, /metrics) of a signer or publisher in a process of its own; ingest has its own."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8082, description="Port to listen on; 0 for any free one.")
+
+
 class LogConfig(_Section):
     """What the process says."""
 
@@ -132,10 +175,12 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix=ENV_PREFIX, env_nested_delimiter=ENV_DELIMITER)
 
     bus: BusConfig = BusConfig()
+    kafka: KafkaConfig = KafkaConfig()
     ingest: IngestConfig = IngestConfig()
     signer: SignerConfig = SignerConfig()
     publisher: PublisherConfig = PublisherConfig()
     web: WebConfig = WebConfig()
+    ops: OpsConfig = OpsConfig()
     log: LogConfig = LogConfig()
 
 

@@ -7,7 +7,8 @@ from tufline.cli.artifacts import add, import_, remove, status
 from tufline.cli.exits import MEANINGS, Group
 from tufline.cli.fsck import fsck
 from tufline.cli.init import init
-from tufline.cli.serve import dev, serve
+from tufline.cli.kafka import topics
+from tufline.cli.serve import dev, run, serve
 from tufline.cli.settings import config
 from tufline.cli.verify import download, verify
 
@@ -20,5 +21,5 @@ def main() -> None:
     """Keep the TUF metadata of a repository: signed, fresh and at its origin."""
 
 
-for _command in (dev, serve, init, add, remove, import_, status, download, verify, fsck, config):
+for _command in (dev, serve, run, topics, init, add, remove, import_, status, download, verify, fsck, config):
     main.add_command(_command)

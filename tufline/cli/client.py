@@ -46,7 +46,7 @@ class Client:
             self._headers[name.strip()] = value.strip()
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=False)
 
-    def request(self, method: str, path: str, body: Any = None, *, patient: bool = False) -> Any:
+    def request(self, method: str, path: str, body: Any = None, *, patient: bool = False, accept_unavailable: bool = False) -> Any:
         """Send a request.
 
         Args:
@@ -54,6 +54,7 @@ class Client:
             path: from ``/``.
             body: JSON; bytes are sent as they are.
             patient: send again while the server is not there or can't take it: only what may be done twice.
+            accept_unavailable: take an answer of 503 for an answer.
 
         Returns:
             The JSON of the answer.
@@ -73,7 +74,7 @@ class Client:
                         f"{self.url} can't be reached: {_reason(error)}", "is the server running? (tufline dev)", Exit.UNREACHABLE
                     ) from error
             else:
-                if response.status < 400:  # noqa: PLR2004 (HTTP's border between success and error)
+                if response.status < 400 or (accept_unavailable and response.status == UNAVAILABLE):  # noqa: PLR2004 (HTTP's border between success and error)
                     return response.json()
                 if response.status != UNAVAILABLE or last:
                     raise _refused(self.url + path, response)

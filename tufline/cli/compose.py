@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -13,18 +13,32 @@ import structlog
 import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
-from tufline import memory, topics, web
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline import memory, ops, topics, web
+from tufline.bus import Bus
+from tufline.bus.embedded import open_embedded
+from tufline.cli import kafka
 from tufline.config import Config
-from tufline.errors import ConfigError
+from tufline.errors import BusBusyError, BusError, ConfigError
 from tufline.health import Health
 from tufline.store.local import LocalStore
 from tufline.tasks import all_of
 
 EMBEDDED: Final = "embedded:"
 
+KAFKA: Final = "kafka:"
+
+INGEST: Final = "ingest"
+SIGNER: Final = "signer"
+PUBLISHER: Final = "publisher"
+SERVICES: Final = (INGEST, SIGNER, PUBLISHER)
+
+BUS: Final = "bus"
+"""The part of a process's health that says whether the bus can be reached."""
+
+RETRY_SECONDS: Final = 2.0
+
 OnReady = Callable[[str, str], Coroutine[Any, Any, None]]
-"""Awaited once both servers listen, with the URLs of the REST API and of the origin."""
+"""Awaited once all listen: with the URL of the REST API, or of the HTTP server for operators, and that of the origin if it is served."""
 
 _log = structlog.get_logger(__name__)
 
@@ -46,7 +60,7 @@ def kept_in(data: Path) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_bus(config: Config) -> AsyncIterator[EmbeddedBus]:
+async def open_bus(config: Config) -> AsyncIterator[Bus]:
     """Open the configured bus.
 
     Args:
@@ -56,53 +70,86 @@ async def open_bus(config: Config) -> AsyncIterator[EmbeddedBus]:
         The bus.
 
     Raises:
-        ConfigError: if there is no such bus.
+        ConfigError: if there is no such bus, or its topics are not as they must be.
+        BusError: if it can't be reached.
     """
-    if not config.bus.url.startswith(EMBEDDED) or config.bus.url == EMBEDDED:
-        raise ConfigError(f"bus.url = {config.bus.url!r} is no bus: write 'embedded:<file>'")
-    path = Path(config.bus.url.removeprefix(EMBEDDED))
-    bus = await open_embedded(path, topics.topics(config.bus.partitions), max_pending_bytes=config.bus.max_pending_bytes)
+    all_topics = topics.topics(config.bus.partitions)
+    kind, _, rest = config.bus.url.partition(":")
+    bus: Bus
+    if f"{kind}:" == EMBEDDED and rest:
+        bus = await open_embedded(Path(rest), all_topics, max_pending_bytes=config.bus.max_pending_bytes)
+    elif f"{kind}:" == KAFKA and rest:
+        bus = await kafka.open_checked(config, rest, all_topics)
+    else:
+        raise ConfigError(f"bus.url = {config.bus.url!r} is no bus: write 'embedded:<file>' or 'kafka:<host>:<port>,…'")
     try:
         yield bus
     finally:
         await bus.close()
 
 
-async def run(config: Config, on_ready: OnReady) -> None:
-    """Run ingest, signer, publisher and the origin's web server, until a signal to stop.
+async def run(config: Config, on_ready: OnReady, services: Collection[str] = SERVICES) -> None:
+    """Run services in this process, until a signal to stop.
 
     Args:
         config: of the process.
-        on_ready: awaited once both servers listen.
+        on_ready: awaited once everything listens that is to.
+        services: of ``SERVICES``; by default all of them. A process without ingest has the HTTP server of ``tufline.ops`` in its place.
     """
     memory.tune()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with open_bus(config) as bus:
-        serving = asyncio.create_task(_serve(config, bus, on_ready))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        serving.cancel()
-        _log.info("process.stopping")
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving
+    serving = asyncio.create_task(_serve(config, on_ready, services))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    serving.cancel()
+    _log.info("process.stopping")
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
 
 
-async def _serve(config: Config, bus: EmbeddedBus, on_ready: OnReady) -> None:
+async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -> None:
     health = Health()
-    api: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    origin: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    api, origin, ops_url = (loop.create_future() for loop in [asyncio.get_running_loop()] * 3)
 
     async def announce() -> None:
-        await on_ready(await api, await origin)
+        first = api if INGEST in services else ops_url
+        await on_ready(await first, await origin if PUBLISHER in services else "")
 
-    await all_of(
-        tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result),
-        tufline_signer.service.run(bus, config.signer, health=health),
-        tufline_publisher.service.run(bus, config.publisher, LocalStore(config.publisher.directory), health=health),
-        web.serve(config.publisher.directory, config.web, origin.set_result),
-        announce(),
-    )
+    async def on_the_bus() -> None:
+        health.problem(BUS, f"reaching {config.bus.url}")
+        async with _patiently(config, health) as bus:
+            health.ok(BUS)
+            parts: list[Coroutine[Any, Any, None]] = []
+            if INGEST in services:
+                parts.append(tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result))
+            if SIGNER in services:
+                parts.append(tufline_signer.service.run(bus, config.signer, health=health))
+            if PUBLISHER in services:
+                store = LocalStore(config.publisher.directory)
+                parts.append(tufline_publisher.service.run(bus, config.publisher, store, health=health))
+                parts.append(web.serve(config.publisher.directory, config.web, origin.set_result))
+            await all_of(*parts)
+
+    servers = [] if INGEST in services else [ops.serve(config.ops, health, ops_url.set_result)]
+    await all_of(on_the_bus(), announce(), *servers)
+
+
+@asynccontextmanager
+async def _patiently(config: Config, health: Health) -> AsyncIterator[Bus]:
+    # What is wrong with the configuration ends the process; a cluster that is not there yet is waited for.
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                bus = await stack.enter_async_context(open_bus(config))
+                break
+            except BusBusyError:
+                raise
+            except BusError as error:
+                health.problem(BUS, str(error))
+                _log.warning("process.bus_unreachable", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        yield bus

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from tufline.telemetry import configure_logging
 READY_FILE = "ready.json"
 
 
-def _run(config: Config, on_ready: compose.OnReady) -> None:
+def _run(config: Config, on_ready: compose.OnReady, services: Collection[str] = compose.SERVICES) -> None:
     configure_logging(config.log)
-    asyncio.run(compose.run(config, on_ready))
+    asyncio.run(compose.run(config, on_ready, services))
 
 
 @click.command()
@@ -102,3 +103,22 @@ def serve(path: Path | None) -> None:
         click.echo(f"REST API {api}/api/v1/, metadata {origin}/metadata/")
 
     _run(config, on_ready)
+
+
+@click.command()
+@click.argument("service", type=click.Choice(compose.SERVICES))
+@config_option
+def run(service: str, path: Path | None) -> None:
+    """Run one service in a process of its own, on Kafka; any number of each.
+
+    SIGTERM finishes what is under way and gives its partitions to the others. Ingest says how it is at its own address, the others at
+    that of the section ops.
+    """
+    config, _ = load(path)
+    if config.bus.url.startswith(compose.EMBEDDED):
+        raise ConfigError(f"bus.url = {config.bus.url!r} is for one process: use tufline serve, or set it to 'kafka:<host>:<port>,…'")
+
+    async def on_ready(url: str, origin: str) -> None:
+        click.echo(f"{service} {url}{f', metadata {origin}/metadata/' if origin else ''}")
+
+    _run(config, on_ready, [service])

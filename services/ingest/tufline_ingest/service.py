@@ -10,8 +10,8 @@ from functools import partial
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from tufline import ops
 from tufline.bus import Bus
 from tufline.bus.partitions import keep_working
 from tufline.clock import Clock, utc_now
@@ -39,15 +39,6 @@ def make_app(api: Api) -> web.Application:
     """
     description = openapi.make()
 
-    async def healthz(_: web.Request) -> web.Response:
-        return answer({"alive": True})
-
-    async def readyz(_: web.Request) -> web.Response:
-        return answer({"ready": api.health.ready, "parts": api.health.problems}, 200 if api.health.ready else 503)
-
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
     async def describe(_: web.Request) -> web.Response:
         return answer(description)
 
@@ -61,9 +52,7 @@ def make_app(api: Api) -> web.Application:
         ("POST", "/api/v1/bootstrap/"): api.post_bootstrap,
         ("GET", "/api/v1/status"): api.get_status,
         ("GET", "/api/v1/openapi.json"): describe,
-        ("GET", "/healthz"): healthz,
-        ("GET", "/readyz"): readyz,
-        ("GET", "/metrics"): metrics,
+        **{("GET", path): handler for path, handler in ops.handlers(api.health).items()},
     }
     app = web.Application(middlewares=[errors_as_answers], client_max_size=api.config.max_request_bytes)
     for (method, path), handler in handlers.items():

@@ -425,7 +425,11 @@ async def work(shared: Shared, partition: int) -> None:
         FencedError: if another worker took the partition over.
         TuflineError: what the bus or the keys can't do; begin again.
     """
-    owned = await take_over(shared.bus, part(partition), partition)
+    async with take_over(shared.bus, part(partition), partition) as owned:
+        await _work(shared, owned, partition)
+
+
+async def _work(shared: Shared, owned: Owned, partition: int) -> None:
     if shared.admin.state.bootstrap is None:
         shared.health.problem(part(partition), "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
     state = await shared.admin.wait_for(lambda state: state.bootstrap is not None)

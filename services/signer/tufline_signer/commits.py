@@ -266,7 +266,11 @@ async def work(shared: Shared) -> None:
         TuflineError: what the bus or the keys can't do; begin again.
     """
     partitions = shared.bus.partitions(topics.ARTIFACTS)
-    owned = await take_over(shared.bus, PART, partitions)
+    async with take_over(shared.bus, PART, partitions) as owned:
+        await _work(shared, owned, partitions)
+
+
+async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
     if shared.admin.state.bootstrap is None:
         shared.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
     known = last_vector(owned, partitions).admin

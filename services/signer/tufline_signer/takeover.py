@@ -4,6 +4,8 @@ The order is what makes it safe on any bus. Getting the writer fences the old on
 the old one wrote; who reads up to it has read everything. Neither a group's offset nor an end offset could say that.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -32,15 +34,16 @@ class Owned:
     progress: Progress | Committed | None = None
 
 
-async def take_over(bus: Bus, writer_id: str, partition: int) -> Owned:
-    """Become the one writer of a partition of ``heads``, and read back what it says.
+@asynccontextmanager
+async def take_over(bus: Bus, writer_id: str, partition: int) -> AsyncIterator[Owned]:
+    """Become the one writer of a partition of ``heads``, and read back what it says. After the block the writer is given back.
 
     Args:
         bus: to write and read.
         writer_id: of this partition's writer.
         partition: of ``heads``.
 
-    Returns:
+    Yields:
         The partition with all that it says.
 
     Raises:
@@ -48,15 +51,23 @@ async def take_over(bus: Bus, writer_id: str, partition: int) -> Owned:
         BusError: if the bus does not answer.
     """
     writer = await bus.writer(writer_id)
-    claim = Message(topics.HEADS, CLAIM_KEY, records.encode(Claim(writer=writer_id)), partition)
-    (claimed,) = await writer.commit([claim])
-    owned = Owned(writer, partition)
-    reader = bus.reader(topics.HEADS, partition, 0)
     try:
-        while reader.position <= claimed.offset:
+        claim = Message(topics.HEADS, CLAIM_KEY, records.encode(Claim(writer=writer_id)), partition)
+        (claimed,) = await writer.commit([claim])
+        owned = Owned(writer, partition)
+        await _restore(bus, owned, claimed.offset)
+        yield owned
+    finally:
+        await writer.close()
+
+
+async def _restore(bus: Bus, owned: Owned, claimed: int) -> None:
+    reader = bus.reader(topics.HEADS, owned.partition, 0)
+    try:
+        while reader.position <= claimed:
             batch = await reader.fetch(max_wait=RESTORE_WAIT_SECONDS)
             if not batch:
-                raise BusError(f"the claim at offset {claimed.offset} of heads {partition} can't be read back yet")
+                raise BusError(f"the claim at offset {claimed} of heads {owned.partition} can't be read back yet")
             for record in batch:
                 match records.decode(records.heads_decoder, record.value):
                     case Head() as head:
@@ -67,4 +78,3 @@ async def take_over(bus: Bus, writer_id: str, partition: int) -> Owned:
                         pass
     finally:
         await reader.close()
-    return owned

@@ -1,0 +1,115 @@
+"""The services as processes of their own on a real Apache Kafka."""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from stack import Stack
+
+from helpers.server import TUFLINE, Running, artifact, lengths, run_tufline, wait_until
+from kafka import Cluster
+from tufline.cli.exits import Exit
+
+pytestmark = pytest.mark.slow
+
+BINS = 8
+RUN_SIGNER = [TUFLINE, "run", "signer"]
+
+
+@pytest.fixture
+def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
+    """Prepare services with a prefix of their own; the test starts them."""
+    prefix = f"s{time.time_ns()}."
+    made = Stack(tmp_path, kafka, BINS, {"TUFLINE_KAFKA__PREFIX": prefix, "TUFLINE_BUS__PARTITIONS": "2"})
+    try:
+        made.prepare()
+        yield made
+    finally:
+        for service in made.services:
+            service.process.kill()
+            service.process.wait()
+
+
+def client_of(stack: Stack) -> Running:
+    """Give what a TUF client needs of a stack."""
+    ingest = next(service for service in stack.services if service.name == "ingest")
+    return Running(ingest.process, ingest.url, stack.metadata, "", stack.keys / "root.json", ingest.log)
+
+
+def add(stack: Stack, numbers: dict[str, int]) -> None:
+    """Add artifacts and wait until they are live."""
+    body = {"artifacts": [artifact(path, number) for path, number in numbers.items()]}
+    task = stack.api.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]["task_id"]
+    result = stack.api.wait_for_task(task, time.monotonic() + 60)
+    assert result["status"], result
+
+
+def test_the_way_of_an_artifact(stack: Stack, tmp_path: Path) -> None:
+    """What is announced over REST is seen by an unmodified TUF client; every process is ready, and ends in order when it is told to."""
+    for name in ("ingest", "signer", "publisher"):
+        stack.start(name)
+    stack.bootstrap()
+    add(stack, {f"p/{number}": number for number in range(50)})
+    add(stack, {"p/7": 1007})
+    seen = lengths(client_of(stack), tmp_path / "client", ["p/0", "p/7", "p/49", "p/50"])
+    assert seen == {"p/0": 0, "p/7": 1007, "p/49": 49}
+    wait_until(lambda: not any(service.problems() for service in stack.services), "not all parts are ready")
+    assert [service.stop() for service in reversed(stack.services)] == [0, 0, 0]
+
+
+def test_a_killed_signer_is_replaced(stack: Stack, tmp_path: Path) -> None:
+    """When the signer that works is killed, one that stands by takes over, and nothing is lost or put back."""
+    stack = replace(stack, settings={**stack.settings, "TUFLINE_KAFKA__SESSION_TIMEOUT": "2"})
+    for name in ("ingest", "signer", "publisher"):
+        stack.start(name)
+    stack.bootstrap()
+    expected: dict[str, int] = {}
+    seed = int(os.environ.get("SEED", random.randrange(10**6)))
+    print(f"seed {seed}")  # noqa: T201 (to play it again)
+    chance = random.Random(seed)
+    try:
+        for life in range(3):
+            standby = stack.start("signer")
+            tasks = []
+            for number in range(20):
+                path, length = f"p/{chance.randrange(30)}", 1000 * life + number
+                expected[path] = length
+                body = {"artifacts": [artifact(path, length)]}
+                tasks.append(stack.api.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]["task_id"])
+                if number == 10:
+                    working = next(service for service in stack.services if service.name == "signer" and service.process.poll() is None)
+                    assert working is not standby
+                    time.sleep(chance.random())
+                    working.stop(signal.SIGKILL)
+            for task in tasks:
+                stack.api.wait_for_task(task, time.monotonic() + 60)
+        assert lengths(client_of(stack), tmp_path / "client", sorted(expected)) == expected
+    finally:
+        for service in stack.services:
+            service.process.kill()
+            service.process.wait()
+
+
+def test_a_wrong_topic_is_refused(stack: Stack, tmp_path: Path) -> None:
+    """A service that finds a topic other than it must be does not start, and says which setting; applying the topics mends it."""
+    environment = stack.environment(TUFLINE_OPS__PORT="0")
+    other = {**environment, "TUFLINE_BUS__PARTITIONS": "3"}
+    refused = subprocess.run(RUN_SIGNER, env=other, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == Exit.CONFIGURATION, refused.stderr
+    assert "artifacts has 2 partitions, and must have 3 (bus.partitions)" in refused.stderr
+    dry = run_tufline("topics", "apply", "--dry-run", cwd=tmp_path, env=environment)
+    assert (dry.returncode, dry.stdout) == (0, "all topics are as they must be\n"), dry.stderr
+    prefix = stack.settings["TUFLINE_KAFKA__PREFIX"]
+    alter = ["--alter", "--entity-type", "topics", "--entity-name", f"{prefix}artifacts", "--add-config", "retention.ms=1000"]
+    stack.cluster.tool("kafka.admin.ConfigCommand", "--bootstrap-server", stack.cluster.bootstrap, *alter)
+    refused = subprocess.run(RUN_SIGNER, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == Exit.CONFIGURATION, refused.stderr
+    assert "artifacts has retention.ms=1000, and must have -1" in refused.stderr
+    mended = run_tufline("topics", "apply", cwd=tmp_path, env=environment)
+    assert f"set retention.ms=-1 of the topic {prefix}artifacts" in mended.stdout
