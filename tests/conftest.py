@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from kafka import Cluster, MissingPartError, jars, java
+from kafka_cluster import Cluster, MissingPartError, jars, java
 
 # A shared machine is slow at times: a slow example is no failure.
 settings.register_profile("tufline", deadline=None, print_blob=True)

@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from kafka import START_SECONDS, STOP_SECONDS, Cluster, MissingPartError, free_port
-
+from kafka_cluster import START_SECONDS, STOP_SECONDS, Cluster, MissingPartError, free_port
 from tufline.cli import ceremony
 from tufline.cli.client import Client
 from tufline.cli.exits import Failure

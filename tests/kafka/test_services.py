@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stack import Stack
 
 from helpers.server import TUFLINE, Running, artifact, lengths, run_tufline, wait_until
-from kafka import Cluster
+from kafka_cluster import Cluster
+from stack import Stack
 from tufline.cli.exits import Exit
 
 pytestmark = pytest.mark.slow
