@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down bench lint format schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak bench lint format schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -35,6 +35,9 @@ stack: $(VENV)/.installed ## start Apache Kafka and each service as a process of
 
 stack-down: $(VENV)/.installed ## stop them
 	$(BIN)/python tools/stack.py down
+
+soak: $(VENV)/.installed ## break everything on Kafka under load: make soak FAULTS=50 SEED=1
+	$(BIN)/python tools/soak.py $(or $(FAULTS),50) $(or $(SEED),1)
 
 bench: $(VENV)/.installed ## measure, in half an hour; writes benchmarks/results.json and docs/performance.md
 	$(BIN)/python benchmarks/bench.py

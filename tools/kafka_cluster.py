@@ -165,6 +165,11 @@ class Broker:
 
     def start(self) -> None:
         """Start it, formatted; returns when it listens."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it, formatted. It listens once most controllers of the cluster are there."""
         logging = f"-Dlog4j2.configurationFile={self.directory / 'log.yaml'}"
         options = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", logging]
         with self.log.open("ab") as output:
@@ -174,6 +179,10 @@ class Broker:
                 stderr=output,
                 start_new_session=True,
             )
+
+    def wait(self) -> None:
+        """Wait until it listens."""
+        assert self.process is not None
         wait_for(self.port, self.process, self.log)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -246,7 +255,9 @@ class Cluster:
             (broker.directory / "log.yaml").write_text(LOGGING)
             self.tool("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.directory / "server.properties"), *formatting)
         for broker in self.brokers:
-            broker.start()
+            broker.launch()
+        for broker in self.brokers:
+            broker.wait()
 
     def tool(self, program: str, *arguments: str) -> str:
         """Run one of Kafka's own tools.

@@ -132,7 +132,7 @@ class Stack:
             RuntimeError: if it ends, or takes too long.
         """
         port = free_port()
-        ports = {"TUFLINE_INGEST__PORT": str(port), "TUFLINE_OPS__PORT": str(port), "TUFLINE_WEB__PORT": str(self.web_port)}
+        ports = {"TUFLINE_INGEST__PORT": str(port), "TUFLINE_OPS__PORT": str(port), "TUFLINE_WEB__PORT": str(self._next_web_port())}
         log = self.directory / f"{name}.{port}.log"
         with log.open("ab") as output:
             command = [TUFLINE, "run", name]
@@ -147,6 +147,10 @@ class Stack:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} does not answer; its log {log} ends with:\n{log.read_text()[-3000:]}")
             time.sleep(0.05)
+
+    def _next_web_port(self) -> int:
+        taken = any(service.name == "publisher" and service.process.poll() is None for service in self.services)
+        return 0 if taken else self.web_port
 
     def bootstrap(self) -> None:
         """Begin the repository, and wait until it is published."""
