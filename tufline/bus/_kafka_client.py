@@ -109,6 +109,9 @@ def said_as_ours(doing: str) -> Iterator[None]:
 
 
 def _words(error: errors.KafkaError) -> str:
+    if isinstance(error, errors.KafkaConnectionError):
+        # aiokafka keeps the reason to its own log.
+        return f"no broker takes the connection (is it up; are address, certificate and login right? the log says which): {error}"
     return f"{type(error).__name__}: {error}" if str(error) != type(error).__name__ else str(error)
 
 

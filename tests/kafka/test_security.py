@@ -1,0 +1,140 @@
+"""A cluster that takes only encrypted connections of those who log in (SASL_SSL)."""
+
+import base64
+import datetime as dt
+import ipaddress
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from kafka_cluster import Cluster
+from tufline.bus import Message
+from tufline.bus.kafka import open_kafka
+from tufline.bus.kafka_topics import TopicAdmin
+from tufline.cli.kafka import connection
+from tufline.config import KafkaConfig
+from tufline.errors import BusError, ConfigError
+from tufline.topics import Cleanup, Topic
+
+pytestmark = pytest.mark.slow
+
+USER, PASSWORD = "tufline", "a-secret-of-the-test"
+TOPICS = {"plain": Topic("plain", 1, Cleanup.KEEP)}
+SCRAM = f'org.apache.kafka.common.security.scram.ScramLoginModule required username="{USER}" password="{PASSWORD}";'
+BEARER = 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
+
+
+def make_certificates(directory: Path) -> None:
+    """Make a CA, and a broker's key with its certificate."""
+    now = dt.datetime.now(dt.UTC)
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca of a test")])
+
+    def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        began = x509.CertificateBuilder().subject_name(name).issuer_name(ca_name).public_key(public)
+        ends = now + dt.timedelta(days=1)
+        return began.serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(ends)
+
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    ca = builder(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    ca_identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
+    ca_signed = ca.add_extension(usage, critical=True).add_extension(ca_identifier, critical=False).sign(ca_key, hashes.SHA256())
+    broker = builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")]), key.public_key())
+    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier)
+    signed = broker.add_extension(names, critical=False).add_extension(issuer, critical=False).sign(ca_key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (directory / "ca.pem").write_bytes(ca_signed.public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    (directory / "broker.pem").write_bytes(private + signed.public_bytes(pem))
+
+
+@pytest.fixture(scope="module")
+def secure(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Path]]:
+    """Run a broker that requires SASL_SSL."""
+    directory = tmp_path_factory.mktemp("secure")
+    make_certificates(directory)
+    settings = {
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
+        "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",
+        "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": SCRAM,
+        "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": BEARER,
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(directory / "broker.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(directory / "ca.pem"),
+    }
+    cluster = Cluster(directory / "kafka", settings=settings, protocol="SASL_SSL")
+    try:
+        cluster.start(["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"])
+        yield cluster, directory
+    finally:
+        cluster.stop()
+
+
+def unsecured_token(directory: Path) -> Path:
+    """Write a token as the broker of this test takes it: unsigned, for a day."""
+    now = int(time.time())
+
+    def part(content: dict[str, object]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+    path = directory / "token"
+    path.write_text(f"{part({'alg': 'none'})}.{part({'sub': USER, 'iat': now, 'exp': now + 86_400})}.\n")
+    return path
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "OAUTHBEARER"])
+async def test_who_logs_in_can_work(secure: tuple[Cluster, Path], mechanism: str) -> None:
+    """With the configured login and certificate authority, topics are made, written in a transaction and read."""
+    cluster, directory = secure
+    login = {"username": USER, "password": PASSWORD} if mechanism != "OAUTHBEARER" else {"token_file": unsecured_token(directory)}
+    settings = {"security_protocol": "SASL_SSL", "sasl_mechanism": mechanism, "ca_file": directory / "ca.pem", **login}
+    config = KafkaConfig.model_validate({**settings, "prefix": f"{mechanism}."})
+    to_cluster = connection(config, cluster.bootstrap)
+    async with TopicAdmin(to_cluster, TOPICS, 1) as admin:
+        await admin.apply()
+    bus = await open_kafka(to_cluster, TOPICS, max_pending_bytes=1000)
+    try:
+        writer = await bus.writer("w")
+        await writer.commit([Message("plain", "k", b"v")])
+        assert [record.value for record in await bus.reader("plain", 0, 0).fetch(max_wait=10)] == [b"v"]
+    finally:
+        await bus.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"password": "wrong"}, BusError, "login right"),
+        ({"ca_file": None}, BusError, "certificate and login right"),
+        ({"security_protocol": "PLAINTEXT"}, BusError, "certificate and login right"),
+        ({"username": ""}, ConfigError, "needs kafka.username"),
+        ({"ca_file": "/nowhere/ca.pem"}, ConfigError, "kafka.ca_file"),
+        ({"sasl_mechanism": "OAUTHBEARER"}, ConfigError, "needs kafka.token_file"),
+    ],
+)
+async def test_who_does_not_is_told(secure: tuple[Cluster, Path], change: dict[str, str], error: type[Exception], says: str) -> None:
+    """A wrong login, or a cluster that can't be trusted, is an error that says so, and never shows the password."""
+    cluster, directory = secure
+    right = {"security_protocol": "SASL_SSL", "username": USER, "password": PASSWORD, "ca_file": directory / "ca.pem"}
+    with pytest.raises(error, match=says) as raised:
+        await open_kafka(connection(KafkaConfig.model_validate(right | change), cluster.bootstrap), TOPICS, max_pending_bytes=1000)
+    assert PASSWORD not in str(raised.value)
