@@ -1,7 +1,7 @@
 """Measures what the README and docs/performance.md say, and writes benchmarks/results.json.
 
-``make bench`` runs everything, in about half an hour; ``bench.py NAME ...`` only some groups: core, way, million, scale; ``bench.py page``
-writes the page anew. Every row has a name, a value, a unit, and where there is one a baseline measured in the same run, the ratio to it, a
+``make bench`` runs everything, in about half an hour; ``bench.py NAME ...`` only some groups (see ``GROUPS``); ``bench.py page`` writes the
+page anew. Every row has a name, a value, a unit, and where there is one a baseline measured in the same run, the ratio to it, a
 goal and whether it is met, and what limits it. Absolute figures are this machine's; ratios carry over.
 """
 
@@ -10,12 +10,23 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
 from core import bench_core
+from on_kafka import bench_kafka
 from report import ROOT, Row, line, write, write_page
 from server import bench_million, bench_scale, bench_way
 
-GROUPS: dict[str, Callable[[], Iterable[Row]]] = {"core": bench_core, "way": bench_way, "million": bench_million, "scale": bench_scale}
+GROUPS: dict[str, Callable[[], Iterable[Row]]] = {
+    "core": bench_core,
+    "way": bench_way,
+    "million": bench_million,
+    "scale": bench_scale,
+    "kafka": bench_kafka,
+}
 
 
 def main() -> None:

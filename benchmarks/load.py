@@ -3,16 +3,12 @@
 import asyncio
 import hashlib
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
-from helpers.server import Running
 from tufline.model import Target
 
 BINS = 16_384
@@ -34,8 +30,8 @@ def artifact(number: int) -> dict[str, Any]:
 class Load:
     """Requests of artifacts that were not there before."""
 
-    def __init__(self, server: Running, first: int = 0) -> None:
-        self._url = f"{server.api}/api/v1"
+    def __init__(self, api: str, first: int = 0) -> None:
+        self._url = f"{api}/api/v1"
         self._next = first
 
     async def run(self, requests: int, artifacts: int, clients: int = 16) -> tuple[float, list[float]]:

@@ -91,3 +91,15 @@ def profiled(process: int) -> Iterator[Profile]:
             for line in output.read_text().splitlines():
                 stack, _, count = line.rpartition(" ")
                 profile.samples[kind_of(stack)] += int(count)
+
+
+def peak_mb(process: int) -> float:
+    """Say how much memory a process has had at most."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
+
+
+def cpu_seconds(process: int) -> float:
+    """Say how much processor time a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

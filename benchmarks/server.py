@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from load import BINS, Load, write_lines
-from profiling import Profile, profiled
+from profiling import Profile, cpu_seconds, peak_mb, profiled
 from report import Row
 
 from helpers.server import TUFLINE, Running, dev, start_dev
@@ -27,18 +27,6 @@ REPEATS = 5
 MILLION = 1_000_000
 SCALES = [256, 1024, 4096, 16_384]
 ARTIFACTS = [0, 250_000, 500_000, 1_000_000, 2_000_000]
-
-
-def peak_mb(server: Running) -> float:
-    """Say how much memory a server has had at most."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
-
-
-def cpu_seconds(server: Running) -> float:
-    """Say how much processor time a server has taken."""
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -79,9 +67,9 @@ def bench_way() -> Iterator[Row]:
         with server_of(BINS, Path(directory)) as server:
             seconds = time.perf_counter() - began
             name = f"bootstrap with {BINS:,} bins, from starting the process to published"
-            limits = f"{cpu_seconds(server):.1f} s of processor time: {BINS:,} signatures made and verified, and as many files"
+            limits = f"{cpu_seconds(server.process.pid):.1f} s of processor time: {BINS:,} signatures made and verified, and as many files"
             yield Row(name, seconds, "s", goal="< 5 s", met=seconds < 5, limits=limits)
-            load = Load(server)
+            load = Load(server.api)
             asyncio.run(load.run(5, 1))
             idle = []
             with profiled(server.process.pid) as profile:
@@ -92,7 +80,7 @@ def bench_way() -> Iterator[Row]:
             yield Row("one artifact when idle, accept to visible, p50", p50, "ms", goal="< 50 ms", met=p50 < 50, limits=profile.limits)
             yield Row("the same, p95", p95, "ms")
             yield from workloads(server, load, "empty", full=False)
-            yield Row("peak memory of the process, all of the above", peak_mb(server), "MB")
+            yield Row("peak memory of the process, all of the above", peak_mb(server.process.pid), "MB")
 
 
 def versions(server: Running) -> dict[str, int]:
@@ -118,9 +106,9 @@ def bench_million() -> Iterator[Row]:
             label = f"import of a million until published, {BINS:,} bins"
             yield Row(label, rate, "artifacts/s", goal="≥ 50,000", met=rate >= 50_000, limits=profile.limits)
             yield Row("20 million at that pace (extrapolated)", 20 * seconds / 60, "min")
-            peak = peak_mb(server)
+            peak = peak_mb(server.process.pid)
             yield Row("peak memory of the process, import of a million, bin budget 128 MB", peak, "MB", goal="< 400 MB", met=peak < 400)
-            load = Load(server, MILLION)
+            load = Load(server.api, MILLION)
             yield from workloads(server, load, "a million in place", full=True)
             os.sync()  # what the import left to be written would hold up every sync of the first seconds
             with profiled(server.process.pid) as profile:
@@ -143,7 +131,7 @@ def renewal(directory: Path) -> Iterator[Row]:
     try:
         server = start_dev(directory / "data", "--bins", str(BINS))
         try:
-            load, before, latencies = Load(server, 3 * MILLION), versions(server), list[float]()
+            load, before, latencies = Load(server.api, 3 * MILLION), versions(server), list[float]()
             began = time.perf_counter()
             with profiled(server.process.pid) as profile:
                 while any(version == before[role] for role, version in versions(server).items() if role.startswith("bins-")):
@@ -161,12 +149,12 @@ def renewal(directory: Path) -> Iterator[Row]:
 
 def cost_of_one(server: Running, first: int) -> tuple[float, Profile]:
     """Measure the processor time that one artifact costs when nothing else is to do, in ms."""
-    load = Load(server, first)
+    load = Load(server.api, first)
     asyncio.run(load.run(20, 1, 1))
-    before = cpu_seconds(server)
+    before = cpu_seconds(server.process.pid)
     with profiled(server.process.pid) as profile:
         asyncio.run(load.run(150, 1, 1))
-    return 1000 * (cpu_seconds(server) - before) / 150, profile
+    return 1000 * (cpu_seconds(server.process.pid) - before) / 150, profile
 
 
 def bench_scale() -> Iterator[Row]:
