@@ -94,8 +94,9 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Called by the consumer after each rebalance."""
-        if self._consumer is not None:
-            self._consumer.pause(*assigned)
+        if self._consumer is None:
+            return  # it is being stopped, and what it is still given is not ours
+        self._consumer.pause(*assigned)
         self._mine = frozenset(place.partition for place in assigned)
         self._joined.set()
         await self._call(self._assigned, self._mine)
@@ -140,6 +141,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
             except KafkaError as error:
                 _log.warning("bus.group_failed", group=self._group, error=f"{type(error).__name__}: {error}")
             finally:
+                self._consumer = None
                 if self._calls:
                     await asyncio.wait(self._calls)
                 await self.on_partitions_revoked(set())

@@ -105,15 +105,22 @@ class Appender:
         self._pending_bytes = 0
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
 
     async def append(self, messages: Sequence[Message]) -> list[Position]:
         """See ``Bus.append``."""
+        if self._closed:
+            raise BusError(CLOSED)
         _check(messages, self._topics)
         size = sum(len(message.value) for message in messages)
         if self._pending_bytes and self._pending_bytes + size > self._max_pending_bytes:
             raise PushbackError(f"{self._pending_bytes} bytes wait for Kafka already (bus.max_pending_bytes)")
         self._pending_bytes += size
+        self._under_way += 1
+        self._idle.clear()
         try:
             producer = await self._started()
             try:
@@ -125,11 +132,12 @@ class Appender:
                 raise
         finally:
             self._pending_bytes -= size
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
 
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
-            if self._closed:
-                raise BusError(CLOSED)
             if self._producer is None:
                 producer = _producer(self._connection)
                 await _start(producer, "reach the cluster")
@@ -143,11 +151,11 @@ class Appender:
 
     async def close(self) -> None:
         """Finish what is under way."""
-        async with self._starting:
-            self._closed = True
-            if self._producer is not None:
-                producer, self._producer = self._producer, None
-                await _stop(producer)
+        self._closed = True
+        await self._idle.wait()
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await _stop(producer)
 
 
 def _check(messages: Iterable[Message], topics: Mapping[str, Topic]) -> None:
