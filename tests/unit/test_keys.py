@@ -1,5 +1,7 @@
 """Online keys in files, and verifying what they sign."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from securesystemslib.signer import CryptoSigner, Key, Signature
 
 from tufline import metafile
 from tufline.cli.ceremony import make_key
-from tufline.errors import KeyUnavailableError, MetadataError
-from tufline.keys.local import open_key
+from tufline.config import SignerConfig, VaultConfig
+from tufline.errors import ConfigError, KeyUnavailableError, MetadataError
+from tufline.keys import SigningKey
+from tufline.keys.opening import KeyOpener
 from tufline.metafile import MetaFile, SignatureEntry, is_signed_by
 
 
@@ -18,12 +22,20 @@ def write(directory: Path, pem: bytes, name: str = "online.pem") -> None:
     (directory / name).write_bytes(pem)
 
 
+async def open_key(uri: str, public: Key, key_dir: Path) -> SigningKey:
+    opener = KeyOpener(SignerConfig(key_dir=key_dir), VaultConfig())
+    try:
+        return await opener.open(uri, public)
+    finally:
+        await opener.close()
+
+
 @pytest.mark.parametrize("scheme", ["ecdsa", "ed25519"])
 async def test_signs_what_others_verify(tmp_path: Path, scheme: str) -> None:
     """Signatures come in order, one for each payload, and securesystemslib verifies them."""
     made = make_key(scheme)
     write(tmp_path, made.pem)
-    key = open_key("fn:online.pem", made.signer.public_key, tmp_path)
+    key = await open_key("fn:online.pem", made.signer.public_key, tmp_path)
     payloads = [f"payload {number}".encode() * (number + 1) for number in range(50)]
     signatures = await key.sign_many(payloads)
     for payload, entry in zip(payloads, signatures, strict=True):
@@ -35,7 +47,7 @@ async def test_rsa_goes_through_securesystemslib(tmp_path: Path) -> None:
     private = generate_rsa(65537, 2048)
     write(tmp_path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = CryptoSigner(private).public_key
-    (signature,) = await open_key("fn:online.pem", public, tmp_path).sign_many([b"x"])
+    (signature,) = await (await open_key("fn:online.pem", public, tmp_path)).sign_many([b"x"])
     assert is_signed_by(public, signature, b"x")
     assert not is_signed_by(public, signature, b"y")
 
@@ -45,7 +57,9 @@ async def test_file2_is_securesystemslib_s_own(tmp_path: Path, monkeypatch: pyte
     made = make_key("ed25519")
     write(tmp_path, made.pem)
     monkeypatch.setenv("CRYPTO_SIGNER_PATH_PREFIX", str(tmp_path))
-    (signature,) = await open_key("file2:online.pem", made.signer.public_key, tmp_path / "elsewhere").sign_many([b"x"])
+    opener = KeyOpener(SignerConfig(key_dir=tmp_path / "elsewhere"), VaultConfig())
+    (signature,) = await (await opener.open("file2:online.pem", made.signer.public_key)).sign_many([b"x"])
+    await opener.close()
     assert is_signed_by(made.signer.public_key, signature, b"x")
 
 
@@ -64,17 +78,36 @@ BAD_KEYS: dict[str, tuple[str, bytes | None, str]] = {
     "outside the directory": ("fn:../online.pem", b"", "does not name a file in the key directory"),
     "hidden": ("fn:.online.pem", b"", "does not name a file in the key directory"),
     "no name": ("fn:", b"", "does not name a file in the key directory"),
-    "unknown provider": ("carrier-pigeon:x", b"", "can't be opened"),
+    "unknown provider": ("carrier-pigeon:x", b"", "can't be used"),
 }
 
 
 @pytest.mark.parametrize(("uri", "pem", "reason"), BAD_KEYS.values(), ids=BAD_KEYS)
-def test_key_that_can_not_sign(tmp_path: Path, uri: str, pem: bytes | None, reason: str) -> None:
+async def test_key_that_can_not_sign(tmp_path: Path, uri: str, pem: bytes | None, reason: str) -> None:
     """A key that can't be used, or is not the one in the metadata, is refused with its reason when it is opened."""
     if pem:
         write(tmp_path, pem)
     with pytest.raises(KeyUnavailableError, match=reason.replace("?", r"\?")):
-        open_key(uri, make_key("ecdsa").signer.public_key, tmp_path)
+        await open_key(uri, make_key("ecdsa").signer.public_key, tmp_path)
+
+
+async def test_missing_client_of_vault_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a key is in Vault and hvac is not installed, what to install is said."""
+    monkeypatch.setitem(sys.modules, "hvac", None)
+    with pytest.raises(ConfigError, match=r"pip install 'tufline\[vault\]'"):
+        await open_key("vault:transit/k#1", make_key("ecdsa").signer.public_key, tmp_path)
+
+
+def test_ingest_and_publisher_have_no_client_of_vault() -> None:
+    """Ingest and publisher load nothing that opens keys, and what is installed for them has no client of Vault."""
+    program = "import sys, tufline_ingest.service, tufline_publisher.service; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not [name for name in loaded if name.startswith("tufline.keys")]
+    locks = Path(__file__).resolve().parents[2] / "requirements"
+    assert {name: "\nhvac==" in (locks / f"{name}.lock").read_text() for name in ("tufline", "signer")} == {
+        "tufline": False,
+        "signer": True,
+    }
 
 
 def signed_by(count: int) -> tuple[list[Key], MetaFile]:

@@ -5,11 +5,14 @@ A private key never leaves its provider. ``SigningKey`` is all that the signer s
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from securesystemslib.signer import Key
 
 from tufline.metafile import SignatureEntry
+
+PROBE: Final = b"tufline: is this the key?"
+"""What a key signs when it is opened, to show that it is the one; no metadata, whatever reads it."""
 
 
 class SigningKey(Protocol):
@@ -18,6 +21,10 @@ class SigningKey(Protocol):
     @property
     def public(self) -> Key:
         """The public key, with the keyid that the metadata has for it."""
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether ``PROBE`` was signed to open it."""
 
     async def sign_many(self, payloads: Sequence[bytes]) -> Sequence[SignatureEntry]:
         """Sign payloads.

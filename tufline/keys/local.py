@@ -1,8 +1,4 @@
-"""Online keys through securesystemslib's signers: a file, and what else it has an URI scheme for.
-
-``fn:<file>`` is RSTUF's name for a key in a file of the key directory: an unencrypted PKCS#8 PEM. Any other URI goes to securesystemslib
-(``file2:``, and ``awskms:``, ``gcpkms:``, ``hsm:`` where their libraries are installed).
-"""
+"""Online keys in files: ``fn:<file>``, RSTUF's name for a key in a file of the key directory, an unencrypted PKCS#8 PEM."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -15,21 +11,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.exceptions import Error as SecuresystemslibError
-from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from tufline.errors import KeyUnavailableError
-from tufline.keys import SigningKey
-from tufline.metafile import SignatureEntry, is_signed_by
+from tufline.keys import PROBE
+from tufline.keys.verifying import SLICE_BYTES, SLICE_SIGNATURES, verify
+from tufline.metafile import SignatureEntry
 
 FILE_SCHEME: Final = "fn:"
-
-SLICE_SIGNATURES: Final = 16
-SLICE_BYTES: Final = 2_000_000
-"""How much is signed before the event loop has its turn: a few milliseconds of work."""
 
 
 class LocalKey:
     """A key that this process asks for one signature after the other."""
+
+    is_probed = True
 
     def __init__(self, public: Key, sign: Callable[[bytes], str]) -> None:
         """Hold a key.
@@ -70,8 +65,7 @@ class LocalKey:
             signature = SignatureEntry(keyid, self._sign(payload))
         except (SecuresystemslibError, ValueError, OSError) as error:
             raise KeyUnavailableError(f"the key {keyid[:12]} did not sign: {error}") from error
-        if not is_signed_by(self.public, signature, payload):
-            raise KeyUnavailableError(f"the key {keyid[:12]} gave a signature that its public part does not verify: is it another key?")
+        verify(self.public, signature, payload)
         return signature
 
 
@@ -94,22 +88,19 @@ def _load_file(name: str, public: Key, key_dir: Path) -> Callable[[bytes], str]:
     if not isinstance(public, SSlibKey):
         raise KeyUnavailableError(f"the online key {path} has the type {public.keytype!r}, which no key in a file has")
     try:
-        return _sign_with(CryptoSigner(private, public))
+        signer = CryptoSigner(private, public)
     except (SecuresystemslibError, ValueError) as error:
         raise KeyUnavailableError(f"the online key {path} can't sign with the scheme {public.scheme!r}: {error}") from error
-
-
-def _sign_with(signer: Signer) -> Callable[[bytes], str]:
     return lambda payload: str(signer.sign(payload).signature)
 
 
-def open_key(uri: str, public: Key, key_dir: Path) -> SigningKey:
-    """Open a private key, and make sure that it is the one whose public part the metadata has.
+def open_file_key(uri: str, public: Key, key_dir: Path) -> LocalKey:
+    """Open a private key in a file, and make sure that it is the one whose public part the metadata has.
 
     Args:
-        uri: where it is; see the module.
+        uri: ``fn:<file>``.
         public: its public part.
-        key_dir: directory of ``fn:`` keys.
+        key_dir: directory of such files.
 
     Returns:
         The key.
@@ -117,12 +108,6 @@ def open_key(uri: str, public: Key, key_dir: Path) -> SigningKey:
     Raises:
         KeyUnavailableError: if it can't be used.
     """
-    if uri.startswith(FILE_SCHEME):
-        key = LocalKey(public, _load_file(uri.removeprefix(FILE_SCHEME), public, key_dir))
-    else:
-        try:
-            key = LocalKey(public, _sign_with(Signer.from_priv_key_uri(uri, public)))
-        except (SecuresystemslibError, ValueError, OSError, ImportError) as error:
-            raise KeyUnavailableError(f"the online key {uri!r} can't be opened: {error}") from error
-    key.sign(b"tufline: is this the key?")
+    key = LocalKey(public, _load_file(uri.removeprefix(FILE_SCHEME), public, key_dir))
+    key.sign(PROBE)
     return key

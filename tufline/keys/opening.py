@@ -1,0 +1,107 @@
+"""Opening online keys: the one place that knows which URI is whose.
+
+``fn:<file>`` is a file in the key directory, ``vault:<mount>/<key>#<version>`` a key in Vault; any other URI is securesystemslib's.
+"""
+
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+
+from tufline.config import SignerConfig, VaultConfig
+from tufline.errors import KeyUnavailableError
+from tufline.keys import SigningKey
+from tufline.keys.local import FILE_SCHEME, open_file_key
+from tufline.keys.provider import Pin, Providers
+from tufline.keys.public import tuf_key, with_uri
+from tufline.keys.vault import SCHEME as VAULT_SCHEME
+from tufline.keys.vault import VaultKeyName, open_vault_key, read_versions
+
+if TYPE_CHECKING:
+    from tufline.keys._vault_session import VaultSession
+
+
+class KeyOpener:
+    """Opens the keys of a process, which share one session with Vault."""
+
+    def __init__(self, signer: SignerConfig, vault: VaultConfig) -> None:
+        """Reach nobody yet.
+
+        Args:
+            signer: directory of keys in files, and the PIN of a PKCS#11 token.
+            vault: where Vault is, and who we are.
+        """
+        self._key_dir = signer.key_dir
+        self._vault_config = vault
+        self._vault: VaultSession | None = None
+        self._providers = Providers(Pin(signer.hsm_pin, signer.hsm_pin_file))
+
+    @property
+    def vault(self) -> "VaultSession":
+        """The session with Vault; made when the first key needs it.
+
+        Raises:
+            ConfigError: if it can't be made.
+        """
+        from tufline.keys._vault_session import VaultSession  # noqa: PLC0415 (only who has keys in Vault needs it)
+
+        if self._vault is None:
+            self._vault = VaultSession(self._vault_config)
+        return self._vault
+
+    async def open(self, uri: str, public: Key) -> SigningKey:
+        """Open a private key, and make sure that it is the one whose public part the metadata has.
+
+        Args:
+            uri: where it is; see the module.
+            public: its public part.
+
+        Returns:
+            The key.
+
+        Raises:
+            KeyUnavailableError: if it can't be used.
+            ConfigError: if what is configured does not suffice to reach it.
+        """
+        if uri.startswith(FILE_SCHEME):
+            return open_file_key(uri, public, self._key_dir)
+        if uri.startswith(VAULT_SCHEME):
+            return await open_vault_key(uri, public, self.vault)
+        return await self._providers.open(uri, public)
+
+    async def public_of(self, uri: str) -> SSlibKey:
+        """Ask for the public part of a key.
+
+        Args:
+            uri: where the key is; see the module.
+
+        Returns:
+            The key as the metadata are to have it, with its URI.
+
+        Raises:
+            KeyUnavailableError: if it can't be had.
+            ConfigError: if what is configured does not suffice to reach it.
+        """
+        if uri.startswith(FILE_SCHEME):
+            return self._public_of_file(uri)
+        if uri.startswith(VAULT_SCHEME):
+            name = VaultKeyName.parse(uri)
+            versions = await read_versions(self.vault, name)
+            if name.version not in versions.publics:
+                raise KeyUnavailableError(f"the key {name.path} in Vault has no version {name.version}")
+            return tuf_key(versions.publics[name.version], uri)
+        return await self._providers.public_of(uri)
+
+    def _public_of_file(self, uri: str) -> SSlibKey:
+        path = self._key_dir / uri.removeprefix(FILE_SCHEME)
+        try:
+            return with_uri(CryptoSigner(load_pem_private_key(path.read_bytes(), password=None)).public_key, uri)
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise KeyUnavailableError(f"the online key {path} can't be read: {error}") from error
+
+    async def close(self) -> None:
+        """End the session with Vault; the keys are of no use any more."""
+        self._providers.close()
+        if self._vault is not None:
+            await self._vault.close()
