@@ -1,40 +1,41 @@
-"""Trust: what a repository begins with, who may sign what, and the state that all services fold from the topic ``admin``.
+"""Trust: what a repository begins with, and who may sign what.
 
 Workflow. A bootstrap payload brings a root signed by its own threshold (TUF specification, 5.3.8) and settings. In PEP 458's mode it
 brings targets too, signed offline, which delegate to the bins; in RSTUF's mode the root names an online key for targets, and the signer
-makes them. ``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign. ``fold`` is applied by every
-service to the same records in the same order, so that all come to the same state; it takes the time from the record, so that they come to
-it whenever they read it.
+makes them. ``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign; ``tufline.admin`` does the same
+for the versions that follow, and folds all of it into the state of every service.
 
 Root and targets are rare and small: all of it is python-tuf's own API. No I/O, no clock.
 """
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import msgspec
 from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
+from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, SuccinctRoles, Targets, Timestamp
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
-from tufline import canonical, metafile, records
+from tufline import canonical, metafile
 from tufline.bins import BinLayout
-from tufline.bus import Record
-from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError, RecordError, SchemaError
+from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError
 from tufline.records import Bootstrap, Settings
 
 ONLINE_KEY_URI: Final = "x-rstuf-online-key-uri"
 """Field of a key object that says where the signer finds its private part (RSTUF's name for it)."""
 
-MAX_ROOT_BYTES: Final = 500_000
-"""The largest root we take: python-tuf's client refuses one over 512,000 bytes."""
+ROLE_FIELD: Final = "x-tufline-role"
+"""Field of a key object in root that says ``bins``: where targets are online, the key of the bins, if they have one of their own."""
 
-MAX_TARGETS_BYTES: Final = 4_000_000
-"""The largest top-level targets we take: python-tuf's client refuses 5,000,000 bytes."""
+BINS: Final = "bins"
+
+MAX_BYTES: Final[Mapping[str, int]] = MappingProxyType({Root.type: 500_000, Targets.type: 4_000_000})
+"""The largest root and top-level targets we take: python-tuf's client refuses more than 512,000 and 5,000,000 bytes."""
 
 NO_BINS: Final = "targets does not delegate to hash bins (delegations.succinct_roles, TAP 15)"
 
@@ -58,6 +59,14 @@ class RoleKeys:
         """Keyid to the URI of its private part, of the keys that have one."""
         uris = {keyid: key.unrecognized_fields.get(ONLINE_KEY_URI) for keyid, key in self.keys.items()}
         return {keyid: uri for keyid, uri in uris.items() if isinstance(uri, str) and uri}
+
+    def are_met_by(self, keyids: Iterable[str]) -> bool:
+        """Say whether enough of the keys are among some that signed.
+
+        Args:
+            keyids: of keys whose signatures are valid.
+        """
+        return len(self.keys.keys() & set(keyids)) >= self.threshold
 
     def verify(self, role: str, content: metafile.MetaFile) -> None:
         """Verify that enough of the keys signed a file.
@@ -102,6 +111,20 @@ def bin_keys(targets: Targets) -> RoleKeys:
         raise MetadataError(NO_BINS)
     of_bins, keys = targets.delegations.succinct_roles, targets.delegations.keys
     return RoleKeys({keyid: keys[keyid] for keyid in of_bins.keyids if keyid in keys}, of_bins.threshold)
+
+
+def online_bin_keys(root: Root) -> RoleKeys:
+    """Say who signs the bins where targets are online (RSTUF's mode).
+
+    Args:
+        root: the trusted root.
+
+    Returns:
+        The keys that root marks by ``ROLE_FIELD``, any of which suffices; where it marks none, those of targets. Clients learn of them from
+        targets, as of any delegation.
+    """
+    marked = {keyid: key for keyid, key in root.keys.items() if key.unrecognized_fields.get(ROLE_FIELD) == BINS}
+    return RoleKeys(marked, 1) if marked else root_keys(root, Targets.type)
 
 
 def bins_prefix(targets: Mapping[str, Any]) -> str:
@@ -182,34 +205,76 @@ def file_bytes(metadata: Mapping[str, Any]) -> bytes:
     return canonical.encode({"signatures": metadata["signatures"], "signed": metadata["signed"]})
 
 
-def _check(role: type[SignedRole], content: Mapping[str, Any], most_bytes: int, now: datetime) -> SignedRole:
+def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetime) -> SignedRole:
+    """Refuse root or targets that came in a request and that clients would refuse, whoever signed them.
+
+    Args:
+        role: ``Root`` or ``Targets``.
+        content: the object, ``{"signatures": […], "signed": {…}}``.
+        now: with a time zone.
+
+    Returns:
+        The role; its signatures are not verified.
+
+    Raises:
+        MetadataError: with the reason.
+        InvalidInputError: if it has no canonical form.
+    """
     canonical.check(dict(content), f"metadata.{role.type}", newlines=True)
     signed = parse(role, content).signed
-    size = len(file_bytes(content))
+    size, most_bytes = len(file_bytes(content)), MAX_BYTES[role.type]
     if size > most_bytes:
-        raise InvalidBootstrapError(f"{role.type} is {size} bytes; TUF clients take at most {most_bytes}")
+        raise MetadataError(f"{role.type} is {size} bytes; TUF clients take at most {most_bytes}")
     if signed.is_expired(now):
-        raise InvalidBootstrapError(f"{role.type} has expired on {signed.expires:%Y-%m-%d}: sign a newer one")
+        raise MetadataError(f"{role.type} has expired on {signed.expires:%Y-%m-%d}: sign a newer one")
     return signed
 
 
 def _check_online(role: str, keys: RoleKeys) -> None:
     if len(keys.online) < keys.threshold:
-        raise InvalidBootstrapError(
+        raise MetadataError(
             f"{role} needs {keys.threshold} online key(s), but {len(keys.online)} of its keys say where the signer finds them: "
-            f"add {ONLINE_KEY_URI!r} to the key object, such as 'fn:<file>' for a file in the signer's key directory"
+            f"add {ONLINE_KEY_URI!r} to the key object, such as 'vault:<mount>/<key>#<version>' for a key in Vault, or 'fn:<file>' for a "
+            f"file in the signer's key directory"
         )
 
 
-def _check_bins(settings: Settings, targets: Targets) -> None:
+def check_root_roles(root: Root, *, targets_online: bool) -> None:
+    """Refuse a root under which clients or the signer could not go on.
+
+    Args:
+        root: that is to be.
+        targets_online: whether the signer makes targets.
+
+    Raises:
+        MetadataError: with the reason and what to do.
+    """
+    if not root.consistent_snapshot:
+        raise MetadataError("root must have consistent_snapshot true: clients would else read files that are being replaced")
+    for role in (Timestamp.type, Snapshot.type, *([Targets.type] if targets_online else [])):
+        _check_online(role, root_keys(root, role))
+    if targets_online:
+        _check_online(BINS, online_bin_keys(root))
+
+
+def check_bins(settings: Settings, targets: Targets) -> None:
+    """Refuse targets that do not delegate to the repository's bins, or whose bins nobody here can sign.
+
+    Args:
+        settings: of the repository.
+        targets: that are to be.
+
+    Raises:
+        MetadataError: with the reason and what to do.
+    """
     keys = bin_keys(targets)
     of_bins = targets.delegations.succinct_roles if targets.delegations else None
     if of_bins is None or of_bins.bit_length != settings.layout.bit_length:
         found = 0 if of_bins is None else of_bins.number_of_bins
-        raise InvalidBootstrapError(f"targets delegates to {found} bins, but settings.roles.bins says {settings.number_of_bins}")
+        raise MetadataError(f"targets delegates to {found} bins, but settings.roles.bins says {settings.number_of_bins}")
     if of_bins.name_prefix != settings.name_prefix:
-        raise InvalidBootstrapError(f"targets names its bins {of_bins.name_prefix!r}, but the settings say {settings.name_prefix!r}")
-    _check_online("bins", keys)
+        raise MetadataError(f"targets names its bins {of_bins.name_prefix!r}, but the settings say {settings.name_prefix!r}")
+    _check_online(BINS, keys)
 
 
 def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
@@ -224,19 +289,12 @@ def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
     """
     try:
         BinLayout.of(bootstrap.settings.number_of_bins)
-        root = _check(Root, bootstrap.root, MAX_ROOT_BYTES, now)
-        if not root.consistent_snapshot:
-            raise InvalidBootstrapError("root must have consistent_snapshot true: clients would else read files that are being replaced")
+        root = check_given(Root, bootstrap.root, now)
+        check_root_roles(root, targets_online=bootstrap.targets is None)
         verified(Root, bootstrap.root, root_keys(root, Root.type))
-        for role in ("timestamp", "snapshot"):
-            _check_online(role, root_keys(root, role))
-        if bootstrap.targets is None:
-            _check_online("targets", root_keys(root, "targets"))
-        else:
-            _check(Targets, bootstrap.targets, MAX_TARGETS_BYTES, now)
-            _check_bins(bootstrap.settings, verified(Targets, bootstrap.targets, root_keys(root, Targets.type)))
-    except InvalidBootstrapError:
-        raise
+        if bootstrap.targets is not None:
+            check_given(Targets, bootstrap.targets, now)
+            check_bins(bootstrap.settings, verified(Targets, bootstrap.targets, root_keys(root, Targets.type)))
     except (InvalidInputError, MetadataError, ValueError) as error:
         raise InvalidBootstrapError(str(error)) from error
 
@@ -253,7 +311,7 @@ def make_targets(root: Root, settings: Settings, version: int, expires: datetime
     Returns:
         The canonical bytes to sign, and the same as it stands in the file; see ``verified``.
     """
-    online = root_keys(root, Targets.type)
+    online = online_bin_keys(root)
     layout = settings.layout
     bins = SuccinctRoles(list(online.keys), online.threshold, layout.bit_length, layout.name_prefix)
     targets = Targets(
@@ -263,46 +321,3 @@ def make_targets(root: Root, settings: Settings, version: int, expires: datetime
         delegations=Delegations(keys=dict(online.keys), succinct_roles=bins),
     )
     return CanonicalJSONSerializer().serialize(targets), canonical.encode(targets.to_dict())
-
-
-@dataclass(frozen=True, slots=True)
-class AdminState:
-    """What all records of ``admin`` up to an offset come to.
-
-    Attributes:
-        next_offset: of the next record to apply.
-        bootstrap: the one that counts; None before.
-        bootstrap_offset: of its record in ``admin``; -1 before.
-        refused: offset of a record that did not count, to the reason.
-    """
-
-    next_offset: int = 0
-    bootstrap: Bootstrap | None = None
-    bootstrap_offset: int = -1
-    refused: Mapping[int, str] = field(default_factory=dict)
-
-
-def fold(state: AdminState, record: Record) -> AdminState:
-    """Apply one record of ``admin``.
-
-    Args:
-        state: before it.
-        record: the next one.
-
-    Returns:
-        The state after it. A record that can't count (a second bootstrap, say) changes nothing but ``refused``.
-
-    Raises:
-        SchemaError: if it has a newer schema: this version must not go on.
-    """
-    state = replace(state, next_offset=record.offset + 1)
-    try:
-        content = records.decode(records.admin_decoder, record.value)
-        if state.bootstrap is not None:
-            raise InvalidBootstrapError("the repository had been bootstrapped already")
-        check_bootstrap(content, datetime.fromtimestamp(record.time / 1000, UTC))
-    except SchemaError:
-        raise
-    except (InvalidBootstrapError, RecordError) as error:
-        return replace(state, refused={**state.refused, record.offset: str(error)})
-    return replace(state, bootstrap=content, bootstrap_offset=record.offset)

@@ -1,9 +1,11 @@
 """The beginning of a repository: its keys, and the bootstrap payload that they sign.
 
-Two modes. PEP 458's: root and targets are signed offline, each by a threshold of keys; targets delegate to the bins, whose online key
-also signs snapshot and timestamp. RSTUF's: targets are signed by the online key too, and the signer makes them.
+Two modes. PEP 458's: root and targets are signed offline, each by a threshold of keys; targets delegate to the bins, which are signed
+online, as are snapshot and timestamp. RSTUF's: targets are signed online too, and the signer makes them. Each online role has the key that
+it is given (in Vault, say); those that are given none share one that is made here, for a file.
 """
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -16,11 +18,11 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
 
 from tufline.bins import DEFAULT_NAME_PREFIX, BinLayout
-from tufline.trust import ONLINE_KEY_URI
+from tufline.trust import BINS, ONLINE_KEY_URI, ROLE_FIELD
 
 PEP458: Final = "pep458"
 RSTUF: Final = "rstuf"
@@ -29,6 +31,11 @@ ONLINE_KEY_FILE: Final = "online.pem"
 
 DEFAULT_DAYS: Final[Mapping[str, int]] = MappingProxyType({"root": 365, "targets": 365, "snapshot": 7, "timestamp": 1, "bins": 7})
 """Lifetimes of the roles' metadata, in days: long where people sign, short where the signer renews."""
+
+ONLINE_ROLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {PEP458: ("timestamp", "snapshot", BINS), RSTUF: ("timestamp", "snapshot", BINS, "targets")}
+)
+"""Mode to the roles that are signed online."""
 
 KEY_MODE: Final = 0o600
 
@@ -46,6 +53,7 @@ class Plan:
         targets_keys: how many; in PEP 458's mode alone.
         targets_threshold: how many of them must sign.
         days: role to lifetime.
+        online: online role to its public key, with the URI of the private part; the others share one that is made.
     """
 
     bins: int
@@ -56,6 +64,7 @@ class Plan:
     targets_keys: int = 3
     targets_threshold: int = 2
     days: Mapping[str, int] = field(default_factory=lambda: DEFAULT_DAYS)
+    online: Mapping[str, Key] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +87,14 @@ class Ceremony:
     Attributes:
         root: the root keys.
         targets: the targets keys; none in RSTUF's mode.
-        online: the online key.
+        online: the online key that was made; None if every online role had one already.
         root_json: the signed root, as clients need it to begin.
         payload: for POST /api/v1/bootstrap/.
     """
 
     root: list[NewKey]
     targets: list[NewKey]
-    online: NewKey
+    online: NewKey | None
     root_json: bytes
     payload: dict[str, Any]
 
@@ -114,24 +123,29 @@ def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
         Keys and payload.
 
     Raises:
-        ValueError: for a number of bins that is none, or thresholds that the keys can't meet.
+        ValueError: for a number of bins that is none, thresholds that the keys can't meet, or a key of a role that is not online.
     """
     layout = BinLayout.of(plan.bins)
     began = (now or datetime.now(UTC)).replace(microsecond=0)
     root_keys = [make_key(plan.scheme) for _ in range(plan.root_keys)]
     targets_keys = [make_key(plan.scheme) for _ in range(plan.targets_keys)] if plan.mode == PEP458 else []
-    online = make_key(plan.scheme)
-    public = online.signer.public_key
-    public.unrecognized_fields[ONLINE_KEY_URI] = f"fn:{ONLINE_KEY_FILE}"
+    made, online = _online_keys(plan)
     root = Root(expires=began + timedelta(days=plan.days["root"]), consistent_snapshot=True)
-    _give(root, Root.type, root_keys, plan.root_threshold)
-    _give(root, Targets.type, targets_keys or [online], plan.targets_threshold if targets_keys else 1)
+    _give(root, Root.type, _publics(root_keys), plan.root_threshold)
+    if targets_keys or plan.mode == PEP458:
+        _give(root, Targets.type, _publics(targets_keys), plan.targets_threshold)
+    else:
+        _give(root, Targets.type, [online[Targets.type]], 1)
     for role in ("snapshot", "timestamp"):
-        _give(root, role, [online], 1)
+        _give(root, role, [online[role]], 1)
+    of_bins = online[BINS]
+    if plan.mode == RSTUF and of_bins.keyid not in root.roles[Targets.type].keyids:
+        root.keys[of_bins.keyid] = of_bins
+        of_bins.unrecognized_fields[ROLE_FIELD] = BINS
     metadata = {"root": _sign(Metadata(root), root_keys[: plan.root_threshold])}
     if plan.mode == PEP458:
-        bins = SuccinctRoles([public.keyid], 1, layout.bit_length, DEFAULT_NAME_PREFIX)
-        delegations = Delegations({public.keyid: public}, succinct_roles=bins)
+        bins = SuccinctRoles([of_bins.keyid], 1, layout.bit_length, DEFAULT_NAME_PREFIX)
+        delegations = Delegations({of_bins.keyid: of_bins}, succinct_roles=bins)
         targets = Targets(expires=began + timedelta(days=plan.days["targets"]), delegations=delegations)
         metadata["targets"] = _sign(Metadata(targets), targets_keys[: plan.targets_threshold])
     roles: dict[str, dict[str, int]] = {role: {"expiration": days} for role, days in plan.days.items()}
@@ -141,14 +155,32 @@ def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
         "metadata": {role: signed.to_dict() for role, signed in metadata.items()},
         "timeout": 300,
     }
-    return Ceremony(root_keys, targets_keys, online, metadata["root"].to_bytes(), payload)
+    return Ceremony(root_keys, targets_keys, made, metadata["root"].to_bytes(), payload)
 
 
-def _give(root: Root, role: str, keys: list[NewKey], threshold: int) -> None:
+def _online_keys(plan: Plan) -> tuple[NewKey | None, dict[str, Key]]:
+    roles = ONLINE_ROLES[plan.mode]
+    for role in plan.online:
+        if role not in roles:
+            raise ValueError(f"{role} has no online key in the mode {plan.mode}: {', '.join(roles)} have")
+    online = {role: copy.deepcopy(key) for role, key in plan.online.items()}
+    if online.keys() == set(roles):
+        return None, online
+    made = make_key(plan.scheme)
+    public = made.signer.public_key
+    public.unrecognized_fields[ONLINE_KEY_URI] = f"fn:{ONLINE_KEY_FILE}"
+    return made, {role: online.get(role, public) for role in roles}
+
+
+def _publics(keys: list[NewKey]) -> list[Key]:
+    return [key.signer.public_key for key in keys]
+
+
+def _give(root: Root, role: str, keys: list[Key], threshold: int) -> None:
     if not 1 <= threshold <= len(keys):
         raise ValueError(f"a threshold of {threshold} for {role} can't be met by {len(keys)} keys")
     for key in keys:
-        root.add_key(key.signer.public_key, role)
+        root.add_key(key, role)
     root.roles[role].threshold = threshold
 
 
@@ -175,7 +207,7 @@ def write_private(path: Path, pem: bytes) -> None:
 
 
 def write(ceremony: Ceremony, out: Path) -> None:
-    """Write keys and payload: ``offline/``, ``online/``, ``root.json``, ``bootstrap.json``.
+    """Write keys and payload: ``offline/``, ``online/`` if an online key was made, ``root.json``, ``bootstrap.json``.
 
     Args:
         ceremony: to write.
@@ -187,7 +219,8 @@ def write(ceremony: Ceremony, out: Path) -> None:
     for role, keys in (("root", ceremony.root), ("targets", ceremony.targets)):
         for number, key in enumerate(keys, 1):
             write_private(out / "offline" / f"{role}-{number}.pem", key.pem)
-    write_private(out / "online" / ONLINE_KEY_FILE, ceremony.online.pem)
+    if ceremony.online is not None:
+        write_private(out / "online" / ONLINE_KEY_FILE, ceremony.online.pem)
     for name, content in (("root.json", ceremony.root_json), ("bootstrap.json", json.dumps(ceremony.payload, indent=1).encode())):
         with (out / name).open("xb") as file:
             file.write(content)

@@ -9,7 +9,8 @@ import click
 from tufline.cli import ceremony
 from tufline.cli.client import DEFAULT_TIMEOUT_SECONDS, Client
 from tufline.cli.exits import Exit, Failure
-from tufline.cli.options import header_option, scheme_option
+from tufline.cli.keys import online_keys
+from tufline.cli.options import config_option, header_option, scheme_option
 
 
 @click.command()
@@ -25,6 +26,14 @@ from tufline.cli.options import header_option, scheme_option
 @click.option("--root-threshold", type=int, default=2, show_default=True, help="How many of them must sign.")
 @click.option("--targets-keys", type=int, default=3, show_default=True, help="Targets keys (pep458).")
 @click.option("--targets-threshold", type=int, default=2, show_default=True, help="How many of them must sign.")
+@click.option(
+    "--online-key",
+    "online",
+    multiple=True,
+    metavar="[ROLE=]KEY",
+    help="Key of the roles that are signed online, or of one of them (timestamp, snapshot, bins; targets in the mode rstuf): its URI, "
+    "such as vault:transit/tufline#1, or a file that tufline keys wrote. Roles without one share a new key in a file.",
+)
 @click.option("--root-days", type=int, default=ceremony.DEFAULT_DAYS["root"], show_default=True, help="Lifetime of root.")
 @click.option("--targets-days", type=int, default=ceremony.DEFAULT_DAYS["targets"], show_default=True, help="Lifetime of targets.")
 @click.option("--snapshot-days", type=int, default=ceremony.DEFAULT_DAYS["snapshot"], show_default=True, help="Lifetime of a snapshot.")
@@ -32,6 +41,7 @@ from tufline.cli.options import header_option, scheme_option
 @click.option("--bins-days", type=int, default=ceremony.DEFAULT_DAYS["bins"], show_default=True, help="Lifetime of a bin.")
 @click.option("--submit", "url", help="URL of the server to begin the repository on at once.")
 @header_option
+@config_option
 def init(
     out: Path,
     bins: int,
@@ -41,6 +51,7 @@ def init(
     root_threshold: int,
     targets_keys: int,
     targets_threshold: int,
+    online: tuple[str, ...],
     root_days: int,
     targets_days: int,
     snapshot_days: int,
@@ -48,18 +59,20 @@ def init(
     bins_days: int,
     url: str | None,
     header: tuple[str, ...],
+    path: Path | None,
 ) -> None:
     """Make the keys of a repository and the payload that begins it.
 
-    In OUT: offline/ has the private keys of root and targets (take them off this machine), online/ the online key (its directory is
-    signer.key_dir of the server), root.json is what clients begin with, bootstrap.json is for POST /api/v1/bootstrap/.
+    In OUT: offline/ has the private keys of root and targets (take them off this machine), online/ the online key, if one was made (its
+    directory is signer.key_dir of the server), root.json is what clients begin with, bootstrap.json is for POST /api/v1/bootstrap/.
     """
     days = {"root": root_days, "targets": targets_days, "snapshot": snapshot_days, "timestamp": timestamp_days, "bins": bins_days}
     if any(lifetime < 1 for lifetime in days.values()):
         raise Failure("a lifetime must be one day or more", code=Exit.USAGE)
-    plan = ceremony.Plan(bins, mode, scheme, root_keys, root_threshold, targets_keys, targets_threshold, days)
     if out.exists() and any(out.iterdir()):
         raise Failure(f"{out} is not empty", "choose another directory: keys are never overwritten", Exit.USAGE)
+    publics = online_keys(online, ceremony.ONLINE_ROLES[mode], path)
+    plan = ceremony.Plan(bins, mode, scheme, root_keys, root_threshold, targets_keys, targets_threshold, days, publics)
     try:
         held = ceremony.hold(plan)
     except ValueError as error:
@@ -67,7 +80,8 @@ def init(
     ceremony.write(held, out)
     click.echo(f"keys and payload are in {out}")
     if url is None:
-        click.echo(f"next: put {out / 'online'} where signer.key_dir points, start the server, and post {out / 'bootstrap.json'}")
+        first = f"put {out / 'online'} where signer.key_dir points, " if held.online else ""
+        click.echo(f"next: {first}start the server, and post {out / 'bootstrap.json'}")
         return
     client = Client(url, header)
     answer = client.request("POST", "/api/v1/bootstrap/", json.loads((out / "bootstrap.json").read_bytes()))

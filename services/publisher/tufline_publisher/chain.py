@@ -47,6 +47,26 @@ class Named:
 _timestamp_decoder = msgspec.json.Decoder(_SignedTimestamp)
 
 
+def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
+    """Say whether clients that have a root accept a commit.
+
+    Args:
+        root: the file of that root.
+        timestamp: the file.
+        snapshot: the file that it names.
+
+    Returns:
+        Whether the root's keys signed both.
+    """
+    keys_of = trust.parse(Root, root).signed
+    try:
+        for role, content in ((Timestamp.type, timestamp), (Snapshot.type, snapshot)):
+            trust.root_keys(keys_of, role).verify(role, metafile.disassemble(content))
+    except MetadataError:
+        return False
+    return True
+
+
 class Chain:
     """What a client that has followed the log so far trusts."""
 

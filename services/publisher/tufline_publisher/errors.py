@@ -2,6 +2,7 @@
 
 TuflineError
 └── PublisherError
+├── ReadAgainError           what was read has to be read again, with the keys that are known now
 └── ForeignOriginError       the origin holds another repository, or a newer state than the log
 """
 
@@ -12,6 +13,12 @@ from tufline.errors import TuflineError
 
 class PublisherError(TuflineError):
     """Base of the publisher's own errors."""
+
+
+class ReadAgainError(PublisherError):
+    """What was read has to be read again, with the keys that are known now."""
+
+    retriable: ClassVar[bool] = True
 
 
 class ForeignOriginError(PublisherError):

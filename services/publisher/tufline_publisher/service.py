@@ -31,8 +31,9 @@ from tufline.snapshot import read_snapshot
 from tufline.store import TIMESTAMP, Store
 from tufline_publisher import metrics
 from tufline_publisher.chain import Chain
-from tufline_publisher.errors import ForeignOriginError
+from tufline_publisher.errors import ForeignOriginError, ReadAgainError
 from tufline_publisher.origin import Origin
+from tufline_publisher.roots import Roots, before_each_root, is_root
 
 POLL_SECONDS: Final = 30.0
 """How long to wait for something new before looking for files to delete."""
@@ -93,6 +94,9 @@ class Publisher:
         self._health = health
         self._part = part(config.origin)
         self._chain = Chain()
+        self._trusted_from = 0
+        self._refused = False
+        self._roots = Roots(store)
         self._origin = Origin(set())
         self._snapshots: OrderedDict[int, SnapshotFile] = OrderedDict()
         self._candidate: Record | None = None
@@ -111,8 +115,9 @@ class Publisher:
             while True:
                 batch = await reader.fetch(max_wait=POLL_SECONDS)
                 began = perf_counter()
-                await self._take(batch)
-                await self._publish_newest(reader.position, began)
+                for some in before_each_root(batch):
+                    await self._take(some)
+                    await self._publish_newest(some[-1].offset + 1 if some else reader.position, began)
                 await self._delete_superseded()
                 if not batch:
                     self._check_not_ahead()
@@ -133,6 +138,7 @@ class Publisher:
         finally:
             await reader.close()
         root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
+        self._trusted_from = max(root.offset, targets.offset)
         self._chain.check_root(root.version, await self._read(f"{root.version}.{Root.type}", root))
         self._chain.check_targets(targets.version, await self._read(Targets.type, targets))
 
@@ -201,11 +207,18 @@ class Publisher:
             try:
                 name = self._check(record)
             except (MetadataError, RecordError, KeyError, ValueError) as error:
+                if record.offset < self._trusted_from:
+                    # Signed with keys of before, which the chain no longer knows; what is shown has been signed anew since.
+                    _log.debug("publisher.passed_over", key=record.key, offset=record.offset, error=str(error))
+                    continue
+                self._refused = True
                 metrics.refused.inc()
                 self._health.problem(self._part, f"{record.key} at offset {record.offset} of metadata is not what clients accept: {error}")
                 _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
                 continue
-            if name is not None:
+            if is_root(record):
+                await self._roots.take(record, self._origin)
+            elif name is not None:
                 files.append((name, record.value))
         if files:
             self._unflushed = True
@@ -225,6 +238,8 @@ class Publisher:
             return f"{role}.json"
         if role == Targets.type:
             self._chain.check_targets(version, content)
+            if self._refused:
+                raise ReadAgainError(f"targets {version} may vouch for what was refused before: reading it again")
         elif role == Snapshot.type:
             ref = FileRef(version, record.offset, metafile.sha256(content))
             self._remember(SnapshotFile(ref, len(content), self._chain.read_snapshot(version, content)))
@@ -270,13 +285,18 @@ class Publisher:
 
     async def _show(self, timestamp: FileRef, snapshot: SnapshotFile, content: bytes, vector: Vector, next_offset: int) -> None:
         is_new = timestamp.version > self._origin.timestamp.version
+        if is_new:
+            await self._roots.before(content, snapshot.ref.version, self._origin)
         if self._unflushed:
             # Also without a new timestamp: a restart begins at next_offset, and takes what is before it for durable.
             await self._store.flush()
             self._unflushed = False
         if is_new:
-            await self._store.replace_timestamp(content)
+            await self._store.replace(TIMESTAMP, content)
         self._origin.show(timestamp, snapshot.ref, snapshot.versions, self._clock())
+        await self._roots.after(content, snapshot.ref.version, self._origin)
+        if (held := self._roots.first_held) is not None:
+            next_offset = min(next_offset, held)
         published = Published(
             origin=self._config.origin, timestamp=timestamp, snapshot=snapshot.ref, vector=vector, next_offset=next_offset
         )

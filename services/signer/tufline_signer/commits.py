@@ -5,11 +5,15 @@ when every bin exists, and from then on whenever something has changed, append o
 time, else at most once in the commit interval. The vector of progress that a commit covers goes with the timestamp; when only that has
 moved, the same timestamp is appended again with the new vector. What nears its expiry is made anew, also when nothing else happens.
 
-A snapshot never goes below the last one: it begins from what that names, and waits until the heads have been read as far as it covered.
+A snapshot never goes below the last one: it begins from what that names. It names a bin only in a version that verifies under the targets
+that it names; the progress of a partition that has another one stands still until the bin is signed anew.
+
+A new version of root or targets that people gave is released once all that it governs verifies under it (``tufline_signer.releasing``):
+targets with the commit that first may name them, a root by itself, when timestamp and snapshot have been signed for it long enough.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -18,19 +22,31 @@ import structlog
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline import metafile, records, topics, trust
+from tufline.admin import AdminState
 from tufline.bus import Message, Position, Record
-from tufline.errors import RecordError, SchemaError
 from tufline.follow import follow
 from tufline.metafile import parse_expires
-from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Bootstrap, Committed, Head, Progress, Vector
-from tufline.snapshot import Snapshot as SnapshotContent
+from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Bootstrap, Committed, Head, Vector
 from tufline.snapshot import encode_timestamp, read_snapshot
 from tufline.tasks import all_of
 from tufline.trust import RoleKeys
 from tufline_signer import metrics, renewal
-from tufline_signer.bins_worker import Shared, keys_of_bins
-from tufline_signer.signing import SignedFile, ToSign
+from tufline_signer.folding import Folding
+from tufline_signer.releasing import (
+    changes_online_keys,
+    covered_in_admin,
+    lost_roots,
+    next_given_targets,
+    next_root,
+    root_to_delegate_by,
+    same_keys,
+    shown_root,
+    targets_stand,
+)
+from tufline_signer.shared import Shared
+from tufline_signer.signing import Sign, SignedFile, ToSign, signed_by_people
 from tufline_signer.takeover import Owned, take_over
+from tufline_signer.trusted import keys_of_role
 
 PART: Final = "signer.commits"
 """Names this work, in health, logs and as writer id."""
@@ -65,25 +81,35 @@ class CommitWorker:
         self._shared = shared
         self._owned = owned
         self._bootstrap = bootstrap
-        self._root = trust.parse(Root, bootstrap.root).signed
-        self._bin_keys = keys_of_bins(bootstrap)
-        self._bins_missing = {bootstrap.settings.layout.name(index) for index in range(bootstrap.settings.number_of_bins)}
-        self._snapshot = SnapshotContent()
-        self._folded = [0] * bootstrap.settings.partitions
         self._committed = last_vector(owned, bootstrap.settings.partitions)
-        self._changed = False
+        self._folding = Folding(bootstrap.settings, self._committed.artifacts)
+        self._met_since: float | None = None
         self._news = asyncio.Event()
 
     @property
     def _heads(self) -> dict[str, Head]:
         return self._owned.heads
 
+    @property
+    def _state(self) -> AdminState:
+        return self._shared.admin.state
+
+    @property
+    def _online(self) -> bool:
+        return self._bootstrap.targets is None
+
     async def restore(self) -> None:
-        """Read the last snapshot back, so that no version goes below it."""
+        """Read back which keys the bins have now, and the last snapshot, so that no version goes below it."""
+        if head := self._heads.get(Targets.type):
+            self._name_under(await self._read_back(Targets.type, head))
         if head := self._heads.get(Snapshot.type):
             content = await self._read_back(Snapshot.type, head)
             for role, version in read_snapshot(metafile.disassemble(content).signed).items():
-                self._snapshot.set(role, version)
+                self._folding.set(role, version)
+            self._folding.changed = False  # that much clients have: a restart alone costs them no snapshot
+
+    def _name_under(self, targets: bytes) -> None:
+        self._folding.name_under(trust.bin_keys(trust.parse(Targets, targets).signed))
 
     async def _read_back(self, role: str, head: Head) -> bytes:
         return await self._shared.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
@@ -92,34 +118,34 @@ class CommitWorker:
         """Append root and targets of the bootstrap, unless they are there."""
         if Root.type in self._heads:
             return
-        root = self._given(Root.type, self._bootstrap.root)
         given = self._bootstrap.targets
-        targets = await self._make_targets(1) if given is None else self._given(Targets.type, given)
-        root_message = Message(topics.METADATA, f"{root.version}.root", root.content, headers=root.message().headers)
-        await self._append([root, targets], [root_message, targets.message()])
+        root = signed_by_people(Root.type, self._bootstrap.root)
+        first = self._state.roots[0].signed
+        async with self._shared.keyring.together(PART) as sign:
+            targets = await self._make_targets(sign, 1, first) if given is None else signed_by_people(Targets.type, given)
+        await self._append([root, targets])
+        self._name_under(targets.content)
 
-    def _given(self, role: str, metadata: dict[str, object]) -> SignedFile:
-        content = trust.file_bytes(metadata)
-        file = metafile.disassemble(content)
-        common = metafile.read_common(file.signed)
-        return SignedFile(role, common.version, common.expires, content, [entry.keyid for entry in file.signatures])
-
-    async def _make_targets(self, version: int) -> SignedFile:
+    async def _make_targets(self, sign: Sign, version: int, root: Root) -> SignedFile:
         expires = metafile.expiry(self._shared.clock(), self._lifetime(Targets.type))
-        signed, shown = trust.make_targets(self._root, self._bootstrap.settings, version, parse_expires(expires))
-        return await self._sign(ToSign(Targets.type, version, expires, signed, shown))
+        signed, shown = trust.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
+        return await self._sign(sign, ToSign(Targets.type, version, expires, signed, shown))
 
-    async def _sign(self, payload: ToSign) -> SignedFile:
-        (file,) = await self._shared.keyring.sign(self._keys(payload.role), [payload])
+    async def _sign(self, sign: Sign, payload: ToSign) -> SignedFile:
+        (file,) = await sign(self._under(payload.role), [payload])
         return file
 
-    def _keys(self, role: str) -> RoleKeys:
-        return trust.root_keys(self._root, role)
+    def _under(self, role: str) -> list[RoleKeys]:
+        grace = timedelta(seconds=self._shared.config.release_grace)
+        return keys_of_role(self._state, self._shared.released, role, self._shared.clock(), grace)
 
     def _lifetime(self, role: str) -> timedelta:
         return timedelta(days=self._bootstrap.settings.expiration_days[role])
 
-    async def _append(self, files: Sequence[SignedFile], messages: Sequence[Message], vector: Vector | None = None) -> None:
+    async def _append(self, files: Sequence[SignedFile], vector: Vector | None = None) -> None:
+        # The timestamp, which is the last one, says what the commit covers.
+        covers = {} if vector is None else {VECTOR_HEADER: records.encode_vector(vector)}
+        messages = [*(file.message() for file in files[:-1]), files[-1].message(covers)]
         heads: dict[str, Head] = {}
 
         def then(positions: Sequence[Position]) -> list[Message]:
@@ -141,23 +167,15 @@ class CommitWorker:
             partition: of ``heads``.
             batch: its next records.
         """
-        for record in batch:
-            try:
-                content = records.decode(records.heads_decoder, record.value)
-            except SchemaError:
-                raise
-            except RecordError as error:
-                _log.error("commits.unreadable_head", partition=partition, offset=record.offset, error=str(error))
-                continue
-            match content:
-                case Head() as head if len(self._bin_keys.keys.keys() & set(head.keyids)) < self._bin_keys.threshold:
-                    _log.error("commits.foreign_head", role=record.key, version=head.version, reason="not signed by the keys of the bins")
-                case Head() as head:
-                    self._changed |= self._snapshot.set(record.key, head.version)
-                    self._bins_missing.discard(record.key)
-                case Progress() as progress:
-                    self._folded[partition] = max(self._folded[partition], progress.offset)
+        self._folding.take(partition, batch)
         self._news.set()
+
+    async def follow_admin(self) -> None:
+        """Look anew whenever people gave something, for ever."""
+        seen = 0
+        while True:
+            seen = (await self._shared.admin.wait_for(lambda state: state.next_offset > seen)).next_offset  # noqa: B023 (awaited at once)
+            self._news.set()
 
     async def run(self) -> None:
         """Commit whenever there is something new or something nears its expiry, for ever."""
@@ -182,75 +200,129 @@ class CommitWorker:
             Whether there was.
         """
         self._news.clear()
-        vector = Vector(list(self._folded), self._shared.admin.state.next_offset)
-        if self._bins_missing or not vector.covers(self._committed):
-            total = self._bootstrap.settings.number_of_bins
-            waiting = f"{len(self._bins_missing)} of {total} bins do not exist yet" if self._bins_missing else "reading the heads"
+        if missing := len(self._folding.missing):
+            waiting = f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet"
             self._shared.health.problem(PART, f"waiting for the bins' signers: {waiting}")
             return False
         now = self._shared.clock()
         with metrics.commit_seconds.time():
-            kind = await self._commit(vector, now)
+            kind = await self._commit(now)
+            await self._release_root()
         self._say_how_it_is(now)
         if kind:
             metrics.commits.labels(kind).inc()
         return bool(kind)
 
-    async def _commit(self, vector: Vector, now: datetime) -> str:
-        files: list[SignedFile] = []
-        if self._bootstrap.targets is None and self._is_due(Targets.type, now):
-            files.append(await self._make_targets(self._heads[Targets.type].version + 1))
-            self._changed = True
-        self._changed |= self._snapshot.set(Targets.type, files[0].version if files else self._heads[Targets.type].version)
-        if self._changed or self._is_due(Snapshot.type, now):
-            # What is folded from here on is for the next snapshot: this one is encoded before anything else can run.
-            self._changed = False
-            files.append(await self._make_snapshot(now))
-            files.append(await self._make_timestamp(files[-1].version, files[-1].content, now))
-        elif self._is_due(Timestamp.type, now):
-            head = self._heads[Snapshot.type]
-            files.append(await self._make_timestamp(head.version, await self._read_back(Snapshot.type, head), now))
-        elif vector != self._committed:
-            return await self._append_vector(vector)
-        else:
-            return ""
-        header = {VECTOR_HEADER: records.encode_vector(vector)}
-        await self._append(files, [*(file.message() for file in files[:-1]), files[-1].message(header)], vector)
+    async def _commit(self, now: datetime) -> str:
+        due = {role for role in (Snapshot.type, Timestamp.type) if await self._is_due(role, now)}
+        async with self._shared.keyring.together(PART) as sign:
+            files, vector = await self._make_files(sign, now, due)
+        if not files:
+            return "" if vector == self._committed else await self._append_vector(vector)
+        await self._append(files, vector)
         _log.info("commits.committed", version=files[-1].version, roles=[file.role for file in files], vector=vector.artifacts)
         return files[0].role
+
+    async def _make_files(self, sign: Sign, now: datetime, due: Collection[str]) -> tuple[list[SignedFile], Vector]:
+        """Make the files of a commit, the timestamp last.
+
+        Args:
+            sign: signs.
+            now: with a time zone.
+            due: of snapshot and timestamp, what is to be made anew whatever has changed.
+
+        Returns:
+            The files, none if nothing has changed; and what the commit covers.
+        """
+        folding = self._folding
+        lost = lost_roots(self._state, self._heads)
+        root = lost[-1].signed if lost else shown_root(self._state, self._heads).signed
+        targets = await self._next_targets(sign, root, now)
+        if targets is not None:
+            self._name_under(targets.content)
+        targets_version = targets.version if targets else self._heads[Targets.type].version
+        if lost and not targets_stand(self._state, targets_version, folding, root):
+            self._shared.health.problem(PART, f"root {root.version} waits for the bins to be signed anew: the keys before it are lost")
+            return [], self._committed
+        files = [*(signed_by_people(Root.type, given.metadata) for given in lost), *([targets] if targets else [])]
+        folding.set(Targets.type, targets_version)
+        vector = Vector(list(folding.covered), covered_in_admin(self._state, root.version, targets_version))
+        if files or folding.changed or Snapshot.type in due:
+            # What is folded from here on is for the next snapshot: this one is encoded before anything else can run.
+            folding.changed = False
+            files.append(await self._make_snapshot(sign, now))
+            files.append(await self._make_timestamp(sign, files[-1].version, files[-1].content, now))
+        elif Timestamp.type in due:
+            head = self._heads[Snapshot.type]
+            files.append(await self._make_timestamp(sign, head.version, await self._read_back(Snapshot.type, head), now))
+        return files, vector
+
+    async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
+        if self._online:
+            delegating = root_to_delegate_by(self._state, self._folding)
+            if not same_keys(trust.online_bin_keys(delegating), self._folding.keys) or await self._is_due(Targets.type, now):
+                return await self._make_targets(sign, self._heads[Targets.type].version + 1, delegating)
+            return None
+        given = next_given_targets(self._state, self._heads, self._folding, root)
+        return None if given is None else signed_by_people(Targets.type, given.metadata)
+
+    async def _release_root(self) -> None:
+        """Show the next root, if there is one, and all that it governs has verified under it for long enough."""
+        given = next_root(self._state, self._heads, self._folding)
+        if given is None:
+            self._met_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        self._met_since = now if self._met_since is None else self._met_since
+        changes = changes_online_keys(shown_root(self._state, self._heads).signed, given.signed)
+        if now < self._met_since + (self._shared.config.release_delay if changes else 0.0):
+            return
+        self._met_since = None
+        await self._append([signed_by_people(Root.type, given.metadata)])
+        self._news.set()  # more of admin is covered now
+        _log.info("commits.root_released", version=given.signed.version)
 
     async def _append_vector(self, vector: Vector) -> str:
         head = self._heads[Timestamp.type]
         content = await self._read_back(Timestamp.type, head)
         file = SignedFile(Timestamp.type, head.version, head.expires, content, head.keyids)
-        await self._append([file], [file.message({VECTOR_HEADER: records.encode_vector(vector)})], vector)
+        await self._append([file], vector)
         return "vector"
 
-    def _is_due(self, role: str, now: datetime) -> bool:
+    async def _is_due(self, role: str, now: datetime) -> bool:
         head = self._heads.get(role)
-        return head is None or renewal.latest(head, self._lifetime(role), self._shared.config.renew_fraction) <= now
+        if head is None or renewal.latest(head, self._lifetime(role), self._shared.config.renew_fraction) <= now:
+            return True
+        under = self._under(role)
+        is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)
+        unmet = [keys for keys in under if not keys.are_met_by(head.keyids)]
+        return is_dropped or any([await self._shared.keyring.can_meet(keys, PART) for keys in unmet])
 
-    async def _make_snapshot(self, now: datetime) -> SignedFile:
+    async def _make_snapshot(self, sign: Sign, now: datetime) -> SignedFile:
         version = self._next_version(Snapshot.type)
         expires = metafile.expiry(now, self._lifetime(Snapshot.type))
-        return await self._sign(ToSign(Snapshot.type, version, expires, self._snapshot.encode(version, expires)))
+        return await self._sign(sign, ToSign(Snapshot.type, version, expires, self._folding.snapshot.encode(version, expires)))
 
-    async def _make_timestamp(self, snapshot_version: int, snapshot: bytes, now: datetime) -> SignedFile:
+    async def _make_timestamp(self, sign: Sign, snapshot_version: int, snapshot: bytes, now: datetime) -> SignedFile:
         version = self._next_version(Timestamp.type)
         expires = metafile.expiry(now, self._lifetime(Timestamp.type))
-        return await self._sign(ToSign(Timestamp.type, version, expires, encode_timestamp(version, expires, snapshot_version, snapshot)))
+        return await self._sign(
+            sign, ToSign(Timestamp.type, version, expires, encode_timestamp(version, expires, snapshot_version, snapshot))
+        )
 
     def _next_version(self, role: str) -> int:
         head = self._heads.get(role)
         return head.version + 1 if head else 1
 
     def _say_how_it_is(self, now: datetime) -> None:
-        offline = [Root.type] if self._bootstrap.targets is None else [Root.type, Targets.type]
+        offline = [Root.type] if self._online else [Root.type, Targets.type]
         expired = [role for role in offline if parse_expires(self._heads[role].expires) <= now]
         if expired:
             self._shared.health.problem(
                 PART, f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
             )
+        elif withheld := self._folding.withheld:
+            self._shared.health.problem(PART, f"{withheld} bins wait to be signed anew with the keys that targets delegates to")
         else:
             self._shared.health.ok(PART)
 
@@ -273,11 +345,12 @@ async def work(shared: Shared) -> None:
 async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
     if shared.admin.state.bootstrap is None:
         shared.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
-    known = last_vector(owned, partitions).admin
+    await shared.released.known.wait()
+    known = max(last_vector(owned, partitions).admin, await shared.bus.end(topics.ADMIN, 0))
     state = await shared.admin.wait_for(lambda state: state.bootstrap is not None and state.next_offset >= known)
     assert state.bootstrap is not None
     worker = CommitWorker(shared, owned, state.bootstrap)
     await worker.restore()
     await worker.publish_trust()
     folding = (follow(shared.bus, topics.HEADS, partition, 0, partial(worker.fold, partition)) for partition in range(partitions))
-    await all_of(*folding, worker.run())
+    await all_of(*folding, worker.follow_admin(), worker.run())

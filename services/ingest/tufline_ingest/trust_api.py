@@ -1,0 +1,78 @@
+"""The REST API of trust: new versions of root and targets that people signed, and what is shown, given and signed now.
+
+RSTUF's call, which takes root alone, and beside it targets (PEP 458's mode) and ``at_once``. A version that is given is shown once all
+that it governs verifies under it; its task is done then.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from aiohttp import web
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+from tufline import admin, cursor, records, topics
+from tufline.admin import AdminState
+from tufline.bus import Message
+from tufline.cursor import Task
+from tufline.errors import InvalidUpdateError
+from tufline.records import NewMetadata
+from tufline_ingest import accept, wire
+from tufline_ingest.answers import answer
+from tufline_ingest.api import Api
+from tufline_ingest.errors import BadRequestError
+
+
+@dataclass(frozen=True, slots=True)
+class TrustApi:
+    """The handlers.
+
+    Attributes:
+        api: what they work on.
+    """
+
+    api: Api
+
+    async def post_metadata(self, request: web.Request) -> web.Response:
+        """POST /api/v1/metadata/."""
+        api = self.api
+        api.check_bootstrapped()
+        asked = wire.decode(wire.MetadataRequest, await request.read())
+        given = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
+        updates = [NewMetadata(role=role, metadata=one, at_once=asked.at_once) for role, one in given.items() if one is not None]  # type: ignore[arg-type]
+        if not updates:
+            raise BadRequestError("metadata is empty: give root, or targets, or both")
+        async with api.bootstrapping:
+            self._check(updates)
+            positions = await api.bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
+            await api.admin.wait_for(lambda state: state.next_offset > positions[-1].offset)
+        where = accept.make_cursor(Task.METADATA, api.bus.log_id, positions)
+        data = wire.Submitted(cursor.encode(where), wire.moment(where.time))
+        return answer(wire.SubmittedAnswer(data, "Metadata update accepted."), 202)
+
+    def _check(self, updates: list[NewMetadata]) -> None:
+        state: AdminState = self.api.admin.state
+        try:
+            for update in updates:
+                state = admin.update(state, update, state.next_offset, self.api.clock())
+        except InvalidUpdateError as error:
+            raise BadRequestError(f"the metadata can't be accepted: {error}") from None
+
+    async def get_trust(self, _: web.Request) -> web.Response:
+        """GET /api/v1/trust."""
+        settings, state, live = self.api.check_bootstrapped(), self.api.admin.state, self.api.live
+        layout = settings.layout
+        bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in live.keyids.get(layout.name(index), ()))
+        targets = state.targets[-1] if state.targets else None
+        return answer(
+            wire.TrustAnswer(
+                root=wire.TrustedRole(live.versions.get(Root.type, 0), state.roots[-1].signed.version, dict(state.roots[-1].metadata)),
+                targets=wire.TrustedRole(
+                    live.versions.get(Targets.type, 0),
+                    targets.signed.version if targets else None,
+                    dict(targets.metadata) if targets else None,
+                ),
+                keyids={role: list(live.keyids.get(role, ())) for role in (Timestamp.type, Snapshot.type, Targets.type)},
+                bins=dict(bins),
+                number_of_bins=settings.number_of_bins,
+            )
+        )

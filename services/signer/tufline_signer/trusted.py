@@ -1,0 +1,131 @@
+"""Which keys sign a new version of a role, so that it verifies under the root and targets that are shown and under those to come.
+
+A version of root or targets that people gave (``tufline.admin``) is not shown at once. Until all that it governs verifies under it, new
+versions of those roles are signed with the keys of both; then it is released. After that the keys of the root before still sign
+timestamp and snapshot for a grace time: a cache may go on saying that there is no newer root. So one rule serves every change of
+a key, of whatever role, and clients are never locked out.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from tuf.api.metadata import Root, Targets
+
+from tufline import records, topics, trust
+from tufline.admin import AdminState, Given
+from tufline.bus import Bus, Record
+from tufline.follow import follow
+from tufline.records import Head
+from tufline.trust import RoleKeys, SignedRole
+
+MILLISECONDS: Final = 1000
+
+
+class Released:
+    """Which versions of root and targets have been released, as the log says it."""
+
+    def __init__(self, bus: Bus, now: datetime) -> None:
+        """Know nothing yet.
+
+        Args:
+            bus: to follow the last partition of ``heads`` on.
+            now: with a time zone.
+        """
+        self._bus = bus
+        self._began = int(now.timestamp() * MILLISECONDS)
+        self.root = 0
+        """Version; 0 before the first."""
+        self.targets = 0
+        """Version; 0 before the first."""
+        self._released_at: dict[int, int] = {}
+        self.known = asyncio.Event()
+        """Set once all of it has been read that was on the log in the beginning."""
+
+    async def run(self) -> None:
+        """Follow the log, for ever."""
+        await follow(self._bus, topics.HEADS, self._bus.partitions(topics.HEADS) - 1, 0, self._take, self.known.set)
+
+    async def _take(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            if record.key not in {Root.type, Targets.type}:
+                continue
+            head = records.decode(records.heads_decoder, record.value)
+            if isinstance(head, Head) and record.key == Targets.type:
+                self.targets = head.version
+            elif isinstance(head, Head) and head.version > self.root:
+                # While no signer ran, no publisher may have run either.
+                self.root, self._released_at[head.version] = head.version, max(record.time, self._began)
+
+    def is_in_grace(self, root: int, now: datetime, grace: timedelta) -> bool:
+        """Say whether a cache may still say that there is no root after one that is no longer shown.
+
+        Args:
+            root: its version.
+            now: with a time zone.
+            grace: how long a cache may say so.
+        """
+        followed = min((at for version, at in self._released_at.items() if version > root), default=0)
+        return now < datetime.fromtimestamp(followed / MILLISECONDS, UTC) + grace
+
+
+def _distinct(every: Sequence[RoleKeys]) -> list[RoleKeys]:
+    found: list[RoleKeys] = []
+    for keys in every:
+        if not any(keys.keys.keys() == known.keys.keys() and keys.threshold <= known.threshold for known in found):
+            found.append(keys)
+    return found
+
+
+def _to_sign_under(given: tuple[Given[SignedRole], ...], shown: int) -> list[Given[SignedRole]]:
+    """Choose the versions under which what is made now must verify.
+
+    Args:
+        given: all versions.
+        shown: the one that is shown; 0 for the first.
+
+    Returns:
+        First the one that must be met: the shown one, or a later one that says that the keys before it are lost. Then the others from the
+        shown one on, which are met as far as their keys can be used.
+    """
+    later = [one for one in given if one.signed.version >= shown]
+    must = next((one for one in reversed(later) if one.at_once), later[0])
+    later.remove(must)
+    later.insert(0, must)
+    return later
+
+
+def keys_of_role(state: AdminState, released: Released, role: str, now: datetime, grace: timedelta) -> list[RoleKeys]:
+    """Say under which keys a new version of timestamp, snapshot or online targets is to verify.
+
+    Args:
+        state: folded from ``admin``; bootstrapped.
+        released: what is shown.
+        role: its name.
+        now: with a time zone.
+        grace: how long a root still counts after the next one was shown.
+
+    Returns:
+        First those that must be met; the others are met as far as their keys can be used.
+    """
+    under = _to_sign_under(state.roots, released.root)
+    before = [given for given in state.roots if given.signed.version < released.root]
+    under += [given for given in before if released.is_in_grace(given.signed.version, now, grace)]
+    return _distinct([trust.root_keys(given.signed, role) for given in under])
+
+
+def keys_of_bins(state: AdminState, released: Released) -> list[RoleKeys]:
+    """Say under which keys a new version of a bin is to verify.
+
+    Args:
+        state: folded from ``admin``; bootstrapped.
+        released: what is shown.
+
+    Returns:
+        As ``keys_of_role``.
+    """
+    if not state.targets:
+        # The signer makes targets, and delegates to the keys that root has for that (trust.make_targets).
+        return _distinct([trust.online_bin_keys(given.signed) for given in _to_sign_under(state.roots, released.root)])
+    return _distinct([trust.bin_keys(given.signed) for given in _to_sign_under(state.targets, released.targets)])

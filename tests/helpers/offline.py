@@ -1,0 +1,95 @@
+"""The people who hold the offline keys: they begin a repository, and sign new versions of root and targets."""
+
+import copy
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root, Targets
+
+from helpers.payloads import make_bootstrap
+from tufline import records, topics
+from tufline.bus import Bus, Message
+from tufline.cli import ceremony
+from tufline.cli.ceremony import NewKey
+from tufline.cli.rotation import next_root, next_targets
+from tufline.records import Bootstrap, NewMetadata, Settings
+from tufline.trust import ONLINE_KEY_URI
+
+
+class Offline:
+    """A ceremony, and what comes after it."""
+
+    def __init__(self, key_dir: Path, *, bins: int, mode: str, days: Mapping[str, int], own_bins: bool = False) -> None:
+        self._key_dir = key_dir
+        self.keys = 1
+        self.of_bins = self.new_key().public_key if own_bins else None
+        online = {} if self.of_bins is None else {"bins": self.of_bins}
+        held = make_bootstrap(key_dir, bins=bins, mode=mode, days=days, online=online)
+        assert held.online is not None
+        self._root_keys: list[NewKey] = held.root
+        self._targets_keys: list[NewKey] = held.targets
+        metadata: dict[str, Any] = held.payload["metadata"]
+        self.root = Metadata[Root].from_dict(copy.deepcopy(metadata["root"])).signed
+        self.targets = Metadata[Targets].from_dict(copy.deepcopy(metadata["targets"])).signed if "targets" in metadata else None
+        assert held.online is not None
+        self.online = held.online.signer.public_key.keyid
+        self.payload = held.payload
+        self.days = dict(days)
+        self._bins = bins
+
+    def bootstrap(self, partitions: int) -> Bootstrap:
+        """Give what ingest would append for the payload."""
+        metadata = self.payload["metadata"]
+        settings = Settings(self._bins, "bins", partitions, self.days)
+        return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"))
+
+    def new_key(self) -> CryptoSigner:
+        """Make another online key, and put it where the signer finds it."""
+        self.keys += 1
+        key = ceremony.make_key("ecdsa")
+        name = f"online-{self.keys}.pem"
+        key.signer.public_key.unrecognized_fields[ONLINE_KEY_URI] = f"fn:{name}"
+        ceremony.write_private(self._key_dir / name, key.pem)
+        return key.signer
+
+    def rotate_bins(self, now: datetime) -> tuple[list[NewMetadata], str]:
+        """Give another key in place of the one that online bins have of their own, and its keyid."""
+        assert self.of_bins is not None
+        new = self.new_key().public_key
+        root = next_root(self.root, self.of_bins.keyid, new, now.replace(microsecond=0) + timedelta(days=3650))
+        assert root is not None
+        self.root = root
+        return [NewMetadata(role="root", metadata=self.sign(root))], new.keyid
+
+    def rotate(self, *, at_once: bool = False, new: CryptoSigner | None = None, now: datetime | None = None) -> list[NewMetadata]:
+        """Give another online key in place of the one that there is, in all roles."""
+        signer = new or self.new_key()
+        expires = (now or datetime.now(UTC)).replace(microsecond=0) + timedelta(days=3650)
+        updates: list[NewMetadata] = []
+        root = next_root(self.root, self.online, signer.public_key, expires)
+        assert root is not None
+        self.root = root
+        updates.append(NewMetadata(role="root", metadata=self.sign(root), at_once=at_once))
+        if self.targets is not None:
+            targets = next_targets(self.targets, self.online, signer.public_key, expires)
+            assert targets is not None
+            self.targets = targets
+            updates.append(NewMetadata(role="targets", metadata=self.sign(targets), at_once=at_once))
+        self.online = signer.public_key.keyid
+        return updates
+
+    def sign(self, role: Root | Targets) -> dict[str, Any]:
+        """Sign with two of the keys that there are for a role."""
+        metadata: Metadata[Any] = Metadata(role)
+        for key in (self._root_keys if isinstance(role, Root) else self._targets_keys)[:2]:
+            metadata.sign(key.signer, append=True)
+        return metadata.to_dict()
+
+
+async def announce_updates(bus: Bus, updates: list[NewMetadata]) -> int:
+    """Append new versions to ``admin``, and give the offset of the last."""
+    positions = await bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
+    return positions[-1].offset

@@ -1,0 +1,386 @@
+"""An online key is changed: at no moment a client fails, whatever root it has, and in the end the old key signs nothing."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Root
+
+import tufline_publisher.service
+import tufline_signer.service
+from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, eventually, read_all, settled
+from helpers.offline import Offline, announce_updates
+from helpers.origin import Reader, WatchedStore
+from helpers.rest import rest
+from helpers.virtual_time import run_virtual
+from tufline import records, topics
+from tufline.bus import Bus
+from tufline.bus.embedded import open_embedded
+from tufline.clock import Clock
+from tufline.config import PublisherConfig, SignerConfig
+from tufline.health import Health
+from tufline.records import Add, Head
+from tufline.store.local import LocalStore
+
+PARTITIONS = 2
+BINS = 4
+DELAY_SECONDS = 60.0
+GRACE_SECONDS = 3600.0
+
+
+@dataclass
+class World:
+    """A log with its people, and an origin that clients with roots of any age look at before and after every operation."""
+
+    bus: Bus
+    clock: Clock
+    path: Path
+    offline: Offline
+    health: Health = field(default_factory=Health)
+    operations: list[str] = field(default_factory=list)
+    root_since: dict[int, datetime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directory = self.path / "origin"
+        self.reader = Reader(self.directory, self.clock)
+
+    def look(self, operation: str) -> None:
+        """Refresh as clients do: one that finds every root, and those for which a cache says for a while that there is no newer one."""
+        self.operations.append(operation)
+        self.refresh()
+        for version in self.root_since:
+            next_since = self.root_since.get(version + 1)
+            if next_since is not None and self.clock() < next_since + timedelta(seconds=GRACE_SECONDS / 2):
+                Reader(self.directory, self.clock, newest_root=version).refresh()
+
+    def refresh(self) -> None:
+        """Refresh as a client that finds every root."""
+        self.reader.refresh()
+        if self.reader.root:
+            self.root_since.setdefault(self.reader.root, self.clock())
+
+    def _services(self, *, publish: bool) -> list[Awaitable[None]]:
+        signer = SignerConfig(
+            key_dir=self.path / "keys", renewal_check=10.0, release_delay=DELAY_SECONDS, release_grace=GRACE_SECONDS, commit_interval=0.0
+        )
+        publisher = PublisherConfig(directory=self.directory)
+        store = WatchedStore(LocalStore(self.directory), self.look, self.look)
+        services: list[Awaitable[None]] = [tufline_signer.service.run(self.bus, signer, clock=self.clock, health=self.health)]
+        if publish:
+            services.append(tufline_publisher.service.run(self.bus, publisher, store, clock=self.clock, health=self.health))
+        return services
+
+    @asynccontextmanager
+    async def running(self, *, publish: bool = True) -> AsyncIterator[None]:
+        """Run signer and publisher; leaving stops them wherever they are."""
+        tasks = [asyncio.ensure_future(service) for service in self._services(publish=publish)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def announce(self, length: int) -> None:
+        """Add some artifacts to every bin, and wait until a commit has them."""
+        settings = self.offline.bootstrap(PARTITIONS).settings
+        await announce(self.bus, settings, [Add(f"p/{number}", length, {"sha256": "0" * 64}) for number in range(24)])
+        await settled(self.bus)
+
+    async def shows_only_the_new_key(self) -> None:
+        """Wait until the newest root is shown, and nothing that is shown is signed with another key."""
+
+        async def is_so() -> bool:
+            self.look("wait")
+            return self.reader.root == self.offline.root.version and self.reader.keyids == {self.offline.online}
+
+        await eventually(is_so, seconds=4 * GRACE_SECONDS, step=10)
+
+    async def newest_keyids(self) -> dict[str, set[str]]:
+        """Say which keys signed the newest version of each role."""
+        found: dict[str, set[str]] = {}
+        for partition in range(PARTITIONS + 1):
+            for record in await read_all(self.bus, topics.HEADS, partition):
+                head = records.decode(records.heads_decoder, record.value)
+                if isinstance(head, Head):
+                    found[record.key] = set(head.keyids)
+        return found
+
+    async def published_admin(self) -> int:
+        """Say how far in ``admin`` everything is shown."""
+        last = (await read_all(self.bus, topics.PUBLISHED))[-1]
+        return records.decode(records.published_decoder, last.value).vector.admin
+
+
+def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]], *, own_bins: bool = False) -> None:
+    """Tell a story in virtual time, on a log with a bootstrap."""
+    offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS, own_bins=own_bins)
+
+    async def main(clock: Clock) -> None:
+        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
+        try:
+            await announce_bootstrap(bus, offline.bootstrap(PARTITIONS))
+            await story(World(bus, clock, tmp_path, offline))
+        finally:
+            await bus.close()
+
+    run_virtual(main)
+
+
+MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])
+
+
+@MODES
+def test_no_client_fails_while_a_key_is_changed(tmp_path: Path, mode: str) -> None:
+    """Signed once by people, a new online key takes over all roles; its root is shown late enough, and the old key ends in time."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+            old, asked = world.offline.online, world.clock()
+            offset = await announce_updates(world.bus, world.offline.rotate(now=asked))
+
+            async def is_shown() -> bool:
+                world.look("wait")
+                assert await world.published_admin() <= offset or world.reader.root == 2, "done before it is shown"
+                return world.reader.root == 2
+
+            async def is_covered() -> bool:
+                return await world.published_admin() > offset
+
+            await world.announce(2)
+            await eventually(is_shown, seconds=GRACE_SECONDS, step=1)
+            assert world.clock() >= asked + timedelta(seconds=DELAY_SECONDS)
+            assert world.reader.keyids == {old, world.offline.online}
+            await eventually(is_covered)
+            await world.announce(3)
+            await world.shows_only_the_new_key()
+            assert world.clock() >= world.root_since[2] + timedelta(seconds=GRACE_SECONDS)
+            await world.announce(4)
+            online = {role: keyids for role, keyids in (await world.newest_keyids()).items() if role not in {"root", "targets"}}
+            assert len(online) == BINS + 2
+            assert set(map(frozenset, online.values())) == {frozenset({world.offline.online})}
+            await asyncio.sleep(1)
+            assert set(world.reader.refresh().values()) == {4}
+            assert world.health.ready, world.health.problems
+
+    in_world(tmp_path, mode, story)
+
+
+@MODES
+def test_a_new_key_that_is_not_there_stops_nothing(tmp_path: Path, mode: str) -> None:
+    """While the new key can't be used all goes on with the old one; when it is there, the change goes on by itself."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+            updates = world.offline.rotate(now=world.clock())
+            new = world.path / "keys" / "online-2.pem"
+            hidden = new.rename(new.with_suffix(".away"))
+            await announce_updates(world.bus, updates)
+            for length in range(2, 6):
+                await world.announce(length)
+                await asyncio.sleep(GRACE_SECONDS)
+            world.look("wait")
+            assert world.reader.root == 1
+            commits = len(await read_all(world.bus, topics.METADATA))
+            await asyncio.sleep(600)
+            assert len(await read_all(world.bus, topics.METADATA)) < commits + 2 * 600 / 60 + 2, "it tries too often"
+            hidden.rename(new)
+            await world.shows_only_the_new_key()
+
+    in_world(tmp_path, mode, story)
+
+
+def test_the_own_key_of_online_bins_is_changed(tmp_path: Path) -> None:
+    """Where targets are online and the bins have a key of their own, that one is changed alone, and no client fails meanwhile."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+            updates, new = world.offline.rotate_bins(world.clock())
+            await announce_updates(world.bus, updates)
+            await world.announce(2)
+
+            async def is_changed() -> bool:
+                world.look("wait")
+                signed_by = await world.newest_keyids()
+                of_bins = {frozenset(keyids) for role, keyids in signed_by.items() if role.startswith("bins")}
+                return world.reader.root == 2 and of_bins == {frozenset({new})}
+
+            await world.announce(3)
+            await eventually(is_changed, seconds=4 * GRACE_SECONDS, step=10)
+            await world.announce(4)
+            await asyncio.sleep(1)
+            assert set(world.reader.refresh().values()) == {4}
+            assert (await world.newest_keyids())["snapshot"] == {world.offline.online}
+
+    in_world(tmp_path, "rstuf", story, own_bins=True)
+
+
+@MODES
+def test_lost_keys_are_left_behind_at_once(tmp_path: Path, mode: str) -> None:
+    """When the old key is lost, nothing can be signed with both; a root given ``at_once`` gets the repository going again."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+        (world.path / "keys" / "online.pem").unlink()
+        updates = world.offline.rotate(at_once=True, now=world.clock())
+        async with world.running():
+            await announce_updates(world.bus, updates)
+            await world.announce(2)
+            await world.shows_only_the_new_key()
+            assert set(world.reader.refresh().values()) == {2}
+
+    # A client that does not see the new root yet must fail then: nobody can sign for it any more.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "look", lambda world, operation: world.refresh() if operation == "wait" else None)
+        in_world(tmp_path, mode, story)
+
+
+def test_a_lost_key_is_no_problem_any_more_once_it_is_replaced(tmp_path: Path) -> None:
+    """A key that could not be used keeps the process from being ready only as long as something needs it."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+        (world.path / "keys" / "online.pem").unlink()
+        async with world.running():
+            settings = world.offline.bootstrap(PARTITIONS).settings
+            await announce(world.bus, settings, [Add("p/0", 2, {"sha256": "0" * 64})])
+            await eventually(lambda: asyncio.sleep(0, bool(world.health.problems.get("signer.key.fn:online.pem"))))
+            await announce_updates(world.bus, world.offline.rotate(at_once=True, now=world.clock()))
+            for length in range(3, 40):
+                await world.announce(length)
+                await asyncio.sleep(60)
+            assert world.health.ready, world.health.problems
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(World, "look", lambda world, operation: world.refresh() if operation == "wait" else None)
+        in_world(tmp_path, "pep458", story)
+
+
+@MODES
+def test_a_publisher_that_slept_shows_the_commits_before_the_root_first(tmp_path: Path, mode: str) -> None:
+    """A publisher that was down all through the change catches up, and no client that finds all roots fails on the way."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+        async with world.running(publish=False):
+            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+            await world.announce(2)
+            await asyncio.sleep(2 * DELAY_SECONDS)
+            await world.announce(3)
+        async with world.running():
+            await world.shows_only_the_new_key()
+            assert set(world.reader.refresh().values()) == {3}
+
+    in_world(tmp_path, mode, story)
+
+
+def test_two_changes_at_once(tmp_path: Path) -> None:
+    """A second change that is given in the middle of the first follows it, and the key in between is left behind too."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+            await asyncio.sleep(DELAY_SECONDS / 2)
+            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+            await world.announce(2)
+            await world.shows_only_the_new_key()
+            assert world.offline.root.version == 3
+
+    for mode in ("pep458", "rstuf"):
+        (tmp_path / mode).mkdir()
+        in_world(tmp_path / mode, mode, story)
+
+
+def set_root(world: Offline, change: Callable[[Root], None]) -> dict[str, Any]:
+    """Make the next root with something wrong in it, well signed."""
+    root = copy.deepcopy(world.root)
+    root.version, root.expires = root.version + 1, datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+    change(root)
+    return world.sign(root)
+
+
+def without_uri(root: Root) -> None:
+    for keyid in root.roles["timestamp"].keyids:
+        root.keys[keyid].unrecognized_fields.clear()
+
+
+BAD_ROOTS: dict[str, tuple[Callable[[Root], None], str]] = {
+    "a version too far": (lambda root: setattr(root, "version", 3), "the next one is 2"),
+    "the same version": (lambda root: setattr(root, "version", 1), "the next one is 2"),
+    "expired": (lambda root: setattr(root, "expires", datetime(2020, 1, 1, tzinfo=UTC)), "has expired"),
+    "no consistent snapshot": (lambda root: setattr(root, "consistent_snapshot", False), "consistent_snapshot"),
+    "an online key without place": (without_uri, "x-rstuf-online-key-uri"),
+}
+
+
+async def test_bad_updates_are_refused(tmp_path: Path) -> None:
+    """What clients would refuse, or what could never be shown, gets 422 with its reason, and leaves no trace."""
+    offline = Offline(tmp_path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
+    wrong = []
+    async with rest(tmp_path, whole=True) as server:
+        status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": {"root": {}}})
+        assert status == 404, answer
+        _, answer = await server.ask("POST", "/api/v1/bootstrap/", offline.payload)
+        await server.task(answer["data"]["task_id"])
+        before = (await server.on_log())[topics.ADMIN]
+        bad: dict[str, tuple[dict[str, Any], str]] = {
+            name: ({"root": set_root(offline, change)}, says) for name, (change, says) in BAD_ROOTS.items()
+        }
+        unsigned = set_root(offline, lambda _: None)
+        unsigned["signatures"] = unsigned["signatures"][:1]
+        assert offline.targets is not None
+        other_bins, no_bins = copy.deepcopy(offline.targets), copy.deepcopy(offline.targets)
+        other_bins.version = no_bins.version = 2
+        assert other_bins.delegations is not None
+        assert other_bins.delegations.succinct_roles is not None
+        other_bins.delegations.succinct_roles.bit_length += 1
+        no_bins.delegations = None
+        bad |= {
+            "nothing": ({}, "metadata is empty"),
+            "no metadata": ({"root": {"signed": 1}}, "not root metadata"),
+            "a signature too few": ({"root": unsigned}, "signed by 1 of the 2 keys"),
+            "targets of other bins": ({"targets": offline.sign(other_bins)}, "delegates to 8 bins"),
+            "targets without bins": ({"targets": offline.sign(no_bins)}, "hash bins"),
+        }
+        for name, (metadata, says) in bad.items():
+            status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": metadata})
+            if status != 422 or says not in str(answer):
+                wrong.append(f"{name}: {status} {answer}")
+        assert not wrong, "\n".join(wrong)
+        assert (await server.on_log())[topics.ADMIN] == before
+
+
+@MODES
+async def test_a_change_over_rest(tmp_path: Path, mode: str) -> None:
+    """A new root (and targets) over REST is a task, which is done when it is shown; GET /api/v1/trust says who signs what."""
+    offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS)
+    async with rest(tmp_path, whole=True, signer={"release_delay": 0.0, "renewal_check": 0.2}) as server:
+        _, answer = await server.ask("POST", "/api/v1/bootstrap/", offline.payload)
+        await server.task(answer["data"]["task_id"])
+        old = offline.online
+        _, trust = await server.ask("GET", "/api/v1/trust")
+        assert (trust["root"]["shown"], trust["root"]["given"], trust["keyids"]["timestamp"], trust["bins"]) == (1, 1, [old], {old: BINS})
+        metadata = {update.role: update.metadata for update in offline.rotate()}
+        status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": metadata})
+        assert (status, answer["message"]) == (202, "Metadata update accepted.")
+        done = await server.task(answer["data"]["task_id"])
+        assert done["result"]["task"] == "metadata_update"
+        assert done["result"]["details"]["role"] == "root"
+        assert done["result"]["status"]
+        _, trust = await server.ask("GET", "/api/v1/trust")
+        assert (trust["root"]["shown"], trust["root"]["given"], trust["root"]["metadata"]) == (2, 2, metadata["root"])
+        assert set(trust["keyids"]["timestamp"]) == {old, offline.online}
+        assert trust["bins"][offline.online] == BINS

@@ -1,0 +1,165 @@
+"""What the topic ``admin`` comes to: the beginning of a repository, and the versions of root and targets that people gave it since.
+
+Every service folds the same records in the same order, and takes the time from the record, so that all come to the same state whenever they
+read it. A version that is given here is not shown yet: the signer releases it once all that it governs verifies under it, so that at no
+moment a client fails. No I/O, no clock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Generic
+
+from tuf.api.metadata import Root, Targets
+
+from tufline import records, trust
+from tufline.bus import Record
+from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError, RecordError, SchemaError
+from tufline.records import Bootstrap, NewMetadata
+from tufline.trust import SignedRole
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Generic[SignedRole]):
+    """A version of root or targets that people signed.
+
+    Attributes:
+        offset: of its record in ``admin``.
+        metadata: the object, ``{"signatures": […], "signed": {…}}``.
+        signed: what it says.
+        at_once: see ``NewMetadata``.
+    """
+
+    offset: int
+    metadata: Mapping[str, Any]
+    signed: SignedRole
+    at_once: bool = False
+
+    def verifies_under(self, root: Root) -> bool:
+        """Say whether a root's keys signed it.
+
+        Args:
+            root: any.
+        """
+        role = type(self.signed)
+        try:
+            trust.verified(role, self.metadata, trust.root_keys(root, role.type))
+        except MetadataError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class AdminState:
+    """What all records of ``admin`` up to an offset come to.
+
+    Attributes:
+        next_offset: of the next record to apply.
+        bootstrap: the one that counts; None before.
+        bootstrap_offset: of its record in ``admin``; -1 before.
+        roots: the versions of root, from the bootstrap's on, each one higher than the one before.
+        targets: the same of top-level targets; none if they are online.
+        refused: offset of a record that did not count, to the reason.
+    """
+
+    next_offset: int = 0
+    bootstrap: Bootstrap | None = None
+    bootstrap_offset: int = -1
+    roots: tuple[Given[Root], ...] = ()
+    targets: tuple[Given[Targets], ...] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+def _check_version(role: str, found: int, newest: int) -> None:
+    if found != newest + 1:
+        raise InvalidUpdateError(f"{role} has version {found}, and the next one is {newest + 1}: sign that")
+
+
+def _check_root(state: AdminState, metadata: Mapping[str, Any], now: datetime) -> Root:
+    newest = state.roots[-1].signed
+    root = trust.check_given(Root, metadata, now)
+    _check_version(Root.type, root.version, newest.version)
+    trust.check_root_roles(root, targets_online=not state.targets)
+    trust.verified(Root, metadata, trust.root_keys(newest, Root.type))
+    trust.verified(Root, metadata, trust.root_keys(root, Root.type))
+    return root
+
+
+def _check_targets(state: AdminState, bootstrap: Bootstrap, metadata: Mapping[str, Any], now: datetime) -> Targets:
+    if not state.targets:
+        raise InvalidUpdateError("targets are online here, and made by the signer: give a root that names their new key")
+    newest = state.targets[-1]
+    targets = trust.check_given(Targets, metadata, now)
+    _check_version(Targets.type, targets.version, newest.signed.version)
+    trust.check_bins(bootstrap.settings, targets)
+    # A root waits for targets that verify under it: these must not in turn wait for that root.
+    under = next(number for number in reversed(range(len(state.roots))) if newest.verifies_under(state.roots[number].signed))
+    for root in state.roots[under:]:
+        trust.verified(Targets, metadata, trust.root_keys(root.signed, Targets.type))
+    return targets
+
+
+def _begin(state: AdminState, bootstrap: Bootstrap, record: Record, now: datetime) -> AdminState:
+    if state.bootstrap is not None:
+        raise InvalidBootstrapError("the repository had been bootstrapped already")
+    trust.check_bootstrap(bootstrap, now)
+    roots = (Given(record.offset, bootstrap.root, trust.parse(Root, bootstrap.root).signed),)
+    given = bootstrap.targets
+    targets = () if given is None else (Given(record.offset, given, trust.parse(Targets, given).signed),)
+    return replace(state, bootstrap=bootstrap, bootstrap_offset=record.offset, roots=roots, targets=targets)
+
+
+def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) -> AdminState:
+    """Take a version of root or targets, unless clients would refuse it, or it could never be shown.
+
+    Args:
+        state: before it.
+        content: the version.
+        offset: of its record in ``admin``.
+        now: with a time zone.
+
+    Returns:
+        The state after it.
+
+    Raises:
+        InvalidUpdateError: with the reason and what to do.
+    """
+    if state.bootstrap is None:
+        raise InvalidUpdateError("there is no repository yet")
+    try:
+        if content.role == Root.type:
+            root = _check_root(state, content.metadata, now)
+            return replace(state, roots=(*state.roots, Given(offset, content.metadata, root, content.at_once)))
+        targets = _check_targets(state, state.bootstrap, content.metadata, now)
+        return replace(state, targets=(*state.targets, Given(offset, content.metadata, targets, content.at_once)))
+    except InvalidUpdateError:
+        raise
+    except (InvalidInputError, MetadataError, ValueError) as error:
+        raise InvalidUpdateError(str(error)) from error
+
+
+def fold(state: AdminState, record: Record) -> AdminState:
+    """Apply one record of ``admin``.
+
+    Args:
+        state: before it.
+        record: the next one.
+
+    Returns:
+        The state after it. A record that can't count (a second bootstrap, say) changes nothing but ``refused``.
+
+    Raises:
+        SchemaError: if it has a newer schema: this version must not go on.
+    """
+    state = replace(state, next_offset=record.offset + 1)
+    now = datetime.fromtimestamp(record.time / 1000, UTC)
+    try:
+        match records.decode(records.admin_decoder, record.value):
+            case Bootstrap() as bootstrap:
+                return _begin(state, bootstrap, record, now)
+            case NewMetadata() as content:
+                return update(state, content, record.offset, now)
+    except SchemaError:
+        raise
+    except (InvalidBootstrapError, InvalidUpdateError, RecordError) as error:
+        return replace(state, refused={**state.refused, record.offset: str(error)})

@@ -1,0 +1,64 @@
+"""The next versions of root and targets with another online key in place of one: what people then sign offline. Pure.
+
+Out of each role that has it the old key goes, and the new one comes; thresholds stay. The new versions name the new key alone: until they
+are shown the signer signs with both (``tufline_signer.trusted``), so one signing by people is enough.
+"""
+
+import copy
+from datetime import datetime
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Root, Targets
+
+from tufline import trust
+
+
+def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:
+    """Make the root in which a key is another one.
+
+    Args:
+        root: the newest one.
+        old: keyid of the key to replace.
+        new: the key in its place.
+        expires: of the new version.
+
+    Returns:
+        The next version; None if no role has the key.
+    """
+    roles = [role for role, of_role in root.roles.items() if old in of_role.keyids]
+    is_of_bins = old in root.keys and root.keys[old].unrecognized_fields.get(trust.ROLE_FIELD) == trust.BINS
+    if not roles and not is_of_bins:
+        return None
+    following, key = copy.deepcopy(root), copy.deepcopy(new)
+    if is_of_bins:
+        key.unrecognized_fields[trust.ROLE_FIELD] = trust.BINS
+    for role in roles:
+        following.revoke_key(old, role)
+        following.add_key(key, role)
+    if is_of_bins:
+        following.keys.pop(old, None)
+        following.keys[key.keyid] = key
+    following.version, following.expires = root.version + 1, expires
+    return following
+
+
+def next_targets(targets: Targets, old: str, new: Key, expires: datetime) -> Targets | None:
+    """Make the targets in which a key of the bins is another one.
+
+    Args:
+        targets: the newest ones.
+        old: keyid of the key to replace.
+        new: the key in its place.
+        expires: of the new version.
+
+    Returns:
+        The next version; None if the bins do not have the key.
+    """
+    delegations = targets.delegations
+    if delegations is None or delegations.succinct_roles is None or old not in delegations.succinct_roles.keyids:
+        return None
+    following = copy.deepcopy(targets)
+    following.revoke_key(old)
+    following.add_key(new)
+    following.version, following.expires = targets.version + 1, expires
+    return following
