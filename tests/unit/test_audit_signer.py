@@ -1,0 +1,434 @@
+"""The signer's trail: on record before use, one chain for all its workers, whatever fails."""
+
+import asyncio
+import errno
+import os
+import random
+import resource
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from helpers.trails import trail, verify_files
+from helpers.virtual_time import run_virtual
+from tufline import metafile, topics
+from tufline.audit.checks import Report
+from tufline.audit.records import AuditBegin, AuditEnd, AuditRecord, AuditUse, unseal
+from tufline.audit.verify import verify
+from tufline.bus import Bus, Message, Position, Then, Writer
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.clock import Clock
+from tufline.config import SignerConfig
+from tufline.errors import BusError
+from tufline.health import Health
+from tufline.records import Add, Bootstrap
+from tufline_signer import service
+from tufline_signer.sinks import FileSink
+
+PARTITIONS = 3
+
+
+@dataclass
+class World:
+    """A log with a bootstrap, and a signer for it."""
+
+    bus: EmbeddedBus
+    clock: Clock
+    path: Path
+    bootstrap: Bootstrap
+    health: Health = field(default_factory=Health)
+
+    @property
+    def file(self) -> Path:
+        return self.path / "audit.log"
+
+    @asynccontextmanager
+    async def signer(self, bus: Bus | None = None, **settings: Any) -> AsyncIterator[None]:
+        """Run a signer that sees the log as ``bus``; leaving stops it in order."""
+        config = SignerConfig(key_dir=self.path / "keys", renewal_check=60.0, **settings)
+        task = asyncio.create_task(service.run(bus or self.bus, config, clock=self.clock, health=self.health))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def add(self, *paths: str) -> None:
+        await announce(self.bus, self.bootstrap.settings, [Add(path, 1, {"sha256": "0" * 64}) for path in paths])
+
+    async def records(self) -> list[AuditRecord]:
+        return [unseal(record.value)[0] for record in await read_all(self.bus, topics.AUDIT)]
+
+    async def uses(self) -> list[AuditUse]:
+        return [record for record in await self.records() if isinstance(record, AuditUse)]
+
+    async def verified(self, *files: Path) -> Report:
+        """Verify the topic, which must have no finding."""
+        report = await verify(self.bus, files, [])
+        assert report.findings == []
+        return report
+
+
+def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], **of_bootstrap: Any) -> None:
+    """Tell a story in virtual time."""
+    bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, **of_bootstrap)
+
+    async def main(clock: Clock) -> None:
+        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
+        try:
+            await announce_bootstrap(bus, bootstrap)
+            await story(World(bus, clock, tmp_path, bootstrap))
+        finally:
+            await bus.close()
+
+    run_virtual(main)
+
+
+@dataclass
+class SeenBus:
+    """The log as a signer sees it, with something happening at its appends and commits."""
+
+    bus: EmbeddedBus
+    on_append: Callable[[Sequence[Message]], Awaitable[None]] | None = None
+    after_append: Callable[[Sequence[Message]], Awaitable[None]] | None = None
+    on_commit: Callable[[Sequence[Message]], Awaitable[None]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
+        if self.on_append is not None:
+            await self.on_append(messages)
+        done = await self.bus.append(messages)
+        if self.after_append is not None:
+            await self.after_append(messages)
+        return done
+
+    async def writer(self, writer_id: str) -> Writer:
+        return SeenWriter(await self.bus.writer(writer_id), self)
+
+
+@dataclass
+class SeenWriter:
+    """A writer of a ``SeenBus``."""
+
+    writer: Writer
+    seen: SeenBus
+
+    async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
+        if self.seen.on_commit is not None:
+            await self.seen.on_commit(messages)
+        return await self.writer.commit(messages, then)
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+@pytest.mark.parametrize("mode", ["pep458", "rstuf"])
+def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -> None:
+    """When a signed file is given to the log, its record is on the topic and in the file already, durably."""
+
+    async def story(world: World) -> None:
+        seen = SeenBus(world.bus)
+        checked: list[str] = []
+        early: list[str] = []
+
+        async def look(messages: Sequence[Message]) -> None:
+            recorded = {(use.keyid, one.role, one.sha256) for use in await world.uses() for one in use.signatures}
+            in_file = world.file.read_text() if world.file.exists() else ""
+            for message in messages:
+                # Of targets what is signed is not what stands in the file: the verification below has it.
+                if message.topic != topics.METADATA or message.key in {"1.root", "targets"}:
+                    continue
+                content = metafile.disassemble(message.value)
+                digest = metafile.sha256(bytes(content.signed))
+                early.extend(
+                    message.key
+                    for entry in content.signatures
+                    if (entry.keyid, message.key, digest) not in recorded or digest not in in_file
+                )
+                checked.append(message.key)
+
+        seen.on_commit = look
+        async with world.signer(seen, audit_file=world.file):
+            await world.add("a", "b", "c")
+            await settled(world.bus)
+            assert not any(world.health.problems.values())
+        assert early == []
+        assert set(checked) >= {"timestamp", "snapshot", "bins-0"}
+        report = await world.verified(world.file)
+        assert report.notes == []
+        assert report.compared == report.recorded > 20
+
+    in_world(tmp_path, story, mode=mode)
+
+
+def test_a_process_is_one_chain_from_its_first_use_to_its_end(tmp_path: Path) -> None:
+    """All workers of a process write one chain; it says who asked, tells of the key's opening, and ends when the process ends in order."""
+
+    async def story(world: World) -> None:
+        for life in range(2):
+            async with world.signer():
+                await world.add(*(f"{life}/{number}" for number in range(40)))
+                await settled(world.bus)
+        all_ = await world.records()
+        begins = [record for record in all_ if isinstance(record, AuditBegin)]
+        assert [record.number for record in all_ if isinstance(record, AuditBegin)] == [0, 0]
+        assert begins[0].after is None
+        assert begins[1].after is not None
+        assert begins[1].after.chain == begins[0].chain != begins[1].chain
+        assert isinstance(all_[-1], AuditEnd)
+        for begin in begins:
+            of_chain = [record for record in all_ if record.chain == begin.chain]
+            assert [record.number for record in of_chain] == list(range(len(of_chain)))
+            uses = [record for record in of_chain if isinstance(record, AuditUse)]
+            assert {use.requester.part for use in uses} == {"signer.commits", *(f"signer.bins.{number}" for number in range(PARTITIONS))}
+            assert all((use.requester.pid, use.key) == (os.getpid(), "fn:online.pem") for use in uses)
+            assert [one.role for use in uses for one in use.signatures].count("@probe") == 1
+        assert (await world.verified()).notes == []
+
+    in_world(tmp_path, story)
+
+
+def test_a_signer_without_work_leaves_no_record(tmp_path: Path) -> None:
+    """A process that used no key has no chain, so that one that stands by does not fill the topic."""
+
+    async def story(world: World) -> None:
+        async with world.signer():
+            await settled(world.bus)
+        before = len(await world.records())
+        async with world.signer():
+            await asyncio.sleep(5)
+        assert len(await world.records()) == before
+
+    in_world(tmp_path, story)
+
+
+def test_what_waits_is_written_together(tmp_path: Path) -> None:
+    """While one append of records is under way, those of all other workers wait for the next one, and go in it together, in order."""
+
+    async def story(world: World) -> None:
+        sizes: list[int] = []
+
+        async def slow(messages: Sequence[Message]) -> None:
+            sizes.append(len(messages))
+            await asyncio.sleep(0.2)
+
+        async with world.signer(SeenBus(world.bus, on_append=slow)):
+            for number in range(20):
+                await world.add(*(f"{number}/{one}" for one in range(30)))
+                await asyncio.sleep(0.3)
+            await settled(world.bus)
+        assert max(sizes) > 1
+        assert sum(sizes) == len(await world.records())
+        await world.verified()
+
+    in_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_unknown_outcomes_do_not_fork_the_chain(tmp_path: Path, seed: int) -> None:
+    """Where it is not known whether records were appended, they are appended again, the same ones: no fork, no gap, and all goes on."""
+    chance = random.Random(seed)
+
+    async def story(world: World) -> None:
+        lost = 0
+
+        async def lose(_: Sequence[Message]) -> None:
+            nonlocal lost
+            if chance.random() < 0.3:
+                lost += 1
+                raise BusError("the answer was lost")
+
+        async with world.signer(SeenBus(world.bus, lose, lose), audit_file=world.file):
+            for number in range(10):
+                await world.add(f"p/{number}")
+                await asyncio.sleep(chance.choice([0, 0.01, 1]))
+            await settled(world.bus)
+        assert lost
+        report = await world.verified(world.file)
+        assert any("twice" in note for note in report.notes)
+
+    in_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cancelled_workers_leave_the_chain_whole(tmp_path: Path, seed: int) -> None:
+    """A partition that is taken away in the middle of a record takes nothing back: the lines of the file stay whole, the chain too."""
+    chance = random.Random(seed)
+
+    async def story(world: World) -> None:
+        async def slow(_: Sequence[Message]) -> None:
+            await asyncio.sleep(chance.choice([0, 0.01]))
+
+        for life in range(6):
+            async with world.signer(SeenBus(world.bus, slow), audit_file=world.file):
+                await world.add(*(f"{life}/{number}" for number in range(20)))
+                for _ in range(chance.randrange(200)):
+                    await asyncio.sleep(0)
+        async with world.signer(audit_file=world.file):
+            await settled(world.bus)
+        report = await world.verified(world.file)
+        assert not any("no end" in note for note in report.notes)
+        assert world.file.read_bytes().count(b"\n") <= len(await read_all(world.bus, topics.AUDIT))
+
+    in_world(tmp_path, story)
+
+
+def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
+    """On a full disk signing stops, and says why; once there is room it goes on by itself, and what was under way is on record too."""
+
+    async def story(world: World) -> None:
+        world.file.symlink_to("/dev/full")
+        async with world.signer(audit_file=world.file):
+            await eventually(lambda: asyncio.sleep(0, "No space left on device" in world.health.problems.get("signer.bins.0", "")))
+            problem = world.health.problems["signer.bins.0"]
+            assert problem == (
+                f"no key is used while its use can't be recorded; {world.file}: No space left on device (signer.audit_file); "
+                "it goes on by itself when that is mended"
+            )
+            assert not world.health.ready
+            assert {record.key for record in await read_all(world.bus, topics.METADATA)} <= {"1.root", "targets"}  # signed offline
+            world.file.unlink()
+            await settled(world.bus)
+            await world.add("a")
+            await settled(world.bus)
+            await eventually(lambda: asyncio.sleep(0, world.health.ready))
+            # It fills up while it works.
+            world.file.unlink()
+            world.file.symlink_to("/dev/full")
+            before = len(await read_all(world.bus, topics.METADATA))
+            await world.add("b")
+            await eventually(lambda: asyncio.sleep(0, any("No space" in one for one in world.health.problems.values())))
+            await asyncio.sleep(60)
+            assert len(await read_all(world.bus, topics.METADATA)) == before
+            waiting = len(await world.uses())
+            world.file.unlink()
+            await settled(world.bus)
+            assert len(await world.uses()) > waiting
+        report = await verify(world.bus, [], [])
+        assert report.findings == []
+        assert any("are not in the metadata" in note for note in report.notes)
+
+    in_world(tmp_path, story)
+
+
+def test_a_log_that_takes_no_records_is_said(tmp_path: Path) -> None:
+    """When the topic can't be written, the reason names it; little waits in memory, however long it takes."""
+
+    async def story(world: World) -> None:
+        broken = False
+        asked = 0
+
+        async def refuse(messages: Sequence[Message]) -> None:
+            nonlocal asked
+            if broken:
+                asked = max(asked, len(messages))
+                raise BusError("the topic has no leader")
+
+        async with world.signer(SeenBus(world.bus, refuse)):
+            await settled(world.bus)
+            broken = True
+            await world.add(*map(str, range(40)))
+            await eventually(lambda: asyncio.sleep(0, "topic audit: the topic has no leader" in str(world.health.problems)))
+            await asyncio.sleep(600)
+            broken = False
+            await settled(world.bus)
+        assert 0 < asked <= PARTITIONS + 1
+        await world.verified()
+
+    in_world(tmp_path, story)
+
+
+def test_a_record_without_its_signature_in_the_world_is_no_fault(tmp_path: Path) -> None:
+    """A signer that dies between the record and the use leaves a record of what nobody has, which is a note."""
+
+    async def story(world: World) -> None:
+        async def dies(messages: Sequence[Message]) -> None:
+            if any(message.topic == topics.METADATA for message in messages):
+                raise BusError("the process is gone")
+
+        async with world.signer(SeenBus(world.bus, on_commit=dies)):
+            await eventually(lambda: _has(world))
+        await asyncio.sleep(5)  # what is signed in the same second may be the same
+        async with world.signer():
+            await settled(world.bus)
+        report = await world.verified()
+        assert any("recorded signatures are not in the metadata" in note for note in report.notes)
+
+    async def _has(world: World) -> bool:
+        return len(await world.uses()) > PARTITIONS
+
+    in_world(tmp_path, story)
+
+
+# The file
+
+
+async def test_a_file_is_whole_lines(tmp_path: Path) -> None:
+    """What a process left half-written when it died is cut off before the next line; a file of nothing else becomes empty."""
+    records = trail()
+    for torn, kept in ((records[0] + b"\n" + records[1][:100], records[:1]), (b"x" * 200_000, [])):
+        path = tmp_path / "audit.log"
+        path.write_bytes(torn)
+        sink = FileSink(path)
+        sink.write(records[len(kept) :])
+        sink.close()
+        assert path.read_bytes() == b"".join(record + b"\n" for record in records)
+        assert (await verify_files(path)).findings == []
+
+
+def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
+    """When the disk takes half of a line, it is taken back, and the whole line comes when there is room."""
+    path, sink = tmp_path / "audit.log", FileSink(tmp_path / "audit.log")
+    sink.write([b"first"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*audit\.log") as raised:
+            sink.write([b"a line that does not fit"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert raised.value.errno == errno.EFBIG
+    assert path.read_bytes() == b"first\n"
+    sink.write([b"second"])
+    assert path.read_bytes() == b"first\nsecond\n"
+    sink.close()
+
+
+def test_a_rotated_file_goes_on_under_its_name(tmp_path: Path) -> None:
+    """When the file was renamed, the next record goes to a new one of the configured name."""
+    path, sink = tmp_path / "audit.log", FileSink(tmp_path / "audit.log")
+    sink.write([b"1"])
+    path.rename(tmp_path / "audit.log.1")
+    sink.write([b"2"])
+    path.unlink()
+    sink.write([b"3", b"4"])
+    sink.close()
+    assert ((tmp_path / "audit.log.1").read_bytes(), path.read_bytes()) == (b"1\n", b"3\n4\n")
+
+
+def test_a_file_has_one_writer(tmp_path: Path) -> None:
+    """A second process with the same file is told so, and may have it when the first is gone."""
+    one, other = FileSink(tmp_path / "audit.log"), FileSink(tmp_path / "audit.log")
+    one.write([b"1"])
+    with pytest.raises(OSError, match="each signer needs a file of its own"):
+        other.write([b"2"])
+    one.close()
+    other.write([b"2"])
+    other.close()
+    assert (tmp_path / "audit.log").read_bytes() == b"1\n2\n"
+
+
+@pytest.mark.parametrize(("name", "says"), [("missing/audit.log", "No such file or directory"), (".", "Is a directory")])
+def test_a_place_that_can_not_be_is_said(tmp_path: Path, name: str, says: str) -> None:
+    """A file that can't be opened is an error with its name."""
+    with pytest.raises(OSError, match=says) as raised:
+        FileSink(tmp_path / name).write([b"1"])
+    with suppress(AttributeError):
+        assert raised.value.filename == str(tmp_path / name)
