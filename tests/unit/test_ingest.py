@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,10 +14,12 @@ from helpers.log import read_all
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
 from tufline import records, topics
-from tufline.bus.embedded import open_embedded
+from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
+from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings
-from tufline_ingest import openapi
+from tufline_ingest import openapi, recent, service
 from tufline_ingest.accept import make_messages
+from tufline_ingest.live import COUNTED_GAP
 
 ARTIFACTS, DELETE, BULK, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts", "artifacts/delete", "artifacts/bulk", "bootstrap"))
 
@@ -32,8 +36,10 @@ async def submit(server: Rest, path: str, body: Any, message: str) -> dict[str, 
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-async def test_add_query_and_remove(tmp_path: Path, slash: str) -> None:
+@pytest.mark.parametrize("kept_bytes", [0, recent.KEPT_BYTES], ids=["read back", "from memory"])
+async def test_add_query_and_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slash: str, kept_bytes: int) -> None:
     """An artifact is accepted, live, found and removed with RSTUF's messages and details, with and without the slash at the end."""
+    monkeypatch.setattr(recent, "KEPT_BYTES", kept_bytes)
     async with bootstrapped(tmp_path) as server:
         odd = 'd/ä "quoted" back\\slash +%41?#.whl'
         body = {"artifacts": [artifact("a", "12", custom={"k": 1}), artifact(odd, 7)]}
@@ -98,6 +104,83 @@ async def test_task_outlives_the_service(tmp_path: Path) -> None:
         task = await submit(server, ARTIFACTS, {"artifacts": [artifact("a")]}, "New Artifact(s) successfully submitted.")
     async with rest(tmp_path) as again:
         assert await again.task(task["task_id"]) == task
+
+
+@dataclass
+class HeldBus:
+    """A bus that gives nothing of one topic for a while."""
+
+    bus: EmbeddedBus
+    topic: str
+    released: asyncio.Event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        reader = self.bus.reader(topic, partition, offset)
+        return HeldReader(reader, self.released) if topic == self.topic else reader
+
+
+@dataclass
+class HeldReader:
+    """A reader of a ``HeldBus``."""
+
+    reader: Reader
+    released: asyncio.Event
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reader, name)
+
+    async def fetch(self, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES) -> Sequence[Record]:
+        await self.released.wait()
+        return await self.reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+
+
+OF_ADMIN = [("GET", BOOTSTRAP), ("POST", BOOTSTRAP), ("POST", ARTIFACTS), ("GET", f"{ARTIFACTS}/a"), ("GET", "/api/v1/task?task_id=a")]
+OF_HEADS = [("GET", "/api/v1/status"), ("GET", "/api/v1/trust")]
+
+
+@pytest.mark.parametrize(
+    ("topic", "requests"), [(topics.ADMIN, OF_ADMIN + OF_HEADS), (topics.PUBLISHED, OF_ADMIN + OF_HEADS), (topics.HEADS, OF_HEADS)]
+)
+async def test_nothing_is_said_before_the_log_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic: str, requests: list[tuple[str, str]]
+) -> None:
+    """Just started, ingest answers by the whole log or not at all: never that there is no repository where there is one."""
+    async with bootstrapped(tmp_path):
+        pass
+    log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    released = asyncio.Event()
+    body = {"artifacts": [artifact("a")]}
+    async with rest(tmp_path, bus=HeldBus(log, topic, released)) as server:
+        monkeypatch.setattr(service, "RESTORE_SECONDS", 0.05)
+        for method, path in requests:
+            status, answer = await server.ask(method, path, body)
+            assert (status, "still being read" in answer["detail"]) == (503, True)
+        status, answer = await server.ask("GET", "/readyz")
+        assert (status, answer["parts"]["ingest.log"]) == (503, "reading what the log has")
+        assert (await server.ask("GET", "/api/v1/openapi.json"))[0] == 200
+        monkeypatch.setattr(service, "RESTORE_SECONDS", 60)
+        held = asyncio.create_task(server.ask("GET", "/api/v1/status"))
+        assert await asyncio.wait([held], timeout=0.1) == (set(), {held})
+        released.set()
+        assert (await held)[0] == 200
+        assert (await server.ask("POST", ARTIFACTS, body))[0] == 202
+        assert (await server.ask("GET", BOOTSTRAP))[1]["data"]["state"] == "finished"
+        assert (await server.ask("GET", "/readyz"))[1]["parts"]["ingest.log"] == ""
+    await log.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, COUNTED_GAP, COUNTED_GAP + 1])
+async def test_backlog_is_what_waits(tmp_path: Path, count: int) -> None:
+    """The status says how many records are accepted and not live."""
+    async with bootstrapped(tmp_path):
+        pass
+    async with rest(tmp_path) as server:
+        for _ in range(count):
+            assert (await server.ask("POST", ARTIFACTS, {"artifacts": [artifact("a")]}))[0] == 202
+        assert (await server.ask("GET", "/api/v1/status"))[1]["backlog"] == count
 
 
 def line(**fields: Any) -> bytes:

@@ -111,7 +111,7 @@ BAD_REQUESTS: dict[str, Bad] = {
     "task: no id": Bad("GET", TASK, None, 422, "task_id is missing"),
     "task: no id of ours": Bad("GET", f"{TASK}?task_id=0123456789abcdef0123456789abcdef", None, 404, "task id"),
     "task: not base64": Bad("GET", f"{TASK}?task_id=%C3%A4%20%00", None, 404, "task id"),
-    "task: very long": Bad("GET", f"{TASK}?task_id={'A' * 5000}", None, 404, "too long"),
+    "task: very long": Bad("GET", f"{TASK}?task_id={'A' * 7000}", None, 404, "too long"),
     "task: another log": Bad("GET", forged(), None, 404, "another repository"),
     "task: newer form": Bad("GET", forged(format=9), None, 404, "form"),
     "bootstrap: again": Bad("POST", BOOTSTRAP, "payload", 404, "System already has a Metadata. State: finished"),

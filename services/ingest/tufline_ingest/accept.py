@@ -11,10 +11,12 @@ from tufline import cursor, records, topics
 from tufline.bus import Message, Position
 from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidTargetError
+from tufline.events import ArtifactInfo, ChangeRequest
 from tufline.model import check_path, parse_target
 from tufline.records import MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
+from tufline_ingest import metrics
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.wire import AddRequest, ArtifactInfo, RemoveRequest
+from tufline_ingest.wire import AddRequest, RemoveRequest
 
 Change = Add | Remove
 
@@ -38,6 +40,26 @@ def make_add(path: str, info: ArtifactInfo, algorithms: Collection[str]) -> Add:
     """
     target = parse_target(path, info.length, info.hashes, info.custom, algorithms)
     return Add(target.path, target.length, target.hashes, target.custom)
+
+
+def make_change(said: ChangeRequest, algorithms: Collection[str]) -> Change:
+    """Make a change as it was asked for.
+
+    Args:
+        said: of a line or an event.
+        algorithms: the hash algorithms that are allowed.
+
+    Returns:
+        The change.
+
+    Raises:
+        InvalidTargetError: with the reason.
+    """
+    if said.op == "remove":
+        return Remove(check_path(said.path))
+    if said.info is None:
+        raise InvalidTargetError("info is missing: it says length and hashes of the artifact")
+    return make_add(said.path, said.info, algorithms)
 
 
 def make_adds(request: AddRequest, algorithms: Collection[str]) -> list[Change]:
@@ -148,3 +170,14 @@ def make_cursor(task: Task, log_id: str, positions: Sequence[Position], *, last_
             offsets.clear()
         offsets.append(position.offset)
     return Cursor(cursor.FORMAT, task, log_id, max(position.time for position in positions), by_partition)
+
+
+def count(changes: Sequence[Change]) -> None:
+    """Count accepted changes, for operators.
+
+    Args:
+        changes: that are on the log.
+    """
+    adds = sum(isinstance(change, Add) for change in changes)
+    metrics.accepted.labels("add").inc(adds)
+    metrics.accepted.labels("remove").inc(len(changes) - adds)

@@ -26,6 +26,7 @@ from tufline_ingest.answers import PART_OF_IT, answer
 from tufline_ingest.bulk import Outcome, take_lines
 from tufline_ingest.errors import BadRequestError, BootstrappedError, NotBootstrappedError, NotNowError
 from tufline_ingest.live import Live, summarize_expiries
+from tufline_ingest.recent import Recent
 
 TASK_HOLD_SECONDS: Final = 1.0
 """How long an answer about an unfinished task is held back for a change: RSTUF's command line asks again without a pause."""
@@ -42,7 +43,8 @@ class Api:
         health: of the process.
         admin: the state folded from ``admin``.
         live: what the origin shows.
-        bootstrapping: so that of two bootstraps here at once one is refused at the edge.
+        recent: what this process accepted lately.
+        bootstrapping: so that of two bootstraps (or of two new versions of root) here at once one is refused at the edge.
     """
 
     bus: Bus
@@ -51,7 +53,19 @@ class Api:
     health: Health
     admin: AdminFollower
     live: Live
+    recent: Recent
     bootstrapping: asyncio.Lock
+
+    async def restored(self, *, heads: bool = False) -> None:
+        """Wait until the read models are those of the whole log: before, what was said or refused by them could be long past.
+
+        Args:
+            heads: whether those of ``heads`` are needed too.
+        """
+        await self.admin.known.wait()
+        await self.live.published_known.wait()
+        if heads:
+            await self.live.heads_known.wait()
 
     def bootstrap_state(self) -> str | None:
         """Say where the bootstrap stands.
@@ -65,7 +79,15 @@ class Api:
         published = self.live.published
         return "finished" if published and published.vector.admin > state.bootstrap_offset else "pre"
 
-    def _settings(self) -> Settings:
+    def check_bootstrapped(self) -> Settings:
+        """Make sure that there is a repository.
+
+        Returns:
+            Its settings.
+
+        Raises:
+            NotBootstrappedError: if there is none yet.
+        """
         found = self.admin.state.bootstrap
         state = self.bootstrap_state()
         if found is None or state != "finished":
@@ -76,9 +98,9 @@ class Api:
         messages = accept.make_messages(changes, settings, self.admin.state.next_offset)
         with metrics.append_seconds.time():
             positions = await self.bus.append(messages)
+        self.recent.accepted(messages, positions)
         self.live.watch(positions)
-        metrics.accepted.labels("add").inc(sum(isinstance(change, records.Add) for change in changes))
-        metrics.accepted.labels("remove").inc(sum(isinstance(change, records.Remove) for change in changes))
+        accept.count(changes)
         return positions
 
     async def _submit(self, task: Task, changes: Sequence[accept.Change], settings: Settings, message: str) -> web.Response:
@@ -90,19 +112,19 @@ class Api:
 
     async def add_artifacts(self, request: web.Request) -> web.Response:
         """POST /api/v1/artifacts/."""
-        settings = self._settings()
+        settings = self.check_bootstrapped()
         changes = accept.make_adds(wire.decode(wire.AddRequest, await request.read()), self.config.hash_algorithms)
         return await self._submit(Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
 
     async def remove_artifacts(self, request: web.Request) -> web.Response:
         """POST /api/v1/artifacts/delete."""
-        settings = self._settings()
+        settings = self.check_bootstrapped()
         changes = accept.make_removes(wire.decode(wire.RemoveRequest, await request.read()))
         return await self._submit(Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
 
     async def bulk(self, request: web.Request) -> web.Response:
         """POST /api/v1/artifacts/bulk."""
-        settings = self._settings()
+        settings = self.check_bootstrapped()
         outcome = Outcome()
 
         async def append(changes: list[accept.Change]) -> Sequence[Position]:
@@ -124,7 +146,7 @@ class Api:
 
     async def get_artifact(self, request: web.Request) -> web.Response:
         """GET /api/v1/artifacts/{path}."""
-        settings = self._settings()
+        settings = self.check_bootstrapped()
         try:
             path = check_path(request.match_info["path"])
         except InvalidTargetError as error:
@@ -150,7 +172,7 @@ class Api:
         return answer(wire.TaskAnswer(data))
 
     async def _describe(self, task_id: str, where: Cursor) -> wire.TaskData:
-        return await tasks.describe(self.bus, task_id, where, self.live.published, self.admin.state)
+        return await tasks.describe(self.bus, self.recent, task_id, where, self.live.published, self.admin.state)
 
     async def get_bootstrap(self, _: web.Request) -> web.Response:
         """GET /api/v1/bootstrap/."""
@@ -182,8 +204,6 @@ class Api:
     async def get_status(self, _: web.Request) -> web.Response:
         """GET /api/v1/status."""
         published, found = self.live.published, self.admin.state.bootstrap
-        covered = published.vector.artifacts if published else [0] * self.bus.partitions(topics.ARTIFACTS)
-        ends = [await self.bus.end(topics.ARTIFACTS, number) for number in range(len(covered))]
         bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
         return answer(
             wire.StatusAnswer(
@@ -193,7 +213,7 @@ class Api:
                 number_of_bins=len(bins) or None,
                 timestamp=published.timestamp.version if published else 0,
                 snapshot=published.snapshot.version if published else 0,
-                backlog=sum(max(0, end - live) for end, live in zip(ends, covered, strict=True)),
+                backlog=await self.live.backlog(),
                 expires=summarize_expiries(self.live.expires, bins),
                 problems={part: reason for part, reason in self.health.problems.items() if reason},
             )

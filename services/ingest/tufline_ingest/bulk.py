@@ -11,11 +11,10 @@ from typing import Final
 
 from tufline.bus import Position
 from tufline.errors import InvalidTargetError, PushbackError
-from tufline.model import check_path
-from tufline.records import Remove
-from tufline_ingest.accept import Change, make_add
+from tufline.events import ChangeRequest
+from tufline_ingest.accept import Change, make_change
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.wire import BulkLine, RefusedLine, decode
+from tufline_ingest.wire import RefusedLine, decode
 
 BATCH_LINES: Final = 2000
 BATCH_BYTES: Final = 1024 * 1024
@@ -110,12 +109,7 @@ def read_line(line: bytes, algorithms: Collection[str]) -> Change:
         BadRequestError: if it has another form.
         InvalidTargetError: if it can't be accepted.
     """
-    said = decode(BulkLine, line)
-    if said.op == "remove":
-        return Remove(check_path(said.path))
-    if said.info is None:
-        raise BadRequestError("info is missing: it says length and hashes of the artifact")
-    return make_add(said.path, said.info, algorithms)
+    return make_change(decode(ChangeRequest, line), algorithms)
 
 
 async def take_lines(

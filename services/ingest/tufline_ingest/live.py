@@ -4,10 +4,12 @@ Ingest asks no other service: it follows what the publisher appends when an orig
 """
 
 import asyncio
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from tuf.api.metadata import Snapshot
@@ -15,9 +17,8 @@ from tuf.api.metadata import Snapshot
 from tufline import metafile, records, topics
 from tufline.bins import find_target
 from tufline.bus import Bus, Position, Record
-from tufline.bus.last import last_record
 from tufline.errors import RecordGoneError
-from tufline.follow import follow
+from tufline.follow import follow, follow_origin
 from tufline.model import Target
 from tufline.records import FileRef, Head, Published, Settings
 from tufline.snapshot import read_snapshot
@@ -30,6 +31,9 @@ HEADS_KEPT: Final = 8
 
 WATCHED_REQUESTS: Final = 10_000
 """How many accepted requests are timed until they are live; beyond that some are not."""
+
+COUNTED_GAP: Final = 16
+"""Up to so many offsets between what is live and the end, the records are counted one by one."""
 
 CATCH_UP_SECONDS: Final = 2.0
 """How long a query waits for a head that is on its way."""
@@ -68,23 +72,34 @@ class Live:
         self._heads: dict[str, tuple[FileRef, ...]] = {}
         self._watched: OrderedDict[tuple[int, int], float] = OrderedDict()
         self._snapshot: tuple[int, dict[str, int]] = (0, {})
+        self.published_known = asyncio.Event()
+        """Set once ``published`` is as the whole log says, and not its beginning."""
+        self.heads_known = asyncio.Event()
+        """The same of all that comes from ``heads``."""
         self.expires: dict[str, str] = {}
+        self.keyids: dict[str, tuple[str, ...]] = {}
+        """Role to the keys that signed its newest version."""
+        self.versions: dict[str, int] = {}
+        """Role to its newest version on the log."""
         self.published: Published | None = None
 
     async def run(self) -> None:
         """Follow the log, for ever."""
-        last = await last_record(self._bus, topics.PUBLISHED, 0, lambda record: record.key == self._origin)
-        start = await self._bus.end(topics.PUBLISHED, 0) if last is None else last.offset
-        partitions = self._bus.partitions(topics.HEADS)
-        heads = (follow(self._bus, topics.HEADS, number, 0, self._take_heads) for number in range(partitions))
-        await all_of(follow(self._bus, topics.PUBLISHED, 0, start, self._take_published), *heads)
+        self.heads_known.clear()  # they are read from their beginning, also the second time
+        partitions = range(self._bus.partitions(topics.HEADS))
+        unread = set(partitions)
 
-    async def _take_published(self, batch: Sequence[Record]) -> None:
-        for record in batch:
-            if record.key == self._origin:
-                self.published = records.decode(records.published_decoder, record.value)
-        if self.published is not None:
-            self._observe(self.published)
+        def caught_up(partition: int) -> None:
+            unread.discard(partition)
+            if not unread:
+                self.heads_known.set()
+
+        heads = (follow(self._bus, topics.HEADS, number, 0, self._take_heads, partial(caught_up, number)) for number in partitions)
+        await all_of(follow_origin(self._bus, self._origin, self._take_published, self.published_known.set), *heads)
+
+    async def _take_published(self, published: Published) -> None:
+        self.published = published
+        self._observe(published)
         async with self._changed:
             self._changed.notify_all()
 
@@ -96,6 +111,34 @@ class Live:
                 ref = FileRef(content.version, content.offset, content.sha256)
                 self._heads[record.key] = (*known[1 - HEADS_KEPT :], ref)
                 self.expires[record.key] = content.expires
+                self.keyids[record.key] = tuple(map(sys.intern, content.keyids))
+                self.versions[record.key] = content.version
+
+    async def backlog(self) -> int:
+        """Count the records of ``artifacts`` that are accepted and not live.
+
+        Returns:
+            How many; where there are many, about.
+
+        Raises:
+            BusError: if the log can't be read now.
+        """
+        return sum(await asyncio.gather(*map(self._behind, range(self._bus.partitions(topics.ARTIFACTS)))))
+
+    async def _behind(self, partition: int) -> int:
+        end = await self._bus.end(topics.ARTIFACTS, partition)
+        live = self.published.vector.artifacts[partition] if self.published else 0
+        if not live < end <= live + COUNTED_GAP:
+            return max(0, end - live)
+        # Not every offset is a record's: the last ones before the end may be nobody's.
+        reader = self._bus.reader(topics.ARTIFACTS, partition, live)
+        count = 0
+        try:
+            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
+                count += sum(record.offset < end for record in batch)
+        finally:
+            await reader.close()
+        return count
 
     async def wait_for_change(self, seconds: float) -> None:
         """Wait until something else is published, or the time is over.

@@ -11,3 +11,5 @@ visible_seconds = Histogram(
     "Time from an accepted request to its commit being published.",
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
 )
+events = Counter("tufline_ingest_events", "Records of the inbox that were moved.", ["outcome"])
+move_seconds = Histogram("tufline_ingest_move_seconds", "Time until the log has some records of the inbox where they belong.")

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 import tufline
+from tufline.events import ChangeRequest
 from tufline_ingest import wire
 
 PREFIX: Final = "/api/v1"
@@ -16,11 +17,13 @@ _TITLE: Final = "Tufline"
 _CALLS: Final[tuple[tuple[str, str, str, type | None, int, type | None], ...]] = (
     ("post", f"{PREFIX}/artifacts/", "Add artifacts", wire.AddRequest, 202, wire.SubmittedAnswer),
     ("post", f"{PREFIX}/artifacts/delete", "Remove artifacts", wire.RemoveRequest, 202, wire.SubmittedAnswer),
-    ("post", f"{PREFIX}/artifacts/bulk", "Add and remove artifacts, one a line (NDJSON)", wire.BulkLine, 202, wire.BulkAnswer),
+    ("post", f"{PREFIX}/artifacts/bulk", "Add and remove artifacts, one a line (NDJSON)", ChangeRequest, 202, wire.BulkAnswer),
     ("get", f"{PREFIX}/artifacts/{{path}}", "What the published metadata say of an artifact", None, 200, wire.LiveArtifact),
     ("get", f"{PREFIX}/task/", "The state of a task", None, 200, wire.TaskAnswer),
     ("get", f"{PREFIX}/bootstrap/", "The state of the bootstrap", None, 200, wire.BootstrapAnswer),
     ("post", f"{PREFIX}/bootstrap/", "Begin a repository", wire.BootstrapRequest, 202, wire.SubmittedAnswer),
+    ("post", f"{PREFIX}/metadata/", "Give new versions of root and targets", wire.MetadataRequest, 202, wire.SubmittedAnswer),
+    ("get", f"{PREFIX}/trust", "Which root and targets are shown and given, and which keys sign", None, 200, wire.TrustAnswer),
     ("get", f"{PREFIX}/status", "What is live, and what is not yet", None, 200, wire.StatusAnswer),
     ("get", f"{PREFIX}/openapi.json", "This description", None, 200, None),
     ("get", "/healthz", "Whether the process lives", None, 200, None),
@@ -68,7 +71,7 @@ def make() -> dict[str, Any]:
             "responses": {str(status): {"description": summary}, "default": refused},
         }
         if body is not None:
-            kind = "application/x-ndjson" if body is wire.BulkLine else "application/json"
+            kind = "application/x-ndjson" if body is ChangeRequest else "application/json"
             operation["requestBody"] = {"required": True, **_content(kind, by_type[body])}
         if result is not None:
             operation["responses"][str(status)] |= _content("application/json", by_type[result])

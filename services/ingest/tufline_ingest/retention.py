@@ -1,40 +1,62 @@
-"""How long ``artifacts`` is kept: until it is live, and thirty days at least, so that a task can be asked for and a mistake be looked into.
+"""How long ``artifacts`` and ``inbox`` are kept.
 
-A log can't know what is live; ingest does, from ``published``.
+``artifacts``: until it is live, and thirty days at least, so that a task can be asked for and a mistake be looked into. ``inbox``: until it
+is moved, and seven days at least.
+
+A log can't know what is live, or moved; ingest does, from ``published`` and ``inbox-progress``.
 """
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from tufline import topics
+from tufline import records, topics
 from tufline.bus import Bus
+from tufline.bus.last import last_record
 from tufline.clock import Clock
+from tufline.records import CLAIM_KEY, InboxProgress
 from tufline_ingest.live import Live
 
 KEPT: Final = timedelta(days=30)
+INBOX_KEPT: Final = timedelta(days=7)
 INTERVAL_SECONDS: Final = 3600.0
 
 
 async def trim_once(bus: Bus, live: Live, clock: Clock) -> None:
-    """Let the log drop what is live and old.
+    """Let the log drop what is live, or moved, and old.
 
     Args:
         bus: the log.
         live: what the origin shows.
         clock: the wall clock.
     """
+    await _trim_inbox(bus, clock)
     published = live.published
     if published is None:
         return
-    limit = int((clock() - KEPT).timestamp() * 1000)
+    limit = _milliseconds(clock() - KEPT)
     for partition, covered in enumerate(published.vector.artifacts):
         old = await bus.offset_at(topics.ARTIFACTS, partition, limit)
         await bus.trim(topics.ARTIFACTS, partition, min(covered, old))
 
 
+async def _trim_inbox(bus: Bus, clock: Clock) -> None:
+    limit = _milliseconds(clock() - INBOX_KEPT)
+    for partition in range(bus.partitions(topics.INBOX)):
+        newest = await last_record(bus, topics.INBOX_PROGRESS, partition, lambda record: record.key != CLAIM_KEY)
+        if newest is not None:
+            progress = records.decode(records.inbox_decoder, newest.value)
+            assert isinstance(progress, InboxProgress)
+            old = await bus.offset_at(topics.INBOX, partition, limit)
+            await bus.trim(topics.INBOX, partition, min(progress.offset, old))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
 async def run(bus: Bus, live: Live, clock: Clock) -> None:
-    """Let the log drop what is live and old, for ever.
+    """Let the log drop what it may, for ever.
 
     Args:
         bus: the log.

@@ -1,7 +1,7 @@
-"""Ingest as a service: the REST API over the log.
+"""Ingest as a service: the REST API over the log, and the inbox.
 
-In: requests; and from the log ``admin``, ``published`` and ``heads``. Out: ``artifacts`` and ``admin``. It has no state of its own: any
-number of replicas answer for any task.
+In: requests; and from the log ``inbox``, ``admin``, ``published`` and ``heads``. Out: ``artifacts`` and ``admin``, and of the inbox
+``rejected`` and ``receipts``. It has no state of its own: any number of replicas answer for any task, and share the inbox.
 """
 
 import asyncio
@@ -10,22 +10,30 @@ from functools import partial
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from tufline import ops
+from tufline import ops, topics
 from tufline.bus import Bus
-from tufline.bus.partitions import keep_working
+from tufline.bus.partitions import keep_working, own_partitions
 from tufline.clock import Clock, utc_now
 from tufline.config import IngestConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.listen import listen
 from tufline.tasks import all_of
-from tufline_ingest import openapi, retention
+from tufline_ingest import inbox, openapi, retention
 from tufline_ingest.answers import answer, errors_as_answers
 from tufline_ingest.api import Api
+from tufline_ingest.errors import NotNowError
 from tufline_ingest.live import Live
+from tufline_ingest.recent import Recent
+from tufline_ingest.trust_api import TrustApi
 
 PART: Final = "ingest"
+READING: Final = f"{PART}.log"
+
+RESTORE_SECONDS: Final = 5.0
+"""How long a request is held back while this process, just started, reads the log."""
 
 
 def make_app(api: Api) -> web.Application:
@@ -42,15 +50,29 @@ def make_app(api: Api) -> web.Application:
     async def describe(_: web.Request) -> web.Response:
         return answer(description)
 
+    def restored(handler: Handler, *, heads: bool = False) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                async with asyncio.timeout(RESTORE_SECONDS):
+                    await api.restored(heads=heads)
+            except TimeoutError:
+                raise NotNowError("what the log has is still being read since the start: see the log of this process") from None
+            return await handler(request)
+
+        return handle
+
+    trust = TrustApi(api)
     handlers = {
-        ("POST", "/api/v1/artifacts/"): api.add_artifacts,
-        ("POST", "/api/v1/artifacts/delete"): api.remove_artifacts,
-        ("POST", "/api/v1/artifacts/bulk"): api.bulk,
-        ("GET", "/api/v1/artifacts/{path}"): api.get_artifact,
-        ("GET", "/api/v1/task/"): api.get_task,
-        ("GET", "/api/v1/bootstrap/"): api.get_bootstrap,
-        ("POST", "/api/v1/bootstrap/"): api.post_bootstrap,
-        ("GET", "/api/v1/status"): api.get_status,
+        ("POST", "/api/v1/artifacts/"): restored(api.add_artifacts),
+        ("POST", "/api/v1/artifacts/delete"): restored(api.remove_artifacts),
+        ("POST", "/api/v1/artifacts/bulk"): restored(api.bulk),
+        ("GET", "/api/v1/artifacts/{path}"): restored(api.get_artifact),
+        ("GET", "/api/v1/task/"): restored(api.get_task),
+        ("GET", "/api/v1/bootstrap/"): restored(api.get_bootstrap),
+        ("POST", "/api/v1/bootstrap/"): restored(api.post_bootstrap),
+        ("POST", "/api/v1/metadata/"): restored(trust.post_metadata),
+        ("GET", "/api/v1/trust"): restored(trust.get_trust, heads=True),
+        ("GET", "/api/v1/status"): restored(api.get_status, heads=True),
         ("GET", "/api/v1/openapi.json"): describe,
         **{("GET", path): handler for path, handler in ops.handlers(api.health).items()},
     }
@@ -67,7 +89,7 @@ def make_app(api: Api) -> web.Application:
 async def run(
     bus: Bus, config: IngestConfig, *, clock: Clock = utc_now, health: Health, on_listening: Callable[[str], None] | None = None
 ) -> None:
-    """Serve the REST API, until cancelled.
+    """Serve the REST API and move the inbox, until cancelled.
 
     Args:
         bus: the log.
@@ -79,18 +101,26 @@ async def run(
     Raises:
         ConfigError: if the address can't be listened on.
     """
-    admin, live = AdminFollower(bus), Live(bus, config.origin)
-    api = Api(bus, config, clock, health, admin, live, asyncio.Lock())
+    admin, live, recent = AdminFollower(bus), Live(bus, config.origin), Recent(bus)
+    api = Api(bus, config, clock, health, admin, live, recent, asyncio.Lock())
 
     def listening(url: str) -> None:
         health.ok(PART)
         if on_listening is not None:
             on_listening(url)
 
+    async def restore() -> None:
+        await api.restored(heads=True)
+        health.ok(READING)
+
     health.problem(PART, "beginning to listen")
+    health.problem(READING, "reading what the log has")
     await all_of(
         listen(make_app(api), config.host, config.port, PART, listening),
+        restore(),
         keep_working(f"{PART}.admin", admin.run, health),
         keep_working(f"{PART}.live", live.run, health),
+        keep_working(f"{PART}.recent", recent.run, health),
+        own_partitions(bus, inbox.GROUP, topics.INBOX, inbox.part, partial(inbox.work, inbox.Shared(bus, config, health, admin)), health),
         keep_working(f"{PART}.retention", partial(retention.run, bus, live, clock), health),
     )

@@ -7,29 +7,26 @@ positions, and the receipts that the signer wrote for what did not simply happen
 from collections.abc import Iterable
 from typing import Any, Final
 
-from tufline import records, topics
+from tufline import receipts, records, topics
+from tufline.admin import AdminState
 from tufline.bus import Bus
-from tufline.cursor import Cursor, Task
+from tufline.cursor import IN_ADMIN, Cursor, Task
 from tufline.errors import InvalidCursorError, RecordError
-from tufline.records import Changes, Published, Receipt, Settings
-from tufline.trust import AdminState
+from tufline.receipts import ChangeReceipt
+from tufline.records import Changes, Published, Settings
+from tufline_ingest.recent import Recent
 from tufline_ingest.wire import TaskData, TaskResult, moment
 
 RECORDS_READ: Final = 256
 """The most records of a request that its details are read from; a larger one is told in numbers."""
 
-RECEIPTS_WINDOW: Final = 50_000
-"""How far a receipt may stand before one of an earlier record, in offsets: the signer goes through a batch bin by bin."""
 
-RECEIPTS_SKEW_MILLISECONDS: Final = 5000
-"""How much earlier than a request's acceptance its receipts are looked for: two brokers' clocks may differ."""
-
-
-async def describe(bus: Bus, task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
+async def describe(bus: Bus, recent: Recent, task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
     """Say what became of a task.
 
     Args:
         bus: the log.
+        recent: what this process accepted lately.
         task_id: as the client sent it.
         cursor: that is in it.
         published: what is live; None before the first.
@@ -42,15 +39,16 @@ async def describe(bus: Bus, task_id: str, cursor: Cursor, published: Published 
         InvalidCursorError: if the cursor names what this log does not have.
         BusError: if the log can't be read now.
     """
-    if cursor.task is Task.BOOTSTRAP:
-        return _describe_bootstrap(task_id, cursor, published, admin)
+    if cursor.task in IN_ADMIN:
+        return _describe_given(task_id, cursor, published, admin)
     if published is None or not cursor.is_covered(published.vector):
-        await _check_exists(bus, cursor)
+        if not recent.knows(cursor):
+            await _check_exists(bus, cursor)
         return TaskData(task_id, "RUNNING")
     if cursor.task is Task.BULK:
         return _finished(task_id, cursor, "Artifact(s) published", {})
     settings = admin.bootstrap.settings if admin.bootstrap else None
-    return await _describe_changes(bus, task_id, cursor, settings)
+    return await _describe_changes(bus, recent, task_id, cursor, settings)
 
 
 def _finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any], error: str | None = None) -> TaskData:
@@ -58,13 +56,18 @@ def _finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any
     return TaskData(task_id, "SUCCESS", result)
 
 
-def _describe_bootstrap(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
-    (offsets,) = cursor.positions.values() or [[0]]
-    if reason := admin.refused.get(offsets[-1]):
-        return _finished(task_id, cursor, "Bootstrap failed", {"bootstrap": False}, reason)
+def _describe_given(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
+    offsets = next(iter(cursor.positions.values()), [0])
+    is_bootstrap = cursor.task is Task.BOOTSTRAP
+    reasons = [admin.refused[offset] for offset in offsets if offset in admin.refused]
+    given = [one.signed.type for one in admin.roots if one.offset in offsets]
+    given += [one.signed.type for one in admin.targets if one.offset in offsets]
+    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": given[0] if given else None, "roles": given}
+    if reasons:
+        return _finished(task_id, cursor, "Bootstrap failed" if is_bootstrap else "Metadata Update failed", details, "; ".join(reasons))
     if published is None or not cursor.is_covered(published.vector):
         return TaskData(task_id, "RUNNING")
-    return _finished(task_id, cursor, "Bootstrap Processed", {"bootstrap": True})
+    return _finished(task_id, cursor, "Bootstrap Processed" if is_bootstrap else "Metadata Update Processed", details)
 
 
 async def _check_exists(bus: Bus, cursor: Cursor) -> None:
@@ -74,17 +77,16 @@ async def _check_exists(bus: Bus, cursor: Cursor) -> None:
             raise InvalidCursorError("the task id is not one of this repository")
 
 
-async def _describe_changes(bus: Bus, task_id: str, cursor: Cursor, settings: Settings | None) -> TaskData:
+async def _describe_changes(bus: Bus, recent: Recent, task_id: str, cursor: Cursor, settings: Settings | None) -> TaskData:
     is_add = cursor.task is Task.ADD
     message = "Artifact(s) Added" if is_add else "Artifact(s) Removed"
-    places = [(partition, offset) for partition, offsets in cursor.positions.items() for offset in offsets]
-    changes = await _read_changes(bus, places) if len(places) <= RECORDS_READ else None
-    if changes is None:
+    known = await recent.find(cursor) or await _read_back(bus, cursor)
+    if known is None:
         return _finished(task_id, cursor, f"{message}; its records are no longer kept, or too many for details", {})
-    paths = [change.path for record in changes.values() for change in record.changes]
-    receipts = await _read_receipts(bus, cursor, {record.request for record in changes.values()})
-    refused = {receipt.path: receipt.reason for receipt in receipts if receipt.outcome == "refused"}
-    missing = {receipt.path for receipt in receipts if receipt.outcome == "not_found"}
+    changes, found = known
+    paths = [change.path for record in changes for change in record.changes]
+    refused = {receipt.path: receipt.reason for receipt in found if receipt.outcome == "refused"}
+    missing = {receipt.path for receipt in found if receipt.outcome == "not_found"}
     roles = sorted({settings.layout.name(settings.layout.index_of(path)) for path in paths}) if settings else []
     if is_add:
         details = {
@@ -102,8 +104,14 @@ async def _describe_changes(bus: Bus, task_id: str, cursor: Cursor, settings: Se
     return _finished(task_id, cursor, message, details)
 
 
-async def _read_changes(bus: Bus, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Changes] | None:
-    found = {}
+async def _read_back(bus: Bus, cursor: Cursor) -> tuple[list[Changes], list[ChangeReceipt]] | None:
+    places = [(partition, offset) for partition, offsets in cursor.positions.items() for offset in offsets]
+    changes = await _read_changes(bus, places) if len(places) <= RECORDS_READ else None
+    return None if changes is None else (changes, await receipts.of_task(bus, cursor))
+
+
+async def _read_changes(bus: Bus, places: Iterable[tuple[int, int]]) -> list[Changes] | None:
+    found = []
     for partition, offset in places:
         reader = bus.reader(topics.ARTIFACTS, partition, offset)
         try:
@@ -113,25 +121,7 @@ async def _read_changes(bus: Bus, places: Iterable[tuple[int, int]]) -> dict[tup
         if not batch or batch[0].offset != offset:
             return None
         try:
-            found[partition, offset] = records.decode(records.changes_decoder, batch[0].value)
+            found.append(records.decode(records.changes_decoder, batch[0].value))
         except RecordError:
             return None
-    return found
-
-
-async def _read_receipts(bus: Bus, cursor: Cursor, requests: set[str]) -> list[Receipt]:
-    found = []
-    for partition, offsets in cursor.positions.items():
-        start = await bus.offset_at(topics.RECEIPTS, partition, cursor.time - RECEIPTS_SKEW_MILLISECONDS)
-        reader = bus.reader(topics.RECEIPTS, partition, start)
-        passed = False
-        try:
-            while not passed and (batch := await reader.fetch(max_wait=0)):
-                for record in batch:
-                    receipt = records.decode(records.receipt_decoder, record.value)
-                    passed = receipt.offset > offsets[-1] + RECEIPTS_WINDOW
-                    if record.key in requests:
-                        found.append(receipt)
-        finally:
-            await reader.close()
     return found

@@ -9,23 +9,10 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from tufline.events import ArtifactInfo
 from tufline_ingest.errors import BadRequestError
 
 T = TypeVar("T")
-
-
-class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to be said of an artifact.
-
-    Attributes:
-        length: in bytes; a decimal string is accepted too.
-        hashes: algorithm to hexadecimal digest.
-        custom: an object of the repository's own.
-    """
-
-    length: Any
-    hashes: Any
-    custom: Any = None
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -64,20 +51,6 @@ class RemoveRequest(msgspec.Struct, frozen=True):
 
     artifacts: list[str]
     publish_artifacts: bool = True
-
-
-class BulkLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of POST /api/v1/artifacts/bulk.
-
-    Attributes:
-        path: the target path.
-        op: what to do with it.
-        info: what is to be said of it; for ``add`` alone.
-    """
-
-    path: str
-    op: Literal["add", "remove"] = "add"
-    info: ArtifactInfo | None = None
 
 
 class RoleSettings(msgspec.Struct, frozen=True):
@@ -154,6 +127,30 @@ class BootstrapRequest(msgspec.Struct, frozen=True):
     settings: BootstrapSettings
     metadata: BootstrapMetadata
     timeout: int = 300
+
+
+class NewMetadata(msgspec.Struct, frozen=True):
+    """New versions of roles that people sign.
+
+    Attributes:
+        root: signed by its threshold, and by that of the root before.
+        targets: signed by its threshold, where targets are offline (PEP 458).
+    """
+
+    root: dict[str, Any] | None = None
+    targets: dict[str, Any] | None = None
+
+
+class MetadataRequest(msgspec.Struct, frozen=True):
+    """POST /api/v1/metadata/.
+
+    Attributes:
+        metadata: what is given.
+        at_once: the online keys before these are lost: nothing waits until it is signed by both. Clients may fail for a moment.
+    """
+
+    metadata: NewMetadata
+    at_once: bool = False
 
 
 class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -318,6 +315,38 @@ class LiveArtifact(msgspec.Struct, frozen=True, omit_defaults=True):
     custom: dict[str, Any] | None = None
 
 
+class TrustedRole(msgspec.Struct, frozen=True):
+    """A role that people sign.
+
+    Attributes:
+        shown: the version that the newest commit has.
+        given: the newest version that people gave; None where the signer makes the role.
+        metadata: of that version.
+    """
+
+    shown: int
+    given: int | None
+    metadata: dict[str, Any] | None
+
+
+class TrustAnswer(msgspec.Struct, frozen=True):
+    """200: whom clients trust now and soon, and who signs.
+
+    Attributes:
+        root: the root.
+        targets: the top-level targets.
+        keyids: role to the keys that signed its newest version.
+        bins: keyid to how many bins' newest version it signed.
+        number_of_bins: how many there are.
+    """
+
+    root: TrustedRole
+    targets: TrustedRole
+    keyids: dict[str, list[str]]
+    bins: dict[str, int]
+    number_of_bins: int
+
+
 class StatusAnswer(msgspec.Struct, frozen=True):
     """200: what is live, and what is not yet.
 
@@ -328,7 +357,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
         number_of_bins: None before the bootstrap.
         timestamp: version that the origin shows; 0 before the first.
         snapshot: version that the origin shows; 0 before the first.
-        backlog: accepted records of artifacts that are not live yet.
+        backlog: accepted records of artifacts that are not live yet; about, where there are many.
         expires: role to when its newest version expires; of the bins the first one to expire.
         problems: part of this process to why it is not ready.
     """

@@ -1,0 +1,267 @@
+"""The inbox: events of repositories, from ``inbox`` to ``artifacts`` or ``rejected``.
+
+Workflow, for each partition: take it over; wait for the bootstrap; then for ever: take what is there, judge each record by itself, and
+append in one transaction the changes of the accepted events, the rejected records byte for byte, a receipt for each, and the progress. So
+an event is moved once, whatever dies in between; and no record, whatever is in it, stops the partition.
+
+A producer that gets no answer sends its event again, under the same source and id. That must not put an old artifact back over a newer
+one, so the events that were accepted lately are known again (``moved``).
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from tufline import cursor, events, records, topics
+from tufline.bus import Bus, Message, Position, Record, Writer
+from tufline.config import IngestConfig
+from tufline.cursor import Task
+from tufline.errors import InvalidEventError, InvalidTargetError
+from tufline.events import Event
+from tufline.follow import AdminFollower
+from tufline.health import Health
+from tufline.receipts import EventReceipt
+from tufline.records import Add, Settings
+from tufline.takeover import take_over
+from tufline_ingest import accept, metrics, rejected
+from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
+from tufline_ingest.moved import Moved, digest_of, restore
+
+GROUP: Final = "ingest.inbox"
+
+BATCH_BYTES: Final = 1_000_000
+BATCH_EVENTS: Final = 500
+"""How much one transaction moves at most; a single record may be larger."""
+
+POLL_SECONDS: Final = 30.0
+"""How long one fetch waits; only how soon a lost wake-up would be noticed hangs on it."""
+
+SHOWN_REASON_LENGTH: Final = 500
+"""How much of a reason is kept, in characters: it may repeat what was sent."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all workers of a process share.
+
+    Attributes:
+        bus: the log.
+        config: of ingest.
+        health: where the parts say how they are.
+        admin: the state folded from ``admin``.
+    """
+
+    bus: Bus
+    config: IngestConfig
+    health: Health
+    admin: AdminFollower
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A record of ``inbox``, and what is to become of it.
+
+    Attributes:
+        record: of ``inbox``.
+        source: of the event; empty where that can't be read.
+        event_id: of the event; empty where that can't be read.
+        changes: of the event; empty unless it is accepted.
+        messages: what is to be appended of it.
+        reason: why it is rejected; empty if it is not.
+    """
+
+    record: Record
+    source: str
+    event_id: str
+    changes: Sequence[Change] = ()
+    messages: Sequence[Message] = ()
+    reason: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Names the event."""
+        return digest_of(self.source, self.event_id)
+
+    @property
+    def task(self) -> Task:
+        """What the event asks for, in the words of the REST API."""
+        adds = sum(isinstance(change, Add) for change in self.changes)
+        return {0: Task.REMOVE, len(self.changes): Task.ADD}.get(adds, Task.BULK)
+
+    def receipt(self, task_id: str) -> Message:
+        """Make its receipt.
+
+        Args:
+            task_id: of the task that the event, or the first one of its source and id, has become; empty if it is rejected.
+
+        Returns:
+            The message.
+        """
+        outcome = "rejected" if self.reason else "accepted" if self.changes else "duplicate"
+        partition = self.record.partition
+        receipt = EventReceipt(
+            partition=partition,
+            offset=self.record.offset,
+            source=self.source,
+            id=self.event_id,
+            outcome=outcome,  # type: ignore[arg-type]  # mypy takes a conditional of literals for any text
+            task=task_id,
+            reason=self.reason,
+        )
+        return Message(topics.RECEIPTS, self.source, records.encode(receipt), partition)
+
+
+class InboxWorker:
+    """Moves the events of one partition, once it has taken it over."""
+
+    def __init__(self, shared: Shared, writer: Writer, moved: Moved, settings: Settings) -> None:
+        """Begin with what the log says.
+
+        Args:
+            shared: of the process.
+            writer: of the partition.
+            moved: what was moved before.
+            settings: of the repository.
+        """
+        self._shared = shared
+        self._writer = writer
+        self._moved = moved
+        self._settings = settings
+
+    async def move(self, batch: Sequence[Record]) -> None:
+        """Move records, in as many transactions as they need.
+
+        Args:
+            batch: the next ones of the partition.
+        """
+        for piece in pieces(batch):
+            with metrics.move_seconds.time():
+                await self._commit(self._judge(piece), piece[-1].offset + 1)
+            await asyncio.sleep(0)  # judging a large piece takes a while; requests have their turn in between
+
+    def _judge(self, piece: Sequence[Record]) -> list[Judged]:
+        judged: list[Judged] = []
+        accepted: set[str] = set()
+        for record in piece:
+            try:
+                event = events.read(record.value, record.headers)
+                one = Judged(record, event.source, event.id)
+                if one.digest not in accepted and self._moved.task_of(one.digest) is None:
+                    one = self._accept(record, event)
+                    accepted.add(one.digest)
+            except InvalidEventError as error:
+                reason = str(error)[:SHOWN_REASON_LENGTH].encode(errors="backslashreplace").decode()
+                one = Judged(record, error.source, error.event_id, (), [rejected.make_message(record, reason)], reason)
+            judged.append(one)
+        return judged
+
+    def _accept(self, record: Record, event: Event) -> Judged:
+        changes: list[Change] = []
+        for number, said in enumerate(event.data.changes):
+            try:
+                changes.append(make_change(said, self._shared.config.hash_algorithms))
+            except InvalidTargetError as error:
+                where = f"changes[{number}] ({said.path[:SHOWN_PATH_LENGTH]!a})"
+                reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"
+                raise InvalidEventError(reason, event.source, event.id) from None
+        messages = make_messages(changes, self._settings, self._shared.admin.state.next_offset)
+        return Judged(record, event.source, event.id, changes, messages)
+
+    async def _commit(self, judged: Sequence[Judged], offset: int) -> None:
+        progress = self._moved.next(offset, {})
+
+        def then(positions: Sequence[Position]) -> list[Message]:
+            nonlocal progress
+            left = iter(positions)
+            tasks: dict[str, str] = {}
+            receipts = []
+            for one in judged:
+                own = list(islice(left, len(one.messages)))
+                if one.changes:
+                    tasks[one.digest] = cursor.encode(make_cursor(one.task, self._shared.bus.log_id, own))
+                known = "" if one.reason else tasks.get(one.digest) or self._moved.task_of(one.digest)
+                receipts.append(one.receipt(known or ""))
+            progress = self._moved.next(offset, tasks)
+            return [*receipts, self._moved.message(progress)]
+
+        await self._writer.commit([message for one in judged for message in one.messages], then)
+        self._moved.take(progress)
+        self._observe(judged)
+
+    def _observe(self, judged: Sequence[Judged]) -> None:
+        for one in judged:
+            outcome = "rejected" if one.reason else "accepted" if one.changes else "duplicate"
+            metrics.events.labels(outcome).inc()
+            accept.count(one.changes)
+            if one.reason:
+                where = {"partition": one.record.partition, "offset": one.record.offset}
+                _log.warning("inbox.rejected", source=one.source, id=one.event_id, reason=one.reason, **where)
+
+
+def pieces(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Split records so that each part fits a transaction.
+
+    Args:
+        batch: records of ``inbox``.
+
+    Yields:
+        Some of them, in their order.
+    """
+    piece: list[Record] = []
+    size = 0
+    for record in batch:
+        added = rejected.size_of(record)
+        if piece and (len(piece) == BATCH_EVENTS or size + added > BATCH_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += added
+    if piece:
+        yield piece
+
+
+def part(partition: int) -> str:
+    """Name the work on a partition, in health, logs and as writer id.
+
+    Args:
+        partition: of ``inbox``.
+
+    Returns:
+        The name.
+    """
+    return f"{GROUP}.{partition}"
+
+
+async def work(shared: Shared, partition: int) -> None:
+    """Take a partition over and move its events, for ever.
+
+    Args:
+        shared: of the process.
+        partition: of ``inbox``.
+
+    Raises:
+        FencedError: if another worker took the partition over.
+        BusError: what the bus can't do; begin again.
+    """
+    bus = shared.bus
+    async with take_over(bus, part(partition), topics.INBOX_PROGRESS, partition) as taken:
+        moved = await restore(bus, taken.claim, shared.config.inbox_remembered)
+        # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
+        shared.health.ok(part(partition))
+        _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)
+        state = await shared.admin.wait_for(lambda state: state.bootstrap is not None)
+        assert state.bootstrap is not None
+        worker = InboxWorker(shared, taken.writer, moved, state.bootstrap.settings)
+        reader = bus.reader(topics.INBOX, partition, moved.offset)
+        try:
+            while True:
+                if batch := await reader.fetch(max_wait=POLL_SECONDS, max_bytes=BATCH_BYTES):
+                    await worker.move(batch)
+        finally:
+            await reader.close()

@@ -1,0 +1,53 @@
+"""Records of ``rejected``: an inbox record byte for byte, and why it is there in headers of ours.
+
+Ours come last, so that headers of the same names that the producer may have sent stay what they are.
+"""
+
+from typing import Final
+
+from tufline import topics
+from tufline.bus import Message, Record
+from tufline.bus.headers import ESCAPE, make_headers, pairs_of
+from tufline.rejected import CUT_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, TOPIC_HEADER
+
+KEPT_BYTES: Final = 4_000_000
+"""How much of a record is kept. One that came compressed may be larger than the log could take again, by any factor."""
+
+KEPT_KEY: Final = 1000
+"""How much of the key is kept of a record that is larger without its value, in characters."""
+
+
+def size_of(record: Record) -> int:
+    """Say how large a record is.
+
+    Args:
+        record: of ``inbox``.
+
+    Returns:
+        Bytes of its value, key and headers.
+    """
+    around = sum(len(name.encode()) + len(value.encode(errors=ESCAPE)) for name, value in pairs_of(record.headers))
+    return len(record.value) + len(record.key.encode(errors=ESCAPE)) + around
+
+
+def make_message(record: Record, reason: str) -> Message:
+    """Make the record of ``rejected``.
+
+    Args:
+        record: of ``inbox``.
+        reason: why it is rejected, for a human.
+
+    Returns:
+        The message, in the same partition.
+    """
+    key, value, pairs = record.key, record.value, list(pairs_of(record.headers))
+    ours = [(REASON_HEADER, reason), (TOPIC_HEADER, record.topic), (PARTITION_HEADER, str(record.partition))]
+    ours.append((OFFSET_HEADER, str(record.offset)))
+    size = size_of(record)
+    if size > KEPT_BYTES:
+        room = KEPT_BYTES - (size - len(value))
+        if room < 0:
+            key, pairs, room = key[:KEPT_KEY], [], KEPT_BYTES
+        value = value[:room]
+        ours.append((CUT_HEADER, str(size)))
+    return Message(topics.REJECTED, key, value, record.partition, make_headers([*pairs, *ours]))

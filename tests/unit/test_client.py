@@ -1,0 +1,151 @@
+"""The client of the inbox: an event that is published is live, and what goes wrong is said."""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.inbox import DIGEST, event_receipts, is_moved
+from helpers.rest import PARTITIONS, bootstrapped
+from tufline import topics
+from tufline.bus import Bus, Reader
+from tufline.bus.embedded import open_embedded
+from tufline.client import Client, Event, add, remove
+from tufline.config import Config
+from tufline.errors import BusError, ConfigError, EventRejectedError, InvalidEventError, NotLiveYetError
+
+HASHES = {"sha256": DIGEST}
+
+
+@dataclass
+class CountingBus:
+    """A bus that counts its readers by topic."""
+
+    bus: Bus
+    readers: Counter[str]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        self.readers[topic] += 1
+        return self.bus.reader(topic, partition, offset)
+
+
+async def test_published_is_live(tmp_path: Path) -> None:
+    """When publish returns, the origin shows all of the event; what did not simply happen is said by path."""
+    async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
+        outcome = await client.publish(Event("repo", [add("a", 1, HASHES, {"k": "v"}), add("b", 2, HASHES)]))
+        assert (outcome.is_duplicate, outcome.remarks) == (False, [])
+        assert (await server.ask("GET", "/api/v1/artifacts/a"))[1]["custom"] == {"k": "v"}
+        assert (await server.task(outcome.task))["state"] == "SUCCESS"
+        again = await client.publish(Event("repo", [add("a", 1, HASHES, {"k": "v"}), remove("b"), remove("never"), add("c", 3, HASHES)]))
+        assert {remark.path: remark.outcome for remark in again.remarks} == {"a": "unchanged", "never": "not_found"}
+        assert (await server.ask("GET", "/api/v1/artifacts/b"))[0] == 404
+        assert (await server.ask("GET", "/api/v1/artifacts/c"))[1]["length"] == 3
+
+
+async def test_many_at_once_share_their_readers(tmp_path: Path) -> None:
+    """However many events are under way, each gets its own outcome, and each partition of receipts is read once."""
+    async with bootstrapped(tmp_path) as server:
+        bus = CountingBus(server.bus, Counter())
+        async with Client(bus) as client:
+            sent = [Event(f"repo {number % 7}", [add(f"p/{number}", number, HASHES), remove(f"never/{number}")]) for number in range(300)]
+            outcomes = await asyncio.gather(*(client.publish(event) for event in sent))
+        assert [[remark.path for remark in outcome.remarks] for outcome in outcomes] == [[f"never/{number}"] for number in range(300)]
+        assert len({outcome.task for outcome in outcomes}) == 300
+        assert bus.readers[topics.RECEIPTS] == PARTITIONS
+        assert bus.readers[topics.PUBLISHED] <= 3
+        for number in (0, 150, 299):
+            assert (await server.ask("GET", f"/api/v1/artifacts/p/{number}"))[1]["length"] == number
+
+
+async def test_events_of_a_source_keep_their_order(tmp_path: Path) -> None:
+    """The last of many events that one source sends is the one that stays."""
+    async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
+        sending = []
+        for number in range(100):
+            sending.append(asyncio.create_task(client.publish(Event("repo", [add("a", number, HASHES)]))))
+            await asyncio.sleep(0)
+        await asyncio.gather(*sending)
+        assert (await server.ask("GET", "/api/v1/artifacts/a"))[1]["length"] == 99
+
+
+async def test_rejected_is_an_error(tmp_path: Path) -> None:
+    """An event that ingest rejects is an error with the reason, which is not to be tried again; the same id mended is accepted."""
+    async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
+        with pytest.raises(EventRejectedError, match=r"changes\[1\] \('/b'\) can't be accepted") as raised:
+            await client.publish(Event("repo", [add("a", 1, HASHES), add("/b", 2, HASHES)], id="1"))
+        assert not raised.value.retriable
+        assert not (await client.publish(Event("repo", [add("b", 2, HASHES)], id="1"))).is_duplicate
+
+
+async def test_what_is_no_event_is_not_sent(tmp_path: Path) -> None:
+    """What can't be an event is its caller's error, and nothing is sent."""
+    async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
+        for bad in (Event("", [remove("a")]), Event("repo", []), Event("s" * 2000, [remove("a")]), Event("repo", [remove("x" * 2**21)])):
+            with pytest.raises(InvalidEventError):
+                await client.publish(bad)
+        assert [await server.bus.end(topics.INBOX, partition) for partition in range(PARTITIONS)] == [0] * PARTITIONS
+
+
+async def test_sent_again_is_the_same(tmp_path: Path) -> None:
+    """An event sent again, at once or later and by another client, is live under the first one's task, and puts nothing back."""
+    async with bootstrapped(tmp_path) as server:
+        old = Event("repo", [add("a", 1, HASHES), remove("never")])
+        async with Client(server.bus) as client:
+            outcomes = await asyncio.gather(*(client.publish(old) for _ in range(5)))
+            assert sorted(outcome.is_duplicate for outcome in outcomes) == [False, True, True, True, True]
+            await client.publish(Event("repo", [add("a", 2, HASHES)]))
+        async with Client(server.bus) as later:
+            again = await later.publish(old)
+        assert again.is_duplicate
+        assert {outcome.task for outcome in [*outcomes, again]} == {outcomes[0].task}
+        assert [remark.path for remark in again.remarks] == ["never"]
+        assert (await server.ask("GET", "/api/v1/artifacts/a"))[1]["length"] == 2
+
+
+async def test_it_takes_too_long(tmp_path: Path) -> None:
+    """What is not live in time is an error that says how far it came and that to send it again is safe."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    async with Client(bus) as client:
+        with pytest.raises(NotLiveYetError, match=r"ingest has not taken it yet.*to send the same event again is safe") as raised:
+            await client.publish(Event("repo", [remove("a")]), seconds=1)
+        assert raised.value.retriable
+    await bus.close()
+
+
+async def test_another_origin_does_not_make_it_live(tmp_path: Path) -> None:
+    """An event is live when the configured origin shows it, and no other one."""
+    config = Config().model_copy(update={"ingest": Config().ingest.model_copy(update={"origin": "elsewhere"})})
+    async with bootstrapped(tmp_path) as server, Client(server.bus, config) as client:
+        with pytest.raises(NotLiveYetError, match="it is accepted, and not live yet"):
+            await client.publish(Event("repo", [remove("a")]), seconds=10)
+        assert await is_moved(server.bus)
+        (receipt,) = await event_receipts(server.bus)
+        assert (await server.task(receipt.task))["state"] == "SUCCESS"
+
+
+@pytest.mark.parametrize("after", [0.0, 0.5])
+async def test_closing_ends_the_waiting(tmp_path: Path, after: float) -> None:
+    """Who waits when the client is closed, or comes later, gets an error."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    async with Client(bus) as client:
+        waiting = asyncio.create_task(client.publish(Event("repo", [remove("a")])))
+        await asyncio.sleep(after)
+    async with asyncio.timeout(10):
+        with pytest.raises(BusError, match="the client is closed"):
+            await waiting
+        with pytest.raises(BusError, match="the client is closed"):
+            await client.publish(Event("repo", [remove("a")]))
+    await bus.close()
+
+
+async def test_no_such_bus() -> None:
+    """A URL that names no bus is said to be none."""
+    with pytest.raises(ConfigError, match="is no bus"):
+        async with Client("postgres:x"):
+            pass
