@@ -13,7 +13,8 @@ from tufline.bins import Bin, BinLayout
 from tufline.bus import Record
 from tufline.errors import BinFullError, RecordError, SchemaError
 from tufline.model import Entry, Target, encode_entry
-from tufline.records import Add, Changes, Head, Receipt, Remove
+from tufline.receipts import ChangeReceipt
+from tufline.records import Add, Changes, Head, Remove
 
 CHANGE_OVERHEAD_BYTES: Final = 220
 """What one change costs in memory beside its path and its entry: the headers of four objects and a list's slot (CPython 3.11)."""
@@ -33,7 +34,7 @@ class KeyedReceipt(NamedTuple):
     """A receipt and the request that it is for."""
 
     request: str
-    receipt: Receipt
+    receipt: ChangeReceipt
 
 
 class Batch:
@@ -87,7 +88,7 @@ class Batch:
             except SchemaError:
                 raise
             except RecordError as error:
-                self._refuse(record.key, Receipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error)))
+                self._refuse(record.key, ChangeReceipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error)))
                 continue
             self.admin = max(self.admin, changes.admin)
             for nth, change in enumerate(changes.changes):
@@ -97,14 +98,14 @@ class Batch:
         bin_index = self._layout.index_of(change.path)
         if self._layout.partition_of(bin_index, self._partitions) != self._partition:
             reason = f"its bin is not in partition {self._partition}"
-            strayed = Receipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
+            strayed = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
             self._refuse(change.request, strayed)
             return
         self.by_bin[self._layout.name(bin_index)].append(change)
         self.changes += 1
         self.memory += CHANGE_OVERHEAD_BYTES + len(change.path) + len(change.entry or b"")
 
-    def _refuse(self, request: str, receipt: Receipt) -> None:
+    def _refuse(self, request: str, receipt: ChangeReceipt) -> None:
         self.receipts.append(KeyedReceipt(request, receipt))
 
 
@@ -140,7 +141,7 @@ def apply_changes(target_bin: Bin, changes: Iterable[Change], applied: int) -> t
             happened, outcome, reason = False, "refused", str(error)
         changed |= happened
         if not happened:
-            receipts.append(KeyedReceipt(request, Receipt(offset=offset, index=nth, path=path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
+            receipts.append(KeyedReceipt(request, ChangeReceipt(offset=offset, index=nth, path=path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
     return changed, receipts
 
 

@@ -2,7 +2,8 @@
 
 TuflineError
 └── SignerError
-    └── InconsistentLogError     the log contradicts itself
+    ├── InconsistentLogError     the log contradicts itself
+    └── AuditError               the use of a key can't be recorded
 """
 
 from typing import ClassVar
@@ -16,5 +17,11 @@ class SignerError(TuflineError):
 
 class InconsistentLogError(SignerError):
     """The log contradicts itself; a human has to look. The worker tries again, in case it was read half."""
+
+    retriable: ClassVar[bool] = True
+
+
+class AuditError(SignerError):
+    """The use of a key can't be recorded, so its signatures are not used. It goes on by itself when it can."""
 
     retriable: ClassVar[bool] = True

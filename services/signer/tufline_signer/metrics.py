@@ -11,3 +11,4 @@ renewals = Counter("tufline_signer_renewals", "Bins that were signed anew ahead 
 commits = Counter("tufline_signer_commits", "Commits: new snapshots and timestamps.", ["kind"])
 commit_seconds = Histogram("tufline_signer_commit_seconds", "Time to make, sign and append a commit.")
 expires = Gauge("tufline_role_expires_timestamp_seconds", "When a role's newest version expires, in seconds since 1970.", ["role"])
+audit_seconds = Histogram("tufline_signer_audit_seconds", "Time until the uses of keys by one call were on record.")

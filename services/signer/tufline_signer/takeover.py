@@ -1,20 +1,12 @@
-"""Taking a partition of ``heads`` over: fence, claim, restore.
-
-The order is what makes it safe on any bus. Getting the writer fences the old one and ends its transaction. The claim stands behind all that
-the old one wrote; who reads up to it has read everything. Neither a group's offset nor an end offset could say that.
-"""
+"""Taking over a partition of ``heads``, with all that it says."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
 
-from tufline import records, topics
-from tufline.bus import Bus, Message, Writer
-from tufline.errors import BusError
-from tufline.records import CLAIM_KEY, Claim, Committed, Head, Progress
-
-RESTORE_WAIT_SECONDS: Final = 10.0
+from tufline import records, takeover, topics
+from tufline.bus import Bus, Record, Writer
+from tufline.records import Claim, Committed, Head, Progress
 
 
 @dataclass(slots=True)
@@ -33,6 +25,20 @@ class Owned:
     heads: dict[str, Head] = field(default_factory=dict)
     progress: Progress | Committed | None = None
 
+    def take(self, record: Record) -> None:
+        """Take in the next record of the partition.
+
+        Args:
+            record: of ``heads``.
+        """
+        match records.decode(records.heads_decoder, record.value):
+            case Head() as head:
+                self.heads[record.key] = head
+            case Progress() | Committed() as progress:
+                self.progress = progress
+            case Claim():
+                pass
+
 
 @asynccontextmanager
 async def take_over(bus: Bus, writer_id: str, partition: int) -> AsyncIterator[Owned]:
@@ -50,31 +56,7 @@ async def take_over(bus: Bus, writer_id: str, partition: int) -> AsyncIterator[O
         FencedError: if another writer took it over meanwhile.
         BusError: if the bus does not answer.
     """
-    writer = await bus.writer(writer_id)
-    try:
-        claim = Message(topics.HEADS, CLAIM_KEY, records.encode(Claim(writer=writer_id)), partition)
-        (claimed,) = await writer.commit([claim])
-        owned = Owned(writer, partition)
-        await _restore(bus, owned, claimed.offset)
+    async with takeover.take_over(bus, writer_id, topics.HEADS, partition) as taken:
+        owned = Owned(taken.writer, partition)
+        await takeover.read_up_to(bus, taken.claim, owned.take)
         yield owned
-    finally:
-        await writer.close()
-
-
-async def _restore(bus: Bus, owned: Owned, claimed: int) -> None:
-    reader = bus.reader(topics.HEADS, owned.partition, 0)
-    try:
-        while reader.position <= claimed:
-            batch = await reader.fetch(max_wait=RESTORE_WAIT_SECONDS)
-            if not batch:
-                raise BusError(f"the claim at offset {claimed} of heads {owned.partition} can't be read back yet")
-            for record in batch:
-                match records.decode(records.heads_decoder, record.value):
-                    case Head() as head:
-                        owned.heads[record.key] = head
-                    case Progress() | Committed() as progress:
-                        owned.progress = progress
-                    case Claim():
-                        pass
-    finally:
-        await reader.close()
