@@ -5,10 +5,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from tufline import topics
+from tufline import records, topics
+from tufline.admin import AdminState, fold
 from tufline.bus import Bus, Record
+from tufline.bus.last import last_record
 from tufline.errors import BusError
-from tufline.trust import AdminState, fold
+from tufline.records import Published
 
 POLL_SECONDS = 30.0
 """How long one fetch waits; only how soon a lost wake-up would be noticed hangs on it."""
@@ -18,7 +20,14 @@ RETRY_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
-async def follow(bus: Bus, topic: str, partition: int, offset: int, apply: Callable[[Sequence[Record]], Awaitable[None]]) -> None:
+async def follow(
+    bus: Bus,
+    topic: str,
+    partition: int,
+    offset: int,
+    apply: Callable[[Sequence[Record]], Awaitable[None]],
+    caught_up: Callable[[], None] = lambda: None,
+) -> None:
     """Apply every record of a partition, for ever.
 
     Args:
@@ -27,15 +36,19 @@ async def follow(bus: Bus, topic: str, partition: int, offset: int, apply: Calla
         partition: from 0.
         offset: where to begin.
         apply: awaited with the next records, in order; what it raises ends the following.
+        caught_up: called once, when all that was there in the beginning has been applied.
 
     Raises:
         BusError: one that trying again can't mend.
     """
     reader = bus.reader(topic, partition, offset)
+    end: int | None = None
+    is_caught_up = False
     try:
         while True:
             try:
-                batch = await reader.fetch(max_wait=POLL_SECONDS)
+                end = await bus.end(topic, partition) if end is None else end
+                batch = await reader.fetch(max_wait=POLL_SECONDS if is_caught_up else 0.0)
             except BusError as error:
                 if not error.retriable:
                     raise
@@ -44,8 +57,37 @@ async def follow(bus: Bus, topic: str, partition: int, offset: int, apply: Calla
                 continue
             if batch:
                 await apply(batch)
+            # The end may lie above the last record: then what comes next is nothing.
+            if not is_caught_up and (not batch or reader.position >= end):
+                is_caught_up = True
+                caught_up()
     finally:
         await reader.close()
+
+
+async def follow_origin(
+    bus: Bus, origin: str, apply: Callable[[Published], Awaitable[None]], caught_up: Callable[[], None] = lambda: None
+) -> None:
+    """Follow what an origin shows, for ever, beginning with what it shows now.
+
+    Args:
+        bus: to read from.
+        origin: its name.
+        apply: awaited with what it shows; where it has moved on meanwhile, with the newest alone.
+        caught_up: called once, when what it shows now has been applied, or there is nothing.
+
+    Raises:
+        BusError: one that trying again can't mend.
+    """
+    end = await bus.end(topics.PUBLISHED, 0)
+    last = await last_record(bus, topics.PUBLISHED, 0, lambda record: record.key == origin)
+
+    async def take(batch: Sequence[Record]) -> None:
+        newest = next((record for record in reversed(batch) if record.key == origin), None)
+        if newest is not None:
+            await apply(records.decode(records.published_decoder, newest.value))
+
+    await follow(bus, topics.PUBLISHED, 0, end if last is None else last.offset, take, caught_up)
 
 
 class AdminFollower:
@@ -58,12 +100,14 @@ class AdminFollower:
             bus: to read ``admin`` from.
         """
         self._bus = bus
+        self.known = asyncio.Event()
+        """Set once the state is that of the whole log, and not of its beginning."""
         self._changed = asyncio.Condition()
         self.state = AdminState()
 
     async def run(self) -> None:
         """Apply every record of ``admin``, for ever; after a failure, from where it stopped."""
-        await follow(self._bus, topics.ADMIN, 0, self.state.next_offset, self._apply)
+        await follow(self._bus, topics.ADMIN, 0, self.state.next_offset, self._apply, self.known.set)
 
     async def _apply(self, batch: Sequence[Record]) -> None:
         for record in batch:

@@ -4,12 +4,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+INBOX: Final = "inbox"
+INBOX_PROGRESS: Final = "inbox-progress"
+REJECTED: Final = "rejected"
 ARTIFACTS: Final = "artifacts"
 METADATA: Final = "metadata"
 HEADS: Final = "heads"
 PUBLISHED: Final = "published"
 RECEIPTS: Final = "receipts"
 ADMIN: Final = "admin"
+AUDIT: Final = "audit"
 
 DAY_SECONDS: Final = 86_400.0
 
@@ -49,7 +53,7 @@ def topics(partitions: int) -> dict[str, Topic]:
     """List all topics of a repository.
 
     Args:
-        partitions: of ``artifacts``; ``heads`` has one more, for trust and snapshot.
+        partitions: of ``artifacts`` and ``inbox``; ``heads`` has one more, for trust and snapshot.
 
     Returns:
         Topic name to topic.
@@ -61,5 +65,9 @@ def topics(partitions: int) -> dict[str, Topic]:
         Topic(PUBLISHED, 1, Cleanup.DELETE, 30 * DAY_SECONDS),
         Topic(RECEIPTS, partitions, Cleanup.DELETE, 7 * DAY_SECONDS),
         Topic(ADMIN, 1, Cleanup.KEEP),
+        Topic(AUDIT, 1, Cleanup.KEEP),
+        Topic(INBOX, partitions, Cleanup.KEEP),
+        Topic(INBOX_PROGRESS, partitions, Cleanup.COMPACT),
+        Topic(REJECTED, partitions, Cleanup.DELETE, 30 * DAY_SECONDS),
     )
     return {topic.name: topic for topic in every}

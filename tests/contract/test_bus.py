@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from helpers.buses import FILLER, BusSetup, EmbeddedSetup, KafkaSetup
 from tufline.bus import Bus, Message, Position, Record
+from tufline.bus.headers import ESCAPE, Headers, pairs_of
 from tufline.bus.last import last_record
 from tufline.errors import BusError, FencedError, RecordGoneError
 from tufline.topics import Cleanup, Topic
@@ -78,6 +79,42 @@ async def test_appended_is_read_back_as_it_was(setup: BusSetup) -> None:
     )
     assert (position.topic, position.partition, position.offset, position.time) == (PLAIN, 2, record.offset, record.time)
     assert abs(record.time - setup.milliseconds) <= setup.clock_error
+
+
+HOSTILE = {
+    "no key": Message(PLAIN, "", b"v"),
+    "no value": Message(PLAIN, "k", b""),
+    "a key that is not UTF-8": Message(PLAIN, b"\xff\x00key".decode(errors=ESCAPE), b"v"),
+    "a header that is not UTF-8": Message(PLAIN, "k", b"v", headers={"": b"\xfe\xff".decode(errors=ESCAPE), "empty": ""}),
+    "a name twice": Message(PLAIN, "k", b"v", headers=Headers([("a", "1"), ("b", b"\xff".decode(errors=ESCAPE)), ("a", "2"), ("a", "2")])),
+}
+
+
+@pytest.mark.parametrize("sent", HOSTILE.values(), ids=HOSTILE)
+async def test_any_bytes_are_kept(setup: BusSetup, sent: Message) -> None:
+    """Keys and headers of any bytes, names that stand twice, no key and no value are read as they were appended, also after reopening."""
+    writer = await setup.bus.writer("w")
+    await writer.commit([sent])
+    await setup.bus.append([sent])
+    for reopened in (False, True):
+        bus = await setup.reopen() if reopened else setup.bus
+        for record in await all_of(bus):
+            assert (record.key, record.value, pairs_of(record.headers)) == (sent.key, sent.value, pairs_of(sent.headers))
+            assert dict(record.headers) == dict(pairs_of(sent.headers))
+        assert len(await all_of(bus)) == 2
+    (first, _) = await all_of(setup.bus)
+    assert await setup.bus.read(PLAIN, 0, first.offset, key=sent.key, sha256=sha256(sent.value).hexdigest()) == sent.value
+
+
+async def test_compaction_by_keys_of_any_bytes(setup: BusSetup) -> None:
+    """Compaction tells keys apart that are not UTF-8."""
+    keys = [b"\xff".decode(errors=ESCAPE), b"\xfe".decode(errors=ESCAPE)]
+    await setup.bus.append([message(f"{number}", COMPACTED, key=keys[number % 2]) for number in range(6)])
+    await setup.later(3 * setup.lag)
+    await setup.reopen()
+    await setup.bus.append([message("end", COMPACTED, key="end")])
+    await setup.maintain()
+    assert await values(setup.bus, COMPACTED) == ["4", "5", "end"]
 
 
 async def test_acknowledged_survives_reopening(setup: BusSetup) -> None:
@@ -207,8 +244,8 @@ async def test_takeover_misses_nothing(setup: BusSetup, seed: int) -> None:
             for _ in range(chance.randrange(1, 6)):
                 await writer.commit([message(str(progress), SECOND)])
                 progress += 1
-        except FencedError:
-            return
+        except BusError:
+            return  # fenced; or, where the takeover came in the middle of a commit, of unknown outcome: the next one finds out by reading
 
     async def values_until(claim: Position) -> list[str]:
         return [record.value.decode() for record in await all_of(setup.bus, SECOND) if record.offset <= claim.offset]
@@ -266,14 +303,19 @@ async def test_compaction_of_what_came_together(setup: BusSetup) -> None:
 
 async def test_retention_by_time(setup: BusSetup) -> None:
     """A record of a topic with a retention goes when that is over, and no earlier; other topics keep theirs."""
-    await setup.bus.append([message("old", AGED), message("kept")])
+    old, _ = await setup.bus.append([message("old", AGED), message("kept")])
+
+    def is_due(position: Position) -> bool:  # on a busy machine, more time passes than a test lets pass
+        return setup.milliseconds - position.time >= 1000 * setup.retention
+
     await setup.later(0.6 * setup.retention)
-    await setup.bus.append([message("new", AGED)])
+    (new,) = await setup.bus.append([message("new", AGED)])
     await setup.maintain()
-    assert await values(setup.bus, AGED) == ["old", "new"]
+    assert await values(setup.bus, AGED) == ["old", "new"] or is_due(old)
     await setup.later(0.5 * setup.retention)
     await setup.maintain()
-    assert await values(setup.bus, AGED) == ["new"]
+    left = await values(setup.bus, AGED)
+    assert left == ["new"] or (left == [] and is_due(new))
     await setup.later(1000 * setup.retention)
     await setup.maintain()
     assert await values(setup.bus, AGED) == []
@@ -409,7 +451,17 @@ async def test_cancelled_append_harms_nobody(setup: BusSetup) -> None:
     assert len(found) == len(set(found))
 
 
-@pytest.mark.parametrize("bad", [message("v", key=""), message("v", key="half \ud800"), message("v", "nothing"), message("v", partition=4)])
+BAD = {
+    "no key, where compaction goes by it": message("v", COMPACTED, key=""),
+    "a key of half a surrogate pair": message("v", key="half \ud800"),
+    "a header of half a surrogate pair": message("v", header="half \ud800"),
+    "a header's name that is not UTF-8": Message(PLAIN, "k", b"v", 0, {"\udcff": "v"}),
+    "no such topic": message("v", "nothing"),
+    "no such partition": message("v", partition=4),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_bad_message_harms_nobody(setup: BusSetup, bad: Message) -> None:
     """A message that can't be appended is its caller's error; nothing of that append appears, and others get theirs."""
     good = [setup.bus.append([message(f"good/{number}")]) for number in range(4)]
@@ -445,8 +497,10 @@ class Recording:
 
     def __init__(self) -> None:
         self.owned: set[int] = set()
+        self.was_told = 0
 
     async def assigned(self, partitions: frozenset[int]) -> None:
+        self.was_told += 1
         assert not self.owned & partitions
         self.owned |= partitions
 
@@ -494,6 +548,15 @@ async def test_group_shares_each_topic_by_itself(setup: BusSetup) -> None:
         await setup.bus.join("group", SECOND, second.assigned, second.revoked),
     ]
     await until(lambda: (first.owned, second.owned) == ({0, 1, 2, 3}, {0}))
+    for place in places:
+        await place.leave()
+
+
+async def test_who_gets_nothing_is_told(setup: BusSetup) -> None:
+    """A member for whom the group has no partition hears so, and so knows that it has joined and stands by."""
+    members = [Recording(), Recording()]
+    places = [await setup.bus.join("group", SECOND, member.assigned, member.revoked) for member in members]
+    await until(lambda: all(member.was_told for member in members) and [*members[0].owned, *members[1].owned] == [0])
     for place in places:
         await place.leave()
 

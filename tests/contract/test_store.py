@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from tufline.errors import StoreError
-from tufline.store import Store, content_headers
+from tufline.store import TIMESTAMP, Store, content_headers
 from tufline.store.local import LocalStore
 
 
@@ -54,7 +54,7 @@ async def test_what_a_crash_left_is_mended(store: Store) -> None:
 async def test_timestamp_is_replaced(store: Store) -> None:
     """The timestamp is always the one that was put last."""
     for content in (b"1", b"22", b"3"):
-        await store.replace_timestamp(content)
+        await store.replace(TIMESTAMP, content)
         assert await store.get("timestamp.json") == content
     assert await store.names() == {"timestamp.json"}
 

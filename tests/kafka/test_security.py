@@ -1,24 +1,19 @@
 """A cluster that takes only encrypted connections of those who log in (SASL_SSL)."""
 
 import base64
-import datetime as dt
-import ipaddress
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from helpers.certificates import make_certificates
 from kafka_cluster import Cluster
 from tufline.bus import Message
 from tufline.bus.kafka import open_kafka
 from tufline.bus.kafka_topics import TopicAdmin
-from tufline.cli.kafka import connection
+from tufline.buses import connection
 from tufline.config import KafkaConfig
 from tufline.errors import BusError, ConfigError
 from tufline.topics import Cleanup, Topic
@@ -31,46 +26,11 @@ SCRAM = f'org.apache.kafka.common.security.scram.ScramLoginModule required usern
 BEARER = 'org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
 
 
-def make_certificates(directory: Path) -> None:
-    """Make a CA, and a broker's key with its certificate."""
-    now = dt.datetime.now(dt.UTC)
-    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca of a test")])
-
-    def builder(name: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        began = x509.CertificateBuilder().subject_name(name).issuer_name(ca_name).public_key(public)
-        ends = now + dt.timedelta(days=1)
-        return began.serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(ends)
-
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=True,
-        crl_sign=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    ca = builder(ca_name, ca_key.public_key()).add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    ca_identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
-    ca_signed = ca.add_extension(usage, critical=True).add_extension(ca_identifier, critical=False).sign(ca_key, hashes.SHA256())
-    broker = builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker")]), key.public_key())
-    names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier)
-    signed = broker.add_extension(names, critical=False).add_extension(issuer, critical=False).sign(ca_key, hashes.SHA256())
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    (directory / "ca.pem").write_bytes(ca_signed.public_bytes(pem))
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-    (directory / "broker.pem").write_bytes(private + signed.public_bytes(pem))
-
-
 @pytest.fixture(scope="module")
 def secure(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluster, Path]]:
     """Run a broker that requires SASL_SSL."""
     directory = tmp_path_factory.mktemp("secure")
-    make_certificates(directory)
+    make_certificates(directory, "broker")
     settings = {
         "sasl.enabled.mechanisms": "SCRAM-SHA-512,OAUTHBEARER",
         "sasl.mechanism.inter.broker.protocol": "SCRAM-SHA-512",

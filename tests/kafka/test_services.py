@@ -26,14 +26,9 @@ RUN_SIGNER = [TUFLINE, "run", "signer"]
 def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
     """Prepare services with a prefix of their own; the test starts them."""
     prefix = f"s{time.time_ns()}."
-    made = Stack(tmp_path, kafka, BINS, {"TUFLINE_KAFKA__PREFIX": prefix, "TUFLINE_BUS__PARTITIONS": "2"})
-    try:
+    with Stack(tmp_path, kafka, BINS, {"TUFLINE_KAFKA__PREFIX": prefix, "TUFLINE_BUS__PARTITIONS": "2"}) as made:
         made.prepare()
         yield made
-    finally:
-        for service in made.services:
-            service.process.kill()
-            service.process.wait()
 
 
 def client_of(stack: Stack) -> Running:
@@ -52,9 +47,7 @@ def add(stack: Stack, numbers: dict[str, int]) -> None:
 
 def test_the_way_of_an_artifact(stack: Stack, tmp_path: Path) -> None:
     """What is announced over REST is seen by an unmodified TUF client; every process is ready, and ends in order when it is told to."""
-    for name in ("ingest", "signer", "publisher"):
-        stack.start(name)
-    stack.bootstrap()
+    stack.begin()
     add(stack, {f"p/{number}": number for number in range(50)})
     add(stack, {"p/7": 1007})
     seen = lengths(client_of(stack), tmp_path / "client", ["p/0", "p/7", "p/49", "p/50"])
@@ -66,34 +59,27 @@ def test_the_way_of_an_artifact(stack: Stack, tmp_path: Path) -> None:
 def test_a_killed_signer_is_replaced(stack: Stack, tmp_path: Path) -> None:
     """When the signer that works is killed, one that stands by takes over, and nothing is lost or put back."""
     stack = replace(stack, settings={**stack.settings, "TUFLINE_KAFKA__SESSION_TIMEOUT": "2"})
-    for name in ("ingest", "signer", "publisher"):
-        stack.start(name)
-    stack.bootstrap()
+    stack.begin()
     expected: dict[str, int] = {}
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"seed {seed}")  # noqa: T201 (to play it again)
     chance = random.Random(seed)
-    try:
-        for life in range(3):
-            standby = stack.start("signer")
-            tasks = []
-            for number in range(20):
-                path, length = f"p/{chance.randrange(30)}", 1000 * life + number
-                expected[path] = length
-                body = {"artifacts": [artifact(path, length)]}
-                tasks.append(stack.api.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]["task_id"])
-                if number == 10:
-                    working = next(service for service in stack.services if service.name == "signer" and service.process.poll() is None)
-                    assert working is not standby
-                    time.sleep(chance.random())
-                    working.stop(signal.SIGKILL)
-            for task in tasks:
-                stack.api.wait_for_task(task, time.monotonic() + 60)
-        assert lengths(client_of(stack), tmp_path / "client", sorted(expected)) == expected
-    finally:
-        for service in stack.services:
-            service.process.kill()
-            service.process.wait()
+    for life in range(3):
+        standby = stack.start("signer")
+        tasks = []
+        for number in range(20):
+            path, length = f"p/{chance.randrange(30)}", 1000 * life + number
+            expected[path] = length
+            body = {"artifacts": [artifact(path, length)]}
+            tasks.append(stack.api.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]["task_id"])
+            if number == 10:
+                working = next(service for service in stack.services if service.name == "signer" and service.process.poll() is None)
+                assert working is not standby
+                time.sleep(chance.random())
+                working.stop(signal.SIGKILL)
+        for task in tasks:
+            stack.api.wait_for_task(task, time.monotonic() + 60)
+    assert lengths(client_of(stack), tmp_path / "client", sorted(expected)) == expected
 
 
 def test_a_wrong_topic_is_refused(stack: Stack, tmp_path: Path) -> None:

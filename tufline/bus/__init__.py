@@ -17,6 +17,8 @@ What every implementation MUST keep:
    a refusal (``PushbackError``, ``FencedError``), the records may be on the log or not: the caller finds out by reading.
 6. **Kept**: a record goes only by its topic's policy: after its time (``delete``), when a later one has its key and the compaction lag is
    over (``compact``), or after ``trim``. The newest record of a key in a compacted topic stays for ever.
+7. **Anybody's**: a record that others wrote is read whatever bytes it holds. Key and headers are text in which bytes that are not UTF-8 are
+   escaped (``headers.ESCAPE``), and are appended again as the same bytes; no key, or no value, is an empty one.
 
 What a service MUST do:
 
@@ -42,10 +44,10 @@ class Message:
 
     Attributes:
         topic: without the prefix.
-        key: what compaction goes by; not empty.
+        key: what compaction goes by; empty for none, where the topic is not compacted.
         value: the record's bytes.
         partition: from 0.
-        headers: names to values, beside the value.
+        headers: names to values, beside the value; ``Headers`` where a name stands more than once.
     """
 
     topic: str
@@ -74,7 +76,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of the log.
+    r"""A record of the log.
 
     Attributes:
         topic: without the prefix.
@@ -83,7 +85,7 @@ class Record:
         time: when the bus took it, in milliseconds since 1970; grows with the offset.
         key: as appended.
         value: as appended.
-        headers: as appended.
+        headers: as appended. A name that is not UTF-8, which only others can write, has ``\xff`` in place of such a byte.
     """
 
     topic: str
@@ -272,7 +274,8 @@ class Bus(Protocol):
         Args:
             group: its name.
             topic: whose partitions are shared.
-            assigned: awaited with partitions that are this member's from now on. It MUST return soon: start a task for the work.
+            assigned: awaited after each rebalance with partitions that are this member's from now on, beside those that it kept; perhaps
+                none. It MUST return soon: start a task for the work.
             revoked: awaited with partitions that are no longer this member's, before another member gets them (or, if this member was
                 taken for dead, after: then only the fence protects). It MUST return only when no work on them goes on.
 

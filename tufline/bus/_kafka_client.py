@@ -14,20 +14,14 @@ from typing import Any, Final, NamedTuple
 from aiokafka import TopicPartition, errors
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record import MemoryRecords
 
+from tufline.bus._kafka_raw import READ_UNCOMMITTED, fetch
+from tufline.bus.headers import ESCAPE
 from tufline.errors import BusError, FencedError, RecordGoneError
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 """After so long without an answer the outcome of a request counts as unknown."""
-
-RETRY_SECONDS: Final = 0.1
-
-LOOKUP_BYTES: Final = 1024 * 1024
-"""How much one request for single records brings along; the batch that the first of them is in comes whole in any case."""
-
-READ_UNCOMMITTED: Final = 0
 
 PRODUCER_FENCED: Final = 90
 """The error code of KIP-360, which aiokafka does not know by name."""
@@ -207,37 +201,16 @@ class Lookup:
         Returns:
             Offset to key and value; and the offset up to which (exclusive) that is all there is.
         """
-        topic, partition = self._place
-        while True:
-            await self._client._wait_on_metadata(topic)  # noqa: SLF001 (aiokafka has no public way to ask for one record)
-            leader = self._client.cluster.leader_for_partition(self._place)
-            if leader is not None and leader != -1:
-                request = FetchRequest(0, 1, LOOKUP_BYTES, READ_UNCOMMITTED, [(topic, [(partition, offset, LOOKUP_BYTES)])])
-                try:
-                    response = await self._client.send(leader, request)
-                except errors.KafkaError as error:
-                    if not error.retriable:
-                        raise
-                else:
-                    code, data = _only_partition(response)
-                    if code is errors.NoError:
-                        return _records(data, offset)
-                    if code is errors.OffsetOutOfRangeError:
-                        return {}, offset + 1
-                    if not code.retriable:
-                        raise code(self._place)
-            await self._client.force_metadata_update()
-            await asyncio.sleep(RETRY_SECONDS)
+        try:
+            data, _ = await fetch(self._client, self._place, offset, READ_UNCOMMITTED)
+        except errors.OffsetOutOfRangeError:
+            return {}, offset + 1
+        return _records(data, offset)
 
 
 def _refuse(wanted: _Wanted, error: BusError) -> None:
     if not wanted.done.done():
         wanted.done.set_exception(error)
-
-
-def _only_partition(response: Any) -> tuple[type[errors.KafkaError], bytes]:
-    ((_, ((_, code, *_, data),)),) = response.topics
-    return errors.for_code(code), data
 
 
 def _records(data: bytes, offset: int) -> tuple[dict[int, tuple[str, bytes]], int]:
@@ -249,7 +222,7 @@ def _records(data: bytes, offset: int) -> tuple[dict[int, tuple[str, bytes]], in
         if not batch.validate_crc():
             raise errors.CorruptRecordException("a batch has a wrong checksum")
         if not batch.is_control_batch:
-            found.update({record.offset: (bytes(record.key or b"").decode(), bytes(record.value or b"")) for record in batch})
+            found.update({record.offset: (bytes(record.key or b"").decode(errors=ESCAPE), bytes(record.value or b"")) for record in batch})
         reached = batch.next_offset
     # Where nothing came, there is nothing at this offset.
     return found, max(reached, offset + 1)

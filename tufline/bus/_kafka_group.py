@@ -105,15 +105,15 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
         """Called by the consumer before each rebalance; the group waits for it."""
         del revoked  # of a consumer that failed, it may not be what was assigned
         mine, self._mine = self._mine, frozenset()
-        await self._call(self._revoked, mine)
+        if mine:
+            await self._call(self._revoked, mine)
 
     async def _call(self, callback: Assigned, partitions: frozenset[int]) -> None:
-        if partitions:
-            # The consumer that calls may be stopped meanwhile; what was begun must still come to its end.
-            call = asyncio.create_task(self._guarded(callback, partitions))
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
-            await asyncio.shield(call)
+        # The consumer that calls may be stopped meanwhile; what was begun must still come to its end.
+        call = asyncio.create_task(self._guarded(callback, partitions))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        await asyncio.shield(call)
 
     async def _guarded(self, callback: Assigned, partitions: frozenset[int]) -> None:
         try:

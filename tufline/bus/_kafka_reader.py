@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from tufline.bus import DEFAULT_FETCH_BYTES, Record
 from tufline.bus._kafka_client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours
 from tufline.bus._kafka_writer import CLOSED
+from tufline.bus.headers import ESCAPE, make_headers
 from tufline.errors import BusError
 
 PARTITION_FETCH_BYTES: Final = 2 * 1024 * 1024
@@ -32,6 +33,7 @@ class KafkaReader:
         partition: int,
         offset: int,
         end: Callable[[TopicPartition], Awaitable[int]],
+        read_hostile: "Callable[[TopicPartition, int], Awaitable[tuple[list[ConsumerRecord[bytes, bytes]], int]]]",
         on_close: "Callable[[KafkaReader], None]",
     ) -> None:
         """Read from an offset; nothing is connected before the first ``fetch``.
@@ -42,12 +44,14 @@ class KafkaReader:
             partition: from 0.
             offset: the lowest of interest.
             end: says after which offset there is nothing to see now.
+            read_hostile: reads from an offset what a consumer can't, and says where to go on.
             on_close: called when the reader is given back.
         """
         self._connection = connection
         self._topic = topic
         self._place = connection.place(topic, partition)
         self._end = end
+        self._read_hostile = read_hostile
         self._on_close = on_close
         self._consumer: AIOKafkaConsumer | None = None
         self._buffer: deque[Record] = deque()
@@ -106,17 +110,21 @@ class KafkaReader:
         return consumer
 
     async def _get(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
-        got = await consumer.getmany(self._place, timeout_ms=wait_ms)
+        try:
+            got = (await consumer.getmany(self._place, timeout_ms=wait_ms)).get(self._place, [])
+        except UnicodeDecodeError:
+            # Of a header's name; what came before it is lost to the consumer, and is read again too.
+            got, beyond = await self._read_hostile(self._place, await consumer.position(self._place))
+            consumer.seek(self._place, beyond)
         if self._closed:
             raise BusError(CLOSED)
-        for records in got.values():
-            if records and records[0].offset < self.position:
-                raise BusError(f"{self._place.topic}/{self._place.partition} ends below offset {self.position}: Kafka lost records")
-            self._buffer += [self._record(record) for record in records]
+        if got and got[0].offset < self.position:
+            raise BusError(f"{self._place.topic}/{self._place.partition} ends below offset {self.position}: Kafka lost records")
+        self._buffer += [self._record(record) for record in got]
 
     def _record(self, record: "ConsumerRecord[bytes, bytes]") -> Record:
-        headers = {name: bytes(value).decode() for name, value in record.headers}
-        key, value = bytes(record.key or b"").decode(), bytes(record.value or b"")
+        headers = make_headers((name, bytes(value or b"").decode(errors=ESCAPE)) for name, value in record.headers)
+        key, value = bytes(record.key or b"").decode(errors=ESCAPE), bytes(record.value or b"")
         return Record(self._topic, record.partition, record.offset, record.timestamp, key, value, headers)
 
     def refuse(self) -> None:

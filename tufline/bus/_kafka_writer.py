@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tufline.bus import Message, Position, Then
 from tufline.bus._kafka_client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours
+from tufline.bus.headers import ESCAPE, check_message, pairs_of
 from tufline.errors import BusError, FencedError, PushbackError
 from tufline.topics import Topic
 
@@ -44,10 +45,17 @@ def _producer(connection: Connection, **arguments: Any) -> AIOKafkaProducer:
     )
 
 
+def _read_what_failed(producer: AIOKafkaProducer) -> None:
+    # Who called has been told. What aiokafka keeps beside that, nobody else reads, and asyncio would say each with a traceback.
+    accumulator, manager = producer._message_accumulator, producer._txn_manager  # noqa: SLF001 (there is no public way to them)
+    batches = [*accumulator._pending_batches, *(batch for waiting in accumulator._batches.values() for batch in waiting)]  # noqa: SLF001
+    for ended in (manager._transaction_waiter, *(batch._drain_waiter for batch in batches)):  # noqa: SLF001
+        if ended is not None:
+            ended.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
 async def _stop(producer: AIOKafkaProducer) -> None:
-    manager = producer._txn_manager  # noqa: SLF001 (what its future says was said already; unread, asyncio would say it again)
-    if (ended := getattr(manager, "_transaction_waiter", None)) is not None:
-        ended.add_done_callback(lambda done: done.cancelled() or done.exception())
+    _read_what_failed(producer)
     # It waits for what it can't send, for ever.
     try:
         async with asyncio.timeout(STOP_SECONDS):
@@ -73,9 +81,10 @@ async def _send(producer: AIOKafkaProducer, connection: Connection, messages: It
     sent: list[tuple[Message, Awaitable[Any]]] = []
     try:
         for message in messages:
-            headers = [(name, value.encode()) for name, value in message.headers.items()]
+            headers = [(name, value.encode(errors=ESCAPE)) for name, value in pairs_of(message.headers)]
+            key = message.key.encode(errors=ESCAPE) or None
             topic, partition = connection.place(message.topic, message.partition)
-            future = await producer.send(topic, message.value, message.key.encode(), partition, headers=headers)
+            future = await producer.send(topic, message.value, key, partition, headers=headers)
             sent.append((message, future))
         results = await asyncio.gather(*(future for _, future in sent))
     except BaseException:
@@ -161,11 +170,7 @@ class Appender:
 def _check(messages: Iterable[Message], topics: Mapping[str, Topic]) -> None:
     # All before the first is sent: what was sent can't be taken back.
     for message in messages:
-        if not message.key:
-            raise ValueError(f"a record of {message.topic} has no key")
-        message.key.encode()  # raises for what is no text
-        if not 0 <= message.partition < topics[message.topic].partitions:
-            raise ValueError(f"the topic {message.topic} has no partition {message.partition}")
+        check_message(topics[message.topic], message.partition, message.key, message.headers)
 
 
 class KafkaWriter:

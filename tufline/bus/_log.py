@@ -18,6 +18,7 @@ from typing import Final
 
 from tufline.bus import Message, Position, Record, Then
 from tufline.bus._schema import BUSY_TIMEOUT_SECONDS, Partition, Place, connect, load_partitions, lock
+from tufline.bus.headers import ESCAPE, Headers, check_message, make_headers, pairs_of
 from tufline.clock import Clock
 from tufline.errors import BusError, ConfigError, FencedError, PushbackError, RecordGoneError
 from tufline.topics import Cleanup, Topic
@@ -91,7 +92,7 @@ class Log:
                 self._partitions = load_partitions(self._db, path, topics)
                 self._writers: dict[str, int] = dict(self._db.execute("SELECT id, epoch FROM writers"))
                 newest = self._db.execute("SELECT number, key, id FROM newest")
-                self._newest: dict[tuple[int, str], int] = {(number, key): row for number, key, row in newest}
+                self._newest: dict[tuple[int, str], int] = {(number, _key(key)): row for number, key, row in newest}
             except BaseException:
                 self._db.close()
                 raise
@@ -174,25 +175,23 @@ class Log:
         now = self._now()
         planned: list[Record] = []
         for message in messages:
-            if not message.key:
-                raise ValueError(f"a record of {message.topic} has no key")
-            message.key.encode()  # raises for what is no text, such as half a surrogate pair
             place = message.topic, message.partition
             part = self._partitions[place]
+            check_message(part.topic, message.partition, message.key, message.headers)
             offset, last_time = moved.get(place) or self._staged.moved.get(place) or (part.next_offset, part.last_time)
             time = max(now, last_time)
             moved[place] = offset + 1, time
-            planned.append(Record(*place, offset, time, message.key, message.value, dict(message.headers)))
+            planned.append(Record(*place, offset, time, message.key, message.value, make_headers(pairs_of(message.headers))))
         return planned
 
     def _insert(self, appended: Sequence[Record]) -> None:
-        rows: list[tuple[int, int, str, str | None, bytes]] = []
+        rows: list[tuple[int, int, str | bytes, str | None, bytes]] = []
         newest: dict[tuple[int, str], int] = {}
         superseded: list[tuple[int, int]] = []
         for record in appended:
             part = self._partitions[record.topic, record.partition]
             row = part.first_id | record.offset
-            rows.append((row, record.time, record.key, json.dumps(record.headers) if record.headers else None, record.value))
+            rows.append((row, record.time, _stored(record.key), _headers_stored(record.headers), record.value))
             if part.topic.cleanup is Cleanup.COMPACT:
                 known = part.number, record.key
                 old = newest.get(known) or self._staged.newest.get(known) or self._newest.get(known)
@@ -200,7 +199,8 @@ class Log:
                     superseded.append((record.time + int(part.topic.seconds * 1000), old))
                 newest[known] = row
         self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
-        self._db.executemany("INSERT OR REPLACE INTO newest VALUES (?, ?, ?)", [(*known, row) for known, row in newest.items()])
+        keys = [(number, _stored(key), row) for (number, key), row in newest.items()]
+        self._db.executemany("INSERT OR REPLACE INTO newest VALUES (?, ?, ?)", keys)
         self._db.executemany("INSERT INTO superseded VALUES (?, ?)", superseded)
         self._staged.newest.update(newest)
 
@@ -294,14 +294,14 @@ class Log:
             size += len(value)
             if found and size > max_bytes:
                 break
-            found.append(Record(*place, row - first, time, key, value, json.loads(headers) if headers else {}))
+            found.append(Record(*place, row - first, time, _key(key), value, _headers(headers)))
         return found
 
     def read(self, db: sqlite3.Connection, place: Place, offset: int, key: str, sha256: str) -> bytes | RecordGoneError:
         """Read one record; see ``Bus.read``. What that raises is returned: it is for one of many who are read for together."""
         row = self._partitions[place].first_id | offset
         found = db.execute("SELECT key, value FROM records WHERE id = ?", (row,)).fetchone()
-        if found is None or found[0] != key or hashlib.sha256(found[1]).hexdigest() != sha256:
+        if found is None or found[0] != _stored(key) or hashlib.sha256(found[1]).hexdigest() != sha256:
             return RecordGoneError(
                 f"the record at {place[0]}/{place[1]} offset {offset} is not {key} with sha256 {sha256[:12]}… (any more)"
             )
@@ -332,6 +332,33 @@ class Log:
                 high = middle
                 found = found if row is None else row[0] - first
         return found
+
+
+def _stored(key: str) -> str | bytes:
+    # SQLite's text is UTF-8; what is not has to be a blob there.
+    return key if key.isascii() else _as_text_or_blob(key.encode(errors=ESCAPE))
+
+
+def _as_text_or_blob(key: bytes) -> str | bytes:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return key
+
+
+def _key(stored: str | bytes) -> str:
+    return stored if isinstance(stored, str) else stored.decode(errors=ESCAPE)
+
+
+def _headers_stored(headers: Mapping[str, str]) -> str | None:
+    if not headers:
+        return None
+    return json.dumps(headers.pairs if isinstance(headers, Headers) else headers)
+
+
+def _headers(stored: str | None) -> Mapping[str, str]:
+    found = json.loads(stored) if stored else {}
+    return found if isinstance(found, dict) else Headers((name, value) for name, value in found)
 
 
 def _one_step(rows: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -111,16 +111,17 @@ async def _take_out(group: _Group, place: _Place) -> None:
     async with group.rebalancing:
         if place in group.places:
             group.places.remove(place)
-            await _call(group, place.revoked, place.partitions)
+            if place.partitions:
+                await _call(group, place.revoked, place.partitions)
             await _rebalance(group)
 
 
 async def _rebalance(group: _Group) -> None:
     shares = [frozenset(range(first, group.partitions, len(group.places))) for first in range(len(group.places))]
     for place, share in zip(group.places, shares, strict=True):
-        lost = place.partitions - share
-        place.partitions &= share
-        await _call(group, place.revoked, lost)
+        if lost := place.partitions - share:
+            place.partitions &= share
+            await _call(group, place.revoked, lost)
     for place, share in zip(group.places, shares, strict=True):
         gained = share - place.partitions
         place.partitions = share
@@ -128,8 +129,6 @@ async def _rebalance(group: _Group) -> None:
 
 
 async def _call(group: _Group, callback: Assigned, partitions: frozenset[int]) -> None:
-    if not partitions:
-        return
     try:
         await callback(partitions)
     except Exception:  # noqa: BLE001 (one member's fault must not keep the others from their partitions; it is logged)

@@ -7,6 +7,7 @@ awaited is acknowledged by all replicas in sync. See ``tufline.bus`` for the con
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -16,6 +17,7 @@ from aiokafka.client import AIOKafkaClient
 from tufline.bus import Assigned, Message, Position
 from tufline.bus._kafka_client import Connection, Lookup, said_as_ours
 from tufline.bus._kafka_group import KafkaMember
+from tufline.bus._kafka_raw import read_hostile
 from tufline.bus._kafka_reader import KafkaReader
 from tufline.bus._kafka_writer import CLOSED, Appender, KafkaWriter
 from tufline.errors import BusError
@@ -89,7 +91,8 @@ class KafkaBus:
 
     def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
         """See ``Bus.reader``."""
-        reader = KafkaReader(self._connection, topic, partition, offset, self._end, self._given.discard)
+        hostile = partial(read_hostile, self._client)
+        reader = KafkaReader(self._connection, topic, partition, offset, self._end, hostile, self._given.discard)
         if self._closed:
             reader.refuse()
         self._given.add(reader)

@@ -5,6 +5,7 @@ A wrong setting loses data quietly (a compacted ``artifacts``, a short retention
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -116,6 +117,21 @@ class TopicAdmin:
                     said.append(f"the topic {name} has {setting}={value}, and must have {wanted}")
         return said
 
+    async def partitions(self, topic: str) -> int:
+        """Say how many partitions a topic has.
+
+        Args:
+            topic: without the prefix.
+
+        Returns:
+            How many; 0 if there is no such topic.
+
+        Raises:
+            BusError: if the cluster does not say.
+        """
+        with said_as_ours("look at the topics"):
+            return (await self._describe())[self._name(self._topics[topic])]
+
     async def apply(self) -> list[str]:
         """Make the topics that are missing, and set what differs.
 
@@ -147,10 +163,13 @@ class TopicAdmin:
         return done
 
     async def _settle(self) -> None:
-        # What one broker has done the others learn a moment later.
+        # What one broker has done the others learn a moment later; until then they may not know a topic.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_SECONDS
-        while await self.differences() and loop.time() < deadline:  # noqa: ASYNC110 (it is in other processes)
+        while loop.time() < deadline:
+            with suppress(BusError):
+                if not await self.differences():
+                    return
             await asyncio.sleep(SETTLE_SECONDS / 100)
 
     async def set(self, topic: str, settings: Mapping[str, str]) -> None:
@@ -220,3 +239,25 @@ async def check(connection: Connection, topics: Mapping[str, Topic], replicas: i
     async with TopicAdmin(connection, topics, replicas) as admin:
         if differences := await admin.differences():
             raise ConfigError(f"{'; '.join(differences)}: run tufline topics apply, or set it as it was")
+
+
+async def find_partitions(connection: Connection, topic: str) -> int:
+    """Ask how many partitions a topic has.
+
+    Args:
+        connection: to the cluster.
+        topic: without the prefix.
+
+    Returns:
+        How many.
+
+    Raises:
+        ConfigError: if there is no such topic.
+        BusError: if the cluster does not say.
+    """
+    async with TopicAdmin(connection, {topic: Topic(topic, 1, Cleanup.KEEP)}, 1) as admin:
+        partitions = await admin.partitions(topic)
+    if not partitions:
+        name = f"{connection.prefix}{topic}"
+        raise ConfigError(f"the topic {name} does not exist: is kafka.prefix right? tufline topics apply makes the topics")
+    return partitions

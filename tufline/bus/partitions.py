@@ -13,11 +13,15 @@ from typing import Final
 import structlog
 
 from tufline.bus import Bus
-from tufline.errors import FencedError, TuflineError
+from tufline.errors import FencedError, KeyUnavailableError, TuflineError
 from tufline.health import Health
 
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 10.0
+LONGEST_KEY_PAUSE_SECONDS: Final = 2.0
+"""Where a key can't be used: who has mended it waits for the result, and metadata that are renewed late expire."""
+
+JOINING: Final = "joining the group {}, whose members finish what they have begun first"
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +45,10 @@ async def keep_working(part: str, work: Callable[[], Awaitable[None]], health: H
             health.problem(part, f"another writer took over: {error}")
             _log.warning("partition.fenced", part=part, error=str(error))
             pause = LONGEST_PAUSE_SECONDS
+        except KeyUnavailableError as error:
+            health.problem(part, str(error))
+            _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
+            pause = min(pause, LONGEST_KEY_PAUSE_SECONDS)
         except TuflineError as error:
             health.problem(part, str(error))
             _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
@@ -64,8 +72,9 @@ async def own_partitions(
         topic: whose partitions are shared.
         part: names the work on a partition, in health and log.
         work: the work on a partition; see ``keep_working``.
-        health: where the parts say how they are.
+        health: where the parts say how they are, and the membership itself, as ``<group>.group``: who stands by owns nothing and is ready.
     """
+    membership = f"{group}.group"
     tasks: dict[int, asyncio.Task[None]] = {}
 
     async def begin(partition: int) -> None:
@@ -73,11 +82,13 @@ async def own_partitions(
         await work(partition)
 
     async def assigned(partitions: frozenset[int]) -> None:
+        health.ok(membership)
         for partition in sorted(partitions):
             name = part(partition)
             tasks[partition] = asyncio.create_task(keep_working(name, partial(begin, partition), health), name=name)
 
     async def revoked(partitions: frozenset[int]) -> None:
+        health.problem(membership, JOINING.format(group))
         ending = [tasks.pop(partition) for partition in sorted(partitions) if partition in tasks]
         for task in ending:
             task.cancel()
@@ -85,6 +96,7 @@ async def own_partitions(
         for partition in partitions:
             health.gone(part(partition))
 
+    health.problem(membership, JOINING.format(group))
     member = await bus.join(group, topic, assigned, revoked)
     try:
         await asyncio.get_running_loop().create_future()

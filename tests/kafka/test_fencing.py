@@ -1,0 +1,102 @@
+"""What a writer is told, and what its process says, when another one takes its id over on a real Kafka."""
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+import threading
+from asyncio.subprocess import PIPE
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.buses import KafkaSetup
+from helpers.log import read_all
+from kafka_cluster import Cluster
+from tufline.bus import Message, Position
+from tufline.bus.kafka import open_kafka
+from tufline.errors import BusError, FencedError
+from tufline.topics import Cleanup, Topic
+
+pytestmark = pytest.mark.slow
+
+WRITER_PROCESS = Path(__file__).resolve().parent.parent / "helpers" / "writer_process.py"
+TOPICS = {name: Topic(name, 2, Cleanup.KEEP) for name in ("plain", "second")}
+
+
+def become_the_writer(setup: KafkaSetup) -> None:
+    """Take the id ``w`` over, as another process would: with a loop of its own."""
+
+    async def take() -> None:
+        bus = await open_kafka(setup._connection, TOPICS, max_pending_bytes=1000)
+        await bus.writer("w")
+        await bus.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(take()))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("moment", ["between transactions", "within one, before more is sent", "within one, before its end"])
+async def test_a_fenced_writer_makes_no_noise(kafka: Cluster, caplog: pytest.LogCaptureFixture, moment: str) -> None:
+    """Whenever another writer takes over, the old one gets one error, nothing of it is seen, and no library says more of it."""
+    setup = KafkaSetup(kafka.bootstrap, TOPICS)
+    await setup.create()
+    bus = await setup.open()
+    unread: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
+    try:
+        writer = await bus.writer("w")
+        await writer.commit([Message("plain", "k", b"seen")])
+
+        def then(_: Sequence[Position]) -> list[Message]:
+            if moment.startswith("within"):
+                become_the_writer(setup)
+            return [Message("second", "k", b"more", number) for number in range(2)] if "more" in moment else []
+
+        if moment.startswith("between"):
+            become_the_writer(setup)
+        with caplog.at_level(logging.WARNING), pytest.raises(FencedError):
+            await writer.commit([Message("plain", "k", b"never seen"), Message("plain", "k", b"nor this", 1)], then)
+        with pytest.raises(BusError):
+            await writer.commit([Message("plain", "k", b"nor that")])
+        await writer.close()
+        del writer
+        gc.collect()
+        await asyncio.sleep(0)
+        assert unread == []
+        assert [record.getMessage() for record in caplog.records] == []
+        assert [record.value for record in await bus.reader("plain", 0, 0).fetch(max_wait=0)] == [b"seen"]
+    finally:
+        await setup.end()
+
+
+async def test_a_frozen_process_that_wakes_can_not_write(kafka: Cluster) -> None:
+    """A process that was stopped at work, and wakes when another has taken over, is refused, and nothing of it comes after."""
+    setup = KafkaSetup(kafka.bootstrap, TOPICS)
+    await setup.create()
+    bus = await setup.open()
+    arguments = (str(WRITER_PROCESS), kafka.bootstrap, setup._connection.prefix, "plain")
+    zombie = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, stderr=PIPE)
+    try:
+        assert zombie.stdout is not None
+        assert await zombie.stdout.readline() == b"writing\n"
+        zombie.send_signal(signal.SIGSTOP)
+        writer = await bus.writer("w")
+        await writer.commit([Message("plain", "k", b"new")])
+        zombie.send_signal(signal.SIGCONT)
+        async with asyncio.timeout(60):
+            said, noise = await zombie.communicate()
+        assert said.startswith(b"FencedError at "), said
+        assert noise == b""
+        await writer.commit([Message("plain", "k", b"newer")])
+        values = [record.value.decode() for record in await read_all(bus, "plain")]
+        assert values == [*map(str, range(len(values) - 2)), "new", "newer"]
+    finally:
+        if zombie.returncode is None:
+            zombie.kill()
+            await zombie.wait()
+        await setup.end()

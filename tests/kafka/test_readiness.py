@@ -1,0 +1,72 @@
+"""What /readyz says of a process on Kafka: whether brokers answer, whether it has joined, and whether it has restored."""
+
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from helpers.server import artifact, wait_until
+from kafka_cluster import Cluster
+from stack import Service, Stack
+
+pytestmark = pytest.mark.slow
+
+SESSION_SECONDS = 6
+
+
+@pytest.fixture
+def stack(kafka_parts: None, tmp_path: Path) -> Iterator[Stack]:
+    """Run a broker of its own and one process of each service, which own one partition."""
+    cluster = Cluster(tmp_path / "kafka")
+    settings = {"TUFLINE_BUS__PARTITIONS": "1", "TUFLINE_KAFKA__SESSION_TIMEOUT": str(SESSION_SECONDS)}
+    try:
+        cluster.start()
+        with Stack(tmp_path / "stack", cluster, 4, settings) as made:
+            made.prepare()
+            made.begin()
+            yield made
+    finally:
+        cluster.stop()
+
+
+def is_live(stack: Stack, path: str) -> bool:
+    task = stack.api.request("POST", "/api/v1/artifacts/", {"artifacts": [artifact(path, 1)]}, patient=True)["data"]["task_id"]
+    return bool(stack.api.wait_for_task(task, time.monotonic() + 60)["status"])
+
+
+def says(service: Service, part: str, text: str) -> bool:
+    return text in service.problems().get(part, "")
+
+
+def test_dead_brokers_are_said_and_coming_back_is_noticed(stack: Stack) -> None:
+    """When no broker answers, every process is unready and says so; when they are back, all are ready by themselves and work goes on."""
+    (broker,) = stack.cluster.brokers
+    wait_until(lambda: not any(service.problems() for service in stack.services), "not all are ready at first")
+    broker.kill()
+    for service in stack.services:
+        wait_until(partial(says, service, "bus", "does not answer"), f"{service.name} does not say that no broker answers")
+    broker.start()
+    wait_until(lambda: not any(service.problems() for service in stack.services), "not all are ready again", 60)
+    assert is_live(stack, "after/it")
+
+
+def test_joining_is_said_and_who_stands_by_is_ready(stack: Stack) -> None:
+    """While a dead member keeps a group from its partitions, who joins says so; and who then stands by, owning nothing, is ready."""
+    first = next(service for service in stack.services if service.name == "signer")
+    wait_until(lambda: not first.problems(), "the signer is not ready")
+    first.process.send_signal(signal.SIGSTOP)
+    second = stack.start("signer")
+    wait_until(lambda: says(second, "signer.bins.group", "joining the group signer.bins"), "it does not say that it waits to join")
+    wait_until(lambda: not second.problems(), "it does not take the partition over")
+    assert "signer.bins.0" in second.parts()
+    first.process.send_signal(signal.SIGCONT)
+
+    def one_stands_by() -> bool:
+        both = [service.parts() for service in (first, second)]
+        return not any(any(parts.values()) for parts in both) and sorted("signer.bins.0" in parts for parts in both) == [False, True]
+
+    wait_until(one_stands_by, "there is not one that works and one that stands by, both ready", 60)
+    assert is_live(stack, "after/it")
