@@ -1,0 +1,12 @@
+"""Why Tufline writes and takes over as it does: ``make hazards``."""
+
+import pytest
+
+from hazards import show
+from kafka_cluster import Cluster
+
+
+@pytest.mark.slow
+async def test_the_hazards_are_real(kafka: Cluster) -> None:
+    """On a real broker, ends hide what is committed, unfenced zombies write, and a group's offsets lose and double work."""
+    assert await show(kafka.bootstrap)
