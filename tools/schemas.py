@@ -1,6 +1,7 @@
 """Generates ``schemas/`` from the code; with ``--check`` it only says whether what is there is what would be generated.
 
-records.json: JSON Schema of every record on the bus, by topic. openapi.json: the REST API.
+records.json: JSON Schema of every record on the bus, by topic. event.json: of the events that repositories send to the inbox.
+asyncapi.yaml: all topics. openapi.json: the REST API.
 """
 
 import json
@@ -9,8 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import yaml
 
-from tufline import records, topics
+import channels
+from tufline import events, receipts, records, topics
+from tufline.audit.records import AuditBegin, AuditEnd, AuditUse
 from tufline_ingest import openapi
 
 SCHEMAS: Final = Path(__file__).resolve().parent.parent / "schemas"
@@ -19,8 +23,10 @@ BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
     topics.ARTIFACTS: (records.Changes,),
     topics.HEADS: (records.Head, records.Progress, records.Committed, records.Claim),
     topics.PUBLISHED: (records.Published,),
-    topics.RECEIPTS: (records.Receipt,),
-    topics.ADMIN: (records.Bootstrap,),
+    topics.INBOX_PROGRESS: (records.InboxProgress, records.Claim),
+    topics.RECEIPTS: (receipts.ChangeReceipt, receipts.EventReceipt),
+    topics.ADMIN: (records.Bootstrap, records.NewMetadata),
+    topics.AUDIT: (AuditBegin, AuditUse, AuditEnd),
 }
 """What may stand in each topic; ``metadata`` holds the bytes of metadata files, which TUF specifies."""
 
@@ -40,10 +46,31 @@ def make_records() -> dict[str, Any]:
     }
 
 
+def make_event() -> dict[str, Any]:
+    """Make the JSON Schema of an event in structured mode."""
+    (schema,), components = msgspec.json.schema_components([events.Event], ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "An event of a repository",
+        "description": "A CloudEvent in structured mode, as a record of the topic inbox; see docs/inbox.md.",
+        **schema,
+        "$defs": components,
+    }
+
+
 def make_all() -> dict[str, str]:
     """Make every file: name to content."""
-    contents = {"records.json": make_records(), "openapi.json": openapi.make()}
-    return {name: json.dumps(content, indent=2, sort_keys=True) + "\n" for name, content in contents.items()}
+    contents = {"records.json": make_records(), "event.json": make_event(), "openapi.json": openapi.make()}
+    as_json = {name: json.dumps(content, indent=2, sort_keys=True) + "\n" for name, content in contents.items()}
+    asyncapi = yaml.dump(channels.make(), Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
+    return {**as_json, "asyncapi.yaml": asyncapi}
+
+
+class _Plain(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types here
+    """Writes what stands in two places twice, without anchors."""
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True
 
 
 def main() -> int:

@@ -11,6 +11,8 @@ import pytest
 from openapi_spec_validator import validate
 
 from tufline import records, topics
+from tufline.audit.records import Anchor, AuditBegin, AuditEnd, AuditUse, Requester, SignedDigest
+from tufline.receipts import ChangeReceipt, EventReceipt
 from tufline.records import (
     Add,
     Bootstrap,
@@ -19,9 +21,9 @@ from tufline.records import (
     Committed,
     FileRef,
     Head,
+    InboxProgress,
     Progress,
     Published,
-    Receipt,
     Remove,
     Settings,
     Vector,
@@ -32,6 +34,7 @@ from tufline_ingest import openapi
 ROOT = Path(__file__).resolve().parents[2]
 
 FILE = FileRef(1, 2, "00")
+LINK: dict[str, Any] = {"chain": "c", "number": 0, "previous": "00", "time": "t", "requester": Requester("h", 1, "signer")}
 SETTINGS = Settings(16, "bins", 3, {"root": 1})
 EXAMPLES: list[tuple[str, Versioned]] = [
     (topics.ARTIFACTS, Changes(request="r", admin=1, changes=[Add("a", 1, {"sha256": "00"}, {"x": [1]}), Remove("b")])),
@@ -43,8 +46,13 @@ EXAMPLES: list[tuple[str, Versioned]] = [
         topics.PUBLISHED,
         Published(origin="o", timestamp=FileRef(1, 2, "x"), snapshot=FileRef(1, 1, "y"), vector=Vector([1], 1), next_offset=3),
     ),
-    (topics.RECEIPTS, Receipt(offset=1, index=0, path="a", outcome="refused", reason="full")),
+    (topics.INBOX_PROGRESS, InboxProgress(number=1, offset=2, accepted={"00": "t"})),
+    (topics.RECEIPTS, ChangeReceipt(offset=1, index=0, path="a", outcome="refused", reason="full")),
+    (topics.RECEIPTS, EventReceipt(partition=1, offset=2, source="s", id="i", outcome="accepted", task="t")),
     (topics.ADMIN, Bootstrap(settings=SETTINGS, root={"signed": {}}, targets=None)),
+    (topics.AUDIT, AuditBegin(**LINK, after=Anchor("c", 1, "00"))),
+    (topics.AUDIT, AuditUse(**LINK, keyid="k", key="fn:k", signatures=[SignedDigest("timestamp", 1, "00")])),
+    (topics.AUDIT, AuditEnd(**LINK)),
 ]
 
 
