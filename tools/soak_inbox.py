@@ -1,0 +1,77 @@
+"""A producer of a soak that announces on the topic ``inbox``, as a repository does."""
+
+import asyncio
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from tufline.cli.exits import Failure
+from tufline.client import Client, Event, add, remove
+from tufline.config import Config
+from tufline.errors import TuflineError
+
+SOURCE: Final = "urn:soak"
+SECONDS: Final = 60.0
+"""How long one attempt waits; the event is then sent again."""
+
+
+class InboxSender:
+    """Publishes events with ``tufline.client``; a change is accepted when it is live.
+
+    What failed is sent again as the same event: it may be there already, and may not be put back over what came after it.
+    """
+
+    kind = "inbox"
+
+    def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin.
+
+        Args:
+            client: connected.
+            loop: that it lives in, in another thread.
+        """
+        self._client = client
+        self._loop = loop
+        self._unfinished: tuple[str, int | None] | None = None
+        self._id = ""
+
+    def send(self, path: str, length: int | None) -> Callable[[], bool]:
+        """See ``Sender.send``."""
+        if self._unfinished != (path, length):
+            self._unfinished, self._id = (path, length), uuid.uuid4().hex
+        change = remove(path) if length is None else add(path, length, {"sha256": f"{length:064x}"})
+        publishing = self._client.publish(Event(SOURCE, [change], self._id), seconds=SECONDS)
+        try:
+            asyncio.run_coroutine_threadsafe(publishing, self._loop).result()
+        except TuflineError as error:
+            raise Failure(str(error)) from error
+        self._unfinished = None
+        return lambda: True
+
+
+@contextmanager
+def inbox_sender(servers: str) -> Iterator[InboxSender]:
+    """Connect to the cluster, in a thread with an event loop of its own.
+
+    Args:
+        servers: of the cluster.
+
+    Yields:
+        The sender.
+    """
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    client = Client(f"kafka:{servers}", Config())
+    try:
+        asyncio.run_coroutine_threadsafe(client.__aenter__(), loop).result()
+        try:
+            yield InboxSender(client, loop)
+        finally:
+            asyncio.run_coroutine_threadsafe(client.__aexit__(), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
