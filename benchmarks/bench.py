@@ -1,8 +1,8 @@
 """Measures what the README and docs/performance.md say, and writes benchmarks/results.json.
 
-``make bench`` runs everything, in about half an hour; ``bench.py NAME ...`` only some groups (see ``GROUPS``); ``bench.py page`` writes the
-page anew. Every row has a name, a value, a unit, and where there is one a baseline measured in the same run, the ratio to it, a
-goal and whether it is met, and what limits it. Absolute figures are this machine's; ratios carry over.
+``make bench`` runs everything, in about an hour; ``bench.py NAME ...`` only some groups (see ``GROUPS``), whose rows go in place of their
+earlier ones; ``bench.py page`` writes the page anew. Every row has a name, a value, a unit, and where there is one a baseline measured in
+the same run, the ratio to it, a goal and whether it is met, and what limits it. Absolute figures are this machine's; ratios carry over.
 """
 
 import json
@@ -16,9 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
 from core import bench_core
-from on_kafka import bench_kafka
+from on_kafka import bench_kafka, bench_kafka_million
 from report import ROOT, Row, line, write, write_page
 from server import bench_million, bench_scale, bench_way
+
+from vault import bench_vault
 
 GROUPS: dict[str, Callable[[], Iterable[Row]]] = {
     "core": bench_core,
@@ -26,6 +28,8 @@ GROUPS: dict[str, Callable[[], Iterable[Row]]] = {
     "million": bench_million,
     "scale": bench_scale,
     "kafka": bench_kafka,
+    "kafka-million": bench_kafka_million,
+    "vault": bench_vault,
 }
 
 
@@ -34,15 +38,15 @@ def main() -> None:
     if sys.argv[1:] == ["page"]:
         write_page(json.loads((ROOT / "benchmarks" / "results.json").read_text()))
         return
-    rows: list[Row] = []
+    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     for name in sys.argv[1:] or GROUPS:
+        rows: list[Row] = []
         for row in GROUPS[name]():
             rows.append(row)
             print(line(row), flush=True)
             if row.limits:
                 print(f"{'':>24}{row.limits}", flush=True)
-    if not sys.argv[1:]:
-        write(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}", rows)
+        write(machine, name, rows, list(GROUPS))
 
 
 if __name__ == "__main__":

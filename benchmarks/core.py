@@ -16,7 +16,7 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets
 from tufline import memory, metafile
 from tufline.bins import Bin
 from tufline.cli.ceremony import make_key
-from tufline.keys.local import open_key
+from tufline.keys.local import open_file_key
 from tufline.model import Target, encode_entry
 from tufline.snapshot import Snapshot as SnapshotContent
 
@@ -40,7 +40,7 @@ def bench_bin(scheme: str, goal: float) -> Row:
     made = make_key(scheme)
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "k.pem").write_bytes(made.pem)
-        key = open_key("fn:k.pem", made.signer.public_key, Path(directory))
+        key = open_file_key("fn:k.pem", made.signer.public_key, Path(directory))
     mine, oracle = Bin(), Targets(version=1, expires=EXPIRES)
     for number in range(FULL_BIN):
         one = target(number)

@@ -22,6 +22,7 @@ class Row:
         met: whether the goal is.
         limits: what limits it, from a profile of this very run.
         points: of a plot: what varies, and the value there.
+        group: that it is measured in.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Row:
     met: bool | None = None
     limits: str = ""
     points: list[tuple[int, float]] = field(default_factory=list)
+    group: str = ""
 
 
 def shown(number: float | None) -> str:
@@ -49,11 +51,14 @@ def line(row: Row) -> str:
     return f"{shown(row.value):>9} {row.unit:<12} {ratio:>7}  {row.goal:<18} {met:<8} {row.name}"
 
 
-def write(machine: str, rows: list[Row]) -> None:
-    """Write benchmarks/results.json and docs/performance.md."""
-    results = {"machine": machine, "rows": [asdict(row) for row in rows]}
-    (ROOT / "benchmarks" / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    write_page(json.loads((ROOT / "benchmarks" / "results.json").read_text()))
+def write(machine: str, group: str, rows: list[Row], groups: list[str]) -> None:
+    """Write benchmarks/results.json and docs/performance.md, with the rows of a group in place of its earlier ones."""
+    path = ROOT / "benchmarks" / "results.json"
+    others = [row for row in json.loads(path.read_text())["rows"] if row["group"] in groups and row["group"] != group]
+    every = [*others, *(asdict(row) | {"group": group} for row in rows)]
+    results = {"machine": machine, "rows": sorted(every, key=lambda row: groups.index(row["group"]))}
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    write_page(results)
 
 
 def write_page(results: dict[str, Any]) -> None:
