@@ -3,13 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak bench lint format schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak hazards faust-evidence bench lint format schemas lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tufline needs Python 3.11 or later: make PYTHON=python3.12 …")'
@@ -22,24 +22,30 @@ demo: $(VENV)/.installed ## secure real packages end to end, attack them, and ve
 	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.installed lint ## lint and all tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.installed ## the tests without servers
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 simulate: $(VENV)/.installed ## play simulated faults: make simulate N=1000 SEED=1
 	$(BIN)/python tools/simulate.py $(or $(N),1000) $(or $(SEED),1)
 
-stack: $(VENV)/.installed ## start Apache Kafka and each service as a process of its own, on loopback
+stack: $(VENV)/.installed ## start Apache Kafka, OpenBao and each service as a process of its own, on loopback
 	$(BIN)/python tools/stack.py up
 
 stack-down: $(VENV)/.installed ## stop them
 	$(BIN)/python tools/stack.py down
 
-soak: $(VENV)/.installed ## break everything on Kafka under load: make soak FAULTS=50 SEED=1
-	$(BIN)/python tools/soak.py $(or $(FAULTS),50) $(or $(SEED),1)
+soak: $(VENV)/.installed ## break everything on Kafka under load: make soak FAULTS=100 SEED=1
+	$(BIN)/python tools/soak.py $(or $(FAULTS),100) $(or $(SEED),1)
 
-bench: $(VENV)/.installed ## measure, in half an hour; writes benchmarks/results.json and docs/performance.md
+hazards: $(VENV)/.installed ## show on a real broker what goes wrong without fences, claims and progress
+	$(BIN)/python tools/hazards.py
+
+faust-evidence: $(VENV)/.installed ## show on a real broker what Faust loses (docs/adr/0003)
+	$(BIN)/python tools/faust_evidence.py
+
+bench: $(VENV)/.installed ## measure, in an hour; writes benchmarks/results.json and docs/performance.md
 	$(BIN)/python benchmarks/bench.py
 
 lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
@@ -60,7 +66,15 @@ lock: $(VENV)/.installed ## pin the dependencies anew, without index and file ad
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		pyproject.toml --extra kafka -o requirements/tufline.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		-c requirements/tufline.lock pyproject.toml --extra kafka --group bench --group build --group lint --group test -o requirements/dev.lock
+		-c requirements/tufline.lock pyproject.toml --extra kafka --extra vault -o requirements/signer.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		-c requirements/signer.lock pyproject.toml --extra kafka --extra vault --extra aws --extra hsm --group bench --group build --group lint --group test -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		requirements/faust.in -o requirements/faust.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		requirements/jdk.in -o requirements/jdk.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		-c requirements/dev.lock --group build -o requirements/build.lock
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .parts .stack .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -2,27 +2,37 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from kafka_cluster import Cluster, MissingPartError, jars, java
+from vault_server import VaultServer, bao, vault_server
 
 # A shared machine is slow at times: a slow example is no failure.
 settings.register_profile("tufline", deadline=None, print_blob=True)
 settings.load_profile("tufline")
 
 
-@pytest.fixture(scope="session")
-def kafka_parts() -> None:
-    """Make sure that Apache Kafka can be run."""
+@contextmanager
+def or_skip(name: str) -> Iterator[None]:
+    """Skip, and say loudly what nothing is shown about, where a part can't be had; in CI that is a failure."""
     try:
-        java()
-        jars()
+        yield
     except MissingPartError as error:
         if os.environ.get("CI_RUN"):
             raise
-        pytest.skip(f"NO KAFKA, so nothing is shown about it: {error}")
+        pytest.skip(f"NO {name}, so nothing is shown about it: {error}")
+
+
+@pytest.fixture(scope="session")
+def kafka_parts() -> None:
+    """Make sure that Apache Kafka can be run."""
+    with or_skip("KAFKA"):
+        java()
+        jars()
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +44,24 @@ def kafka(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def vault_parts() -> None:
+    """Make sure that OpenBao can be run."""
+    with or_skip("VAULT"):
+        bao()
+
+
+@pytest.fixture(scope="session")
+def vault(vault_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultServer]:
+    """Run one OpenBao that nobody breaks, for all tests of this process."""
+    with vault_server(tmp_path_factory.mktemp("vault")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_vault(vault_parts: None, tmp_path: Path) -> Iterator[VaultServer]:
+    """Run an OpenBao of the test's own, to be broken."""
+    with vault_server(tmp_path / "vault") as server:
+        yield server

@@ -5,14 +5,16 @@ A value comes from, the first that has it: the command line, an environment vari
 """
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
@@ -26,6 +28,7 @@ DEFAULT_FILE: Final = Path("tufline.toml")
 DEFAULT_PARTITIONS: Final = 4
 DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_BULK_LINE_BYTES: Final = 16 * 1024
+DEFAULT_INBOX_REMEMBERED: Final = 50_000
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_SESSION_SECONDS: Final = 6.0
 DEFAULT_BIN_MEMORY_BYTES: Final = 128 * 1024 * 1024
@@ -35,7 +38,13 @@ DEFAULT_COMMIT_INTERVAL_SECONDS: Final = 0.25
 DEFAULT_COMMIT_DELAY_SECONDS: Final = 0.01
 DEFAULT_RENEW_FRACTION: Final = 0.5
 DEFAULT_RENEWAL_CHECK_SECONDS: Final = 10.0
+DEFAULT_RELEASE_DELAY_SECONDS: Final = 60.0
+DEFAULT_RELEASE_GRACE_SECONDS: Final = 3_600.0
 DEFAULT_KEEP_SUPERSEDED_SECONDS: Final = 86_400.0
+DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
+DEFAULT_VAULT_RETRY_SECONDS: Final = 5.0
+DEFAULT_VAULT_CONNECTIONS: Final = 4
+KUBERNETES_TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 Seconds = Annotated[float, Field(ge=0)]
 Bytes = Annotated[int, Field(gt=0)]
@@ -106,12 +115,18 @@ class IngestConfig(_Section):
         description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only.",
     )
     origin: str = Field("origin", description="A task is done when this origin shows it.")
+    inbox_remembered: Annotated[int, Field(ge=1)] = Field(
+        DEFAULT_INBOX_REMEMBERED,
+        description="So many accepted events of each partition of the inbox are known again when they are sent again: 300 bytes each.",
+    )
 
 
 class SignerConfig(_Section):
     """Bins, snapshot and timestamp."""
 
     key_dir: Path = Field(Path("tufline-data/keys"), description="Directory of online keys in files ('fn:<file>').")
+    hsm_pin: SecretStr = Field(SecretStr(""), description="PIN of the token that holds online keys of the form 'hsm:…'.")
+    hsm_pin_file: Path | None = Field(None, description="File with that PIN, in place of hsm_pin.")
     bin_memory_bytes: Bytes = Field(
         DEFAULT_BIN_MEMORY_BYTES, description="Memory for the content of bins; the rest is read back from the log."
     )
@@ -135,6 +150,62 @@ class SignerConfig(_Section):
     renewal_check: Annotated[float, Field(gt=0)] = Field(
         DEFAULT_RENEWAL_CHECK_SECONDS, description="How often to look for roles to renew, in seconds."
     )
+    release_delay: Seconds = Field(
+        DEFAULT_RELEASE_DELAY_SECONDS,
+        description="When an online key changes: how long timestamp and snapshot are signed with both keys before the new root is shown, "
+        "in seconds; longer than any cache keeps timestamp.json.",
+    )
+    release_grace: Seconds = Field(
+        DEFAULT_RELEASE_GRACE_SECONDS,
+        description="When an online key has changed: how long the old one goes on signing beside it, in seconds; longer than any cache "
+        "says that there is no newer root.",
+    )
+    audit_file: Path | None = Field(
+        None,
+        description="File for a copy of the audit, one of its own for each process, or '-' for standard output. The topic 'audit' has it "
+        "always.",
+    )
+
+
+class VaultConfig(_Section):
+    """How HashiCorp Vault or OpenBao is reached, where online keys are in it ('vault:<mount>/<key>#<version>')."""
+
+    address: str = Field("https://127.0.0.1:8200", description="URL of the server; https, except on this machine.")
+    namespace: str = Field("", description="Namespace of login and keys, where the server has some.")
+    auth: Literal["token", "approle", "kubernetes"] = Field("approle", description="How to log in.")
+    auth_mount: str = Field("", description="Path of the login method, where it is not the method's own name.")
+    token: SecretStr = Field(SecretStr(""), description="For auth = token.")
+    token_file: Path | None = Field(None, description="File with the token, in place of token; read anew at each login.")
+    role: str = Field("", description="Role of the signer: the RoleID of approle, or the name of kubernetes' role.")
+    secret_id: SecretStr = Field(SecretStr(""), description="For auth = approle.")
+    secret_id_file: Path | None = Field(None, description="File with the SecretID, in place of secret_id; read anew at each login.")
+    jwt_file: Path = Field(KUBERNETES_TOKEN_FILE, description="File with the service account's token, for auth = kubernetes.")
+    ca_file: Path | None = Field(None, description="Certificates (PEM) that the server's own is checked with; by default the usual ones.")
+    timeout: Annotated[float, Field(gt=0)] = Field(
+        DEFAULT_VAULT_TIMEOUT_SECONDS, description="How long to wait for each answer, in seconds."
+    )
+    retry: Seconds = Field(
+        DEFAULT_VAULT_RETRY_SECONDS,
+        description="How long to try again what may pass, in seconds; then the work begins anew, and says why.",
+    )
+    connections: Annotated[int, Field(ge=1, le=64)] = Field(DEFAULT_VAULT_CONNECTIONS, description="Calls at the same time.")
+
+    @field_validator("address")
+    @classmethod
+    def _never_in_plain_text(cls, address: str) -> str:
+        url = urlsplit(address)
+        if url.scheme not in {"http", "https"} or not url.hostname or url.username is not None:
+            raise ValueError("write https://<host>:<port>")
+        if url.scheme == "http" and not _is_this_machine(url.hostname):
+            raise ValueError("a token would go over the network in plain text: use https")
+        return address.rstrip("/")
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class PublisherConfig(_Section):
@@ -178,6 +249,7 @@ class Config(BaseSettings):
     kafka: KafkaConfig = KafkaConfig()
     ingest: IngestConfig = IngestConfig()
     signer: SignerConfig = SignerConfig()
+    vault: VaultConfig = VaultConfig()
     publisher: PublisherConfig = PublisherConfig()
     web: WebConfig = WebConfig()
     ops: OpsConfig = OpsConfig()
@@ -263,4 +335,14 @@ def _explain(problem: ErrorDetails, sources: Mapping[str, str]) -> str:
         near = difflib.get_close_matches(dotted, [f"{section}.{name}" for section, name in _all_settings()], 1)
         advice = f"did you mean {near[0]}?" if near else "tufline config lists all settings"
         return f"{dotted} (from {source}) is no setting: {advice}"
-    return f"{dotted} = {problem['input']!r} (from {source}) can't be: {problem['msg']}"
+    # What was written for a secret may be one, also where it has a wrong type.
+    shown = "" if _is_secret(dotted) else f" = {problem['input']!r}"
+    return f"{dotted}{shown} (from {source}) can't be: {problem['msg']}"
+
+
+def _is_secret(dotted: str) -> bool:
+    section, _, name = dotted.partition(".")
+    kind = Config.model_fields[section].annotation if section in Config.model_fields else None
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return False
+    return name in kind.model_fields and kind.model_fields[name].annotation is SecretStr

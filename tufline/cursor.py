@@ -15,7 +15,8 @@ from tufline.errors import InvalidCursorError
 from tufline.records import Vector
 
 FORMAT: Final = 1
-MAX_TEXT_LENGTH: Final = 4096
+MAX_TEXT_LENGTH: Final = 6000
+"""Enough for a position in each of 256 partitions, and short enough for a URL."""
 
 
 class Task(StrEnum):
@@ -25,6 +26,11 @@ class Task(StrEnum):
     REMOVE = "remove_artifacts"
     BULK = "bulk_artifacts"
     BOOTSTRAP = "bootstrap"
+    METADATA = "metadata_update"
+
+
+IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA})
+"""The tasks whose records are in ``admin``."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -57,7 +63,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         Raises:
             InvalidCursorError: if it names a partition that the repository does not have.
         """
-        covered = [vector.admin] if self.task is Task.BOOTSTRAP else vector.artifacts
+        covered = [vector.admin] if self.task in IN_ADMIN else vector.artifacts
         if any(not 0 <= partition < len(covered) for partition in self.positions):
             raise InvalidCursorError("the task id is not one of this repository")
         return all(covered[partition] > offsets[-1] for partition, offsets in self.positions.items() if offsets)

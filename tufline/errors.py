@@ -4,7 +4,9 @@
     ├── InvalidInputError            what was given can't be accepted: the message says what to change
     │   ├── InvalidTargetError       a target: its path, length, hashes or custom
     │   ├── InvalidBootstrapError    a bootstrap payload
+    │   ├── InvalidUpdateError       a new version of root or targets
     │   ├── InvalidCursorError       a task id
+    │   ├── InvalidEventError        an event of the inbox
     │   └── ConfigError              the configuration
     ├── BinFullError                 a change would make a bin larger than clients accept
     ├── MetadataError                metadata that a client would refuse
@@ -15,6 +17,8 @@
     │   ├── FencedError              another writer took over this writer id
     │   ├── RecordGoneError          the record at this offset is not the one asked for (any more)
     │   └── BusBusyError             the log is open in another process
+    ├── EventRejectedError           an event that was sent to the inbox is rejected
+    ├── NotLiveYetError              it took longer than allowed; it may still become live
     ├── KeyUnavailableError          a key can't be used
     └── StoreError                   the origin can't do it
 
@@ -43,8 +47,27 @@ class InvalidBootstrapError(InvalidInputError):
     """A bootstrap payload is not acceptable."""
 
 
+class InvalidUpdateError(InvalidInputError):
+    """A new version of root or targets is not acceptable."""
+
+
 class InvalidCursorError(InvalidInputError):
     """A text is not a task id of this repository."""
+
+
+class InvalidEventError(InvalidInputError):
+    """A record of ``inbox`` is no event that can be accepted.
+
+    Args:
+        message: what to change.
+        source: of the event; empty where that can't be read.
+        event_id: of the event; empty where that can't be read.
+    """
+
+    def __init__(self, message: str, source: str = "", event_id: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+        self.event_id = event_id
 
 
 class ConfigError(InvalidInputError):
@@ -102,6 +125,16 @@ class BusBusyError(BusError):
     """The embedded log is open in another process."""
 
     retriable = False
+
+
+class EventRejectedError(TuflineError):
+    """An event that was sent to the inbox is rejected, and nothing of it will become live; the message says what to change."""
+
+
+class NotLiveYetError(TuflineError):
+    """What was sent is not live within the time allowed; it may still become so."""
+
+    retriable = True
 
 
 class KeyUnavailableError(TuflineError):

@@ -5,7 +5,7 @@ a rolling upgrade old and new services read the same ones. A reader refuses a ve
 it does not know.
 
 The topic ``metadata`` holds no such record but the exact bytes of metadata files; what goes with a file stands in the record's headers
-(``VERSION_HEADER``, ``VECTOR_HEADER``).
+(``VERSION_HEADER``, ``VECTOR_HEADER``). The events of ``inbox`` are in ``tufline.events``, what became of them in ``tufline.receipts``.
 """
 
 from typing import Any, Final, Literal, TypeVar
@@ -30,7 +30,7 @@ PROGRESS_KEY: Final = "@progress"
 """Key of ``Progress`` in ``heads``; no role name has an ``@``."""
 
 CLAIM_KEY: Final = "@claim"
-"""Key of ``Claim`` in ``heads``."""
+"""Key of ``Claim``."""
 
 
 class Versioned(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +117,7 @@ class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="
 
 
 class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind"):
-    """Topic ``heads``, key ``CLAIM_KEY``. A new writer says that from here on it writes this partition.
+    """Topics ``heads`` and ``inbox-progress``, key ``CLAIM_KEY``. A new writer says that from here on it writes this partition.
 
     Attributes:
         writer: the writer id.
@@ -196,22 +196,22 @@ class Published(Versioned, frozen=True, kw_only=True):
     next_offset: int
 
 
-class Receipt(Versioned, frozen=True, kw_only=True):
-    """Topic ``receipts``, same partition as the change, key: request. A change that did not simply happen.
+class InboxProgress(Versioned, frozen=True, kw_only=True, tag="inbox", tag_field="kind"):
+    """Topic ``inbox-progress``, key: see ``tufline_ingest.moved``. One transaction that moved events from ``inbox``.
 
     Attributes:
-        offset: in ``artifacts``, of the record with the change.
-        index: of the change in it.
-        path: the target path.
-        outcome: what became of it.
-        reason: for a human; empty where ``outcome`` says it all.
+        number: of the transaction, from 1.
+        offset: in ``inbox``; what is below it is moved.
+        accepted: of the events that it accepted: digest of source and id, to the task id.
     """
 
+    number: int
     offset: int
-    index: int
-    path: str
-    outcome: Literal["not_found", "unchanged", "refused"]
-    reason: str = ""
+    accepted: dict[str, str]
+
+
+InboxRecord = InboxProgress | Claim
+"""What may stand in ``inbox-progress``."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -249,7 +249,21 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
     targets: dict[str, Any] | None = None
 
 
-AdminRecord = Bootstrap
+class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_field="kind"):
+    """Topic ``admin``, key: role. The next version of a role that people sign; it is shown once all that it governs verifies under it.
+
+    Attributes:
+        role: whose.
+        metadata: signed by its threshold.
+        at_once: the keys of the version before are lost: nothing is to wait until it is signed by them too.
+    """
+
+    role: Literal["root", "targets"]
+    metadata: dict[str, Any]
+    at_once: bool = False
+
+
+AdminRecord = Bootstrap | NewMetadata
 """What may stand in ``admin``."""
 
 _encoder = msgspec.json.Encoder()
@@ -329,6 +343,6 @@ _version_decoder: Final = msgspec.json.Decoder(Versioned)
 changes_decoder: Final[msgspec.json.Decoder[Changes]] = decoder(Changes)
 heads_decoder: Final[msgspec.json.Decoder[HeadsRecord]] = decoder(HeadsRecord)
 published_decoder: Final[msgspec.json.Decoder[Published]] = decoder(Published)
-receipt_decoder: Final[msgspec.json.Decoder[Receipt]] = decoder(Receipt)
+inbox_decoder: Final[msgspec.json.Decoder[InboxRecord]] = decoder(InboxRecord)
 admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)
 vector_decoder: Final[msgspec.json.Decoder[Vector]] = decoder(Vector)

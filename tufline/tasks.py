@@ -44,6 +44,8 @@ async def one_behind() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], Aw
         if last is not None:
             await last
     finally:
-        if last is not None and not last.done():
+        if last is not None:
             last.cancel()
             await asyncio.wait([last])
+            if not last.cancelled():
+                last.exception()  # read: where what came next has failed too, that is what is raised

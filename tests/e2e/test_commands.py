@@ -1,5 +1,6 @@
 """The command line's own promises: exit codes, errors with advice, and help that the README repeats."""
 
+import asyncio
 import json
 import os
 import re
@@ -9,9 +10,17 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from helpers.inbox import all_moved, change, event, moving, structured
+from helpers.log import announce_bootstrap, bootstrap_record
 from helpers.server import dev, run_tufline
+from tufline import topics
+from tufline.bus import Message
+from tufline.bus.embedded import open_embedded
+from tufline.bus.headers import ESCAPE
 from tufline.cli import main
 from tufline.cli.exits import MEANINGS, Exit
+from tufline.config import DEFAULT_PARTITIONS
+from tufline_ingest.rejected import KEPT_BYTES
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 
@@ -30,6 +39,9 @@ FAILURES = {
     "unknown setting": (["config", "--config", "bad.toml"], Exit.CONFIGURATION, "did you mean ingest.port?"),
     "no TOML": (["config", "--config", "no.toml"], Exit.CONFIGURATION, "is not TOML"),
     "unknown bus": (["serve", "--config", "bus.toml"], Exit.CONFIGURATION, "is no bus"),
+    "replay of nothing": (["rejected", "replay"], Exit.USAGE, "say which record"),
+    "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "say which record"),
+    "replay of one and all": (["rejected", "replay", "--partition", "0", "--offset", "0", "--all"], Exit.USAGE, "say which record"),
     "root not there": (["verify", "http://127.0.0.1:9", "--root", "missing.json"], Exit.USAGE, "does not exist"),
     "root of nonsense": (["verify", "http://127.0.0.1:9", "--root", "bad.toml"], Exit.FAILED, "root.json"),
 }
@@ -100,3 +112,49 @@ def test_fsck_wants_the_server_stopped(tmp_path: Path) -> None:
     nothing = run_tufline("fsck", "--data", tmp_path, cwd=tmp_path)
     assert (nothing.returncode, "there is no log at" in nothing.stderr) == (3, True)
     assert not (tmp_path / "log.db").exists()
+
+
+async def fill_inbox(path: Path, *messages: Message) -> None:
+    """Put records into the inbox of a log, and have them moved."""
+    bus = await open_embedded(path, topics.topics(DEFAULT_PARTITIONS))
+    if await bus.end(topics.ADMIN, 0) == 0:
+        await announce_bootstrap(bus, bootstrap_record(path.parent / "keys", DEFAULT_PARTITIONS))
+    async with moving(bus):
+        await bus.append(messages)
+        await all_moved(bus)
+    await bus.close()
+
+
+@pytest.mark.slow
+def test_rejected_is_listed_and_replayed(tmp_path: Path) -> None:
+    """What was rejected is listed with its reason, byte for byte as JSON; it is replayed one by one or all together."""
+    log = tmp_path / "log.db"
+    (tmp_path / "tufline.toml").write_text("[bus]\nurl = 'embedded:log.db'\n")
+    bad = structured(event(change("/bad"), id="1"))
+    binary = Message(topics.INBOX, "k", b"\xff", 1, {"h": b"\xfe".decode(errors=ESCAPE)})
+    cut = Message(topics.INBOX, "k", b"v" * (KEPT_BYTES + 1), 1)
+    asyncio.run(fill_inbox(log, bad, binary, cut))
+    listed = run_tufline("rejected", "list", cwd=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    first, second, third = listed.stdout.splitlines()
+    assert first.startswith("0/0 20")
+    assert "can't be accepted: the path is absolute" in first
+    assert second.startswith("1/0 ")
+    assert "(only its beginning is kept)" in third
+    shown = [json.loads(line) for line in run_tufline("rejected", "list", "--json", cwd=tmp_path).stdout.splitlines()]
+    assert (shown[0]["value"], shown[0]["inbox"]) == (bad.value.decode(), {"partition": 0, "offset": 0})
+    assert (shown[1]["value"], shown[1]["headers"]) == ({"base64": "/w=="}, [["h", {"base64": "/g=="}]])
+    one = run_tufline("rejected", "replay", "--partition", "1", "--offset", "0", cwd=tmp_path)
+    assert (one.returncode, one.stdout) == (0, "1 records are in the inbox again\n"), one.stderr
+    missing = run_tufline("rejected", "replay", "--partition", "1", "--offset", "7", cwd=tmp_path)
+    assert (missing.returncode, "there is no rejected record" in missing.stderr) == (1, True)
+    whole = run_tufline("rejected", "replay", "--partition", "1", "--offset", "1", cwd=tmp_path)
+    assert (whole.returncode, "only the beginning was kept" in whole.stderr) == (1, True)
+    every_one = run_tufline("rejected", "replay", "--all", cwd=tmp_path)
+    assert (every_one.returncode, every_one.stdout) == (1, "2 records are in the inbox again\n")
+    assert "of 1 records only the beginning was kept" in every_one.stderr
+    asyncio.run(fill_inbox(log))
+    again = [json.loads(line) for line in run_tufline("rejected", "list", "--json", cwd=tmp_path).stdout.splitlines()]
+    assert sorted(str(record["value"]) for record in again if not record["is_cut"]) == sorted(
+        str(record["value"]) for record in [shown[0], shown[0], shown[1], shown[1], shown[1]]
+    )

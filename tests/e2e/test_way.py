@@ -121,12 +121,14 @@ def test_kill_at_any_moment_loses_nothing(tmp_path: Path, seed: int) -> None:
     try:
         with ThreadPoolExecutor(4) as pool:
             running = [pool.submit(announce, thread) for thread in range(4)]
-            for _ in range(3):
-                stop.wait(chance.uniform(0.1, 1.0))
-                current[0].kill()
-                current[0] = start_dev(tmp_path / "data", "--bins", "8")
-            stop.wait(0.5)
-            stop.set()
+            try:
+                for _ in range(3):
+                    stop.wait(chance.uniform(0.1, 1.0))
+                    current[0].kill()
+                    current[0] = start_dev(tmp_path / "data", "--bins", "8")
+                stop.wait(0.5)
+            finally:
+                stop.set()  # else the pool would wait for ever, and hide why
             for thread in running:
                 thread.result()
         server = current[0]

@@ -1,12 +1,13 @@
 """Writing to a log as ingest does, and reading back what became of it, for tests of one service."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
@@ -22,11 +23,17 @@ Change = Add | Remove
 
 
 def bootstrap_record(
-    key_dir: Path, partitions: int, *, bins: int = 16, mode: str = "pep458", days: dict[str, int] | None = None
+    key_dir: Path,
+    partitions: int,
+    *,
+    bins: int = 16,
+    mode: str = "pep458",
+    days: dict[str, int] | None = None,
+    online: Mapping[str, Key] | None = None,
 ) -> Bootstrap:
     """Make keys and what ingest would append for their bootstrap payload."""
     expirations = DEFAULT_DAYS | (days or {})
-    metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=expirations).payload["metadata"]
+    metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=expirations, online=online).payload["metadata"]
     settings = Settings(bins, "bins", partitions, expirations)
     return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"))
 

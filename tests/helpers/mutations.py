@@ -1,14 +1,25 @@
 """The classic mistakes, made on purpose: each must be caught by the simulation."""
 
+import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
+import tufline_ingest.inbox
 import tufline_publisher.service
-import tufline_signer.bins_worker
+import tufline_signer.bins_writer
+import tufline_signer.commits
+from tufline.admin import AdminState
 from tufline.bus import _log
+from tufline.trust import RoleKeys, root_keys
+from tufline_ingest.inbox import InboxWorker
+from tufline_ingest.moved import Moved
 from tufline_publisher.service import Publisher
+from tufline_signer.audit import Trail
 from tufline_signer.bins import apply_changes
-from tufline_signer.bins_worker import BinsWorker
+from tufline_signer.bins_writer import BinsWriter
+from tufline_signer.folding import Folding
+from tufline_signer.trusted import Released
 
 
 def snapshot_before_bins() -> None:
@@ -35,14 +46,14 @@ def snapshot_before_bins() -> None:
 
 def progress_outside_the_transaction() -> None:
     """The bins' worker moves its progress before the transaction that it belongs to."""
-    commit = BinsWorker._commit
+    commit = BinsWriter._commit
 
-    async def early(self: BinsWorker, signed: Any, receipts: Any = (), progress: int | None = None, applied: int = 0) -> None:
+    async def early(self: BinsWriter, signed: Any, receipts: Any = (), progress: int | None = None, applied: int = 0) -> None:
         if progress is not None and signed:
             await commit(self, [], [], progress)
         await commit(self, signed, receipts, progress, applied)
 
-    BinsWorker._commit = early  # type: ignore[method-assign]
+    BinsWriter._commit = early  # type: ignore[method-assign]
 
 
 def no_fencing() -> None:
@@ -63,7 +74,7 @@ def older_over_newer() -> None:
         del applied
         return apply_changes(target_bin, list(reversed(list(changes))), 0)
 
-    tufline_signer.bins_worker.apply_changes = backwards  # type: ignore[attr-defined]
+    tufline_signer.bins_writer.apply_changes = backwards  # type: ignore[attr-defined]
 
 
 def no_flush() -> None:
@@ -77,7 +88,77 @@ def no_flush() -> None:
     Publisher._show = unflushed  # type: ignore[method-assign, assignment]
 
 
+def old_key_dropped_at_once() -> None:
+    """Timestamp and snapshot are signed with the keys of the newest root alone, whatever clients may still have."""
+
+    def newest_only(state: AdminState, released: Released, role: str, now: datetime, grace: timedelta) -> list[RoleKeys]:
+        del released, now, grace
+        return [root_keys(state.roots[-1].signed, role)]
+
+    tufline_signer.commits.keys_of_role = newest_only  # type: ignore[attr-defined]
+
+
+def bins_of_other_keys() -> None:
+    """New targets are shown while bins are not signed with the keys that they delegate to."""
+    Folding.are_met = lambda *_: True  # type: ignore[method-assign]
+    take = Folding.name_under
+
+    def named_all_the_same(self: Folding, keys: RoleKeys) -> None:
+        take(self, RoleKeys(keys.keys, 0))
+
+    Folding.name_under = named_all_the_same  # type: ignore[method-assign]
+
+
+def recorded_after_use() -> None:
+    """The signer uses signatures while their record is still being written."""
+    record = Trail.record
+    late: set[asyncio.Task[None]] = set()
+
+    async def unawaited(self: Trail, uses: Any) -> None:
+        task = asyncio.create_task(record(self, uses))
+        late.add(task)
+        task.add_done_callback(late.discard)
+
+    Trail.record = unawaited  # type: ignore[method-assign]
+
+
+def inbox_progress_outside_the_transaction() -> None:
+    """The inbox's worker moves its progress before the transaction that it belongs to."""
+    commit = InboxWorker._commit
+
+    async def early(self: InboxWorker, judged: Any, offset: int) -> None:
+        progress = self._moved.next(offset, {})
+        await self._writer.commit([self._moved.message(progress)])
+        self._moved.take(progress)
+        await commit(self, judged, offset)
+
+    InboxWorker._commit = early  # type: ignore[method-assign]
+
+
+def inbox_forgets() -> None:
+    """An event that is sent again is taken for a new one after a takeover."""
+    restore = tufline_ingest.inbox.restore  # type: ignore[attr-defined]
+
+    async def forgetful(bus: Any, claim: Any, remembered: int) -> Moved:
+        known = await restore(bus, claim, remembered)
+        known._tasks.clear()
+        return known
+
+    tufline_ingest.inbox.restore = forgetful  # type: ignore[attr-defined]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     mistake.__name__: mistake
-    for mistake in (snapshot_before_bins, progress_outside_the_transaction, no_fencing, older_over_newer, no_flush)
+    for mistake in (
+        snapshot_before_bins,
+        progress_outside_the_transaction,
+        no_fencing,
+        older_over_newer,
+        no_flush,
+        old_key_dropped_at_once,
+        bins_of_other_keys,
+        recorded_after_use,
+        inbox_progress_outside_the_transaction,
+        inbox_forgets,
+    )
 }

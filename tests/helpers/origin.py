@@ -9,7 +9,8 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from tufline.errors import StoreError
-from tufline.store import Store
+from tufline.metafile import disassemble
+from tufline.store import TIMESTAMP, Store
 
 
 class WatchedStore:
@@ -34,10 +35,11 @@ class WatchedStore:
         await self._store.flush()
         self._after("flush")
 
-    async def replace_timestamp(self, content: bytes) -> None:
-        self._before("timestamp")
-        await self._store.replace_timestamp(content)
-        self._after("timestamp")
+    async def replace(self, name: str, content: bytes) -> None:
+        operation = "timestamp" if name == TIMESTAMP else f"root {name}"
+        self._before(operation)
+        await self._store.replace(name, content)
+        self._after(operation)
 
     async def get(self, name: str) -> bytes | None:
         self._before(f"get {name}")
@@ -71,10 +73,14 @@ class FailingAt:
 class Reader:
     """A client that reads an origin's directory as python-tuf does, again and again, and remembers what it has seen."""
 
-    def __init__(self, directory: Path, clock: Callable[[], datetime]) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], datetime], newest_root: float = float("inf")) -> None:
         self._directory = directory
+        self._newest_root = newest_root  # a cache says that there is none after it
         self._clock = clock
         self.timestamp = 0
+        self.root = 0
+        self.keyids: set[str] = set()
+        """Of the keys that signed the timestamp and the snapshot."""
 
     def refresh(self) -> dict[str, int]:
         """Go through everything, and give each target's length; any fault is an exception. An origin without timestamp has nothing."""
@@ -82,12 +88,16 @@ class Reader:
             return {}
         trusted = TrustedMetadataSet(self._file("1.root.json"), EnvelopeType.METADATA)
         trusted.reference_time = self._clock()
-        while (self._directory / f"{trusted.root.version + 1}.root.json").exists():
+        while trusted.root.version < self._newest_root and (self._directory / f"{trusted.root.version + 1}.root.json").exists():
             trusted.update_root(self._file(f"{trusted.root.version + 1}.root.json"))
+        assert trusted.root.version >= self.root, f"root went back from {self.root} to {trusted.root.version}"
+        self.root = trusted.root.version
         timestamp: Timestamp = trusted.update_timestamp(self._file("timestamp.json"))
         assert timestamp.version >= self.timestamp, f"timestamp went back from {self.timestamp} to {timestamp.version}"
         self.timestamp = timestamp.version
-        snapshot: Snapshot = trusted.update_snapshot(self._file(f"{timestamp.snapshot_meta.version}.snapshot.json"))
+        of_snapshot = self._file(f"{timestamp.snapshot_meta.version}.snapshot.json")
+        snapshot: Snapshot = trusted.update_snapshot(of_snapshot)
+        self.keyids = {entry.keyid for content in (self._file("timestamp.json"), of_snapshot) for entry in disassemble(content).signatures}
         targets: Targets = trusted.update_targets(self._file(f"{snapshot.meta['targets.json'].version}.targets.json"))
         assert targets.delegations is not None
         assert targets.delegations.succinct_roles is not None

@@ -3,14 +3,23 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from securesystemslib.signer import Key
+
 from tufline.cli import ceremony
 from tufline.cli.ceremony import Ceremony, Plan
 
 
 def make_bootstrap(
-    key_dir: Path, *, bins: int = 16, mode: str = ceremony.RSTUF, scheme: str = "ecdsa", days: Mapping[str, int] | None = None
+    key_dir: Path,
+    *,
+    bins: int = 16,
+    mode: str = ceremony.RSTUF,
+    scheme: str = "ecdsa",
+    days: Mapping[str, int] | None = None,
+    online: Mapping[str, Key] | None = None,
 ) -> Ceremony:
-    """Make keys and a payload signed by two of three; the private online key goes to the key directory."""
-    held = ceremony.hold(Plan(bins, mode, scheme, days={**ceremony.DEFAULT_DAYS, **(days or {})}))
-    ceremony.write_private(key_dir / ceremony.ONLINE_KEY_FILE, held.online.pem)
+    """Make keys and a payload signed by two of three; an online key that is not given goes to the key directory."""
+    held = ceremony.hold(Plan(bins, mode, scheme, days={**ceremony.DEFAULT_DAYS, **(days or {})}, online=online or {}))
+    if held.online is not None:
+        ceremony.write_private(key_dir / ceremony.ONLINE_KEY_FILE, held.online.pem)
     return held

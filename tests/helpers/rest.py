@@ -2,21 +2,23 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from securesystemslib.signer import Key
 
 import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
 from helpers.payloads import make_bootstrap
 from tufline import topics
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.config import IngestConfig, PublisherConfig, SignerConfig
+from tufline.bus import Bus
+from tufline.bus.embedded import open_embedded
+from tufline.config import IngestConfig, PublisherConfig, SignerConfig, VaultConfig
 from tufline.health import Health
 from tufline.store.local import LocalStore
 
@@ -28,7 +30,7 @@ LIVE_SECONDS = 30.0
 class Rest:
     """A running service."""
 
-    bus: EmbeddedBus
+    bus: Bus
     url: str
     session: aiohttp.ClientSession
     health: Health
@@ -58,7 +60,15 @@ class Rest:
 
 
 @asynccontextmanager
-async def rest(path: Path, *, whole: bool = False, bus: EmbeddedBus | None = None, **settings: Any) -> AsyncIterator[Rest]:
+async def rest(
+    path: Path,
+    *,
+    whole: bool = False,
+    bus: Bus | None = None,
+    vault: VaultConfig | None = None,
+    signer: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> AsyncIterator[Rest]:
     """Run ingest; ``whole`` runs signer and publisher beside it."""
     own = bus is None
     log = bus or await open_embedded(path / "log.db", topics.topics(PARTITIONS))
@@ -67,7 +77,8 @@ async def rest(path: Path, *, whole: bool = False, bus: EmbeddedBus | None = Non
     services = [tufline_ingest.service.run(log, config, health=health, on_listening=listening.set_result)]
     if whole:
         store = LocalStore(path / "origin")
-        services.append(tufline_signer.service.run(log, SignerConfig(key_dir=path / "keys"), health=health))
+        of_signer = SignerConfig.model_validate({"key_dir": path / "keys"} | dict(signer or {}))
+        services.append(tufline_signer.service.run(log, of_signer, vault=vault, health=health))
         services.append(tufline_publisher.service.run(log, PublisherConfig(directory=path / "origin"), store, health=health))
     tasks = [asyncio.create_task(service) for service in services]
     try:
@@ -84,9 +95,11 @@ async def rest(path: Path, *, whole: bool = False, bus: EmbeddedBus | None = Non
 
 
 @asynccontextmanager
-async def bootstrapped(path: Path, **settings: Any) -> AsyncIterator[Rest]:
+async def bootstrapped(
+    path: Path, *, online: Mapping[str, Key] | None = None, mode: str = "pep458", **settings: Any
+) -> AsyncIterator[Rest]:
     """Run all services with a repository that has begun."""
-    payload = make_bootstrap(path / "keys", bins=8, mode="pep458").payload
+    payload = make_bootstrap(path / "keys", bins=8, mode=mode, online=online).payload
     async with rest(path, whole=True, **settings) as server:
         status, answer = await server.ask("POST", "/api/v1/bootstrap/", payload)
         assert status == 202, answer

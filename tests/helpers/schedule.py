@@ -1,8 +1,9 @@
 """One schedule: the services on a real log in virtual time, broken at random moments that a seed chooses.
 
-A schedule is a row of lives of a process. In each, ingest's part is played by an announcer, and signer and publisher run for real, at
-times twice; a life ends wherever it is, at a random turn of the event loop: nothing is cleaned up. Between lives the origin forgets some
-of what was not made durable, and the clock may jump. In the last life everything is left in peace until it has settled.
+A schedule is a row of lives of a process. In each, the REST API's part is played by an announcer, and the inbox, signer and publisher run
+for real, at times twice; another announcer sends events to the inbox, some again, some bad. A life ends wherever it is, at a random turn of
+the event loop: nothing is cleaned up. Between lives the origin forgets some of what was not made durable, and the clock may jump. In the
+last life everything is left in peace until it has settled.
 
 At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is held against
 what was announced.
@@ -22,23 +23,34 @@ from unittest.mock import patch
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import announce, announce_bootstrap, bootstrap_record, read_all
+from helpers.inbox import changes_on_log, event, event_receipts, every, is_moved, structured
+from helpers.inbox import service as moving_service
+from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, read_all
+from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
 from helpers.virtual_time import START, VirtualTimeLoop
 from tufline import records, topics
+from tufline.audit.verify import verify as verify_audit
 from tufline.bus import Assigned, Bus, Member, Message, Position, Then, Writer
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
 from tufline.health import Health
-from tufline.records import Add, Bootstrap, Remove
+from tufline.records import Add, Bootstrap, NewMetadata, Remove
 from tufline.store.local import LocalStore
-from tufline_signer import bins_worker
+from tufline_ingest import inbox, moved
+from tufline_signer import bins_worker, bins_writer
 
 PARTITIONS = 2
 SETTLE_SECONDS = 3600.0
 
 LOOK_AT_PUTS = 0.05
+
+GRACE_SECONDS = 7200.0
+"""Longer than a publisher can be behind in a life."""
+
+ROTATIONS = (0, 0, 1, 2)
+"""How many times the online key is changed; half of the schedules do without, which are quicker."""
 
 DAYS = {"timestamp": 7, "snapshot": 14, "bins": 14}
 """Longer than a process is dead in a schedule, so that whatever expires is a fault."""
@@ -71,14 +83,22 @@ class NoMember:
 
 
 @dataclass
-class StubbornBus:
-    """The bus as a process sees it that was stopped for long: it keeps its partitions, and its transactions come late."""
+class SlowBus:
+    """The bus as a process sees it whose appends take a while: other things happen meanwhile."""
 
     bus: EmbeddedBus
     chance: random.Random
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.bus, name)
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
+        await asyncio.sleep(self.chance.choice([0, 0.001, 0.05]))
+        return await self.bus.append(messages)
+
+
+class StubbornBus(SlowBus):
+    """The bus as a process sees it that was stopped for long: it keeps its partitions, and its transactions come late."""
 
     async def join(self, _group: str, topic: str, assigned: Assigned, _revoked: Assigned) -> Member:
         await assigned(frozenset(range(self.bus.partitions(topic))))
@@ -115,6 +135,8 @@ class Schedule:
     path: Path
     chance: random.Random = field(init=False)
     expected: dict[str, int] = field(default_factory=dict)
+    sent: dict[int, list[Message]] = field(default_factory=lambda: {source: [] for source in range(PARTITIONS)})
+    unacknowledged: dict[int, tuple[Message, dict[str, int]]] = field(default_factory=dict)
     maybe: dict[str, list[int]] = field(default_factory=dict)
     unsynced: set[str] = field(default_factory=set)
     now: float = 0.0
@@ -125,9 +147,11 @@ class Schedule:
         self.chance = random.Random(self.seed)
         self.numbers = itertools.count(1)
         self.reader = Reader(self.path / "origin", self.clock)
-        self.bootstrap: Bootstrap = bootstrap_record(
-            self.path / "keys", PARTITIONS, bins=self.chance.choice([4, 8, 16]), mode=self.mode, days=DAYS
-        )
+        days = DEFAULT_DAYS | DAYS
+        self.offline = Offline(self.path / "keys", bins=self.chance.choice([4, 8, 16]), mode=self.mode, days=days)
+        self.rotations = self.chance.choice(ROTATIONS)
+        self.updates: list[NewMetadata] = []
+        self.bootstrap: Bootstrap = self.offline.bootstrap(PARTITIONS)
         self.loop: MortalLoop
 
     @property
@@ -141,12 +165,20 @@ class Schedule:
         """Play the schedule; what goes wrong is an AssertionError or whatever a client raises."""
         # As few bins as there are would always be in one transaction, and never be a backlog.
         piece_bins, backlog_bytes = self.chance.choice([1, 2, 400]), self.chance.choice([1, 2_000_000])
-        with patch.object(bins_worker, "PIECE_BINS", piece_bins), patch.object(bins_worker, "BACKLOG_BYTES", backlog_bytes):
+        batch_events = self.chance.choice([1, 2, 500])
+        with (
+            patch.object(bins_writer, "PIECE_BINS", piece_bins),
+            patch.object(bins_worker, "BACKLOG_BYTES", backlog_bytes),
+            patch.object(inbox, "BATCH_EVENTS", batch_events),
+            patch.object(moved, "FIRST_STEP", self.chance.choice([1, 256])),
+        ):
             for _ in range(self.chance.randrange(1, 5)):
                 self._live(self._restless, self.chance.randrange(1, 400))
+                self._check_audit()
                 self._lose_power()
                 self.jumps += self.chance.choice([0, 0, 0, 30, 3600, 86_400])
             self._live(self._settle, float("inf"))
+            self._check_audit()
 
     def _live(self, life: Callable[[EmbeddedBus], Awaitable[None]], turns: float) -> None:
         self.loop = MortalLoop(turns, self.now)
@@ -165,6 +197,14 @@ class Schedule:
         for bus in opened:
             bus._log.close()
         self.now = self.loop.now
+
+    def _check_audit(self) -> None:
+        # Whenever a life ends, with whatever is on the log by then.
+        self._live(self._verify_audit, float("inf"))
+
+    async def _verify_audit(self, bus: EmbeddedBus) -> None:
+        report = await verify_audit(bus, sorted(self.path.glob("audit.*")), [])
+        assert not report.findings, "; ".join(map(str, report.findings))
 
     def _lose_power(self) -> None:
         for name in sorted(self.unsynced):
@@ -214,11 +254,16 @@ class Schedule:
             bin_memory_bytes=self.chance.choice([1, 2000, 10**9]),
             batch_max_bytes=self.chance.choice([1, 400, 10**7]),
             commit_interval=self.chance.choice([0.0, 0.25]),
+            release_delay=self.chance.choice([0.0, 5.0, 60.0]),
+            release_grace=GRACE_SECONDS,
+            # What died still has its file.
+            audit_file=self.chance.choice([None, self.path / f"audit.{next(self.numbers)}"]),
         )
         publisher = PublisherConfig(directory=self.path / "origin", keep_superseded=self.chance.choice([5.0, 86_400.0]))
         self.health = Health()
-        seen_as: Bus = StubbornBus(bus, self.chance) if stubborn else bus
+        seen_as: Bus = (StubbornBus if stubborn else SlowBus)(bus, self.chance)
         services = [
+            moving_service(seen_as, self.health),
             tufline_signer.service.run(seen_as, signer, clock=self.clock, health=self.health),
             tufline_publisher.service.run(bus, publisher, self._store(failures), clock=self.clock, health=self.health),
         ]
@@ -230,37 +275,81 @@ class Schedule:
         failures = self.chance.choice([0.0, 0.02, 0.2])
         running = self._services(bus, failures, stubborn=self.chance.random() < 0.4)
         while True:
-            match self.chance.randrange(8):
+            match self.chance.randrange(10):
                 case 0 | 1 | 2:
                     await self._announce(bus)
+                case 8 | 9:
+                    await self._send_event(bus, self.chance.randrange(PARTITIONS))
                 case 3 if len(running) < 6:
                     running += self._services(bus, failures, stubborn=self.chance.random() < 0.4)
                 case 4:
                     self.reader.refresh()
+                case 5 if self.offline.keys <= self.rotations:
+                    self.updates += self.offline.rotate(now=self.clock())
+                    await self._announce_updates(bus)
                 case 5:
                     await asyncio.sleep(self.chance.choice([0.3, 5, 3600]))
                 case _:
                     await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.01]))
 
-    async def _announce(self, bus: EmbeddedBus) -> None:
+    def _make_changes(self, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
         changes: list[Add | Remove] = []
         meant: dict[str, int] = {}
-        for path in (f"p/{self.chance.randrange(30)}" for _ in range(self.chance.choice([1, 2, 12]))):
+        for path in (f"{folder}/{self.chance.randrange(30)}" for _ in range(self.chance.choice([1, 2, 12]))):
             removes = self.chance.random() < 0.25
             meant[path] = 0 if removes else next(self.numbers)
             changes.append(Remove(path) if removes else Add(path, meant[path], {"sha256": f"{meant[path]:064x}"}))
         for path, number in meant.items():
             self.maybe.setdefault(path, []).append(number)
-        await announce(bus, self.bootstrap.settings, changes)
+        return changes, meant
+
+    def _acknowledged(self, meant: dict[str, int]) -> None:
         for path, number in meant.items():
             self.expected[path] = number
             self.maybe[path].clear()
 
+    async def _announce(self, bus: EmbeddedBus) -> None:
+        changes, meant = self._make_changes("p")
+        await announce(bus, self.bootstrap.settings, changes)
+        self._acknowledged(meant)
+
+    async def _send_event(self, bus: EmbeddedBus, source: int) -> None:
+        # A producer that was not answered may send its event again before any other; one that was may repeat any of its own at any time.
+        if source in self.unacknowledged and self.chance.random() < 0.7:
+            message, meant = self.unacknowledged[source]
+        elif self.sent[source] and self.chance.random() < 0.3:
+            await bus.append([self.chance.choice(self.sent[source]), Message(topics.INBOX, "", b"bad", source)])
+            return
+        else:
+            changes, meant = self._make_changes(f"q{source}")
+            said = [
+                {"op": "remove", "path": one.path}
+                if isinstance(one, Remove)
+                else {"path": one.path, "info": {"length": one.length, "hashes": one.hashes}}
+                for one in changes
+            ]
+            message = structured(event(*said, id=str(next(self.numbers)), source=f"source {source}"), source)
+        self.unacknowledged[source] = message, meant
+        await bus.append([message])
+        del self.unacknowledged[source]
+        self.sent[source].append(message)
+        self._acknowledged(meant)
+
+    async def _announce_updates(self, bus: EmbeddedBus) -> None:
+        # What was not acknowledged may be on the log or not; and what was built on it was refused if it is not.
+        given = [records.decode(records.admin_decoder, record.value) for record in await read_all(bus, topics.ADMIN)]
+        missing = next((number for number, update in enumerate(self.updates) if update not in given), len(self.updates))
+        if missing < len(self.updates):
+            await announce_updates(bus, self.updates[missing:])
+
     async def _settle(self, bus: EmbeddedBus) -> None:
         if await bus.end(topics.ADMIN, 0) == 0:
             await announce_bootstrap(bus, self.bootstrap)
+        await self._announce_updates(bus)
         running = self._services(bus, 0.0, stubborn=False)
         await self._announce(bus)
+        for source in range(PARTITIONS):
+            await self._send_event(bus, source)
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
                 while not await self._is_settled(bus):
@@ -272,19 +361,39 @@ class Schedule:
             allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
             assert found.get(path, 0) in allowed, f"{path} is {found.get(path, 0)}, and should be one of {allowed}"
         await self._check_log(bus)
+        await self._check_keys()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
+    async def _check_keys(self) -> None:
+        """In the end the newest root is shown, and nothing but its keys signs: whatever happened in the middle of a change."""
+
+        def is_signed_by_the_newest() -> bool:
+            self.reader.refresh()
+            return self.reader.root == self.offline.root.version and self.reader.keyids == {self.offline.online}
+
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS + GRACE_SECONDS):
+                while not is_signed_by_the_newest():
+                    await asyncio.sleep(GRACE_SECONDS / 4)
+        except TimeoutError:
+            wanted = f"root {self.offline.root.version} and {self.offline.online}"
+            raise AssertionError(f"root {self.reader.root} and {self.reader.keyids} in place of {wanted}: {self.health.problems}") from None
+
     async def _is_settled(self, bus: EmbeddedBus) -> bool:
         published = await read_all(bus, topics.PUBLISHED)
-        if not published:
+        if not published or not await is_moved(bus):
             return False
         vector = records.decode(records.published_decoder, published[-1].value).vector
         ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)]
         return all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
 
     async def _check_log(self, bus: EmbeddedBus) -> None:
+        moved_once = Counter(change.length for change in await changes_on_log(bus) if isinstance(change, Add))
+        assert moved_once.total() == len(moved_once), f"on the log twice: {moved_once.most_common(1)}"
+        receipts = Counter((receipt.partition, receipt.offset) for receipt in await event_receipts(bus))
+        assert receipts.total() == len(receipts) == len(await every(bus, topics.INBOX)), "not one receipt for each event"
         newest: Counter[str] = Counter()
         contents: dict[tuple[str, int], bytes] = {}
         for record in await read_all(bus, topics.METADATA):

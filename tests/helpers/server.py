@@ -16,7 +16,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 from tufline.cli.client import Client
 
 TUFLINE = str(Path(sys.executable).parent / "tufline")
-READY_SECONDS = 30.0
+READY_SECONDS = 90.0
 
 
 def run_tufline(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -27,7 +27,7 @@ def run_tufline(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = 
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from tufline.cli import main
 from tufline.config import load
 from tufline.errors import ConfigError
 
@@ -37,6 +39,8 @@ WRONG = {
     "unknown hash": ("[ingest]\nhash_algorithms = ['md5']\n", r"ingest\.hash_algorithms"),
     "no hash": ("[ingest]\nhash_algorithms = []\n", r"ingest\.hash_algorithms"),
     "not TOML": ("[ingest", "is not TOML"),
+    "plain HTTP to another machine": ("[vault]\naddress = 'http://vault.example.org:8200'\n", "in plain text: use https"),
+    "no address": ("[vault]\naddress = 'vault:8200'\n", "write https://<host>:<port>"),
 }
 
 
@@ -46,6 +50,26 @@ def test_wrong_configuration_is_said(tmp_path: Path, content: str, says: str) ->
     (tmp_path / "t.toml").write_text(content)
     with pytest.raises(ConfigError, match=says):
         load(tmp_path / "t.toml")
+
+
+def test_a_secret_of_a_wrong_type_is_not_shown(tmp_path: Path) -> None:
+    """A secret that can't be taken as it is written is not repeated in the message."""
+    (tmp_path / "t.toml").write_text("[vault]\ntoken = 8472836452\n")
+    with pytest.raises(ConfigError, match=r"vault\.token .* can't be") as raised:
+        load(tmp_path / "t.toml")
+    assert "8472836452" not in str(raised.value)
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``tufline config`` shows that a secret is set and where it came from, and not the secret, in either form."""
+    secrets = {"VAULT__TOKEN": "s1", "VAULT__SECRET_ID": "s2", "SIGNER__HSM_PIN": "s3", "KAFKA__PASSWORD": "s4"}
+    for name, mark in secrets.items():
+        monkeypatch.setenv(f"TUFLINE_{name}", f"secret-{mark}")
+    for arguments in (["config"], ["config", "--json"]):
+        done = CliRunner().invoke(main, arguments, env={"COLUMNS": "400"})
+        assert done.exit_code == 0
+        assert "secret-s" not in done.output
+        assert all(f"TUFLINE_{name}" in done.output for name in secrets)
 
 
 def test_missing_file_is_said(tmp_path: Path) -> None:

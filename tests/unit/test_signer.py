@@ -12,21 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tuf.api.metadata import Metadata
 
 from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
 from helpers.virtual_time import run_virtual
-from tufline import records, topics
+from tufline import records, topics, trust
 from tufline.bins import Bin
 from tufline.bus import Bus, Message
 from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.cli import ceremony
+from tufline.cli.ceremony import NewKey
 from tufline.clock import Clock
 from tufline.config import SignerConfig
 from tufline.health import Health
 from tufline.model import Entry
-from tufline.records import Add, Bootstrap, Head, Receipt, Remove
-from tufline_signer import bins_worker, service
+from tufline.receipts import ChangeReceipt, receipt_decoder
+from tufline.records import Add, Bootstrap, Head, Remove
+from tufline_signer import bins_worker, bins_writer, service
 from tufline_signer.bins import BinCache
-from tufline_signer.bins_worker import Pace
+from tufline_signer.pace import Pace
 
 PARTITIONS = 3
 
@@ -111,7 +115,7 @@ def test_any_history_gives_its_last_state(tmp_path: Path, monkeypatch: pytest.Mo
     """Whatever is added, replaced and removed, in batches of any size, with any memory for bins, clients see the last state."""
     chance = random.Random(seed)
     monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", chance.choice([1, 2_000_000]))
-    monkeypatch.setattr(bins_worker, "PIECE_BINS", chance.choice([2, 400]))
+    monkeypatch.setattr(bins_writer, "PIECE_BINS", chance.choice([2, 400]))
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         expected: dict[str, Add] = {}
@@ -211,11 +215,11 @@ def test_receipts_say_what_did_not_happen(tmp_path: Path) -> None:
             await announce(world.bus, bootstrap.settings, [add("a"), add("b", 2)], request="second")
             await world.settled()
         receipts = [
-            (record.key, records.decode(records.receipt_decoder, record.value))
+            (record.key, records.decode(receipt_decoder, record.value))
             for partition in range(PARTITIONS)
             for record in await read_all(world.bus, topics.RECEIPTS, partition)
         ]
-        said = {(request, receipt.path, receipt.outcome) for request, receipt in receipts}
+        said = {(request, receipt.path, receipt.outcome) for request, receipt in receipts if isinstance(receipt, ChangeReceipt)}
         assert said == {("first", "missing", "not_found"), ("second", "a", "unchanged")}
 
     in_world(tmp_path, story)
@@ -250,7 +254,8 @@ def test_garbage_on_the_log_stops_nothing(tmp_path: Path) -> None:
         assert len(published.verify(world.clock())) == 20
         for partition in range(PARTITIONS):
             (record,) = await read_all(world.bus, topics.RECEIPTS, partition)
-            receipt: Receipt = records.decode(records.receipt_decoder, record.value)
+            receipt = records.decode(receipt_decoder, record.value)
+            assert isinstance(receipt, ChangeReceipt)
             assert (record.key, receipt.outcome) == ("bad", "refused")
 
     in_world(tmp_path, story)
@@ -295,6 +300,31 @@ def test_missing_key_is_said_and_waited_for(tmp_path: Path) -> None:
             await eventually(lambda: asyncio.sleep(0, health.ready))
 
     in_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("mode", ["pep458", "rstuf"])
+@pytest.mark.parametrize("shared", [(), ("snapshot", "bins"), ("timestamp", "snapshot")])
+def test_each_role_may_have_a_key_of_its_own(tmp_path: Path, mode: str, shared: tuple[str, ...]) -> None:
+    """Online roles that are given keys are signed by those, each by its own and by no other, in both modes; some may share one."""
+    made: dict[str, NewKey] = {}
+    for role in ceremony.ONLINE_ROLES[mode]:
+        made[role] = made[shared[0]] if role in shared[1:] else ceremony.make_key("ed25519" if role == "bins" else "ecdsa")
+        made[role].signer.public_key.unrecognized_fields.setdefault(trust.ONLINE_KEY_URI, f"fn:{role}.pem")
+        ceremony.write_private(tmp_path / "keys" / f"{role}.pem", made[role].pem)
+    publics = {role: key.signer.public_key for role, key in made.items()}
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer():
+            await announce(world.bus, bootstrap.settings, [add("a")])
+            published = await world.settled()
+        assert list(published.verify(world.clock())) == ["a"]
+        for name, content in [*published.files.items(), ("1.timestamp.json", published.timestamp)]:
+            role = name.split(".")[1].partition("-")[0]
+            if role in publics:
+                assert list(Metadata.from_bytes(content).signatures) == [publics[role].keyid], name
+        assert not (world.path / "keys" / ceremony.ONLINE_KEY_FILE).exists()
+
+    in_world(tmp_path, story, mode=mode, online=publics)
 
 
 def test_expired_offline_role_is_said(tmp_path: Path) -> None:

@@ -4,12 +4,17 @@ import click
 
 import tufline
 from tufline.cli.artifacts import add, import_, remove, status
+from tufline.cli.audit import audit
 from tufline.cli.exits import MEANINGS, Group
 from tufline.cli.fsck import fsck
 from tufline.cli.init import init
 from tufline.cli.kafka import topics
+from tufline.cli.keys import keys
+from tufline.cli.rejected import rejected
+from tufline.cli.rotate import retire, rotate
 from tufline.cli.serve import dev, run, serve
 from tufline.cli.settings import config
+from tufline.cli.sign import sign
 from tufline.cli.verify import download, verify
 
 _EPILOG = "Exit codes: " + "; ".join(f"{int(code)} {meaning}" for code, meaning in MEANINGS.items()) + "."
@@ -21,5 +26,13 @@ def main() -> None:
     """Keep the TUF metadata of a repository: signed, fresh and at its origin."""
 
 
-for _command in (dev, serve, run, topics, init, add, remove, import_, status, download, verify, fsck, config):
+keys.add_command(rotate)
+keys.add_command(retire)
+
+_COMMANDS = (
+    *(dev, serve, run, topics, keys, sign, init),
+    *(add, remove, import_, rejected, status, download, verify, fsck, audit, config),
+)
+
+for _command in _COMMANDS:
     main.add_command(_command)

@@ -13,19 +13,15 @@ import structlog
 import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
-from tufline import memory, ops, topics, web
+from tufline import memory, ops, web
 from tufline.bus import Bus
-from tufline.bus.embedded import open_embedded
-from tufline.cli import kafka
+from tufline.bus.probe import keep_probing
+from tufline.buses import EMBEDDED, open_bus
 from tufline.config import Config
 from tufline.errors import BusBusyError, BusError, ConfigError
 from tufline.health import Health
 from tufline.store.local import LocalStore
 from tufline.tasks import all_of
-
-EMBEDDED: Final = "embedded:"
-
-KAFKA: Final = "kafka:"
 
 INGEST: Final = "ingest"
 SIGNER: Final = "signer"
@@ -59,33 +55,18 @@ def kept_in(data: Path) -> dict[str, Any]:
     }
 
 
-@asynccontextmanager
-async def open_bus(config: Config) -> AsyncIterator[Bus]:
-    """Open the configured bus.
+def need_log(config: Config) -> None:
+    """Make sure that the configured log exists, where it is a file: to open it would make one.
 
     Args:
         config: of the process.
 
-    Yields:
-        The bus.
-
     Raises:
-        ConfigError: if there is no such bus, or its topics are not as they must be.
-        BusError: if it can't be reached.
+        ConfigError: if it does not.
     """
-    all_topics = topics.topics(config.bus.partitions)
-    kind, _, rest = config.bus.url.partition(":")
-    bus: Bus
-    if f"{kind}:" == EMBEDDED and rest:
-        bus = await open_embedded(Path(rest), all_topics, max_pending_bytes=config.bus.max_pending_bytes)
-    elif f"{kind}:" == KAFKA and rest:
-        bus = await kafka.open_checked(config, rest, all_topics)
-    else:
-        raise ConfigError(f"bus.url = {config.bus.url!r} is no bus: write 'embedded:<file>' or 'kafka:<host>:<port>,…'")
-    try:
-        yield bus
-    finally:
-        await bus.close()
+    log = Path(config.bus.url.removeprefix(EMBEDDED))
+    if config.bus.url.startswith(EMBEDDED) and not log.exists():
+        raise ConfigError(f"there is no log at {log}: say where it is with --data, or in bus.url")
 
 
 async def run(config: Config, on_ready: OnReady, services: Collection[str] = SERVICES) -> None:
@@ -123,11 +104,11 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
         health.problem(BUS, f"reaching {config.bus.url}")
         async with _patiently(config, health) as bus:
             health.ok(BUS)
-            parts: list[Coroutine[Any, Any, None]] = []
+            parts: list[Coroutine[Any, Any, None]] = [keep_probing(bus, config.bus.url, BUS, health)]
             if INGEST in services:
                 parts.append(tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result))
             if SIGNER in services:
-                parts.append(tufline_signer.service.run(bus, config.signer, health=health))
+                parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, health=health))
             if PUBLISHER in services:
                 store = LocalStore(config.publisher.directory)
                 parts.append(tufline_publisher.service.run(bus, config.publisher, store, health=health))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
+from tufline.buses import open_bus
 from tufline.cli import compose
 from tufline.cli.exits import Failure
-from tufline.cli.options import config_option
+from tufline.cli.options import config_option, data_option
 from tufline.config import Config, load
 from tufline.errors import ConfigError
 from tufline.fsck import Report, compare
@@ -17,12 +18,12 @@ from tufline.store.local import LocalStore
 
 
 async def _compare(config: Config) -> Report:
-    async with compose.open_bus(config) as bus:
+    async with open_bus(config) as bus:
         return await compare(bus, LocalStore(config.publisher.directory), config.publisher.origin)
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory of all data of tufline dev.")
+@data_option
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
@@ -32,10 +33,9 @@ def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
     client sees is for tufline verify.
     """
     config, _ = load(path, compose.kept_in(data) if data is not None else {})
-    log = Path(config.bus.url.removeprefix(compose.EMBEDDED))
-    for place, what, setting in ((log, "log", "bus.url"), (config.publisher.directory, "origin", "publisher.directory")):
-        if not place.exists():
-            raise ConfigError(f"there is no {what} at {place}: say where it is with --data, or in {setting}")
+    compose.need_log(config)
+    if not config.publisher.directory.exists():
+        raise ConfigError(f"there is no origin at {config.publisher.directory}: say where it is with --data, or in publisher.directory")
     report = asyncio.run(_compare(config))
     if as_json:
         click.echo(json.dumps(asdict(report), indent=1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tufline.buses import EMBEDDED
 from tufline.cli import ceremony, compose
 from tufline.cli.client import Client
 from tufline.cli.options import config_option, scheme_option
@@ -115,7 +116,7 @@ def run(service: str, path: Path | None) -> None:
     that of the section ops.
     """
     config, _ = load(path)
-    if config.bus.url.startswith(compose.EMBEDDED):
+    if config.bus.url.startswith(EMBEDDED):
         raise ConfigError(f"bus.url = {config.bus.url!r} is for one process: use tufline serve, or set it to 'kafka:<host>:<port>,…'")
 
     async def on_ready(url: str, origin: str) -> None:

@@ -1,7 +1,7 @@
 """The origin: where the published metadata files lie for the CDN and the clients.
 
-Files of a version are written once and never change; only ``timestamp.json`` is replaced. What a web server must say of a file follows from
-its name (``content_headers``), so that every store and the built-in server agree.
+Files of a version are written once and never change; only ``timestamp.json`` is replaced. A root is seen as soon as it is there. What a web
+server must say of a file follows from its name (``content_headers``), so that every store and the built-in server agree.
 """
 
 import re
@@ -56,10 +56,11 @@ class Store(Protocol):
             StoreError: if that is not certain.
         """
 
-    async def replace_timestamp(self, content: bytes) -> None:
-        """Replace timestamp.json at once and durably: a reader sees the old or the new one.
+    async def replace(self, name: str, content: bytes) -> None:
+        """Put or replace a file that clients find without being told of it, at once and durably: a reader sees the old one or the new one.
 
         Args:
+            name: ``timestamp.json``, or that of a root.
             content: the new file.
 
         Raises:

@@ -1,7 +1,7 @@
 """An origin in a directory, for a web server on the same machine or a file system that one serves.
 
 A file is written under a name of its own and renamed, so that a reader sees it whole or not at all. Versioned files are not synced one by
-one: ``flush`` syncs the file system once before the timestamp, which alone makes them visible to clients.
+one: ``flush`` syncs the file system once before the timestamp, which alone makes them visible to clients. Only roots are.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tufline.errors import StoreError
-from tufline.store import TIMESTAMP
 
 TEMPORARY_PREFIX: Final = ".tmp-"
 """Names of files that are being written begin with it."""
@@ -56,9 +55,9 @@ class LocalStore:
         """See ``Store.flush``."""
         await self._do("sync the file system", self._sync)
 
-    async def replace_timestamp(self, content: bytes) -> None:
-        """See ``Store.replace_timestamp``."""
-        await self._do("replace timestamp.json", lambda: self._replace_durably(TIMESTAMP, content))
+    async def replace(self, name: str, content: bytes) -> None:
+        """See ``Store.replace``."""
+        await self._do(f"replace {name}", lambda: self._replace_durably(name, content))
 
     async def get(self, name: str) -> bytes | None:
         """See ``Store.get``."""
