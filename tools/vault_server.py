@@ -34,6 +34,7 @@ storage "raft" {{
 }}
 listener "tcp" {{
   address = "127.0.0.1:{port}"
+  cluster_address = "127.0.0.1:{cluster_port}"
   {tls}
 }}
 audit "file" "main" {{
