@@ -11,6 +11,7 @@ import pytest
 from helpers.server import artifact, wait_until
 from kafka_cluster import Cluster
 from stack import Service, Stack
+from tufline.cli.client import Client
 
 pytestmark = pytest.mark.slow
 
@@ -42,12 +43,20 @@ def says(service: Service, part: str, text: str) -> bool:
 
 
 def test_dead_brokers_are_said_and_coming_back_is_noticed(stack: Stack) -> None:
-    """When no broker answers, every process is unready and says so; when they are back, all are ready by themselves and work goes on."""
+    """When no broker answers, every process is unready and says so; when they are back, all are ready by themselves and work goes on.
+
+    What is published is there for clients meanwhile, also from a publisher that is started then.
+    """
     (broker,) = stack.cluster.brokers
     wait_until(lambda: not any(service.problems() for service in stack.services), "not all are ready at first")
     broker.kill()
     for service in stack.services:
         wait_until(partial(says, service, "bus", "does not answer"), f"{service.name} does not say that no broker answers")
+    publisher = next(service for service in stack.services if service.name == "publisher")
+    publisher.stop()
+    stack.services.remove(publisher)
+    stack.start("publisher")
+    assert Client(stack.metadata).request("GET", "/timestamp.json")["signed"]["_type"] == "timestamp"
     broker.start()
     wait_until(lambda: not any(service.problems() for service in stack.services), "not all are ready again", 60)
     assert is_live(stack, "after/it")

@@ -112,10 +112,12 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
             if PUBLISHER in services:
                 store = LocalStore(config.publisher.directory)
                 parts.append(tufline_publisher.service.run(bus, config.publisher, store, health=health))
-                parts.append(web.serve(config.publisher.directory, config.web, origin.set_result))
             await all_of(*parts)
 
     servers = [] if INGEST in services else [ops.serve(config.ops, health, ops_url.set_result)]
+    if PUBLISHER in services:
+        # What is published is there for clients, also while no bus can be reached.
+        servers.append(web.serve(config.publisher.directory, config.web, origin.set_result))
     await all_of(on_the_bus(), announce(), *servers)
 
 
