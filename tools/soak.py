@@ -40,6 +40,9 @@ PARTITIONS: Final = 4
 SESSION_SECONDS: Final = 6.0
 PRODUCERS: Final = 3
 SETTLE_SECONDS: Final = 180.0
+SHOWN_LOG: Final = 1000
+"""How much of the log of a service that failed is shown, in characters."""
+
 PAUSE_SECONDS: Final = (0.5, 4.0)
 """The shortest and the longest time between two faults."""
 
@@ -85,6 +88,7 @@ class Soak:
                         time.sleep(self._chance.uniform(*PAUSE_SECONDS))
                         breaking.do(kind)
                 self._settle()
+                self._look_for_the_dead()
                 self._check(load)
         finally:
             self._vault.stop()
@@ -111,6 +115,11 @@ class Soak:
                 pass
             time.sleep(0.5)
         self.report.problem(f"it does not settle: {[(service.name, service.problems()) for service in alive]}")
+
+    def _look_for_the_dead(self) -> None:
+        for service in self._stack.services:
+            if service.process.poll() is not None and not service.is_told_to_end:
+                self.report.problem(f"{service.name} ended by itself: {service.log.read_text()[-SHOWN_LOG:]}")
 
     def _check(self, load: Load) -> None:
         with tempfile.TemporaryDirectory() as directory:

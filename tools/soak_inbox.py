@@ -5,7 +5,8 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 from tufline.cli.exits import Failure
 from tufline.client import Client, Event, add, remove
@@ -15,6 +16,9 @@ from tufline.errors import TuflineError
 SOURCE: Final = "urn:soak"
 SECONDS: Final = 60.0
 """How long one attempt waits; the event is then sent again."""
+
+OVERTIME_SECONDS: Final = 60.0
+"""After so long more, it hangs."""
 
 
 class InboxSender:
@@ -44,11 +48,23 @@ class InboxSender:
         change = remove(path) if length is None else add(path, length, {"sha256": f"{length:064x}"})
         publishing = self._client.publish(Event(SOURCE, [change], self._id), seconds=SECONDS)
         try:
-            asyncio.run_coroutine_threadsafe(publishing, self._loop).result()
+            asyncio.run_coroutine_threadsafe(publishing, self._loop).result(SECONDS + OVERTIME_SECONDS)
+        except TimeoutError:
+            raise RuntimeError(f"publishing does not end though its time is over; there hang {self._stacks()}") from None
         except TuflineError as error:
             raise Failure(str(error)) from error
         self._unfinished = None
         return lambda: True
+
+    def _stacks(self) -> str:
+        return "; ".join(f"{task.get_name()}: {' > '.join(_awaits(task.get_coro()))}" for task in asyncio.all_tasks(self._loop))
+
+
+def _awaits(coroutine: Any) -> Iterator[str]:
+    # A task's own stack ends with its outermost coroutine.
+    while frame := getattr(coroutine, "cr_frame", None):
+        yield f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+        coroutine = coroutine.cr_await
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -171,33 +171,44 @@ class Load:
             # Before it is sent: what is not acknowledged may be live all the same.
             self.history.setdefault(path, []).append(length)
             is_live = self._send(sender, path, length)
+            if is_live is None:
+                return
             with self._report.lock:
                 self._report.sent[sender.kind] += 1
             if sent % FOLLOWED == 0:
                 self._await(is_live, path)
             time.sleep(chance.uniform(0, 0.1))
 
-    def _send(self, sender: Sender, path: str, length: int | None) -> Callable[[], bool]:
+    def _send(self, sender: Sender, path: str, length: int | None) -> Callable[[], bool] | None:
+        began = time.monotonic()
         while True:
             try:
                 return sender.send(path, length)
-            except Failure:
+            except Failure as failure:
                 if self._has_failed:
-                    raise
+                    return None
+                if time.monotonic() > began + self._patience:
+                    self._report.problem(f"{sender.kind}: a change of {path} is not accepted in {self._patience:g} s: {failure}")
+                    return None
                 time.sleep(RETRY_SECONDS)
 
     def _await(self, is_live: Callable[[], bool], path: str) -> None:
         began = time.monotonic()
-        while time.monotonic() < began + self._patience:
-            try:
-                if is_live():
-                    break
-            except Failure:
-                time.sleep(RETRY_SECONDS)
-        else:
-            self._report.problem(f"a change of {path} is not live {self._patience:g} s after it was accepted")
+        while not self._is_true(is_live):
+            if self._has_failed:
+                return
+            if time.monotonic() > began + self._patience:
+                self._report.problem(f"a change of {path} is not live {self._patience:g} s after it was accepted")
+                return
+            time.sleep(RETRY_SECONDS)
         with self._report.lock:
             self._report.slowest = max(self._report.slowest, time.monotonic() - began)
+
+    @staticmethod
+    def _is_true(asked: Callable[[], bool]) -> bool:
+        with suppress(Failure):
+            return asked()
+        return False
 
     def _refresh(self, number: int, producers: int) -> None:
         chance = random.Random(-1 - number)

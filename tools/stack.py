@@ -23,7 +23,6 @@ from ports import free_port
 from kafka_cluster import START_SECONDS, STOP_SECONDS, Cluster, MissingPartError
 from tufline.cli import ceremony
 from tufline.cli.client import Client
-from tufline.cli.exits import Failure
 from vault_server import MOUNT, VaultServer
 
 HERE: Final = Path(__file__).resolve().parent.parent
@@ -44,12 +43,14 @@ class Service:
         url: of its HTTP server: the REST API of ingest, that for operators of the others.
         log: what it says.
         process: while it runs.
+        is_told_to_end: whether ``stop`` was called; who ends without has failed.
     """
 
     name: str
     url: str
     log: Path
     process: subprocess.Popen[bytes]
+    is_told_to_end: bool = False
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it, and give its exit code.
@@ -57,6 +58,7 @@ class Service:
         Args:
             number: the signal to end it with.
         """
+        self.is_told_to_end = True
         self.process.send_signal(number)
         try:
             return self.process.wait(STOP_SECONDS)
@@ -187,7 +189,7 @@ class Stack:
         return {"TUFLINE_VAULT__ADDRESS": vault.url, "TUFLINE_VAULT__ROLE": role, "TUFLINE_VAULT__SECRET_ID_FILE": str(file)}
 
     def start(self, name: str, **settings: str) -> Service:
-        """Start one more process of a service; returns when it answers.
+        """Start one more process of a service; returns when it says that it listens, and so answers.
 
         Args:
             name: ingest, signer or publisher.
@@ -208,13 +210,12 @@ class Stack:
         service = Service(name, f"http://127.0.0.1:{port}", log, process)
         self.services.append(service)
         deadline = time.monotonic() + START_SECONDS
-        while True:
-            with suppress(OSError, Failure):
-                service.problems()
-                return service
+        said = f"{name} {service.url}".encode()
+        while said not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{name} does not answer; its log {log} ends with:\n{log.read_text()[-3000:]}")
+                raise RuntimeError(f"{name} does not listen; its log {log} ends with:\n{log.read_text()[-3000:]}")
             time.sleep(0.05)
+        return service
 
     def _next_web_port(self) -> int:
         taken = any(service.name == "publisher" and service.process.poll() is None for service in self.services)
