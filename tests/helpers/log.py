@@ -13,8 +13,11 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from helpers.payloads import make_bootstrap
+from helpers.virtual_time import run_virtual
 from tufline import records, topics
 from tufline.bus import Bus, Message, Record
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.clock import Clock
 from tufline.records import Add, Bootstrap, Changes, Remove, Settings
 
 DEFAULT_DAYS = {"root": 3650, "targets": 3650, "snapshot": 7, "timestamp": 1, "bins": 7}
@@ -41,6 +44,20 @@ def bootstrap_record(
 async def announce_bootstrap(bus: Bus, bootstrap: Bootstrap) -> None:
     """Append a bootstrap to ``admin``."""
     await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(bootstrap))])
+
+
+def on_a_log(path: Path, bootstrap: Bootstrap, story: Callable[[EmbeddedBus, Clock], Awaitable[None]]) -> None:
+    """Tell a story in virtual time, on a new log with a bootstrap."""
+
+    async def main(clock: Clock) -> None:
+        bus = await open_embedded(path, topics.topics(bootstrap.settings.partitions), clock=clock, threads=False)
+        try:
+            await announce_bootstrap(bus, bootstrap)
+            await story(bus, clock)
+        finally:
+            await bus.close()
+
+    run_virtual(main)
 
 
 async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], request: str = "r") -> list[tuple[int, int]]:

@@ -13,15 +13,14 @@ from typing import Any
 
 import pytest
 
-from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from helpers.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.trails import trail, verify_files
-from helpers.virtual_time import run_virtual
 from tufline import metafile, topics
 from tufline.audit.checks import Report
 from tufline.audit.records import AuditBegin, AuditEnd, AuditRecord, AuditUse, unseal
 from tufline.audit.verify import verify
 from tufline.bus import Bus, Message, Position, Then, Writer
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config import SignerConfig
 from tufline.errors import BusError
@@ -77,16 +76,7 @@ class World:
 def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], **of_bootstrap: Any) -> None:
     """Tell a story in virtual time."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, **of_bootstrap)
-
-    async def main(clock: Clock) -> None:
-        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
-        try:
-            await announce_bootstrap(bus, bootstrap)
-            await story(World(bus, clock, tmp_path, bootstrap))
-        finally:
-            await bus.close()
-
-    run_virtual(main)
+    on_a_log(tmp_path / "log.db", bootstrap, lambda bus, clock: story(World(bus, clock, tmp_path, bootstrap)))
 
 
 @dataclass

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from helpers.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.origin import Reader
-from helpers.virtual_time import run_virtual
 from tufline import records, topics
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.health import Health
@@ -64,16 +63,7 @@ class World:
 def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], days: dict[str, int] | None = None) -> None:
     """Tell a story in virtual time."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4, days=days)
-
-    async def main(clock: Clock) -> None:
-        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
-        try:
-            await announce_bootstrap(bus, bootstrap)
-            await story(World(bus, clock, tmp_path, bootstrap))
-        finally:
-            await bus.close()
-
-    run_virtual(main)
+    on_a_log(tmp_path / "log.db", bootstrap, lambda bus, clock: story(World(bus, clock, tmp_path, bootstrap)))
 
 
 def test_redelivered_old_task_puts_nothing_older_back(tmp_path: Path) -> None:

@@ -14,12 +14,11 @@ import pytest
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from helpers.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.origin import FailingAt, Reader, WatchedStore
-from helpers.virtual_time import run_virtual
 from tufline import records, topics
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.health import Health
@@ -96,9 +95,7 @@ def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log") -> 
     """Tell a story in virtual time."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=bins)
 
-    async def main(clock: Clock) -> None:
-        bus = await open_embedded(tmp_path / f"{name}.db", topics.topics(PARTITIONS), clock=clock, threads=False)
-        await announce_bootstrap(bus, bootstrap)
+    async def main(bus: EmbeddedBus, clock: Clock) -> None:
         config = SignerConfig(key_dir=tmp_path / "keys", renewal_check=3600.0)
         signer = asyncio.create_task(tufline_signer.service.run(bus, config, clock=clock, health=Health()))
         try:
@@ -106,9 +103,8 @@ def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log") -> 
         finally:
             signer.cancel()
             await asyncio.gather(signer, return_exceptions=True)
-            await bus.close()
 
-    run_virtual(main)
+    on_a_log(tmp_path / f"{name}.db", bootstrap, main)
 
 
 def test_origin_shows_what_the_log_has(tmp_path: Path) -> None:

@@ -14,14 +14,12 @@ from tuf.api.metadata import Root
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, eventually, read_all, settled
+from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
 from helpers.rest import rest
-from helpers.virtual_time import run_virtual
 from tufline import records, topics
 from tufline.bus import Bus
-from tufline.bus.embedded import open_embedded
 from tufline.clock import Clock
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.health import Health
@@ -121,16 +119,7 @@ class World:
 def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]], *, own_bins: bool = False) -> None:
     """Tell a story in virtual time, on a log with a bootstrap."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS, own_bins=own_bins)
-
-    async def main(clock: Clock) -> None:
-        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
-        try:
-            await announce_bootstrap(bus, offline.bootstrap(PARTITIONS))
-            await story(World(bus, clock, tmp_path, offline))
-        finally:
-            await bus.close()
-
-    run_virtual(main)
+    on_a_log(tmp_path / "log.db", offline.bootstrap(PARTITIONS), lambda bus, clock: story(World(bus, clock, tmp_path, offline)))
 
 
 MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])

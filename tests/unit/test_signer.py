@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata
 
-from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from helpers.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.virtual_time import run_virtual
 from tufline import records, topics, trust
 from tufline.bins import Bin
 from tufline.bus import Bus, Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded import EmbeddedBus
 from tufline.cli import ceremony
 from tufline.cli.ceremony import NewKey
 from tufline.clock import Clock
@@ -69,16 +69,7 @@ class World:
 def in_world(tmp_path: Path, story: Callable[[World, Bootstrap], Awaitable[None]], **of_bootstrap: Any) -> None:
     """Tell a story in virtual time, on a log with a bootstrap."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, **of_bootstrap)
-
-    async def main(clock: Clock) -> None:
-        bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
-        try:
-            await announce_bootstrap(bus, bootstrap)
-            await story(World(bus, clock, tmp_path), bootstrap)
-        finally:
-            await bus.close()
-
-    run_virtual(main)
+    on_a_log(tmp_path / "log.db", bootstrap, lambda bus, clock: story(World(bus, clock, tmp_path), bootstrap))
 
 
 def add(path: str, length: int = 1) -> Add:
