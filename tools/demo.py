@@ -24,12 +24,12 @@ from typing import Any, Final
 import urllib3
 from rich.console import Console
 from rich.progress import Progress
-from tuf.api.exceptions import RepositoryError
 from tuf.ngclient import Updater, UpdaterConfig
 
 from tufline.cli.client import Client
 from tufline.cli.exits import Failure
 from tufline.cli.sources import describe_file
+from tufline.cli.verify import REFUSALS
 
 HERE: Final = Path(__file__).resolve().parent.parent
 WORK: Final = HERE / ".demo"
@@ -241,7 +241,7 @@ def attack(server: Server, path: str, old_timestamp: bytes, old_snapshot: bytes)
             mirror.answers = answers
             try:
                 victim.download(path, victim.updater(f"{mirror.url}/metadata/", f"{mirror.url}/targets/"))
-            except RepositoryError as error:
+            except REFUSALS as error:
                 refused += 1
                 console.print(f"   [green]refused[/green] {name}\n           {type(error).__name__}: {str(error)[:160]}")
             else:
@@ -340,7 +340,7 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     try:
         line = play()
-    except (DemoError, Failure, RepositoryError, subprocess.CalledProcessError) as error:
+    except (DemoError, Failure, *REFUSALS, subprocess.CalledProcessError) as error:
         console.print(f"[red]the demo failed[/red]: {error}")
         return 1
     print(line)

@@ -37,10 +37,11 @@ def test_the_whole_way(tmp_path: Path, mode: str, scheme: str) -> None:
         got = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, "--out", "out", cwd=tmp_path)
         assert got.returncode == 0, got.stderr
         assert (tmp_path / "out" / "1 ä.txt").read_text() == "content 1"
-        (files / "d1" / "1 ä.txt").write_text("content X")
-        refused = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, "--out", "out2", cwd=tmp_path)
-        assert refused.returncode == 1
-        assert "not what the repository vouches for" in refused.stderr
+        for changed in ("content X", "content 1, and more"):
+            (files / "d1" / "1 ä.txt").write_text(changed)
+            refused = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, "--out", "out2", cwd=tmp_path)
+            assert refused.returncode == 1
+            assert "not what the repository vouches for" in refused.stderr
         removed = run_tufline("remove", "d1/1 ä.txt", *at, cwd=tmp_path)
         assert removed.stdout == "1 removed\n"
         gone = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, cwd=tmp_path)
@@ -66,6 +67,11 @@ def test_verify_says_everything_that_is_wrong(tmp_path: Path) -> None:
         assert "a client refuses it" in said[others[1].name.split(".")[1]]
         assert "HTTP 404" in said[others[2].name.split(".")[1]]
         assert "4 findings in 8 bins" in found.stderr
+        with (origin / "2.snapshot.json").open("a") as snapshot:
+            snapshot.write(" ")
+        longer = run_tufline("verify", server.metadata, "--root", server.root, cwd=tmp_path)
+        assert longer.returncode == 1
+        assert "a TUF client refuses this repository" in longer.stderr
 
 
 def test_init_and_serve_with_own_keys(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 import urllib3
-from tuf.api.exceptions import DownloadError, RepositoryError
+from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, SuccinctRoles, Targets
 from tuf.ngclient import Updater, UpdaterConfig
 
@@ -27,6 +27,9 @@ FETCHES: Final = 8
 """How many bins are fetched at once."""
 
 SHOWN_FINDINGS: Final = 100
+
+REFUSALS: Final = (RepositoryError, DownloadLengthMismatchError)
+"""How a client refuses: what it got does not verify, or is longer than the metadata say, which python-tuf counts as a failed download."""
 
 root_option = click.option(
     "--root",
@@ -44,10 +47,10 @@ def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
         raise Failure(f"{root} is not a root.json: {error}", "it is made by tufline init, and comes from a safe source") from error
     try:
         updater.refresh()
+    except REFUSALS as error:
+        raise Failure(f"a TUF client refuses this repository: {error}", "do not use it before you know why") from error
     except DownloadError as error:
         raise Failure(f"{url} can't be fetched: {error}", "give the URL that timestamp.json is below", Exit.UNREACHABLE) from error
-    except RepositoryError as error:
-        raise Failure(f"a TUF client refuses this repository: {error}", "do not use it before you know why") from error
     return updater
 
 
@@ -70,10 +73,10 @@ def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | 
                 if info is None:
                     raise Failure(f"the repository does not list {target}", "tufline status says whether it is live yet")
                 click.echo(updater.download_target(info, str(out / Path(target).name)))
+            except REFUSALS as error:
+                raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it before you know why") from error
             except DownloadError as error:
                 raise Failure(f"{target} can't be fetched: {error}", "--targets-url says where the files are", Exit.UNREACHABLE) from error
-            except RepositoryError as error:
-                raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it before you know why") from error
 
 
 @dataclass(frozen=True, slots=True)
