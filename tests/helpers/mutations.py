@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import tufline_ingest.inbox
@@ -91,8 +91,8 @@ def no_flush() -> None:
 def old_key_dropped_at_once() -> None:
     """Timestamp and snapshot are signed with the keys of the newest root alone, whatever clients may still have."""
 
-    def newest_only(state: AdminState, released: Released, role: str, now: datetime, grace: timedelta) -> list[RoleKeys]:
-        del released, now, grace
+    def newest_only(state: AdminState, released: Released, role: str, now: datetime) -> list[RoleKeys]:
+        del released, now
         return [root_keys(state.roots[-1].signed, role)]
 
     tufline_signer.commits.keys_of_role = newest_only  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from tuf.api.metadata import Root
 
 import tufline_publisher.service
@@ -273,6 +274,56 @@ def test_a_publisher_that_slept_shows_the_commits_before_the_root_first(tmp_path
             assert set(world.reader.refresh().values()) == {3}
 
     in_world(tmp_path, mode, story)
+
+
+@MODES
+def test_a_key_that_has_ended_stays_ended(tmp_path: Path, mode: str) -> None:
+    """A signer that begins anew does not sign with the old key once more, and does not even look for it."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+            await world.announce(2)
+            await world.shows_only_the_new_key()
+        (world.path / "keys" / "online.pem").unlink()
+        with structlog.testing.capture_logs() as said:
+            for length in range(3, 6):
+                async with world.running():
+                    await world.announce(length)
+                    signed_by = await world.newest_keyids()
+                    assert signed_by["timestamp"] == signed_by["snapshot"] == {world.offline.online}
+                    await asyncio.sleep(GRACE_SECONDS / 3)
+        assert not [one for one in said if one["event"] == "key.unavailable"]
+
+    in_world(tmp_path, mode, story)
+
+
+def test_grace_ends_however_often_the_signer_begins_anew(tmp_path: Path) -> None:
+    """A release that nobody may have seen counts from when a signer runs again; but from the first such beginning, not from each."""
+
+    async def story(world: World) -> None:
+        async with world.running(publish=False):
+            await world.announce(1)
+            old = world.offline.online
+            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+            await world.announce(2)
+            await eventually(lambda: is_released(world), seconds=10 * DELAY_SECONDS, step=1)
+        await asyncio.sleep(2 * GRACE_SECONDS)
+        began = world.clock()
+        while world.clock() < began + timedelta(seconds=1.5 * GRACE_SECONDS):
+            async with world.running():
+                await world.announce(3)
+                is_over = world.clock() >= began + timedelta(seconds=1.2 * GRACE_SECONDS)
+                assert ((await world.newest_keyids())["timestamp"] == {world.offline.online}) or not is_over
+                if world.clock() < began + timedelta(seconds=0.9 * GRACE_SECONDS):
+                    assert (await world.newest_keyids())["timestamp"] == {old, world.offline.online}
+                await asyncio.sleep(GRACE_SECONDS / 5)
+
+    async def is_released(world: World) -> bool:
+        return any(record.key == "2.root" for record in await read_all(world.bus, topics.METADATA))
+
+    in_world(tmp_path, "pep458", story)
 
 
 def test_two_changes_at_once(tmp_path: Path) -> None:

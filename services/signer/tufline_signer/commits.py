@@ -136,8 +136,7 @@ class CommitWorker:
         return file
 
     def _under(self, role: str) -> list[RoleKeys]:
-        grace = timedelta(seconds=self._shared.config.release_grace)
-        return keys_of_role(self._state, self._shared.released, role, self._shared.clock(), grace)
+        return keys_of_role(self._state, self._shared.released, role, self._shared.clock())
 
     def _lifetime(self, role: str) -> timedelta:
         return timedelta(days=self._bootstrap.settings.expiration_days[role])

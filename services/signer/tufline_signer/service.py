@@ -4,6 +4,7 @@ In: ``artifacts`` and ``admin``. Out: ``metadata``, ``heads``, ``receipts`` and 
 signs only what it made from the log.
 """
 
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -39,7 +40,7 @@ async def run(bus: Bus, config: SignerConfig, *, vault: VaultConfig | None = Non
         clock: the wall clock.
         health: where the parts say how they are.
     """
-    admin, released = AdminFollower(bus), Released(bus, clock())
+    admin, released = AdminFollower(bus), Released(bus, clock(), timedelta(seconds=config.release_grace))
     opener, trail = KeyOpener(config, vault or VaultConfig()), Trail(bus, clock, open_sink(config.audit_file))
     keyring = Keyring(opener, trail, health)
     shared = Shared(bus, config, clock, health, admin, keyring, BinCache(config.bin_memory_bytes), released)

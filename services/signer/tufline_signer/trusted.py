@@ -8,6 +8,7 @@ a key, of whatever role, and clients are never locked out.
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -23,23 +24,39 @@ from tufline.trust import RoleKeys, SignedRole
 MILLISECONDS: Final = 1000
 
 
+@dataclass(slots=True)
+class _Later:
+    """The versions of a role that were made when the grace time of a root, counted from the release of the next one, was over.
+
+    Attributes:
+        first: when the first of them was made, in milliseconds.
+        keyids: of the keys that signed all of them.
+    """
+
+    first: int
+    keyids: set[str]
+
+
 class Released:
     """Which versions of root and targets have been released, as the log says it."""
 
-    def __init__(self, bus: Bus, now: datetime) -> None:
+    def __init__(self, bus: Bus, now: datetime, grace: timedelta) -> None:
         """Know nothing yet.
 
         Args:
             bus: to follow the last partition of ``heads`` on.
             now: with a time zone.
+            grace: how long a root still counts after the next one was shown, as a cache may say that there is none.
         """
         self._bus = bus
         self._began = int(now.timestamp() * MILLISECONDS)
+        self._grace = int(grace.total_seconds() * MILLISECONDS)
         self.root = 0
         """Version; 0 before the first."""
         self.targets = 0
         """Version; 0 before the first."""
         self._released_at: dict[int, int] = {}
+        self._later: dict[tuple[int, str], _Later] = {}
         self.known = asyncio.Event()
         """Set once all of it has been read that was on the log in the beginning."""
 
@@ -49,25 +66,41 @@ class Released:
 
     async def _take(self, batch: Sequence[Record]) -> None:
         for record in batch:
-            if record.key not in {Root.type, Targets.type}:
-                continue
             head = records.decode(records.heads_decoder, record.value)
-            if isinstance(head, Head) and record.key == Targets.type:
+            if not isinstance(head, Head):
+                continue
+            if record.key == Targets.type:
                 self.targets = head.version
-            elif isinstance(head, Head) and head.version > self.root:
-                # While no signer ran, no publisher may have run either.
-                self.root, self._released_at[head.version] = head.version, max(record.time, self._began)
+            if record.key != Root.type:
+                self._note(record.key, record.time, head.keyids)
+            elif head.version > self.root:
+                self.root, self._released_at[head.version] = head.version, record.time
 
-    def is_in_grace(self, root: int, now: datetime, grace: timedelta) -> bool:
+    def _note(self, role: str, time: int, keyids: Sequence[str]) -> None:
+        for version, at in self._released_at.items():
+            if time >= at + self._grace:
+                self._later.setdefault((version, role), _Later(time, set(keyids))).keyids.intersection_update(keyids)
+
+    def is_in_grace(self, root: int, role: str, keys: RoleKeys, now: datetime) -> bool:
         """Say whether a cache may still say that there is no root after one that is no longer shown.
 
         Args:
             root: its version.
+            role: to be signed.
+            keys: of the role in that root.
             now: with a time zone.
-            grace: how long a cache may say so.
         """
-        followed = min((at for version, at in self._released_at.items() if version > root), default=0)
-        return now < datetime.fromtimestamp(followed / MILLISECONDS, UTC) + grace
+        next_version = min((version for version in self._released_at if version > root), default=0)
+        if not next_version:
+            return False
+        # While no signer ran, no publisher may have run either: what is released begins to count when one runs.
+        since = max(self._released_at[next_version], self._began)
+        if later := self._later.get((next_version, role)):
+            if not keys.are_met_by(later.keyids):
+                return False  # it was over before, and a key that signed no more does not begin again
+            # One ran then: this one's beginning does not count.
+            since = max(self._released_at[next_version], min(self._began, later.first))
+        return now < datetime.fromtimestamp((since + self._grace) / MILLISECONDS, UTC)
 
 
 def _distinct(every: Sequence[RoleKeys]) -> list[RoleKeys]:
@@ -96,7 +129,7 @@ def _to_sign_under(given: tuple[Given[SignedRole], ...], shown: int) -> list[Giv
     return later
 
 
-def keys_of_role(state: AdminState, released: Released, role: str, now: datetime, grace: timedelta) -> list[RoleKeys]:
+def keys_of_role(state: AdminState, released: Released, role: str, now: datetime) -> list[RoleKeys]:
     """Say under which keys a new version of timestamp, snapshot or online targets is to verify.
 
     Args:
@@ -104,15 +137,14 @@ def keys_of_role(state: AdminState, released: Released, role: str, now: datetime
         released: what is shown.
         role: its name.
         now: with a time zone.
-        grace: how long a root still counts after the next one was shown.
 
     Returns:
         First those that must be met; the others are met as far as their keys can be used.
     """
-    under = _to_sign_under(state.roots, released.root)
-    before = [given for given in state.roots if given.signed.version < released.root]
-    under += [given for given in before if released.is_in_grace(given.signed.version, now, grace)]
-    return _distinct([trust.root_keys(given.signed, role) for given in under])
+    under = [trust.root_keys(given.signed, role) for given in _to_sign_under(state.roots, released.root)]
+    before = [(given.signed.version, trust.root_keys(given.signed, role)) for given in state.roots if given.signed.version < released.root]
+    under += [keys for version, keys in before if released.is_in_grace(version, role, keys, now)]
+    return _distinct(under)
 
 
 def keys_of_bins(state: AdminState, released: Released) -> list[RoleKeys]:
