@@ -177,24 +177,31 @@ def test_a_process_is_one_chain_from_its_first_use_to_its_end(tmp_path: Path) ->
             of_chain = [record for record in all_ if record.chain == begin.chain]
             assert [record.number for record in of_chain] == list(range(len(of_chain)))
             uses = [record for record in of_chain if isinstance(record, AuditUse)]
-            assert {use.requester.part for use in uses} == {"signer.commits", *(f"signer.bins.{number}" for number in range(PARTITIONS))}
+            assert {use.requester.part for use in uses} == {
+                "signer",
+                "signer.commits",
+                *(f"signer.bins.{number}" for number in range(PARTITIONS)),
+            }
             assert all((use.requester.pid, use.key) == (os.getpid(), "fn:online.pem") for use in uses)
-            assert [one.role for use in uses for one in use.signatures].count("@probe") == 1
+            assert [one.role for use in uses for one in use.signatures].count("@probe") == 2  # its opening, and the proof that it signs
         assert (await world.verified()).notes == []
 
     in_world(tmp_path, story)
 
 
-def test_a_signer_without_work_leaves_no_record(tmp_path: Path) -> None:
-    """A process that used no key has no chain, so that one that stands by does not fill the topic."""
+def test_a_signer_without_work_leaves_no_more_than_its_proof(tmp_path: Path) -> None:
+    """A process that stands by has shown that it can sign, and then does not fill the topic."""
 
     async def story(world: World) -> None:
         async with world.signer():
             await settled(world.bus)
         before = len(await world.records())
         async with world.signer():
-            await asyncio.sleep(5)
-        assert len(await world.records()) == before
+            await asyncio.sleep(600)
+        begin, use, end = (await world.records())[before:]
+        assert (type(begin), type(use), type(end)) == (AuditBegin, AuditUse, AuditEnd)
+        assert isinstance(use, AuditUse)
+        assert {one.role for one in use.signatures} == {"@probe"}
 
     in_world(tmp_path, story)
 
@@ -276,8 +283,8 @@ def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
     async def story(world: World) -> None:
         world.file.symlink_to("/dev/full")
         async with world.signer(audit_file=world.file):
-            await eventually(lambda: asyncio.sleep(0, "No space left on device" in world.health.problems.get("signer.bins.0", "")))
-            problem = world.health.problems["signer.bins.0"]
+            await eventually(lambda: asyncio.sleep(0, "No space left on device" in world.health.problems.get("signer", "")))
+            problem = world.health.problems["signer"]
             assert problem == (
                 f"no key is used while its use can't be recorded; {world.file}: No space left on device (signer.audit_file); "
                 "it goes on by itself when that is mended"

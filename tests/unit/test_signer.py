@@ -3,11 +3,13 @@
 import asyncio
 import itertools
 import random
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,35 @@ def in_world(tmp_path: Path, story: Callable[[World, Bootstrap], Awaitable[None]
     """Tell a story in virtual time, on a log with a bootstrap."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, **of_bootstrap)
     on_a_log(tmp_path / "log.db", bootstrap, lambda bus, clock: story(World(bus, clock, tmp_path), bootstrap))
+
+
+def test_a_signer_that_cannot_sign_holds_up_nobody(tmp_path: Path) -> None:
+    """One with a wrong configuration beside a good one takes no partition, says why, and joins by itself once that is mended."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        moved = tmp_path / "moved"
+        async with world.signer() as good:
+            await announce(world.bus, bootstrap.settings, [add(f"first/{number}") for number in range(20)])
+            await world.settled()
+            bad = [("key_dir", moved, "online.pem"), ("audit_file", tmp_path / "none" / "audit.log", "signer.audit_file")]
+            for name, value, reason in bad:
+                setting: dict[str, Any] = {name: value}
+                async with world.signer(Health(), **setting) as health:
+                    await announce(world.bus, bootstrap.settings, [add(f"{name}/{number}") for number in range(20)])
+                    await world.settled()
+                    assert reason in health.problems["signer"]
+                    assert not health.ready
+                    assert not [part for part in health.problems if part.startswith("signer.bins")]
+                    value.parent.mkdir(exist_ok=True)
+                    if name == "key_dir":
+                        shutil.copytree(tmp_path / "keys", moved)
+                    await eventually(partial(has_joined, health))
+            assert good.ready
+
+    async def has_joined(health: Health) -> bool:
+        return health.ready and "signer.bins.group" in health.problems
+
+    in_world(tmp_path, story)
 
 
 def add(path: str, length: int = 1) -> Add:
@@ -282,7 +313,7 @@ def test_missing_key_is_said_and_waited_for(tmp_path: Path) -> None:
     async def story(world: World, bootstrap: Bootstrap) -> None:
         (world.path / "keys").rename(hidden)
         async with world.signer() as health:
-            await eventually(lambda: asyncio.sleep(0, "can't be read" in health.problems.get("signer.bins.0", "")))
+            await eventually(lambda: asyncio.sleep(0, "can't be read" in health.problems.get("signer", "")))
             await announce(world.bus, bootstrap.settings, [add("a")])
             assert not health.ready
             hidden.rename(world.path / "keys")

@@ -1,12 +1,14 @@
 """The signer as a service: a bins worker for each partition that the group gives this process, and the commit worker if it is given that.
 
 In: ``artifacts`` and ``admin``. Out: ``metadata``, ``heads``, ``receipts`` and ``audit``. It alone holds online keys, and
-signs only what it made from the log.
+signs only what it made from the log. It joins its groups once it has shown that it can sign.
 """
 
 from datetime import timedelta
 from functools import partial
 from typing import Final
+
+from tuf.api.metadata import Snapshot, Timestamp
 
 from tufline import topics
 from tufline.bus import Bus
@@ -24,8 +26,9 @@ from tufline_signer.bins_writer import part
 from tufline_signer.shared import Shared
 from tufline_signer.signing import Keyring
 from tufline_signer.sinks import open_sink
-from tufline_signer.trusted import Released
+from tufline_signer.trusted import Released, keys_of_bins, keys_of_role
 
+PART: Final = "signer"
 BINS_GROUP: Final = "signer.bins"
 COMMITS_GROUP: Final = "signer.commits"
 
@@ -48,9 +51,29 @@ async def run(bus: Bus, config: SignerConfig, *, vault: VaultConfig | None = Non
         await all_of(
             keep_working("signer.admin", admin.run, health),
             keep_working("signer.released", released.run, health),
-            own_partitions(bus, BINS_GROUP, topics.ARTIFACTS, part, partial(bins_worker.work, shared), health),
-            own_partitions(bus, COMMITS_GROUP, topics.ADMIN, lambda _: commits.PART, lambda _: commits.work(shared), health),
+            keep_working(PART, partial(_share_the_work, shared, trail), health),
         )
     finally:
         await trail.close()
         await opener.close()
+
+
+async def _share_the_work(shared: Shared, trail: Trail) -> None:
+    # Who can't sign would hold partitions that others could serve, and with them every artifact of these.
+    shared.health.problem(PART, "making sure that the keys can be used, and their uses recorded")
+    await trail.ready()
+    await shared.admin.known.wait()
+    await shared.released.known.wait()
+    if shared.admin.state.bootstrap is not None:
+        under = [keys_of_role(shared.admin.state, shared.released, role, shared.clock()) for role in (Timestamp.type, Snapshot.type)]
+        await shared.keyring.prove([*under, keys_of_bins(shared.admin.state, shared.released)], PART)
+
+    async def joining() -> None:
+        shared.health.gone(PART)  # from here on the groups say how it is
+
+    bus, health = shared.bus, shared.health
+    await all_of(
+        own_partitions(bus, BINS_GROUP, topics.ARTIFACTS, part, partial(bins_worker.work, shared), health),
+        own_partitions(bus, COMMITS_GROUP, topics.ADMIN, lambda _: commits.PART, lambda _: commits.work(shared), health),
+        joining(),
+    )

@@ -4,7 +4,7 @@ Here alone signatures are made, and none leaves before its record is written (``
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -167,6 +167,21 @@ class Keyring:
                 if not isinstance(await self._try(uri, of.keys[keyid], [PROBE]), Exception):
                     await self._trail.record([Use(requester, keyid, uri, [*self._probe(keyid), OF_PROBE])])
         return of.are_met_by(of.online.keys() - self._failed.keys())
+
+    async def prove(self, roles: Iterable[Sequence[RoleKeys]], requester: str) -> None:
+        """Make sure that roles can be signed, by signing something that is none.
+
+        Args:
+            roles: the keys of each, as ``under`` of ``sign``.
+            requester: as in ``sign``.
+
+        Raises:
+            KeyUnavailableError: if one of them can't be.
+            AuditError: if it may not be on record.
+        """
+        distinct = {(frozenset(keys[0].keys), keys[0].threshold): keys for keys in roles}
+        for keys in distinct.values():
+            await self.sign(keys[:1], [ToSign(PROBE_ROLE, 0, "", PROBE)], requester)
 
     async def sign(self, under: Sequence[RoleKeys], payloads: Sequence[ToSign], requester: str) -> list[SignedFile]:
         """Sign payloads, so that they verify under several keys, and record that.
