@@ -152,13 +152,16 @@ def to_give(directory: Path) -> dict[str, Metadata[Any]]:
     return found
 
 
-def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> None:
+def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> bool:
     """Give the new versions to the server, unless it has them.
 
     Args:
         client: of the server.
         rotation: the rotation.
         files: role to its next version.
+
+    Returns:
+        Whether it had not all of them.
 
     Raises:
         Failure: if it refuses.
@@ -176,6 +179,7 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
         wanted[role] = metadata.to_dict()
     if wanted:
         client.request("POST", "/api/v1/metadata/", {"metadata": wanted, "at_once": rotation.at_once})
+    return bool(wanted)
 
 
 def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> str:
@@ -254,7 +258,7 @@ def run(
         files_to_give = to_give(directory)
     except MetadataError as error:
         raise Failure(f"{directory}: {error}") from error
-    give(client, rotation, files_to_give)
-    say("given: from now on everything is signed with both keys")
+    if give(client, rotation, files_to_give):
+        say(f"given: from now on everything is signed with {'the new key' if rotation.at_once else 'both keys'}")
     follow(client, rotation, files_to_give, time.monotonic() + timeout, say)
     return rotation
