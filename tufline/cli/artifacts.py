@@ -16,13 +16,12 @@ from rich.table import Table
 
 from tufline.cli.client import Client
 from tufline.cli.exits import Exit, Failure
+from tufline.cli.journal import PREFIX, open_journal
 from tufline.cli.options import header_option, timeout_option, url_option, wait_option
-from tufline.cli.sources import Item, Journal, describe_file, items
+from tufline.cli.sources import Item, describe_file, items
 
 CHUNK_LINES: Final = 20_000
 """How many artifacts are sent in one request of an import."""
-
-DEFAULT_JOURNAL: Final = ".tufline-import"
 
 PREPARED: Final = 2
 """How many requests are ready or under way."""
@@ -117,7 +116,7 @@ class Import:
         self.accepted = 0
         self.refused: list[tuple[str, str]] = []
 
-    def send_all(self, chunks: Iterable[Sequence[Item]]) -> Iterator[list[str]]:
+    def send_all(self, chunks: Iterable[Sequence[Item]]) -> Iterator[list[bytes]]:
         """Send artifacts in their order, which counts where one is added and removed; while the server works, the next ones are read.
 
         Args:
@@ -139,7 +138,7 @@ class Import:
         body = b"\n".join(item.line for item in chunk)
         return self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
 
-    def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> list[str]:
+    def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> list[bytes]:
         data = sent.result()
         refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
         self.refused += [(chunk[number - 1].line.decode(errors="replace")[:200], reason) for number, reason in refused.items()]
@@ -171,39 +170,39 @@ class Import:
 @click.option(
     "--journal",
     type=click.Path(path_type=Path, dir_okay=False),
-    default=DEFAULT_JOURNAL,
-    show_default=True,
-    help="File that remembers what was accepted, to go on after an interruption.",
+    show_default=f"{PREFIX}… in the current directory, one for each source and server",
+    help="File that remembers what was accepted, to go on after an interruption; it is removed at the end.",
 )
 @url_option
 @header_option
 @wait_option
 @timeout_option
-def import_(source: Path, journal: Path, url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
     """Add all artifacts of SOURCE.
 
     SOURCE is a directory (every file under its relative path), a .csv with the columns path, length and sha256, or an .ndjson with one
-    artifact a line as POST /api/v1/artifacts/bulk takes it. An import that was interrupted goes on when it is started again.
+    artifact a line as POST /api/v1/artifacts/bulk takes it. An import that was interrupted goes on when it is started again; what changed
+    in SOURCE since then is sent. Journals of imports are no artifacts.
     """
     client = Client(url, header)
     log = client.request("GET", "/api/v1/status")["log"]
-    remembered = Journal(journal, source, log)
-    skipped = len(remembered.known)
-    with progress() as bars:
-        under_way = Import(client, bars)
-        all_items = items(source, remembered.known)
-        chunks = iter(lambda: list(itertools.islice(all_items, CHUNK_LINES)), [])
-        for accepted in under_way.send_all(chunks):
-            remembered.add(accepted)
-        if wait:
-            under_way.wait(timeout)
-    before = f", {skipped} had been accepted before" if skipped else ""
-    click.echo(f"{under_way.accepted} {'live' if wait else 'accepted'}{before}, {len(under_way.refused)} refused")
-    if under_way.refused:
-        for line, reason in under_way.refused[:SHOWN_REFUSALS]:
-            click.echo(f"refused: {reason}: {line}", err=True)
-        raise Failure(f"{len(under_way.refused)} artifacts were refused", "mend them, and import again: what is accepted is passed over")
-    remembered.done()
+    with open_journal(journal, source, log) as remembered:
+        with progress() as bars:
+            under_way = Import(client, bars)
+            all_items = items(source, remembered)
+            chunks = iter(lambda: list(itertools.islice(all_items, CHUNK_LINES)), [])
+            for accepted in under_way.send_all(chunks):
+                remembered.add(accepted)
+            if wait:
+                under_way.wait(timeout)
+        before = f", {remembered.passed} had been accepted before" if remembered.passed else ""
+        click.echo(f"{under_way.accepted} {'live' if wait else 'accepted'}{before}, {len(under_way.refused)} refused")
+        if under_way.refused:
+            for line, reason in under_way.refused[:SHOWN_REFUSALS]:
+                click.echo(f"refused: {reason}: {line}", err=True)
+            hint = "mend them, and import again: what is accepted is passed over"
+            raise Failure(f"{len(under_way.refused)} artifacts were refused", hint)
+        remembered.done()
 
 
 @click.command()

@@ -2,7 +2,7 @@
 
 A directory's files are hashed as they are read; a CSV or NDJSON file says lengths and hashes itself. Every item has a mark, which the
 journal remembers once the server has acknowledged it: an import that was interrupted goes on where it stopped, also when files were added
-meanwhile.
+or changed meanwhile. The mark of a file is made of its size and time, so that one that the server has is not read again.
 """
 
 import csv
@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from tufline.cli.exits import Exit, Failure
+from tufline.cli.journal import Journal, make_mark
 
 READ_BYTES: Final = 1024 * 1024
 
@@ -25,7 +28,7 @@ class Item(NamedTuple):
         line: of the bulk request.
     """
 
-    mark: str
+    mark: bytes
     line: bytes
 
 
@@ -47,42 +50,60 @@ def describe_file(path: Path, target_path: str) -> dict[str, Any]:
     return {"path": target_path, "info": {"length": length, "hashes": {"sha256": digest.hexdigest()}}}
 
 
-def _of_directory(directory: Path, known: set[str]) -> Iterator[Item]:
+def _of_directory(directory: Path, journal: Journal) -> Iterator[Item]:
     for path in sorted(directory.rglob("*")):
-        if not path.is_file():
-            continue
-        stat, target_path = path.stat(), path.relative_to(directory).as_posix()
-        mark = f"{stat.st_size}:{stat.st_mtime_ns}:{target_path}"
-        if mark not in known:
-            yield Item(mark, json.dumps(describe_file(path, target_path)).encode())
+        try:
+            if not path.is_file():
+                continue
+            stat, target_path = path.stat(), path.relative_to(directory).as_posix()
+            mark = make_mark(target_path, b"%d:%d" % (stat.st_size, stat.st_mtime_ns))
+            if not journal.is_journal(path.name, stat) and not journal.passes(mark):
+                yield Item(mark, json.dumps(describe_file(path, target_path)).encode())
+        except OSError as error:
+            hint = "mend it, and import again: what is accepted is passed over"
+            raise Failure(f"{path} can't be read: {error.strerror}", hint) from error
 
 
-def _of_csv(path: Path, known: set[str]) -> Iterator[Item]:
+def _of_csv(path: Path, journal: Journal) -> Iterator[Item]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         missing = {"path", "length", "sha256"} - set(reader.fieldnames or ())
         if missing:
             raise Failure(f"{path} has no column {' and '.join(sorted(missing))}", "its first line must be: path,length,sha256", Exit.USAGE)
         for row in reader:
-            mark = str(reader.line_num)
-            if mark not in known:
-                info = {"length": row["length"], "hashes": {"sha256": row["sha256"]}}
-                yield Item(mark, json.dumps({"path": row["path"], "info": info}).encode())
+            info = {"length": row["length"], "hashes": {"sha256": row["sha256"]}}
+            line = json.dumps({"path": row["path"], "info": info}).encode()
+            mark = make_mark(row["path"] or "", line)
+            if not journal.passes(mark):
+                yield Item(mark, line)
 
 
-def _of_lines(path: Path, known: set[str]) -> Iterator[Item]:
+class _Named(msgspec.Struct):
+    path: str
+
+
+def _of_lines(path: Path, journal: Journal) -> Iterator[Item]:
+    decode = msgspec.json.Decoder(_Named).decode
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip() and str(number) not in known:
-                yield Item(str(number), line.rstrip(b"\r\n"))
+        for full_line in file:
+            if not full_line.strip():
+                continue
+            line = full_line.rstrip(b"\r\n")
+            try:
+                name = decode(line).path
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                name = ""  # the server says what is wrong with it
+            mark = make_mark(name, line)
+            if not journal.passes(mark):
+                yield Item(mark, line)
 
 
-def items(source: Path, known: set[str]) -> Iterator[Item]:
-    """Give the artifacts of a source.
+def items(source: Path, journal: Journal) -> Iterator[Item]:
+    """Give the artifacts of a source that the server has not.
 
     Args:
         source: a directory, a ``.csv`` or a ``.ndjson`` (``.jsonl``) file.
-        known: marks of items to pass over.
+        journal: says what to pass over.
 
     Yields:
         The items.
@@ -91,43 +112,10 @@ def items(source: Path, known: set[str]) -> Iterator[Item]:
         Failure: if the source is none of these.
     """
     if source.is_dir():
-        yield from _of_directory(source, known)
+        yield from _of_directory(source, journal)
     elif source.suffix == ".csv":
-        yield from _of_csv(source, known)
+        yield from _of_csv(source, journal)
     elif source.suffix in {".ndjson", ".jsonl"}:
-        yield from _of_lines(source, known)
+        yield from _of_lines(source, journal)
     else:
         raise Failure(f"{source} can't be imported", "give a directory, a .csv or a .ndjson file", Exit.USAGE)
-
-
-class Journal:
-    """The marks of what a server has acknowledged of a source."""
-
-    def __init__(self, path: Path, source: Path, log: str) -> None:
-        """Read what there is, or begin.
-
-        Args:
-            path: of the journal.
-            source: of the import.
-            log: id of the server's log: another log has nothing yet.
-        """
-        self._path = path
-        self._header = json.dumps({"source": str(source.resolve()), "log": log})
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        is_ours = bool(lines) and lines[0] == self._header
-        self.known = {json.loads(line) for line in lines[1:] if line.endswith('"')} if is_ours else set[str]()
-        if not is_ours:
-            path.write_text(f"{self._header}\n", encoding="utf-8")
-
-    def add(self, marks: list[str]) -> None:
-        """Take note of what the server has acknowledged.
-
-        Args:
-            marks: of the items.
-        """
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("".join(f"{json.dumps(mark)}\n" for mark in marks))
-
-    def done(self) -> None:
-        """Forget the journal: all is on the server."""
-        self._path.unlink(missing_ok=True)
