@@ -30,7 +30,8 @@ FAILURES = {
     "server not there": (["status", "--url", "http://127.0.0.1:9"], Exit.UNREACHABLE, "can't be reached"),
     "header without colon": (["status", "--url", "http://127.0.0.1:9", "-H", "x"], Exit.USAGE, "is no header"),
     "file not there": (["add", "a=missing", "--url", "http://127.0.0.1:9"], Exit.FAILED, "can't be read"),
-    "source of no known kind": (["import", "source.txt", "--url", "http://127.0.0.1:9"], Exit.UNREACHABLE, "can't be reached"),
+    "source of no known kind": (["import", "source.txt", "--url", "http://127.0.0.1:9"], Exit.USAGE, "source.txt can't be imported"),
+    "CSV of no UTF-8": (["import", "latin.csv", "--url", "http://127.0.0.1:9"], Exit.USAGE, "is not UTF-8"),
     "bad number of bins": (["init", "--out", "o", "--bins", "1000"], Exit.USAGE, "power of two"),
     "threshold that can't be met": (["init", "--out", "o", "--root-threshold", "9"], Exit.USAGE, "can't be met"),
     "lifetime of nothing": (["init", "--out", "o", "--bins-days", "0"], Exit.USAGE, "one day or more"),
@@ -54,6 +55,7 @@ def test_failures_say_what_happened(tmp_path: Path, arguments: list[str], code: 
     (tmp_path / "no.toml").write_text("[[[")
     (tmp_path / "bus.toml").write_text("[bus]\nurl = 'postgres:x'\n")
     (tmp_path / "source.txt").write_text("x")
+    (tmp_path / "latin.csv").write_bytes("path,length,sha256\nä,1,2\n".encode("latin-1"))
     done = run_tufline(*arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from tufline.cli.exits import Failure
 from tufline.cli.journal import PREFIX, open_journal
-from tufline.cli.sources import Item, items
+from tufline.cli.sources import Item, check_source, items
 
 DIGEST = "ab" * 32
 ARTIFACTS = [{"path": f"p/{number}", "info": {"length": str(number), "hashes": {"sha256": DIGEST}}} for number in range(4)]
@@ -18,6 +18,7 @@ ARTIFACTS = [{"path": f"p/{number}", "info": {"length": str(number), "hashes": {
 
 def sent(source: Path, path: Path, accept: int | None = None) -> list[Item]:
     """Import a source of which the server acknowledges so many, and give what was sent; the journal stays."""
+    check_source(source)
     with open_journal(path, source, "log") as journal:
         every = list(items(source, journal))
         journal.add([item.mark for item in every[:accept]])
@@ -46,6 +47,13 @@ def make(tmp_path: Path, kind: str) -> Path:
 def test_lists_are_read(tmp_path: Path, kind: str) -> None:
     """A CSV with its columns in any order and lines of JSON with empty ones between give the artifacts that they list."""
     assert bodies(sent(make(tmp_path, kind), tmp_path / "journal")) == ARTIFACTS
+
+
+def test_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    """A byte order mark is no part of the first column's name."""
+    source = make(tmp_path, "csv")
+    source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes().replace(b"length,path", b"path,length").replace(b"0,p/0", b"p/0,0"))
+    assert bodies(sent(source, tmp_path / "journal"))[0] == ARTIFACTS[0]
 
 
 def test_directory_is_hashed(tmp_path: Path) -> None:
@@ -124,6 +132,10 @@ def test_a_line_of_nonsense_is_left_to_the_server(tmp_path: Path, line: bytes) -
     ("name", "content", "advice"),
     [
         ("a.csv", b"path,size\nx,1\n", "length and sha256"),
+        ("a.csv", b"", "length and path and sha256"),
+        ("a.csv", "päth,length,sha256\n".encode("utf-16"), "is not UTF-8"),
+        ("a.csv", b"path,length,sha256\n" + b"x,1,2\n" * 10_000 + b"\xff,1,2\n", "is not UTF-8"),
+        ("a.csv", b"path,length,sha256\n" + b"x" * 200_000, "is no CSV file"),
         ("a.zip", b"", "can't be imported"),
     ],
 )

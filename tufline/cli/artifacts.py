@@ -18,7 +18,7 @@ from tufline.cli.client import Client
 from tufline.cli.exits import Exit, Failure
 from tufline.cli.journal import PREFIX, open_journal
 from tufline.cli.options import header_option, timeout_option, url_option, wait_option
-from tufline.cli.sources import Item, describe_file, items
+from tufline.cli.sources import Item, check_source, describe_file, items
 
 CHUNK_LINES: Final = 20_000
 """How many artifacts are sent in one request of an import."""
@@ -184,6 +184,7 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
     artifact a line as POST /api/v1/artifacts/bulk takes it. An import that was interrupted goes on when it is started again; what changed
     in SOURCE since then is sent. Journals of imports are no artifacts.
     """
+    check_source(source)
     client = Client(url, header)
     log = client.request("GET", "/api/v1/status")["log"]
     with open_journal(journal, source, log) as remembered:

@@ -9,7 +9,9 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -64,13 +66,20 @@ def _of_directory(directory: Path, journal: Journal) -> Iterator[Item]:
             raise Failure(f"{path} can't be read: {error.strerror}", hint) from error
 
 
+@contextmanager
+def _csv_rows(path: Path) -> "Iterator[csv.DictReader[str]]":
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark before UTF-8
+            yield csv.DictReader(file)
+    except UnicodeDecodeError as error:
+        raise Failure(f"{path} is not UTF-8: {error.reason}", "save it as UTF-8, or convert it: iconv -f … -t UTF-8", Exit.USAGE) from error
+    except csv.Error as error:
+        raise Failure(f"{path} is no CSV file: {error}", "its first line must be: path,length,sha256", Exit.USAGE) from error
+
+
 def _of_csv(path: Path, journal: Journal) -> Iterator[Item]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "length", "sha256"} - set(reader.fieldnames or ())
-        if missing:
-            raise Failure(f"{path} has no column {' and '.join(sorted(missing))}", "its first line must be: path,length,sha256", Exit.USAGE)
-        for row in reader:
+    with _csv_rows(path) as rows:
+        for row in rows:
             info = {"length": row["length"], "hashes": {"sha256": row["sha256"]}}
             line = json.dumps({"path": row["path"], "info": info}).encode()
             mark = make_mark(row["path"] or "", line)
@@ -98,24 +107,41 @@ def _of_lines(path: Path, journal: Journal) -> Iterator[Item]:
                 yield Item(mark, line)
 
 
+_KINDS: Final = MappingProxyType({".csv": _of_csv, ".ndjson": _of_lines, ".jsonl": _of_lines})
+
+
+def check_source(source: Path) -> None:
+    """Check what can be checked of a source before anything is sent.
+
+    Args:
+        source: a directory, a ``.csv`` or a ``.ndjson`` (``.jsonl``) file.
+
+    Raises:
+        Failure: if it is none of these, or a ``.csv`` without the columns.
+    """
+    if source.is_dir():
+        return
+    if source.suffix not in _KINDS:
+        raise Failure(f"{source} can't be imported", "give a directory, a .csv or a .ndjson file", Exit.USAGE)
+    if source.suffix == ".csv":
+        with _csv_rows(source) as rows:
+            missing = {"path", "length", "sha256"} - set(rows.fieldnames or ())
+        if missing:
+            said = " and ".join(sorted(missing))
+            raise Failure(f"{source} has no column {said}", "its first line must be: path,length,sha256", Exit.USAGE)
+
+
 def items(source: Path, journal: Journal) -> Iterator[Item]:
     """Give the artifacts of a source that the server has not.
 
     Args:
-        source: a directory, a ``.csv`` or a ``.ndjson`` (``.jsonl``) file.
+        source: that ``check_source`` has passed.
         journal: says what to pass over.
 
-    Yields:
-        The items.
+    Returns:
+        The items, in the order of the source.
 
     Raises:
-        Failure: if the source is none of these.
+        Failure: while they are read, if one can't be.
     """
-    if source.is_dir():
-        yield from _of_directory(source, journal)
-    elif source.suffix == ".csv":
-        yield from _of_csv(source, journal)
-    elif source.suffix in {".ndjson", ".jsonl"}:
-        yield from _of_lines(source, journal)
-    else:
-        raise Failure(f"{source} can't be imported", "give a directory, a .csv or a .ndjson file", Exit.USAGE)
+    return (_of_directory if source.is_dir() else _KINDS[source.suffix])(source, journal)
