@@ -48,6 +48,23 @@ def test_the_whole_way(tmp_path: Path, mode: str, scheme: str) -> None:
         assert "does not list" in gone.stderr
 
 
+def test_an_import_is_mended_and_goes_on(tmp_path: Path) -> None:
+    """However many lines are refused, all of them are counted; mended and imported again, every one is live, and no journal stays."""
+    good = [json.dumps(artifact(f"p/{number}", number)) for number in range(2300)]
+    (tmp_path / "source.ndjson").write_text("\n".join([good[0], *(line.replace("p/", "/p/") for line in good[1:2000]), *good[2000:]]))
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        command = ("import", "source.ndjson", "--url", server.api)
+        first = run_tufline(*command, cwd=tmp_path)
+        assert (first.returncode, first.stdout) == (1, "301 live, 1999 refused\n"), first.stderr
+        assert first.stderr.count("refused: ") == 20
+        (tmp_path / "source.ndjson").write_text("\n".join(good[1:]))
+        again = run_tufline(*command, cwd=tmp_path)
+        assert (again.returncode, again.stdout) == (0, "2299 live, 0 refused\n"), again.stderr
+        verified = run_tufline("verify", server.metadata, "--root", server.root, cwd=tmp_path)
+        assert "verified: 2300 targets" in verified.stdout
+    assert not list(tmp_path.glob(".tufline-import*"))
+
+
 def test_verify_says_everything_that_is_wrong(tmp_path: Path) -> None:
     """Verify names every bin that is changed, old, cut off or missing, and ends with exit code 1."""
     with dev(tmp_path / "data", "--bins", "8") as server:

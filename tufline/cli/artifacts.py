@@ -27,6 +27,7 @@ PREPARED: Final = 2
 """How many requests are ready or under way."""
 
 SHOWN_REFUSALS: Final = 20
+"""How many an import shows; the others it counts."""
 
 
 @contextmanager
@@ -114,7 +115,8 @@ class Import:
         self._sent_bar = bars.add_task("accepted", total=None)
         self._live_bar = bars.add_task("live", total=None)
         self.accepted = 0
-        self.refused: list[tuple[str, str]] = []
+        self.refused = 0
+        self.refusals: list[tuple[str, str]] = []
 
     def send_all(self, chunks: Iterable[Sequence[Item]]) -> Iterator[list[bytes]]:
         """Send artifacts in their order, which counts where one is added and removed; while the server works, the next ones are read.
@@ -141,12 +143,15 @@ class Import:
     def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> list[bytes]:
         data = sent.result()
         refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
-        self.refused += [(chunk[number - 1].line.decode(errors="replace")[:200], reason) for number, reason in refused.items()]
+        self.refused += data["refused"]
+        told = len(chunk) if len(refused) == data["refused"] else max(refused)  # of many refusals an answer lists the first
+        for number, reason in itertools.islice(refused.items(), SHOWN_REFUSALS - len(self.refusals)):
+            self.refusals.append((chunk[number - 1].line.decode(errors="replace")[:200], reason))
         if data["task_id"] is not None:
             self._tasks.append((data["task_id"], data["accepted"]))
         self.accepted += data["accepted"]
         self._bars.update(self._sent_bar, completed=self.accepted)
-        return [item.mark for number, item in enumerate(chunk, 1) if number not in refused]
+        return [item.mark for number, item in enumerate(chunk[:told], 1) if number not in refused]
 
     def wait(self, timeout: float) -> None:
         """Wait until all is live.
@@ -197,12 +202,12 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
             if wait:
                 under_way.wait(timeout)
         before = f", {remembered.passed} had been accepted before" if remembered.passed else ""
-        click.echo(f"{under_way.accepted} {'live' if wait else 'accepted'}{before}, {len(under_way.refused)} refused")
+        click.echo(f"{under_way.accepted} {'live' if wait else 'accepted'}{before}, {under_way.refused} refused")
         if under_way.refused:
-            for line, reason in under_way.refused[:SHOWN_REFUSALS]:
+            for line, reason in under_way.refusals:
                 click.echo(f"refused: {reason}: {line}", err=True)
             hint = "mend them, and import again: what is accepted is passed over"
-            raise Failure(f"{len(under_way.refused)} artifacts were refused", hint)
+            raise Failure(f"{under_way.refused} artifacts were refused", hint)
         remembered.done()
 
 
