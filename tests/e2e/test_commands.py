@@ -29,6 +29,14 @@ FAILURES = {
     "nothing to add": (["add"], Exit.USAGE, "Missing argument"),
     "server not there": (["status", "--url", "http://127.0.0.1:9"], Exit.UNREACHABLE, "can't be reached"),
     "header without colon": (["status", "--url", "http://127.0.0.1:9", "-H", "x"], Exit.USAGE, "is no header"),
+    "URL without a scheme": (["status", "--url", "localhost:8080"], Exit.USAGE, "give a URL such as http://"),
+    "URL of nothing": (["add", "bad.toml", "--url", ""], Exit.USAGE, "give a URL such as http://"),
+    "URL of another protocol": (["remove", "a", "--url", "ftp://x"], Exit.USAGE, "give a URL such as http://"),
+    "URL of no such port": (["status", "--url", "http://x:99999"], Exit.USAGE, "give a URL such as http://"),
+    "URL of nothing to submit to": (["init", "--out", "o", "--submit", ""], Exit.USAGE, "give a URL such as http://"),
+    "header of no letters": (["status", "--url", "http://127.0.0.1:9", "-H", "ü: b"], Exit.USAGE, "'ü' is no header"),
+    "header of two lines": (["status", "--url", "http://127.0.0.1:9", "-H", "a: b\nc: d"], Exit.USAGE, "the value of 'a' is no header"),
+    "header of other letters": (["status", "--url", "http://127.0.0.1:9", "-H", "a: €"], Exit.USAGE, "the value of 'a' is no header"),
     "file not there": (["add", "a=missing", "--url", "http://127.0.0.1:9"], Exit.FAILED, "can't be read"),
     "source of no known kind": (["import", "source.txt", "--url", "http://127.0.0.1:9"], Exit.USAGE, "source.txt can't be imported"),
     "CSV of no UTF-8": (["import", "latin.csv", "--url", "http://127.0.0.1:9"], Exit.USAGE, "is not UTF-8"),
@@ -60,6 +68,8 @@ def test_failures_say_what_happened(tmp_path: Path, arguments: list[str], code: 
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert not (tmp_path / "o").exists()
 
 
 def test_unknown_environment_variable_is_an_error(tmp_path: Path) -> None:

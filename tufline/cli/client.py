@@ -1,6 +1,7 @@
 """Speaking to a Tufline server over HTTP."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -20,8 +21,60 @@ FAILURES_IN_A_ROW: Final = 20
 
 LONGEST_PAUSE_SECONDS: Final = 5.0
 
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+"""What may be sent as a header (RFC 9110, section 5)."""
+
 UNPROCESSABLE: Final = 422
 UNAVAILABLE: Final = 503
+
+
+def check_url(url: str) -> str:
+    """Check that a URL is one of HTTP.
+
+    Args:
+        url: to check.
+
+    Returns:
+        The URL, without slashes at its end.
+
+    Raises:
+        Failure: if it is none.
+    """
+    try:
+        parts = urllib3.util.parse_url(url)
+    except urllib3.exceptions.LocationParseError:
+        parts = urllib3.util.Url()
+    if parts.scheme not in {"http", "https"} or not parts.host:
+        raise Failure(f"{url!r} is no URL of a server", f"give a URL such as {DEFAULT_URL}", Exit.USAGE)
+    return url.rstrip("/")
+
+
+def _parse_header(header: str) -> tuple[str, str]:
+    name, colon, value = (part.strip() for part in header.partition(":"))
+    if not colon or not HEADER_NAME.fullmatch(name):
+        raise Failure(f"{name!r} is no header", "write it as 'Name: value'", Exit.USAGE)
+    if not HEADER_VALUE.fullmatch(value):  # which may be a secret, so it is not shown
+        raise Failure(f"the value of {name!r} is no header", "it may have one line, of Latin letters (ISO 8859-1)", Exit.USAGE)
+    return name, value
+
+
+def reason_of(error: BaseException) -> str:
+    """Say why a request failed.
+
+    Args:
+        error: of urllib3 or python-tuf, which wrap what happened.
+
+    Returns:
+        What happened, without the names of classes and connections.
+    """
+    while True:
+        inner = next(
+            (one for one in (getattr(error, "reason", None), error.__cause__, *error.args) if isinstance(one, BaseException)), None
+        )
+        if inner is None:
+            return str(error) or type(error).__name__
+        error = inner
 
 
 class Client:
@@ -35,15 +88,10 @@ class Client:
             headers: ``Name: value`` lines to send with each request.
 
         Raises:
-            Failure: if a header is none.
+            Failure: if the URL or a header is none.
         """
-        self.url = url.rstrip("/")
-        self._headers = {"Content-Type": "application/json"}
-        for header in headers:
-            name, colon, value = header.partition(":")
-            if not colon:
-                raise Failure(f"{header!r} is no header", "write it as 'Name: value'", Exit.USAGE)
-            self._headers[name.strip()] = value.strip()
+        self.url = check_url(url)
+        self._headers = {"Content-Type": "application/json", **dict(map(_parse_header, headers))}
         self._pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS), retries=False)
 
     def request(self, method: str, path: str, body: Any = None, *, patient: bool = False, accept_unavailable: bool = False) -> Any:
@@ -71,7 +119,7 @@ class Client:
             except urllib3.exceptions.HTTPError as error:
                 if last:
                     raise Failure(
-                        f"{self.url} can't be reached: {_reason(error)}", "is the server running? (tufline dev)", Exit.UNREACHABLE
+                        f"{self.url} can't be reached: {reason_of(error)}", "is the server running? (tufline dev)", Exit.UNREACHABLE
                     ) from error
             else:
                 if response.status < 400 or (accept_unavailable and response.status == UNAVAILABLE):  # noqa: PLR2004 (HTTP's border between success and error)
@@ -105,10 +153,6 @@ class Client:
             if time.monotonic() > deadline:
                 raise Failure("it is accepted, but not live yet", "tufline status says what it waits for", Exit.TIMEOUT)
             on_wait()
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error).rsplit(">: ", 1)[-1]
 
 
 def _refused(url: str, response: urllib3.BaseHTTPResponse) -> Failure:

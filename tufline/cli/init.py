@@ -71,6 +71,7 @@ def init(
         raise Failure("a lifetime must be one day or more", code=Exit.USAGE)
     if out.exists() and any(out.iterdir()):
         raise Failure(f"{out} is not empty", "choose another directory: keys are never overwritten", Exit.USAGE)
+    client = None if url is None else Client(url, header)
     publics = online_keys(online, ceremony.ONLINE_ROLES[mode], path)
     plan = ceremony.Plan(bins, mode, scheme, root_keys, root_threshold, targets_keys, targets_threshold, days, publics)
     try:
@@ -79,11 +80,10 @@ def init(
         raise Failure(str(error), code=Exit.USAGE) from error
     ceremony.write(held, out)
     click.echo(f"keys and payload are in {out}")
-    if url is None:
+    if client is None:
         first = f"put {out / 'online'} where signer.key_dir points, " if held.online else ""
         click.echo(f"next: {first}start the server, and post {out / 'bootstrap.json'}")
         return
-    client = Client(url, header)
     answer = client.request("POST", "/api/v1/bootstrap/", json.loads((out / "bootstrap.json").read_bytes()))
     result = client.wait_for_task(answer["data"]["task_id"], time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
     if not result["status"]:
