@@ -4,6 +4,10 @@ import asyncio
 import json
 import os
 import re
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -70,6 +74,74 @@ def test_failures_say_what_happened(tmp_path: Path, arguments: list[str], code: 
     assert "Traceback" not in done.stderr
     assert "Warning" not in done.stderr
     assert not (tmp_path / "o").exists()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root.json of a repository that was never begun."""
+    directory = tmp_path_factory.mktemp("ceremony")
+    run_tufline("init", "--out", "ceremony", "--bins", "4", cwd=directory)
+    return directory / "ceremony" / "root.json"
+
+
+CLIENT_FAILURES = {
+    "URL without a scheme": ("localhost:8081/metadata", Exit.USAGE, "give a URL such as http://"),
+    "URL of nothing": ("", Exit.USAGE, "give a URL such as http://"),
+    "nobody there": (
+        "http://127.0.0.1:9/",
+        Exit.UNREACHABLE,
+        "can't be fetched: [Errno 111] Connection refused\nhint: is the server running",
+    ),
+    "nothing there": ("{empty}", Exit.UNREACHABLE, "status 404\nhint: give the URL that timestamp.json is below"),
+    "cut off": ("{cut}", Exit.UNREACHABLE, "can't be fetched: IncompleteRead"),
+}
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Answer every request in the same way, and then close the connection."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("command", [["verify"], ["download", "a"]], ids=["verify", "download"])
+@pytest.mark.parametrize(("url", "code", "message"), CLIENT_FAILURES.values(), ids=CLIENT_FAILURES)
+def test_what_can_not_be_fetched_is_said_with_the_reason(
+    tmp_path: Path, root: Path, command: list[str], url: str, code: Exit, message: str
+) -> None:
+    """Verify and download say why they get nothing from a URL, with advice that fits."""
+    name, *targets = command
+    no_file, cut_off = b"HTTP/1.0 404 Not Found\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nabc"
+    with answering(no_file) as empty, answering(cut_off) as cut:
+        done = run_tufline(name, url.format(empty=empty, cut=cut), *targets, "--root", root, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+
+
+DOWNLOAD_FAILURES = {
+    "targets URL without a scheme": (["a", "--targets-url", "cdn.example.org"], "give a URL such as http://"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), DOWNLOAD_FAILURES.values(), ids=DOWNLOAD_FAILURES)
+def test_download_is_refused_before_anything_is_fetched(tmp_path: Path, root: Path, arguments: list[str], message: str) -> None:
+    """What can't be saved is said first: nobody needs to be there."""
+    (tmp_path / "bad").write_text("")
+    done = run_tufline("download", "http://127.0.0.1:9/", *arguments, "--root", root, cwd=tmp_path)
+    assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (Exit.USAGE, True, False), done.stderr
 
 
 def test_unknown_environment_variable_is_an_error(tmp_path: Path) -> None:

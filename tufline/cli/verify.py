@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urljoin
 
 import click
 import urllib3
-from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
 from tuf.api.metadata import Metadata, Root, Snapshot, SuccinctRoles, Targets
 from tuf.ngclient import Updater, UpdaterConfig
 
 from tufline import metafile
 from tufline.cli.artifacts import progress
+from tufline.cli.client import check_url, reason_of
 from tufline.cli.exits import Exit, Failure
 from tufline.errors import InvalidInputError
 from tufline.model import HEX_DIGITS, parse_target
@@ -31,6 +33,9 @@ SHOWN_FINDINGS: Final = 100
 REFUSALS: Final = (RepositoryError, DownloadLengthMismatchError)
 """How a client refuses: what it got does not verify, or is longer than the metadata say, which python-tuf counts as a failed download."""
 
+UNFETCHED: Final = (DownloadError, urllib3.exceptions.HTTPError)
+"""How fetching fails: python-tuf lets errors of urllib3 through that come in the middle of a file."""
+
 root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -39,18 +44,25 @@ root_option = click.option(
 )
 
 
+def _unfetched(what: str, error: Exception, hint: str) -> Failure:
+    if not isinstance(error, DownloadHTTPError):
+        hint = "is the server running, and the URL the right one?"
+    return Failure(f"{what} can't be fetched: {reason_of(error)}", hint, Exit.UNREACHABLE)
+
+
 def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
     config = UpdaterConfig(prefix_targets_with_hash=options.pop("prefix", False))
+    base = f"{check_url(url)}/"
     try:
-        updater = Updater(str(directory), f"{url.rstrip('/')}/", bootstrap=root.read_bytes(), config=config, **options)
+        updater = Updater(str(directory), base, bootstrap=root.read_bytes(), config=config, **options)
     except RepositoryError as error:
         raise Failure(f"{root} is not a root.json: {error}", "it is made by tufline init, and comes from a safe source") from error
     try:
         updater.refresh()
     except REFUSALS as error:
         raise Failure(f"a TUF client refuses this repository: {error}", "do not use it before you know why") from error
-    except DownloadError as error:
-        raise Failure(f"{url} can't be fetched: {error}", "give the URL that timestamp.json is below", Exit.UNREACHABLE) from error
+    except UNFETCHED as error:
+        raise _unfetched(url, error, "give the URL that timestamp.json is below") from error
     return updater
 
 
@@ -63,7 +75,7 @@ def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
 @click.option("--prefix-hash", is_flag=True, help="The repository names its files <hash>.<name>, as consistent snapshots may.")
 def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | None, out: Path, prefix_hash: bool) -> None:
     """Download TARGETs as a TUF client: only what the repository at URL (its metadata) vouches for is saved."""
-    base = targets_url or f"{url.rstrip('/').rsplit('/', 1)[0]}/targets/"
+    base = urljoin(f"{check_url(url)}/", "../targets/") if targets_url is None else check_url(targets_url)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         updater = _refresh(url, root, Path(directory), target_dir=str(out), target_base_url=base, prefix=prefix_hash)
@@ -75,8 +87,8 @@ def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | 
                 click.echo(updater.download_target(info, str(out / Path(target).name)))
             except REFUSALS as error:
                 raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it before you know why") from error
-            except DownloadError as error:
-                raise Failure(f"{target} can't be fetched: {error}", "--targets-url says where the files are", Exit.UNREACHABLE) from error
+            except UNFETCHED as error:
+                raise _unfetched(target, error, "--targets-url says where the files are") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +126,7 @@ class Walk:
         try:
             response = pool.request("GET", f"{self.url}/{name}")
         except urllib3.exceptions.HTTPError as error:
-            return role, f"{name} can't be fetched: {error}"
+            return role, f"{name} can't be fetched: {reason_of(error)}"
         return role, response.data if response.status == 200 else f"{name}: HTTP {response.status}"  # noqa: PLR2004 (HTTP's OK)
 
     def check(self, role: str, content: bytes, now: datetime) -> Iterator[str]:
@@ -173,8 +185,9 @@ def verify(url: str, root: Path) -> None:
     now = datetime.now(UTC)
     findings: list[str] = []
     total = 0
-    with tempfile.TemporaryDirectory() as directory, progress() as bars, ThreadPoolExecutor(FETCHES) as threads:
+    with tempfile.TemporaryDirectory() as directory:
         walk = _open(url, root, Path(directory))
+    with progress() as bars, ThreadPoolExecutor(FETCHES) as threads:
         pool = urllib3.PoolManager(maxsize=FETCHES, retries=urllib3.Retry(3, backoff_factor=0.1))
         roles = list(walk.bins.get_roles())
         bar = bars.add_task("bins", total=len(roles))
