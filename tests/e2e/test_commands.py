@@ -132,6 +132,10 @@ def test_what_can_not_be_fetched_is_said_with_the_reason(
 
 
 DOWNLOAD_FAILURES = {
+    "two of one name": (["a/x", "b/x"], "a/x and b/x would both be saved to x"),
+    "no name": ([""], "names no file"),
+    "name of a directory": (["a/.."], "names no file"),
+    "no place": (["a", "--out", "bad/out"], "bad/out can't be made: Not a directory"),
     "targets URL without a scheme": (["a", "--targets-url", "cdn.example.org"], "give a URL such as http://"),
 }
 

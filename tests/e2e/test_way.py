@@ -37,6 +37,14 @@ def test_the_whole_way(tmp_path: Path, mode: str, scheme: str) -> None:
         got = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, "--out", "out", cwd=tmp_path)
         assert got.returncode == 0, got.stderr
         assert (tmp_path / "out" / "1 ä.txt").read_text() == "content 1"
+        (tmp_path / "out" / "4 ä.txt").write_text("of another time")
+        more = ("d1/1 ä.txt", "d1/4 ä.txt", "d1/4 ä.txt", "d2/2 ä.txt")
+        got = run_tufline("download", server.metadata, *more, "--root", server.root, "--out", "out", cwd=tmp_path)
+        assert (got.returncode, got.stdout) == (0, "out/1 ä.txt\nout/4 ä.txt\nout/2 ä.txt\n"), got.stderr
+        assert [(tmp_path / "out" / f"{number} ä.txt").read_text() for number in (1, 2, 4)] == ["content 1", "content 2", "content 4"]
+        (tmp_path / "out" / "5 ä.txt").mkdir()
+        taken = run_tufline("download", server.metadata, "d2/5 ä.txt", "--root", server.root, "--out", "out", cwd=tmp_path)
+        assert (taken.returncode, "can't be saved: Is a directory" in taken.stderr) == (1, True), taken.stderr
         for changed in ("content X", "content 1, and more"):
             (files / "d1" / "1 ä.txt").write_text(changed)
             refused = run_tufline("download", server.metadata, "d1/1 ä.txt", "--root", server.root, "--out", "out2", cwd=tmp_path)

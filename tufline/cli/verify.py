@@ -4,11 +4,11 @@
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import urljoin
 
@@ -66,6 +66,32 @@ def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
     return updater
 
 
+def _places(targets: Iterable[str], out: Path) -> dict[str, Path]:
+    places = {target: out / PurePosixPath(target).name for target in targets}
+    savers: dict[Path, str] = {}
+    for target, place in places.items():
+        if place in {out, out / ".."}:
+            raise Failure(f"{target!r} names no file", code=Exit.USAGE)
+        if (other := savers.setdefault(place, target)) != target:
+            hint = "download one after the other, each with an --out of its own"
+            raise Failure(f"{other} and {target} would both be saved to {place}", hint, Exit.USAGE)
+    return places
+
+
+def _save(updater: Updater, target: str, place: Path) -> str:
+    try:
+        info = updater.get_targetinfo(target)
+        if info is None:
+            raise Failure(f"the repository does not list {target}", "tufline status says whether it is live yet")
+        return updater.find_cached_target(info, str(place)) or updater.download_target(info, str(place))
+    except REFUSALS as error:
+        raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it before you know why") from error
+    except UNFETCHED as error:
+        raise _unfetched(target, error, "--targets-url says where the files are") from error
+    except OSError as error:
+        raise Failure(f"{place} can't be saved: {error.strerror or error}", "--out says where to") from error
+
+
 @click.command()
 @click.argument("url")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
@@ -74,21 +100,20 @@ def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Directory to save to.")
 @click.option("--prefix-hash", is_flag=True, help="The repository names its files <hash>.<name>, as consistent snapshots may.")
 def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | None, out: Path, prefix_hash: bool) -> None:
-    """Download TARGETs as a TUF client: only what the repository at URL (its metadata) vouches for is saved."""
+    """Download TARGETs as a TUF client: only what the repository at URL (its metadata) vouches for is saved.
+
+    Each is saved under its last name, a/b.txt as b.txt. A file of this name is replaced, unless it is the target already.
+    """
     base = urljoin(f"{check_url(url)}/", "../targets/") if targets_url is None else check_url(targets_url)
-    out.mkdir(parents=True, exist_ok=True)
+    places = _places(targets, out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"{out} can't be made: {error.strerror}", "give another directory: --out DIRECTORY", Exit.USAGE) from error
     with tempfile.TemporaryDirectory() as directory:
         updater = _refresh(url, root, Path(directory), target_dir=str(out), target_base_url=base, prefix=prefix_hash)
-        for target in targets:
-            try:
-                info = updater.get_targetinfo(target)
-                if info is None:
-                    raise Failure(f"the repository does not list {target}", "tufline status says whether it is live yet")
-                click.echo(updater.download_target(info, str(out / Path(target).name)))
-            except REFUSALS as error:
-                raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it before you know why") from error
-            except UNFETCHED as error:
-                raise _unfetched(target, error, "--targets-url says where the files are") from error
+        for target, place in places.items():
+            click.echo(_save(updater, target, place))
 
 
 @dataclass(frozen=True, slots=True)
