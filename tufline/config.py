@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from tufline.config_types import Bytes, Interval, Keeping, Pause, Port, seconds
 from tufline.errors import ConfigError
 from tufline.model import DEFAULT_HASH_ALGORITHMS
 
@@ -25,12 +26,18 @@ ENV_PREFIX: Final = "TUFLINE_"
 ENV_DELIMITER: Final = "__"
 DEFAULT_FILE: Final = Path("tufline.toml")
 
+OF_A_CHECK: Final = "Value error, "
+"""Before what a check of ours says, pydantic puts this."""
+
 DEFAULT_PARTITIONS: Final = 4
 DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_BULK_LINE_BYTES: Final = 16 * 1024
 DEFAULT_INBOX_REMEMBERED: Final = 50_000
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_SESSION_SECONDS: Final = 6.0
+MAX_SESSION_SECONDS: Final = 1_800.0
+"""As brokers have it by default (``group.max.session.timeout.ms``)."""
+
 DEFAULT_BIN_MEMORY_BYTES: Final = 128 * 1024 * 1024
 DEFAULT_BATCH_MAX_BYTES: Final = 96 * 1024 * 1024
 DEFAULT_BATCH_DELAY_SECONDS: Final = 0.0
@@ -45,10 +52,6 @@ DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_VAULT_RETRY_SECONDS: Final = 5.0
 DEFAULT_VAULT_CONNECTIONS: Final = 4
 KUBERNETES_TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-Seconds = Annotated[float, Field(ge=0)]
-Bytes = Annotated[int, Field(gt=0)]
-Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
 class _Section(BaseModel):
@@ -91,7 +94,7 @@ class KafkaConfig(_Section):
     certificate_file: Path | None = Field(None, description="Certificate (PEM) to show to the brokers, where they ask for one.")
     key_file: Path | None = Field(None, description="Private key (PEM) of that certificate.")
     token_file: Path | None = Field(None, description="File with the token for OAUTHBEARER, read anew for each connection.")
-    session_timeout: Annotated[float, Field(ge=1)] = Field(
+    session_timeout: Annotated[float, seconds(1, MAX_SESSION_SECONDS)] = Field(
         DEFAULT_SESSION_SECONDS,
         description="After so many seconds without a heartbeat a process counts as dead, and others take its partitions.",
     )
@@ -133,29 +136,27 @@ class SignerConfig(_Section):
     batch_max_bytes: Bytes = Field(
         DEFAULT_BATCH_MAX_BYTES, description="The most changes taken at once, in bytes of memory; bins in memory make room for them."
     )
-    batch_delay: Seconds = Field(
+    batch_delay: Pause = Field(
         DEFAULT_BATCH_DELAY_SECONDS,
         description="How long to wait for more changes before a batch, in seconds; under backlog it waits longer by itself.",
     )
-    commit_interval: Seconds = Field(
+    commit_interval: Pause = Field(
         DEFAULT_COMMIT_INTERVAL_SECONDS, description="At most one snapshot in this time, in seconds; each costs every client a snapshot."
     )
-    commit_delay: Seconds = Field(
+    commit_delay: Pause = Field(
         DEFAULT_COMMIT_DELAY_SECONDS, description="How long a commit waits for the other partitions of the same requests, in seconds."
     )
     renew_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         DEFAULT_RENEW_FRACTION,
         description="A role is renewed when less than this part of its lifetime is left; bins spread over the time before.",
     )
-    renewal_check: Annotated[float, Field(gt=0)] = Field(
-        DEFAULT_RENEWAL_CHECK_SECONDS, description="How often to look for roles to renew, in seconds."
-    )
-    release_delay: Seconds = Field(
+    renewal_check: Interval = Field(DEFAULT_RENEWAL_CHECK_SECONDS, description="How often to look for roles to renew, in seconds.")
+    release_delay: Keeping = Field(
         DEFAULT_RELEASE_DELAY_SECONDS,
         description="When an online key changes: how long timestamp and snapshot are signed with both keys before the new root is shown, "
         "in seconds; longer than any cache keeps timestamp.json.",
     )
-    release_grace: Seconds = Field(
+    release_grace: Keeping = Field(
         DEFAULT_RELEASE_GRACE_SECONDS,
         description="When an online key has changed: how long the old one goes on signing beside it, in seconds; longer than any cache "
         "says that there is no newer root.",
@@ -181,10 +182,8 @@ class VaultConfig(_Section):
     secret_id_file: Path | None = Field(None, description="File with the SecretID, in place of secret_id; read anew at each login.")
     jwt_file: Path = Field(KUBERNETES_TOKEN_FILE, description="File with the service account's token, for auth = kubernetes.")
     ca_file: Path | None = Field(None, description="Certificates (PEM) that the server's own is checked with; by default the usual ones.")
-    timeout: Annotated[float, Field(gt=0)] = Field(
-        DEFAULT_VAULT_TIMEOUT_SECONDS, description="How long to wait for each answer, in seconds."
-    )
-    retry: Seconds = Field(
+    timeout: Interval = Field(DEFAULT_VAULT_TIMEOUT_SECONDS, description="How long to wait for each answer, in seconds.")
+    retry: Pause = Field(
         DEFAULT_VAULT_RETRY_SECONDS,
         description="How long to try again what may pass, in seconds; then the work begins anew, and says why.",
     )
@@ -213,7 +212,7 @@ class PublisherConfig(_Section):
 
     origin: str = Field("origin", description="Name of this publisher's origin.")
     directory: Path = Field(Path("tufline-data/origin/metadata"), description="Directory in which the metadata files are published.")
-    keep_superseded: Seconds = Field(
+    keep_superseded: Keeping = Field(
         DEFAULT_KEEP_SUPERSEDED_SECONDS, description="How long a file stays after the last published snapshot that named it, in seconds."
     )
 
@@ -337,7 +336,7 @@ def _explain(problem: ErrorDetails, sources: Mapping[str, str]) -> str:
         return f"{dotted} (from {source}) is no setting: {advice}"
     # What was written for a secret may be one, also where it has a wrong type.
     shown = "" if _is_secret(dotted) else f" = {problem['input']!r}"
-    return f"{dotted}{shown} (from {source}) can't be: {problem['msg']}"
+    return f"{dotted}{shown} (from {source}) can't be: {problem['msg'].removeprefix(OF_A_CHECK)}"
 
 
 def _is_secret(dotted: str) -> bool:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 
 from tufline.cli import main
-from tufline.config import load
+from tufline.config import Config, load
 from tufline.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,31 @@ def test_wrong_configuration_is_said(tmp_path: Path, content: str, says: str) ->
     (tmp_path / "t.toml").write_text(content)
     with pytest.raises(ConfigError, match=says):
         load(tmp_path / "t.toml")
+
+
+SECONDS = [
+    f"{section}.{name}"
+    for section, info in Config.model_fields.items()
+    if isinstance(kind := info.annotation, type) and issubclass(kind, BaseModel)
+    for name, field in kind.model_fields.items()
+    if field.annotation is float and name != "renew_fraction"
+]
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e12", "-1"])
+@pytest.mark.parametrize("dotted", SECONDS)
+def test_a_time_that_never_ends_is_refused(dotted: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time may be infinite, no number, negative or longer than makes sense; the message says which times may be given."""
+    monkeypatch.setenv(f"TUFLINE_{dotted.replace('.', '__').upper()}", value)
+    with pytest.raises(ConfigError, match=rf"{dotted} = '{value}' .* can't be: write a number of seconds from \S+ to \d+"):
+        load()
+
+
+def test_a_fraction_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not a time has its own range, in which nan is not either."""
+    monkeypatch.setenv("TUFLINE_SIGNER__RENEW_FRACTION", "nan")
+    with pytest.raises(ConfigError, match="renew_fraction"):
+        load()
 
 
 def test_a_secret_of_a_wrong_type_is_not_shown(tmp_path: Path) -> None:
