@@ -7,20 +7,17 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tufline import topics
 from tufline.bus import Bus
 from tufline.bus.embedded import open_embedded
 from tufline.config import Config, KafkaConfig
+from tufline.config_types import EMBEDDED, KAFKA, check_bus_url
 from tufline.errors import ConfigError
 
 if TYPE_CHECKING:
     from tufline.bus._kafka_client import Connection
-
-EMBEDDED: Final = "embedded:"
-
-KAFKA: Final = "kafka:"
 
 
 @asynccontextmanager
@@ -46,12 +43,11 @@ async def open_bus(config: Config, *, as_client: bool = False) -> AsyncIterator[
 
 
 async def _open(config: Config, *, as_client: bool) -> Bus:
-    kind, _, rest = config.bus.url.partition(":")
-    if f"{kind}:" == EMBEDDED and rest:
-        return await open_embedded(Path(rest), topics.topics(config.bus.partitions), max_pending_bytes=config.bus.max_pending_bytes)
-    if f"{kind}:" == KAFKA and rest:
-        return await _open_kafka(config, rest, as_client=as_client)
-    raise ConfigError(f"bus.url = {config.bus.url!r} is no bus: write 'embedded:<file>' or 'kafka:<host>:<port>,…'")
+    url = check_bus_url(config.bus.url)  # also one that a client was given
+    if url.startswith(KAFKA):
+        return await _open_kafka(config, url.removeprefix(KAFKA), as_client=as_client)
+    file = Path(url.removeprefix(EMBEDDED))
+    return await open_embedded(file, topics.topics(config.bus.partitions), max_pending_bytes=config.bus.max_pending_bytes)
 
 
 async def _open_kafka(config: Config, servers: str, *, as_client: bool) -> Bus:

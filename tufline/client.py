@@ -21,7 +21,7 @@ import structlog
 
 from tufline import buses, cursor, events, receipts, topics
 from tufline.bus import Bus, Message, Position
-from tufline.config import Config
+from tufline.config import Config, of_environment
 from tufline.cursor import Cursor
 from tufline.errors import BusError, EventRejectedError, NotLiveYetError, PushbackError
 from tufline.events import ArtifactInfo, ChangeRequest, EventData
@@ -106,8 +106,11 @@ class Client:
             bus: an open one, or a URL as in ``bus.url``.
             config: its section ``kafka`` says how the cluster is reached, ``ingest.origin`` which origin makes an event live; by default
                 the ``TUFLINE_*`` environment variables do.
+
+        Raises:
+            ConfigError: if one of these variables can't have its value.
         """
-        self._config = config or Config()
+        self._config = config or of_environment()
         self._given = bus
         self._stack = contextlib.AsyncExitStack()
         self._waiting: dict[tuple[str, str], list[asyncio.Queue[EventReceipt | BaseException]]] = {}

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from tufline.config_types import Bytes, Interval, Keeping, Pause, Port, seconds
+from tufline.config_types import BusUrl, Bytes, CommaSeparated, Interval, KafkaName, Keeping, Pause, Port, seconds
 from tufline.errors import ConfigError
 from tufline.model import DEFAULT_HASH_ALGORITHMS
 
@@ -54,6 +54,9 @@ DEFAULT_VAULT_CONNECTIONS: Final = 4
 KUBERNETES_TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
+HashAlgorithm = Literal["sha256", "sha512", "sha224", "sha384", "blake2b-256"]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +64,7 @@ class _Section(BaseModel):
 class BusConfig(_Section):
     """The log that all services share."""
 
-    url: str = Field(
+    url: BusUrl = Field(
         "embedded:tufline-data/log.db",
         description="The bus: 'embedded:<file>' for one process without a server, or 'kafka:<host>:<port>,…' (see [kafka]).",
     )
@@ -76,9 +79,7 @@ class BusConfig(_Section):
 class KafkaConfig(_Section):
     """How Kafka is reached, where bus.url names it."""
 
-    prefix: str = Field(
-        "tufline.", pattern=r"[A-Za-z0-9._-]*", description="Of all topics, groups and transactional ids: one for each repository."
-    )
+    prefix: KafkaName = Field("tufline.", description="Of all topics, groups and transactional ids: one for each repository.")
     replicas: Annotated[int, Field(ge=1, le=9)] = Field(
         3, description="Copies of each topic; a write is acknowledged when all but one have it."
     )
@@ -98,7 +99,7 @@ class KafkaConfig(_Section):
         DEFAULT_SESSION_SECONDS,
         description="After so many seconds without a heartbeat a process counts as dead, and others take its partitions.",
     )
-    instance_id: str = Field(
+    instance_id: KafkaName = Field(
         "",
         description="Names this process across restarts (static membership): its partitions wait for it through session_timeout. "
         "Empty: it leaves the group when it stops.",
@@ -112,10 +113,11 @@ class IngestConfig(_Section):
     port: Port = Field(8080, description="Port to listen on; 0 for any free one.")
     max_request_bytes: Bytes = Field(DEFAULT_MAX_REQUEST_BYTES, description="The largest JSON request body.")
     bulk_line_bytes: Bytes = Field(DEFAULT_BULK_LINE_BYTES, description="The longest line of a bulk request.")
-    hash_algorithms: tuple[Literal["sha256", "sha512", "sha224", "sha384", "blake2b-256"], ...] = Field(
+    hash_algorithms: Annotated[tuple[HashAlgorithm, ...], *CommaSeparated] = Field(
         DEFAULT_HASH_ALGORITHMS,
         min_length=1,
-        description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only.",
+        description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only. "
+        "In the environment: separated by commas.",
     )
     origin: str = Field("origin", description="A task is done when this origin shows it.")
     inbox_remembered: Annotated[int, Field(ge=1)] = Field(
@@ -312,8 +314,23 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] = MappingProxyTy
         if value is not None:
             section, _, name = dotted.partition(".")
             given.setdefault(section, {})[name] = value
-    from_env: dict[str, dict[str, Any]] = EnvSettingsSource(Config)()
-    layers = ((str(path or DEFAULT_FILE), _read_toml(path)), ("environment", from_env), ("command line", given))
+    return _merge((str(path or DEFAULT_FILE), _read_toml(path)), ("environment", EnvSettingsSource(Config)()), ("command line", given))
+
+
+def of_environment() -> Config:
+    """Load what the environment says, and no file: for a library in somebody else's process.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: for a value that a setting can't have.
+    """
+    config, _ = _merge(("environment", EnvSettingsSource(Config)()))
+    return config
+
+
+def _merge(*layers: tuple[str, dict[str, dict[str, Any]]]) -> tuple[Config, dict[str, str]]:
     merged: dict[str, dict[str, Any]] = {}
     sources = {f"{section}.{name}": "default" for section, name in _all_settings()}
     for source, layer in layers:

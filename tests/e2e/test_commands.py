@@ -52,6 +52,7 @@ FAILURES = {
     "unknown setting": (["config", "--config", "bad.toml"], Exit.CONFIGURATION, "did you mean ingest.port?"),
     "no TOML": (["config", "--config", "no.toml"], Exit.CONFIGURATION, "is not TOML"),
     "unknown bus": (["serve", "--config", "bus.toml"], Exit.CONFIGURATION, "is no bus"),
+    "a port in no range, of Kafka": (["topics", "apply", "--config", "port.toml"], Exit.CONFIGURATION, "ports from 1 to 65535"),
     "replay of nothing": (["rejected", "replay"], Exit.USAGE, "say which record"),
     "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "say which record"),
     "replay of one and all": (["rejected", "replay", "--partition", "0", "--offset", "0", "--all"], Exit.USAGE, "say which record"),
@@ -66,6 +67,7 @@ def test_failures_say_what_happened(tmp_path: Path, arguments: list[str], code: 
     (tmp_path / "bad.toml").write_text("[ingest]\nprot = 1\n")
     (tmp_path / "no.toml").write_text("[[[")
     (tmp_path / "bus.toml").write_text("[bus]\nurl = 'postgres:x'\n")
+    (tmp_path / "port.toml").write_text("[bus]\nurl = 'kafka:127.0.0.1:99999999'\n")
     (tmp_path / "source.txt").write_text("x")
     (tmp_path / "latin.csv").write_bytes("path,length,sha256\nä,1,2\n".encode("latin-1"))
     done = run_tufline(*arguments, cwd=tmp_path)

@@ -144,8 +144,16 @@ async def test_closing_ends_the_waiting(tmp_path: Path, after: float) -> None:
     await bus.close()
 
 
-async def test_no_such_bus() -> None:
+@pytest.mark.parametrize("url", ["postgres:x", "kafka:", "kafka:127.0.0.1:99999999"])
+async def test_no_such_bus(url: str) -> None:
     """A URL that names no bus is said to be none."""
-    with pytest.raises(ConfigError, match="is no bus"):
-        async with Client("postgres:x"):
+    with pytest.raises(ConfigError, match=r"is no (bus|broker)"):
+        async with Client(url):
             pass
+
+
+def test_a_wrong_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that can't have its value is an error of Tufline's, which names it."""
+    monkeypatch.setenv("TUFLINE_KAFKA__PREFIX", "a b")
+    with pytest.raises(ConfigError, match="TUFLINE_KAFKA__PREFIX"):
+        Client("kafka:127.0.0.1:9092")

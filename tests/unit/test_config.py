@@ -40,6 +40,18 @@ WRONG = {
     "unknown hash": ("[ingest]\nhash_algorithms = ['md5']\n", r"ingest\.hash_algorithms"),
     "no hash": ("[ingest]\nhash_algorithms = []\n", r"ingest\.hash_algorithms"),
     "not TOML": ("[ingest", "is not TOML"),
+    "no broker's port": ("[bus]\nurl = 'kafka:a:9092,b:99999999'\n", r"bus\.url .* can't be: 'b:99999999' .* ports from 1 to 65535"),
+    "port 0": ("[bus]\nurl = 'kafka:a:0'\n", "'a:0' .* is no broker"),
+    "no port": ("[bus]\nurl = 'kafka:a'\n", "'a' .* is no broker"),
+    "no host": ("[bus]\nurl = 'kafka::9092'\n", "':9092' .* is no broker"),
+    "a comma too many": ("[bus]\nurl = 'kafka:a:9092,'\n", "'' .* is no broker"),
+    "a host with slashes": ("[bus]\nurl = 'kafka://a:9092'\n", "'//a:9092' .* is no broker"),
+    "a host of too long a name": (f"[bus]\nurl = 'kafka:{'a' * 64}:9092'\n", "is no broker"),
+    "no bus": ("[bus]\nurl = 'postgres:x'\n", "'postgres:x' is no bus: write 'embedded:<file>'"),
+    "no file of a bus": ("[bus]\nurl = 'embedded:'\n", "is no bus"),
+    "no prefix of Kafka's": ("[kafka]\nprefix = 'bad prefix/ü'\n", r"kafka\.prefix = 'bad prefix/ü' .* write at most 200 of"),
+    "a prefix that is too long": (f"[kafka]\nprefix = '{'a' * 201}'\n", r"kafka\.prefix .* at most 200"),
+    "no name of Kafka's": ("[kafka]\ninstance_id = 'a b'\n", r"kafka\.instance_id .* write at most 200"),
     "plain HTTP to another machine": ("[vault]\naddress = 'http://vault.example.org:8200'\n", "in plain text: use https"),
     "no address": ("[vault]\naddress = 'vault:8200'\n", "write https://<host>:<port>"),
 }
@@ -51,6 +63,22 @@ def test_wrong_configuration_is_said(tmp_path: Path, content: str, says: str) ->
     (tmp_path / "t.toml").write_text(content)
     with pytest.raises(ConfigError, match=says):
         load(tmp_path / "t.toml")
+
+
+@pytest.mark.parametrize("brokers", ["a:1", "a.b-c:9092, d_e.:65535", "[::1]:9092,10.0.0.1:9092"])
+def test_brokers_are_taken_as_kafka_writes_them(brokers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names and addresses of any number of brokers, each with its port."""
+    monkeypatch.setenv("TUFLINE_BUS__URL", f"kafka:{brokers}")
+    assert load()[0].bus.url == f"kafka:{brokers}"
+
+
+def test_lists_in_the_environment_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting of several values is written in the environment as people write lists; a wrong one is said as anywhere else."""
+    monkeypatch.setenv("TUFLINE_INGEST__HASH_ALGORITHMS", "sha256, sha512")
+    assert load()[0].ingest.hash_algorithms == ("sha256", "sha512")
+    monkeypatch.setenv("TUFLINE_INGEST__HASH_ALGORITHMS", "md5")
+    with pytest.raises(ConfigError, match=r"hash_algorithms = 'md5' \(from TUFLINE_INGEST__HASH_ALGORITHMS\) can't be: .*'sha256'"):
+        load()
 
 
 SECONDS = [

@@ -16,8 +16,9 @@ import tufline_signer.service
 from tufline import memory, ops, web
 from tufline.bus import Bus
 from tufline.bus.probe import keep_probing
-from tufline.buses import EMBEDDED, open_bus
+from tufline.buses import open_bus
 from tufline.config import Config
+from tufline.config_types import EMBEDDED
 from tufline.errors import BusBusyError, BusError, ConfigError
 from tufline.health import Health
 from tufline.store.local import LocalStore

@@ -6,10 +6,11 @@ from pathlib import Path
 import click
 
 from tufline import topics as all_topics
-from tufline.buses import KAFKA, connection
+from tufline.buses import connection
 from tufline.cli.exits import Failure
 from tufline.cli.options import config_option
 from tufline.config import Config, load
+from tufline.config_types import KAFKA
 from tufline.errors import ConfigError
 
 

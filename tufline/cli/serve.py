@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from tufline.buses import EMBEDDED
 from tufline.cli import ceremony, compose
 from tufline.cli.client import Client
 from tufline.cli.options import config_option, scheme_option
 from tufline.config import Config, load
+from tufline.config_types import EMBEDDED
 from tufline.errors import ConfigError
 from tufline.telemetry import configure_logging
 
