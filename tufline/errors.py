@@ -13,6 +13,7 @@
     ├── RecordError                  a record of the log has a form that no version knows
     │   └── SchemaError              a record of the log has a newer schema: upgrade
     ├── BusError                     the bus can't do it
+    │   ├── BusUnreachableError      it does not answer, or is not ready
     │   ├── PushbackError            not now: try again after ``retry_after`` seconds
     │   ├── FencedError              another writer took over this writer id
     │   ├── RecordGoneError          the record at this offset is not the one asked for (any more)
@@ -20,6 +21,7 @@
     ├── EventRejectedError           an event that was sent to the inbox is rejected
     ├── NotLiveYetError              it took longer than allowed; it may still become live
     ├── KeyUnavailableError          a key can't be used
+    │   └── KeyUnreachableError      its provider does not answer, or is not ready
     └── StoreError                   the origin can't do it
 
 Every class carries ``retriable``: whether the same call may succeed later without anybody changing anything. That bit decides between
@@ -96,6 +98,10 @@ class BusError(TuflineError):
     retriable = True
 
 
+class BusUnreachableError(BusError):
+    """The bus does not answer, or is not ready."""
+
+
 class PushbackError(BusError):
     """The log takes no more for now.
 
@@ -141,6 +147,10 @@ class KeyUnavailableError(TuflineError):
     """A private key can't be used: missing, unreadable, or its provider does not answer."""
 
     retriable = True
+
+
+class KeyUnreachableError(KeyUnavailableError):
+    """The provider of a key does not answer, or is not ready: nobody knows whether the key can be used."""
 
 
 class StoreError(TuflineError):

@@ -173,6 +173,27 @@ def test_readme_shows_the_real_help() -> None:
     assert commands in README, f"the README has to show:\n{commands}"
 
 
+NEEDS_BUS = {
+    "topics apply": ["topics", "apply"],
+    "rejected list": ["rejected", "list"],
+    "rejected replay": ["rejected", "replay", "--all"],
+    "fsck": ["fsck"],
+    "audit verify": ["audit", "verify"],
+}
+NEEDS_VAULT = {"keys create": ["keys", "create", "transit/k"], "keys show": ["keys", "show", "transit/k"]}
+
+
+@pytest.mark.parametrize("arguments", [*NEEDS_BUS.values(), *NEEDS_VAULT.values()], ids=[*NEEDS_BUS, *NEEDS_VAULT])
+def test_nobody_there_has_its_exit_code(tmp_path: Path, arguments: list[str]) -> None:
+    """Where no broker or no Vault answers, the exit code says so, and not that something was refused."""
+    (tmp_path / "tufline-data" / "origin" / "metadata").mkdir(parents=True)
+    vault = {"TUFLINE_VAULT__ADDRESS": "http://127.0.0.1:9", "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": "t"}
+    env = {"TUFLINE_BUS__URL": "kafka:127.0.0.1:9", **vault, "TUFLINE_VAULT__RETRY": "0"}
+    done = run_tufline(*arguments, cwd=tmp_path, env=env)
+    assert (done.returncode, "Traceback" in done.stderr) == (Exit.UNREACHABLE, False), done.stderr
+    assert "error: " in done.stderr
+
+
 @pytest.mark.parametrize("command", sorted(main.commands))
 def test_every_command_has_help(command: str) -> None:
     """Every command and each of its options explains itself."""

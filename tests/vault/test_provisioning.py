@@ -67,6 +67,14 @@ def test_show_tells_versions_and_dangers(vault: VaultServer, tmp_path: Path) -> 
     assert (missing.returncode, "no version 3" in missing.stderr) == (Exit.FAILED, True)
 
 
+def test_a_sealed_vault_is_not_ready(own_vault: VaultServer, tmp_path: Path) -> None:
+    """A Vault that is sealed refuses nothing: the exit code says that it is not ready, and the message what to do."""
+    own_vault.seal()
+    env = {**admin_environment(own_vault), "TUFLINE_VAULT__RETRY": "0"}
+    done = run_tufline("keys", "show", "transit/k", cwd=tmp_path, env=env)
+    assert (done.returncode, "is sealed: unseal it" in done.stderr) == (Exit.UNREACHABLE, True), done.stderr
+
+
 DATA = base64.b64encode(b"x").decode()
 
 FORBIDDEN: dict[str, Callable[[Any, str, str], Any]] = {
@@ -162,7 +170,7 @@ WRONG_KEYS = {
     "twice": (["vault:transit/k#1", "vault:transit/l#1"], Exit.USAGE, "given twice for all roles"),
     "no file": (["snapshot=missing.json"], Exit.USAGE, "neither a file nor the URI"),
     "no version": (["vault:transit/k"], Exit.FAILED, "lacks the version"),
-    "nobody there": (["vault:transit/k#1"], Exit.FAILED, "can't be reached"),
+    "nobody there": (["vault:transit/k#1"], Exit.UNREACHABLE, "can't be reached"),
     "no key in the file": (["bad.json"], Exit.FAILED, "as 'tufline keys show' prints it"),
 }
 

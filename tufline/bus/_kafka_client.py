@@ -18,13 +18,25 @@ from aiokafka.record import MemoryRecords
 
 from tufline.bus._kafka_raw import READ_UNCOMMITTED, fetch
 from tufline.bus.headers import ESCAPE
-from tufline.errors import BusError, FencedError, RecordGoneError
+from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGoneError
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 """After so long without an answer the outcome of a request counts as unknown."""
 
 PRODUCER_FENCED: Final = 90
 """The error code of KIP-360, which aiokafka does not know by name."""
+
+NOT_THERE: Final = (
+    errors.KafkaConnectionError,
+    errors.NodeNotReadyError,
+    errors.RequestTimedOutError,
+    errors.KafkaTimeoutError,
+    errors.BrokerNotAvailableError,
+    errors.LeaderNotAvailableError,
+    errors.NotControllerError,
+    errors.GroupCoordinatorNotAvailableError,
+)
+"""aiokafka's errors that say nothing of what was asked for: no broker takes it, or none that could do it."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +109,10 @@ def said_as_ours(doing: str) -> Iterator[None]:
     except errors.KafkaError as error:
         if getattr(error, "errno", None) == PRODUCER_FENCED:
             raise FencedError(f"{doing}: another writer took over") from error
-        raise BusError(f"Kafka can't {doing}: {_words(error)}") from error
+        kind = BusUnreachableError if isinstance(error, NOT_THERE) else BusError
+        raise kind(f"Kafka can't {doing}: {_words(error)}") from error
     except TimeoutError as error:
-        raise BusError(f"Kafka does not answer: {doing}") from error
+        raise BusUnreachableError(f"Kafka does not answer: {doing}") from error
 
 
 def _words(error: errors.KafkaError) -> str:
@@ -163,7 +176,7 @@ class Lookup:
                     _refuse(wanted, error)
             except TimeoutError:
                 for wanted in some:
-                    _refuse(wanted, BusError(f"Kafka does not answer: read {self._place.topic}"))
+                    _refuse(wanted, BusUnreachableError(f"Kafka does not answer: read {self._place.topic}"))
             except asyncio.CancelledError:
                 self._wanted += some
                 raise

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from tufline.errors import BusBusyError, ConfigError, TuflineError
+from tufline.errors import BusBusyError, BusUnreachableError, ConfigError, KeyUnreachableError, TuflineError
 
 
 class Exit(IntEnum):
@@ -68,8 +68,14 @@ def as_failure(error: TuflineError) -> Failure:
     Returns:
         The end.
     """
-    is_configuration = isinstance(error, ConfigError | BusBusyError)
-    return Failure(str(error), code=Exit.CONFIGURATION if is_configuration else Exit.FAILED)
+    match error:
+        case ConfigError() | BusBusyError():
+            code = Exit.CONFIGURATION
+        case BusUnreachableError() | KeyUnreachableError():
+            code = Exit.UNREACHABLE
+        case _:
+            code = Exit.FAILED
+    return Failure(str(error), code=code)
 
 
 class Group(click.Group):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from tufline.config import VaultConfig
-from tufline.errors import ConfigError, KeyUnavailableError, TuflineError
+from tufline.errors import ConfigError, KeyUnavailableError, KeyUnreachableError, TuflineError
 from tufline.keys import _vault_login
 from tufline.keys._vault_errors import is_forbidden, is_passing, is_vaults, login_sentence, sentence
 
@@ -98,7 +98,8 @@ class VaultSession:
             What it returns.
 
         Raises:
-            KeyUnavailableError: if Vault refuses it, or does not do it in time.
+            KeyUnavailableError: if Vault refuses it.
+            KeyUnreachableError: if it does not do it in time.
         """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self.config.retry, FIRST_PAUSE_SECONDS
@@ -112,7 +113,7 @@ class VaultSession:
                     raise
                 reason = sentence(error, doing, self.config)
                 if not is_passing(error) or loop.time() + pause > deadline:
-                    raise KeyUnavailableError(reason) from error
+                    raise (KeyUnreachableError if is_passing(error) else KeyUnavailableError)(reason) from error
                 _log.warning("vault.retry", doing=doing, reason=reason)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
