@@ -37,6 +37,9 @@ BINS: Final = "bins"
 MAX_BYTES: Final[Mapping[str, int]] = MappingProxyType({Root.type: 500_000, Targets.type: 4_000_000})
 """The largest root and top-level targets we take: python-tuf's client refuses more than 512,000 and 5,000,000 bytes."""
 
+MAX_EXPIRATION_DAYS: Final = 3_650
+"""The longest lifetime of metadata that we take, in days."""
+
 NO_BINS: Final = "targets does not delegate to hash bins (delegations.succinct_roles, TAP 15)"
 
 SignedRole = TypeVar("SignedRole", Root, Targets)

@@ -2,7 +2,9 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -10,7 +12,14 @@ from tufline.cli import ceremony
 from tufline.cli.client import DEFAULT_TIMEOUT_SECONDS, Client
 from tufline.cli.exits import Exit, Failure
 from tufline.cli.keys import online_keys
-from tufline.cli.options import config_option, header_option, scheme_option
+from tufline.cli.options import LIFETIME_DAYS, config_option, header_option, scheme_option
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _days_option(role: str, name: str) -> Callable[[Command], Command]:
+    default = ceremony.DEFAULT_DAYS[role]
+    return click.option(f"--{role}-days", type=LIFETIME_DAYS, default=default, show_default=True, help=f"Lifetime of {name}, in days.")
 
 
 @click.command()
@@ -34,11 +43,11 @@ from tufline.cli.options import config_option, header_option, scheme_option
     help="Key of the roles that are signed online, or of one of them (timestamp, snapshot, bins; targets in the mode rstuf): its URI, "
     "such as vault:transit/tufline#1, or a file that tufline keys wrote. Roles without one share a new key in a file.",
 )
-@click.option("--root-days", type=int, default=ceremony.DEFAULT_DAYS["root"], show_default=True, help="Lifetime of root.")
-@click.option("--targets-days", type=int, default=ceremony.DEFAULT_DAYS["targets"], show_default=True, help="Lifetime of targets.")
-@click.option("--snapshot-days", type=int, default=ceremony.DEFAULT_DAYS["snapshot"], show_default=True, help="Lifetime of a snapshot.")
-@click.option("--timestamp-days", type=int, default=ceremony.DEFAULT_DAYS["timestamp"], show_default=True, help="Lifetime of a timestamp.")
-@click.option("--bins-days", type=int, default=ceremony.DEFAULT_DAYS["bins"], show_default=True, help="Lifetime of a bin.")
+@_days_option("root", "root")
+@_days_option("targets", "targets")
+@_days_option("snapshot", "a snapshot")
+@_days_option("timestamp", "a timestamp")
+@_days_option("bins", "a bin")
 @click.option("--submit", "url", help="URL of the server to begin the repository on at once.")
 @header_option
 @config_option
@@ -67,8 +76,6 @@ def init(
     directory is signer.key_dir of the server), root.json is what clients begin with, bootstrap.json is for POST /api/v1/bootstrap/.
     """
     days = {"root": root_days, "targets": targets_days, "snapshot": snapshot_days, "timestamp": timestamp_days, "bins": bins_days}
-    if any(lifetime < 1 for lifetime in days.values()):
-        raise Failure("a lifetime must be one day or more", code=Exit.USAGE)
     if out.exists() and any(out.iterdir()):
         raise Failure(f"{out} is not empty", "choose another directory: keys are never overwritten", Exit.USAGE)
     client = None if url is None else Client(url, header)

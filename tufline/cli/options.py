@@ -6,6 +6,10 @@ import click
 
 from tufline.cli import ceremony
 from tufline.cli.client import DEFAULT_TIMEOUT_SECONDS, DEFAULT_URL
+from tufline.trust import MAX_EXPIRATION_DAYS
+
+LIFETIME_DAYS = click.IntRange(1, MAX_EXPIRATION_DAYS)
+"""A lifetime of metadata: what the server takes, so that nothing is made for one that it refuses."""
 
 url_option = click.option("--url", default=DEFAULT_URL, show_default=True, help="URL of the server.")
 header_option = click.option("-H", "--header", multiple=True, help="'Name: value' to send with each request, such as an authorization.")

@@ -9,7 +9,7 @@ from securesystemslib.signer import Key
 from tufline.cli.client import Client
 from tufline.cli.exits import Exit, Failure
 from tufline.cli.keys import online_keys, with_opener
-from tufline.cli.options import config_option, header_option, timeout_option, url_option
+from tufline.cli.options import LIFETIME_DAYS, config_option, header_option, timeout_option, url_option
 from tufline.cli.rotation_steps import DEFAULT_DAYS, Rotation, begin, begun, run, stage, to_give
 from tufline.keys import transit
 from tufline.keys.local import FILE_SCHEME
@@ -27,7 +27,7 @@ ONLINE: Final = "online"
 )
 @click.option("--new", metavar="KEY", help="The key that comes: its URI, or a file that tufline keys wrote.")
 @click.option("--new-version", is_flag=True, help="Make the next version of the key that goes, in Vault, and take that.")
-@click.option("--days", type=click.IntRange(min=1), default=DEFAULT_DAYS, show_default=True, help="Lifetime of the new root and targets.")
+@click.option("--days", type=LIFETIME_DAYS, default=DEFAULT_DAYS, show_default=True, help="Lifetime of the new root and targets.")
 @click.option(
     "--at-once", is_flag=True, help="The key that goes is lost: wait for nothing that it would have to sign. Clients may fail for a while."
 )

@@ -1,15 +1,11 @@
 """A bootstrap request as the record of ``admin`` that it becomes."""
 
-from typing import Final
-
 from tufline.bins import DEFAULT_NAME_PREFIX
 from tufline.errors import MetadataError
 from tufline.records import Bootstrap, Settings
-from tufline.trust import bins_prefix
+from tufline.trust import MAX_EXPIRATION_DAYS, bins_prefix
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.wire import BootstrapRequest
-
-MAX_EXPIRATION_DAYS: Final = 3650
 
 
 def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
