@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from tufline.bus import Message
 from tufline.bus.embedded import open_embedded
 from tufline.bus.headers import ESCAPE
 from tufline.cli import main
-from tufline.cli.exits import MEANINGS, Exit
+from tufline.cli.exits import MEANINGS, Exit, Group
 from tufline.config import DEFAULT_PARTITIONS
 from tufline_ingest.rejected import KEPT_BYTES
 
@@ -55,6 +56,8 @@ FAILURES = {
     "no TOML": (["config", "--config", "no.toml"], Exit.CONFIGURATION, "is not TOML"),
     "unknown bus": (["serve", "--config", "bus.toml"], Exit.CONFIGURATION, "is no bus"),
     "a port in no range, of Kafka": (["topics", "apply", "--config", "port.toml"], Exit.CONFIGURATION, "ports from 1 to 65535"),
+    "no place for keys": (["init", "--out", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),
+    "no place for data": (["dev", "--data", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),
     "replay of nothing": (["rejected", "replay"], Exit.USAGE, "say which record"),
     "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "say which record"),
     "replay of one and all": (["rejected", "replay", "--partition", "0", "--offset", "0", "--all"], Exit.USAGE, "say which record"),
@@ -194,6 +197,16 @@ def test_nobody_there_has_its_exit_code(tmp_path: Path, arguments: list[str]) ->
     done = run_tufline(*arguments, cwd=tmp_path, env=env)
     assert (done.returncode, "Traceback" in done.stderr) == (Exit.UNREACHABLE, False), done.stderr
     assert "error: " in done.stderr
+
+
+def test_a_full_disk_is_said() -> None:
+    """A disk that is full while a command writes is an error with a sentence; what is not of files or disks keeps its traceback."""
+    group = Group("group")
+    group.command("fill")(lambda: Path("/dev/full").write_bytes(b"x"))
+    group.command("connect")(lambda: socket.create_connection(("127.0.0.1", 9)))
+    full = CliRunner().invoke(group, ["fill"])
+    assert (full.exit_code, "error: the disk can't be used: No space left on device" in full.output) == (Exit.FAILED, True)
+    assert isinstance(CliRunner().invoke(group, ["connect"]).exception, ConnectionRefusedError)
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

@@ -1,5 +1,6 @@
 """How the command line ends: exit codes, and errors as people read them."""
 
+import errno
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
@@ -78,8 +79,13 @@ def as_failure(error: TuflineError) -> Failure:
     return Failure(str(error), code=code)
 
 
+def _of_a_file(error: OSError) -> Failure:
+    place = "the disk" if error.filename is None else str(error.filename)
+    return Failure(f"{place} can't be used: {error.strerror}", "choose another place, or mend this one")
+
+
 class Group(click.Group):
-    """A group of commands in which an error of the library ends a command with its message, not with a traceback."""
+    """A group of commands in which an error of the library, or of a file, ends a command with a message, not with a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
@@ -91,9 +97,14 @@ class Group(click.Group):
             What the command returns.
 
         Raises:
-            Failure: in place of every TuflineError.
+            Failure: in place of every TuflineError, and of what the system says of a file.
         """
         try:
             return super().invoke(ctx)
         except TuflineError as error:
             raise as_failure(error) from error
+        except OSError as error:
+            # What names no file (of a connection, say) should have been met where it came from: it is to be seen in full.
+            if error.filename is None and error.errno != errno.ENOSPC:
+                raise
+            raise _of_a_file(error) from error
