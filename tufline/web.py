@@ -11,6 +11,7 @@ from typing import Final
 from aiohttp import web
 
 from tufline.config import WebConfig
+from tufline.errors import ConfigError
 from tufline.listen import listen
 from tufline.store import TIMESTAMP, content_headers
 
@@ -54,6 +55,8 @@ async def serve(metadata: Path, config: WebConfig, on_listening: Callable[[str],
         on_listening: called with the URL when requests are taken.
 
     Raises:
-        ConfigError: if the address can't be listened on.
+        ConfigError: if the address can't be listened on, or there is no such directory of files.
     """
+    if config.targets is not None and not config.targets.is_dir():
+        raise ConfigError(f"web.targets {config.targets} is no directory: make it, or set web.targets to another")
     await listen(make_app(metadata, config.targets), config.host, config.port, "web", on_listening)
