@@ -104,8 +104,15 @@ def encode(event: Event) -> bytes:
 
     Returns:
         JSON.
+
+    Raises:
+        InvalidEventError: if something in it has no form in JSON.
     """
-    return msgspec.json.encode(event)
+    try:
+        return msgspec.json.encode(event)
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
+        given = {"source": event.source, "id": event.id}
+        raise _invalid(f"the event can't be written as JSON: {error}; give text, numbers, lists and objects alone", given) from error
 
 
 def read(value: bytes, headers: Mapping[str, str]) -> Event:

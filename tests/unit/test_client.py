@@ -144,6 +144,25 @@ async def test_closing_ends_the_waiting(tmp_path: Path, after: float) -> None:
     await bus.close()
 
 
+NOT_JSON: dict[str, Event] = {
+    "half a character in the path": Event("repo", [add("\ud800", 1, {"sha256": "0" * 64})]),
+    "half a character in the source": Event("\ud800", [remove("a")]),
+    "an object of Python's": Event("repo", [add("a", 1, {}, {"x": object()})]),
+}
+
+
+@pytest.mark.parametrize("event", NOT_JSON.values(), ids=NOT_JSON)
+async def test_what_has_no_form_in_json_is_said(tmp_path: Path, event: Event) -> None:
+    """An event that can't be written is refused as one that is none, before anything is sent."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    async with Client(bus) as client:
+        with pytest.raises(InvalidEventError, match=r"can't be written as JSON: .*; give text") as raised:
+            await client.publish(event)
+    raised.value.source.encode()
+    assert [await bus.end(topics.INBOX, partition) for partition in range(PARTITIONS)] == [0] * PARTITIONS
+    await bus.close()
+
+
 @pytest.mark.parametrize("url", ["postgres:x", "kafka:", "kafka:127.0.0.1:99999999"])
 async def test_no_such_bus(url: str) -> None:
     """A URL that names no bus is said to be none."""
