@@ -88,7 +88,7 @@ async def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
 async def test_directory_that_can_not_be_one(tmp_path: Path) -> None:
     """An origin that can't be used is an error with a reason, at the start and later."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="make the directory"):
+    with pytest.raises(StoreError, match=r"can't make the directory in .*; choose another one in publisher\.directory, or mend this one$"):
         LocalStore(tmp_path / "file" / "origin")
     store = LocalStore(tmp_path / "origin")
     (tmp_path / "origin").rmdir()

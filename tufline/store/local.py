@@ -42,7 +42,7 @@ class LocalStore:
             StoreError: if it can't be used.
         """
         self._directory = directory
-        with self._saying("make the directory"):
+        with self._saying("make the directory", "choose another one in publisher.directory, or mend this one"):
             directory.mkdir(parents=True, exist_ok=True)
             for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
                 leftover.unlink()
@@ -134,9 +134,8 @@ class LocalStore:
             return await asyncio.to_thread(work)
 
     @contextlib.contextmanager
-    def _saying(self, what: str) -> Iterator[None]:
+    def _saying(self, what: str, advice: str = "mend that: a publisher goes on by itself then") -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            advice = "it goes on by itself when that is mended"
             raise StoreError(f"can't {what} in the origin {self._directory}: {error.strerror}; {advice}") from error
