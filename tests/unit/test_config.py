@@ -126,6 +126,16 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all(f"TUFLINE_{name}" in done.output for name in secrets)
 
 
+def test_settings_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no terminal shows it, a setting is one line with all of its value and meaning, also what looks like markup."""
+    url = f"embedded:/{'a' * 300}/[bold]log.db"
+    monkeypatch.setenv("TUFLINE_BUS__URL", url)
+    (line,) = (line for line in CliRunner().invoke(main, ["config"]).output.splitlines() if line.strip().startswith("bus.url"))
+    assert url in line
+    assert "TUFLINE_BUS__URL" in line
+    assert "(see [kafka])" in line
+
+
 def test_missing_file_is_said(tmp_path: Path) -> None:
     """A configuration that was asked for and is not there is an error."""
     with pytest.raises(ConfigError, match="can't be read"):

@@ -1,13 +1,18 @@
 """``tufline config``: every setting, its value, and where the value came from."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from tufline.cli.options import config_option
 from tufline.config import Config, load
+
+PIPED_WIDTH: Final = 10_000
+"""How wide a line may be where no terminal shows it, in characters."""
 
 
 @click.command("config")
@@ -25,10 +30,12 @@ def config(path: Path | None, as_json: bool) -> None:
     if as_json:
         console.print_json(data={dotted: {"value": value, "source": sources[dotted]} for dotted, value in rows.items()})
         return
-    table = Table("setting", "value", "from", "meaning", box=None)
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)  # for grep and the like a setting is one line, and nothing of it is cut
+    table = Table("setting", Column("value", overflow="fold"), Column("from", overflow="fold"), "meaning", box=None)
     for dotted, value in rows.items():
         section, _, name = dotted.partition(".")
         kind = Config.model_fields[section].annotation
         meaning = kind.model_fields[name].description if kind is not None else ""
-        table.add_row(dotted, str(value), sources[dotted], meaning)
+        table.add_row(dotted, *map(escape, (str(value), sources[dotted], meaning or "")))
     console.print(table)
