@@ -155,6 +155,23 @@ def test_download_is_refused_before_anything_is_fetched(tmp_path: Path, root: Pa
     assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (Exit.USAGE, True, False), done.stderr
 
 
+UNUSABLE = {
+    "origin": ({"TUFLINE_PUBLISHER__DIRECTORY": "/proc/x"}, Exit.FAILED, "choose another one in publisher.directory"),
+    "log": ({"TUFLINE_BUS__URL": "embedded:/proc/x/log.db"}, Exit.CONFIGURATION, "choose another place in bus.url"),
+    "files": ({"TUFLINE_WEB__TARGETS": "/nodir"}, Exit.CONFIGURATION, "web.targets /nodir is no directory"),
+}
+
+
+@pytest.mark.parametrize(("settings", "code", "message"), UNUSABLE.values(), ids=UNUSABLE)
+def test_a_server_that_can_not_begin_says_why_alone(tmp_path: Path, settings: dict[str, str], code: Exit, message: str) -> None:
+    """A place that can't be used ends the process with one sentence that says what to do; nothing tells of a stop that nobody asked for."""
+    done = run_tufline("serve", cwd=tmp_path, env={"TUFLINE_INGEST__PORT": "0", "TUFLINE_WEB__PORT": "0", **settings})
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+    assert "goes on by itself" not in done.stderr
+    assert "process.stopping" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_unknown_environment_variable_is_an_error(tmp_path: Path) -> None:
     """A setting that is misspelt in the environment is said, with the one that was meant."""
     done = run_tufline("config", cwd=tmp_path, env={"TUFLINE_INGEST__PROT": "1"})

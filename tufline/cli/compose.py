@@ -88,7 +88,8 @@ async def run(config: Config, on_ready: OnReady, services: Collection[str] = SER
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     serving.cancel()
-    _log.info("process.stopping")
+    if stop.is_set():  # else it ends by an error, which says itself why
+        _log.info("process.stopping")
     with contextlib.suppress(asyncio.CancelledError):
         await serving
 
