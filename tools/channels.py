@@ -58,12 +58,13 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("StructuredEvent", "BinaryEvent"),
     ),
     topics.REJECTED: Channel(
-        "Records of inbox that are no acceptable event, byte for byte, with the reason behind their own headers.",
+        "Records of inbox that are no acceptable event, byte for byte, with the reason behind their own headers; and marks of what was "
+        "replayed.",
         f"{P}; the same as in inbox",
-        "As in inbox.",
-        (INGEST,),
+        "As in inbox; of a mark none.",
+        (INGEST, OPERATOR),
         (OPERATOR,),
-        ("Rejected",),
+        ("Rejected", "Replayed"),
     ),
     topics.INBOX_PROGRESS: Channel(
         "How far each partition of inbox is moved, and which events were accepted lately. Partition i is written by the one writer that "
@@ -169,11 +170,19 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         rejected.OFFSET_HEADER: {"type": "string", "description": "Offset in inbox, in decimal."},
         rejected.CUT_HEADER: {"type": "string", "description": "Size of the whole record, where only its beginning is kept."},
     },
+    "Replayed": {
+        rejected.REPLAYED_HEADER: {
+            "type": "string",
+            "pattern": "^[0-9]+-[0-9]+$",
+            "description": "First and last offset of the records in this partition that are in inbox again; those that are cut are not.",
+        },
+    },
 }
 _REQUIRED_HEADERS: Final[dict[str, list[str]]] = {
     "BinaryEvent": [f"{events.ATTRIBUTE_PREFIX}{name}" for name in events.REQUIRED],
     "MetadataFile": [records.VERSION_HEADER],
     "Rejected": [rejected.REASON_HEADER, rejected.TOPIC_HEADER, rejected.PARTITION_HEADER, rejected.OFFSET_HEADER],
+    "Replayed": [rejected.REPLAYED_HEADER],
 }
 _PAYLOADS: Final[dict[str, dict[str, Any]]] = {
     "StructuredEvent": {"$ref": "#/components/schemas/Event"},
@@ -185,8 +194,13 @@ _PAYLOADS: Final[dict[str, dict[str, Any]]] = {
         "properties": {"signatures": {"type": "array"}, "signed": {"type": "object"}},
     },
     "Rejected": {"description": "The bytes of the inbox record."},
+    "Replayed": {"description": "Empty."},
 }
-_CONTENT_TYPES: Final = {"StructuredEvent": events.STRUCTURED_TYPE, "Rejected": "application/octet-stream"}
+_CONTENT_TYPES: Final = {
+    "StructuredEvent": events.STRUCTURED_TYPE,
+    "Rejected": "application/octet-stream",
+    "Replayed": "application/octet-stream",
+}
 
 
 def make() -> dict[str, Any]:

@@ -270,7 +270,7 @@ async def fill_inbox(path: Path, *messages: Message) -> None:
 
 @pytest.mark.slow
 def test_rejected_is_listed_and_replayed(tmp_path: Path) -> None:
-    """What was rejected is listed with its reason, byte for byte as JSON; it is replayed one by one or all together."""
+    """What was rejected is listed with its reason, byte for byte as JSON; it is replayed one by one or all together, and listed once."""
     log = tmp_path / "log.db"
     (tmp_path / "tufline.toml").write_text("[bus]\nurl = 'embedded:log.db'\n")
     bad = structured(event(change("/bad"), id="1"))
@@ -294,10 +294,10 @@ def test_rejected_is_listed_and_replayed(tmp_path: Path) -> None:
     whole = run_tufline("rejected", "replay", "--partition", "1", "--offset", "1", cwd=tmp_path)
     assert (whole.returncode, "only the beginning was kept" in whole.stderr) == (1, True)
     every_one = run_tufline("rejected", "replay", "--all", cwd=tmp_path)
-    assert (every_one.returncode, every_one.stdout) == (1, "2 records are in the inbox again\n")
+    assert (every_one.returncode, every_one.stdout) == (1, "1 records are in the inbox again\n")
     assert "of 1 records only the beginning was kept" in every_one.stderr
     asyncio.run(fill_inbox(log))
     again = [json.loads(line) for line in run_tufline("rejected", "list", "--json", cwd=tmp_path).stdout.splitlines()]
     assert sorted(str(record["value"]) for record in again if not record["is_cut"]) == sorted(
-        str(record["value"]) for record in [shown[0], shown[0], shown[1], shown[1], shown[1]]
+        str(record["value"]) for record in [shown[0], shown[1]]
     )

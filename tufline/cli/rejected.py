@@ -28,9 +28,9 @@ def rejected() -> None:
     """Records of the inbox that were rejected."""
 
 
-async def _each(bus: Bus) -> AsyncIterator[Rejected]:
+async def _waiting(bus: Bus) -> AsyncIterator[Rejected]:
     for partition in range(bus.partitions(topics.REJECTED)):
-        async for one in topic.each(bus, partition):
+        async for one in topic.waiting(bus, partition):
             yield one
 
 
@@ -38,14 +38,14 @@ async def _each(bus: Bus) -> AsyncIterator[Rejected]:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one record a line, with its value.")
 def list_(path: Path | None, as_json: bool) -> None:
-    """List what was rejected and is still kept, with the reasons."""
+    """List what was rejected, is still kept and was not replayed, with the reasons."""
     config, _ = load(path)
     asyncio.run(_list(config, as_json=as_json))
 
 
 async def _list(config: Config, *, as_json: bool) -> None:
     async with open_bus(config) as bus:
-        async for one in _each(bus):
+        async for one in _waiting(bus):
             click.echo(json.dumps(_as_json(one)) if as_json else _as_line(one))
 
 
@@ -86,9 +86,12 @@ def _text(escaped: str) -> str | dict[str, str]:
 @config_option
 @click.option("--partition", type=click.IntRange(min=0), help="Partition of the record, as listed.")
 @click.option("--offset", type=click.IntRange(min=0), help="Offset of the record, as listed.")
-@click.option("--all", "is_all", is_flag=True, help="All that are rejected now. Events that were accepted meanwhile are known again.")
+@click.option("--all", "is_all", is_flag=True, help="All that are listed, whose producers sent them whole.")
 def replay(path: Path | None, partition: int | None, offset: int | None, is_all: bool) -> None:
-    """Bring rejected records to the inbox again, as they came."""
+    """Bring rejected records to the inbox again, as they came.
+
+    They are not listed any more; what is rejected again is a new record.
+    """
     one = (partition, offset) if partition is not None and offset is not None else None
     if is_all == (one is not None) or (one is None and (partition, offset) != (None, None)):
         raise Failure("say which record", "give --partition and --offset, or --all", Exit.USAGE)
@@ -97,24 +100,12 @@ def replay(path: Path | None, partition: int | None, offset: int | None, is_all:
 
 
 async def _replay(config: Config, wanted: tuple[int, int] | None) -> None:
-    replayed = cut = 0
+    replayed, cut = 1, 0
     async with open_bus(config) as bus:
-        async for one in _each(bus) if wanted is None else _only(bus, *wanted):
-            if one.is_cut and wanted is None:
-                cut += 1
-                continue
-            await topic.replay(bus, one)
-            replayed += 1
-    if wanted is not None and not replayed:
-        raise Failure(f"there is no rejected record at partition {wanted[0]}, offset {wanted[1]}", "tufline rejected list shows them all")
+        if wanted is not None:
+            await topic.replay(bus, *wanted)
+        else:
+            replayed, cut = await topic.replay_all(bus)
     click.echo(f"{replayed} records are in the inbox again")
     if cut:
         raise Failure(f"of {cut} records only the beginning was kept", "their producers have to send them again")
-
-
-async def _only(bus: Bus, partition: int, offset: int) -> AsyncIterator[Rejected]:
-    if partition < bus.partitions(topics.REJECTED):
-        async for one in topic.each(bus, partition, offset):
-            if one.record.offset == offset:
-                yield one
-            return

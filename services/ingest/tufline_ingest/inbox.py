@@ -26,6 +26,7 @@ from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.receipts import EventReceipt
 from tufline.records import Add, Settings
+from tufline.rejected import size_of
 from tufline.takeover import take_over
 from tufline_ingest import accept, metrics, rejected
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
@@ -216,7 +217,7 @@ def pieces(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
     piece: list[Record] = []
     size = 0
     for record in batch:
-        added = rejected.size_of(record)
+        added = size_of(record)
         if piece and (len(piece) == BATCH_EVENTS or size + added > BATCH_BYTES):
             yield piece
             piece, size = [], 0

@@ -7,27 +7,14 @@ from typing import Final
 
 from tufline import topics
 from tufline.bus import Message, Record
-from tufline.bus.headers import ESCAPE, make_headers, pairs_of
-from tufline.rejected import CUT_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, TOPIC_HEADER
+from tufline.bus.headers import make_headers, pairs_of
+from tufline.rejected import CUT_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, TOPIC_HEADER, size_of
 
 KEPT_BYTES: Final = 4_000_000
 """How much of a record is kept. One that came compressed may be larger than the log could take again, by any factor."""
 
 KEPT_KEY: Final = 1000
 """How much of the key is kept of a record that is larger without its value, in characters."""
-
-
-def size_of(record: Record) -> int:
-    """Say how large a record is.
-
-    Args:
-        record: of ``inbox``.
-
-    Returns:
-        Bytes of its value, key and headers.
-    """
-    around = sum(len(name.encode()) + len(value.encode(errors=ESCAPE)) for name, value in pairs_of(record.headers))
-    return len(record.value) + len(record.key.encode(errors=ESCAPE)) + around
 
 
 def make_message(record: Record, reason: str) -> Message:
