@@ -1,14 +1,16 @@
 """Comparing a log with an origin: every difference, whoever is at fault.
 
-Workflow. Read all of ``metadata``: what each version is; read ``heads``: what the signer takes for the newest; read ``published``: what the
-publisher said is live. All three must agree. Then read every file of the origin: what is shown must be there whole, byte for byte as on the
-log, and nothing may be there that no log made.
+Workflow. First ``published``: what the publisher said is live. Then every file of the origin. Then ``heads``: what the signer takes for the
+newest. Then ``metadata``: what each version is. That is against the way of the data: nothing that was read can lack what it came from, and
+services may run meanwhile. Then all must agree: what is shown must be there whole, byte for byte as on the log, and nothing may be there
+that no log made.
 
-In: a log that nobody writes to meanwhile, an origin. Out: findings, each a sentence; and notes on what is no fault, such as an origin that
-is behind and that the publisher brings up when it runs.
+In: a log, an origin. Out: findings, each a sentence; and notes on what is no fault, such as an origin that is behind and that the publisher
+brings up when it runs.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,6 +24,9 @@ from tufline.errors import MetadataError, RecordError
 from tufline.records import VERSION_HEADER, Head, Published
 from tufline.snapshot import read_snapshot
 from tufline.store import TIMESTAMP, Store
+
+SETTLE_SECONDS: Final = 10.0
+"""How long a file may come after its head: both are of one transaction, and visible a moment apart."""
 
 _FILE_NAME = re.compile(r"([1-9][0-9]*)\.(.+)\.json")
 
@@ -76,22 +81,36 @@ class Report:
 class _Log:
     """What a log says: all versions of all roles, and the newest of each."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, before: int) -> None:
+        """Know nothing yet.
+
+        Args:
+            report: where findings go.
+            before: the end of ``metadata`` when the comparison began; what comes later may be of a head that is not seen.
+        """
         self._report = report
+        self._before = before
         self.versions: dict[str, dict[int, Version]] = {}
         self.heads: dict[str, Head] = {}
 
     async def read(self, bus: Bus) -> None:
-        reader = bus.reader(topics.METADATA, 0, 0)
-        try:
-            while batch := await reader.fetch(max_wait=0):
-                for record in batch:
-                    self._take_file(record)
-        finally:
-            await reader.close()
         for partition in range(bus.partitions(topics.HEADS)):
             await self._read_heads(bus, partition)
+        end = await bus.end(topics.METADATA, 0)
+        named = max((head.offset for head in self.heads.values()), default=-1)
+        reader = bus.reader(topics.METADATA, 0, 0)
+        try:
+            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
+                self._take_files(batch)
+            while reader.position <= named and (batch := await reader.fetch(max_wait=SETTLE_SECONDS)):
+                self._take_files(batch)
+        finally:
+            await reader.close()
         self._report.versions = sum(map(len, self.versions.values()))
+
+    def _take_files(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            self._take_file(record)
 
     def _take_file(self, record: Record) -> None:
         where = f"metadata offset {record.offset}"
@@ -116,14 +135,18 @@ class _Log:
             self._report.findings.append(
                 f"log: {role} version {version} has two contents, at the offsets {known.offset} and {record.offset}"
             )
-        elif known is not found:
+        elif known is not found and not (record.offset >= self._before and self._is_named(role, known)):
             of_role[version] = found  # a timestamp that was appended again with a new vector
+
+    def _is_named(self, role: str, version: Version) -> bool:
+        return role in self.heads and self.heads[role].offset == version.offset
 
     async def _read_heads(self, bus: Bus, partition: int) -> None:
         newest: dict[str, Head] = {}
+        end = await bus.end(topics.HEADS, partition)
         reader = bus.reader(topics.HEADS, partition, 0)
         try:
-            while batch := await reader.fetch(max_wait=0):
+            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
                 for record in batch:
                     try:
                         content = records.decode(records.heads_decoder, record.value)
@@ -140,45 +163,58 @@ class _Log:
             self.heads[role] = head
 
     def check_heads(self) -> None:
-        for role in self.versions.keys() - self.heads.keys():
-            self._report.findings.append(f"log: {role} has no head")
         for role, head in sorted(self.heads.items()):
-            of_role = self.versions.get(role, {})
-            found = of_role.get(head.version)
+            found = self.versions.get(role, {}).get(head.version)
             if found is None:
                 self._report.findings.append(f"log: the head of {role} names version {head.version}, which metadata does not have")
             elif (found.offset, found.sha256, found.length) != (head.offset, head.sha256, head.length):
                 self._report.findings.append(f"log: the head of {role} names another version {head.version} than metadata has")
-            if of_role and max(of_role) > head.version:
-                self._report.findings.append(f"log: the head of {role} names version {head.version}, and metadata has {max(of_role)}")
+        for role, of_role in self.versions.items():
+            newest = max((version for version, found in of_role.items() if found.offset < self._before), default=0)
+            if newest and role not in self.heads:
+                self._report.findings.append(f"log: {role} has no head")
+            elif role in self.heads and newest > self.heads[role].version:
+                self._report.findings.append(f"log: the head of {role} names version {self.heads[role].version}, and metadata has {newest}")
 
 
 class _Origin:
     """The files of an origin against what a log says."""
 
-    def __init__(self, report: Report, log: _Log, store: Store) -> None:
+    def __init__(self, report: Report) -> None:
         self._report = report
-        self._log = log
-        self._store = store
-        self._names: set[str] = set()
-        self._checked: set[str] = set()
+        self._timestamp: bytes | None = None
+        self._snapshot: bytes | None = None
+        self._files: dict[str, tuple[str, int]] = {}
+        """Name to hash and length."""
+        self._checked = {TIMESTAMP}
 
-    async def check(self, published: Published | None) -> None:
-        self._names = await self._store.names()
-        self._report.files = len(self._names)
-        versions = await self._check_timestamp(published)
+    async def read(self, store: Store) -> None:
+        # The timestamp before the names: what it names came before it, and is kept for a while after it is superseded.
+        self._timestamp = await store.get(TIMESTAMP)
+        named = _snapshot_of(self._timestamp)
+        snapshot = "" if named is None else metafile.file_name(Snapshot.type, named.version)
+        names = await store.names()
+        for name in sorted(names):
+            content = self._timestamp if name == TIMESTAMP else await store.get(name)
+            if content is not None:
+                self._files[name] = metafile.sha256(content), len(content)
+            if name == snapshot:
+                self._snapshot = content
+        self._report.files = len(names)
+
+    def check(self, log: _Log, published: Published | None) -> None:
+        versions = self._check_timestamp(log, published)
         for role, version in sorted(versions.items()):
-            await self._check_file(role, version)
+            self._check_file(log, role, version)
         end = published.next_offset if published else 0
-        for version, root in sorted(self._log.versions.get(Root.type, {}).items()):
-            if root.offset < end or metafile.file_name(Root.type, version) in self._names:
-                await self._check_file(Root.type, version)
-        await self._check_others(versions)
+        for version, root in sorted(log.versions.get(Root.type, {}).items()):
+            if root.offset < end or metafile.file_name(Root.type, version) in self._files:
+                self._check_file(log, Root.type, version)
+        self._check_others(log, versions)
 
-    async def _check_timestamp(self, published: Published | None) -> dict[str, int]:
+    def _check_timestamp(self, log: _Log, published: Published | None) -> dict[str, int]:
         findings, notes = self._report.findings, self._report.notes
-        self._checked.add(TIMESTAMP)
-        content = await self._store.get(TIMESTAMP)
+        content = self._timestamp
         last = published.timestamp.version if published else 0
         if content is None:
             if last:
@@ -186,16 +222,13 @@ class _Origin:
             else:
                 notes.append("nothing is published yet")
             return {}
-        try:
-            signed = metafile.disassemble(content).signed
-            shown = metafile.read_common(signed).version
-            named = _timestamp_decoder.decode(signed).meta["snapshot.json"]
-            sha256 = named.hashes["sha256"]
-        except (MetadataError, msgspec.MsgspecError, KeyError) as error:
-            findings.append(f"origin: {TIMESTAMP} is no timestamp: {error}")
+        named = _snapshot_of(content)
+        if named is None:
+            findings.append(f"origin: {TIMESTAMP} is no timestamp")
             return {}
+        shown = metafile.read_common(metafile.disassemble(content).signed).version
         self._report.shown = shown
-        on_log = self._log.versions.get(Timestamp.type, {})
+        on_log = log.versions.get(Timestamp.type, {})
         if shown not in on_log:
             findings.append(f"origin: {TIMESTAMP} has version {shown}, which the log does not have")
         elif on_log[shown].sha256 != metafile.sha256(content):
@@ -204,46 +237,44 @@ class _Origin:
             findings.append(f"origin: {TIMESTAMP} has gone back to version {shown}; {last} was published")
         if shown < (newest := max(on_log, default=0)):
             notes.append(f"the origin shows timestamp {shown}, and the log has {newest}: the publisher brings it when it runs")
-        snapshot = await self._read_file(Snapshot.type, named.version)
-        if snapshot is None:
+        name = metafile.file_name(Snapshot.type, named.version)
+        if self._snapshot is None:
+            self._checked.add(name)
+            findings.append(f"origin: {name} is missing")
             return {}
-        if (len(snapshot), metafile.sha256(snapshot)) != (named.length, sha256):
-            findings.append(f"origin: {metafile.file_name(Snapshot.type, named.version)} is not the snapshot that {TIMESTAMP} names")
+        if self._files[name] != (named.hashes["sha256"], named.length):
+            findings.append(f"origin: {name} is not the snapshot that {TIMESTAMP} names")
         try:
-            return {Snapshot.type: named.version} | read_snapshot(metafile.disassemble(snapshot).signed)
+            return {Snapshot.type: named.version} | read_snapshot(metafile.disassemble(self._snapshot).signed)
         except MetadataError as error:
-            findings.append(f"origin: {metafile.file_name(Snapshot.type, named.version)}: {error}")
+            self._checked.add(name)
+            findings.append(f"origin: {name}: {error}")
             return {}
 
-    async def _read_file(self, role: str, version: int) -> bytes | None:
+    def _check_file(self, log: _Log, role: str, version: int) -> None:
         name = metafile.file_name(role, version)
         self._checked.add(name)
-        content = await self._store.get(name)
-        if content is None:
+        found = self._files.get(name)
+        on_log = log.versions.get(role, {}).get(version)
+        if found is None:
             self._report.findings.append(f"origin: {name} is missing")
-        return content
-
-    async def _check_file(self, role: str, version: int) -> None:
-        content = await self._read_file(role, version)
-        on_log = self._log.versions.get(role, {}).get(version)
-        name = metafile.file_name(role, version)
         if on_log is None:
             self._report.findings.append(f"origin: {name} is not on the log")
-        elif content is not None and metafile.sha256(content) != on_log.sha256:
-            self._report.findings.append(f"origin: {name} is not what the log has ({len(content)} bytes, and {on_log.length})")
+        elif found is not None and found[0] != on_log.sha256:
+            self._report.findings.append(f"origin: {name} is not what the log has ({found[1]} bytes, and {on_log.length})")
 
-    async def _check_others(self, shown: dict[str, int]) -> None:
+    def _check_others(self, log: _Log, shown: dict[str, int]) -> None:
         superseded = pending = 0
-        for name in sorted(self._names - self._checked):
+        for name in sorted(self._files.keys() - self._checked):
             parsed = _FILE_NAME.fullmatch(name)
             role, version = (parsed[2], int(parsed[1])) if parsed else ("", 0)
-            if role not in self._log.versions:
+            if role not in log.versions:
                 self._report.findings.append(f"origin: {name} is no file of this repository")
-            elif version in self._log.versions[role]:
-                await self._check_file(role, version)
+            elif version in log.versions[role]:
+                self._check_file(log, role, version)
                 superseded += version < shown.get(role, 0)
                 pending += version > shown.get(role, 0)
-            elif version < min(self._log.versions[role]):
+            elif version < min(log.versions[role]):
                 superseded += 1  # compaction has taken it from the log; retention takes it from here
             else:
                 self._report.findings.append(f"origin: {name} is not on the log")
@@ -253,26 +284,40 @@ class _Origin:
             self._report.notes.append(f"{pending} files wait for the timestamp that makes them visible")
 
 
+def _snapshot_of(timestamp: bytes | None) -> _Named | None:
+    if timestamp is None:
+        return None
+    try:
+        signed = metafile.disassemble(timestamp).signed
+        metafile.read_common(signed)
+        named = _timestamp_decoder.decode(signed).meta["snapshot.json"]
+    except (MetadataError, msgspec.MsgspecError, KeyError):
+        return None
+    return named if "sha256" in named.hashes else None
+
+
 async def compare(bus: Bus, store: Store, origin: str) -> Report:
-    """Compare a log with an origin.
+    """Compare a log with an origin; both may go on meanwhile.
 
     Args:
-        bus: the log; nothing may write to it meanwhile.
+        bus: the log.
         store: the origin.
         origin: its name in ``published``.
 
     Returns:
-        All differences.
+        All differences that were there at the beginning.
 
     Raises:
         BusError: if the log can't be read.
         StoreError: if the origin can't be read.
     """
     report = Report()
-    log = _Log(report)
-    await log.read(bus)
-    log.check_heads()
+    before = await bus.end(topics.METADATA, 0)
     last = await last_record(bus, topics.PUBLISHED, 0, lambda record: record.key == origin)
     published = None if last is None else records.decode(records.published_decoder, last.value)
-    await _Origin(report, log, store).check(published)
+    files, log = _Origin(report), _Log(report, before)
+    await files.read(store)
+    await log.read(bus)
+    log.check_heads()
+    files.check(log, published)
     return report

@@ -252,8 +252,9 @@ def test_fsck_wants_the_server_stopped(tmp_path: Path) -> None:
     broken = run_tufline("fsck", "--data", data, "--json", cwd=tmp_path)
     assert broken.returncode == 1
     assert json.loads(broken.stdout)["findings"] == ["origin: 1.bins-2.json is missing"]
-    nothing = run_tufline("fsck", "--data", tmp_path, cwd=tmp_path)
-    assert (nothing.returncode, "there is no log at" in nothing.stderr) == (3, True)
+    for nowhere in (tmp_path, tmp_path / "missing"):
+        nothing = run_tufline("fsck", "--data", nowhere, cwd=tmp_path)
+        assert (nothing.returncode, "there is no log at" in nothing.stderr) == (3, True)
     assert not (tmp_path / "log.db").exists()
 
 

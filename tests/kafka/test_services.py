@@ -46,9 +46,13 @@ def add(stack: Stack, numbers: dict[str, int]) -> None:
 
 
 def test_the_way_of_an_artifact(stack: Stack, tmp_path: Path) -> None:
-    """What is announced over REST is seen by an unmodified TUF client; every process is ready, and ends in order when it is told to."""
+    """What is announced over REST is seen by an unmodified TUF client; log and origin agree meanwhile; all are ready, and end in order."""
     stack.begin()
     add(stack, {f"p/{number}": number for number in range(50)})
+    for number in range(20):
+        stack.api.request("POST", "/api/v1/artifacts/", {"artifacts": [artifact("q", number)]}, patient=True)
+    checked = run_tufline("fsck", cwd=tmp_path, env=stack.environment())
+    assert checked.returncode == 0, checked.stdout + checked.stderr
     add(stack, {"p/7": 1007})
     seen = lengths(client_of(stack), tmp_path / "client", ["p/0", "p/7", "p/49", "p/50"])
     assert seen == {"p/0": 0, "p/7": 1007, "p/49": 49}

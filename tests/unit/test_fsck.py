@@ -1,9 +1,10 @@
 """fsck finds whatever was done to a log or an origin, and nothing where nothing was done."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -122,6 +123,64 @@ async def _heads(bus: EmbeddedBus) -> dict[str, Head]:
             if isinstance(content, Head):
                 found[record.key] = content
     return found
+
+
+@dataclass
+class Moving:
+    """A log or an origin on which something new is accepted and published each time before something is read."""
+
+    real: Any
+    step: Callable[[], Awaitable[None]]
+    moved: bool = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def reader(self, topic: str, partition: int, offset: int) -> Any:
+        return Moving(self.real.reader(topic, partition, offset), self.step)
+
+    async def fetch(self, *, max_wait: float) -> Any:
+        found = await self.real.fetch(max_wait=max_wait)
+        if not self.moved:
+            self.moved = True
+            await self.step()
+        return found
+
+    async def get(self, name: str) -> Any:
+        if not name[0].isdigit():
+            await self.step()
+        found = await self.real.get(name)
+        if name.endswith(".snapshot.json"):
+            await self.step()
+        return found
+
+    async def names(self) -> Any:
+        await self.step()
+        return await self.real.names()
+
+
+async def test_what_goes_on_meanwhile_is_no_fault(tmp_path: Path) -> None:
+    """While services run, and publish between any two reads, there is no finding; a damage is found all the same."""
+    steps = 0
+    async with bootstrapped(tmp_path) as server:
+
+        async def step() -> None:
+            nonlocal steps
+            steps += 1
+            # A removal of nothing appends the same timestamp again.
+            call, body = ("/api/v1/artifacts/", [artifact(f"p/{steps}")]) if steps % 3 else ("/api/v1/artifacts/delete", ["nothing"])
+            _, answer = await server.ask("POST", call, {"artifacts": body})
+            await server.task(answer["data"]["task_id"])
+
+        await step()
+        bus, store = Moving(server.bus, step), Moving(LocalStore(tmp_path / "origin"), step)
+        found = await fsck.compare(bus, store, "origin")
+        assert found.findings == []
+        assert steps > 6
+        (tmp_path / "origin" / "1.bins-0.json").write_bytes(b"")
+        found = await fsck.compare(bus, store, "origin")
+        assert len(found.findings) == 1, found.findings
+        assert "1.bins-0.json is not what the log has (0 bytes" in found.findings[0]
 
 
 @pytest.mark.parametrize(

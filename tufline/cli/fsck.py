@@ -29,8 +29,8 @@ async def _compare(config: Config) -> Report:
 def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
     """Compare the log with the origin, and say every difference.
 
-    The server must not run meanwhile. Every version on the log, what the heads name, and every file of the origin, byte for byte; what a
-    client sees is for tufline verify.
+    Every version on the log, what the heads name, and every file of the origin, byte for byte; what a client sees is for tufline verify. On
+    Kafka all may run meanwhile; an embedded log needs the server stopped.
     """
     config, _ = load(path, compose.kept_in(data) if data is not None else {})
     compose.need_log(config)

@@ -31,6 +31,4 @@ scheme_option = click.option(
 config_option = click.option(
     "--config", "path", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="TOML file of settings."
 )
-data_option = click.option(
-    "--data", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory of all data of tufline dev."
-)
+data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Directory of all data of tufline dev.")
