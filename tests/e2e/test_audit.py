@@ -35,6 +35,7 @@ def test_the_audit_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         plant(data)
         alarmed = run_tufline("audit", "verify", "--file", file, "--metadata", server.metadata, cwd=tmp_path)
         assert (alarmed.returncode, alarmed.stdout.count("ALARM: timestamp version ")) == (Exit.FAILED, 1), alarmed.stdout
+        assert "the files of all signers, from the beginning" in alarmed.stderr
         assert server.stop() == 0
     stopped = run_tufline("audit", "verify", "--data", data, "--file", file, "--topic", "--json", cwd=tmp_path)
     assert stopped.returncode == 0, stopped.stdout
@@ -43,6 +44,7 @@ def test_the_audit_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert sum("has no end after number" in note for note in report["notes"]) == 1, "the killed one has no end, the other has"
     directory = run_tufline("audit", "verify", "--data", data, "--metadata", data / "origin" / "metadata", cwd=tmp_path)
     assert (directory.returncode, directory.stdout.count("ALARM: ")) == (Exit.FAILED, 1), directory.stdout
+    assert "hint: somebody else may use the online key" in directory.stderr
 
 
 def plant(data: Path) -> None:

@@ -61,6 +61,7 @@ FAILURES = {
     "replay of nothing": (["rejected", "replay"], Exit.USAGE, "say which record"),
     "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "say which record"),
     "replay of one and all": (["rejected", "replay", "--partition", "0", "--offset", "0", "--all"], Exit.USAGE, "say which record"),
+    "audit of the topic against nothing": (["audit", "verify", "--topic"], Exit.USAGE, "give --file too"),
     "root not there": (["verify", "http://127.0.0.1:9", "--root", "missing.json"], Exit.USAGE, "does not exist"),
     "root of nonsense": (["verify", "http://127.0.0.1:9", "--root", "bad.toml"], Exit.FAILED, "root.json"),
 }
