@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +14,12 @@ import pytest
 from helpers.log import read_all
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
+from helpers.server import run_tufline
 from tufline import records, topics
 from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
 from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.cli.exits import Exit
+from tufline.clock import utc_now
 from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings
 from tufline_ingest import openapi, recent, service
 from tufline_ingest.accept import make_messages
@@ -174,13 +178,34 @@ async def test_nothing_is_said_before_the_log_is_read(
 
 @pytest.mark.parametrize("count", [0, 1, COUNTED_GAP, COUNTED_GAP + 1])
 async def test_backlog_is_what_waits(tmp_path: Path, count: int) -> None:
-    """The status says how many records are accepted and not live."""
-    async with bootstrapped(tmp_path):
+    """The status says how many records are accepted and not live, and how long the oldest has waited."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=lambda: utc_now() - timedelta(seconds=100))
+    async with bootstrapped(tmp_path, bus=bus):
         pass
-    async with rest(tmp_path) as server:
+    async with rest(tmp_path, bus=bus) as server:
         for _ in range(count):
             assert (await server.ask("POST", ARTIFACTS, {"artifacts": [artifact("a")]}))[0] == 202
-        assert (await server.ask("GET", "/api/v1/status"))[1]["backlog"] == count
+        said = (await server.ask("GET", "/api/v1/status"))[1]
+        assert said["backlog"] == count
+        assert 100 <= said["waiting_seconds"] < 160 if count else said["waiting_seconds"] == 0
+        shown = await asyncio.to_thread(run_tufline, "status", "--url", server.url, cwd=tmp_path, env={"COLUMNS": "200"})
+        assert shown.returncode == Exit.OK, shown.stderr
+        assert ("/readyz of signer and publisher" in shown.stdout) is (count > 0)
+    await bus.close()
+
+
+async def test_status_before_the_repository(tmp_path: Path) -> None:
+    """Before the bootstrap, and until it is published, the status says what is not ready."""
+    payload = make_bootstrap(tmp_path / "keys", bins=4).payload
+    async with rest(tmp_path) as server:
+        before = await asyncio.to_thread(run_tufline, "status", "--url", server.url, cwd=tmp_path)
+        assert (before.returncode, "there is no repository yet" in before.stderr) == (Exit.UNREACHABLE, True)
+        assert (await server.ask("POST", BOOTSTRAP, payload))[0] == 202
+        begun = await asyncio.to_thread(run_tufline, "status", "--url", server.url, cwd=tmp_path)
+        assert (begun.returncode, "the repository is not published yet" in begun.stderr) == (Exit.UNREACHABLE, True)
+        server.health.problem("ingest", "it is asleep")
+        asleep = await asyncio.to_thread(run_tufline, "status", "--url", server.url, cwd=tmp_path)
+        assert (asleep.returncode, "not everything is ready: ingest: it is asleep" in asleep.stderr) == (Exit.UNREACHABLE, True)
 
 
 def line(**fields: Any) -> bytes:

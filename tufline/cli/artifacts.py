@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +28,9 @@ PREPARED: Final = 2
 
 SHOWN_REFUSALS: Final = 20
 """How many an import shows; the others it counts."""
+
+LATE_SECONDS: Final = 10
+"""What is accepted is live in a second or two: what has waited longer waits for something."""
 
 
 @contextmanager
@@ -226,11 +229,33 @@ def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
         table.add_row("repository", said["bootstrap"] or "none yet: tufline init")
         table.add_row("bins", str(said["number_of_bins"] or "-"))
         table.add_row("live", f"snapshot {said['snapshot']}, timestamp {said['timestamp']}")
-        table.add_row("backlog", f"{said['backlog']} records accepted and not live yet")
+        table.add_row("backlog", _describe_backlog(said))
         for role, moment in sorted(said["expires"].items()):
             table.add_row(f"{role} expires", moment)
         for part, reason in said["problems"].items():
             table.add_row(f"[red]{part}[/red]", reason)
         console.print(table)
     if said["problems"] or said["bootstrap"] != "finished":
-        raise Failure("not everything is ready", code=Exit.UNREACHABLE)
+        raise _not_ready(said)
+
+
+def _describe_backlog(said: Mapping[str, Any]) -> str:
+    count, seconds = said["backlog"], said["waiting_seconds"]
+    if not count:
+        return "nothing waits"
+    waits = f"{count} records accepted and not live yet; the oldest has waited {seconds} s"
+    # The server knows its own process alone; where that is all of Tufline, its problems say it.
+    if seconds < LATE_SECONDS or said["problems"]:
+        return waits
+    return f"{waits}: /readyz of signer and publisher says what for, unless there is much to do"
+
+
+def _not_ready(said: Mapping[str, Any]) -> Failure:
+    if said["problems"]:
+        parts = "; ".join(f"{part}: {reason}" for part, reason in said["problems"].items())
+        return Failure(f"not everything is ready: {parts}", code=Exit.UNREACHABLE)
+    if said["bootstrap"] is None:
+        return Failure(
+            "there is no repository yet", "tufline init makes its bootstrap.json; POST that to /api/v1/bootstrap/", Exit.UNREACHABLE
+        )
+    return Failure("the repository is not published yet", "/readyz of signer and publisher says what they wait for", Exit.UNREACHABLE)

@@ -204,6 +204,7 @@ class Api:
     async def get_status(self, _: web.Request) -> web.Response:
         """GET /api/v1/status."""
         published, found = self.live.published, self.admin.state.bootstrap
+        backlog = await self.live.backlog()
         bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
         return answer(
             wire.StatusAnswer(
@@ -213,7 +214,8 @@ class Api:
                 number_of_bins=len(bins) or None,
                 timestamp=published.timestamp.version if published else 0,
                 snapshot=published.snapshot.version if published else 0,
-                backlog=await self.live.backlog(),
+                backlog=backlog.count,
+                waiting_seconds=0 if backlog.since is None else max(0, int(self.clock().timestamp() - backlog.since / 1000)),
                 expires=summarize_expiries(self.live.expires, bins),
                 problems={part: reason for part, reason in self.health.problems.items() if reason},
             )

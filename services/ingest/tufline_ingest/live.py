@@ -16,7 +16,7 @@ from tuf.api.metadata import Snapshot
 
 from tufline import metafile, records, topics
 from tufline.bins import find_target
-from tufline.bus import Bus, Position, Record
+from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
 from tufline.errors import RecordGoneError
 from tufline.follow import follow, follow_origin
 from tufline.model import Target
@@ -54,6 +54,19 @@ class Found:
     role: str
     role_version: int
     snapshot_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is accepted and not live.
+
+    Attributes:
+        count: of records; where there are many, about.
+        since: when the bus took the oldest of them, in milliseconds since 1970; None for none.
+    """
+
+    count: int
+    since: int | None
 
 
 class Live:
@@ -114,31 +127,36 @@ class Live:
                 self.keyids[record.key] = tuple(map(sys.intern, content.keyids))
                 self.versions[record.key] = content.version
 
-    async def backlog(self) -> int:
-        """Count the records of ``artifacts`` that are accepted and not live.
+    async def backlog(self) -> Backlog:
+        """Say what of ``artifacts`` is accepted and not live.
 
         Returns:
-            How many; where there are many, about.
+            How many records, and since when.
 
         Raises:
             BusError: if the log can't be read now.
         """
-        return sum(await asyncio.gather(*map(self._behind, range(self._bus.partitions(topics.ARTIFACTS)))))
+        found = await asyncio.gather(*map(self._behind, range(self._bus.partitions(topics.ARTIFACTS))))
+        return Backlog(sum(one.count for one in found), min((one.since for one in found if one.since is not None), default=None))
 
-    async def _behind(self, partition: int) -> int:
+    async def _behind(self, partition: int) -> Backlog:
         end = await self._bus.end(topics.ARTIFACTS, partition)
         live = self.published.vector.artifacts[partition] if self.published else 0
-        if not live < end <= live + COUNTED_GAP:
-            return max(0, end - live)
+        if end <= live:
+            return Backlog(0, None)
         # Not every offset is a record's: the last ones before the end may be nobody's.
+        is_counted = end <= live + COUNTED_GAP
         reader = self._bus.reader(topics.ARTIFACTS, partition, live)
-        count = 0
+        count, since = 0, None
         try:
-            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
+            while reader.position < end and (batch := await reader.fetch(max_wait=0, max_bytes=DEFAULT_FETCH_BYTES if is_counted else 1)):
                 count += sum(record.offset < end for record in batch)
+                since = batch[0].time if since is None else since
+                if not is_counted:
+                    return Backlog(end - live, since)
         finally:
             await reader.close()
-        return count
+        return Backlog(count, since if count else None)
 
     async def wait_for_change(self, seconds: float) -> None:
         """Wait until something else is published, or the time is over.

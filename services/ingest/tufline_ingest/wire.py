@@ -358,8 +358,9 @@ class StatusAnswer(msgspec.Struct, frozen=True):
         timestamp: version that the origin shows; 0 before the first.
         snapshot: version that the origin shows; 0 before the first.
         backlog: accepted records of artifacts that are not live yet; about, where there are many.
+        waiting_seconds: for how long the oldest of them has waited; 0 if there is none.
         expires: role to when its newest version expires; of the bins the first one to expire.
-        problems: part of this process to why it is not ready.
+        problems: part of this process to why it is not ready; on Kafka signer and publisher have a /readyz of their own.
     """
 
     version: str
@@ -369,6 +370,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     timestamp: int
     snapshot: int
     backlog: int
+    waiting_seconds: int
     expires: dict[str, str]
     problems: dict[str, str]
 
