@@ -1,8 +1,8 @@
 """All of Tufline as processes of its own on a real Apache Kafka and a real OpenBao, on loopback.
 
 ``make stack`` starts it, ``make stack-down`` stops it. What it keeps is in ``.stack/``: the data of both servers, trial keys, the origin,
-each process's log, and their process ids. The online key is in OpenBao, made as an operator makes it, and only the signer can log in
-there.
+each process's log, their process ids, and what administers OpenBao. The online key is in OpenBao, made as an operator makes it, and only
+the signer can log in there.
 """
 
 import json
@@ -241,7 +241,7 @@ class Stack:
 
 def up() -> None:
     """Start the stack, with nothing in it, and say how to use it."""
-    if (STACK / PIDS).exists():
+    if any(identity(pid) == known for pid, known in _started()):
         raise MissingPartError("it runs already: make stack-down stops it")
     shutil.rmtree(STACK, ignore_errors=True)  # what the last one left: a stack begins anew
     cluster, vault = Cluster(STACK / "kafka"), VaultServer(STACK / "vault")
@@ -259,29 +259,66 @@ def up() -> None:
         raise
     servers = [*(broker.process for broker in cluster.brokers), vault.process]
     pids = [service.process.pid for service in stack.services] + [process.pid for process in servers if process]
-    (STACK / PIDS).write_text(json.dumps(pids))
+    (STACK / PIDS).write_text(json.dumps([(pid, identity(pid)) for pid in pids]))
     print(f"Kafka       {cluster.bootstrap}")
     print(f"OpenBao     {vault.url}, audit log {vault.audit_log}")
+    print(f"            for bao and tufline keys: . {vault.admin_env}; unseal it with: bao operator unseal $BAO_UNSEAL_KEY")
     for service in stack.services:
         print(f"{service.name:<11} {service.url}")
     print(f"metadata    {stack.metadata}")
     print(f"root.json   {stack.keys / 'root.json'}")
-    print(f"ready. Try: tufline add README.md --url {stack.services[0].url}; stop with: make stack-down")
+    print(f"ready. Try: {os.path.relpath(TUFLINE, HERE)} add README.md --url {stack.services[0].url}; stop with: make stack-down")
+
+
+def identity(pid: int) -> str:
+    """Tell a process from all others that had or will have its process id.
+
+    Args:
+        pid: process id.
+
+    Returns:
+        When it started; empty if there is no such process any more.
+    """
+    try:
+        # The name of the program may have blanks and brackets in it; what counts comes behind.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self").exists():
+            return ""
+        return subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607 (ps is where the system has it)
+    state, start = fields[0], fields[19]
+    return "" if state == "Z" else f"{boot} {start}"
+
+
+def _started() -> list[tuple[int, str]]:
+    """Say what the last stack started: process ids, and whose they were."""
+    path = STACK / PIDS
+    return [(pid, known) for pid, known in json.loads(path.read_text())] if path.exists() else []
 
 
 def down() -> None:
-    """Stop the stack, services first."""
-    path = STACK / PIDS
-    pids: list[int] = json.loads(path.read_text()) if path.exists() else []
-    for pid in pids:
-        with suppress(ProcessLookupError):
+    """Stop the stack, services first. A process id that is somebody else's by now, as after a restart of the machine, is left alone."""
+    for pid, known in _started():
+        end(pid, known)
+    (STACK / PIDS).unlink(missing_ok=True)
+
+
+def end(pid: int, known: str) -> None:
+    """End a process that was started here: in order, or by force if it takes too long.
+
+    Args:
+        pid: process id.
+        known: its identity.
+    """
+    with suppress(ProcessLookupError):
+        deadline = time.monotonic() + STOP_SECONDS
+        if known and identity(pid) == known:
             os.kill(pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while time.monotonic() < deadline:
-                os.kill(pid, 0)
-                time.sleep(0.1)
-            os.kill(pid, signal.SIGKILL)
-    path.unlink(missing_ok=True)
+        while known and identity(pid) == known:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.1)
 
 
 def main(arguments: list[str]) -> int:

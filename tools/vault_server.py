@@ -98,6 +98,11 @@ class VaultServer:
         return self.directory / "audit.log"
 
     @property
+    def admin_env(self) -> Path:
+        """What a shell needs to administer it: address, root token and unseal key, for its owner alone."""
+        return self.directory / "admin.env"
+
+    @property
     def admin(self) -> Any:
         """A client that may do everything."""
         return self.client(self.root_token)
@@ -130,7 +135,20 @@ class VaultServer:
         if not self.root_token:
             made = self.client("").sys.initialize(secret_shares=1, secret_threshold=1)
             self.root_token, self.unseal_key = made["root_token"], made["keys"][0]
+            self._write_admin_env()
         self.unseal()
+
+    def _write_admin_env(self) -> None:
+        settings = {
+            "BAO_ADDR": self.url,
+            "BAO_TOKEN": self.root_token,
+            "BAO_UNSEAL_KEY": self.unseal_key,
+            "TUFLINE_VAULT__ADDRESS": self.url,
+            "TUFLINE_VAULT__AUTH": "token",
+            "TUFLINE_VAULT__TOKEN": self.root_token,
+        }
+        self.admin_env.touch(mode=0o600)
+        self.admin_env.write_text("".join(f"export {name}={value}\n" for name, value in settings.items()))
 
     def seal(self) -> None:
         """Seal it: it answers everything with 503."""

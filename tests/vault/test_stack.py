@@ -4,6 +4,7 @@ import asyncio
 import base64
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from stack import VAULT_KEY, Stack
 from tufline import topics
 from tufline.bus._kafka_client import Connection
 from tufline.bus.kafka import open_kafka
-from vault_server import MOUNT, VaultServer
+from vault_server import MOUNT, VaultServer, bao
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +62,16 @@ def test_the_way_of_an_artifact_through_kafka_and_vault(stack: Stack, own_vault:
     assert lengths(running, tmp_path / "client", ["p/0", "p/7", "p/49", "p/50"]) == {"p/0": 0, "p/7": 1007, "p/49": 49}
     wait_until(lambda: not any(service.problems() for service in stack.services), "not all parts are ready")
     assert [service.stop() for service in reversed(stack.services)] == [0, 0, 0]
+
+
+def test_what_administers_the_vault_is_kept(own_vault: VaultServer) -> None:
+    """Its owner alone may read the file with root token and unseal key; with it a shell unseals and administers."""
+    assert own_vault.admin_env.stat().st_mode & 0o777 == 0o600
+    own_vault.seal()
+    script = f'. {own_vault.admin_env}; "{bao()}" operator unseal "$BAO_UNSEAL_KEY" && "{bao()}" secrets list && env'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert f"{MOUNT}/" in done.stdout
+    assert f"TUFLINE_VAULT__TOKEN={own_vault.root_token}" in done.stdout
 
 
 def forms(private: EllipticCurvePrivateKey) -> dict[str, bytes]:
