@@ -25,7 +25,6 @@ HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 """What may be sent as a header (RFC 9110, section 5)."""
 
-UNPROCESSABLE: Final = 422
 UNAVAILABLE: Final = 503
 
 
