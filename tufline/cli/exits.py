@@ -28,7 +28,7 @@ MEANINGS: Final[Mapping[Exit, str]] = MappingProxyType(
         Exit.FAILED: "something was refused, or found wrong",
         Exit.USAGE: "the command line is wrong",
         Exit.CONFIGURATION: "the configuration is wrong",
-        Exit.UNREACHABLE: "the server can't be reached, or is not ready",
+        Exit.UNREACHABLE: "the server, a broker or Vault can't be reached, or is not ready",
         Exit.TIMEOUT: "it took longer than allowed; it may still happen",
     }
 )

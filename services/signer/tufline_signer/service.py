@@ -51,17 +51,16 @@ async def run(bus: Bus, config: SignerConfig, *, vault: VaultConfig | None = Non
         await all_of(
             keep_working("signer.admin", admin.run, health),
             keep_working("signer.released", released.run, health),
-            keep_working(PART, partial(_share_the_work, shared, trail), health),
+            keep_working(PART, partial(_share_the_work, shared), health),
         )
     finally:
         await trail.close()
         await opener.close()
 
 
-async def _share_the_work(shared: Shared, trail: Trail) -> None:
+async def _share_the_work(shared: Shared) -> None:
     # Who can't sign would hold partitions that others could serve, and with them every artifact of these.
     shared.health.problem(PART, "making sure that the keys can be used, and their uses recorded")
-    await trail.ready()
     await shared.admin.known.wait()
     await shared.released.known.wait()
     if shared.admin.state.bootstrap is not None:
