@@ -20,6 +20,12 @@ SCHEMA_VERSION: Final = 1
 MAX_CHANGES_BYTES: Final = 512 * 1024
 """The largest record of ``artifacts``, in bytes."""
 
+FIRST_RULES: Final = 1
+"""The rules by which everything was judged before records named them."""
+
+CURRENT_RULES: Final = 2
+"""The rules by which ingest judges what is submitted now. A record names its rules, and is judged by these for as long as the log lives."""
+
 VERSION_HEADER: Final = "version"
 """Header of a ``metadata`` record: the role's version, in decimal."""
 
@@ -76,11 +82,13 @@ class Changes(Versioned, frozen=True, kw_only=True):
         request: names the request; the record's key.
         admin: the offset in ``admin`` up to which (exclusive) ingest had applied it.
         changes: at most ``MAX_CHANGES_BYTES`` when encoded.
+        rules: the version of the rules by which ingest accepted them.
     """
 
     request: str
     admin: int
     changes: list[Add | Remove]
+    rules: int = FIRST_RULES
 
 
 class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
@@ -242,11 +250,13 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
         settings: what is settled.
         root: the signed root metadata.
         targets: the signed targets metadata; None when targets are online, and the signer makes them.
+        rules: the version of the rules by which this record is judged.
     """
 
     settings: Settings
     root: dict[str, Any]
     targets: dict[str, Any] | None = None
+    rules: int = FIRST_RULES
 
 
 class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_field="kind"):
@@ -256,11 +266,13 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
         role: whose.
         metadata: signed by its threshold.
         at_once: the keys of the version before are lost: nothing is to wait until it is signed by them too.
+        rules: the version of the rules by which this record is judged.
     """
 
     role: Literal["root", "targets"]
     metadata: dict[str, Any]
     at_once: bool = False
+    rules: int = FIRST_RULES
 
 
 AdminRecord = Bootstrap | NewMetadata

@@ -13,7 +13,7 @@ from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidTargetError
 from tufline.events import ArtifactInfo, ChangeRequest
 from tufline.model import check_path, parse_target
-from tufline.records import MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
+from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
 from tufline_ingest import metrics
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.wire import AddRequest, RemoveRequest
@@ -142,7 +142,7 @@ def make_messages(changes: Iterable[Change], settings: Settings, admin: int) -> 
 
 
 def _split(changes: list[Change], partition: int, request: str, admin: int) -> Iterable[Message]:
-    value = records.encode(Changes(request=request, admin=admin, changes=changes))
+    value = records.encode(Changes(request=request, admin=admin, changes=changes, rules=CURRENT_RULES))
     if len(value) <= MAX_CHANGES_BYTES or len(changes) == 1:
         yield Message(topics.ARTIFACTS, request, value, partition)
         return

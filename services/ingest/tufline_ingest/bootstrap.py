@@ -2,7 +2,7 @@
 
 from tufline.bins import DEFAULT_NAME_PREFIX
 from tufline.errors import MetadataError
-from tufline.records import Bootstrap, Settings
+from tufline.records import CURRENT_RULES, Bootstrap, Settings
 from tufline.trust import MAX_EXPIRATION_DAYS, bins_prefix
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.wire import BootstrapRequest
@@ -37,4 +37,4 @@ def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
     except MetadataError as error:
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days)
-    return Bootstrap(settings=settings, root=request.metadata.root, targets=targets)
+    return Bootstrap(settings=settings, root=request.metadata.root, targets=targets, rules=CURRENT_RULES)

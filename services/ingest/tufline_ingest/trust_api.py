@@ -15,7 +15,7 @@ from tufline.admin import AdminState
 from tufline.bus import Message
 from tufline.cursor import Task
 from tufline.errors import InvalidUpdateError
-from tufline.records import NewMetadata
+from tufline.records import CURRENT_RULES, NewMetadata
 from tufline_ingest import accept, wire
 from tufline_ingest.answers import answer
 from tufline_ingest.api import Api
@@ -38,7 +38,11 @@ class TrustApi:
         api.check_bootstrapped()
         asked = wire.decode(wire.MetadataRequest, await request.read())
         given = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
-        updates = [NewMetadata(role=role, metadata=one, at_once=asked.at_once) for role, one in given.items() if one is not None]  # type: ignore[arg-type]
+        updates = [
+            NewMetadata(role=role, metadata=one, at_once=asked.at_once, rules=CURRENT_RULES)  # type: ignore[arg-type]
+            for role, one in given.items()
+            if one is not None
+        ]
         if not updates:
             raise BadRequestError("metadata is empty: give root, or targets, or both")
         async with api.bootstrapping:
