@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from helpers.clients import Client, all_clients
 from kafka_cluster import Cluster, MissingPartError, jars, java
 from vault_server import VaultServer, bao, vault_server
 
@@ -44,6 +45,15 @@ def kafka(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def clients() -> Iterator[list[Client]]:
+    """Run TUF clients in three languages, for all tests of this process."""
+    with ExitStack() as stack:
+        with or_skip("CLIENTS OF OTHER LANGUAGES"):
+            running = stack.enter_context(all_clients())
+        yield running
 
 
 @pytest.fixture(scope="session")
