@@ -1,6 +1,5 @@
 """``tufline keys rotate`` on a real server: what an operator types, from the new key to the end of the old one."""
 
-import json
 import subprocess
 import threading
 import time
@@ -11,25 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from helpers.offline import new_key_file
 from helpers.server import TUFLINE, Running, artifact, dev, lengths, run_tufline
 from tufline.cli import ceremony
 from tufline.cli.exits import Exit
-from tufline.trust import ONLINE_KEY_URI
 
 pytestmark = pytest.mark.slow
 
 QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "1", "TUFLINE_SIGNER__RELEASE_GRACE": "3", "TUFLINE_SIGNER__RENEWAL_CHECK": "0.5"}
-
-
-def new_key(keys: Path) -> Path:
-    """Make another online key in a file, and write its public part as ``tufline keys show`` does."""
-    key = ceremony.make_key("ecdsa")
-    ceremony.write_private(keys / "online" / "second.pem", key.pem)
-    public = key.signer.public_key
-    public.unrecognized_fields[ONLINE_KEY_URI] = "fn:second.pem"
-    path = keys / "second.json"
-    path.write_text(json.dumps({public.keyid: public.to_dict()}))
-    return path
 
 
 def keyids(server: Running) -> set[str]:
@@ -101,7 +89,7 @@ def prepare(rotation: Rotation) -> None:
     """Begin, and sign; every step too early says what is missing, and changes nothing."""
     said = rotation.rotate()
     assert (said.returncode, "say which key comes" in said.stderr) == (Exit.USAGE, True), said.stderr
-    said = rotation.rotate("--new", new_key(rotation.keys))
+    said = rotation.rotate("--new", new_key_file(rotation.keys, "second"))
     assert (said.returncode, "tufline sign" in said.stdout) == (0, True), said
     said = rotation.rotate()
     assert (said.returncode, "signatures are missing" in said.stderr) == (Exit.FAILED, True), said.stderr

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from helpers.server import Running, artifact, dev, lengths, run_tufline, serve, start_dev, wait_until
-from tufline.cli.client import Client
 from tufline.cli.exits import Failure
 
 pytestmark = pytest.mark.slow
@@ -113,11 +112,11 @@ def test_init_and_serve_with_own_keys(tmp_path: Path) -> None:
     shown = run_tufline("config", "--json", cwd=tmp_path, env={"TUFLINE_SIGNER__COMMIT_INTERVAL": "0.5"})
     assert '"source": "TUFLINE_SIGNER__COMMIT_INTERVAL"' in shown.stdout
     assert '"source": "tufline.toml"' in shown.stdout
-    with serve(tmp_path) as api, (tmp_path / "keys" / "bootstrap.json").open() as payload:
-        answer = Client(api).request("POST", "/api/v1/bootstrap/", json.load(payload))
-        result = Client(api).wait_for_task(answer["data"]["task_id"], deadline=float("inf"))
+    with serve(tmp_path) as server, (tmp_path / "keys" / "bootstrap.json").open() as payload:
+        answer = server.client.request("POST", "/api/v1/bootstrap/", json.load(payload))
+        result = server.client.wait_for_task(answer["data"]["task_id"], deadline=float("inf"))
         assert result["status"], result
-        assert run_tufline("add", "a=tufline.toml", "--url", api, cwd=tmp_path).stdout == "1 live\n"
+        assert run_tufline("add", "a=tufline.toml", "--url", server.api, cwd=tmp_path).stdout == "1 live\n"
         origin = tmp_path / "origin"
         assert (origin / "timestamp.json").exists()
         assert (origin / "1.root.json").exists()

@@ -1,6 +1,7 @@
 """The people who hold the offline keys: they begin a repository, and sign new versions of root and targets."""
 
 import copy
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -87,6 +88,17 @@ class Offline:
         for key in (self._root_keys if isinstance(role, Root) else self._targets_keys)[:2]:
             metadata.sign(key.signer, append=True)
         return metadata.to_dict()
+
+
+def new_key_file(keys: Path, name: str) -> Path:
+    """Make another online key beside those of ``tufline init``, and write its public part as ``tufline keys show`` does."""
+    key = ceremony.make_key("ecdsa")
+    ceremony.write_private(keys / "online" / f"{name}.pem", key.pem)
+    public = key.signer.public_key
+    public.unrecognized_fields[ONLINE_KEY_URI] = f"fn:{name}.pem"
+    path = keys / f"{name}.json"
+    path.write_text(json.dumps({public.keyid: public.to_dict()}))
+    return path
 
 
 async def announce_updates(bus: Bus, updates: list[NewMetadata]) -> int:

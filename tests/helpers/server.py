@@ -123,12 +123,14 @@ def lengths(running: Running, directory: Path, paths: Sequence[str]) -> dict[str
 
 
 @contextmanager
-def serve(directory: Path) -> Iterator[str]:
-    """Run ``tufline serve`` in a directory with its configuration, and give the URL of its REST API."""
-    with subprocess.Popen([TUFLINE, "serve"], cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+def serve(directory: Path) -> Iterator[Running]:
+    """Run ``tufline serve`` in a directory with its configuration, and the keys that ``tufline init --out keys`` made."""
+    log = directory.with_name(f"{directory.name}.log")
+    with log.open("ab") as output, subprocess.Popen([TUFLINE, "serve"], cwd=directory, stdout=subprocess.PIPE, stderr=output) as process:
         try:
             assert process.stdout is not None
-            line = process.stdout.readline()
-            yield line.removeprefix("REST API ").partition("/api/v1/")[0]
+            api, _, metadata = process.stdout.readline().decode().strip().removeprefix("REST API ").partition("/api/v1/, metadata ")
+            assert metadata, log.read_text()
+            yield Running(process, api, metadata, "", directory / "keys" / "root.json", log)
         finally:
             process.kill()

@@ -10,7 +10,6 @@ import pytest
 from hvac.exceptions import InternalServerError
 
 from helpers.server import TUFLINE, run_tufline, serve
-from tufline.cli.client import Client
 from vault_server import VaultServer, bao
 
 pytestmark = pytest.mark.slow
@@ -62,8 +61,8 @@ def test_the_guide_from_start_to_finish(new_vault: VaultServer, tmp_path: Path, 
         toml = found[1].replace(EXAMPLE, new_vault.url).replace("the content of role_id", (tmp_path / "role_id").read_text())
         others = "[bus]\nurl = 'embedded:log.db'\n[ingest]\nport = 0\n[web]\nport = 0\n[publisher]\ndirectory = 'origin'\n"
         (tmp_path / "tufline.toml").write_text(others + toml)
-        with serve(tmp_path) as api:
-            client = Client(api)
+        with serve(tmp_path) as server:
+            api, client = server.api, server.client
             payload = json.loads((tmp_path / "ceremony" / "bootstrap.json").read_text())
             answer = client.request("POST", "/api/v1/bootstrap/", payload)
             assert client.wait_for_task(answer["data"]["task_id"], deadline=float("inf"))["status"]
