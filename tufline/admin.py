@@ -7,13 +7,14 @@ moment a client fails. No I/O, no clock.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Generic
 
 from tuf.api.metadata import Root, Targets
 
 from tufline import records, trust
 from tufline.bus import Record
+from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError, RecordError, SchemaError
 from tufline.records import Bootstrap, NewMetadata
 from tufline.trust import SignedRole
@@ -152,7 +153,7 @@ def fold(state: AdminState, record: Record) -> AdminState:
         SchemaError: if it has a newer schema: this version must not go on.
     """
     state = replace(state, next_offset=record.offset + 1)
-    now = datetime.fromtimestamp(record.time / 1000, UTC)
+    now = moment_of(record.time)
     try:
         match records.decode(records.admin_decoder, record.value):
             case Bootstrap() as bootstrap:

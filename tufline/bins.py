@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from tufline import canonical
+from tufline.decoding import decode
 from tufline.errors import BinFullError, MetadataError
 from tufline.metafile import SPEC_VERSION
 from tufline.model import Entry, Target
@@ -133,6 +134,10 @@ _bin_decoder = msgspec.json.Decoder(_SignedBin)
 _info_decoder = msgspec.json.Decoder(_TargetInfo)
 
 
+def _not_a_bin(reason: str) -> MetadataError:
+    return MetadataError(f"not a bin: {reason}")
+
+
 class Bin:
     """The content of one bin: its entries, sorted by their raw paths.
 
@@ -161,10 +166,7 @@ class Bin:
         Raises:
             MetadataError: if it is not a bin.
         """
-        try:
-            targets = _bin_decoder.decode(signed).targets
-        except msgspec.MsgspecError as error:
-            raise MetadataError(f"not a bin: {error}") from error
+        targets = decode(_bin_decoder, signed, _not_a_bin).targets
         self = cls()
         self._paths = list(targets)
         self._encoded = [canonical.encode(path) + b":" + bytes(info) for path, info in targets.items()]
@@ -257,11 +259,8 @@ def find_target(signed: bytes | msgspec.Raw, path: str) -> Target | None:
     Raises:
         MetadataError: if it is not a bin.
     """
-    try:
-        info = _bin_decoder.decode(signed).targets.get(path)
-        if info is None:
-            return None
-        found = _info_decoder.decode(info)
-    except msgspec.MsgspecError as error:
-        raise MetadataError(f"not a bin: {error}") from error
+    info = decode(_bin_decoder, signed, _not_a_bin).targets.get(path)
+    if info is None:
+        return None
+    found = decode(_info_decoder, info, _not_a_bin)
     return Target(path, found.length, found.hashes, found.custom)

@@ -65,7 +65,8 @@ def add(path: str, length: int, hashes: dict[str, str], custom: dict[str, Any] |
     Returns:
         The change.
     """
-    return ChangeRequest(path, info=ArtifactInfo(length, hashes, custom))
+    values: tuple[Any, ...] = (length, hashes, custom)  # they become JSON with the event
+    return ChangeRequest(path, info=ArtifactInfo(*values))
 
 
 def remove(path: str) -> ChangeRequest:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 Clock = Callable[[], datetime]
 """Gives the time now, with a time zone. Waiting is asyncio's matter: a simulation brings its own event loop."""
@@ -14,3 +15,19 @@ def utc_now() -> datetime:
         Now, in UTC.
     """
     return datetime.now(UTC)
+
+
+MAX_MILLISECONDS: Final = 253_402_300_799_999
+"""The last millisecond that a ``datetime`` has, since 1970: the end of the year 9999."""
+
+
+def moment_of(milliseconds: int) -> datetime:
+    """Make a time of the log's.
+
+    Args:
+        milliseconds: since 1970. On Kafka a producer may write any number; one beyond the years 1970 to 9999 counts as the nearest in them.
+
+    Returns:
+        The time, in UTC.
+    """
+    return datetime.fromtimestamp(min(max(milliseconds, 0), MAX_MILLISECONDS) / 1000, UTC)

@@ -5,18 +5,26 @@ any task, at once and after any restart, and nothing is stored for it.
 """
 
 import base64
-import binascii
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 import msgspec
 
+from tufline.clock import MAX_MILLISECONDS
+from tufline.decoding import decode as decode_strictly
 from tufline.errors import InvalidCursorError
 from tufline.records import Vector
 
 FORMAT: Final = 1
 MAX_TEXT_LENGTH: Final = 6000
 """Enough for a position in each of 256 partitions, and short enough for a URL."""
+
+MAX_PARTITIONS: Final = 2**31
+MAX_OFFSET: Final = 2**63 - 1
+"""Kafka's: beyond them no position of a log can be."""
+
+NOT_ONE: Final = "the task id is not one: use it exactly as it was answered"
 
 
 class Task(StrEnum):
@@ -69,6 +77,9 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         return all(covered[partition] > offsets[-1] for partition, offsets in self.positions.items() if offsets)
 
 
+_decoder: Final = msgspec.msgpack.Decoder(Cursor)
+
+
 def encode(cursor: Cursor) -> str:
     """Write a cursor as a task id.
 
@@ -98,13 +109,19 @@ def decode(text: str, log_id: str) -> Cursor:
         raise InvalidCursorError("the task id is too long to be one")
     try:
         raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
-        cursor = msgspec.msgpack.decode(raw, type=Cursor)
-    except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError):
-        raise InvalidCursorError("the task id is not one: use it exactly as it was answered") from None
+    except ValueError:
+        raise InvalidCursorError(NOT_ONE) from None
+    cursor = decode_strictly(_decoder, raw, lambda _: InvalidCursorError(NOT_ONE))
     if cursor.format != FORMAT:
         raise InvalidCursorError("the task id has a form that this version does not know")
     if cursor.log != log_id:
         raise InvalidCursorError("the task id is one of another repository, or of this one before its log was made anew")
-    if any(not offsets or offsets != sorted(offsets) or offsets[0] < 0 for offsets in cursor.positions.values()):
-        raise InvalidCursorError("the task id is not one: use it exactly as it was answered")
+    if not 0 <= cursor.time <= MAX_MILLISECONDS or not cursor.positions or not all(map(_is_place, cursor.positions.items())):
+        raise InvalidCursorError(NOT_ONE)
     return cursor
+
+
+def _is_place(position: tuple[int, list[int]]) -> bool:
+    partition, offsets = position
+    ascending = all(before < after for before, after in pairwise(offsets))
+    return 0 <= partition < MAX_PARTITIONS and bool(offsets) and ascending and offsets[0] >= 0 and offsets[-1] <= MAX_OFFSET

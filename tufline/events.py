@@ -6,13 +6,17 @@ is.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from tufline.bus.headers import pairs_of
+from tufline.canonical import MAX_INTEGER
+from tufline.decoding import UNREADABLE, decode_json, shown
 from tufline.errors import InvalidEventError
+from tufline.model import HEX_DIGITS, MAX_PATH_BYTES
 
 TYPE: Final = "tufline.artifacts.v1"
 
@@ -29,24 +33,41 @@ ATTRIBUTE_PREFIX: Final = "ce_"
 
 REQUIRED: Final = ("specversion", "id", "source", "type")
 
+_LENGTH_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}, {"type": "string", "pattern": "^[0-9]{1,16}$"}]
+}
+_HASHES_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "minProperties": 1,
+    "properties": {name: {"type": "string", "pattern": f"^[0-9A-Fa-f]{{{digits}}}$"} for name, digits in HEX_DIGITS.items()},
+    "additionalProperties": False,
+}
+
+Path = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_PATH_BYTES})]
+"""A target path. Its rules are in ``model.check_path``, whose reasons are for people; a schema can state only these."""
+
 Attribute = Annotated[str, Meta(min_length=1, max_length=MAX_ATTRIBUTE_LENGTH)]
 
 
-class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is to be said of an artifact.
+def _null() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
+class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """What is to be said of an artifact. Its values are JSON that is not parsed yet: ``model.parse_target_json`` looks at the size first.
 
     Attributes:
         length: in bytes; a decimal string is accepted too.
         hashes: algorithm to hexadecimal digest.
-        custom: an object of the repository's own.
+        custom: an object of the repository's own; null for none.
     """
 
-    length: Any
-    hashes: Any
-    custom: Any = None
+    length: Annotated[msgspec.Raw, Meta(extra_json_schema=_LENGTH_SCHEMA)]
+    hashes: Annotated[msgspec.Raw, Meta(extra_json_schema=_HASHES_SCHEMA)]
+    custom: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": ["object", "null"]})] = msgspec.field(default_factory=_null)
 
 
-class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """A change as repositories ask for it: a line of POST /api/v1/artifacts/bulk, an element of an event.
 
     Attributes:
@@ -55,7 +76,7 @@ class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
         info: what is to be said of it; for ``add`` alone.
     """
 
-    path: str
+    path: Path
     op: Literal["add", "remove"] = "add"
     info: ArtifactInfo | None = None
 
@@ -93,7 +114,24 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _event_decoder: Final = msgspec.json.Decoder(Event)
+_data_decoder: Final = msgspec.json.Decoder(EventData)
+
+
+class _Loose(msgspec.Struct):
+    """The attributes of something that is no event, each unparsed: they may be of any form and size."""
+
+    specversion: msgspec.Raw = msgspec.Raw()
+    id: msgspec.Raw = msgspec.Raw()
+    source: msgspec.Raw = msgspec.Raw()
+    type: msgspec.Raw = msgspec.Raw()
+    data_base64: msgspec.Raw = msgspec.Raw()
+
+
+_loose_decoder: Final = msgspec.json.Decoder(_Loose)
 _any_decoder: Final = msgspec.json.Decoder()
+
+LONGEST_ATTRIBUTE: Final = 6 * MAX_ATTRIBUTE_LENGTH + 2
+"""The longest JSON of an attribute, in bytes: each character written as an escape."""
 
 
 def encode(event: Event) -> bytes:
@@ -133,7 +171,7 @@ def read(value: bytes, headers: Mapping[str, str]) -> Event:
     attributes = [(name.removeprefix(ATTRIBUTE_PREFIX), text) for name, text in pairs_of(headers) if name.startswith(ATTRIBUTE_PREFIX)]
     if media_type.startswith(CLOUDEVENTS_TYPES):
         if media_type != STRUCTURED_TYPE:
-            raise InvalidEventError(f"the content type {content_type!r} is not read: send one event a record, as {STRUCTURED_TYPE}")
+            raise InvalidEventError(f"the content type {shown(content_type)} is not read: send one event a record, as {STRUCTURED_TYPE}")
         return _read_structured(value)
     if attributes:
         return _read_binary(value, attributes, content_type)
@@ -146,10 +184,7 @@ def _media_type(content_type: str | None) -> str:
 
 def _read_structured(value: bytes) -> Event:
     _check_size(value, {})
-    try:
-        event = _event_decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _explained(error, _parse(value, {})) from None
+    event = decode_json(_event_decoder, value, "the value", partial(_explained, value))
     return _checked(event)
 
 
@@ -158,16 +193,10 @@ def _read_binary(value: bytes, attributes: list[tuple[str, str]], content_type: 
     _check_size(value, given)
     if len(given) < len(attributes):
         raise _invalid("a ce_ header stands more than once: give each attribute once", given)
-    if content_type is not None:
-        given["datacontenttype"] = content_type
     given.pop("data_base64", None)  # an attribute of that name there can't be
     _check_attributes(given)
-    given["data"] = _parse(value, given)
-    try:
-        event = msgspec.convert(given, Event)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise _explained(error, given) from None
-    return _checked(event)
+    data = decode_json(_data_decoder, value, "the value", lambda reason: _invalid(reason, given))
+    return _checked(Event("1.0", given["id"], given["source"], TYPE, data, content_type or given.get("datacontenttype")))
 
 
 def _check_size(value: bytes, given: Mapping[str, Any]) -> None:
@@ -177,13 +206,6 @@ def _check_size(value: bytes, given: Mapping[str, Any]) -> None:
         raise _invalid(f"the event has {len(value)} bytes, and at most {MAX_EVENT_BYTES} are taken: send its changes in several", given)
 
 
-def _parse(value: bytes, given: Mapping[str, Any]) -> Any:
-    try:
-        return _any_decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid(f"the value is not JSON: {error}", given) from None
-
-
 def _checked(event: Event) -> Event:
     given = {"source": event.source, "id": event.id}
     for name, text in given.items():
@@ -191,19 +213,30 @@ def _checked(event: Event) -> Event:
             raise _invalid(f"the attribute {name} is not UTF-8", given)
     subtype = _media_type(event.datacontenttype).partition("/")[2]
     if event.datacontenttype is not None and subtype != "json" and not subtype.endswith("+json"):
-        raise _invalid(f"datacontenttype is {event.datacontenttype!r}: give the data as application/json", given)
+        raise _invalid(f"datacontenttype is {shown(event.datacontenttype)}: give the data as application/json", given)
     return event
 
 
-def _explained(error: Exception, given: Any) -> InvalidEventError:
-    """Say what is wrong with an event that does not fit its type, better than the decoder does."""
-    if not isinstance(given, dict):
+def _explained(value: bytes, reason: str) -> InvalidEventError:
+    """Say what is wrong with a value that is no event, better than the decoder does."""
+    try:
+        loose = _loose_decoder.decode(value)
+        attributes = {name: bytes(getattr(loose, name)) for name in _Loose.__struct_fields__}
+        given = {name: _attribute(content) for name, content in attributes.items() if content}
+    except msgspec.ValidationError:
         return InvalidEventError("the value is no JSON object: send a CloudEvent")
+    except UNREADABLE:
+        return InvalidEventError(reason)
     try:
         _check_attributes(given)
     except InvalidEventError as better:
         return better
-    return _invalid(f"the event has another form: {error}", given)
+    return _invalid(reason, given)
+
+
+def _attribute(content: bytes) -> Any:
+    # What is longer is no attribute, whatever is in it.
+    return _any_decoder.decode(content) if len(content) <= LONGEST_ATTRIBUTE else ()
 
 
 def _check_attributes(given: Mapping[str, Any]) -> None:
@@ -215,7 +248,7 @@ def _check_attributes(given: Mapping[str, Any]) -> None:
             raise _invalid(f"the attribute {name} must be a string of 1 to {MAX_ATTRIBUTE_LENGTH} characters", given)
     for name, known in (("specversion", "1.0"), ("type", TYPE)):
         if given[name] != known:
-            raise _invalid(f"{name} is {given[name]!r}, and only {known!r} is known here", given)
+            raise _invalid(f"{name} is {shown(given[name])}, and only {known!r} is known here", given)
     if given.get("data_base64") is not None:
         raise _invalid("data_base64 is not read: give the same content as JSON in data", given)
 

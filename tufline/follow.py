@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
+import msgspec
 import structlog
 
 from tufline import records, topics
 from tufline.admin import AdminState, fold
 from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
-from tufline.errors import BusError
+from tufline.errors import BusError, RecordError, SchemaError
 from tufline.records import Published
 
 POLL_SECONDS = 30.0
@@ -18,6 +20,31 @@ POLL_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+def readable(decoder: msgspec.json.Decoder[T], record: Record) -> T | None:
+    """Read a record for a read model, which passes over what it can't read: one bad record must not stop it.
+
+    Args:
+        decoder: from ``records.decoder``.
+        record: of the log.
+
+    Returns:
+        What it says; None, and a line in the log of the process, if it has a form that no version has.
+
+    Raises:
+        SchemaError: if it has a newer schema: nothing may go on past it.
+    """
+    try:
+        return records.decode(decoder, record.value)
+    except SchemaError:
+        raise
+    except RecordError as error:
+        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        _log.error("follow.unreadable", error=str(error), **where)
+        return None
 
 
 async def follow(
@@ -83,9 +110,10 @@ async def follow_origin(
     last = await last_record(bus, topics.PUBLISHED, 0, lambda record: record.key == origin)
 
     async def take(batch: Sequence[Record]) -> None:
-        newest = next((record for record in reversed(batch) if record.key == origin), None)
+        ours = (readable(records.published_decoder, record) for record in reversed(batch) if record.key == origin)
+        newest = next((content for content in ours if content is not None), None)
         if newest is not None:
-            await apply(records.decode(records.published_decoder, newest.value))
+            await apply(newest)
 
     await follow(bus, topics.PUBLISHED, 0, end if last is None else last.offset, take, caught_up)
 

@@ -20,6 +20,7 @@ from tuf.api.metadata import Root, Snapshot, Timestamp
 from tufline import metafile, records, topics
 from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
+from tufline.decoding import decode
 from tufline.errors import MetadataError, RecordError
 from tufline.records import VERSION_HEADER, Head, Published
 from tufline.snapshot import read_snapshot
@@ -290,8 +291,8 @@ def _snapshot_of(timestamp: bytes | None) -> _Named | None:
     try:
         signed = metafile.disassemble(timestamp).signed
         metafile.read_common(signed)
-        named = _timestamp_decoder.decode(signed).meta["snapshot.json"]
-    except (MetadataError, msgspec.MsgspecError, KeyError):
+        named = decode(_timestamp_decoder, signed, MetadataError).meta["snapshot.json"]
+    except (MetadataError, KeyError):
         return None
     return named if "sha256" in named.hashes else None
 
@@ -314,7 +315,11 @@ async def compare(bus: Bus, store: Store, origin: str) -> Report:
     report = Report()
     before = await bus.end(topics.METADATA, 0)
     last = await last_record(bus, topics.PUBLISHED, 0, lambda record: record.key == origin)
-    published = None if last is None else records.decode(records.published_decoder, last.value)
+    try:
+        published = None if last is None else records.decode(records.published_decoder, last.value)
+    except RecordError as error:
+        report.findings.append(f"log: published (of {origin}): {error}")
+        published = None
     files, log = _Origin(report), _Log(report, before)
     await files.read(store)
     await log.read(bus)

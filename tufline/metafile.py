@@ -20,6 +20,7 @@ from securesystemslib.exceptions import UnverifiedSignatureError, VerificationEr
 from securesystemslib.signer import Key, Signature
 
 from tufline import canonical
+from tufline.decoding import decode, shown
 from tufline.errors import MetadataError
 
 SPEC_VERSION: Final = "1.0.31"
@@ -106,9 +107,9 @@ def parse_expires(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise MetadataError(f"{text!r} is not a time such as 2030-01-01T00:00:00Z") from None
+        raise MetadataError(f"{shown(text)} is not a time such as 2030-01-01T00:00:00Z") from None
     if len(text) != EXPIRES_LENGTH or text[-1] != "Z":
-        raise MetadataError(f"{text!r} is not a time such as 2030-01-01T00:00:00Z")
+        raise MetadataError(f"{shown(text)} is not a time such as 2030-01-01T00:00:00Z")
     return moment
 
 
@@ -163,10 +164,7 @@ def disassemble(content: bytes) -> MetaFile:
     Raises:
         MetadataError: if it is no metadata file.
     """
-    try:
-        return _file_decoder.decode(content)
-    except msgspec.MsgspecError as error:
-        raise MetadataError(f"not a metadata file: {error}") from error
+    return decode(_file_decoder, content, lambda reason: MetadataError(f"not a metadata file: {reason}"))
 
 
 def read_common(signed: bytes | msgspec.Raw) -> Common:
@@ -181,10 +179,7 @@ def read_common(signed: bytes | msgspec.Raw) -> Common:
     Raises:
         MetadataError: if it is not the signed part of a metadata file.
     """
-    try:
-        return _common_decoder.decode(signed)
-    except msgspec.MsgspecError as error:
-        raise MetadataError(f"not the signed part of a metadata file: {error}") from error
+    return decode(_common_decoder, signed, lambda reason: MetadataError(f"not the signed part of a metadata file: {reason}"))
 
 
 def sha256(content: bytes) -> str:

@@ -4,6 +4,7 @@ A repository's word comes in as JSON of any quality; ``parse_target`` lets throu
 of everything else what is wrong with it. ``encode_entry`` writes a target once in canonical form: the bytes that a bin splices in.
 """
 
+import contextlib
 import re
 from collections.abc import Collection
 from typing import Any, Final, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tufline import canonical
+from tufline.decoding import decode_json, shown
 from tufline.errors import InvalidInputError, InvalidTargetError
 
 MAX_PATH_BYTES: Final = 1024
@@ -19,17 +21,27 @@ MAX_PATH_BYTES: Final = 1024
 MAX_CUSTOM_BYTES: Final = 4096
 """The largest ``custom`` of a target, in bytes of canonical JSON."""
 
+MAX_CUSTOM_JSON_BYTES: Final = 16 * MAX_CUSTOM_BYTES
+"""The longest ``custom`` that is parsed at all, in bytes of JSON: escapes and white space make a small one longer."""
+
+MAX_HASHES_JSON_BYTES: Final = 4096
+"""The longest ``hashes`` that are parsed at all; those of all known algorithms take 600."""
+
+MAX_LENGTH_JSON_BYTES: Final = 128
+"""The longest ``length`` that is parsed at all; sixteen digits take 100 where each is written as an escape."""
+
 HEX_DIGITS: Final = {"sha256": 64, "sha512": 128, "sha224": 56, "sha384": 96, "blake2b-256": 64}
 """Hash algorithms that python-tuf verifies, and how many hexadecimal digits a value has."""
 
 DEFAULT_HASH_ALGORITHMS: Final = ("sha256", "sha512")
 """What tuf-js and go-tuf know as well as python-tuf; they refuse a target with any other algorithm."""
 
+_any_decoder: Final = msgspec.json.Decoder()
 _HEX = re.compile("[0-9a-f]+")
 _DECIMAL = re.compile("[0-9]{1,16}", re.ASCII)
 
 
-class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """A target file: its path in the repository, and what its metadata says of it.
 
     Attributes:
@@ -66,13 +78,13 @@ def check_path(path: str) -> str:
     """
     if not path:
         raise InvalidTargetError("the path is empty")
+    size = len(path.encode(errors="surrogatepass"))
+    if size > MAX_PATH_BYTES:
+        raise InvalidTargetError(f"the path is {size} bytes long; at most {MAX_PATH_BYTES} are allowed")
     try:
         canonical.check_key(path, "the path")
     except InvalidInputError as error:
         raise InvalidTargetError(str(error)) from None
-    size = len(path.encode())
-    if size > MAX_PATH_BYTES:
-        raise InvalidTargetError(f"the path is {size} bytes long; at most {MAX_PATH_BYTES} are allowed")
     if path[0] == "/":
         raise InvalidTargetError("the path is absolute; give it relative to the repository's root, without the leading '/'")
     for segment in path.split("/"):
@@ -91,7 +103,7 @@ def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
         if algorithm not in allowed:
             known = algorithm in HEX_DIGITS
             advice = "; the setting ingest.hash_algorithms allows it, but tuf-js and go-tuf clients then refuse the target" if known else ""
-            raise InvalidTargetError(f"the hash algorithm {algorithm!r} is not one of {', '.join(allowed)}{advice}")
+            raise InvalidTargetError(f"the hash algorithm {shown(algorithm)} is not one of {', '.join(allowed)}{advice}")
         digest = value.lower() if isinstance(value, str) else ""
         digits = HEX_DIGITS[algorithm]
         if len(digest) != digits or not _HEX.fullmatch(digest):
@@ -115,13 +127,16 @@ def _check_custom(custom: object) -> dict[str, Any] | None:
         return None
     if not isinstance(custom, dict):
         raise InvalidTargetError("custom must be an object")
+    # The size first: it costs a fraction of the check, which is then of something small. What has no size has a fault that is found.
+    size = 0
+    with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
+        size = len(canonical.encode(custom))
+    if size > MAX_CUSTOM_BYTES:
+        raise InvalidTargetError(f"custom is {size} bytes of canonical JSON; at most {MAX_CUSTOM_BYTES} are allowed")
     try:
         canonical.check(custom, "custom")
     except InvalidInputError as error:
         raise InvalidTargetError(str(error)) from None
-    size = len(canonical.encode(custom))
-    if size > MAX_CUSTOM_BYTES:
-        raise InvalidTargetError(f"custom is {size} bytes of canonical JSON; at most {MAX_CUSTOM_BYTES} are allowed")
     return custom
 
 
@@ -146,6 +161,33 @@ def parse_target(
     if not isinstance(path, str):
         raise InvalidTargetError("path must be a string")
     return Target(check_path(path), _check_length(length), _check_hashes(hashes, allowed), _check_custom(custom))
+
+
+def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, allowed: Collection[str] = DEFAULT_HASH_ALGORITHMS) -> Target:
+    """Make a target of JSON that was submitted. Its size is judged before anything of it is parsed.
+
+    Args:
+        path: the target path.
+        length: JSON, as ``parse_target`` takes it.
+        hashes: JSON, as ``parse_target`` takes it.
+        custom: JSON, as ``parse_target`` takes it; ``null`` for none.
+        allowed: the algorithms that may stand in ``hashes``.
+
+    Returns:
+        The target, with lower-case hashes.
+
+    Raises:
+        InvalidTargetError: with the reason.
+    """
+    read_length = _parse(length, "length", MAX_LENGTH_JSON_BYTES)
+    read_hashes = _parse(hashes, "hashes", MAX_HASHES_JSON_BYTES)
+    return parse_target(path, read_length, read_hashes, _parse(custom, "custom", MAX_CUSTOM_JSON_BYTES), allowed)
+
+
+def _parse(content: bytes, what: str, most_bytes: int) -> Any:
+    if len(content) > most_bytes:
+        raise InvalidTargetError(f"{what} is {len(content)} bytes of JSON; at most {most_bytes} are read")
+    return decode_json(_any_decoder, content, what, InvalidTargetError)
 
 
 def encode_entry(target: Target) -> Entry:

@@ -11,10 +11,10 @@ from typing import Final
 
 import structlog
 
-from tufline import records, topics
+from tufline import topics
 from tufline.bus import Bus
 from tufline.errors import BusError
-from tufline.follow import RETRY_SECONDS
+from tufline.follow import RETRY_SECONDS, readable
 from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
 
 POLL_SECONDS: Final = 2.0
@@ -72,10 +72,10 @@ class Receipts:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 for record in batch:
-                    receipt = records.decode(receipt_decoder, record.value)
+                    receipt = readable(receipt_decoder, record)
                     if isinstance(receipt, EventReceipt):
                         take_event(receipt)
-                    else:
+                    elif receipt is not None:
                         self._keep(receipt)
                 await self._has_read(reader.position)
         finally:

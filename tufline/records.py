@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
+from tufline import decoding
 from tufline.bins import BinLayout
 from tufline.errors import RecordError, SchemaError
 
@@ -333,22 +334,28 @@ def decode(with_decoder: "msgspec.json.Decoder[T]", value: bytes) -> T:
         RecordError: if it has a form that no version has.
     """
     try:
-        record = with_decoder.decode(value)
-        version = getattr(record, "v", SCHEMA_VERSION)
-    except msgspec.MsgspecError as error:
-        version = _version_of(value)
-        if version <= SCHEMA_VERSION:
-            raise RecordError(f"the record has a form that no version knows: {error}") from error
+        record = decoding.decode(with_decoder, value, _unknown_form)
+    except RecordError as error:
+        try:
+            version = decoding.decode(_version_decoder, value, _unknown_form).v
+        except RecordError:
+            raise error from None
+        if version > SCHEMA_VERSION:
+            raise _newer(version) from error
+        raise
+    version = getattr(record, "v", SCHEMA_VERSION)
     if version > SCHEMA_VERSION:
-        raise SchemaError(f"the record has schema version {version}, and this version of Tufline knows {SCHEMA_VERSION}: upgrade it")
+        raise _newer(version)
     return record
 
 
-def _version_of(value: bytes) -> int:
-    try:
-        return _version_decoder.decode(value).v
-    except msgspec.MsgspecError:
-        return SCHEMA_VERSION
+def _unknown_form(reason: str) -> RecordError:
+    return RecordError(f"the record has a form that no version knows: {reason}")
+
+
+def _newer(version: int) -> SchemaError:
+    found = decoding.shown(version)
+    return SchemaError(f"the record has schema version {found}, and this version of Tufline knows {SCHEMA_VERSION}: upgrade it")
 
 
 _version_decoder: Final = msgspec.json.Decoder(Versioned)

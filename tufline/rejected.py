@@ -5,15 +5,19 @@ again: what became of those there is a matter of ``receipts``, and what was reje
 here once, however often it is replayed, and nobody needs to keep anything but the log.
 """
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from tufline import topics
 from tufline.bus import Bus, Message, Record, Writer
 from tufline.bus.headers import ESCAPE, make_headers, pairs_of
-from tufline.errors import InvalidInputError
+from tufline.decoding import describe
+from tufline.errors import InvalidInputError, RecordError
 
 REASON_HEADER: Final = "tufline-reason"
 TOPIC_HEADER: Final = "tufline-topic"
@@ -32,6 +36,10 @@ REPLAYER: Final = "rejected.replay"
 
 BATCH_BYTES: Final = 1_000_000
 """How much is replayed in one transaction; a single record may be larger."""
+
+_RANGE: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}", re.ASCII)
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +89,16 @@ def understand(record: Record) -> Rejected:
 
     Returns:
         What they say.
+
+    Raises:
+        RecordError: if they are not those that ingest writes.
     """
     headers = record.headers
-    is_cut = pairs_of(headers)[-1][0] == CUT_HEADER
-    return Rejected(record, headers[REASON_HEADER], int(headers[PARTITION_HEADER]), int(headers[OFFSET_HEADER]), is_cut)
+    try:
+        is_cut = pairs_of(headers)[-1][0] == CUT_HEADER
+        return Rejected(record, headers[REASON_HEADER], int(headers[PARTITION_HEADER]), int(headers[OFFSET_HEADER]), is_cut)
+    except (LookupError, ValueError) as error:
+        raise RecordError(f"the record has not the headers that ingest writes: {describe(error)}") from error
 
 
 async def each(bus: Bus, partition: int, offset: int = 0) -> AsyncIterator[Rejected]:
@@ -103,7 +117,10 @@ async def each(bus: Bus, partition: int, offset: int = 0) -> AsyncIterator[Rejec
     """
     async for record in _records(bus, partition, offset):
         if not _is_mark(record):
-            yield understand(record)
+            try:
+                yield understand(record)
+            except RecordError as error:
+                _log.error("rejected.unreadable", partition=partition, offset=record.offset, error=str(error))
 
 
 async def waiting(bus: Bus, partition: int) -> AsyncIterator[Rejected]:
@@ -142,7 +159,8 @@ async def _records(bus: Bus, partition: int, offset: int) -> AsyncIterator[Recor
 
 def _is_mark(record: Record) -> bool:
     # Of a rejected record the last header is always another one of ours.
-    return pairs_of(record.headers)[-1][0] == REPLAYED_HEADER
+    pairs = pairs_of(record.headers)
+    return bool(pairs) and pairs[-1][0] == REPLAYED_HEADER and _RANGE.fullmatch(pairs[-1][1]) is not None
 
 
 def _range(mark: Record) -> tuple[int, int]:

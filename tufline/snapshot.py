@@ -12,6 +12,7 @@ from bisect import insort
 import msgspec
 
 from tufline import canonical
+from tufline.decoding import decode
 from tufline.errors import MetadataError
 from tufline.metafile import SPEC_VERSION, sha256
 
@@ -39,10 +40,7 @@ def read_snapshot(signed: bytes | msgspec.Raw) -> dict[str, int]:
     Raises:
         MetadataError: if it is not a snapshot.
     """
-    try:
-        meta = _snapshot_decoder.decode(signed).meta
-    except msgspec.MsgspecError as error:
-        raise MetadataError(f"not a snapshot: {error}") from error
+    meta = decode(_snapshot_decoder, signed, lambda reason: MetadataError(f"not a snapshot: {reason}")).meta
     return {name.removesuffix(".json"): entry.version for name, entry in meta.items()}
 
 

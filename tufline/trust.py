@@ -23,6 +23,7 @@ from tuf.api.serialization.json import CanonicalJSONSerializer
 
 from tufline import canonical, metafile
 from tufline.bins import BinLayout
+from tufline.decoding import describe, shorten
 from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError
 from tufline.records import Bootstrap, Settings
 
@@ -166,8 +167,8 @@ def parse(role: type[SignedRole], content: bytes | Mapping[str, Any]) -> Metadat
             metadata = Metadata[SignedRole].from_bytes(content)
         else:
             metadata = Metadata[SignedRole].from_dict(copy.deepcopy(dict(content)))
-    except (RepositoryError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    except (RepositoryError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        detail = f"{shorten(str(error))} is missing" if isinstance(error, KeyError) else describe(error)
         raise MetadataError(f"not {role.type} metadata: {detail}") from error
     if not isinstance(metadata.signed, role):
         raise MetadataError(f"this is {metadata.signed.type} metadata, not {role.type}")

@@ -139,7 +139,7 @@ BAD: dict[str, tuple[Message, str]] = {
     "no value": (raw(b""), "the record has no value"),
     "no JSON": (raw(b"{"), "the value is not JSON"),
     "not UTF-8": (raw(b'{"id":"\xff"}'), "the value is not JSON"),
-    "too deep": (raw(b"[" * 100_000), "the value is not JSON"),
+    "too deep": (raw(b"[" * 100_000), "no JSON object"),
     "half a surrogate pair": (raw(b'{"id":"\\ud800"}'), "the value is not JSON"),
     "no object": (structured([1]), "no JSON object"),
     "an empty object": (structured({}), "the attribute specversion is missing"),

@@ -10,7 +10,7 @@ from securesystemslib.formats import encode_canonical
 
 from tufline import canonical
 from tufline.errors import InvalidInputError, InvalidTargetError
-from tufline.model import Target, parse_target
+from tufline.model import Target, parse_target, parse_target_json
 
 GOOD = {"sha256": "ab" * 32}
 
@@ -137,3 +137,29 @@ def test_canonical_equals_securesystemslib(value: Any) -> None:
         return
     assert canonical.encode(value).decode() == encode_canonical(value)
     assert msgspec.json.decode(canonical.encode(value)) == value
+
+
+def test_a_fault_is_told_in_few_words() -> None:
+    """What is wrong in a value is told with its place, and long keys and values are not repeated whole."""
+    with pytest.raises(InvalidInputError) as caught:
+        canonical.check({"k" * 100_000: [{"l" * 100_000: [0, 0.5]}]}, "it")
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).endswith("…'][1] is a float, which canonical JSON does not have; write it as a string or an integer")
+    with pytest.raises(InvalidTargetError) as refused:
+        parse_target("a", 1, {"x" * 100_000: ""})
+    assert len(str(refused.value)) < 500
+
+
+SIZES = {
+    "custom": ("1", '{"sha256":"00"}', "[" * 100_000),
+    "hashes": ("1", "[" * 5000, "null"),
+    "length": ("1" * 200, "{}", "null"),
+}
+
+
+@pytest.mark.parametrize("what", SIZES)
+def test_size_is_judged_before_anything_is_parsed(what: str) -> None:
+    """A value of a target that is longer than any acceptable one is refused for its size, whatever is in it."""
+    length, hashes, custom = SIZES[what]
+    with pytest.raises(InvalidTargetError, match=f"{what} is [0-9]+ bytes of JSON; at most"):
+        parse_target_json("a", length.encode(), hashes.encode(), custom.encode())

@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 
 from tufline import records
-from tufline.errors import RecordError
 from tufline.records import Versioned
 
 NO_HASH: Final = "0" * 64
@@ -154,10 +153,7 @@ def unseal(value: bytes) -> tuple[AuditRecord, bool]:
         SchemaError: if it has a newer schema version.
         RecordError: if it is no record of an audit.
     """
-    try:
-        record = records.decode(_decoder, value)
-    except UnicodeDecodeError as error:
-        raise RecordError(f"the record is no text: {error}") from error
+    record = records.decode(_decoder, value)
     content = value[:-_SEAL_BYTES]
     digest = hashlib.sha256(content).hexdigest()
     return record, value[-_SEAL_BYTES:] == b',"hash":"%s"}' % digest.encode()

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tufline.bus.headers import ESCAPE
 from tufline.buses import open_bus
 from tufline.cli.exits import Exit, Failure
 from tufline.cli.options import config_option
+from tufline.clock import moment_of
 from tufline.config import Config, load
 from tufline.rejected import Rejected
 
@@ -50,7 +50,7 @@ async def _list(config: Config, *, as_json: bool) -> None:
 
 
 def _time(one: Rejected) -> str:
-    return datetime.fromtimestamp(one.record.time / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return moment_of(one.record.time).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _as_line(one: Rejected) -> str:

@@ -12,7 +12,7 @@ from tufline.bus import Message, Position
 from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidTargetError
 from tufline.events import ArtifactInfo, ChangeRequest
-from tufline.model import check_path, parse_target
+from tufline.model import check_path, parse_target_json
 from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
 from tufline_ingest import metrics
 from tufline_ingest.errors import BadRequestError
@@ -38,7 +38,7 @@ def make_add(path: str, info: ArtifactInfo, algorithms: Collection[str]) -> Add:
     Raises:
         InvalidTargetError: with the reason.
     """
-    target = parse_target(path, info.length, info.hashes, info.custom, algorithms)
+    target = parse_target_json(path, bytes(info.length), bytes(info.hashes), bytes(info.custom), algorithms)
     return Add(target.path, target.length, target.hashes, target.custom)
 
 

@@ -13,7 +13,7 @@ from aiohttp import web
 import tufline
 from tufline import cursor, records, topics, trust
 from tufline.bus import Bus, Message, Position
-from tufline.clock import Clock
+from tufline.clock import Clock, moment_of
 from tufline.config import IngestConfig
 from tufline.cursor import Cursor, Task
 from tufline.errors import BusError, InvalidBootstrapError, InvalidTargetError
@@ -107,7 +107,7 @@ class Api:
         positions = await self._append(changes, settings)
         where = accept.make_cursor(task, self.bus.log_id, positions)
         paths = [change.path for change in changes]
-        data = wire.Submitted(cursor.encode(where), wire.moment(where.time), paths)
+        data = wire.Submitted(cursor.encode(where), moment_of(where.time), paths)
         return answer(wire.SubmittedAnswer(data, message), 202)
 
     async def add_artifacts(self, request: web.Request) -> web.Response:
@@ -140,7 +140,7 @@ class Api:
         task_id, time = None, self.clock()
         if last:
             where = accept.make_cursor(Task.BULK, self.bus.log_id, last)
-            task_id, time = cursor.encode(where), wire.moment(where.time)
+            task_id, time = cursor.encode(where), moment_of(where.time)
         result = wire.BulkResult(task_id, time, outcome.accepted, outcome.refused, outcome.refused_lines)
         return answer(wire.BulkAnswer(result, "Lines submitted."), 202)
 
@@ -198,7 +198,7 @@ class Api:
             (position,) = await self.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
             await self.admin.wait_for(lambda state: state.next_offset > position.offset)
         where = accept.make_cursor(Task.BOOTSTRAP, self.bus.log_id, [position])
-        data = wire.Submitted(cursor.encode(where), wire.moment(where.time))
+        data = wire.Submitted(cursor.encode(where), moment_of(where.time))
         return answer(wire.SubmittedAnswer(data, "Bootstrap accepted."), 202)
 
     async def get_status(self, _: web.Request) -> web.Response:

@@ -18,7 +18,7 @@ from tufline import metafile, records, topics
 from tufline.bins import find_target
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
 from tufline.errors import RecordGoneError
-from tufline.follow import follow, follow_origin
+from tufline.follow import follow, follow_origin, readable
 from tufline.model import Target
 from tufline.records import FileRef, Head, Published, Settings
 from tufline.snapshot import read_snapshot
@@ -118,7 +118,7 @@ class Live:
 
     async def _take_heads(self, batch: Sequence[Record]) -> None:
         for record in batch:
-            content = records.decode(records.heads_decoder, record.value)
+            content = readable(records.heads_decoder, record)
             if isinstance(content, Head):
                 known = self._heads.get(record.key, ())
                 ref = FileRef(content.version, content.offset, content.sha256)

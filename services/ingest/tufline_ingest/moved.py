@@ -12,6 +12,7 @@ from typing import Final
 
 from tufline import records, topics
 from tufline.bus import Bus, Message, Position, Record
+from tufline.follow import readable
 from tufline.records import InboxProgress
 from tufline.takeover import read_up_to
 
@@ -115,7 +116,7 @@ async def restore(bus: Bus, claim: Position, remembered: int) -> Moved:
     found: list[InboxProgress] = []
 
     def take(record: Record) -> None:
-        content = records.decode(records.inbox_decoder, record.value)
+        content = readable(records.inbox_decoder, record)
         if isinstance(content, InboxProgress):
             found.append(content)
 

@@ -14,6 +14,7 @@ from tufline import records, topics
 from tufline.bus import Bus
 from tufline.bus.last import last_record
 from tufline.clock import Clock
+from tufline.follow import readable
 from tufline.records import CLAIM_KEY, InboxProgress
 from tufline_ingest.live import Live
 
@@ -45,8 +46,9 @@ async def _trim_inbox(bus: Bus, clock: Clock) -> None:
     for partition in range(bus.partitions(topics.INBOX)):
         newest = await last_record(bus, topics.INBOX_PROGRESS, partition, lambda record: record.key != CLAIM_KEY)
         if newest is not None:
-            progress = records.decode(records.inbox_decoder, newest.value)
-            assert isinstance(progress, InboxProgress)
+            progress = readable(records.inbox_decoder, newest)
+            if not isinstance(progress, InboxProgress):
+                continue
             old = await bus.offset_at(topics.INBOX, partition, limit)
             await bus.trim(topics.INBOX, partition, min(progress.offset, old))
 

@@ -10,12 +10,13 @@ from typing import Any, Final
 from tufline import receipts, records, topics
 from tufline.admin import AdminState
 from tufline.bus import Bus
+from tufline.clock import moment_of
 from tufline.cursor import IN_ADMIN, Cursor, Task
 from tufline.errors import InvalidCursorError, RecordError
 from tufline.receipts import ChangeReceipt
 from tufline.records import Changes, Published, Settings
 from tufline_ingest.recent import Recent
-from tufline_ingest.wire import TaskData, TaskResult, moment
+from tufline_ingest.wire import TaskData, TaskResult
 
 RECORDS_READ: Final = 256
 """The most records of a request that its details are read from; a larger one is told in numbers."""
@@ -52,7 +53,7 @@ async def describe(bus: Bus, recent: Recent, task_id: str, cursor: Cursor, publi
 
 
 def _finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any], error: str | None = None) -> TaskData:
-    result = TaskResult(message, error, error is None, cursor.task.value, moment(cursor.time), details)
+    result = TaskResult(message, error, error is None, cursor.task.value, moment_of(cursor.time), details)
     return TaskData(task_id, "SUCCESS", result)
 
 

@@ -13,6 +13,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tufline import admin, cursor, records, topics
 from tufline.admin import AdminState
 from tufline.bus import Message
+from tufline.clock import moment_of
 from tufline.cursor import Task
 from tufline.errors import InvalidUpdateError
 from tufline.records import CURRENT_RULES, NewMetadata
@@ -50,7 +51,7 @@ class TrustApi:
             positions = await api.bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
             await api.admin.wait_for(lambda state: state.next_offset > positions[-1].offset)
         where = accept.make_cursor(Task.METADATA, api.bus.log_id, positions)
-        data = wire.Submitted(cursor.encode(where), wire.moment(where.time))
+        data = wire.Submitted(cursor.encode(where), moment_of(where.time))
         return answer(wire.SubmittedAnswer(data, "Metadata update accepted."), 202)
 
     def _check(self, updates: list[NewMetadata]) -> None:

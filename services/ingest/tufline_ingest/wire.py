@@ -4,11 +4,12 @@ Requests are lenient at the top, as RSTUF is, and strict in what goes into metad
 judged by ``tufline.model``, whose reasons are for people.
 """
 
-from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from datetime import datetime
+from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
 
+from tufline.decoding import decode_json
 from tufline.events import ArtifactInfo
 from tufline_ingest.errors import BadRequestError
 
@@ -398,21 +399,11 @@ def decode(kind: type[T], body: bytes) -> T:
     Raises:
         BadRequestError: with what is wrong, and where.
     """
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise BadRequestError(f"the request has another form: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"the request is not JSON: {error}") from None
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    return cast("T", decode_json(decoder, body, "the request", BadRequestError))
 
 
-def moment(milliseconds: int) -> datetime:
-    """Make a time of the log's.
-
-    Args:
-        milliseconds: since 1970.
-
-    Returns:
-        The time, in UTC.
-    """
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+# One for each kind of request, made once.
+_decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {}

@@ -11,6 +11,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline import metafile, trust
 from tufline.bins import MAX_BIN_BYTES
+from tufline.decoding import decode
 from tufline.errors import MetadataError
 from tufline.snapshot import read_snapshot
 from tufline.trust import RoleKeys
@@ -158,11 +159,12 @@ class Chain:
             MetadataError: if a client would refuse it.
         """
         signed = self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type))
+        meta = decode(_timestamp_decoder, signed, lambda reason: MetadataError(f"timestamp does not name a snapshot: {reason}")).meta
         try:
-            named = _timestamp_decoder.decode(signed).meta["snapshot.json"]
+            named = meta["snapshot.json"]
             return Named(named.version, named.length, named.hashes["sha256"])
-        except (msgspec.MsgspecError, KeyError) as error:
-            raise MetadataError(f"timestamp does not name a snapshot: {error}") from error
+        except KeyError as error:
+            raise MetadataError(f"timestamp does not name a snapshot: {error} is missing") from error
 
     def _keys(self, role: str) -> RoleKeys:
         if self._root is None:

@@ -9,7 +9,7 @@ a key, of whatever role, and clients are never locked out.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from tuf.api.metadata import Root, Targets
@@ -17,6 +17,7 @@ from tuf.api.metadata import Root, Targets
 from tufline import records, topics, trust
 from tufline.admin import AdminState, Given
 from tufline.bus import Bus, Record
+from tufline.clock import moment_of
 from tufline.follow import follow
 from tufline.records import Head
 from tufline.trust import RoleKeys, SignedRole
@@ -100,7 +101,7 @@ class Released:
                 return False  # it was over before, and a key that signed no more does not begin again
             # One ran then: this one's beginning does not count.
             since = max(self._released_at[next_version], min(self._began, later.first))
-        return now < datetime.fromtimestamp((since + self._grace) / MILLISECONDS, UTC)
+        return now < moment_of(since + self._grace)
 
 
 def _distinct(every: Sequence[RoleKeys]) -> list[RoleKeys]:
