@@ -17,6 +17,7 @@
     │   ├── PushbackError            not now: try again after ``retry_after`` seconds
     │   ├── FencedError              another writer took over this writer id
     │   ├── RecordGoneError          the record at this offset is not the one asked for (any more)
+    │   ├── RecordUnreadableError    the bytes of the record at this offset are damaged
     │   └── BusBusyError             the log is open in another process
     ├── EventRejectedError           an event that was sent to the inbox is rejected
     ├── NotLiveYetError              it took longer than allowed; it may still become live
@@ -125,6 +126,28 @@ class RecordGoneError(BusError):
     """The record at an offset is gone, or is not the one that was asked for."""
 
     retriable = False
+
+
+class RecordUnreadableError(BusError):
+    """The bytes of one record can't be decoded, and trying again gives the same; ``Reader.seek`` reads on after it.
+
+    Args:
+        topic: without the prefix.
+        partition: from 0.
+        offset: of the record; where a whole batch is damaged, of its first record that was asked for.
+        reason: what the decoder says.
+    """
+
+    retriable = False
+
+    def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
+        super().__init__(
+            f"the record at {topic}/{partition} offset {offset} can't be decoded ({reason}): "
+            "it was damaged on its way or on the disk, so restore it from a replica or a backup, or go on without it"
+        )
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
 
 
 class BusBusyError(BusError):

@@ -16,7 +16,7 @@ from helpers.buses import FILLER, BusSetup, EmbeddedSetup, KafkaSetup
 from tufline.bus import Bus, Message, Position, Record
 from tufline.bus.headers import ESCAPE, Headers, pairs_of
 from tufline.bus.last import last_record
-from tufline.errors import BusError, FencedError, RecordGoneError
+from tufline.errors import BusError, FencedError, RecordGoneError, RecordUnreadableError
 from tufline.topics import Cleanup, Topic
 
 PLAIN, SECOND, COMPACTED, AGED = "plain", "second", "compacted", "aged"
@@ -37,7 +37,8 @@ async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     """Give each implementation in turn, fresh."""
     made: BusSetup
     if request.param == "kafka":
-        made = KafkaSetup(request.getfixturevalue("kafka").bootstrap, TOPICS)
+        cluster = request.getfixturevalue("kafka")
+        made = KafkaSetup(cluster.bootstrap, TOPICS, data=cluster.brokers[0].directory / "data")
         await made.create()
     else:
         made = EmbeddedSetup(tmp_path, TOPICS, threads=request.param == "embedded")
@@ -268,6 +269,56 @@ async def test_read_makes_sure_of_the_record(setup: BusSetup) -> None:
     ):
         with pytest.raises(RecordGoneError):
             await setup.bus.read(PLAIN, 0, offset, key=key, sha256=digest)
+
+
+async def test_unreadable_record_is_an_error_of_its_own(setup: BusSetup) -> None:
+    """A record that can't be decoded is an error that names its place, until the reader is told to go on past it; no other is hidden."""
+    for name in ("before", "damaged", "after"):
+        await setup.bus.append([message(name, key=name)])
+    before, damaged, after = await all_of(setup.bus)
+    bus = await setup.spoil(damaged)
+    for start in (0, damaged.offset):
+        reader = bus.reader(PLAIN, 0, start)
+        found: list[Record] = []
+        errors: list[RecordUnreadableError] = []
+        while len(errors) < 2:
+            try:
+                found += await reader.fetch(max_wait=DEADLINE_SECONDS)
+            except RecordUnreadableError as error:
+                errors.append(error)
+        assert {(error.topic, error.partition, error.offset) for error in errors} == {(PLAIN, 0, damaged.offset)}
+        assert f"{PLAIN}/0 offset {damaged.offset}" in str(errors[0])
+        assert found == [before][start:]
+        assert reader.position <= damaged.offset
+        reader.seek(errors[0].offset + 1)
+        assert await reader.fetch(max_wait=DEADLINE_SECONDS) == [after]
+        await reader.close()
+
+
+async def test_reading_one_record_beside_an_unreadable_one(setup: BusSetup) -> None:
+    """Who asks for a record that can't be decoded is told so and does not wait; who asks for others at the same time gets them."""
+    for name in ("before", "damaged", "after"):
+        await setup.bus.append([message(name, key=name)])
+    found = await all_of(setup.bus)
+    bus = await setup.spoil(found[1])
+    asked = [bus.read(PLAIN, 0, record.offset, key=record.key, sha256=sha256(record.value).hexdigest()) for record in found]
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        before, error, after = await asyncio.gather(*asked, return_exceptions=True)
+    assert (before, after) == (b"before", b"after")
+    assert isinstance(error, RecordUnreadableError)
+    assert (error.topic, error.partition, error.offset) == (PLAIN, 0, found[1].offset)
+
+
+async def test_seek(setup: BusSetup) -> None:
+    """A reader goes on from wherever it is told to, back too, whatever it had at hand."""
+    positions = [(await setup.bus.append([message(str(number))]))[0] for number in range(5)]
+    reader = setup.bus.reader(PLAIN, 0, 0)
+    assert len(await reader.fetch(max_wait=DEADLINE_SECONDS, max_bytes=1)) == 1
+    for number in (3, 0, 4):
+        reader.seek(positions[number].offset)
+        assert reader.position == positions[number].offset
+        (record,) = await reader.fetch(max_wait=DEADLINE_SECONDS, max_bytes=1)
+        assert record.value == str(number).encode()
 
 
 async def test_compaction_keeps_the_newest_and_the_lag(setup: BusSetup) -> None:

@@ -2,14 +2,17 @@
 
 import asyncio
 import itertools
+import sqlite3
+import struct
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tufline.bus import Bus, Message
+from tufline.bus import Bus, Message, Record
 from tufline.bus._kafka_client import Connection
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.bus.kafka import open_kafka
@@ -57,6 +60,14 @@ class BusSetup(ABC):
     async def maintain(self) -> None:
         """Let everything go that may go by now; newly opened, as a bus may still hold in memory what is gone."""
 
+    @abstractmethod
+    async def spoil(self, record: Record) -> Bus:
+        """Damage the bytes of a record behind the bus's back, and open the bus again.
+
+        Args:
+            record: alone of its key, and appended alone.
+        """
+
     @property
     @abstractmethod
     def milliseconds(self) -> int:
@@ -92,6 +103,12 @@ class EmbeddedSetup(BusSetup):
         await self.bus.maintain()
         await self.reopen()
 
+    async def spoil(self, record: Record) -> Bus:
+        with closing(sqlite3.connect(self._path / "log.db")) as db, db:
+            changed = db.execute("UPDATE records SET value = 7, headers = '{' WHERE key = ? AND value = ?", (record.key, record.value))
+            assert changed.rowcount == 1
+        return await self.reopen()
+
     @property
     def milliseconds(self) -> int:
         return int(self._now.timestamp() * 1000)
@@ -106,8 +123,9 @@ class KafkaSetup(BusSetup):
     CLEANING_SECONDS = 2.0
     """More than the broker's pauses between two looks at what may go."""
 
-    def __init__(self, servers: str, topics: Mapping[str, Topic], replicas: int = 1) -> None:
+    def __init__(self, servers: str, topics: Mapping[str, Topic], replicas: int = 1, data: Path | None = None) -> None:
         super().__init__(topics)
+        self._data = data
         self._connection = Connection(servers, f"t{next(_numbers)}-{time.time_ns()}.", {})
         self._replicas = replicas
 
@@ -134,6 +152,23 @@ class KafkaSetup(BusSetup):
         await self.bus.append([Message(topic, FILLER, b"", number) for topic, number in places])
         await asyncio.sleep(self.CLEANING_SECONDS)
         await self.reopen()
+
+    async def spoil(self, record: Record) -> Bus:
+        assert self._data is not None
+        place = self._connection.place(record.topic, record.partition)
+        for segment in (self._data / f"{place.topic}-{place.partition}").glob("*.log"):
+            content = segment.read_bytes()
+            at = 0
+            while at < len(content):
+                base, length = struct.unpack_from(">qi", content, at)
+                end = at + 12 + length
+                if base == record.offset:
+                    with segment.open("r+b") as file:
+                        file.seek(end - 1)
+                        file.write(bytes([content[end - 1] ^ 0xFF]))
+                    return await self.reopen()
+                at = end
+        raise AssertionError(f"there is no batch at {record.offset}")
 
     @property
     def milliseconds(self) -> int:

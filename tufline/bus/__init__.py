@@ -25,6 +25,7 @@ What a service MUST do:
 - Take a partition over thus: ``writer(id)``, then commit a claim to its own partition of ``heads``, then read that partition up to the
   claim, then read its input from the progress found there. Never from a group's offset nor from ``end``.
 - Check what ``read`` gives: it does so itself by key and hash, and raises ``RecordGoneError``.
+- Not stop at a record that can't be decoded (``RecordUnreadableError``): report it, then ``Reader.seek`` to the offset after it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -120,7 +121,16 @@ class Reader(Protocol):
             where records are gone.
 
         Raises:
+            RecordUnreadableError: if the next record can't be decoded. What is before it was returned, the position stays, so
+                that a caller that does not expect this never passes over the record; ``seek`` does.
             BusError: if the bus can't be read now.
+        """
+
+    def seek(self, offset: int) -> None:
+        """Read on from another offset, without waiting for anything.
+
+        Args:
+            offset: the lowest that the next ``fetch`` may return; after a ``RecordUnreadableError``, its offset + 1.
         """
 
     async def close(self) -> None:
@@ -233,6 +243,7 @@ class Bus(Protocol):
 
         Raises:
             RecordGoneError: the record is gone (compaction), or another one.
+            RecordUnreadableError: the record's bytes can't be decoded.
             BusError: if the bus can't be read now.
         """
 

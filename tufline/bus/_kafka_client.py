@@ -14,14 +14,16 @@ from typing import Any, Final, NamedTuple
 from aiokafka import TopicPartition, errors
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.client import AIOKafkaClient
-from aiokafka.record import MemoryRecords
 
-from tufline.bus._kafka_raw import READ_UNCOMMITTED, fetch
+from tufline.bus._kafka_raw import READ_UNCOMMITTED, RETRY_SECONDS, DamagedError, fetch, read_uncommitted
 from tufline.bus.headers import ESCAPE
-from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGoneError
+from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGoneError, RecordUnreadableError
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 """After so long without an answer the outcome of a request counts as unknown."""
+
+LAG_SECONDS: Final = 5.0
+"""For so long a partition's leader may not see a record that readers have seen: a new one learns from the others how far all have come."""
 
 PRODUCER_FENCED: Final = 90
 """The error code of KIP-360, which aiokafka does not know by name."""
@@ -135,14 +137,16 @@ class Lookup:
     It reads uncommitted records too: who asks knows the hash from a committed one, and must not wait for other writers' transactions.
     """
 
-    def __init__(self, client: AIOKafkaClient, place: TopicPartition) -> None:
+    def __init__(self, client: AIOKafkaClient, place: TopicPartition, topic: str) -> None:
         """Begin with nothing wanted.
 
         Args:
             client: started.
             place: the partition to read.
+            topic: its topic, without the prefix.
         """
         self._client = client
+        self._topic = topic
         self._place = place
         self._wanted: list[_Wanted] = []
         self._task: asyncio.Task[None] | None = None
@@ -180,6 +184,9 @@ class Lookup:
             except asyncio.CancelledError:
                 self._wanted += some
                 raise
+            except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
+                for wanted in some:
+                    _refuse(wanted, error)
 
     async def _read_some(self, wanted: list[_Wanted]) -> list[_Wanted]:
         """Ask for the first of what is wanted, and take all of it that comes along.
@@ -190,14 +197,20 @@ class Lookup:
         Returns:
             What is still wanted.
         """
-        found, reached = await self._fetch(wanted[0].offset)
+        try:
+            found, reached = await self._fetch(wanted[0].offset)
+        except DamagedError as error:
+            # What it names may lie behind a gap, in which there is nothing.
+            found, reached = {}, max(error.offset, wanted[0].offset)
+            while wanted and wanted[0].offset == error.offset:
+                _refuse(wanted.pop(0), RecordUnreadableError(self._topic, self._place.partition, error.offset, error.reason))
         left = []
         for one in wanted:
             if one.offset >= reached:
                 left.append(one)
                 continue
             record = found.get(one.offset)
-            if record is not None and record[0] == one.key and hashlib.sha256(record[1]).hexdigest() == one.sha256:
+            if record is not None and record[0] == one.key.encode(errors=ESCAPE) and hashlib.sha256(record[1]).hexdigest() == one.sha256:
                 if not one.done.done():
                     one.done.set_result(record[1])
             else:
@@ -205,7 +218,7 @@ class Lookup:
                 _refuse(one, RecordGoneError(f"the record at {where} is not {one.key} with sha256 {one.sha256[:12]}… (any more)"))
         return left
 
-    async def _fetch(self, offset: int) -> tuple[dict[int, tuple[str, bytes]], int]:
+    async def _fetch(self, offset: int) -> tuple[dict[int, tuple[bytes, bytes]], int]:
         """Fetch from an offset on.
 
         Args:
@@ -213,29 +226,25 @@ class Lookup:
 
         Returns:
             Offset to key and value; and the offset up to which (exclusive) that is all there is.
+
+        Raises:
+            DamagedError: if the first of them can't be decoded.
         """
-        try:
-            data, _ = await fetch(self._client, self._place, offset, READ_UNCOMMITTED)
-        except errors.OffsetOutOfRangeError:
-            return {}, offset + 1
-        return _records(data, offset)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LAG_SECONDS
+        while True:
+            try:
+                fetched = await fetch(self._client, self._place, offset, READ_UNCOMMITTED)
+            except errors.OffsetOutOfRangeError:
+                return {}, offset + 1
+            # Who asks knows that the record is committed, so a leader that has nothing there, and knows of nothing later, may be behind.
+            if fetched.data or offset < fetched.high_watermark or loop.time() > deadline:
+                found, reached = read_uncommitted(fetched, offset)
+                # Where nothing came, there is nothing at this offset.
+                return found, max(reached, offset + 1)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
-def _refuse(wanted: _Wanted, error: BusError) -> None:
+def _refuse(wanted: _Wanted, error: Exception) -> None:
     if not wanted.done.done():
         wanted.done.set_exception(error)
-
-
-def _records(data: bytes, offset: int) -> tuple[dict[int, tuple[str, bytes]], int]:
-    batches = MemoryRecords(data)
-    found: dict[int, tuple[str, bytes]] = {}
-    reached = offset
-    while batches.has_next():
-        batch = batches.next_batch()
-        if not batch.validate_crc():
-            raise errors.CorruptRecordException("a batch has a wrong checksum")
-        if not batch.is_control_batch:
-            found.update({record.offset: (bytes(record.key or b"").decode(errors=ESCAPE), bytes(record.value or b"")) for record in batch})
-        reached = batch.next_offset
-    # Where nothing came, there is nothing at this offset.
-    return found, max(reached, offset + 1)

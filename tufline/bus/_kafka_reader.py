@@ -9,9 +9,10 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Record
 from tufline.bus._kafka_client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours
+from tufline.bus._kafka_raw import UNDECODABLE, DamagedError
 from tufline.bus._kafka_writer import CLOSED
 from tufline.bus.headers import ESCAPE, make_headers
-from tufline.errors import BusError
+from tufline.errors import BusError, RecordUnreadableError
 
 PARTITION_FETCH_BYTES: Final = 2 * 1024 * 1024
 """How much a reader holds at most before it is asked for; one batch of records may be larger."""
@@ -112,9 +113,14 @@ class KafkaReader:
     async def _get(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
         try:
             got = (await consumer.getmany(self._place, timeout_ms=wait_ms)).get(self._place, [])
-        except UnicodeDecodeError:
-            # Of a header's name; what came before it is lost to the consumer, and is read again too.
-            got, beyond = await self._read_hostile(self._place, await consumer.position(self._place))
+        except UNDECODABLE:
+            # What came before it is lost to the consumer, and is read again too.
+            at = await consumer.position(self._place)
+            try:
+                got, beyond = await self._read_hostile(self._place, at)
+            except DamagedError as error:
+                consumer.seek(self._place, at)
+                raise RecordUnreadableError(self._topic, self._place.partition, error.offset, error.reason) from error
             consumer.seek(self._place, beyond)
         if self._closed:
             raise BusError(CLOSED)
@@ -126,6 +132,13 @@ class KafkaReader:
         headers = make_headers((name, bytes(value or b"").decode(errors=ESCAPE)) for name, value in record.headers)
         key, value = bytes(record.key or b"").decode(errors=ESCAPE), bytes(record.value or b"")
         return Record(self._topic, record.partition, record.offset, record.timestamp, key, value, headers)
+
+    def seek(self, offset: int) -> None:
+        """See ``Reader.seek``."""
+        self._buffer.clear()
+        self.position = offset
+        if self._consumer is not None:
+            self._consumer.seek(self._place, offset)
 
     def refuse(self) -> None:
         """Give nothing any more."""

@@ -20,7 +20,7 @@ from tufline.bus import Message, Position, Record, Then
 from tufline.bus._schema import BUSY_TIMEOUT_SECONDS, Partition, Place, connect, load_partitions, lock
 from tufline.bus.headers import ESCAPE, Headers, check_message, make_headers, pairs_of
 from tufline.clock import Clock
-from tufline.errors import BusError, ConfigError, FencedError, PushbackError, RecordGoneError
+from tufline.errors import BusError, ConfigError, FencedError, PushbackError, RecordGoneError, RecordUnreadableError
 from tufline.topics import Cleanup, Topic
 
 MAINTENANCE_RECORDS: Final = 200
@@ -28,6 +28,9 @@ MAINTENANCE_BYTES: Final = 8_000_000
 """How many records, and about how many bytes of values, one step of maintenance deletes: commits wait for no more than that."""
 
 DISK_FULL_RETRY_SECONDS: Final = 5.0
+
+UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
+"""What decoding a row raises whose bytes Tufline did not write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +117,15 @@ class Log:
         return {place: part.next_offset for place, part in self._partitions.items()}
 
     def open_reader(self) -> sqlite3.Connection:
-        """Open a connection for reading.
+        """Open a connection for reading. It gives text as bytes, so that what is not UTF-8 is one record's fault and not a query's.
 
         Returns:
             The connection; close it.
         """
-        return sqlite3.connect(self.path.absolute().as_uri() + "?mode=ro", uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
+        uri = self.path.absolute().as_uri() + "?mode=ro"
+        db = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
+        db.text_factory = bytes
+        return db
 
     def execute(self, operations: Sequence[Operation]) -> Sequence[Result]:
         """Execute operations in order, in one durable commit.
@@ -285,28 +291,39 @@ class Log:
 
         Returns:
             The next records, at least one if there is one.
+
+        Raises:
+            RecordUnreadableError: if the first of them can't be decoded.
         """
         first = self._partitions[place].first_id
         query = "SELECT id, time, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id"
         found: list[Record] = []
         size = 0
         for row, time, key, headers, value in db.execute(query, (first | offset, first | end)):
+            try:
+                record = Record(*place, row - first, time, _key(key), _bytes(value), _headers(headers))
+            except UNDECODABLE as error:
+                if found:
+                    break
+                raise RecordUnreadableError(*place, row - first, f"{type(error).__name__}: {error}") from error
             size += len(value)
             if found and size > max_bytes:
                 break
-            found.append(Record(*place, row - first, time, _key(key), value, _headers(headers)))
+            found.append(record)
         return found
 
-    def read(self, db: sqlite3.Connection, place: Place, offset: int, key: str, sha256: str) -> bytes | RecordGoneError:
+    def read(
+        self, db: sqlite3.Connection, place: Place, offset: int, key: str, sha256: str
+    ) -> bytes | RecordGoneError | RecordUnreadableError:
         """Read one record; see ``Bus.read``. What that raises is returned: it is for one of many who are read for together."""
         row = self._partitions[place].first_id | offset
         found = db.execute("SELECT key, value FROM records WHERE id = ?", (row,)).fetchone()
-        if found is None or found[0] != _stored(key) or hashlib.sha256(found[1]).hexdigest() != sha256:
-            return RecordGoneError(
-                f"the record at {place[0]}/{place[1]} offset {offset} is not {key} with sha256 {sha256[:12]}… (any more)"
-            )
-        value: bytes = found[1]
-        return value
+        try:
+            if found is not None and _key(found[0]) == key and hashlib.sha256(value := _bytes(found[1])).hexdigest() == sha256:
+                return value
+        except UNDECODABLE as error:
+            return RecordUnreadableError(*place, offset, f"{type(error).__name__}: {error}")
+        return RecordGoneError(f"the record at {place[0]}/{place[1]} offset {offset} is not {key} with sha256 {sha256[:12]}… (any more)")
 
     def offset_at(self, db: sqlite3.Connection, place: Place, time: int, end: int) -> int:
         """Find where a time begins.
@@ -356,9 +373,21 @@ def _headers_stored(headers: Mapping[str, str]) -> str | None:
     return json.dumps(headers.pairs if isinstance(headers, Headers) else headers)
 
 
-def _headers(stored: str | None) -> Mapping[str, str]:
-    found = json.loads(stored) if stored else {}
-    return found if isinstance(found, dict) else Headers((name, value) for name, value in found)
+def _bytes(stored: object) -> bytes:
+    # Not by assertion: SQLite keeps a number in a column of bytes, if somebody puts one there.
+    if not isinstance(stored, bytes):
+        raise TypeError(f"a value is {type(stored).__name__}")
+    return stored
+
+
+def _headers(stored: str | bytes | None) -> Mapping[str, str]:
+    if not stored:
+        return {}
+    found = json.loads(stored)
+    pairs = tuple(found.items() if isinstance(found, dict) else map(tuple, found))
+    if not all(isinstance(part, str) for name, value in pairs for part in (name, value)):
+        raise TypeError("a header is not text")
+    return found if isinstance(found, dict) else Headers(pairs)
 
 
 def _one_step(rows: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

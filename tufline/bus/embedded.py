@@ -226,10 +226,10 @@ class EmbeddedBus:
             task.add_done_callback(self._reads.discard)
 
     async def _read_some(self, wanted: Sequence[_Wanted]) -> None:
-        results: Sequence[bytes | BusError]
+        results: Sequence[bytes | Exception]
         try:
             results = await self._reading(lambda db: [self._log.read(db, one.place, one.offset, one.key, one.sha256) for one in wanted])
-        except BusError as error:
+        except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
             results = [error] * len(wanted)
         for one, result in zip(wanted, results, strict=True):
             if one.done.done():
@@ -364,6 +364,10 @@ class EmbeddedReader:
         if found:
             self.position = found[-1].offset + 1
         return found
+
+    def seek(self, offset: int) -> None:
+        """See ``Reader.seek``."""
+        self.position = offset
 
     async def close(self) -> None:
         """See ``Reader.close``."""

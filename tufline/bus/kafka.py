@@ -104,7 +104,7 @@ class KafkaBus:
         place = self._connection.place(topic, partition)
         lookup = self._lookups.get(place)
         if lookup is None:
-            lookup = self._lookups[place] = Lookup(self._client, place)
+            lookup = self._lookups[place] = Lookup(self._client, place, topic)
         return await lookup.read(offset, key, sha256)
 
     async def end(self, topic: str, partition: int) -> int:

@@ -1,0 +1,49 @@
+"""Reading one record of a real Kafka by its offset, where brokers and other producers make that hard."""
+
+import asyncio
+from hashlib import sha256
+
+import pytest
+
+from helpers.buses import KafkaSetup
+from helpers.foreign import produce
+from kafka_cluster import Cluster
+from tufline.bus import Message
+from tufline.topics import Cleanup, Topic
+
+pytestmark = pytest.mark.slow
+
+TOPICS = {"plain": Topic("plain", 1, Cleanup.KEEP)}
+DEADLINE_SECONDS = 30.0
+
+
+async def test_foreign_bytes_behind_a_record_do_not_hide_it(kafka: Cluster) -> None:
+    """A record is read back also when what comes along with it is another producer's, with a header's name that is not UTF-8."""
+    setup = KafkaSetup(kafka.bootstrap, TOPICS)
+    await setup.create()
+    bus = await setup.open()
+    try:
+        (position,) = await bus.append([Message("plain", "k", b"ours")])
+        await produce(kafka.bootstrap, setup._connection.place("plain", 0).topic, (b"k", b"theirs", [(b"\xff\xfe", b"x")]))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            for offset, value in ((position.offset, b"ours"), (position.offset + 1, b"theirs")):
+                assert await bus.read("plain", 0, offset, key="k", sha256=sha256(value).hexdigest()) == value
+    finally:
+        await setup.end()
+
+
+async def test_a_leader_that_is_behind_is_not_believed(kafka: Cluster) -> None:
+    """That a partition's leader has nothing yet at an offset, as right after an election, does not mean that the record is gone."""
+    setup = KafkaSetup(kafka.bootstrap, TOPICS)
+    await setup.create()
+    bus = await setup.open()
+    try:
+        (position,) = await bus.append([Message("plain", "k", b"first")])
+        reading = asyncio.create_task(bus.read("plain", 0, position.offset + 1, key="k", sha256=sha256(b"second").hexdigest()))
+        # To the reader it makes no difference whether the record is not there yet, or is there and not yet seen by the leader.
+        await asyncio.wait([reading], timeout=0.5)
+        await bus.append([Message("plain", "k", b"second")])
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            assert await reading == b"second"
+    finally:
+        await setup.end()
