@@ -5,9 +5,9 @@ import itertools
 import random
 import shutil
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from helpers.log import Published, announce, bootstrap_record, eventually, on_a_
 from helpers.virtual_time import run_virtual
 from tufline import records, topics, trust
 from tufline.bins import Bin
-from tufline.bus import Bus, Message
+from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Then, Writer
 from tufline.bus.embedded import EmbeddedBus
 from tufline.cli import ceremony
 from tufline.cli.ceremony import NewKey
@@ -29,7 +29,7 @@ from tufline.config import SignerConfig
 from tufline.health import Health
 from tufline.model import Entry
 from tufline.receipts import ChangeReceipt, receipt_decoder
-from tufline.records import Add, Bootstrap, Head, Remove
+from tufline.records import Add, Bootstrap, Changes, Head, Remove
 from tufline_signer import bins_worker, bins_writer, service
 from tufline_signer.bins import BinCache
 from tufline_signer.pace import Pace
@@ -103,8 +103,8 @@ def test_a_signer_that_cannot_sign_holds_up_nobody(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
-def add(path: str, length: int = 1) -> Add:
-    return Add(path, length, {"sha256": f"{length:064x}"})
+def add(path: str, length: int = 1, custom: dict[str, Any] | None = None) -> Add:
+    return Add(path, length, {"sha256": f"{length:064x}"}, custom)
 
 
 async def versions_are_consecutive(bus: Bus) -> None:
@@ -263,14 +263,23 @@ def test_unchanged_makes_no_version_but_is_covered(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
-def test_garbage_on_the_log_stops_nothing(tmp_path: Path) -> None:
+UNREADABLE = {
+    "another form": b'{"v":1,"changes":7}',
+    "no JSON": b"\xff\x00",
+    "a text that is not UTF-8": b'{"v":1,"request":"\xff","admin":1,"changes":[]}',
+    "nested too deep": b'{"v":1,"request":"r","admin":1,"changes":[],"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+def test_garbage_on_the_log_stops_nothing(tmp_path: Path, value: bytes) -> None:
     """A record that no version can read gets a receipt, and what comes after it becomes live."""
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer():
             await world.settled()
             for partition in range(PARTITIONS):
-                await world.bus.append([Message(topics.ARTIFACTS, "bad", b'{"v":1,"changes":7}', partition)])
+                await world.bus.append([Message(topics.ARTIFACTS, "bad", value, partition)])
             await announce(world.bus, bootstrap.settings, [add(f"p/{number}") for number in range(20)])
             published = await world.settled()
         assert len(published.verify(world.clock())) == 20
@@ -281,6 +290,105 @@ def test_garbage_on_the_log_stops_nothing(tmp_path: Path) -> None:
             assert (record.key, receipt.outcome) == ("bad", "refused")
 
     in_world(tmp_path, story)
+
+
+def test_a_record_that_names_what_is_not_on_admin_is_not_waited_for(tmp_path: Path) -> None:
+    """A record that asks for records of admin that do not exist is applied like any other."""
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer():
+            layout = bootstrap.settings.layout
+            strange = Changes(request="r", admin=2**62, changes=[add("a")])
+            partition = layout.partition_of(layout.index_of("a"), PARTITIONS)
+            await world.bus.append([Message(topics.ARTIFACTS, "r", records.encode(strange), partition)])
+            published = await world.settled()
+        assert set(published.verify(world.clock())) == {"a"}
+
+    in_world(tmp_path, story)
+
+
+@dataclass
+class MeasuringBus:
+    """A bus that takes note of the size of each transaction, in bytes of values."""
+
+    bus: EmbeddedBus
+    sizes: list[int] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    async def writer(self, writer_id: str) -> "MeasuringWriter":
+        return MeasuringWriter(await self.bus.writer(writer_id), self.sizes)
+
+
+@dataclass
+class MeasuringWriter:
+    """A writer of a ``MeasuringBus``."""
+
+    writer: Writer
+    sizes: list[int]
+
+    async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
+        size = sum(len(message.value) for message in messages)
+
+        def measured(positions: Sequence[Position]) -> Sequence[Message]:
+            nonlocal size
+            more = [] if then is None else then(positions)
+            size += sum(len(message.value) for message in more)
+            return more
+
+        positions = await self.writer.commit(messages, measured)
+        self.sizes.append(size)
+        return positions
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+LARGE = "p" * 1000
+OVERSIZED: dict[str, tuple[int, Callable[[int], list[Add | Remove]]]] = {
+    "changes as large as may be": (64, lambda nth: [add(f"{nth:06d}/{one}/{LARGE}", custom={"k": "x" * 4080}) for one in range(85)]),
+    "removals of what is not there": (2, lambda nth: [Remove(f"{nth}/{one}/{LARGE}") for one in range(450)]),
+    "a full bin": (2, lambda nth: [add(f"{nth}/{one}/{LARGE}", custom={"k": "x" * 4080}) for one in range(85)]),
+}
+
+
+@pytest.mark.parametrize(("bins", "changes"), OVERSIZED.values(), ids=OVERSIZED)
+def test_no_transaction_is_larger_than_may_be(tmp_path: Path, bins: int, changes: Callable[[int], list[Add | Remove]]) -> None:
+    """Whatever changes come, in whatever number, no transaction of the signer has more than MAX_TRANSACTION_BYTES."""
+    sizes: list[int] = []
+
+    async def story(bus: EmbeddedBus, clock: Clock) -> None:
+        for nth in range(60):
+            await announce(bus, bootstrap.settings, changes(nth))
+        async with World(MeasuringBus(bus, sizes), clock, tmp_path).signer():  # type: ignore[arg-type]
+            await settled(bus)
+
+    bootstrap = bootstrap_record(tmp_path / "keys", 1, bins=bins)
+    on_a_log(tmp_path / "log.db", bootstrap, story)
+    assert sum(sizes) > MAX_TRANSACTION_BYTES
+    assert max(sizes) <= MAX_TRANSACTION_BYTES, f"{max(sizes)} bytes"
+
+
+def test_receipts_of_strayed_changes_are_not_too_many_for_a_transaction(tmp_path: Path) -> None:
+    """A backlog of changes that are in a wrong partition is refused in transactions of the allowed size, each change with one receipt."""
+    sizes: list[int] = []
+    each, times = 450, 60
+
+    async def story(bus: EmbeddedBus, clock: Clock) -> None:
+        layout = bootstrap.settings.layout
+        paths = (f"{number}/{LARGE}" for number in itertools.count())
+        strayed = itertools.islice((path for path in paths if layout.partition_of(layout.index_of(path), 2) == 0), each)
+        value = records.encode(Changes(request="r", admin=1, changes=[Remove(path) for path in strayed]))
+        for _ in range(times):
+            await bus.append([Message(topics.ARTIFACTS, "r", value, 1)])
+        async with World(MeasuringBus(bus, sizes), clock, tmp_path).signer():  # type: ignore[arg-type]
+            await settled(bus)
+        assert len(await read_all(bus, topics.RECEIPTS, 1)) == each * times
+
+    bootstrap = bootstrap_record(tmp_path / "keys", 2, bins=2)
+    on_a_log(tmp_path / "log.db", bootstrap, story)
+    assert max(sizes) <= MAX_TRANSACTION_BYTES, f"{max(sizes)} bytes"
 
 
 def test_newer_schema_waits_for_an_upgrade(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from tufline import records
 from tufline.bins import Bin, BinLayout
-from tufline.bus import Record
+from tufline.bus import MAX_TRANSACTION_BYTES, Record
 from tufline.errors import BinFullError, RecordError, SchemaError
 from tufline.model import Entry, Target, encode_entry
 from tufline.receipts import ChangeReceipt
@@ -18,6 +18,14 @@ from tufline.records import Add, Changes, Head, Remove
 
 CHANGE_OVERHEAD_BYTES: Final = 220
 """What one change costs in memory beside its path and its entry: the headers of four objects and a list's slot (CPython 3.11)."""
+
+
+RECEIPT_BYTES: Final = 300
+"""The most bytes of a receipt without its path."""
+
+FULL_BYTES: Final = MAX_TRANSACTION_BYTES // 4
+"""A batch is full when the changes of one of its bins, or the receipts of no bin, may add as much to a transaction: with the bin itself and
+one more record they still fit."""
 
 
 class Change(NamedTuple):
@@ -63,12 +71,22 @@ class Batch:
         """The offset in ``admin`` that must be applied before."""
         self.by_bin: defaultdict[str, list[Change]] = defaultdict(list)
         """Role name to its changes, in the order of the log."""
+        self.bytes_by_bin: defaultdict[str, int] = defaultdict(int)
+        """Role name to how many bytes its changes add to a transaction at most: as entries of the bin, or as receipts."""
         self.receipts: list[KeyedReceipt] = []
         """For changes that belong to no bin of this partition."""
+        self.receipt_bytes = 0
+        """How many bytes these receipts have at most."""
         self.changes = 0
         """How many there are in ``by_bin``."""
         self.memory = 0
         """About how many bytes the changes take."""
+        self._largest = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more might not fit into the transactions that it is written in."""
+        return max(self._largest, self.receipt_bytes) >= FULL_BYTES
 
     def add(self, batch: Iterable[Record]) -> None:
         """Sort more records in.
@@ -85,14 +103,15 @@ class Batch:
             self.next_offset = record.offset + 1
             try:
                 changes: Changes = records.decode(records.changes_decoder, record.value)
+                entries = [_entry_of(change) for change in changes.changes]
             except SchemaError:
                 raise
-            except RecordError as error:
+            except (RecordError, RecursionError) as error:
                 self._refuse(record.key, ChangeReceipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error)))
                 continue
             self.admin = max(self.admin, changes.admin)
-            for nth, change in enumerate(changes.changes):
-                self._add(Change(changes.request, record.offset, nth, change.path, _entry_of(change)))
+            for nth, (change, entry) in enumerate(zip(changes.changes, entries, strict=True)):
+                self._add(Change(changes.request, record.offset, nth, change.path, entry))
 
     def _add(self, change: Change) -> None:
         bin_index = self._layout.index_of(change.path)
@@ -101,12 +120,20 @@ class Batch:
             strayed = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
             self._refuse(change.request, strayed)
             return
-        self.by_bin[self._layout.name(bin_index)].append(change)
+        role = self._layout.name(bin_index)
+        self.by_bin[role].append(change)
+        self.bytes_by_bin[role] += max(len(change.entry or b"") + 1, _receipt_bytes(change.path))
+        self._largest = max(self._largest, self.bytes_by_bin[role])
         self.changes += 1
         self.memory += CHANGE_OVERHEAD_BYTES + len(change.path) + len(change.entry or b"")
 
     def _refuse(self, request: str, receipt: ChangeReceipt) -> None:
         self.receipts.append(KeyedReceipt(request, receipt))
+        self.receipt_bytes += _receipt_bytes(receipt.path) + len(receipt.reason)
+
+
+def _receipt_bytes(path: str) -> int:
+    return RECEIPT_BYTES + (len(path) if path.isascii() else len(path.encode()))
 
 
 def _entry_of(change: Add | Remove) -> bytes | None:

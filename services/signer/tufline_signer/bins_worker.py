@@ -48,7 +48,7 @@ async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while (room := most_bytes - batch.memory) > 0:
+    while (room := most_bytes - batch.memory) > 0 and not batch.is_full:
         some = await reader.fetch(max_wait=max(0.0, deadline - loop.time()), max_bytes=min(FETCH_BYTES, room))
         if not some:
             return

@@ -1,13 +1,13 @@
 """The bins of one partition, written: apply a batch, encode, sign, and append bins, heads and receipts in one transaction.
 
 A batch is written piece by piece. A piece holds at most as much as a transaction may; each bin of a batch is in one piece, so that it is
-rewritten once however large the batch is. The last piece moves the progress.
+rewritten once however large the batch is. The last piece moves the progress, and has the receipts for what belongs to no bin.
 
 What a crash leaves behind is told by each head's ``applied``: on the second reading a bin passes over what it has already.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -32,10 +32,10 @@ PIECE_BINS: Final = 400
 """The most bins in one transaction; as many signatures as Vault takes in one call."""
 
 PIECE_BYTES: Final = MAX_TRANSACTION_BYTES * 3 // 4
-"""The most bytes of bins in one transaction, as foreseen before the changes are applied."""
+"""The most bytes of bins and receipts in one transaction, as foreseen before the changes are applied; a single bin may need more."""
 
-CHANGE_BYTES: Final = 400
-"""What a change is foreseen to add to a bin."""
+BIN_OVERHEAD_BYTES: Final = 2_000
+"""The most that a new version adds to a bin beside its entries: signatures of more keys than the version before had, and the head."""
 
 _log = structlog.get_logger(__name__)
 
@@ -113,14 +113,15 @@ class BinsWriter:
             How many bins it touched.
         """
         touches = len(batch.by_bin)
-        await self._shared.admin.wait_for(lambda state: state.next_offset >= batch.admin)
-        pieces = list(self._pieces({role: len(changes) for role, changes in batch.by_bin.items()})) or [[]]
-        receipts = batch.receipts
+        await self._wait_for_admin(batch.admin)
+        pieces = list(self._pieces(batch.bytes_by_bin, batch.receipt_bytes)) or [[]]
         # While a piece goes to the log, the next one is read, changed and signed.
         async with one_behind() as follow:
             for roles in pieces:
+                is_last = roles is pieces[-1]
                 contents = await self._load(roles)
                 touched: dict[str, Bin] = {}
+                receipts = [*batch.receipts] if is_last else []
                 for role in roles:
                     changed, of_bin = apply_changes(contents[role], batch.by_bin.pop(role), self._heads[role].applied)
                     receipts += of_bin
@@ -128,17 +129,32 @@ class BinsWriter:
                         touched[role] = contents[role]
                     else:
                         self._shared.cache.put(role, self._heads[role].version, contents[role])
-                progress = batch.next_offset if roles is pieces[-1] else None
+                progress = batch.next_offset if is_last else None
                 await follow(self._commit(await self._sign(touched), receipts, progress, batch.next_offset))
-                receipts = []
         metrics.changes.inc(batch.changes)
         return touches
 
-    def _pieces(self, counts: dict[str, int]) -> Iterator[list[str]]:
+    async def _wait_for_admin(self, offset: int) -> None:
+        admin = self._shared.admin
+        if offset > admin.state.next_offset:
+            # Ingest names what it has applied, which is on the log by now; what names more must not be waited for.
+            offset = min(offset, await self._shared.bus.end(topics.ADMIN, 0))
+        await admin.wait_for(lambda state: state.next_offset >= offset)
+
+    def _pieces(self, added: Mapping[str, int], at_last: int = 0) -> Iterator[list[str]]:
+        """Share bins out to transactions.
+
+        Args:
+            added: role to the most bytes that its changes add.
+            at_last: how many bytes go with the last piece.
+
+        Yields:
+            Role names; perhaps none in the last piece.
+        """
         piece: list[str] = []
         size = 0
-        for role, changes in counts.items():
-            length = self._heads[role].length + changes * CHANGE_BYTES
+        for role, more in added.items():
+            length = self._heads[role].length + BIN_OVERHEAD_BYTES + more
             if piece and (len(piece) == PIECE_BINS or size + length > PIECE_BYTES):
                 yield piece
                 piece, size = [], 0
@@ -146,6 +162,8 @@ class BinsWriter:
             size += length
         if piece:
             yield piece
+        if piece and size + at_last > PIECE_BYTES:
+            yield []
 
     async def _load(self, roles: Iterable[str]) -> dict[str, Bin]:
         found: dict[str, Bin] = {}
