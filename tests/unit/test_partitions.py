@@ -2,12 +2,21 @@
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from helpers.virtual_time import run_virtual
-from tufline.bus.partitions import LONGEST_KEY_PAUSE_SECONDS, keep_working
+from tufline import topics
+from tufline.bus import Message
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.partitions import LONGEST_KEY_PAUSE_SECONDS, keep_working, own_partitions
 from tufline.clock import Clock
-from tufline.errors import BusError, KeyUnavailableError
+from tufline.errors import BusError, FencedError, KeyUnavailableError
 from tufline.health import Health
+from tufline.takeover import take_over
+
+OTHER = "other"
 
 
 def longest_pause(error: Exception) -> tuple[float, str]:
@@ -36,3 +45,120 @@ def test_a_key_that_is_back_is_noticed_soon() -> None:
     pause, said = longest_pause(KeyUnavailableError("no key"))
     assert (pause <= LONGEST_KEY_PAUSE_SECONDS + 0.01, said) == (True, "no key")
     assert longest_pause(BusError("no bus"))[0] > 2 * LONGEST_KEY_PAUSE_SECONDS
+
+
+@dataclass
+class Shared:
+    """A partition of heads that a member of a group works on, and that others may take over."""
+
+    bus: EmbeddedBus
+    health: Health = field(default_factory=Health)
+    taken: list[tuple[float, str]] = field(default_factory=list)
+
+    async def work(self, name: str) -> None:
+        """Take it over, and write once a second."""
+        async with take_over(self.bus, "w", topics.HEADS, 0) as taken:
+            self.taken.append((asyncio.get_running_loop().time(), name))
+            self.health.ok("p1")
+            while True:
+                await asyncio.sleep(1)
+                await taken.writer.commit([Message(topics.HEADS, "k", b"x")])
+
+    async def owned(self) -> None:
+        """Work on it as a member of a group, which shares this partition and one more."""
+
+        async def work(number: int) -> None:
+            await (self.work("member") if number == 1 else asyncio.sleep(1e6))
+
+        await own_partitions(self.bus, "g", topics.ARTIFACTS, "p{}".format, work, self.health, lambda _: (topics.HEADS, 0))
+
+
+def who_takes(tmp_path: Path, story: Callable[[Shared], Awaitable[None]]) -> list[tuple[float, str]]:
+    """Tell a story of a partition, and say when it was taken over and by whom."""
+
+    async def main(clock: Clock) -> list[tuple[float, str]]:
+        bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=clock, threads=False)
+        shared = Shared(bus)
+        member = asyncio.create_task(shared.owned())
+        await asyncio.sleep(60)
+        await story(shared)
+        member.cancel()
+        await asyncio.gather(member, return_exceptions=True)
+        await bus.close()
+        return shared.taken
+
+    return run_virtual(main)
+
+
+def test_a_fenced_worker_leaves_the_partition_to_who_writes_it(tmp_path: Path) -> None:
+    """A worker that was fenced, however long it had worked, does not claim its partition while another one writes it, and says why."""
+
+    async def story(shared: Shared) -> None:
+        other = asyncio.create_task(shared.work(OTHER))
+        await asyncio.sleep(600)
+        assert "another writer took over" in shared.health.problems["p1"]
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+
+    assert [name for _, name in who_takes(tmp_path, story)] == ["member", OTHER]
+
+
+def test_a_fenced_worker_waits_for_a_session_without_a_claim(tmp_path: Path) -> None:
+    """A worker that was fenced claims again a session's time after the last claim of another one, if the partition is still its own."""
+    claims = (0.0, 5.0, 5.0)
+
+    async def story(shared: Shared) -> None:
+        for pause in claims:
+            await asyncio.sleep(pause)
+            async with take_over(shared.bus, "w", topics.HEADS, 0):
+                pass
+        claimed = asyncio.get_running_loop().time()
+        await asyncio.sleep(shared.bus.session_seconds - 0.1)
+        assert len(shared.taken) == 1
+        await asyncio.sleep(1.5)
+        assert len(shared.taken) == 2
+        assert shared.taken[-1][0] >= claimed + shared.bus.session_seconds
+        assert not shared.health.problems["p1"]
+
+    who_takes(tmp_path, story)
+
+
+def test_a_new_assignment_ends_the_wait_after_a_fence(tmp_path: Path) -> None:
+    """A worker that was fenced claims at once when the group assigns it the partition anew."""
+
+    async def story(shared: Shared) -> None:
+        other = asyncio.create_task(shared.work(OTHER))
+        await asyncio.sleep(2)
+        assert "another writer took over" in shared.health.problems["p1"]
+        other.cancel()
+        await asyncio.gather(other, return_exceptions=True)
+        assert [name for _, name in shared.taken] == ["member", OTHER]
+        passing = await shared.bus.join("g", topics.ARTIFACTS, ignored, ignored)  # gets the partition …
+        await passing.leave()  # … and the first member gets it again
+        await asyncio.sleep(0.1)
+        assert [name for _, name in shared.taken] == ["member", OTHER, "member"]
+
+    async def ignored(_: frozenset[int]) -> None:
+        pass
+
+    who_takes(tmp_path, story)
+
+
+def test_without_a_topic_to_watch_the_pause_after_a_fence_is_a_long_one() -> None:
+    """Work that is fenced again and again, each time after a minute, begins again after the longest pause, not after the first one."""
+    began: list[float] = []
+
+    async def main(_: Clock) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def work() -> None:
+            began.append(loop.time())
+            await asyncio.sleep(60)
+            raise FencedError("fenced")
+
+        working = asyncio.create_task(keep_working("p", work, Health()))
+        await asyncio.sleep(600)
+        working.cancel()
+
+    run_virtual(main)
+    assert min(after - before for before, after in itertools.pairwise(began)) >= 70

@@ -39,6 +39,10 @@ DEFAULT_FETCH_BYTES: Final = 4_000_000
 """How much a reader takes at once, in bytes of values; one record may be larger than that."""
 
 
+DEFAULT_SESSION_SECONDS: Final = 6.0
+"""After so long without a sign of life a member of a group counts as dead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A record to append.
@@ -175,6 +179,10 @@ class Bus(Protocol):
     @property
     def log_id(self) -> str:
         """Names this very log: another cluster, prefix or file has another one. At most 64 characters ``[A-Za-z0-9_-]``."""
+
+    @property
+    def session_seconds(self) -> float:
+        """After so long without a sign of life a member of a group counts as dead, and its partitions go to others."""
 
     def partitions(self, topic: str) -> int:
         """Say how many partitions a topic has.

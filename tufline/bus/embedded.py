@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 
-from tufline.bus import DEFAULT_FETCH_BYTES, Assigned, Message, Position, Record, Then
+from tufline.bus import DEFAULT_FETCH_BYTES, DEFAULT_SESSION_SECONDS, Assigned, Message, Position, Record, Then
 from tufline.bus._log import Append, Log, Operation, Result
 from tufline.bus._members import GroupMember, Groups
 from tufline.bus._schema import Place
@@ -108,6 +108,11 @@ class EmbeddedBus:
     def log_id(self) -> str:
         """See ``Bus.log_id``."""
         return self._log.log_id
+
+    @property
+    def session_seconds(self) -> float:
+        """See ``Bus.session_seconds``."""
+        return DEFAULT_SESSION_SECONDS
 
     def partitions(self, topic: str) -> int:
         """See ``Bus.partitions``."""

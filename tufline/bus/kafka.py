@@ -8,13 +8,12 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 
-from tufline.bus import Assigned, Message, Position
+from tufline.bus import DEFAULT_SESSION_SECONDS, Assigned, Message, Position
 from tufline.bus._kafka_client import Connection, Lookup, said_as_ours
 from tufline.bus._kafka_group import KafkaMember
 from tufline.bus._kafka_raw import read_hostile
@@ -22,8 +21,6 @@ from tufline.bus._kafka_reader import KafkaReader
 from tufline.bus._kafka_writer import CLOSED, Appender, KafkaWriter
 from tufline.errors import BusError
 from tufline.topics import Cleanup, Topic
-
-DEFAULT_SESSION_SECONDS: Final = 6.0
 
 
 class KafkaBus:
@@ -43,7 +40,8 @@ class KafkaBus:
         """
         self._connection = connection
         self._topics = topics
-        self._session_seconds = session_seconds
+        self.session_seconds = session_seconds
+        """See ``Bus.session_seconds``."""
         self._instance_id = instance_id
         self._client = AIOKafkaClient(**connection.arguments)
         self._admin = AIOKafkaAdminClient(**connection.arguments)
@@ -141,7 +139,7 @@ class KafkaBus:
             topic,
             assigned=assigned,
             revoked=revoked,
-            session_seconds=self._session_seconds,
+            session_seconds=self.session_seconds,
             instance_id=self._instance_id,
             on_left=self._members.discard,
         )

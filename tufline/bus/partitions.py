@@ -1,8 +1,9 @@
 """Owning partitions: one task for each partition that a group gives us, started anew when it fails.
 
 A failure never stops a partition for good: the task is started again after a pause, and takes the partition over anew, from what the log
-says. After a fence the pause is a long one: another writer has the partition, and the group is about to say so; or the bus took the
-writer for dead while the partition is still its own.
+says. After a fence another writer has the partition, and the group is about to say so: then a new assignment begins the work. Or the bus
+took the writer for dead while the partition is still its own: then nobody else writes it, and the work begins again after the time in
+which the group would have said so.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Final
 import structlog
 
 from tufline.bus import Bus
-from tufline.errors import FencedError, KeyUnavailableError, TuflineError
+from tufline.errors import BusError, FencedError, KeyUnavailableError, TuflineError
 from tufline.health import Health
 
 FIRST_PAUSE_SECONDS: Final = 0.1
@@ -26,13 +27,20 @@ JOINING: Final = "joining the group {}, whose members finish what they have begu
 _log = structlog.get_logger(__name__)
 
 
-async def keep_working(part: str, work: Callable[[], Awaitable[None]], health: Health) -> None:
+async def _pause_after_a_fence() -> None:
+    await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+
+
+async def keep_working(
+    part: str, work: Callable[[], Awaitable[None]], health: Health, after_fence: Callable[[], Awaitable[None]] = _pause_after_a_fence
+) -> None:
     """Do work that never ends, and begin it again whenever it fails, with growing pauses.
 
     Args:
         part: its name, in health and log.
         work: begins from what the log says. It says by ``health.problem`` what it waits for, and by ``health.ok`` when that has come.
         health: where a failure is said.
+        after_fence: awaited when another writer took over, before the work begins again.
     """
     pause = FIRST_PAUSE_SECONDS
     loop = asyncio.get_running_loop()
@@ -44,7 +52,9 @@ async def keep_working(part: str, work: Callable[[], Awaitable[None]], health: H
         except FencedError as error:
             health.problem(part, f"another writer took over: {error}")
             _log.warning("partition.fenced", part=part, error=str(error))
-            pause = LONGEST_PAUSE_SECONDS
+            await after_fence()
+            pause = FIRST_PAUSE_SECONDS
+            continue
         except KeyUnavailableError as error:
             health.problem(part, str(error))
             _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
@@ -61,8 +71,39 @@ async def keep_working(part: str, work: Callable[[], Awaitable[None]], health: H
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
+async def _nobody_writes(bus: Bus, topic: str, partition: int) -> None:
+    """Wait until nobody has written a partition for as long as a group takes to give it to another member.
+
+    Args:
+        bus: to read.
+        topic: in which the partition's writers claim it, and say what they did.
+        partition: of that topic.
+    """
+    loop = asyncio.get_running_loop()
+    free_at = loop.time() + bus.session_seconds
+    reader = None
+    try:
+        while (left := free_at - loop.time()) > 0:
+            try:
+                reader = reader or bus.reader(topic, partition, await bus.end(topic, partition))
+                if await reader.fetch(max_wait=left):
+                    free_at = loop.time() + bus.session_seconds
+            except BusError as error:
+                _log.warning("partition.not_watched", topic=topic, partition=partition, error=str(error))
+                await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+    finally:
+        if reader is not None:
+            await reader.close()
+
+
 async def own_partitions(
-    bus: Bus, group: str, topic: str, part: Callable[[int], str], work: Callable[[int], Awaitable[None]], health: Health
+    bus: Bus,
+    group: str,
+    topic: str,
+    part: Callable[[int], str],
+    work: Callable[[int], Awaitable[None]],
+    health: Health,
+    claimed_in: Callable[[int], tuple[str, int]] | None = None,
 ) -> None:
     """Join a group, and work on each partition while it is ours. Runs until cancelled; no work goes on when it returns.
 
@@ -73,6 +114,8 @@ async def own_partitions(
         part: names the work on a partition, in health and log.
         work: the work on a partition; see ``keep_working``.
         health: where the parts say how they are, and the membership itself, as ``<group>.group``: who stands by owns nothing and is ready.
+        claimed_in: says in which partition of which topic the writers of a partition claim it (``tufline.takeover``). A fenced worker
+            claims it again after a new assignment, or when nobody has written there for a session's time; without it, after a pause.
     """
     membership = f"{group}.group"
     tasks: dict[int, asyncio.Task[None]] = {}
@@ -85,7 +128,9 @@ async def own_partitions(
         health.ok(membership)
         for partition in sorted(partitions):
             name = part(partition)
-            tasks[partition] = asyncio.create_task(keep_working(name, partial(begin, partition), health), name=name)
+            after_fence = _pause_after_a_fence if claimed_in is None else partial(_nobody_writes, bus, *claimed_in(partition))
+            working = keep_working(name, partial(begin, partition), health, after_fence)
+            tasks[partition] = asyncio.create_task(working, name=name)
 
     async def revoked(partitions: frozenset[int]) -> None:
         health.problem(membership, JOINING.format(group))

@@ -113,6 +113,7 @@ async def run(
         await api.restored(heads=True)
         health.ok(READING)
 
+    moving = partial(inbox.work, inbox.Shared(bus, config, health, admin))
     health.problem(PART, "beginning to listen")
     health.problem(READING, "reading what the log has")
     await all_of(
@@ -121,6 +122,8 @@ async def run(
         keep_working(f"{PART}.admin", admin.run, health),
         keep_working(f"{PART}.live", live.run, health),
         keep_working(f"{PART}.recent", recent.run, health),
-        own_partitions(bus, inbox.GROUP, topics.INBOX, inbox.part, partial(inbox.work, inbox.Shared(bus, config, health, admin)), health),
+        own_partitions(
+            bus, inbox.GROUP, topics.INBOX, inbox.part, moving, health, claimed_in=lambda number: (topics.INBOX_PROGRESS, number)
+        ),
         keep_working(f"{PART}.retention", partial(retention.run, bus, live, clock), health),
     )

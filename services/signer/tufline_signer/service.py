@@ -71,8 +71,12 @@ async def _share_the_work(shared: Shared) -> None:
         shared.health.gone(PART)  # from here on the groups say how it is
 
     bus, health = shared.bus, shared.health
+    last = bus.partitions(topics.ARTIFACTS)
+    bins_work = partial(bins_worker.work, shared)
     await all_of(
-        own_partitions(bus, BINS_GROUP, topics.ARTIFACTS, part, partial(bins_worker.work, shared), health),
-        own_partitions(bus, COMMITS_GROUP, topics.ADMIN, lambda _: commits.PART, lambda _: commits.work(shared), health),
+        own_partitions(bus, BINS_GROUP, topics.ARTIFACTS, part, bins_work, health, lambda number: (topics.HEADS, number)),
+        own_partitions(
+            bus, COMMITS_GROUP, topics.ADMIN, lambda _: commits.PART, lambda _: commits.work(shared), health, lambda _: (topics.HEADS, last)
+        ),
         joining(),
     )
