@@ -3,19 +3,40 @@
 ``/metadata/`` shows the metadata files with the headers that a CDN should see; ``/targets/``, where configured, the repository's own files.
 """
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
 from tufline.config import WebConfig
-from tufline.errors import ConfigError
+from tufline.errors import ConfigError, InvalidTargetError
 from tufline.listen import listen
+from tufline.paths import check_path
 from tufline.store import TIMESTAMP, content_headers
 
+METADATA: Final = "/metadata/"
+TARGETS: Final = "/targets/"
 METADATA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
+"""Other names are of what is still being written."""
+
+
+def _find(directory: Path, address: str) -> Path | None:
+    """Find the file at an address below a directory.
+
+    Every file has one address, by which a CDN keeps and purges it: other spellings of it (``a//b``, ``a%2Fb``, ``a/./b``) name nothing.
+    """
+    try:
+        if "%2F" in address.upper():
+            return None
+        base = directory.resolve()
+        found = (base / check_path(unquote_to_bytes(address).decode())).resolve(strict=True)
+    except (InvalidTargetError, UnicodeDecodeError, OSError, RuntimeError):  # the last one: symbolic links in a circle
+        return None
+    return found if found.is_file() and found.is_relative_to(base) else None
 
 
 def make_app(metadata: Path, targets: Path | None) -> web.Application:
@@ -28,21 +49,26 @@ def make_app(metadata: Path, targets: Path | None) -> web.Application:
     Returns:
         The application.
     """
+    # A client asks for the next root at each refresh: that there is none must not be remembered for long.
+    briefly = {"Cache-Control": content_headers(TIMESTAMP)["Cache-Control"]}
+
+    def missing() -> web.Response:
+        return web.json_response({"detail": "there is no such file"}, status=404, headers=briefly)
 
     async def get_metadata(request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        headers = content_headers(name)
-        path = metadata / name
-        if not METADATA_NAME.fullmatch(name) or not path.is_file():
-            # A client asks for the next root at each refresh: that there is none must not be remembered for long.
-            briefly = {"Cache-Control": content_headers(TIMESTAMP)["Cache-Control"]}
-            return web.json_response({"detail": "there is no such file"}, status=404, headers=briefly)
-        return web.FileResponse(path, headers=headers)
+        name = request.rel_url.raw_path.removeprefix(METADATA)
+        path = await asyncio.to_thread(_find, metadata, name) if METADATA_NAME.fullmatch(name) else None
+        return missing() if path is None else web.FileResponse(path, headers=content_headers(name))
+
+    async def get_target(request: web.Request) -> web.StreamResponse:
+        assert targets is not None
+        path = await asyncio.to_thread(_find, targets, request.rel_url.raw_path.removeprefix(TARGETS))
+        return missing() if path is None else web.FileResponse(path)
 
     app = web.Application()
-    app.router.add_get("/metadata/{name}", get_metadata)
+    app.router.add_get(METADATA + "{name:.*}", get_metadata)
     if targets is not None:
-        app.router.add_static("/targets/", targets)
+        app.router.add_get(TARGETS + "{path:.*}", get_target)
     return app
 
 

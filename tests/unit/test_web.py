@@ -23,6 +23,8 @@ async def origin(tmp_path: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSessi
     (tmp_path / "metadata" / ".tmp-4.bins-0.json").write_text("half")
     (tmp_path / "secret.json").write_text("secret")
     (tmp_path / "files" / "d" / "a.whl").write_text("wheel")
+    (tmp_path / "files" / "link").symlink_to(tmp_path / "secret.json")
+    (tmp_path / "files" / "loop").symlink_to("loop")
     listening = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(serve(tmp_path / "metadata", WebConfig(port=0, targets=tmp_path / "files"), listening.set_result))
     try:
@@ -31,6 +33,15 @@ async def origin(tmp_path: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSessi
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def ask_raw(url: str, path: str) -> str:
+    """Send a request as it stands, which a client of HTTP would tidy, and give the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: origin\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 30)
+    writer.close()
+    return answer.decode()
 
 
 async def test_files_and_their_headers(tmp_path: Path) -> None:
@@ -62,6 +73,9 @@ async def test_files_and_their_headers(tmp_path: Path) -> None:
         "/metadata/",
         "/targets/..%2f..%2fsecret.json",
         "/secret.json",
+        "/targets/d",
+        "/targets/link",
+        "/targets/loop",
     ],
 )
 async def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
@@ -69,6 +83,36 @@ async def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
     async with origin(tmp_path) as (url, session), session.get(URL(url + path, encoded=True)) as response:
         assert response.status in {403, 404}
         assert "secret" not in await response.text()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/targets/d//a.whl",
+        "/targets//d/a.whl",
+        "//targets/d/a.whl",
+        "/targets/d/./a.whl",
+        "/targets/d/x/../a.whl",
+        "/targets/d%2Fa.whl",
+        "/targets/d%2fa.whl",
+        "/metadata//timestamp.json",
+        "//metadata/timestamp.json",
+        "/metadata/%74imestamp.json",
+    ],
+)
+async def test_a_file_has_one_address(tmp_path: Path, path: str) -> None:
+    """Another spelling of a file's address is not there: a CDN would keep it as another file, which no purge of the address reaches."""
+    async with origin(tmp_path) as (url, _):
+        assert (await ask_raw(url, path)).startswith("HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "path", ["/targets/" + "x" * 300, "/metadata/" + "x" * 300 + ".json", "/targets/" + "d/" * 3000 + "a", "/targets/%00", "/targets/%ff"]
+)
+async def test_what_no_file_can_have_is_not_there(tmp_path: Path, path: str) -> None:
+    """An address that no file of the system can have is one that is not there, not a fault of the server."""
+    async with origin(tmp_path) as (url, _):
+        assert (await ask_raw(url, path)).startswith("HTTP/1.1 404 ")
 
 
 async def test_address_in_use_is_said(tmp_path: Path) -> None:
