@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak hazards faust-evidence bench lint format schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak hazards faust-evidence bench lint format paths schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -57,6 +57,9 @@ lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
 format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+paths: $(VENV)/.installed ## ask TUF clients what they make of target paths, for docs/paths.md
+	$(BIN)/python tools/path_table.py
 
 schemas: $(VENV)/.installed ## generate schemas/ from the code
 	$(BIN)/python tools/schemas.py

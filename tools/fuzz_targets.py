@@ -45,7 +45,7 @@ from tufline_ingest import bulk, wire
 from tufline_ingest.errors import BadRequestError
 
 LOG_ID: Final = "0123456789abcdef"
-ALGORITHMS: Final = model.DEFAULT_HASH_ALGORITHMS
+ALLOWED: Final = model.DEFAULT_ALLOWED
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         partial(wire.decode, wire.MetadataRequest), _IN_REQUESTS, (_json({"metadata": {"root": _ROOT, "targets": _TARGETS}}),)
     ),
     "bulk line": Target(
-        lambda content: bulk.read_line(content, ALGORITHMS), (BadRequestError, InvalidTargetError), tuple(map(_json, _CHANGES))
+        lambda content: bulk.read_line(content, ALLOWED), (BadRequestError, InvalidTargetError), tuple(map(_json, _CHANGES))
     ),
     "canonical": Target(_check_canonical, (InvalidInputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError), (_json(_INFO),)),
 }

@@ -20,7 +20,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from tufline.config_types import BusUrl, Bytes, CommaSeparated, Interval, KafkaName, Keeping, Pause, Port, seconds
 from tufline.errors import ConfigError
-from tufline.model import DEFAULT_HASH_ALGORITHMS
+from tufline.model import DEFAULT_HASH_ALGORITHMS, Allowed
+from tufline.paths import check_encoded_path, check_new_path
 
 ENV_PREFIX: Final = "TUFLINE_"
 ENV_DELIMITER: Final = "__"
@@ -119,11 +120,21 @@ class IngestConfig(_Section):
         description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only. "
         "In the environment: separated by commas.",
     )
+    encoded_paths: bool = Field(
+        False,
+        description="Whether target paths are URL paths as clients send them, which may have percent-encoded characters (a%2Bb.whl); "
+        "else a '%' is refused.",
+    )
     origin: str = Field("origin", description="A task is done when this origin shows it.")
     inbox_remembered: Annotated[int, Field(ge=1)] = Field(
         DEFAULT_INBOX_REMEMBERED,
         description="So many accepted events of each partition of the inbox are known again when they are sent again: 300 bytes each.",
     )
+
+    @property
+    def allowed(self) -> Allowed:
+        """What targets may have."""
+        return Allowed(self.hash_algorithms, check_encoded_path if self.encoded_paths else check_new_path)
 
 
 class SignerConfig(_Section):

@@ -16,7 +16,8 @@ from tufline.bus.headers import pairs_of
 from tufline.canonical import MAX_INTEGER
 from tufline.decoding import UNREADABLE, decode_json, shown
 from tufline.errors import InvalidEventError
-from tufline.model import HEX_DIGITS, MAX_PATH_BYTES
+from tufline.model import HEX_DIGITS
+from tufline.paths import MAX_PATH_BYTES
 
 TYPE: Final = "tufline.artifacts.v1"
 
@@ -44,7 +45,7 @@ _HASHES_SCHEMA: Final[dict[str, Any]] = {
 }
 
 Path = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_PATH_BYTES})]
-"""A target path. Its rules are in ``model.check_path``, whose reasons are for people; a schema can state only these."""
+"""A target path. Its rules are in ``tufline.paths``, whose reasons are for people; a schema can state only these."""
 
 Attribute = Annotated[str, Meta(min_length=1, max_length=MAX_ATTRIBUTE_LENGTH)]
 

@@ -6,7 +6,7 @@ of everything else what is wrong with it. ``encode_entry`` writes a target once 
 
 import contextlib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,9 +14,7 @@ import msgspec
 from tufline import canonical
 from tufline.decoding import decode_json, shown
 from tufline.errors import InvalidInputError, InvalidTargetError
-
-MAX_PATH_BYTES: Final = 1024
-"""The longest target path, in bytes of UTF-8."""
+from tufline.paths import check_new_path
 
 MAX_CUSTOM_BYTES: Final = 4096
 """The largest ``custom`` of a target, in bytes of canonical JSON."""
@@ -57,42 +55,26 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     custom: dict[str, Any] | None = None
 
 
+class Allowed(NamedTuple):
+    """What targets may have.
+
+    Attributes:
+        hash_algorithms: that may stand in ``hashes``.
+        check_path: one of the rules of ``tufline.paths``.
+    """
+
+    hash_algorithms: Collection[str] = DEFAULT_HASH_ALGORITHMS
+    check_path: Callable[[str], str] = check_new_path
+
+
+DEFAULT_ALLOWED: Final = Allowed()
+
+
 class Entry(NamedTuple):
     """A target's entry in a bin: the raw path that it is sorted by, and the canonical bytes ``"<path>":{…}``."""
 
     path: str
     encoded: bytes
-
-
-def check_path(path: str) -> str:
-    """Refuse a target path that is not safe or not the same for all clients.
-
-    Args:
-        path: as the repository gave it.
-
-    Returns:
-        The path, unchanged.
-
-    Raises:
-        InvalidTargetError: with the reason.
-    """
-    if not path:
-        raise InvalidTargetError("the path is empty")
-    size = len(path.encode(errors="surrogatepass"))
-    if size > MAX_PATH_BYTES:
-        raise InvalidTargetError(f"the path is {size} bytes long; at most {MAX_PATH_BYTES} are allowed")
-    try:
-        canonical.check_key(path, "the path")
-    except InvalidInputError as error:
-        raise InvalidTargetError(str(error)) from None
-    if path[0] == "/":
-        raise InvalidTargetError("the path is absolute; give it relative to the repository's root, without the leading '/'")
-    for segment in path.split("/"):
-        if not segment:
-            raise InvalidTargetError("the path has an empty segment ('//' or a '/' at its end)")
-        if segment in {".", ".."}:
-            raise InvalidTargetError(f"the path has a {segment!r} segment; give it resolved")
-    return path
 
 
 def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
@@ -140,9 +122,7 @@ def _check_custom(custom: object) -> dict[str, Any] | None:
     return custom
 
 
-def parse_target(
-    path: object, length: object, hashes: object, custom: object = None, allowed: Collection[str] = DEFAULT_HASH_ALGORITHMS
-) -> Target:
+def parse_target(path: object, length: object, hashes: object, custom: object = None, allowed: Allowed = DEFAULT_ALLOWED) -> Target:
     """Make a target of what a repository sent.
 
     Args:
@@ -150,7 +130,7 @@ def parse_target(
         length: bytes, as an integer from 0 to 2^53 or such an integer as a decimal string.
         hashes: algorithm to hexadecimal digest, in either case.
         custom: an object or None; at most ``MAX_CUSTOM_BYTES`` in canonical form.
-        allowed: the algorithms that may stand in ``hashes``.
+        allowed: the rules of path and hashes.
 
     Returns:
         The target, with lower-case hashes.
@@ -160,10 +140,11 @@ def parse_target(
     """
     if not isinstance(path, str):
         raise InvalidTargetError("path must be a string")
-    return Target(check_path(path), _check_length(length), _check_hashes(hashes, allowed), _check_custom(custom))
+    checked = _check_hashes(hashes, allowed.hash_algorithms)
+    return Target(allowed.check_path(path), _check_length(length), checked, _check_custom(custom))
 
 
-def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, allowed: Collection[str] = DEFAULT_HASH_ALGORITHMS) -> Target:
+def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, allowed: Allowed = DEFAULT_ALLOWED) -> Target:
     """Make a target of JSON that was submitted. Its size is judged before anything of it is parsed.
 
     Args:
@@ -171,7 +152,7 @@ def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, al
         length: JSON, as ``parse_target`` takes it.
         hashes: JSON, as ``parse_target`` takes it.
         custom: JSON, as ``parse_target`` takes it; ``null`` for none.
-        allowed: the algorithms that may stand in ``hashes``.
+        allowed: the rules of path and hashes.
 
     Returns:
         The target, with lower-case hashes.

@@ -15,7 +15,8 @@ from tuf.api.serialization.json import CanonicalJSONSerializer
 from tufline import metafile
 from tufline.bins import MAX_BIN_BYTES, Bin, BinLayout, find_target
 from tufline.errors import BinFullError, InvalidTargetError, MetadataError
-from tufline.model import Target, check_path, encode_entry
+from tufline.model import Target, encode_entry
+from tufline.paths import check_path
 
 EXPIRES = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from helpers.log import read_all
+from helpers.log import announce, read_all
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
 from helpers.server import run_tufline
@@ -45,7 +45,7 @@ async def test_add_query_and_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """An artifact is accepted, live, found and removed with RSTUF's messages and details, with and without the slash at the end."""
     monkeypatch.setattr(recent, "KEPT_BYTES", kept_bytes)
     async with bootstrapped(tmp_path) as server:
-        odd = 'd/ä "quoted" back\\slash +%41?#.whl'
+        odd = 'd/ä "quoted" +:;&41.whl'
         body = {"artifacts": [artifact("a", "12", custom={"k": 1}), artifact(odd, 7)]}
         task = await submit(server, ARTIFACTS + slash, body, "New Artifact(s) successfully submitted.")
         assert task["state"] == "SUCCESS"
@@ -62,6 +62,36 @@ async def test_add_query_and_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert task["result"]["task"] == "remove_artifacts"
         assert task["result"]["details"] == {"deleted_artifacts": ["a"], "not_found_artifacts": ["never"]}
         assert (await server.ask("GET", f"{ARTIFACTS}/a"))[0] == 404
+
+
+async def test_an_old_path_stays_until_it_is_removed(tmp_path: Path) -> None:
+    """A path that the first rules accepted stays live, is found, and can be removed by every call; nothing new is added under it."""
+    old = ["100%.whl", "a?b", "a#b", "a\\b", "a "]
+    async with bootstrapped(tmp_path) as server:
+        settings = Settings(8, "bins", PARTITIONS, {})
+        await announce(server.bus, settings, [Add(path, 7, {"sha256": "ab" * 32}) for path in old])
+        await submit(server, ARTIFACTS, {"artifacts": [artifact("new")]}, "New Artifact(s) successfully submitted.")
+        for path in old:
+            assert (await server.ask("GET", f"{ARTIFACTS}/{quote(path, safe='')}"))[1]["length"] == 7
+            status, answer = await server.ask("POST", ARTIFACTS, {"artifacts": [artifact(path)]})
+            assert (status, "clients" in answer["detail"]) == (422, True), answer
+        lines = [line(**artifact(old[0])), line(path=old[0], op="remove")]
+        _, answer = await server.ask("POST", BULK, b"\n".join(lines))
+        assert (answer["data"]["accepted"], [refused["line"] for refused in answer["data"]["refused_lines"]]) == (1, [1])
+        await server.task(answer["data"]["task_id"])
+        task = await submit(server, DELETE, {"artifacts": old[1:]}, "Remove Artifact(s) successfully submitted.")
+        assert sorted(task["result"]["details"]["deleted_artifacts"]) == sorted(old[1:])
+        for path in old:
+            assert (await server.ask("GET", f"{ARTIFACTS}/{quote(path, safe='')}"))[0] == 404
+
+
+async def test_paths_that_are_url_paths(tmp_path: Path) -> None:
+    """With ``encoded_paths`` a percent-encoded path is accepted, live and found as it is; one that is not well-formed is refused."""
+    async with bootstrapped(tmp_path, encoded_paths=True) as server:
+        path = "torch/torch-2.0%2Bcpu.whl"
+        await submit(server, ARTIFACTS, {"artifacts": [artifact(path, 7)]}, "New Artifact(s) successfully submitted.")
+        assert (await server.ask("GET", f"{ARTIFACTS}/{quote(path)}"))[1]["path"] == path
+        assert (await server.ask("POST", ARTIFACTS, {"artifacts": [artifact("100%")]}))[0] == 422
 
 
 async def test_bootstrap_states(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from securesystemslib.formats import encode_canonical
 
 from tufline import canonical
 from tufline.errors import InvalidInputError, InvalidTargetError
-from tufline.model import Target, parse_target, parse_target_json
+from tufline.model import Allowed, Target, parse_target, parse_target_json
+from tufline.paths import check_encoded_path, check_path
 
 GOOD = {"sha256": "ab" * 32}
 
@@ -34,6 +35,37 @@ REFUSED_PATHS = {
     "too long": ("a" * 1025, "1025 bytes"),
     "too long in UTF-8": ("é" * 513, "1026 bytes"),
     "not a string": (7, "must be a string"),
+}
+READ_DIFFERENTLY = {
+    "percent": ("100%", "'%' at position 3.*encoded_paths"),
+    "percent-encoded": ("torch-2.0%2Bcpu.whl", "'%'"),
+    "encoded dots": ("%2e%2e/a", "'%'"),
+    "query": ("a?b", r"'\?'.*query"),
+    "fragment": ("a#b", "'#'.*fragment"),
+    "backslash": ("a\\b", "JavaScript"),
+    "space at the end": ("a ", "white space"),
+    "space at the start": (" a", "white space"),
+    "no-break space at the end": ("a\u00a0", "white space"),
+    "property of an object": ("constructor", "JavaScript"),
+    "prototype of an object": ("__proto__", "JavaScript"),
+}
+"""Paths that the first rules accepted, and that a client fetches from somewhere else, or not at all."""
+
+REFUSED_ENCODED = {
+    "cut off": ("a%2", "not followed by two"),
+    "alone": ("100%", "not followed by two"),
+    "no digits": ("a%zz", "not followed by two"),
+    "small letters": ("a%2b", "not followed by two"),
+    "a letter": ("a%41", "'A'.*plainly"),
+    "a slash": ("a%2Fb", "'/'.*plainly"),
+    "dots": ("%2E%2E/a", r"'\.'.*plainly"),
+    "no UTF-8": ("a%FF", "not UTF-8"),
+    "half of a character": ("a%C3b", "not UTF-8"),
+    "control character": ("a%0A", "control character"),
+    "beyond the basic plane": ("a%F0%9F%98%80", "basic plane"),
+    "query": ("a%2Bb?c", "query"),
+    "white space at the end": ("a%2Bb ", "white space"),
+    "dot segment": ("a%2Bb/../c", r"'\.\.'"),
 }
 REFUSED_LENGTHS = {
     "negative": -1,
@@ -83,6 +115,27 @@ def test_refused_path(path: object, reason: str) -> None:
         parse_target(path, 1, GOOD)
 
 
+@pytest.mark.parametrize(("path", "reason"), READ_DIFFERENTLY.values(), ids=READ_DIFFERENTLY)
+def test_path_that_clients_read_differently(path: str, reason: str) -> None:
+    """A new path that a client fetches from somewhere else is refused with its reason; one that is known already can be named."""
+    with pytest.raises(InvalidTargetError, match=reason):
+        parse_target(path, 1, GOOD)
+    assert check_path(path) == path
+
+
+@pytest.mark.parametrize(("path", "reason"), REFUSED_ENCODED.values(), ids=REFUSED_ENCODED)
+def test_refused_encoded_path(path: str, reason: str) -> None:
+    """Where target paths are URL paths, one that is not in the one form that clients and servers agree about is refused."""
+    with pytest.raises(InvalidTargetError, match=reason):
+        parse_target(path, 1, GOOD, allowed=Allowed(check_path=check_encoded_path))
+
+
+@pytest.mark.parametrize("path", ["torch-2.0%2Bcpu.whl", "100%25", "a%3Fb%23c%5Cd", "%20a%20", "%C3%A4/é", "constructor%20", "plain"])
+def test_accepted_encoded_path(path: str) -> None:
+    """Where target paths are URL paths, percent-encoded characters are accepted as they are."""
+    assert parse_target(path, 1, GOOD, allowed=Allowed(check_path=check_encoded_path)).path == path
+
+
 @pytest.mark.parametrize("length", REFUSED_LENGTHS.values(), ids=REFUSED_LENGTHS)
 def test_refused_length(length: object) -> None:
     """A length that is no whole number from 0 to 2^53 is refused."""
@@ -115,9 +168,9 @@ def test_deep_nesting_is_refused() -> None:
 
 def test_accepted_in_one_form() -> None:
     """A decimal length and upper-case digests are accepted, and kept in the one form that clients compare."""
-    target = parse_target('a/b c\\d"é', "1024", {"sha256": "AB" * 32}, {"k": [1, None, "😀"]})
-    assert target == Target('a/b c\\d"é', 1024, GOOD, {"k": [1, None, "😀"]})
-    assert parse_target("a", 2**53, {"blake2b-256": "0" * 64}, allowed=("blake2b-256",)).hashes == {"blake2b-256": "0" * 64}
+    target = parse_target('a/b c:d;e+"é', "1024", {"sha256": "AB" * 32}, {"k": [1, None, "😀"]})
+    assert target == Target('a/b c:d;e+"é', 1024, GOOD, {"k": [1, None, "😀"]})
+    assert parse_target("a", 2**53, {"blake2b-256": "0" * 64}, allowed=Allowed(("blake2b-256",))).hashes == {"blake2b-256": "0" * 64}
     assert parse_target("x" * 1024, 0, GOOD).length == 0
 
 

@@ -23,12 +23,16 @@ from tufline.cli.artifacts import progress
 from tufline.cli.client import check_url, reason_of
 from tufline.cli.exits import Exit, Failure
 from tufline.errors import InvalidInputError
-from tufline.model import HEX_DIGITS, parse_target
+from tufline.model import HEX_DIGITS, Allowed, parse_target
+from tufline.paths import check_path
 
 FETCHES: Final = 8
 """How many bins are fetched at once."""
 
 SHOWN_FINDINGS: Final = 100
+
+ANY: Final = Allowed(tuple(HEX_DIGITS), check_path)
+"""What targets may have that were accepted under any rules."""
 
 REFUSALS: Final = (RepositoryError, DownloadLengthMismatchError)
 """How a client refuses: what it got does not verify, or is longer than the metadata say, which python-tuf counts as a failed download."""
@@ -182,7 +186,7 @@ class Walk:
             if self.bins.get_role_for_target(path) != role:
                 yield f"{path!r} does not belong into it, so no client finds it"
             try:
-                parse_target(path, target.length, target.hashes, target.custom, tuple(HEX_DIGITS))
+                parse_target(path, target.length, target.hashes, target.custom, ANY)
             except InvalidInputError as error:
                 yield f"{path!r}: {error}"
 

@@ -5,14 +5,15 @@ are.
 """
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from tufline import cursor, records, topics
 from tufline.bus import Message, Position
 from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidTargetError
 from tufline.events import ArtifactInfo, ChangeRequest
-from tufline.model import check_path, parse_target_json
+from tufline.model import Allowed, parse_target_json
+from tufline.paths import check_path
 from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
 from tufline_ingest import metrics
 from tufline_ingest.errors import BadRequestError
@@ -24,13 +25,13 @@ SHOWN_PATH_LENGTH = 100
 """How much of a refused path an answer repeats."""
 
 
-def make_add(path: str, info: ArtifactInfo, algorithms: Collection[str]) -> Add:
+def make_add(path: str, info: ArtifactInfo, allowed: Allowed) -> Add:
     """Make a change of an artifact as it was sent.
 
     Args:
         path: the target path.
         info: what is to be said of it.
-        algorithms: the hash algorithms that are allowed.
+        allowed: what targets may have.
 
     Returns:
         The change.
@@ -38,16 +39,16 @@ def make_add(path: str, info: ArtifactInfo, algorithms: Collection[str]) -> Add:
     Raises:
         InvalidTargetError: with the reason.
     """
-    target = parse_target_json(path, bytes(info.length), bytes(info.hashes), bytes(info.custom), algorithms)
+    target = parse_target_json(path, bytes(info.length), bytes(info.hashes), bytes(info.custom), allowed)
     return Add(target.path, target.length, target.hashes, target.custom)
 
 
-def make_change(said: ChangeRequest, algorithms: Collection[str]) -> Change:
+def make_change(said: ChangeRequest, allowed: Allowed) -> Change:
     """Make a change as it was asked for.
 
     Args:
         said: of a line or an event.
-        algorithms: the hash algorithms that are allowed.
+        allowed: what targets may have.
 
     Returns:
         The change.
@@ -59,15 +60,15 @@ def make_change(said: ChangeRequest, algorithms: Collection[str]) -> Change:
         return Remove(check_path(said.path))
     if said.info is None:
         raise InvalidTargetError("info is missing: it says length and hashes of the artifact")
-    return make_add(said.path, said.info, algorithms)
+    return make_add(said.path, said.info, allowed)
 
 
-def make_adds(request: AddRequest, algorithms: Collection[str]) -> list[Change]:
+def make_adds(request: AddRequest, allowed: Allowed) -> list[Change]:
     """Make the changes of a request to add.
 
     Args:
         request: as sent.
-        algorithms: the hash algorithms that are allowed.
+        allowed: what targets may have.
 
     Returns:
         A change for each artifact.
@@ -81,7 +82,7 @@ def make_adds(request: AddRequest, algorithms: Collection[str]) -> list[Change]:
     changes: list[Change] = []
     for number, artifact in enumerate(request.artifacts):
         try:
-            changes.append(make_add(artifact.path, artifact.info, algorithms))
+            changes.append(make_add(artifact.path, artifact.info, allowed))
         except InvalidTargetError as error:
             raise _refusal(number, artifact.path, error) from None
     return changes

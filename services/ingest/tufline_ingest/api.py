@@ -19,7 +19,7 @@ from tufline.cursor import Cursor, Task
 from tufline.errors import BusError, InvalidBootstrapError, InvalidTargetError
 from tufline.follow import AdminFollower
 from tufline.health import Health
-from tufline.model import check_path
+from tufline.paths import check_path
 from tufline.records import Bootstrap, Settings
 from tufline_ingest import accept, bootstrap, metrics, tasks, wire
 from tufline_ingest.answers import PART_OF_IT, answer
@@ -113,7 +113,7 @@ class Api:
     async def add_artifacts(self, request: web.Request) -> web.Response:
         """POST /api/v1/artifacts/."""
         settings = self.check_bootstrapped()
-        changes = accept.make_adds(wire.decode(wire.AddRequest, await request.read()), self.config.hash_algorithms)
+        changes = accept.make_adds(wire.decode(wire.AddRequest, await request.read()), self.config.allowed)
         return await self._submit(Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
 
     async def remove_artifacts(self, request: web.Request) -> web.Response:
@@ -132,7 +132,7 @@ class Api:
 
         chunks: AsyncIterator[bytes] = request.content.iter_any()
         try:
-            await take_lines(chunks, self.config.bulk_line_bytes, self.config.hash_algorithms, append, outcome)
+            await take_lines(chunks, self.config.bulk_line_bytes, self.config.allowed, append, outcome)
         except BusError as error:
             raise NotNowError(f"{outcome.accepted} lines are on the log, then it could take no more: {error}; {PART_OF_IT}") from error
         metrics.refused.inc(outcome.refused)

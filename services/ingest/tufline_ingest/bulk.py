@@ -5,13 +5,14 @@ stops, and with it the sender.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from tufline.bus import Position
 from tufline.errors import InvalidTargetError, PushbackError
 from tufline.events import ChangeRequest
+from tufline.model import Allowed
 from tufline_ingest.accept import Change, make_change
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.wire import RefusedLine, decode
@@ -95,12 +96,12 @@ async def split_lines(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIte
         yield number, rest
 
 
-def read_line(line: bytes, algorithms: Collection[str]) -> Change:
+def read_line(line: bytes, allowed: Allowed) -> Change:
     """Make a change of a line.
 
     Args:
         line: JSON.
-        algorithms: the hash algorithms that are allowed.
+        allowed: what targets may have.
 
     Returns:
         The change.
@@ -109,13 +110,13 @@ def read_line(line: bytes, algorithms: Collection[str]) -> Change:
         BadRequestError: if it has another form.
         InvalidTargetError: if it can't be accepted.
     """
-    return make_change(decode(ChangeRequest, line), algorithms)
+    return make_change(decode(ChangeRequest, line), allowed)
 
 
 async def take_lines(
     chunks: AsyncIterator[bytes],
     most_bytes: int,
-    algorithms: Collection[str],
+    allowed: Allowed,
     append: Callable[[list[Change]], Awaitable[Sequence[Position]]],
     outcome: Outcome,
 ) -> None:
@@ -124,7 +125,7 @@ async def take_lines(
     Args:
         chunks: of the stream.
         most_bytes: the longest line.
-        algorithms: the hash algorithms that are allowed.
+        allowed: what targets may have.
         append: brings changes to the log.
         outcome: kept up to date, also where this raises.
 
@@ -145,7 +146,7 @@ async def take_lines(
                 outcome.refuse(number, f"the line is longer than {most_bytes} bytes (ingest.bulk_line_bytes)")
                 continue
             try:
-                batch.append(read_line(line, algorithms))
+                batch.append(read_line(line, allowed))
             except (BadRequestError, InvalidTargetError) as error:
                 outcome.refuse(number, str(error))
                 continue

@@ -166,7 +166,7 @@ class InboxWorker:
         changes: list[Change] = []
         for number, said in enumerate(event.data.changes):
             try:
-                changes.append(make_change(said, self._shared.config.hash_algorithms))
+                changes.append(make_change(said, self._shared.config.allowed))
             except InvalidTargetError as error:
                 where = f"changes[{number}] ({said.path[:SHOWN_PATH_LENGTH]!a})"
                 reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"

@@ -10,16 +10,18 @@ import readline from "node:readline";
 const { Updater } = createRequire(path.join(process.env.TUF_JS_MODULES, "package.json"))("tuf-js");
 
 async function download(updater, directory, target) {
+  let found = false;
   try {
     const info = await updater.getTargetInfo(target);
     if (!info) {
-      return { path: target, found: false };
+      return { path: target, found };
     }
+    found = true;
     const saved = await updater.downloadTarget(info, path.join(directory, "downloaded"));
     const sha256 = crypto.createHash("sha256").update(fs.readFileSync(saved)).digest("hex");
-    return { path: target, found: true, sha256 };
+    return { path: target, found, sha256 };
   } catch (error) {
-    return { path: target, error: `${error.name}: ${error.message}` };
+    return { path: target, found, error: `${error.name}: ${error.message}` };
   }
 }
 
