@@ -1,0 +1,61 @@
+"""What ``make nightly`` records is what was proved."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import nightly
+from nightly import Proof
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a repository with one proof that passes and one that fails, whose programs are committed."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "tools" / "good.py").write_text("import sys\nprint('seed', sys.argv[1])\nprint('all | is well')\n")
+    (tmp_path / "tools" / "bad.py").write_text("import sys\nprint('2 torn')\nsys.exit(1)\n")
+    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "proofs"]):
+        subprocess.run([nightly.GIT, *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(nightly, "HERE", tmp_path)
+    monkeypatch.setattr(nightly, "PAGE", tmp_path / "docs" / "proofs.md")
+    proofs = (Proof("good-1", "it goes well", ("good.py", "{seed}")), Proof("bad-1", "it fails", ("bad.py",)))
+    monkeypatch.setattr(nightly, "PROOFS", proofs)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    """Run it, and give what it ends with."""
+    monkeypatch.setattr("sys.argv", ["nightly.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        nightly.main()
+    return ended.value.code
+
+
+def test_a_failed_proof_is_recorded_as_failed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row says what its command said last; one that fails says so, and ends the whole run with an error."""
+    assert run(monkeypatch, "7") == "failed: bad-1"
+    good, bad = (tree / "docs" / "proofs.md").read_text().splitlines()[-2:]
+    commit = subprocess.run([nightly.GIT, "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
+    assert good.endswith("| 7 | 0 | yes | all / is well |")
+    assert good.split("|")[4].strip() == commit[:10]
+    assert bad.endswith("| **no** | 2 torn |")
+
+
+def test_one_proof_alone_leaves_the_other_rows(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proof that is run by its name replaces its own row and no other."""
+    run(monkeypatch, "7")
+    subprocess.run([nightly.GIT, "add", "."], cwd=tree, check=True)
+    assert run(monkeypatch, "8", "good-1") == 0
+    good, bad = (tree / "docs" / "proofs.md").read_text().splitlines()[-2:]
+    assert "| 8 | 0 | yes" in good
+    assert "| **no** |" in bad
+    assert "unknown proof other" in str(run(monkeypatch, "8", "other"))
+
+
+def test_nothing_is_recorded_of_a_tree_with_changes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the code is not that of a commit nothing is run, and the page stays."""
+    (tree / "tools" / "good.py").write_text("print('other code')\n")
+    assert "commit them first" in str(run(monkeypatch, "7"))
+    assert not (tree / "docs" / "proofs.md").exists()
