@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak nightly hazards faust-evidence bench lint format paths schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak nightly mutate hazards faust-evidence bench lint format paths schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -38,6 +38,9 @@ stack-down: $(VENV)/.installed ## stop them
 
 soak: $(VENV)/.installed ## break everything on Kafka under load: make soak FAULTS=100 SEED=1
 	$(BIN)/python tools/soak.py $(or $(FAULTS),100) $(or $(SEED),1)
+
+mutate: $(VENV)/.installed ## put small mistakes into the code, and see that a test sees each: make mutate ONLY="NAME …"
+	$(BIN)/python tools/mutate.py $(ONLY)
 
 nightly: $(VENV)/.installed ## run the long proofs and record them in docs/proofs.md: make nightly SEED=1 PROOFS="simulate-1 soak-1"
 	$(BIN)/python tools/nightly.py $(or $(SEED),1) $(PROOFS)

@@ -86,6 +86,7 @@ PROOFS: Final = (
         )
         for offset in range(2)
     ),
+    Proof("mutate", "each small mistake of tests/mutations is seen by a test", ("mutate.py",)),
 )
 
 

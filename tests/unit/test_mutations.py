@@ -1,0 +1,56 @@
+"""The list of small mistakes is true to the code, and a mistake that no test sees is reported."""
+
+from pathlib import Path
+
+import pytest
+
+import mutate
+from mutate import Mutation, mutations
+
+
+def mutation(**fields: object) -> Mutation:
+    """Make a mistake of the little program below."""
+    plain: dict[str, object] = {"name": "m", "invariant": 1, "file": "code.py", "before": "+ 1", "after": "+ 2", "tests": ["test_code.py"]}
+    return Mutation(**(plain | fields))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Make a program, and a test that sees some of its mistakes."""
+    (tmp_path / "services").mkdir()
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: none\n")
+    (tmp_path / "code.py").write_text("def more(number):\n    return number + 1\n\n\ndef unseen():\n    return 7\n")
+    (tmp_path / "test_code.py").write_text("import code_of\n\n\ndef test_more():\n    assert code_of.more(1) == 2\n")
+    (tmp_path / "code.py").rename(tmp_path / "code_of.py")
+    return tmp_path
+
+
+@pytest.mark.parametrize("one", mutations(), ids=lambda one: one.name)
+def test_each_mistake_can_be_made(one: Mutation, tmp_path: Path) -> None:
+    """Each listed piece stands in its file once, so that the mistake is really made."""
+    (tmp_path / one.file).parent.mkdir(parents=True)
+    source = (mutate.HERE / one.file).read_text()
+    (tmp_path / one.file).write_text(source)
+    mutate.mutate(tmp_path, one)
+    assert (tmp_path / one.file).read_text() != source
+    assert all((mutate.HERE / test.partition("::")[0]).exists() for test in one.tests)
+
+
+def test_a_mistake_that_no_test_sees_is_reported(tree: Path) -> None:
+    """A mistake that a test sees, and one that none does, are told apart; the source is as before after each."""
+    source = (tree / "code_of.py").read_text()
+    assert mutate.try_mutation(tree, mutation(file="code_of.py"))
+    assert not mutate.try_mutation(tree, mutation(file="code_of.py", before="return 7", after="return 8"))
+    assert (tree / "code_of.py").read_text() == source
+
+
+def test_tests_that_do_not_run_prove_nothing(tree: Path) -> None:
+    """Where pytest could not run the tests at all, that is an error and not a mistake that was seen."""
+    with pytest.raises(RuntimeError, match="exit code"):
+        mutate.try_mutation(tree, mutation(file="code_of.py", tests=["test_missing.py"]))
+
+
+def test_a_piece_that_is_gone_is_an_error(tree: Path) -> None:
+    """A mistake whose piece is no longer in the code is an error that asks for the list to be adapted."""
+    with pytest.raises(ValueError, match="stands 0 times"):
+        mutate.mutate(tree, mutation(file="code_of.py", before="+ 3"))
