@@ -24,6 +24,9 @@
     ├── KeyUnavailableError          a key can't be used
     │   └── KeyUnreachableError      its provider does not answer, or is not ready
     └── StoreError                   the origin can't do it
+        ├── StoreChangedError        the origin is not as it was when it was looked at
+        ├── StoreBusyError           another process keeps the origin locked
+        └── ForeignOriginError       the origin is another log's, or is ahead of this one
 
 Every class carries ``retriable``: whether the same call may succeed later without anybody changing anything. That bit decides between
 trying again and a dead letter.
@@ -180,3 +183,15 @@ class StoreError(TuflineError):
     """The origin can't store or give what was asked."""
 
     retriable = True
+
+
+class StoreChangedError(StoreError):
+    """Something else is at the origin than when it was looked at: somebody else has written there. Look again."""
+
+
+class StoreBusyError(StoreError):
+    """Another process keeps the origin locked, for much longer than replacing a file takes."""
+
+
+class ForeignOriginError(StoreError):
+    """The origin belongs to another log, or holds what this log has not made, or not yet: nothing may be written there."""

@@ -1,14 +1,27 @@
 """The contract of the store: what every origin must keep."""
 
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tufline.errors import StoreError
-from tufline.store import TIMESTAMP, Store, content_headers
+from tufline.errors import StoreBusyError, StoreChangedError, StoreError
+from tufline.store import OWNER, TIMESTAMP, Store, _lock, content_headers, local
+from tufline.store._lock import TEMPORARY_PREFIX, Temporary
+from tufline.store.file_systems import network_type
 from tufline.store.local import LocalStore
+
+
+def listing(directory: Path) -> set[str]:
+    """Name all files of a directory, also those that the store does not list."""
+    return {path.name for path in directory.iterdir()}
 
 
 @pytest_asyncio.fixture(params=["local"])
@@ -33,28 +46,64 @@ async def test_what_is_put_is_there(store: Store) -> None:
     assert await store.get("2.bins-0.json") == b"x" * 3_000_000
 
 
-async def test_same_content_is_not_written_anew(tmp_path: Path) -> None:
+async def test_same_content_is_not_written_again(tmp_path: Path) -> None:
     """A file that is there with the same content is left as it is: it may be durable and served."""
     store = LocalStore(tmp_path)
-    await store.put_many([("1.a.json", b"same")])
+    assert await store.put_many([("1.a.json", b"same")]) == []
     before = (tmp_path / "1.a.json").stat().st_ino
-    await store.put_many([("1.a.json", b"same")])
+    assert await store.put_many([("1.a.json", b"same"), ("1.b.json", b"new")]) == []
     assert (tmp_path / "1.a.json").stat().st_ino == before
-    await store.put_many([("1.a.json", b"diff")])
-    assert (tmp_path / "1.a.json").stat().st_ino != before
+    assert await store.get("1.b.json") == b"new"
 
 
-async def test_what_a_crash_left_is_mended(store: Store) -> None:
-    """A file that is there with other content, as a crash may leave it, is put anew."""
-    await store.put_many([("3.bins-0.json", b"")])
-    await store.put_many([("3.bins-0.json", b"whole")])
+async def test_other_content_stays_and_is_named(store: Store) -> None:
+    """A versioned file that is there with other content is left, and its name returned; what is damaged is replaced as such."""
+    await store.put_many([("3.bins-0.json", b"cut")])
+    assert await store.put_many([("3.bins-0.json", b"whole"), ("4.bins-0.json", b"next")]) == ["3.bins-0.json"]
+    assert await store.get("3.bins-0.json") == b"cut"
+    assert await store.get("4.bins-0.json") == b"next"
+    await store.replace("3.bins-0.json", b"whole", expected=b"cut")
     assert await store.get("3.bins-0.json") == b"whole"
+
+
+@pytest.mark.parametrize("name", [TIMESTAMP, "2.root.json", OWNER])
+async def test_replace_changes_only_what_is_expected(store: Store, name: str) -> None:
+    """Nothing is replaced unless the file is as it was looked at: other content, no file, or any file where none is expected."""
+    with pytest.raises(StoreChangedError, match="deleted"):
+        await store.replace(name, b"2", expected=b"1")
+    assert await store.get(name) is None
+    await store.replace(name, b"1", expected=None)
+    with pytest.raises(StoreChangedError, match="replaced"):
+        await store.replace(name, b"2", expected=None)
+    with pytest.raises(StoreChangedError):
+        await store.replace(name, b"2", expected=b"0")
+    assert await store.get(name) == b"1"
+    await store.replace(name, b"1", expected=b"0")  # it is done already, perhaps by an attempt that could not say so
+    await store.replace(name, b"2", expected=b"1")
+    assert await store.get(name) == b"2"
+
+
+async def test_of_many_that_replace_one_wins(store: Store) -> None:
+    """Of all who saw the same content and replace it at once, exactly one does; the others are told."""
+    await store.replace(TIMESTAMP, b"0", expected=None)
+    done = await asyncio.gather(*(store.replace(TIMESTAMP, b"%d" % n, expected=b"0") for n in range(1, 20)), return_exceptions=True)
+    winners = [number for number, result in enumerate(done, 1) if result is None]
+    assert len(winners) == 1
+    assert all(isinstance(result, StoreChangedError) for result in done if result is not None)
+    assert await store.get(TIMESTAMP) == b"%d" % winners[0]
+
+
+async def test_owner_is_not_listed(store: Store) -> None:
+    """The file that names the origin's owner is no metadata: it is read and replaced, and not listed."""
+    await store.replace(OWNER, b"{}", expected=None)
+    assert await store.names() == set()
+    assert await store.get(OWNER) == b"{}"
 
 
 async def test_timestamp_is_replaced(store: Store) -> None:
     """The timestamp is always the one that was put last."""
     for content in (b"1", b"22", b"3"):
-        await store.replace(TIMESTAMP, content)
+        await store.replace(TIMESTAMP, content, expected=await store.get(TIMESTAMP))
         assert await store.get("timestamp.json") == content
     assert await store.names() == {"timestamp.json"}
 
@@ -76,23 +125,155 @@ async def test_names_that_are_none(store: Store, name: str) -> None:
 
 
 async def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
-    """What was being written when the process died is never listed, and removed at the next start."""
-    leftover = tmp_path / ".tmp-1.bins-0.json"
+    """What was being written when a process died is never listed, and removed by the next that writes; what another one writes stays."""
+    leftover = tmp_path / f"{TEMPORARY_PREFIX}1.bins-0.json"
     leftover.write_bytes(b"half")
     store = LocalStore(tmp_path)
     assert await store.names() == set()
-    assert await LocalStore(tmp_path).get("1.bins-0.json") is None
-    assert not leftover.exists()
+    assert await store.get("1.bins-0.json") is None
+    with Temporary(tmp_path).file() as (_, being_written):
+        await store.put_many([("1.a.json", b"a")])
+        assert not leftover.exists()
+        assert being_written.rpartition("/")[2] in listing(tmp_path)
+
+
+async def test_reading_changes_nothing(tmp_path: Path) -> None:
+    """Who only reads an origin (fsck) leaves every file of it alone."""
+    (tmp_path / f"{TEMPORARY_PREFIX}1").write_bytes(b"half")
+    store = LocalStore(tmp_path)
+    await store.get(TIMESTAMP)
+    await store.names()
+    assert listing(tmp_path) == {f"{TEMPORARY_PREFIX}1"}
+
+
+async def test_writers_share_no_temporary_name(tmp_path: Path) -> None:
+    """Two writers that put the same new file at once both succeed, and it is whole."""
+    stores = [LocalStore(tmp_path) for _ in range(8)]
+    for number in range(20):
+        content = b"x" * 100_000 + b"%d" % number
+        assert await asyncio.gather(*(store.put_many([(f"{number}.a.json", content)]) for store in stores)) == [[]] * len(stores)
+        assert await stores[0].get(f"{number}.a.json") == content
+    assert listing(tmp_path) == {f"{number}.a.json" for number in range(20)}
+
+
+HOLDING = """
+import os, sys
+from pathlib import Path
+from tufline.store._lock import locked
+
+with locked(Path(sys.argv[1])):
+    os.write(1, b"locked\\n")
+    sys.stdin.read()
+"""
+
+
+def hold_lock(directory: Path) -> subprocess.Popen[bytes]:
+    """Start a process that holds the lock of an origin."""
+    return subprocess.Popen([sys.executable, "-c", HOLDING, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+async def test_stopped_holder_of_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a process that holds the lock is stopped nothing is replaced, the error names its pid, and it goes on when that has ended."""
+    monkeypatch.setattr(local, "LOCK_PATIENCE_SECONDS", 0.1)
+    store = LocalStore(tmp_path)
+    await store.replace(TIMESTAMP, b"1", expected=None)
+    with hold_lock(tmp_path) as holder:
+        assert holder.stdout is not None
+        assert await asyncio.to_thread(holder.stdout.readline) == b"locked\n"
+        holder.send_signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreBusyError, match=rf"by process {holder.pid} on .*kill -CONT"):
+                await store.replace(TIMESTAMP, b"2", expected=b"1")
+            assert await store.get(TIMESTAMP) == b"1"
+            await store.put_many([("1.a.json", b"versioned files need no lock")])
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    await store.replace(TIMESTAMP, b"2", expected=b"1")
+    assert await store.get(TIMESTAMP) == b"2"
+
+
+async def test_waiting_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
+    """Who waits for a lock is cancelled at once, holds nothing up meanwhile, and leaves nothing behind."""
+    store = LocalStore(tmp_path)
+    with _lock.locked(tmp_path):
+        waiting = asyncio.create_task(store.replace(TIMESTAMP, b"1", expected=None))
+        done, _ = await asyncio.wait({waiting}, timeout=0.05)
+        assert not done
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert listing(tmp_path) == {_lock.LOCK_NAME}
+
+
+async def test_cancelled_operation_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a cancelled operation returns, no thread of it is at work any more: what comes later is not overwritten by it."""
+    store, entered, may_go = LocalStore(tmp_path), threading.Event(), threading.Event()
+    await store.replace(TIMESTAMP, b"1", expected=None)
+    rename = os.rename
+
+    def slow_rename(source: str, target: Path) -> None:
+        entered.set()
+        assert may_go.wait(60)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", slow_rename)
+    replacing = asyncio.create_task(store.replace(TIMESTAMP, b"2", expected=b"1"))
+    await asyncio.to_thread(entered.wait, 60)
+    for _ in range(3):
+        replacing.cancel()
+        await asyncio.sleep(0)
+        assert not replacing.done()
+    may_go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await replacing
+    assert await store.get(TIMESTAMP) == b"2"
+
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
+30 22 0:50 / /srv/shared\\040files rw,relatime shared:1 - nfs4 server:/export rw
+31 30 8:2 / /srv/shared\\040files/local rw - xfs /dev/sdb1 rw
+32 22 0:51 / /mnt/bucket rw - fuse.s3fs s3fs rw
+33 22 0:52 / /mnt/box rw - fuse.fuse-overlayfs overlay rw
+34 22 0:53 / /mnt/over rw - cifs //server/x rw
+35 22 8:3 / /mnt/over rw - ext4 /dev/sdc1 rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("directory", "expected"),
+    [
+        ("/srv/www", ""),
+        ("/srv/shared files/metadata", "nfs4"),
+        ("/srv/shared files/local/metadata", ""),
+        ("/srv/shared filesystem", ""),
+        ("/mnt/bucket", "fuse.s3fs"),
+        ("/mnt/box/metadata", ""),
+        ("/mnt/over/metadata", ""),
+    ],
+)
+def test_network_file_systems_are_known(tmp_path: Path, directory: str, expected: str) -> None:
+    """A directory is in the file system that is mounted last, at the longest path above it; network ones are named."""
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    assert network_type(Path(directory), tmp_path / "mountinfo") == expected
+
+
+def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An origin in a network file system is refused at the start, with what to do in its place."""
+    (tmp_path / "mountinfo").write_text(f"22 1 0:9 / {tmp_path} rw - nfs4 server:/export rw\n")
+    monkeypatch.setattr(local, "network_type", lambda directory: network_type(directory, tmp_path / "mountinfo"))
+    with pytest.raises(StoreError, match=r"network file system \(nfs4\).*set publisher.directory to a directory on a local disk"):
+        LocalStore(tmp_path / "origin")
 
 
 async def test_directory_that_can_not_be_one(tmp_path: Path) -> None:
     """An origin that can't be used is an error with a reason, at the start and later."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match=r"can't make the directory in .*; choose another one in publisher\.directory, or mend this one$"):
+    with pytest.raises(StoreError, match=r"can't make the directory in .*; choose another one in publisher\.directory, or fix this one$"):
         LocalStore(tmp_path / "file" / "origin")
     store = LocalStore(tmp_path / "origin")
     (tmp_path / "origin").rmdir()
-    with pytest.raises(StoreError, match="goes on by itself"):
+    with pytest.raises(StoreError, match="continues by itself"):
         await store.put_many([("1.a.json", b"x")])
 
 

@@ -68,7 +68,8 @@ async def main():
         await store.put_many(files.items())
         await store.flush()
         named = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        await store.replace("timestamp.json", json.dumps({"version": number, "named": named}).encode())
+        content = json.dumps({"version": number, "named": named}).encode()
+        await store.replace("timestamp.json", content, expected=await store.get("timestamp.json"))
         os.write(1, f"ack {number}\\n".encode())
 
 asyncio.run(main())

@@ -10,7 +10,7 @@ from tuf.ngclient.config import EnvelopeType
 
 from tufline.errors import StoreError
 from tufline.metafile import disassemble
-from tufline.store import TIMESTAMP, Store
+from tufline.store import OWNER, TIMESTAMP, Store
 
 
 class WatchedStore:
@@ -24,21 +24,24 @@ class WatchedStore:
         self._before = before
         self._after = after
 
-    async def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
+    async def put_many(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
+        others: list[str] = []
         for name, content in files:
             self._before(f"put {name}")
-            await self._store.put_many([(name, content)])
+            others += await self._store.put_many([(name, content)])
             self._after(f"put {name}")
+        return others
 
     async def flush(self) -> None:
         self._before("flush")
         await self._store.flush()
         self._after("flush")
 
-    async def replace(self, name: str, content: bytes) -> None:
-        operation = "timestamp" if name == TIMESTAMP else f"root {name}"
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+        kind = "root" if name.endswith(".root.json") else "owner" if name == OWNER else "repair"
+        operation = "timestamp" if name == TIMESTAMP else f"{kind} {name}"
         self._before(operation)
-        await self._store.replace(name, content)
+        await self._store.replace(name, content, expected=expected)
         self._after(operation)
 
     async def get(self, name: str) -> bytes | None:

@@ -16,6 +16,9 @@ TIMESTAMP_MAX_AGE_SECONDS: Final = 5
 
 TIMESTAMP: Final = "timestamp.json"
 
+OWNER: Final = ".tufline-origin.json"
+"""Says which log may publish to an origin (``tufline.store.owner``). It is no metadata: web servers need not serve it."""
+
 _VERSIONED = re.compile(r"[1-9][0-9]*\.[a-z][A-Za-z0-9_.-]*\.json")
 
 
@@ -34,16 +37,19 @@ def content_headers(name: str) -> dict[str, str]:
 
 
 class Store(Protocol):
-    """An origin. One publisher writes it."""
+    """An origin. One publisher at a time writes it; one that was stopped and wakes up late may still try to."""
 
-    async def put_many(self, files: Iterable[tuple[str, bytes]]) -> None:
-        """Put versioned files, once each.
+    async def put_many(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
+        """Put versioned files that are not there yet.
 
-        A file that is there with the same content stays; one that is there with other content is put anew (it was left half-written by a
-        crash: nothing that is published names it, as ``flush`` comes before the timestamp).
+        MUST leave a file that is there as it is, also one with other content: it may be served, and a version has one content. Whether that
+        content is damage (left half-written by a crash, say) is for the caller to find out, who then uses ``replace``.
 
         Args:
             files: name and content.
+
+        Returns:
+            Names of files that are there with other content.
 
         Raises:
             StoreError: if any could not be put.
@@ -56,14 +62,21 @@ class Store(Protocol):
             StoreError: if that is not certain.
         """
 
-    async def replace(self, name: str, content: bytes) -> None:
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
         """Put or replace a file that clients find without being told of it, at once and durably: a reader sees the old one or the new one.
 
+        Compare and swap: MUST change nothing unless the file is just as expected at that moment, whoever else writes meanwhile. (An object
+        store does it by a conditional write, with the ETag of what it has compared.) MUST have ended, one way or the other, when it
+        returns, also when it is cancelled.
+
         Args:
-            name: ``timestamp.json``, or that of a root.
+            name: ``timestamp.json``, that of a root, ``OWNER``, or that of a versioned file whose content is damaged.
             content: the new file.
+            expected: the content that must be there; None if there must be no such file. A file that has the new content already is left.
 
         Raises:
+            StoreChangedError: if something else is there.
+            StoreBusyError: if another process has kept others from replacing anything for long.
             StoreError: if it could not be replaced.
         """
 
@@ -81,7 +94,7 @@ class Store(Protocol):
         """
 
     async def names(self) -> set[str]:
-        """List the names of all complete files.
+        """List the names of all complete files, except ``OWNER``.
 
         Returns:
             The names.

@@ -48,6 +48,26 @@ class Named:
 _timestamp_decoder = msgspec.json.Decoder(_SignedTimestamp)
 
 
+def read_named(signed: bytes | msgspec.Raw) -> Named:
+    """Read which snapshot a timestamp names.
+
+    Args:
+        signed: the signed part of a timestamp file.
+
+    Returns:
+        The snapshot.
+
+    Raises:
+        MetadataError: if it names none.
+    """
+    meta = decode(_timestamp_decoder, signed, lambda reason: MetadataError(f"timestamp does not name a snapshot: {reason}")).meta
+    try:
+        named = meta["snapshot.json"]
+        return Named(named.version, named.length, named.hashes["sha256"])
+    except KeyError as error:
+        raise MetadataError(f"timestamp does not name a snapshot: {error} is missing") from error
+
+
 def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
     """Say whether clients that have a root accept a commit.
 
@@ -158,13 +178,26 @@ class Chain:
         Raises:
             MetadataError: if a client would refuse it.
         """
-        signed = self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type))
-        meta = decode(_timestamp_decoder, signed, lambda reason: MetadataError(f"timestamp does not name a snapshot: {reason}")).meta
+        return read_named(self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type)))
+
+    def is_valid(self, role: str, version: int, content: bytes) -> bool:
+        """Say whether clients accept a versioned file, which may be of another log than the one followed.
+
+        Args:
+            role: whose it is; not root.
+            version: that its name has.
+            content: the file.
+        """
         try:
-            named = meta["snapshot.json"]
-            return Named(named.version, named.length, named.hashes["sha256"])
-        except KeyError as error:
-            raise MetadataError(f"timestamp does not name a snapshot: {error} is missing") from error
+            if role == Targets.type:
+                trust.verified(Targets, content, self._keys(Targets.type))
+            elif role == Snapshot.type:
+                self.read_snapshot(version, content)
+            else:
+                self.check_bin(role, version, content)
+        except MetadataError:
+            return False
+        return True
 
     def _keys(self, role: str) -> RoleKeys:
         if self._root is None:

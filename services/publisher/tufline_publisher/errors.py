@@ -3,7 +3,7 @@
 TuflineError
 └── PublisherError
 ├── ReadAgainError           what was read has to be read again, with the keys that are known now
-└── ForeignOriginError       the origin holds another repository, or a newer state than the log
+└── FilesLostError           files have vanished from the origin: the log has to be read from its beginning
 """
 
 from typing import ClassVar
@@ -21,7 +21,7 @@ class ReadAgainError(PublisherError):
     retriable: ClassVar[bool] = True
 
 
-class ForeignOriginError(PublisherError):
-    """The origin holds what this log has not made, or not yet: nothing may be written over it."""
+class FilesLostError(PublisherError):
+    """Files that the publisher had put have vanished from the origin: they are put again, from the beginning of the log."""
 
     retriable: ClassVar[bool] = True

@@ -15,6 +15,8 @@ from tuf.api.metadata import Root, Snapshot
 
 from tufline import metafile
 from tufline.bus import Record
+from tufline.errors import ForeignOriginError
+from tufline.origins import whole_root
 from tufline.store import TIMESTAMP, Store
 from tufline_publisher.chain import stands_under
 from tufline_publisher.origin import Origin
@@ -83,8 +85,7 @@ class Roots:
         """
         if not self._held:
             return
-        newest = max((int(name.partition(".")[0]) for name in origin.names if name.endswith(f".{Root.type}.json")), default=0)
-        shown = await self._store.get(metafile.file_name(Root.type, newest))
+        shown = await self._store.get(metafile.file_name(Root.type, origin.newest_root))
         if shown is None or not await self._commit_stands(shown, timestamp, snapshot):
             await self._put_held(origin)
 
@@ -113,8 +114,13 @@ class Roots:
 
     async def _put(self, roots: Sequence[Record], origin: Origin) -> None:
         for record in roots:
-            await self._store.replace(_name(record), record.value)
-            origin.names.add(_name(record))
+            name = _name(record)
+            there = await self._store.get(name)
+            if there != record.value:
+                if there is not None and whole_root(there) is not None:
+                    raise ForeignOriginError(f"the origin holds another {name} than this log: another log published it; see docs/fsck.md")
+                await self._store.replace(name, record.value, expected=there)
+            origin.names.add(name)
 
 
 def _name(record: Record) -> str:

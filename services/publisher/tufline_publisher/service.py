@@ -8,35 +8,38 @@ rebuild are this one way, from another offset.
 In: ``metadata``. Out: the origin, ``published``.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from time import perf_counter
 from typing import Final
 
 import structlog
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-from tufline import metafile, records, topics
+from tufline import metafile, origins, records, topics
 from tufline.bus import Bus, Message, Record
-from tufline.bus.last import last_record
 from tufline.bus.partitions import own_partitions
 from tufline.clock import Clock, utc_now
 from tufline.config import PublisherConfig
-from tufline.errors import MetadataError, RecordError
+from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreChangedError
 from tufline.health import Health
+from tufline.origins import parse_name
 from tufline.records import VECTOR_HEADER, VERSION_HEADER, FileRef, Head, Published, Vector
-from tufline.snapshot import read_snapshot
 from tufline.store import TIMESTAMP, Store
+from tufline.store.owner import check_owner
 from tufline_publisher import metrics
 from tufline_publisher.chain import Chain
-from tufline_publisher.errors import ForeignOriginError, ReadAgainError
+from tufline_publisher.errors import FilesLostError, ReadAgainError
+from tufline_publisher.finding import SnapshotFile, find_origin
 from tufline_publisher.origin import Origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
 
 POLL_SECONDS: Final = 30.0
 """How long to wait for something new before looking for files to delete."""
+
+LOOK_SECONDS: Final = 60.0
+"""How often to look whether the origin still shows what was put there."""
 
 DELETE_AT_ONCE: Final = 1000
 """The most files that are deleted between two batches."""
@@ -45,21 +48,6 @@ SNAPSHOTS_KEPT: Final = 4
 """How many snapshots' contents are kept while their timestamps have not come."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class SnapshotFile:
-    """A snapshot of the log.
-
-    Attributes:
-        ref: where it is.
-        length: in bytes.
-        versions: role name to version.
-    """
-
-    ref: FileRef
-    length: int
-    versions: dict[str, int]
 
 
 def part(origin: str) -> str:
@@ -77,7 +65,7 @@ def part(origin: str) -> str:
 class Publisher:
     """Brings the log to one origin."""
 
-    def __init__(self, bus: Bus, config: PublisherConfig, store: Store, clock: Clock, health: Health) -> None:
+    def __init__(self, bus: Bus, config: PublisherConfig, store: Store, clock: Clock, health: Health, *, from_start: bool) -> None:
         """Begin with nothing known.
 
         Args:
@@ -86,6 +74,7 @@ class Publisher:
             store: the origin.
             clock: the wall clock.
             health: where the publisher says how it is.
+            from_start: whether to bring everything to the origin again, whatever it shows.
         """
         self._bus = bus
         self._config = config
@@ -101,6 +90,8 @@ class Publisher:
         self._snapshots: OrderedDict[int, SnapshotFile] = OrderedDict()
         self._candidate: Record | None = None
         self._unflushed = False
+        self._from_start = from_start
+        self._next_look = _now() + LOOK_SECONDS
 
     async def run(self) -> None:
         """Publish, for ever.
@@ -118,9 +109,10 @@ class Publisher:
                 for some in before_each_root(batch):
                     await self._take(some)
                     await self._publish_newest(some[-1].offset + 1 if some else reader.position, began)
+                await self._look()
                 await self._delete_superseded()
                 if not batch:
-                    self._check_not_ahead()
+                    self._check_stands()
         finally:
             await reader.close()
 
@@ -146,60 +138,15 @@ class Publisher:
         return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
 
     async def _find_origin(self) -> int:
-        """Find out what the origin shows, and from which offset to follow ``metadata`` so that nothing is missed.
-
-        Returns:
-            The offset; 0 to bring everything there (again).
-
-        Raises:
-            ForeignOriginError: if it shows what this log has not made.
-        """
-        self._origin = Origin(await self._store.names())
-        content = await self._store.get(TIMESTAMP)
-        if content is None:
+        found = await find_origin(self._bus, self._store, self._config.origin, self._clock())
+        self._origin = found.origin
+        if found.snapshot is not None:
+            self._remember(found.snapshot)
+        if self._from_start or not found.offset:
+            self._from_start = True
             return 0
-        last = await self._last_published()
-        version = metafile.read_common(metafile.disassemble(content).signed).version
-        known = last is not None and (last.timestamp.version, last.timestamp.sha256) == (version, metafile.sha256(content))
-        if not known and not await self._is_on_log(version, content, last):
-            raise ForeignOriginError(
-                f"the origin shows timestamp version {version}, which is not of this log: it holds another repository, or a newer state "
-                "than this log; point publisher.directory to an empty directory, or bring the right log back"
-            )
-        if last is None or not known:
-            self._origin.timestamp = FileRef(version, -1, metafile.sha256(content))
-            return 0
-        snapshot = await self._store.get(metafile.file_name(Snapshot.type, last.snapshot.version))
-        if snapshot is None or metafile.sha256(snapshot) != last.snapshot.sha256:
-            return 0
-        versions = read_snapshot(metafile.disassemble(snapshot).signed)
-        if lost := self._origin.missing(versions):
-            _log.warning("publisher.files_lost", origin=self._config.origin, files=len(lost), first=lost[0])
-            return 0
-        self._origin.show(last.timestamp, last.snapshot, versions, self._clock())
-        self._origin.find_superseded(self._clock())
-        self._remember(SnapshotFile(last.snapshot, len(snapshot), versions))
         self._health.ok(self._part)
-        return last.next_offset
-
-    async def _last_published(self) -> Published | None:
-        def is_ours(record: Record) -> bool:
-            return record.key == self._config.origin
-
-        record = await last_record(self._bus, topics.PUBLISHED, 0, is_ours)
-        return None if record is None else records.decode(records.published_decoder, record.value)
-
-    async def _is_on_log(self, version: int, content: bytes, last: Published | None) -> bool:
-        if last is not None and version < last.timestamp.version:
-            return True  # an older state of ours, from a backup, say
-        reader = self._bus.reader(topics.METADATA, 0, last.next_offset if last else 0)
-        try:
-            while batch := await reader.fetch(max_wait=0):
-                if any(record.key == Timestamp.type and record.value == content for record in batch):
-                    return True
-        finally:
-            await reader.close()
-        return False
+        return found.offset
 
     async def _take(self, batch: Sequence[Record]) -> None:
         files: list[tuple[str, bytes]] = []
@@ -222,10 +169,23 @@ class Publisher:
                 files.append((name, record.value))
         if files:
             self._unflushed = True
-            await self._store.put_many(files)
-            self._origin.names.update(name for name, _ in files)
+            await self._put(files)
             metrics.files.inc(len(files))
             metrics.file_bytes.inc(sum(len(content) for _, content in files))
+
+    async def _put(self, files: Sequence[tuple[str, bytes]]) -> None:
+        others = set(await self._store.put_many(files))
+        for name, content in files:
+            role, version = parse_name(name) or (name, 0)
+            is_other = False
+            if name in others and (there := await self._store.get(name)) != content:
+                # What a crash left half-written is put again; but a version that clients accept has one content, ever.
+                is_other = there is not None and self._chain.is_valid(role, version, there)
+                if is_other:
+                    _log.error("publisher.other_content", origin=self._config.origin, name=name)
+                else:
+                    await self._store.replace(name, content, expected=there)
+            self._origin.put(role, name, is_other=is_other)
 
     def _check(self, record: Record) -> str | None:
         version = int(record.headers[VERSION_HEADER])
@@ -258,42 +218,37 @@ class Publisher:
             return
         try:
             version = int(record.headers[VERSION_HEADER])
+            timestamp = FileRef(version, record.offset, metafile.sha256(record.value))
+            if version < self._origin.least:
+                return  # on the way to what has been shown before
             vector = records.decode(records.vector_decoder, record.headers[VECTOR_HEADER].encode())
             named = self._chain.read_timestamp(version, record.value)
             snapshot = self._snapshots.get(named.version)
             if snapshot is None or (snapshot.length, snapshot.ref.sha256) != (named.length, named.sha256):
                 raise MetadataError(f"timestamp {version} names a snapshot {named.version} that is not on the log")
-            self._origin.check_forward(snapshot.versions)
+            self._origin.check_forward(timestamp, named.version, snapshot.versions)
             if missing := self._origin.missing(snapshot.versions):
                 raise MetadataError(f"snapshot {named.version} names {len(missing)} files that are not there (yet), such as {missing[0]}")
         except (MetadataError, RecordError, KeyError, ValueError) as error:
             self._health.problem(self._part, f"the newest commit can't be published, waiting for the next: {error}")
             _log.warning("publisher.waiting", offset=record.offset, error=str(error))
             return
-        timestamp = FileRef(version, record.offset, metafile.sha256(record.value))
-        if not self._may_show(timestamp):
-            return
         await self._show(timestamp, snapshot, record.value, vector, next_offset)
         self._candidate = None
         metrics.publish_seconds.observe(perf_counter() - began)
 
-    def _may_show(self, timestamp: FileRef) -> bool:
-        shown = self._origin.timestamp
-        if timestamp.version == shown.version and timestamp.sha256 != shown.sha256:
-            raise ForeignOriginError(f"the origin shows another timestamp version {shown.version} than the log has: two logs write to it")
-        return timestamp.version >= shown.version
-
     async def _show(self, timestamp: FileRef, snapshot: SnapshotFile, content: bytes, vector: Vector, next_offset: int) -> None:
-        is_new = timestamp.version > self._origin.timestamp.version
+        is_new = content != self._origin.content
         if is_new:
+            await check_owner(self._store, self._bus.log_id)
             await self._roots.before(content, snapshot.ref.version, self._origin)
         if self._unflushed:
             # Also without a new timestamp: a restart begins at next_offset, and takes what is before it for durable.
             await self._store.flush()
             self._unflushed = False
         if is_new:
-            await self._store.replace(TIMESTAMP, content)
-        self._origin.show(timestamp, snapshot.ref, snapshot.versions, self._clock())
+            await self._store.replace(TIMESTAMP, content, expected=self._origin.content)
+        self._origin.show(timestamp, content, snapshot.ref, snapshot.versions, _now())
         await self._roots.after(content, snapshot.ref.version, self._origin)
         if (held := self._roots.first_held) is not None:
             next_offset = min(next_offset, held)
@@ -306,20 +261,38 @@ class Publisher:
         metrics.timestamp_version.set(timestamp.version)
         _log.info("publisher.published", version=timestamp.version, snapshot=snapshot.ref.version, new=is_new)
 
-    def _check_not_ahead(self) -> None:
-        if self._candidate is not None and self._origin.timestamp.version > int(self._candidate.headers[VERSION_HEADER]):
-            raise ForeignOriginError(
-                f"the origin shows timestamp version {self._origin.timestamp.version}, newer than all of this log: bring the right log back"
-            )
+    def _check_stands(self) -> None:
+        """Say what no further record of the log will settle, now that all of it is read."""
+        if self._candidate is None:
+            return
+        version = int(self._candidate.headers[VERSION_HEADER])
+        if version < self._origin.least:
+            raise ForeignOriginError(origins.ahead(self._origin.least, version))
+        if not self._from_start:
+            raise FilesLostError("files that the newest commit names are not at the origin: they are put again")
+
+    async def _look(self) -> None:
+        """Find out whether the origin still shows what was put there."""
+        if _now() < self._next_look:
+            return
+        self._next_look = _now() + LOOK_SECONDS
+        if await self._store.get(TIMESTAMP) != self._origin.content:
+            raise StoreChangedError(f"{TIMESTAMP} was changed or deleted by somebody else; the origin is looked at again")
+        if lost := self._origin.look(await self._store.names(), _now()):
+            raise FilesLostError(f"{len(lost)} files have vanished from the origin, such as {lost[0]}: they are put again")
 
     async def _delete_superseded(self) -> None:
-        keep = timedelta(seconds=self._config.keep_superseded)
-        names = self._origin.take_expired(self._clock(), keep, DELETE_AT_ONCE)
+        names = self._origin.take_expired(_now(), self._config.keep_superseded, DELETE_AT_ONCE)
         if names:
             await self._store.delete_many(names)
             self._origin.deleted(names)
             metrics.deleted.inc(len(names))
             _log.info("publisher.deleted", files=len(names))
+
+
+def _now() -> float:
+    # How long a file is kept is counted from when it was superseded, whatever happens to the wall clock.
+    return asyncio.get_running_loop().time()
 
 
 async def run(bus: Bus, config: PublisherConfig, store: Store, *, clock: Clock = utc_now, health: Health) -> None:
@@ -332,8 +305,16 @@ async def run(bus: Bus, config: PublisherConfig, store: Store, *, clock: Clock =
         clock: the wall clock.
         health: where the publisher says how it is.
     """
+    from_start = False
 
     async def work(_: int) -> None:
-        await Publisher(bus, config, store, clock, health).run()
+        nonlocal from_start
+        publisher = Publisher(bus, config, store, clock, health, from_start=from_start)
+        from_start = False
+        try:
+            await publisher.run()
+        except FilesLostError:
+            from_start = True
+            raise
 
     await own_partitions(bus, part(config.origin), topics.METADATA, lambda _: part(config.origin), work, health)

@@ -1,0 +1,61 @@
+"""Which file systems an origin may be in: those on which a lock excludes every process that can write there.
+
+Two publishers may see one origin for a while (one was stopped, and wakes up). A lock decides which of them may replace the timestamp, and
+``flock`` (man 2 flock) promises that on local file systems only: on NFS it depends on how each machine has mounted it (``nolock``,
+``local_lock``; man 5 nfs), on SMB on the server (``nobrl``; man 8 mount.cifs), and cluster file systems each have a rule of their own. A
+rename, too, is seen by other machines only after a while there (close-to-open consistency).
+
+In: a directory. Out: the type of a network file system that it is in, if it is in one. Linux only; elsewhere nothing is known.
+"""
+
+import re
+from pathlib import Path
+from typing import Final
+
+NETWORK_TYPES: Final = frozenset(
+    {
+        *("nfs", "nfs4"),  # Linux fs/nfs/fs_context.c
+        *("cifs", "smb3", "smbfs", "ncpfs"),  # Linux fs/smb/client/cifsfs.c; the last two in kernels before 5
+        *("afs", "coda", "ceph", "ocfs2", "gfs2", "orangefs", "pvfs2"),  # Linux fs/*, each its file_system_type.name
+        *("lustre", "beegfs", "gpfs", "glusterfs"),  # the makers' own modules
+    }
+)
+"""Types in ``/proc/self/mountinfo`` (man 5 proc_pid_mountinfo) that several machines can write to."""
+
+LOCAL_FUSE_TYPES: Final = frozenset(
+    f"fuse.{name}" for name in ("fuse-overlayfs", "mergerfs", "bindfs", "unionfs", "gocryptfs", "encfs", "ext2", "fuse2fs", "lxcfs")
+)
+"""File systems in user space whose files are on this machine. All others (sshfs, s3fs, gcsfuse, rclone, …) count as remote."""
+
+MOUNTS: Final = Path("/proc/self/mountinfo")
+
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+
+
+def network_type(directory: Path, mounts: Path = MOUNTS) -> str:
+    """Find out whether a directory is in a network file system.
+
+    Args:
+        directory: that exists.
+        mounts: the table of mounts, in the form of ``/proc/self/mountinfo``.
+
+    Returns:
+        The type, such as ``nfs4``; empty for a local file system, and where that can't be found out.
+    """
+    try:
+        table = mounts.read_text(errors="surrogateescape")
+    except OSError:
+        return ""
+    place = directory.resolve()
+    found, depth = "", -1
+    for line in table.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(" "), after.partition(" ")[0]
+        if len(fields) < 5:  # noqa: PLR2004 (the fifth is the mount point)
+            continue
+        point = Path(_ESCAPED.sub(lambda match: chr(int(match[1], 8)), fields[4]))
+        # Of two mounts at one point the later one hides the other.
+        if place.is_relative_to(point) and len(point.parts) >= depth:
+            found, depth = kind, len(point.parts)
+    is_remote = found in NETWORK_TYPES or (found.partition(".")[0] == "fuse" and found not in LOCAL_FUSE_TYPES)
+    return found if is_remote else ""
