@@ -46,13 +46,14 @@ async def announce_bootstrap(bus: Bus, bootstrap: Bootstrap) -> None:
     await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(bootstrap))])
 
 
-def on_a_log(path: Path, bootstrap: Bootstrap, story: Callable[[EmbeddedBus, Clock], Awaitable[None]]) -> None:
-    """Tell a story in virtual time, on a new log with a bootstrap."""
+def on_a_log(path: Path, bootstrap: Bootstrap, story: Callable[[EmbeddedBus, Clock], Awaitable[None]], *, is_new: bool = True) -> None:
+    """Tell a story in virtual time, on a new log with a bootstrap, or on one that has it."""
 
     async def main(clock: Clock) -> None:
         bus = await open_embedded(path, topics.topics(bootstrap.settings.partitions), clock=clock, threads=False)
         try:
-            await announce_bootstrap(bus, bootstrap)
+            if is_new:
+                await announce_bootstrap(bus, bootstrap)
             await story(bus, clock)
         finally:
             await bus.close()

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import tufline_publisher.service
 import tufline_signer.service
 from helpers.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
@@ -93,12 +95,17 @@ class World:
         return records.decode(records.published_decoder, found[-1].value) if found else None
 
 
+_bootstrap_decoder: msgspec.json.Decoder[Bootstrap] = records.decoder(Bootstrap)
+
 Story = Callable[[World], Awaitable[None]]
 
 
-def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log") -> None:
-    """Tell a story in virtual time."""
-    bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=bins)
+def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log", *, is_new: bool = True) -> None:
+    """Tell a story in virtual time; one that is not new goes on with the log and keys that are there, and time begins again."""
+    kept = tmp_path / "bootstrap"
+    if is_new:
+        kept.write_bytes(records.encode(bootstrap_record(tmp_path / "keys", PARTITIONS, bins=bins)))
+    bootstrap = _bootstrap_decoder.decode(kept.read_bytes())
 
     async def main(bus: EmbeddedBus, clock: Clock) -> None:
         config = SignerConfig(key_dir=tmp_path / "keys", renewal_check=3600.0)
@@ -109,4 +116,4 @@ def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log") -> 
             signer.cancel()
             await asyncio.gather(signer, return_exceptions=True)
 
-    on_a_log(tmp_path / f"{name}.db", bootstrap, main)
+    on_a_log(tmp_path / f"{name}.db", bootstrap, main, is_new=is_new)

@@ -1,0 +1,499 @@
+"""Who may change an origin, and to what: late, foreign and restored publishers, and an origin that changes by itself."""
+
+import asyncio
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tufline_publisher.service
+import tufline_signer.service
+from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all, settled
+from helpers.offline import Offline, announce_updates
+from helpers.origin import Reader, WatchedStore
+from helpers.publishing import PARTITIONS, World, in_world
+from tufline import fsck, topics
+from tufline.bus import Assigned, Member, Message
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.clock import Clock, utc_now
+from tufline.config import PublisherConfig, SignerConfig
+from tufline.errors import BusError, ForeignOriginError
+from tufline.health import Health
+from tufline.metafile import SignatureEntry, assemble, disassemble
+from tufline.records import VERSION_HEADER, Add
+from tufline.store import OWNER, TIMESTAMP
+from tufline.store.local import LocalStore
+from tufline.store.owner import claim, read_owner
+
+
+class NoMember:
+    """A place in a group that nobody takes away."""
+
+    async def leave(self) -> None:
+        pass
+
+
+@dataclass
+class StoppedBus:
+    """The bus as a process sees it that was stopped: it keeps its partitions, whatever the group has decided meanwhile."""
+
+    bus: EmbeddedBus
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    async def join(self, _group: str, topic: str, assigned: Assigned, _revoked: Assigned) -> Member:
+        await assigned(frozenset(range(self.bus.partitions(topic))))
+        return NoMember()
+
+
+class StopsBefore(LocalStore):
+    """A store whose process is stopped for a minute just before it replaces the timestamp."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.is_armed = False
+        self.woke_up = asyncio.Event()
+
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+        is_late = self.is_armed and name == TIMESTAMP
+        if is_late:
+            self.is_armed = False
+            await asyncio.sleep(60)
+        try:
+            await super().replace(name, content, expected=expected)
+        finally:
+            if is_late:
+                self.woke_up.set()
+
+
+def test_publisher_that_wakes_up_late_changes_nothing(tmp_path: Path) -> None:
+    """A publisher that was stopped before it replaced the timestamp, while another took over, never takes the origin back."""
+
+    async def story(world: World) -> None:
+        store = StopsBefore(world.directory)
+        config = PublisherConfig(directory=world.directory)
+        bus: Any = StoppedBus(world.bus)
+        old = asyncio.create_task(tufline_publisher.service.run(bus, config, store, clock=world.clock, health=Health()))
+        await world.announce("a")
+        await world.published()
+        store.is_armed = True
+        await world.announce("b")
+        await eventually(lambda: asyncio.sleep(0, not store.is_armed))
+        reader = Reader(world.directory, world.clock)
+        async with world.publisher():
+            for number in range(3):
+                await world.announce(f"c{number}")
+                await world.published()
+            reader.refresh()
+            shown = world.version
+            await store.woke_up.wait()
+            assert world.version == shown
+            reader.refresh()
+            await world.announce("d")
+            assert "d" in await world.published()
+            reader.refresh()
+        old.cancel()
+        await asyncio.gather(old, return_exceptions=True)
+
+    in_world(tmp_path, story)
+
+
+async def test_released_only_when_its_threads_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher that is cancelled while a thread replaces the timestamp returns when that has ended: no successor is overwritten."""
+    bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4)
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    await announce_bootstrap(bus, bootstrap)
+    health, directory = Health(), tmp_path / "origin"
+    signer = asyncio.create_task(tufline_signer.service.run(bus, SignerConfig(key_dir=tmp_path / "keys"), health=health))
+
+    def publisher() -> asyncio.Task[None]:
+        config = PublisherConfig(directory=directory)
+        return asyncio.create_task(tufline_publisher.service.run(bus, config, LocalStore(directory), health=Health()))
+
+    entered, may_go, rename = threading.Event(), threading.Event(), os.rename
+
+    def slow_rename(source: str, target: str | Path) -> None:
+        if Path(target).name == TIMESTAMP and not entered.is_set():
+            entered.set()
+            assert may_go.wait(60)
+        rename(source, target)
+
+    first = publisher()
+    monkeypatch.setattr(os, "rename", slow_rename)
+    await announce(bus, bootstrap.settings, [Add("a", 1, {"sha256": "0" * 64})])
+    assert await asyncio.to_thread(entered.wait, 60)
+    first.cancel()
+    done, _ = await asyncio.wait({first}, timeout=0.1)
+    assert not done, "the partition was released while a thread still writes"
+    may_go.set()
+    await asyncio.wait({first})
+    second = publisher()
+    await settled(bus)
+    reader = Reader(directory, utc_now)
+
+    async def is_shown() -> bool:
+        return "a" in reader.refresh()
+
+    await eventually(is_shown)
+    for task in (second, signer):
+        task.cancel()
+    await asyncio.gather(second, signer, return_exceptions=True)
+    await bus.close()
+
+
+def test_own_timestamp_that_the_log_has_forgotten(tmp_path: Path) -> None:
+    """A publisher that died between the timestamp and its record continues, also after compaction took that timestamp from the log."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+        append = world.bus.append
+
+        async def failing(messages: Any) -> Any:
+            if any(message.topic == topics.PUBLISHED for message in messages):
+                raise BusError("the process dies here")
+            return await append(messages)
+
+        world.bus.append = failing  # type: ignore[method-assign]
+        async with world.publisher():
+            await world.announce("b")
+            signed = await world.signed()
+            await eventually(lambda: asyncio.sleep(0, (world.directory / TIMESTAMP).read_bytes() == signed.timestamp))
+        world.bus.append = append  # type: ignore[method-assign]
+        for number in range(3):
+            await world.announce(f"c{number}")
+            await world.signed()
+            await asyncio.sleep(3700)
+        await world.bus.maintain()
+
+    async def later(world: World) -> None:
+        shown = (world.directory / TIMESTAMP).read_bytes()
+        assert shown not in {record.value for record in await read_all(world.bus, topics.METADATA)}
+        async with world.publisher():
+            assert set(await world.published()) == {"a", "b", "c0", "c1", "c2"}
+            assert world.problem == ""
+
+    in_world(tmp_path, story)
+    in_world(tmp_path, later, is_new=False)
+
+
+def test_origin_of_another_repository_with_a_lower_version(tmp_path: Path) -> None:
+    """Another repository's origin is never overwritten, also where its timestamp is older than what this log has published."""
+
+    async def theirs(world: World) -> None:
+        async with world.publisher():
+            await world.announce("theirs")
+            await world.published()
+
+    in_world(tmp_path / "their", theirs)
+
+    async def ours(world: World) -> None:
+        async with world.publisher():
+            for number in range(5):
+                await world.announce(f"x{number}")
+                await world.published()
+        for is_claimed in (True, False):
+            shutil.rmtree(world.directory)
+            shutil.copytree(tmp_path / "their" / "origin", world.directory)
+            if not is_claimed:
+                (world.directory / OWNER).unlink()
+            before = {path.name: path.read_bytes() for path in world.directory.iterdir()}
+            async with world.publisher():
+                await asyncio.sleep(600)
+                assert ("belongs to the log" if is_claimed else "not of this log") in world.problem
+            assert {path.name: path.read_bytes() for path in world.directory.iterdir()} == before
+
+    in_world(tmp_path, ours)
+
+
+def test_origin_of_an_earlier_version_is_claimed(tmp_path: Path) -> None:
+    """An origin that names no log, as earlier versions left it, is claimed by the log that it verifies under."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+        store = LocalStore(world.directory)
+        owner = await read_owner(store)
+        assert owner is not None
+        assert owner.log == world.bus.log_id
+        (world.directory / OWNER).unlink()
+        async with world.publisher():
+            await world.announce("b")
+            await world.published()
+        claimed = await read_owner(store)
+        assert claimed is not None
+        assert claimed.log == world.bus.log_id
+
+    in_world(tmp_path, story)
+
+
+def test_origin_that_was_given_to_another_log(tmp_path: Path) -> None:
+    """A publisher stops at once when its origin is given to another log, and says which; given back, it continues."""
+
+    async def story(world: World) -> None:
+        store = LocalStore(world.directory)
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+            await claim(store, "another", world.clock())
+            shown = (world.directory / TIMESTAMP).read_bytes()
+            await world.announce("b")
+            await world.signed()
+            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in world.problem))
+            assert (world.directory / TIMESTAMP).read_bytes() == shown
+            await claim(store, world.bus.log_id, world.clock())
+            assert "b" in await world.published()
+        (world.directory / OWNER).write_bytes(b"\xff")
+        with pytest.raises(ForeignOriginError, match=r"damaged.*tufline origin adopt"):
+            await read_owner(store)
+
+    in_world(tmp_path, story)
+
+
+def copy_log(tmp_path: Path) -> None:
+    """Keep a copy of the log, which nobody has open."""
+    for path in tmp_path.glob("log.db*"):
+        shutil.copy(path, tmp_path / path.name.replace("log.db", "old.db"))
+
+
+def test_older_copy_of_the_log_rolls_no_client_back(tmp_path: Path) -> None:
+    """A log restored from an older copy leaves the origin alone, says why, and goes on only once it has passed all that is shown."""
+
+    async def before(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+
+    async def lost(world: World) -> None:
+        async with world.publisher():
+            for number in range(3):
+                await world.announce(f"lost{number}")
+                await world.published()
+
+    async def restored(world: World) -> None:
+        reader = Reader(world.directory, world.clock)
+        reader.refresh()
+        before = {name: (world.directory / name).read_bytes() for name in world.names()}
+        async with world.publisher():
+            await eventually(lambda: asyncio.sleep(0, "the log is an older copy" in world.problem))
+            assert "bring the right log back" not in world.problem
+            assert {name: (world.directory / name).read_bytes() for name in world.names()} == before
+            for number in range(12):
+                await world.announce(*(f"new{number}/{other}" for other in range(16)))  # in every bin
+                await world.signed()
+                await asyncio.sleep(20)
+                reader.refresh()
+            assert "new11/3" in await world.published()
+            reader.refresh()
+            assert world.problem == ""
+        for name, content in before.items():
+            assert name == TIMESTAMP or (world.directory / name).read_bytes() == content, f"{name} has two contents"
+
+    in_world(tmp_path, before)
+    copy_log(tmp_path)
+    in_world(tmp_path, lost, is_new=False)
+    in_world(tmp_path, restored, name="old", is_new=False)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a byte that is not UTF-8": lambda content: content.replace(b'"keyid":"', b'"keyid":"\xff', 1),
+    "deep nesting": lambda _: b'{"signatures":' + b"[" * 100_000,
+    "nothing": lambda _: b"",
+    "a signature of nobody": lambda content: assemble(bytes(disassemble(content).signed), [SignatureEntry("0" * 64, "00" * 64)]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_timestamp_is_put_again(tmp_path: Path, name: str) -> None:
+    """Whatever bytes the origin's timestamp.json has: fsck names it, and a publisher replaces it, at its start and while it runs."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            expected = await world.published()
+        path = world.directory / TIMESTAMP
+        good = path.read_bytes()
+        bad = DAMAGES[name](good)
+        path.write_bytes(bad)
+        report = await fsck.compare(world.bus, LocalStore(world.directory), "origin")
+        assert any(TIMESTAMP in finding for finding in report.findings)
+        for is_claimed in (True, False):
+            path.write_bytes(bad)
+            if not is_claimed:
+                (world.directory / OWNER).unlink()
+            async with world.publisher():
+                await eventually(lambda: asyncio.sleep(0, path.read_bytes() == good), seconds=300)
+                assert await world.published() == expected
+                path.write_bytes(bad)
+                await eventually(lambda: asyncio.sleep(0, path.read_bytes() == good), seconds=300)
+                await eventually(lambda: asyncio.sleep(0, world.problem == ""), seconds=300)
+
+    in_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("pattern", ["1.root.json", "*.targets.json", "*.bins-*.json", "*.snapshot.json", TIMESTAMP, "*"])
+def test_vanished_files_are_noticed(tmp_path: Path, pattern: str) -> None:
+    """Files that vanish from the origin while the publisher runs are noticed within minutes and put again, without any new commit."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a", "b", "c")
+            expected = await world.published()
+            lost = [path for path in world.directory.glob(pattern) if path.name in world.names()]
+            before = {path.name: path.read_bytes() for path in lost if is_needed(path.name, world)}
+            for path in lost:
+                path.unlink()
+            await eventually(lambda: world.has(set(before)), seconds=600)
+            assert {name: (world.directory / name).read_bytes() for name in before} == before
+            await eventually(lambda: asyncio.sleep(0, world.problem == ""), seconds=300)
+            assert Reader(world.directory, world.clock).refresh() == expected
+
+    def is_needed(name: str, world: World) -> bool:
+        snapshot = max(world.directory.glob("*.snapshot.json"), key=lambda path: int(path.name.split(".")[0]))
+        named = {f"{entry['version']}.{role}" for role, entry in json.loads(snapshot.read_bytes())["signed"]["meta"].items()}
+        return name in named | {"1.root.json", TIMESTAMP, snapshot.name}
+
+    in_world(tmp_path, story)
+
+
+def test_versions_that_no_snapshot_named_are_deleted(tmp_path: Path) -> None:
+    """Superseded versions go in time while the publisher runs, also those that were signed and superseded between two snapshots."""
+    bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4)
+
+    async def story(bus: EmbeddedBus, clock: Clock) -> None:
+        config = SignerConfig(key_dir=tmp_path / "keys", commit_interval=10.0)
+        signer = asyncio.create_task(tufline_signer.service.run(bus, config, clock=clock, health=Health()))
+        world = World(bus, clock, tmp_path, bootstrap)
+        async with world.publisher(keep_superseded=3600.0):
+            for number in range(60):
+                await world.announce(f"p{number}")
+                await asyncio.sleep(0.5)
+            await world.published()
+            assert len(world.names()) > 40
+            await asyncio.sleep(3700)
+            expected = {"1.root.json", "1.targets.json", TIMESTAMP}
+            assert {name for name in world.names() if "bins" not in name and "snapshot" not in name} == expected
+            assert len(world.names()) == len(expected) + 4 + 1
+            assert len(Reader(world.directory, world.clock).refresh()) == 60
+        signer.cancel()
+        await asyncio.gather(signer, return_exceptions=True)
+
+    on_a_log(tmp_path / "log.db", bootstrap, story)
+
+
+def test_superseded_files_stay_for_their_time(tmp_path: Path) -> None:
+    """What a client may be reading stays: right after a new commit, and until its time is over, every file of the last one is there."""
+
+    async def story(world: World) -> None:
+        async with world.publisher(keep_superseded=1000.0):
+            await world.announce("a")
+            await world.published()
+            for number in range(3):
+                before = world.names()
+                await world.announce("a", length=number + 2)
+                await world.published()
+                assert world.names() >= before
+                await asyncio.sleep(900)
+                assert world.names() >= before
+                await asyncio.sleep(200)
+                assert not world.names() >= before
+
+    in_world(tmp_path, story)
+
+
+def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
+    """A timestamp that comes again, or late, is not shown over a newer one, however valid it is, by a running or a new publisher."""
+
+    async def story(world: World) -> None:
+        reader = Reader(world.directory, world.clock)
+
+        def look(_: str) -> None:
+            reader.refresh()
+
+        async with world.publisher(WatchedStore(LocalStore(world.directory), look, look)):
+            await world.announce("a")
+            await world.published()
+            (old,) = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1:]
+            await world.announce("b")
+            await world.published()
+            shown = world.version
+            await world.bus.append([Message(topics.METADATA, old.key, old.value, headers=dict(old.headers))])
+            await asyncio.sleep(300)
+            assert world.version == shown
+        async with world.publisher(WatchedStore(LocalStore(world.directory), look, look)):
+            await asyncio.sleep(300)
+            assert world.version == shown
+            await world.announce("c")
+            assert set(await world.published()) == {"a", "b", "c"}
+
+    in_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("name", ["old.root.json", "\u0661.root.json", "0.root.json", "01.root.json", "x.y.json", "1.json"])
+def test_stray_files_do_not_stop_a_rotation(tmp_path: Path, name: str) -> None:
+    """A stray file at the origin, such as one whose name begins with no number and ends in .root.json, stops nothing."""
+    offline = Offline(tmp_path / "keys", bins=4, mode="pep458", days=DEFAULT_DAYS)
+    bootstrap = offline.bootstrap(PARTITIONS)
+
+    async def story(bus: EmbeddedBus, clock: Clock) -> None:
+        config = SignerConfig(key_dir=tmp_path / "keys", release_delay=5.0, release_grace=600.0)
+        signer = asyncio.create_task(tufline_signer.service.run(bus, config, clock=clock, health=Health()))
+        world = World(bus, clock, tmp_path, bootstrap)
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+        (world.directory / name).write_text("{}")
+        await announce_updates(bus, offline.rotate(now=clock()))
+        await asyncio.sleep(2000)  # the grace is over: a root is held until the commit that comes with it
+        await world.announce("b")
+        await settled(bus)
+        async with world.publisher():
+            assert set(await world.published()) == {"a", "b"}
+            assert world.problem == ""
+        assert (world.directory / name).read_text() == "{}"
+        signer.cancel()
+        await asyncio.gather(signer, return_exceptions=True)
+
+    on_a_log(tmp_path / "log.db", bootstrap, story)
+
+
+def test_fork_of_the_log_is_not_published(tmp_path: Path) -> None:
+    """Where the origin shows another timestamp of the same version than the log has, nothing is changed, and health says so."""
+
+    async def before(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+
+    async def forked(world: World) -> None:
+        async with world.publisher():
+            await world.announce("theirs")
+            await world.published()
+
+    async def ours(world: World) -> None:
+        await world.announce("ours")
+        await world.signed()
+        shown = (world.directory / TIMESTAMP).read_bytes()
+        assert version_on_log(await read_all(world.bus, topics.METADATA)) == world.version
+        async with world.publisher():
+            await eventually(lambda: asyncio.sleep(0, "another timestamp version" in world.problem), seconds=300)
+            await asyncio.sleep(600)
+            assert (world.directory / TIMESTAMP).read_bytes() == shown
+            assert "another timestamp version" in world.problem
+
+    def version_on_log(found: Any) -> int:
+        return max(int(record.headers[VERSION_HEADER]) for record in found if record.key == "timestamp")
+
+    in_world(tmp_path, before)
+    copy_log(tmp_path)
+    in_world(tmp_path, forked, is_new=False)
+    in_world(tmp_path, ours, name="old", is_new=False)
