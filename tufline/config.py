@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from tufline.config_types import BusUrl, Bytes, CommaSeparated, Interval, KafkaName, Keeping, Pause, Port, seconds
+from tufline.config_types import YEAR_SECONDS, BusUrl, Bytes, CommaSeparated, Interval, KafkaName, Keeping, Pause, Port, seconds
 from tufline.errors import ConfigError
 from tufline.model import DEFAULT_HASH_ALGORITHMS, Allowed
 from tufline.paths import check_encoded_path, check_new_path
+from tufline.store import TIMESTAMP_MAX_AGE_SECONDS
 
 ENV_PREFIX: Final = "TUFLINE_"
 ENV_DELIMITER: Final = "__"
@@ -225,8 +226,10 @@ class PublisherConfig(_Section):
 
     origin: str = Field("origin", description="Name of this publisher's origin.")
     directory: Path = Field(Path("tufline-data/origin/metadata"), description="Directory in which the metadata files are published.")
-    keep_superseded: Keeping = Field(
-        DEFAULT_KEEP_SUPERSEDED_SECONDS, description="How long a file stays after the last published snapshot that named it, in seconds."
+    keep_superseded: Annotated[float, seconds(TIMESTAMP_MAX_AGE_SECONDS, YEAR_SECONDS)] = Field(
+        DEFAULT_KEEP_SUPERSEDED_SECONDS,
+        description="How long a file stays after the last published snapshot that named it, in seconds; longer than caches keep "
+        "timestamp.json, and than a client takes to refresh.",
     )
 
 

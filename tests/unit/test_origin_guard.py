@@ -7,10 +7,12 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 import tufline_publisher.service
 import tufline_signer.service
@@ -18,18 +20,20 @@ from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_re
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
 from helpers.publishing import PARTITIONS, World, in_world
-from tufline import fsck, topics
+from tufline import fsck, records, topics
 from tufline.bus import Assigned, Member, Message
 from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.cli import main
 from tufline.clock import Clock, utc_now
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.errors import BusError, ForeignOriginError
 from tufline.health import Health
 from tufline.metafile import SignatureEntry, assemble, disassemble
-from tufline.records import VERSION_HEADER, Add
+from tufline.records import VERSION_HEADER, Add, FileRef, Published, Vector
 from tufline.store import OWNER, TIMESTAMP
 from tufline.store.local import LocalStore
 from tufline.store.owner import claim, read_owner
+from tufline_ingest.live import Live
 
 
 class NoMember:
@@ -305,7 +309,6 @@ def test_older_copy_of_the_log_rolls_no_client_back(tmp_path: Path) -> None:
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "a byte that is not UTF-8": lambda content: content.replace(b'"keyid":"', b'"keyid":"\xff', 1),
     "deep nesting": lambda _: b'{"signatures":' + b"[" * 100_000,
     "nothing": lambda _: b"",
     "a signature of nobody": lambda content: assemble(bytes(disassemble(content).signed), [SignatureEntry("0" * 64, "00" * 64)]),
@@ -497,3 +500,90 @@ def test_fork_of_the_log_is_not_published(tmp_path: Path) -> None:
     copy_log(tmp_path)
     in_world(tmp_path, forked, is_new=False)
     in_world(tmp_path, ours, name="old", is_new=False)
+
+
+async def test_late_record_of_a_publication(tmp_path: Path) -> None:
+    """What is live stays live: a record that an older publisher appends late to published changes nothing for who follows it."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), threads=False)
+    live = Live(bus, "origin")
+
+    def published(version: int, *artifacts: int) -> Message:
+        shown = FileRef(version, version, "0" * 64)
+        content = Published(origin="origin", timestamp=shown, snapshot=shown, vector=Vector([*artifacts], 1), next_offset=version)
+        return Message(topics.PUBLISHED, "origin", records.encode(content))
+
+    following = asyncio.create_task(live.run())
+    await live.published_known.wait()
+    late = ((2, 4, 5), (3, 5, 4), (2, 9, 9))
+    for version, *artifacts in ((3, 5, 5), *late, (3, 6, 5), *late, (4, 6, 6)):
+        await bus.append([published(version, *artifacts)])
+        # Each is followed on its own: a batch counts by its newest record.
+        reached = (version, *artifacts)
+        if reached not in late:
+            await eventually(partial(is_shown, live, reached))
+        else:
+            before = shows(live)
+            for _ in range(20):
+                await asyncio.sleep(0)
+                assert shows(live) == before
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await bus.close()
+
+
+async def is_shown(live: Live, expected: tuple[int, ...]) -> bool:
+    """Say whether something is live."""
+    await asyncio.sleep(0)
+    return shows(live) == expected
+
+
+def shows(live: Live) -> tuple[int, ...]:
+    """Say what is live: version of the timestamp, then the vector."""
+    return (0,) if live.published is None else (live.published.timestamp.version, *live.published.vector.artifacts)
+
+
+def test_adopting_an_origin(tmp_path: Path) -> None:
+    """An origin changes its log by a command only, and to no log that would roll its clients back or is another repository's."""
+
+    async def before(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+
+    async def more(world: World) -> None:
+        async with world.publisher():
+            await world.announce("b")
+            await world.published()
+
+    def run(*arguments: str, log: str) -> Result:
+        env = {
+            "TUFLINE_BUS__URL": f"embedded:{log}",
+            "TUFLINE_PUBLISHER__DIRECTORY": str(tmp_path / "origin"),
+            "TUFLINE_BUS__PARTITIONS": "2",
+        }
+        return CliRunner().invoke(main, ["origin", *arguments], env=env)
+
+    in_world(tmp_path, before)
+    copy_log(tmp_path)
+    in_world(tmp_path, more, is_new=False)
+    (tmp_path / "other").mkdir()
+    in_world(tmp_path / "other", before)
+    owner = (tmp_path / "origin" / OWNER).read_bytes()
+
+    shown = run("show", log="none.db")
+    assert shown.exit_code == 0
+    assert f"log {json.loads(owner)['log']} since" in shown.output
+    for log, said in ((tmp_path / "old.db", "the log is an older copy"), (tmp_path / "other" / "log.db", "not of this log")):
+        refused = run("adopt", log=str(log))
+        assert refused.exit_code == 1
+        assert said in refused.output
+        assert "nothing was changed" in refused.output
+        assert (tmp_path / "origin" / OWNER).read_bytes() == owner
+    (tmp_path / "origin" / OWNER).write_text('{"log":"another","claimed":"2030-01-01T00:00:00Z"}')
+    adopted = run("adopt", log=str(tmp_path / "log.db"))
+    assert adopted.exit_code == 0, adopted.output
+    assert "in place of the log another" in adopted.output
+    assert json.loads((tmp_path / "origin" / OWNER).read_bytes())["log"] == json.loads(owner)["log"]
+    (tmp_path / "origin" / OWNER).unlink()
+    assert "no log has claimed this origin" in run("show", log="none.db").output
+    assert json.loads(run("show", "--json", log="none.db").output) is None

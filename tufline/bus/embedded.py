@@ -30,6 +30,7 @@ from tufline.bus._members import GroupMember, Groups
 from tufline.bus._schema import Place
 from tufline.bus._tails import Tail, Tails, cost
 from tufline.clock import Clock, utc_now
+from tufline.concurrency import finish_in_thread
 from tufline.errors import BusError, PushbackError
 from tufline.topics import Topic
 
@@ -316,14 +317,19 @@ class EmbeddedBus:
         self._maintenance.cancel()
         await asyncio.wait({self._maintenance, self._enqueue(lambda: 0, 0)})
         self._tails.wake_all()
+        try:
+            await finish_in_thread(self._end_threads)
+        finally:
+            for db in self._opened:
+                db.close()
+            self._log.close()
+
+    def _end_threads(self) -> None:
         if self._work is not None:
             self._work.put(None)
-            await asyncio.to_thread(self._writer_thread.join)
+            self._writer_thread.join()
         if self._readers is not None:
-            await asyncio.to_thread(self._readers.shutdown)
-        for db in self._opened:
-            db.close()
-        self._log.close()
+            self._readers.shutdown()
 
 
 class EmbeddedWriter:

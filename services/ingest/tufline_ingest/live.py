@@ -111,6 +111,8 @@ class Live:
         await all_of(follow_origin(self._bus, self._origin, self._take_published, self.published_known.set), *heads)
 
     async def _take_published(self, published: Published) -> None:
+        if self.published is not None and _progress(published) < _progress(self.published):
+            return  # of a publisher that was stopped, and says late what it had shown: what is live stays so
         self.published = published
         self._observe(published)
         async with self._changed:
@@ -238,6 +240,10 @@ class Live:
             return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
         except RecordGoneError:
             raise NotNowError(f"version {ref.version} of {key} has just been superseded") from None
+
+
+def _progress(published: Published) -> tuple[int, int]:
+    return published.timestamp.version, sum(published.vector.artifacts)
 
 
 def summarize_expiries(expires: dict[str, str], bins: set[str]) -> dict[str, str]:
