@@ -309,6 +309,7 @@ def test_older_copy_of_the_log_rolls_no_client_back(tmp_path: Path) -> None:
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a byte that is not UTF-8": lambda content: content.replace(b'"keyid":"', b'"keyid":"\xff', 1),
     "deep nesting": lambda _: b'{"signatures":' + b"[" * 100_000,
     "nothing": lambda _: b"",
     "a signature of nobody": lambda content: assemble(bytes(disassemble(content).signed), [SignatureEntry("0" * 64, "00" * 64)]),

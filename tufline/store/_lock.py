@@ -18,6 +18,8 @@ from typing import Final
 
 import msgspec
 
+from tufline.decoding import UNREADABLE
+
 LOCK_NAME: Final = ".tufline-lock"
 """Of the lock's file. Web servers do not show names with a dot, and ``Store.names`` does not list them."""
 
@@ -46,7 +48,7 @@ _holder_decoder = msgspec.json.Decoder(Holder)
 def _read_holder(descriptor: int) -> Holder | None:
     try:
         return _holder_decoder.decode(os.pread(descriptor, 4096, 0))
-    except (msgspec.MsgspecError, ValueError):
+    except UNREADABLE:
         return None  # it is about to say who it is, or has just released it
 
 

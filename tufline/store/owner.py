@@ -10,6 +10,7 @@ from datetime import datetime
 import msgspec
 
 from tufline import metafile
+from tufline.decoding import decode
 from tufline.errors import ForeignOriginError, StoreChangedError
 from tufline.store import OWNER, Store
 
@@ -45,13 +46,13 @@ async def read_owner(store: Store) -> Owner | None:
     content = await store.get(OWNER)
     if content is None:
         return None
-    try:
-        return _decoder.decode(content)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ForeignOriginError(
-            f"{OWNER}, which names the log that may publish to the origin, is damaged ({error}): "
-            "if that is this log, run tufline origin adopt"
-        ) from None
+    return decode(_decoder, content, _damaged)
+
+
+def _damaged(reason: str) -> ForeignOriginError:
+    return ForeignOriginError(
+        f"{OWNER}, which names the log that may publish to the origin, is damaged ({reason}): if that is this log, run tufline origin adopt"
+    )
 
 
 async def check_owner(store: Store, log_id: str) -> None:
