@@ -2,7 +2,8 @@
 
 What aiokafka's producers do after an error decides the shape of this: a batch that failed has used its sequence numbers, so the next one
 of the same producer is refused, or taken for a duplicate and acknowledged without being written. So a producer that had an error is never
-used again. And they try again for ever: the time limits are ours.
+used again. And they try again indefinitely: the time limits are ours. What may still be on its way of a transaction that is over must not
+touch the next one: see ``_kafka_epoch``.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tufline.bus import Message, Position, Then
 from tufline.bus._kafka_client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours
+from tufline.bus._kafka_epoch import RENEW_SECONDS, Epoch
 from tufline.bus.headers import ESCAPE, check_message, pairs_of
 from tufline.errors import BusError, FencedError, PushbackError
 from tufline.topics import Topic
@@ -194,6 +196,7 @@ class KafkaWriter:
         self._producer = _producer(
             connection, transactional_id=f"{connection.prefix}{writer_id}", transaction_timeout_ms=int(1000 * TRANSACTION_SECONDS)
         )
+        self._epoch = Epoch(self._producer)
         self._failed: BusError | None = None
         self._under_way: asyncio.Task[list[Position]] | None = None
 
@@ -219,10 +222,22 @@ class KafkaWriter:
             raise
 
     async def _commit(self, messages: Sequence[Message], then: Then | None) -> list[Position]:
+        try:
+            return await self._in_transaction(messages, then)
+        finally:
+            if self._failed is None:
+                # The sooner, the less can be done by what comes late; but what is committed is committed, so the next transaction says so.
+                with contextlib.suppress(KafkaError, TimeoutError):
+                    async with asyncio.timeout(RENEW_SECONDS):
+                        await self._epoch.renew()
+
+    async def _in_transaction(self, messages: Sequence[Message], then: Then | None) -> list[Position]:
         producer = self._producer
         try:
             with said_as_ours("commit a transaction"):
                 async with asyncio.timeout(TRANSACTION_SECONDS):
+                    await self._epoch.renew()
+                    self._epoch.begin()
                     await producer.begin_transaction()
                     positions = await _send(producer, self._connection, messages)
                     more = self._more(then, positions)

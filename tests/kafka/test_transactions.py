@@ -1,0 +1,169 @@
+"""Transactions of Tufline's writer on a real Kafka, where requests come late, twice, and after later ones (docs/adr/0007)."""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import transactions
+from kafka_proxy import REQUESTS, Held, KafkaProxy, Lane, kafka_proxy
+from ports import free_port
+
+from helpers.buses import KafkaSetup
+from helpers.log import read_all
+from kafka_cluster import Cluster
+from tufline.bus import Message
+from tufline.bus._kafka_epoch import Epoch
+from tufline.errors import FencedError
+from tufline.topics import Cleanup, Topic
+
+pytestmark = pytest.mark.slow
+
+TOPICS = {name: Topic(name, 1, Cleanup.KEEP) for name in ("metadata", "heads")}
+SCHEDULES = 20
+DEADLINE_SECONDS = 60.0
+
+
+@dataclass
+class Proxied:
+    """A broker behind a port on which a proxy may listen."""
+
+    cluster: Cluster
+    port: int
+
+
+@pytest.fixture(scope="module")
+def proxied(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
+    """Run a broker that sends its clients to a proxy."""
+    port = free_port()
+    cluster = Cluster(tmp_path_factory.mktemp("kafka"), settings=transactions.settings(port))
+    try:
+        cluster.start()
+        yield Proxied(cluster, port)
+    finally:
+        cluster.stop()
+
+
+@asynccontextmanager
+async def harmed(proxied: Proxied) -> AsyncIterator[tuple[KafkaSetup, KafkaProxy, Lane]]:
+    """Open a bus behind a proxy that harms nothing until it is told to."""
+    async with kafka_proxy(proxied.cluster.brokers[0].port, proxied.port) as proxy:
+        setup = KafkaSetup(f"127.0.0.1:{proxied.port}", TOPICS)
+        await setup.create()
+        lane = proxy.lanes[setup._connection.arguments["client_id"]] = Lane(random.Random(1), {})
+        await setup.open()
+        try:
+            yield setup, proxy, lane
+        finally:
+            lane.rates = {}
+            await setup.end()
+
+
+def both(value: str) -> list[Message]:
+    return [Message(topic, "k", value.encode()) for topic in TOPICS]
+
+
+async def until_held(lane: Lane, name: str) -> Held:
+    """Wait until a request is on its way, and keep it there."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (found := [held for held in lane.held if REQUESTS[held.request.key] == name]):
+            await asyncio.sleep(0.001)
+    lane.held.remove(found[0])
+    return found[0]
+
+
+async def test_no_transaction_tears(proxied: Proxied) -> None:
+    """Over schedules of late, doubled and reordered requests, every caller was told the truth about every transaction and append."""
+    seed = int(os.environ.get("SEED", random.randrange(10**6)))
+    print(f"seed {seed}")  # noqa: T201 (to play it again)
+    outcome, proxy = await transactions.play(proxied.cluster, proxied.port, SCHEDULES, seed)
+    assert outcome.is_clean, (seed, outcome.torn, outcome.lost, outcome.forked)
+    assert all(proxy.totals.values()), proxy.counts
+
+
+async def test_transactions_tear_without_renewal(proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same schedules do tear transactions of a writer that goes on under a spent epoch: they would show it."""
+    monkeypatch.setattr(Epoch, "is_spent", property(lambda _: False))
+    outcome, _ = await transactions.play(proxied.cluster, proxied.port, 10 * SCHEDULES, 1, until_torn=True)
+    assert outcome.torn
+
+
+@pytest.mark.parametrize("late", ["commit", "abort"])
+async def test_late_end_of_a_transaction_does_not_end_the_next(proxied: Proxied, late: str) -> None:
+    """Whatever arrives after its transaction is over, and was tried again, changes nothing of the next one: the broker refuses it."""
+    async with harmed(proxied) as (setup, proxy, lane):
+        writer = await setup.bus.writer("w")
+        await writer.commit(both("first"))
+
+        def abort(_: Any) -> list[Message]:
+            raise ZeroDivisionError
+
+        lane.rates = {"EndTxn": 100.0}
+        committing = asyncio.create_task(writer.commit(both("N"), abort if late == "abort" else None))
+        held = await until_held(lane, "EndTxn")
+        lane.rates = {}
+        await asyncio.wait([committing])
+        assert isinstance(committing.exception(), ZeroDivisionError if late == "abort" else type(None))
+
+        def arrives(_: Any) -> list[Message]:
+            # What the transaction sent so far has been answered; its next request finds the late one before it.
+            lane.held.append(replace(held, due=0))
+            if late == "commit":
+                raise ZeroDivisionError
+            return [Message("heads", "k", b"N+1")]
+
+        committed = await asyncio.gather(writer.commit([Message("metadata", "k", b"N+1")], arrives), return_exceptions=True)
+        assert isinstance(committed[0], ZeroDivisionError if late == "commit" else list)
+        assert proxy.counts["EndTxn", "delayed"] == 1
+        await writer.commit(both("N+2"))
+        expected = ["first", "N" if late == "commit" else "N+1", "N+2"]
+        for topic in TOPICS:
+            assert [record.value.decode() for record in await read_all(setup.bus, topic)] == expected
+
+
+async def test_spent_epoch_of_a_fenced_writer_is_not_renewed(proxied: Proxied) -> None:
+    """A writer that needs the next epoch, and was fenced before it got it, can't fence its successor: it is told, and writes nothing."""
+    async with harmed(proxied) as (setup, proxy, lane):
+        successors = KafkaSetup(f"127.0.0.1:{proxied.port}", TOPICS)
+        successors._connection = type(setup._connection)(setup._connection.servers, setup._connection.prefix, {"client_id": "successor"})
+        writer = await setup.bus.writer("w")
+        lane.rates = {"EndTxn": 100.0, "InitProducerId": 100.0}
+        committing = asyncio.create_task(writer.commit(both("old")))
+        await until_held(lane, "EndTxn")
+        lane.rates = {"InitProducerId": 100.0}
+        await committing
+        await until_held(lane, "InitProducerId")
+        proxy.lanes["successor"] = Lane(random.Random(1), {})
+        bus = await successors.open()
+        try:
+            successor = await bus.writer("w")
+            await successor.commit(both("new"))
+            lane.rates = {}
+            with pytest.raises(FencedError):
+                await writer.commit(both("zombie"))
+            await proxy.settle(setup._connection.arguments["client_id"])
+            await successor.commit(both("newer"))
+            for topic in TOPICS:
+                assert [record.value.decode() for record in await read_all(bus, topic)] == ["old", "new", "newer"]
+        finally:
+            await bus.close()
+
+
+async def test_transactions_without_trouble_cost_no_renewal(proxied: Proxied) -> None:
+    """As long as every request gets its answer, transactions committed and given up need no request beside their own."""
+    async with harmed(proxied) as (setup, _, lane):
+        writer = await setup.bus.writer("w")
+
+        def then(_: Any) -> list[Message]:
+            raise ZeroDivisionError
+
+        for number in range(10):
+            await writer.commit(both(str(number)))
+            with pytest.raises(ZeroDivisionError):
+                await writer.commit(both(f"{number} given up"), then)
+        keys = [int.from_bytes(content[:2], "big") for content in lane.passed]
+        assert [keys.count(key) for key in (22, 26)] == [1, 20]
