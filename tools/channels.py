@@ -116,12 +116,13 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("ChangeReceipt", "EventReceipt"),
     ),
     topics.ADMIN: Channel(
-        "What people settled: the bootstrap, and the versions of root and targets that they gave since.",
+        "What people settled: the bootstrap, the versions of root and targets that they gave since, and the losses of records that they "
+        "accepted (docs/lost-input.md).",
         "1",
-        "bootstrap; root or targets",
-        (INGEST,),
+        "bootstrap; root or targets; accepted-loss",
+        (INGEST, OPERATOR),
         (INGEST, SIGNER),
-        ("Bootstrap", "NewMetadata"),
+        ("Bootstrap", "NewMetadata", "AcceptedLoss"),
     ),
     topics.AUDIT: Channel(
         "Every use of an online key, on record before its signatures are used. See docs/audit.md.",
@@ -147,6 +148,7 @@ TYPES: Final = (
     receipts.EventReceipt,
     records.Bootstrap,
     records.NewMetadata,
+    records.AcceptedLoss,
     AuditBegin,
     AuditUse,
     AuditEnd,

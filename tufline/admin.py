@@ -16,7 +16,7 @@ from tufline import records, trust
 from tufline.bus import Record
 from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError, RecordError, SchemaError
-from tufline.records import Bootstrap, NewMetadata
+from tufline.records import AcceptedLoss, Bootstrap, NewMetadata
 from tufline.trust import SignedRole
 
 
@@ -61,6 +61,7 @@ class AdminState:
         roots: the versions of root, from the bootstrap's on, each one higher than the one before.
         targets: the same of top-level targets; none if they are online.
         refused: offset of a record that did not count, to the reason.
+        losses: topic and partition to the offset below which the loss of records is accepted (``tufline.loss``).
     """
 
     next_offset: int = 0
@@ -69,6 +70,7 @@ class AdminState:
     roots: tuple[Given[Root], ...] = ()
     targets: tuple[Given[Targets], ...] = ()
     refused: Mapping[int, str] = field(default_factory=dict)
+    losses: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
 
 def _check_version(role: str, found: int, newest: int) -> None:
@@ -160,6 +162,9 @@ def fold(state: AdminState, record: Record) -> AdminState:
                 return _begin(state, bootstrap, record, now)
             case NewMetadata() as content:
                 return update(state, content, record.offset, now)
+            case AcceptedLoss(topic=topic, partition=partition, below=below):
+                known = state.losses.get((topic, partition), 0)
+                return replace(state, losses={**state.losses, (topic, partition): max(known, below)})
     except SchemaError:
         raise
     except (InvalidBootstrapError, InvalidUpdateError, RecordError) as error:

@@ -19,6 +19,8 @@
     │   ├── RecordGoneError          the record at this offset is not the one asked for (any more)
     │   ├── RecordUnreadableError    the bytes of the record at this offset are damaged
     │   └── BusBusyError             the log is open in another process
+    ├── InputLostError               records are gone that were not applied: people must accept the loss
+    ├── LogDamagedError              what the log must keep is gone from it
     ├── EventRejectedError           an event that was sent to the inbox is rejected
     ├── NotLiveYetError              it took longer than allowed; it may still become live
     ├── KeyUnavailableError          a key can't be used
@@ -157,6 +159,30 @@ class BusBusyError(BusError):
     """The embedded log is open in another process."""
 
     retriable = False
+
+
+class InputLostError(TuflineError):
+    """Records of an input are gone from the log before they were applied. Nothing of the partition is applied until that is accepted.
+
+    Args:
+        topic: without the prefix.
+        partition: from 0.
+        first: the lowest offset that was not applied.
+        below: where the log starts now.
+    """
+
+    def __init__(self, topic: str, partition: int, first: int, below: int) -> None:
+        lost = f"the records of {topic} {partition} from offset {first} to {below - 1} are gone from the log, and were not applied"
+        todo = f"nothing new is applied there until the loss is accepted: tufline accept-loss {topic} {partition} (docs/lost-input.md)"
+        super().__init__(f"{lost}; {todo}")
+        self.topic = topic
+        self.partition = partition
+        self.first = first
+        self.below = below
+
+
+class LogDamagedError(TuflineError):
+    """Records that the log must keep indefinitely are gone from it; the message says which, and what to do."""
 
 
 class EventRejectedError(TuflineError):

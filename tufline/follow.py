@@ -11,7 +11,7 @@ from tufline import records, topics
 from tufline.admin import AdminState, fold
 from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
-from tufline.errors import BusError, RecordError, SchemaError
+from tufline.errors import BusError, LogDamagedError, RecordError, SchemaError
 from tufline.records import Published
 
 POLL_SECONDS = 30.0
@@ -134,7 +134,15 @@ class AdminFollower:
         self.state = AdminState()
 
     async def run(self) -> None:
-        """Apply every record of ``admin``, for ever; after a failure, from where it stopped."""
+        """Apply every record of ``admin``, for ever; after a failure, from where it stopped.
+
+        Raises:
+            BusError: one that trying again can't fix.
+            LogDamagedError: if records are gone that were not applied: without them nobody knows what the repository is.
+        """
+        if (start := await self._bus.start(topics.ADMIN, 0)) > self.state.next_offset:
+            gone = f"the records of {topics.ADMIN} from offset {self.state.next_offset} to {start - 1} are gone from the log"
+            raise LogDamagedError(f"{gone}, and nobody knows the repository without them: restore the log from a backup")
         await follow(self._bus, topics.ADMIN, 0, self.state.next_offset, self._apply, self.known.set)
 
     async def _apply(self, batch: Sequence[Record]) -> None:

@@ -40,6 +40,10 @@ CLAIM_KEY: Final = "@claim"
 """Key of ``Claim``."""
 
 
+ACCEPTED_LOSS_KEY: Final = "accepted-loss"
+"""Key of ``AcceptedLoss`` in ``admin``."""
+
+
 class Versioned(msgspec.Struct, frozen=True, kw_only=True):
     """A record that says the version of its schema.
 
@@ -276,7 +280,21 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
     rules: int = FIRST_RULES
 
 
-AdminRecord = Bootstrap | NewMetadata
+class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", tag_field="kind"):
+    """Topic ``admin``, key ``ACCEPTED_LOSS_KEY``. An operator accepts that records are gone from the log which were not applied.
+
+    Attributes:
+        topic: of the records.
+        partition: of that topic.
+        below: the offset below which every record may be lost.
+    """
+
+    topic: Literal["artifacts", "inbox"]
+    partition: int
+    below: int
+
+
+AdminRecord = Bootstrap | NewMetadata | AcceptedLoss
 """What may stand in ``admin``."""
 
 _encoder = msgspec.json.Encoder()

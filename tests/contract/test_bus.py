@@ -388,6 +388,23 @@ async def test_trim_allows_to_drop(setup: BusSetup) -> None:
     assert (await values(bus))[-1] == "new"
 
 
+async def test_start_is_below_what_is_left_and_above_what_is_gone(setup: BusSetup) -> None:
+    """The start is not above any record that is there, and above every one that is gone; where none is left, it is the end."""
+    assert await setup.bus.start(PLAIN, 1) == await setup.bus.end(PLAIN, 1)
+    writer = await setup.bus.writer("w")
+    for number in range(6):  # in transactions, whose markers may have offsets too
+        await writer.commit([message(f"{number}", partition=1)])
+    offsets = [record.offset for record in await all_of(setup.bus, PLAIN, 1)]
+    assert await setup.bus.start(PLAIN, 1) <= offsets[0]
+    await setup.bus.trim(PLAIN, 1, offsets[3])
+    await setup.maintain()
+    assert offsets[2] < await setup.bus.start(PLAIN, 1) <= offsets[3]
+    assert await values(setup.bus, PLAIN, 1) == ["3", "4", "5"]
+    await setup.bus.trim(PLAIN, 1, await setup.bus.end(PLAIN, 1))
+    await setup.maintain()
+    assert await setup.bus.start(PLAIN, 1) == await setup.bus.end(PLAIN, 1) > offsets[-1]
+
+
 async def test_trim_keeps_the_newest_of_a_key(setup: BusSetup) -> None:
     """Also a trim leaves the newest record of each key in a compacted topic."""
     positions = await setup.bus.append([message("a", COMPACTED, key="a"), message("b", COMPACTED, key="b")])

@@ -266,6 +266,20 @@ class Bus(Protocol):
             An offset above that of every record visible now.
         """
 
+    async def start(self, topic: str, partition: int) -> int:
+        """Say from which offset on there is something to see. All records below it are gone.
+
+        Args:
+            topic: without the prefix.
+            partition: from 0.
+
+        Returns:
+            An offset not above that of the oldest record; as ``end`` if there is none.
+
+        Raises:
+            BusError: if the bus can't be asked now.
+        """
+
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """Find where a time begins.
 

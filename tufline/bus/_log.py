@@ -325,6 +325,22 @@ class Log:
             return RecordUnreadableError(*place, offset, f"{type(error).__name__}: {error}")
         return RecordGoneError(f"the record at {place[0]}/{place[1]} offset {offset} is not {key} with sha256 {sha256[:12]}… (any more)")
 
+    def start(self, db: sqlite3.Connection, place: Place, end: int) -> int:
+        """Find the oldest record.
+
+        Args:
+            db: from ``open_reader``.
+            place: the partition.
+            end: above the highest offset of interest.
+
+        Returns:
+            Its offset; ``end`` if there is none.
+        """
+        first = self._partitions[place].first_id
+        query = "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1"
+        row = db.execute(query, (first, first | end)).fetchone()
+        return end if row is None else int(row[0]) - first
+
     def offset_at(self, db: sqlite3.Connection, place: Place, time: int, end: int) -> int:
         """Find where a time begins.
 

@@ -249,6 +249,11 @@ class EmbeddedBus:
         """See ``Bus.end``."""
         return self._tails[topic, partition].end
 
+    async def start(self, topic: str, partition: int) -> int:
+        """See ``Bus.start``."""
+        end = self._tails[topic, partition].end
+        return await self._reading(lambda db: self._log.start(db, (topic, partition), end))
+
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
         end = self._tails[topic, partition].end

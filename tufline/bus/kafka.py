@@ -114,6 +114,13 @@ class KafkaBus:
         end: int = (await self._asker.end_offsets([place]))[place]
         return end
 
+    async def start(self, topic: str, partition: int) -> int:
+        """See ``Bus.start``."""
+        place = self._connection.place(topic, partition)
+        with said_as_ours(f"ask for the start of {topic}"):
+            start: int = (await self._asker.beginning_offsets([place]))[place]
+        return start
+
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
         place = self._connection.place(topic, partition)

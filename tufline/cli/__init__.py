@@ -10,6 +10,7 @@ from tufline.cli.fsck import fsck
 from tufline.cli.init import init
 from tufline.cli.kafka import topics
 from tufline.cli.keys import keys
+from tufline.cli.loss import accept_loss
 from tufline.cli.origin import origin
 from tufline.cli.rejected import rejected
 from tufline.cli.rotate import retire, rotate
@@ -32,7 +33,7 @@ keys.add_command(retire)
 
 _COMMANDS = (
     *(dev, serve, run, topics, keys, sign, init),
-    *(add, remove, import_, rejected, status, download, verify, fsck, origin, audit, config),
+    *(add, remove, import_, rejected, accept_loss, status, download, verify, fsck, origin, audit, config),
 )
 
 for _command in _COMMANDS:

@@ -11,6 +11,7 @@ one, so the events that were accepted lately are known again (``moved``).
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -20,10 +21,11 @@ from tufline import cursor, events, records, topics
 from tufline.bus import Bus, Message, Position, Record, Writer
 from tufline.config import IngestConfig
 from tufline.cursor import Task
-from tufline.errors import InvalidEventError, InvalidTargetError
+from tufline.errors import InputLostError, InvalidEventError, InvalidTargetError, RecordUnreadableError
 from tufline.events import Event
 from tufline.follow import AdminFollower
 from tufline.health import Health
+from tufline.loss import CheckedReader, is_accepted
 from tufline.receipts import EventReceipt
 from tufline.records import Add, Settings
 from tufline.rejected import size_of
@@ -146,6 +148,30 @@ class InboxWorker:
                 await self._commit(self._judge(piece), piece[-1].offset + 1)
             await asyncio.sleep(0)  # judging a large piece takes a while; requests have their turn in between
 
+    async def refuse(self, damaged: RecordUnreadableError) -> None:
+        """Move the progress past a record whose bytes nobody can read, with a receipt.
+
+        Args:
+            damaged: the record.
+        """
+        reason = str(damaged)[:SHOWN_REASON_LENGTH]
+        _log.error("inbox.unreadable_record", partition=damaged.partition, offset=damaged.offset, error=reason)
+        receipt = EventReceipt(partition=damaged.partition, offset=damaged.offset, source="", id="", outcome="rejected", reason=reason)
+        progress = self._moved.next(damaged.offset + 1, {})
+        message = Message(topics.RECEIPTS, "", records.encode(receipt), damaged.partition)
+        await self._writer.commit([message, self._moved.message(progress)])
+        self._moved.take(progress)
+
+    async def pass_over(self, lost: InputLostError) -> None:
+        """Move the progress past records that are gone, once people have accepted that.
+
+        Args:
+            lost: the records; all of them are gone.
+        """
+        progress = self._moved.next(lost.below, {})
+        await self._writer.commit([self._moved.message(progress)])
+        self._moved.take(progress)
+
     def _judge(self, piece: Sequence[Record]) -> list[Judged]:
         judged: list[Judged] = []
         accepted: set[str] = set()
@@ -259,10 +285,26 @@ async def work(shared: Shared, partition: int) -> None:
         state = await shared.admin.wait_for(lambda state: state.bootstrap is not None)
         assert state.bootstrap is not None
         worker = InboxWorker(shared, taken.writer, moved, state.bootstrap.settings)
-        reader = bus.reader(topics.INBOX, partition, moved.offset)
-        try:
-            while True:
+        while True:
+            try:
+                await _move_all(shared, worker, partition, moved)
+            except InputLostError as lost:
+                shared.health.problem(part(partition), str(lost))
+                _log.error("inbox.input_lost", partition=partition, first=lost.first, below=lost.below, error=str(lost))
+                await shared.admin.wait_for(partial(is_accepted, lost=lost))
+                await worker.pass_over(lost)
+                shared.health.ok(part(partition))
+
+
+async def _move_all(shared: Shared, worker: InboxWorker, partition: int, moved: Moved) -> None:
+    reader = CheckedReader(shared.bus, topics.INBOX, partition, moved.offset)
+    try:
+        while True:
+            try:
                 if batch := await reader.fetch(max_wait=POLL_SECONDS, max_bytes=BATCH_BYTES):
                     await worker.move(batch)
-        finally:
-            await reader.close()
+            except RecordUnreadableError as damaged:
+                await worker.refuse(damaged)
+                reader.seek(damaged.offset + 1)
+    finally:
+        await reader.close()

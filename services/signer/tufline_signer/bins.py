@@ -113,6 +113,18 @@ class Batch:
             for nth, (change, entry) in enumerate(zip(changes.changes, entries, strict=True)):
                 self._add(Change(changes.request, record.offset, nth, change.path, entry))
 
+    def refuse(self, offset: int, reason: str) -> None:
+        """Take note of a record that nobody can read.
+
+        Args:
+            offset: of the next record of the partition.
+            reason: why, for a human.
+        """
+        if not self.next_offset:
+            self.first_offset = offset
+        self.next_offset = offset + 1
+        self._refuse("", ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=reason))
+
     def _add(self, change: Change) -> None:
         bin_index = self._layout.index_of(change.path)
         if self._layout.partition_of(bin_index, self._partitions) != self._partition:

@@ -6,12 +6,15 @@ touched bins written. In between, bins that near their expiry are signed anew.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
 
 from tufline import topics
 from tufline.bus import Bus, Reader
+from tufline.errors import InputLostError, RecordUnreadableError
+from tufline.loss import CheckedReader, is_accepted
 from tufline_signer.bins import Batch
 from tufline_signer.bins_writer import BinsWriter, part
 from tufline_signer.shared import Shared
@@ -36,6 +39,29 @@ TICK_GROWTH: Final = 0.1
 _log = structlog.get_logger(__name__)
 
 
+async def read_some(reader: Reader, batch: Batch, max_wait: float, max_bytes: int) -> bool:
+    """Read the next records into a batch. One that can't be decoded is refused in it.
+
+    Args:
+        reader: of the partition.
+        batch: read into.
+        max_wait: see ``Reader.fetch``.
+        max_bytes: see ``Reader.fetch``.
+
+    Returns:
+        Whether there were any.
+    """
+    try:
+        some = await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+    except RecordUnreadableError as damaged:
+        _log.error("bins.unreadable_record", partition=damaged.partition, offset=damaged.offset, error=str(damaged))
+        batch.refuse(damaged.offset, str(damaged))
+        reader.seek(damaged.offset + 1)
+        return True
+    batch.add(some)
+    return bool(some)
+
+
 async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on_growth: Callable[[int], None] = lambda _: None) -> None:
     """Read into a batch what is there, and what comes meanwhile.
 
@@ -49,10 +75,8 @@ async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while (room := most_bytes - batch.memory) > 0 and not batch.is_full:
-        some = await reader.fetch(max_wait=max(0.0, deadline - loop.time()), max_bytes=min(FETCH_BYTES, room))
-        if not some:
+        if not await read_some(reader, batch, max(0.0, deadline - loop.time()), min(FETCH_BYTES, room)):
             return
-        batch.add(some)
         on_growth(batch.memory)
         await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
 
@@ -133,16 +157,37 @@ async def _work(shared: Shared, owned: Owned, partition: int) -> None:
     assert state.bootstrap is not None
     writer = BinsWriter(shared, owned, state.bootstrap)
     await writer.create_bins()
-    reader = shared.bus.reader(topics.ARTIFACTS, partition, writer.progress)
-    config = shared.config
     _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=writer.progress)
+    while True:
+        try:
+            await _apply_all(shared, writer)
+        except InputLostError as lost:
+            await _hold(shared, writer, lost)
+
+
+async def _hold(shared: Shared, writer: BinsWriter, lost: InputLostError) -> None:
+    """Apply nothing new, and renew what there is, until people accept that input is lost; then go on behind it."""
+    shared.health.problem(part(writer.partition), str(lost))
+    _log.error("bins.input_lost", partition=writer.partition, first=lost.first, below=lost.below, error=str(lost))
+    while not is_accepted(shared.admin.state, lost):
+        wait = await writer.renew()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await shared.admin.wait_for(lambda state: is_accepted(state, lost))
+    await writer.pass_over(lost)
+    _log.warning("bins.loss_accepted", partition=writer.partition, progress=writer.progress)
+
+
+async def _apply_all(shared: Shared, writer: BinsWriter) -> None:
+    config, partition = shared.config, writer.partition
+    reader = CheckedReader(shared.bus, topics.ARTIFACTS, partition, writer.progress)
     try:
         wait, is_backlog = 0.0, False
         while True:
+            batch = writer.new_batch()
+            is_new = await read_some(reader, batch, wait, min(FETCH_BYTES, config.batch_max_bytes))
             shared.health.ok(part(partition))
-            if some := await reader.fetch(max_wait=wait, max_bytes=min(FETCH_BYTES, config.batch_max_bytes)):
-                batch = writer.new_batch()
-                batch.add(some)
+            if is_new:
                 is_backlog = await take_turn(shared, writer, reader, batch, is_backlog=is_backlog)
             wait = await writer.renew()
     finally:

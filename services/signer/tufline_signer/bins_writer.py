@@ -16,7 +16,8 @@ import structlog
 from tufline import metafile, records, topics
 from tufline.bins import Bin
 from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position
-from tufline.errors import RecordGoneError
+from tufline.errors import InputLostError, RecordGoneError
+from tufline.receipts import ChangeReceipt
 from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress
 from tufline.tasks import one_behind
 from tufline.trust import RoleKeys
@@ -36,6 +37,11 @@ PIECE_BYTES: Final = MAX_TRANSACTION_BYTES * 3 // 4
 
 BIN_OVERHEAD_BYTES: Final = 2_000
 """The most that a new version adds to a bin beside its entries: signatures of more keys than the version before had, and the head."""
+
+LOST_AT_ONCE: Final = 10_000
+"""Of how many lost records one transaction has the receipts."""
+
+LOST: Final = "the record was lost from the log before it was applied: send it again"
 
 _log = structlog.get_logger(__name__)
 
@@ -140,6 +146,17 @@ class BinsWriter:
             # Ingest names what it has applied, which is on the log by now; what names more must not be waited for.
             offset = min(offset, await self._shared.bus.end(topics.ADMIN, 0))
         await admin.wait_for(lambda state: state.next_offset >= offset)
+
+    async def pass_over(self, lost: InputLostError) -> None:
+        """Move the progress past records that are gone, once people have accepted that; each has a receipt that says so.
+
+        Args:
+            lost: the records; all of them are gone.
+        """
+        for start in range(self.progress, lost.below, LOST_AT_ONCE):
+            end = min(start + LOST_AT_ONCE, lost.below)
+            gone = [ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=LOST) for offset in range(start, end)]
+            await self._commit([], [KeyedReceipt("", receipt) for receipt in gone], end)
 
     def _pieces(self, added: Mapping[str, int], at_last: int = 0) -> Iterator[list[str]]:
         """Share bins out to transactions.

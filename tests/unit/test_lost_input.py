@@ -1,0 +1,299 @@
+"""Input that is gone before it was applied: reported, waited for, and passed over only when people accept it."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import tufline_signer.service
+from helpers.inbox import all_moved, change, changes_on_log, event, moved_to, numbers, structured
+from helpers.inbox import service as moving_service
+from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from helpers.virtual_time import run_virtual
+from tufline import records, topics
+from tufline.bus import Bus, Message, embedded
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.cli import main as command
+from tufline.clock import Clock
+from tufline.config import SignerConfig
+from tufline.errors import InputLostError, LogDamagedError
+from tufline.follow import AdminFollower
+from tufline.health import Health
+from tufline.loss import CheckedReader
+from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.records import Add, Bootstrap
+from tufline.topics import ADMIN, ARTIFACTS, INBOX
+
+BINS_PART = "signer.bins.0"
+INBOX_PART = "ingest.inbox.0"
+
+
+@dataclass
+class World:
+    """A log with a bootstrap, opened again for each story: so what is gone from it is not in memory either."""
+
+    path: Path
+    bootstrap: Bootstrap = field(init=False)
+    passed: timedelta = timedelta()
+
+    def __post_init__(self) -> None:
+        self.bootstrap = bootstrap_record(self.path / "keys", 1, bins=4)
+        self.tell(lambda bus, _: announce_bootstrap(bus, self.bootstrap))
+
+    def tell(self, story: Callable[[EmbeddedBus, Clock], Awaitable[None]]) -> None:
+        """Tell a story in virtual time."""
+
+        async def main(clock: Clock) -> timedelta:
+            began = clock()
+            before = self.passed
+            bus = await open_embedded(self.path / "log.db", topics.topics(1), clock=lambda: clock() + before, threads=False)
+            try:
+                await story(bus, lambda: clock() + before)
+            finally:
+                await bus.close()
+            return clock() - began
+
+        self.passed += run_virtual(main)
+
+    async def announce(self, bus: Bus, *paths: str) -> None:
+        for path in paths:
+            await announce(bus, self.bootstrap.settings, [Add(path, 1, {"sha256": "0" * 64})])
+
+    @asynccontextmanager
+    async def signer(self, bus: EmbeddedBus, clock: Clock) -> AsyncIterator[Health]:
+        health = Health()
+        config = SignerConfig(key_dir=self.path / "keys", renewal_check=600.0)
+        async with running(tufline_signer.service.run(bus, config, clock=clock, health=health)):
+            yield health
+
+    def command(self, *arguments: str) -> tuple[int, str]:
+        environment = {"TUFLINE_BUS__URL": f"embedded:{self.path / 'log.db'}", "TUFLINE_BUS__PARTITIONS": "1"}
+        done = CliRunner().invoke(command, ["accept-loss", *arguments], env=environment)
+        return done.exit_code, done.output
+
+
+@asynccontextmanager
+async def running(service: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(service)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def lose(bus: EmbeddedBus, topic: str, below: int) -> None:
+    """Take the oldest records away, as a wrong retention does."""
+    await bus.trim(topic, 0, below)
+    await bus.maintain()
+
+
+async def is_moved_to(bus: Bus, offset: int) -> bool:
+    return await moved_to(bus, 0) == offset
+
+
+async def is_reported(health: Health, part: str) -> bool:
+    return "are gone from the log, and were not applied" in health.problems.get(part, "")
+
+
+def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path: Path) -> None:
+    """Behind lost records nothing is applied for weeks, but renewals go on; accepted, the rest becomes live, and the lost have receipts."""
+    world = World(tmp_path)
+
+    async def losing(bus: EmbeddedBus, _: Clock) -> None:
+        await world.announce(bus, *map(str, range(10)))
+        await lose(bus, ARTIFACTS, 5)
+
+    async def held(bus: EmbeddedBus, clock: Clock) -> None:
+        async with world.signer(bus, clock) as health:
+            await eventually(partial(is_reported, health, BINS_PART))
+            assert "tufline accept-loss artifacts 0" in health.problems[BINS_PART]
+            until = clock() + timedelta(days=15)
+            while clock() < until:
+                await asyncio.sleep(12 * 3600)
+                assert (await Published.read(bus)).verify(clock()) == {}
+            assert await is_reported(health, BINS_PART)
+            assert not health.ready
+
+    async def goes_on(bus: EmbeddedBus, clock: Clock) -> None:
+        async with world.signer(bus, clock) as health:
+            published = await settled(bus)
+            assert set(published.verify(clock())) == set("56789")
+            assert not health.problems[BINS_PART]
+        receipts = [records.decode(receipt_decoder, record.value) for record in await read_all(bus, topics.RECEIPTS)]
+        assert [(one.offset, one.outcome) for one in receipts if isinstance(one, ChangeReceipt)] == [(n, "refused") for n in range(5)]
+
+    world.tell(losing)
+    world.tell(held)
+    code, said = world.command(ARTIFACTS, "0", "--yes")
+    assert (code, "offset 0 to 4" in said) == (0, True), said
+    world.tell(goes_on)
+
+
+def test_an_accepted_loss_is_not_the_next_one(tmp_path: Path) -> None:
+    """A second loss behind an accepted one stops the partition again."""
+    world = World(tmp_path)
+
+    async def losing(bus: EmbeddedBus, _: Clock) -> None:
+        await world.announce(bus, *map(str, range(10)))
+        await lose(bus, ARTIFACTS, 5)
+
+    async def losing_more(bus: EmbeddedBus, _: Clock) -> None:
+        await lose(bus, ARTIFACTS, 7)
+
+    async def held(bus: EmbeddedBus, clock: Clock) -> None:
+        async with world.signer(bus, clock) as health:
+            await eventually(partial(is_reported, health, BINS_PART))
+            assert (await settled_or_not(bus)) == 0
+
+    async def settled_or_not(bus: EmbeddedBus) -> int:
+        await asyncio.sleep(3600)
+        vector = (await Published.read(bus)).vector
+        return vector.artifacts[0] if vector else 0
+
+    world.tell(losing)
+    assert world.command(ARTIFACTS, "0", "--yes")[0] == 0
+    world.tell(losing_more)
+    world.tell(held)
+
+
+async def test_records_that_vanish_before_they_are_read_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that is behind reports records that vanish, also where no other record follows; what it has read before is no loss."""
+    monkeypatch.setattr(embedded, "TAIL_BYTES", 1)
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
+    for number in range(6):
+        await bus.append([Message(ARTIFACTS, "k", b"%d" % number)])
+    readers = [CheckedReader(bus, ARTIFACTS, 0, 0) for _ in range(2)]
+    for reader in readers:
+        (first,) = await reader.fetch(max_wait=0, max_bytes=1)
+        assert first.value == b"0"
+    await lose(bus, ARTIFACTS, 1)
+    assert [record.value for record in await readers[0].fetch(max_wait=0, max_bytes=1)] == [b"1"]
+    await lose(bus, ARTIFACTS, 4)
+    with pytest.raises(InputLostError) as found:
+        await readers[0].fetch(max_wait=0)
+    assert (found.value.first, found.value.below) == (2, 4)
+    await lose(bus, ARTIFACTS, 6)
+    with pytest.raises(InputLostError) as found:
+        await readers[1].fetch(max_wait=0.01)
+    assert (found.value.first, found.value.below) == (1, 6)
+    await bus.close()
+
+
+def test_damaged_records_are_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """A record of artifacts or inbox whose bytes can't be decoded gets a receipt, and what comes after it becomes live."""
+    world = World(tmp_path)
+
+    async def writing(bus: EmbeddedBus, _: Clock) -> None:
+        await world.announce(bus, *"abc")
+        await bus.append([structured(event(change(str(number), number), id=str(number))) for number in range(10, 13)])
+
+    async def goes_on(bus: EmbeddedBus, clock: Clock) -> None:
+        health = Health()
+        async with world.signer(bus, clock), running(moving_service(bus, health)):
+            await eventually(partial(is_moved_to, bus, 3))
+            assert set((await settled(bus)).verify(clock())) == {"a", "c", "10", "12"}
+        receipts = [records.decode(receipt_decoder, record.value) for record in await read_all(bus, topics.RECEIPTS)]
+        said = {(type(one), one.offset, one.outcome) for one in receipts}
+        assert {(ChangeReceipt, 1, "refused"), (EventReceipt, 1, "rejected")} <= said
+
+    world.tell(writing)
+    with closing(sqlite3.connect(tmp_path / "log.db")) as db, db:
+        changed = db.execute(
+            "UPDATE records SET value = 7, headers = '{' "
+            "WHERE id IN (SELECT number << 40 | 1 FROM partitions WHERE topic IN ('artifacts', 'inbox'))"
+        )
+        assert changed.rowcount == 2
+    world.tell(goes_on)
+
+
+def test_what_retention_trims_is_no_loss(tmp_path: Path) -> None:
+    """Where everything that is gone had been applied, a signer goes on as always, and there is nothing to accept."""
+    world = World(tmp_path)
+
+    async def trimmed(bus: EmbeddedBus, clock: Clock) -> None:
+        async with world.signer(bus, clock):
+            await world.announce(bus, *"abc")
+            await settled(bus)
+            await lose(bus, ARTIFACTS, 3)
+
+    async def goes_on(bus: EmbeddedBus, clock: Clock) -> None:
+        async with world.signer(bus, clock):
+            await world.announce(bus, "d")
+            assert set((await settled(bus)).verify(clock())) == set("abcd")
+
+    world.tell(trimmed)
+    code, said = world.command(ARTIFACTS, "0", "--yes")
+    assert (code, "no record of artifacts 0 is lost" in said) == (1, True), said
+    world.tell(goes_on)
+
+
+def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
+    """Events behind lost ones are not moved, and health says why, until the loss is accepted."""
+    world = World(tmp_path)
+
+    async def losing(bus: EmbeddedBus, _: Clock) -> None:
+        await bus.append([structured(event(change(str(number), number), id=str(number))) for number in range(6)])
+        await lose(bus, INBOX, 2)
+
+    async def held(bus: EmbeddedBus, _: Clock) -> None:
+        health = Health()
+        async with running(moving_service(bus, health)):
+            await eventually(partial(is_reported, health, INBOX_PART))
+            await asyncio.sleep(3600)
+            assert await changes_on_log(bus) == []
+            assert "tufline accept-loss inbox 0" in health.problems[INBOX_PART]
+
+    async def goes_on(bus: EmbeddedBus, _: Clock) -> None:
+        health = Health()
+        async with running(moving_service(bus, health)):
+            await all_moved(bus)
+            assert numbers(await changes_on_log(bus)) == [2, 3, 4, 5]
+            assert not health.problems[INBOX_PART]
+
+    world.tell(losing)
+    world.tell(held)
+    assert world.command(INBOX, "0", "--yes")[0] == 0
+    world.tell(goes_on)
+
+
+def test_a_log_without_its_beginning_is_no_empty_log(tmp_path: Path) -> None:
+    """Where records of admin are gone, nobody takes the repository for one that has not begun."""
+    world = World(tmp_path)
+
+    async def losing(bus: EmbeddedBus, _: Clock) -> None:
+        await announce_bootstrap(bus, world.bootstrap)
+        await lose(bus, ADMIN, 1)
+
+    async def refused(bus: EmbeddedBus, _: Clock) -> None:
+        admin = AdminFollower(bus)
+        with pytest.raises(LogDamagedError, match="admin from offset 0 to 0 are gone"):
+            await admin.run()
+        assert not admin.known.is_set()
+
+    world.tell(losing)
+    world.tell(refused)
+
+
+def test_nothing_is_accepted_without_a_yes(tmp_path: Path) -> None:
+    """The command asks, and without an answer changes nothing; a partition that does not exist is a wrong command line."""
+    world = World(tmp_path)
+
+    async def losing(bus: EmbeddedBus, _: Clock) -> None:
+        await world.announce(bus, *"abc")
+        await lose(bus, ARTIFACTS, 2)
+
+    async def unchanged(bus: EmbeddedBus, _: Clock) -> None:
+        assert len(await read_all(bus, ADMIN)) == 1
+
+    world.tell(losing)
+    assert world.command(ARTIFACTS, "0")[0] != 0
+    assert world.command(ARTIFACTS, "1", "--yes")[0] == 2
+    world.tell(unchanged)
