@@ -18,7 +18,19 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from tufline.config_types import YEAR_SECONDS, BusUrl, Bytes, CommaSeparated, Interval, KafkaName, Keeping, Pause, Port, seconds
+from tufline.config_types import (
+    HOUR_SECONDS,
+    YEAR_SECONDS,
+    BusUrl,
+    Bytes,
+    CommaSeparated,
+    Interval,
+    KafkaName,
+    Keeping,
+    Pause,
+    Port,
+    seconds,
+)
 from tufline.errors import ConfigError
 from tufline.model import DEFAULT_HASH_ALGORITHMS, Allowed
 from tufline.paths import check_encoded_path, check_new_path
@@ -53,6 +65,8 @@ DEFAULT_KEEP_SUPERSEDED_SECONDS: Final = 86_400.0
 DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_VAULT_RETRY_SECONDS: Final = 5.0
 DEFAULT_VAULT_CONNECTIONS: Final = 4
+DEFAULT_MAX_CONNECTIONS: Final = 1_000
+DEFAULT_IDLE_SECONDS: Final = 30.0
 KUBERNETES_TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -233,6 +247,23 @@ class PublisherConfig(_Section):
     )
 
 
+class HttpConfig(_Section):
+    """Limits of every built-in HTTP server: of the REST API, of the origin, and for operators."""
+
+    max_connections: Annotated[int, Field(ge=8, le=100_000)] = Field(
+        DEFAULT_MAX_CONNECTIONS,
+        description="Connections of each server; an idle one makes room for a new one. A low limit of open files lowers it.",
+    )
+    idle_timeout: Annotated[float, seconds(1, HOUR_SECONDS)] = Field(
+        DEFAULT_IDLE_SECONDS,
+        description="How long a client may keep its connection waiting, in seconds: without a whole head of a request, while a body comes "
+        "with less than 1 kB in this time, or while it does not read the answer.",
+    )
+
+
+DEFAULT_HTTP: Final = HttpConfig()
+
+
 class WebConfig(_Section):
     """The built-in HTTP server of the origin."""
 
@@ -268,6 +299,7 @@ class Config(BaseSettings):
     publisher: PublisherConfig = PublisherConfig()
     web: WebConfig = WebConfig()
     ops: OpsConfig = OpsConfig()
+    http: HttpConfig = HttpConfig()
     log: LogConfig = LogConfig()
 
 

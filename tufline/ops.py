@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from tufline.config import OpsConfig
+from tufline.config import DEFAULT_HTTP, HttpConfig, OpsConfig
 from tufline.health import Health
 from tufline.listen import listen
 
@@ -43,13 +43,19 @@ def handlers(health: Health) -> Mapping[str, Handler]:
     return MappingProxyType({"/healthz": healthz, "/readyz": readyz, "/metrics": metrics})
 
 
-async def serve(config: OpsConfig, health: Health, on_listening: Callable[[str], None] | None = None) -> None:
+async def serve(
+    config: OpsConfig,
+    health: Health,
+    on_listening: Callable[[str], None] | None = None,
+    http: HttpConfig = DEFAULT_HTTP,
+) -> None:
     """Serve them, until cancelled.
 
     Args:
         config: where to listen.
         health: of the process.
         on_listening: called with the URL when requests are taken.
+        http: limits.
 
     Raises:
         ConfigError: if the address can't be listened on.
@@ -57,4 +63,4 @@ async def serve(config: OpsConfig, health: Health, on_listening: Callable[[str],
     app = web.Application()
     for path, handler in handlers(health).items():
         app.router.add_get(path, handler)
-    await listen(app, config.host, config.port, SECTION, on_listening)
+    await listen(app, config.host, config.port, SECTION, on_listening, http)

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from tufline.config import WebConfig
+from tufline.config import DEFAULT_HTTP, HttpConfig, WebConfig
 from tufline.errors import ConfigError, InvalidTargetError
 from tufline.listen import listen
 from tufline.paths import check_path
@@ -72,17 +72,23 @@ def make_app(metadata: Path, targets: Path | None) -> web.Application:
     return app
 
 
-async def serve(metadata: Path, config: WebConfig, on_listening: Callable[[str], None] | None = None) -> None:
+async def serve(
+    metadata: Path,
+    config: WebConfig,
+    on_listening: Callable[[str], None] | None = None,
+    http: HttpConfig = DEFAULT_HTTP,
+) -> None:
     """Serve an origin, until cancelled.
 
     Args:
         metadata: directory of the published metadata files.
         config: where to listen, and what else to serve.
         on_listening: called with the URL when requests are taken.
+        http: limits.
 
     Raises:
         ConfigError: if the address can't be listened on, or there is no such directory of files.
     """
     if config.targets is not None and not config.targets.is_dir():
         raise ConfigError(f"web.targets {config.targets} is no directory: make it, or set web.targets to another")
-    await listen(make_app(metadata, config.targets), config.host, config.port, "web", on_listening)
+    await listen(make_app(metadata, config.targets), config.host, config.port, "web", on_listening, http)

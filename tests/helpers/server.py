@@ -78,11 +78,11 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = READY_
         time.sleep(0.02)
 
 
-def start_dev(data: Path, *arguments: str | Path) -> Running:
-    """Start ``tufline dev`` on free ports, and wait until its repository is published."""
+def start_dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) -> Running:
+    """Start ``tufline dev`` on free ports, by a command before it if there is one, and wait until its repository is published."""
     ready, log = data / "ready.json", data.with_name(f"{data.name}.log")
     ready.unlink(missing_ok=True)
-    command = [TUFLINE, "dev", "--data", data, "--port", "0", "--web-port", "0", *arguments]
+    command = [*before, TUFLINE, "dev", "--data", data, "--port", "0", "--web-port", "0", *arguments]
     with log.open("ab") as output:
         process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
     try:
@@ -100,9 +100,9 @@ def start_dev(data: Path, *arguments: str | Path) -> Running:
 
 
 @contextmanager
-def dev(data: Path, *arguments: str | Path) -> Iterator[Running]:
+def dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) -> Iterator[Running]:
     """Run ``tufline dev`` for a while."""
-    running = start_dev(data, *arguments)
+    running = start_dev(data, *arguments, before=before)
     try:
         yield running
     finally:

@@ -14,8 +14,9 @@ import compose_spec
 import pytest
 import yaml
 
+from tufline import descriptors
 from tufline.cli import main
-from tufline.config import ENV_PREFIX, load
+from tufline.config import DEFAULT_HTTP, ENV_PREFIX, load
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
@@ -123,3 +124,11 @@ def test_what_is_copied_is_enough(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": ""}
     said = subprocess.run([sys.executable, "-c", say], env=env, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert said.count(str(tmp_path / "installed")) == 2
+
+
+def test_the_unit_allows_enough_open_files() -> None:
+    """Under systemd a process has descriptors for all connections of the default configuration, and for its own work."""
+    unit = (ROOT / "deploy" / "systemd" / "tufline.service").read_text()
+    (allowed,) = re.findall(r"^LimitNOFILE=(\d+)$", unit, re.MULTILINE)
+    needed = DEFAULT_HTTP.max_connections * descriptors.SERVERS * descriptors.FOR_A_CONNECTION + descriptors.RESERVED
+    assert int(allowed) >= needed

@@ -13,7 +13,7 @@ import structlog
 import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
-from tufline import memory, ops, web
+from tufline import descriptors, memory, ops, web
 from tufline.bus import Bus
 from tufline.bus.probe import keep_probing
 from tufline.buses import open_bus
@@ -79,6 +79,7 @@ async def run(config: Config, on_ready: OnReady, services: Collection[str] = SER
         services: of ``SERVICES``; by default all of them. A process without ingest has the HTTP server of ``tufline.ops`` in its place.
     """
     memory.tune()
+    descriptors.raise_limit()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -108,7 +109,7 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
             health.ok(BUS)
             parts: list[Coroutine[Any, Any, None]] = [keep_probing(bus, config.bus.url, BUS, health)]
             if INGEST in services:
-                parts.append(tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result))
+                parts.append(tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result, http=config.http))
             if SIGNER in services:
                 parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, health=health))
             if PUBLISHER in services:
@@ -116,10 +117,10 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
                 parts.append(tufline_publisher.service.run(bus, config.publisher, store, health=health))
             await all_of(*parts)
 
-    servers = [] if INGEST in services else [ops.serve(config.ops, health, ops_url.set_result)]
+    servers = [] if INGEST in services else [ops.serve(config.ops, health, ops_url.set_result, config.http)]
     if PUBLISHER in services:
         # What is published is there for clients, also while no bus can be reached.
-        servers.append(web.serve(config.publisher.directory, config.web, origin.set_result))
+        servers.append(web.serve(config.publisher.directory, config.web, origin.set_result, config.http))
     await all_of(on_the_bus(), announce(), *servers)
 
 

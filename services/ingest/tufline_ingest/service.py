@@ -16,7 +16,7 @@ from tufline import ops, topics
 from tufline.bus import Bus
 from tufline.bus.partitions import keep_working, own_partitions
 from tufline.clock import Clock, utc_now
-from tufline.config import IngestConfig
+from tufline.config import DEFAULT_HTTP, HttpConfig, IngestConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.listen import listen
@@ -87,7 +87,13 @@ def make_app(api: Api) -> web.Application:
 
 
 async def run(
-    bus: Bus, config: IngestConfig, *, clock: Clock = utc_now, health: Health, on_listening: Callable[[str], None] | None = None
+    bus: Bus,
+    config: IngestConfig,
+    *,
+    clock: Clock = utc_now,
+    health: Health,
+    on_listening: Callable[[str], None] | None = None,
+    http: HttpConfig = DEFAULT_HTTP,
 ) -> None:
     """Serve the REST API and move the inbox, until cancelled.
 
@@ -97,6 +103,7 @@ async def run(
         clock: the wall clock.
         health: of the process, which ``/readyz`` tells.
         on_listening: called with the URL when requests are taken.
+        http: limits of the HTTP server.
 
     Raises:
         ConfigError: if the address can't be listened on.
@@ -117,7 +124,7 @@ async def run(
     health.problem(PART, "beginning to listen")
     health.problem(READING, "reading what the log has")
     await all_of(
-        listen(make_app(api), config.host, config.port, PART, listening),
+        listen(make_app(api), config.host, config.port, PART, listening, http),
         restore(),
         keep_working(f"{PART}.admin", admin.run, health),
         keep_working(f"{PART}.live", live.run, health),
