@@ -1,12 +1,14 @@
 """Errors of ingest: what a client gets when its request is not accepted.
 
-TuflineError
-└── IngestError                  carries the status and the body of the answer
-├── BadRequestError          422: what was sent can't be accepted
-├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
-├── BootstrappedError        404: there is one already (RSTUF's answer)
-├── NotLiveError             404: no such artifact, or no such task
-└── NotNowError              503: the log or the published state is not there for now
+    TuflineError
+    └── IngestError                  carries the status and the body of the answer
+        ├── BadRequestError          422: what was sent can't be accepted
+        ├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
+        ├── BootstrappedError        404: there is one already (RSTUF's answer)
+        ├── NotLiveError             404: no such artifact, or no such task
+        └── NotNowError              503: the log or the published state is not there for now
+
+``answers`` makes an answer of each.
 """
 
 from typing import Any, ClassVar

@@ -1,9 +1,11 @@
 """Errors of the publisher.
 
-TuflineError
-└── PublisherError
-├── ReadAgainError           what was read has to be read again, with the keys that are known now
-└── FilesLostError           files have vanished from the origin: the log has to be read from its beginning
+    TuflineError
+    └── PublisherError
+        ├── ReadAgainError           what was read has to be read again, with the keys that are known now
+        └── FilesLostError           files have vanished from the origin: the log has to be read from its beginning
+
+Each is met by trying again, and shown by the publisher's health meanwhile.
 """
 
 from typing import ClassVar

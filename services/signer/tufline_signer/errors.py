@@ -1,9 +1,11 @@
 """Errors of the signer.
 
-TuflineError
-└── SignerError
-    ├── InconsistentLogError     the log contradicts itself
-    └── AuditError               the use of a key can't be recorded
+    TuflineError
+    └── SignerError
+        ├── InconsistentLogError     the log contradicts itself
+        └── AuditError               the use of a key can't be recorded
+
+Each is met by trying again, and shown by the signer's health meanwhile.
 """
 
 from typing import ClassVar
