@@ -1,15 +1,21 @@
 """The way of an artifact through the real command line: to a TUF client, over restarts and kills."""
 
+import asyncio
 import json
 import random
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from helpers.server import Running, artifact, dev, lengths, run_tufline, serve, start_dev, wait_until
+from helpers.server import TUFLINE, Running, artifact, dev, lengths, run_tufline, serve, start_dev, wait_until
+from tufline import topics
+from tufline.bus import Message
+from tufline.bus.embedded import open_embedded
 from tufline.cli.exits import Failure
+from tufline.config import DEFAULT_PARTITIONS
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +189,30 @@ def test_stop_and_start_goes_on(tmp_path: Path) -> None:
         result = server.client.wait_for_task(task, deadline=float("inf"))
         assert result["details"]["added_artifacts"] == ["a"]
         assert lengths(server, tmp_path / "client", ["a"]) == {"a": 1}
+
+
+async def leave_what_nobody_reads(log: Path) -> None:
+    """Append a record of a newer version to ``admin``: this one waits there until it is upgraded."""
+    bus = await open_embedded(log, topics.topics(DEFAULT_PARTITIONS))
+    await bus.append([Message(topics.ADMIN, "newer", b'{"kind":"newer","v":99}')])
+    await bus.close()
+
+
+def test_a_signal_ends_the_wait_for_the_beginning(tmp_path: Path) -> None:
+    """SIGTERM ends ``tufline dev`` with exit code 0 while its repository can't begin, as the log can't be read."""
+    data, log = tmp_path / "data", tmp_path / "dev.log"
+    with dev(data, "--bins", "4") as server:
+        assert server.stop() == 0
+    asyncio.run(leave_what_nobody_reads(data / "log.db"))
+    command = [TUFLINE, "dev", "--data", data, "--port", "0", "--web-port", "0"]
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
+        try:
+            wait_until(lambda: b'"status": 503' in log.read_bytes() or process.poll() is not None, "it does not wait")
+            assert process.poll() is None, log.read_text()
+            process.terminate()
+            assert process.wait(timeout=20) == 0, log.read_text()
+        finally:
+            process.kill()
 
 
 def test_two_processes_on_one_log(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import Collection
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import aiohttp
 import click
 
 from tufline.cli import ceremony, compose
-from tufline.cli.client import Client
+from tufline.cli.exits import Failure
 from tufline.cli.options import config_option, scheme_option
 from tufline.config import Config, load
 from tufline.config_types import EMBEDDED
@@ -17,6 +19,9 @@ from tufline.errors import ConfigError
 from tufline.telemetry import configure_logging
 
 READY_FILE = "ready.json"
+
+BOOTSTRAP_PAUSE_SECONDS: Final = 0.2
+"""Until the beginning is sent again, where it can't be accepted yet."""
 
 
 def _run(config: Config, on_ready: compose.OnReady, services: Collection[str] = compose.SERVICES) -> None:
@@ -69,7 +74,7 @@ def dev(
     ready.unlink(missing_ok=True)
 
     async def on_ready(api: str, origin: str) -> None:
-        await asyncio.to_thread(_bootstrap, api, json.loads((keys / "bootstrap.json").read_bytes()))
+        await _bootstrap(api, (keys / "bootstrap.json").read_bytes())
         urls = {"api": api, "metadata": f"{origin}/metadata/", "targets": f"{origin}/targets/", "root": str((keys / "root.json").resolve())}
         temporary = ready.with_suffix(".tmp")
         temporary.write_text(json.dumps(urls) + "\n")
@@ -85,10 +90,21 @@ def dev(
     ready.unlink(missing_ok=True)
 
 
-def _bootstrap(api: str, payload: dict[str, Any]) -> None:
-    client = Client(api)
-    if not client.request("GET", "/api/v1/bootstrap/", patient=True)["data"]["bootstrap"]:
-        client.request("POST", "/api/v1/bootstrap/", payload)
+async def _bootstrap(api: str, payload: bytes) -> None:
+    """Begin the repository, if it has not begun; a signal to stop ends the wait."""
+    url, headers = f"{api}/api/v1/bootstrap/", {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        while True:
+            async with session.get(url) as response:
+                status, answer = response.status, await response.json()
+            if status == HTTPStatus.OK and not answer["data"]["bootstrap"]:
+                async with session.post(url, data=payload, headers=headers) as response:
+                    status, answer = response.status, await response.json()
+            if status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+                return
+            if status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise Failure(f"the repository can't begin: {answer['detail']}")
+            await asyncio.sleep(BOOTSTRAP_PAUSE_SECONDS)
 
 
 @click.command()
