@@ -1,12 +1,34 @@
 """What a process says: one line an event, for people on a terminal, JSON anywhere else."""
 
+import io
 import logging
 import sys
-from typing import Any
+import textwrap
+from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import structlog
 
+from tufline import text
 from tufline.config import LogConfig
+
+
+def _as_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape control characters in what is said, which may be a client's: on a terminal they would act, or look like another event."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = text.one_line(value)
+    return event
+
+
+def _show_traceback(out: TextIO, error: Any) -> None:
+    """Write a traceback without the values of variables, which may be secrets, and with nothing of a client's that acts on a terminal.
+
+    It is indented, so that no line of a message looks like another event.
+    """
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, error)
+    out.write(textwrap.indent(text.lines(plain.getvalue()), "  "))
 
 
 def configure_logging(config: LogConfig) -> None:
@@ -23,7 +45,8 @@ def configure_logging(config: LogConfig) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     as_json = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    renderers: list[Any] = [structlog.dev.ConsoleRenderer()] if console else as_json
+    for_people = [_as_one_line, structlog.dev.ConsoleRenderer(exception_formatter=_show_traceback)]
+    renderers: list[Any] = for_people if console else as_json
     structlog.configure(
         processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tufline import text
 from tufline.cli.client import Client
 from tufline.cli.exits import Exit, Failure
 from tufline.cli.journal import PREFIX, open_journal
@@ -208,7 +209,7 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
         click.echo(f"{under_way.accepted} {'live' if wait else 'accepted'}{before}, {under_way.refused} refused")
         if under_way.refused:
             for line, reason in under_way.refusals:
-                click.echo(f"refused: {reason}: {line}", err=True)
+                click.echo(text.one_line(f"refused: {reason}: {line}"), err=True)
             hint = "mend them, and import again: what is accepted is passed over"
             raise Failure(f"{under_way.refused} artifacts were refused", hint)
         remembered.done()

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from tufline import text
 from tufline.errors import BusBusyError, BusUnreachableError, ConfigError, KeyUnreachableError, TuflineError
 
 
@@ -55,9 +56,10 @@ class Failure(click.ClickException):
         Args:
             file: where else.
         """
-        click.echo(f"error: {self.message}", file=file, err=file is None)
+        # A message may repeat what a server said.
+        click.echo(f"error: {text.lines(self.message)}", file=file, err=file is None)
         if self.hint:
-            click.echo(f"hint: {self.hint}", file=file, err=file is None)
+            click.echo(f"hint: {text.lines(self.hint)}", file=file, err=file is None)
 
 
 def as_failure(error: TuflineError) -> Failure:

@@ -18,7 +18,7 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthM
 from tuf.api.metadata import Metadata, Root, Snapshot, SuccinctRoles, Targets
 from tuf.ngclient import Updater, UpdaterConfig
 
-from tufline import metafile
+from tufline import metafile, text
 from tufline.cli.artifacts import progress
 from tufline.cli.client import check_url, reason_of
 from tufline.cli.exits import Exit, Failure
@@ -228,7 +228,7 @@ def verify(url: str, root: Path) -> None:
                 total += content.count(b'"length":')
             bars.update(bar, advance=1)
     for finding in findings[:SHOWN_FINDINGS]:
-        click.echo(finding)
+        click.echo(text.one_line(finding))
     if findings:
         raise Failure(f"{len(findings)} findings in {len(roles)} bins", "do not use this repository before you know why")
     click.echo(f"verified: {total} targets in {len(roles)} bins, snapshot {walk.snapshot.version}, root {walk.root.signed.version}")

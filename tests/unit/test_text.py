@@ -1,0 +1,62 @@
+"""What strangers send does nothing to the terminal of who reads it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tufline import text
+from tufline.cli.exits import Failure
+
+HOSTILE = "\x1b[2J\r\x07\x9b\u202egood\u2028\ud800"
+ESCAPED = "\\x1b[2J\\r\\x07\\x9b\\u202egood\\u2028\\ud800"
+
+
+def test_what_is_escaped() -> None:
+    """Control characters, separators, direction marks and lone surrogates are shown as escapes; text of any script stays."""
+    assert text.one_line(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\\t\\n"
+    assert text.lines(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\t\n"
+
+
+def test_an_error_of_a_server_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a server says reaches the terminal of the command line without control characters."""
+    Failure(f"it says {HOSTILE}", f"do {HOSTILE}").show()
+    assert capsys.readouterr().err == f"error: it says {ESCAPED}\nhint: do {ESCAPED}\n"
+
+
+PROGRAM = """
+import asyncio, sys, structlog, logging
+from pathlib import Path
+from urllib.parse import quote
+from helpers.rest import rest
+from tufline.config import LogConfig
+from tufline.telemetry import configure_logging
+
+hostile = sys.argv[1]
+
+async def main():
+    configure_logging(LogConfig(format="console"))
+    async with rest(Path(sys.argv[2])) as server:
+        await server.ask("GET", "/api/v1/artifacts/" + quote(hostile))
+    secret = "do not" + " show me"
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        structlog.get_logger("x").exception("fault", said=hostile)
+        logging.getLogger("x").exception("other fault %s", hostile)
+
+asyncio.run(main())
+"""
+
+
+def test_the_console_log(tmp_path: Path) -> None:
+    """In the log for people, a request's path, a value and the message of an exception have no control characters of a client's."""
+    hostile = "\x1b]0;x\x07\x1b[2J\r\nforged\x9b"
+    done = subprocess.run([sys.executable, "-c", PROGRAM, hostile, tmp_path], capture_output=True, text=True, check=True)
+    said = done.stderr
+    for acting in ("\x1b]", "\x1b[2J", "\x07", "\r", "\x9b", "\nforged"):
+        assert acting not in said, said
+    assert said.count("x1b]0;x") == 5, said  # of the request, the value, the other message, and two exceptions
+    assert "ingest.request" in said
+    assert "do not show me" not in said
