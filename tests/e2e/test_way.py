@@ -204,7 +204,7 @@ def test_a_signal_ends_the_wait_for_the_beginning(tmp_path: Path) -> None:
     with dev(data, "--bins", "4") as server:
         assert server.stop() == 0
     asyncio.run(leave_what_nobody_reads(data / "log.db"))
-    command = [TUFLINE, "dev", "--data", data, "--port", "0", "--web-port", "0"]
+    command = [TUFLINE, "dev", "--data", str(data), "--port", "0", "--web-port", "0"]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         try:
             wait_until(lambda: b'"status": 503' in log.read_bytes() or process.poll() is not None, "it does not wait")
