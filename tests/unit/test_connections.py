@@ -123,13 +123,15 @@ async def test_waiting_ends(tmp_path: Path, name: str) -> None:
 
 
 async def test_waiting_for_a_body_ends(tmp_path: Path) -> None:
-    """A body that does not come, or that comes byte by byte, is answered with 408."""
+    """A body that does not come is answered with 408; the connection ends too if it comes byte by byte."""
     async with served("ingest", tmp_path, HttpConfig(idle_timeout=1)) as port:
         reader, writer = await connect(port, HALF_A_BODY)
-        for answer in (await rest_of(reader), await trickle(port)):
-            assert answer.startswith(b"HTTP/1.1 408 "), answer
-            assert b"not sent in time" in answer
+        answer = await rest_of(reader)
+        assert answer.startswith(b"HTTP/1.1 408 "), answer
+        assert b"not sent in time" in answer
         writer.close()
+        # A byte that was under way when the connection was closed resets it, and the answer may be lost with it.
+        assert (await trickle(port))[:13] in {b"HTTP/1.1 408 ", b""}
 
 
 @asynccontextmanager
