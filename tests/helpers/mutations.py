@@ -11,6 +11,7 @@ import tufline_signer.bins_writer
 import tufline_signer.commits
 from tufline.admin import AdminState
 from tufline.bus import _log
+from tufline.store.local import LocalStore
 from tufline.trust import RoleKeys, root_keys
 from tufline_ingest.inbox import InboxWorker
 from tufline_ingest.moved import Moved
@@ -30,8 +31,8 @@ def snapshot_before_bins() -> None:
         self.held = batch  # type: ignore[attr-defined]
         put_many = self._store.put_many
 
-        async def nothing(_: Any) -> None:
-            pass
+        async def nothing(_: Any) -> list[str]:
+            return []
 
         self._store.put_many = nothing  # type: ignore[method-assign, assignment]
         await take(self, batch)
@@ -147,6 +148,17 @@ def inbox_forgets() -> None:
     tufline_ingest.inbox.restore = forgetful  # type: ignore[attr-defined]
 
 
+def no_fence_at_the_origin() -> None:
+    """The store replaces a file whatever is there, so that a publisher that was stopped puts an older timestamp over a newer one."""
+    replace = LocalStore.replace
+
+    async def unfenced(self: LocalStore, name: str, content: bytes, *, expected: bytes | None) -> None:
+        del expected
+        await replace(self, name, content, expected=await self.get(name))
+
+    LocalStore.replace = unfenced  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     mistake.__name__: mistake
     for mistake in (
@@ -160,5 +172,6 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         recorded_after_use,
         inbox_progress_outside_the_transaction,
         inbox_forgets,
+        no_fence_at_the_origin,
     )
 }

@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -45,6 +45,9 @@ PARTITIONS = 2
 SETTLE_SECONDS = 3600.0
 
 LOOK_AT_PUTS = 0.05
+
+LATE_SECONDS = (0, 0, 0.001, 0.05, 2.0)
+"""How late the writes of a process come that was stopped, and whose partitions others have by then."""
 
 GRACE_SECONDS = 7200.0
 """Longer than a publisher can be behind in a life."""
@@ -98,7 +101,11 @@ class SlowBus:
 
 
 class StubbornBus(SlowBus):
-    """The bus as a process sees it that was stopped for long: it keeps its partitions, and its transactions come late."""
+    """The bus as a process sees it that was stopped for long: it keeps its partitions, and what it writes comes late."""
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
+        await asyncio.sleep(self.chance.choice(LATE_SECONDS))
+        return await super().append(messages)
 
     async def join(self, _group: str, topic: str, assigned: Assigned, _revoked: Assigned) -> Member:
         await assigned(frozenset(range(self.bus.partitions(topic))))
@@ -116,11 +123,27 @@ class LateWriter:
     chance: random.Random
 
     async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
-        await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.05, 2.0]))
+        await asyncio.sleep(self.chance.choice(LATE_SECONDS))
         return await self.writer.commit(messages, then)
 
     async def close(self) -> None:
         pass
+
+
+class LateStore(LocalStore):
+    """An origin as a process sees it that was stopped for long: what it has decided to do comes late."""
+
+    def __init__(self, directory: Path, chance: random.Random) -> None:
+        super().__init__(directory)
+        self._chance = chance
+
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+        await asyncio.sleep(self._chance.choice(LATE_SECONDS))
+        await super().replace(name, content, expected=expected)
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        await asyncio.sleep(self._chance.choice(LATE_SECONDS))
+        await super().delete_many(names)
 
 
 @dataclass
@@ -221,7 +244,7 @@ class Schedule:
         path = self.path / "origin" / name
         return path.stat().st_ino if path.exists() else 0
 
-    def _store(self, failures: float) -> WatchedStore:
+    def _store(self, failures: float, *, stubborn: bool) -> WatchedStore:
         before_put: dict[str, int] = {}
 
         def before(operation: str) -> None:
@@ -240,7 +263,8 @@ class Schedule:
                 self.unsynced.clear()
             self._look(operation)
 
-        return WatchedStore(LocalStore(self.path / "origin"), before, after)
+        directory = self.path / "origin"
+        return WatchedStore(LateStore(directory, self.chance) if stubborn else LocalStore(directory), before, after)
 
     def _look(self, operation: str) -> None:
         # A client is slow; where a single versioned file was put, not every time one has to look.
@@ -265,7 +289,9 @@ class Schedule:
         services = [
             moving_service(seen_as, self.health),
             tufline_signer.service.run(seen_as, signer, clock=self.clock, health=self.health),
-            tufline_publisher.service.run(bus, publisher, self._store(failures), clock=self.clock, health=self.health),
+            tufline_publisher.service.run(
+                seen_as, publisher, self._store(failures, stubborn=stubborn), clock=self.clock, health=self.health
+            ),
         ]
         return [asyncio.create_task(service) for service in services]
 

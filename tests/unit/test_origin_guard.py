@@ -1,6 +1,7 @@
 """Who may change an origin, and to what: late, foreign and restored publishers, and an origin that changes by itself."""
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from tuf.api.metadata import Root
 
 import tufline_publisher.service
 import tufline_signer.service
@@ -20,7 +22,7 @@ from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_re
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
 from helpers.publishing import PARTITIONS, World, in_world
-from tufline import fsck, records, topics
+from tufline import canonical, fsck, records, topics, trust
 from tufline.bus import Assigned, Member, Message
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.cli import main
@@ -28,6 +30,7 @@ from tufline.clock import Clock, utc_now
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.errors import BusError, ForeignOriginError
 from tufline.health import Health
+from tufline.keys.local import open_file_key
 from tufline.metafile import SignatureEntry, assemble, disassemble
 from tufline.records import VERSION_HEADER, Add, FileRef, Published, Vector
 from tufline.store import OWNER, TIMESTAMP
@@ -440,6 +443,71 @@ def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
             assert set(await world.published()) == {"a", "b", "c"}
 
     in_world(tmp_path, story)
+
+
+BACKWARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "a bin goes back": (lambda meta: meta["bins-0.json"].update(version=meta["bins-0.json"]["version"] - 1), "names bins-0 version"),
+    "targets goes back": (lambda meta: meta["targets.json"].update(version=0), "names targets version 0 after 1"),
+    "a bin is lost": (lambda meta: meta.pop("bins-0.json"), "names bins-0 version none after"),
+}
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_snapshot_that_goes_back_is_not_shown(tmp_path: Path, name: str, is_restarted: bool) -> None:
+    """A commit whose snapshot goes back behind the shown one, or lost a role, is not shown, though all its signatures are right."""
+    spoil, said = BACKWARDS[name]
+
+    async def story(world: World) -> None:
+        reader = Reader(world.directory, world.clock)
+        async with world.publisher():
+            for number in range(2):
+                await world.announce(*(f"{number}/{other}" for other in range(16)))  # in every bin
+                await world.published()
+            shown = world.version
+            if not is_restarted:
+                await append_commit(world, spoil)
+                await eventually(lambda: asyncio.sleep(0, said in world.problem), seconds=300)
+        if is_restarted:
+            await append_commit(world, spoil)
+        async with world.publisher():
+            await eventually(lambda: asyncio.sleep(0, said in world.problem), seconds=300)
+            assert world.version == shown
+            reader.refresh()
+
+    in_world(tmp_path, story)
+
+
+async def append_commit(world: World, change: Callable[[dict[str, Any]], object]) -> None:
+    """Append the commit after the shown one to the log, signed as the signer does, with a snapshot that is changed."""
+    root = trust.parse(Root, world.bootstrap.root).signed
+
+    def signed(role: str, content: dict[str, Any]) -> bytes:
+        ((keyid, uri),) = trust.root_keys(root, role).online.items()
+        key = open_file_key(uri, root.keys[keyid], world.path / "keys")
+        body = canonical.encode(content)
+        return assemble(body, [key.sign(body)])
+
+    timestamp = json.loads((world.directory / TIMESTAMP).read_bytes())["signed"]
+    version = timestamp["meta"]["snapshot.json"]["version"]
+    snapshot = json.loads((world.directory / f"{version}.snapshot.json").read_bytes())["signed"]
+    change(snapshot["meta"])
+    snapshot["version"] += 1
+    timestamp["version"] += 1
+    of_snapshot = signed("snapshot", snapshot)
+    timestamp["meta"]["snapshot.json"] = {
+        "version": version + 1,
+        "length": len(of_snapshot),
+        "hashes": {"sha256": hashlib.sha256(of_snapshot).hexdigest()},
+    }
+    (newest,) = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1:]
+    files = {"snapshot": (version + 1, of_snapshot), "timestamp": (timestamp["version"], signed("timestamp", timestamp))}
+    await world.bus.append(
+        [
+            Message(topics.METADATA, role, content, headers={**newest.headers, VERSION_HEADER: str(number)})
+            for role, (number, content) in files.items()
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", ["old.root.json", "\u0661.root.json", "0.root.json", "01.root.json", "x.y.json", "1.json"])

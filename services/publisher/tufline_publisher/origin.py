@@ -112,7 +112,7 @@ class Origin:
         self._is_whole = False
         lost = self.missing(versions)
         self._is_whole = not lost
-        self.find_superseded(now)
+        self._find_superseded(self.names, now)
         return lost
 
     def show(self, timestamp: FileRef, content: bytes, snapshot: FileRef, versions: dict[str, int], now: float) -> None:
@@ -131,21 +131,17 @@ class Origin:
         self.least = timestamp.version
         self._is_whole = True
         if is_first:
-            self.find_superseded(now)
+            self._find_superseded(self.names, now)
             return
         for role, version in (versions | {Snapshot.type: snapshot.version}).items():
             # Also those in between, which no snapshot named.
             for old in range(before.get(role, version), version):
                 self._supersede(metafile.file_name(role, old), now)
 
-    def find_superseded(self, now: float) -> None:
-        """Take note of all files that are older than what is shown, however they came to be left: from now on their time runs.
-
-        Args:
-            now: when, in seconds of a monotonic clock.
-        """
+    def _find_superseded(self, names: Iterable[str], now: float) -> None:
+        # However they came to be left: from now on their time runs.
         shown = self._versions | {Snapshot.type: self.snapshot.version}
-        for name in self.names:
+        for name in names:
             parsed = parse_name(name)
             if parsed is not None and parsed[0] != Root.type and parsed[1] < shown.get(parsed[0], 0):
                 self._supersede(name, now)
@@ -166,8 +162,9 @@ class Origin:
         """
         lost = sorted(name for name in self.names - names if name not in self._superseded)
         self._superseded = {name: since for name, since in self._superseded.items() if name in names}
+        new = names - self.names
         self.names = names
-        self.find_superseded(now)
+        self._find_superseded(new, now)
         return lost
 
     def take_expired(self, now: float, keep: float, most: int) -> list[str]:
