@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ from tufline.keys.local import open_file_key
 from tufline.metafile import SignatureEntry, assemble, disassemble
 from tufline.records import VERSION_HEADER, Add, FileRef, Published, Vector
 from tufline.store import OWNER, TIMESTAMP
-from tufline.store.local import LocalStore
+from tufline.store._lock import locked
+from tufline.store.local import LOCK_PATIENCE_SECONDS, LocalStore
 from tufline.store.owner import claim, read_owner
 from tufline_ingest.live import Live
 
@@ -108,6 +110,28 @@ def test_publisher_that_wakes_up_late_changes_nothing(tmp_path: Path) -> None:
             reader.refresh()
         old.cancel()
         await asyncio.gather(old, return_exceptions=True)
+
+    in_world(tmp_path, story)
+
+
+def test_lock_of_a_stopped_process_is_reported_until_it_is_free(tmp_path: Path) -> None:
+    """While another process keeps the origin locked nothing is published, health names it all the time, and it goes on by itself after."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+            shown = world.version
+            with locked(world.directory):
+                await world.announce("b")
+                await world.signed()
+                await asyncio.sleep(2 * LOCK_PATIENCE_SECONDS)
+                for _ in range(600):
+                    assert f"by process {os.getpid()} on {socket.gethostname()}" in world.problem
+                    await asyncio.sleep(1)
+                assert world.version == shown
+            assert set(await world.published()) == {"a", "b"}
+            assert world.problem == ""
 
     in_world(tmp_path, story)
 

@@ -8,7 +8,7 @@ lost, or this publisher has slept longer than the grace time) the root is put fi
 In: root records of the log, the origin. Out: root files at the origin.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
 
 from tuf.api.metadata import Root, Snapshot
@@ -20,6 +20,9 @@ from tufline.origins import whole_root
 from tufline.store import TIMESTAMP, Store
 from tufline_publisher.chain import stands_under
 from tufline_publisher.origin import Origin
+
+Replace = Callable[[str, bytes, bytes | None], Awaitable[None]]
+"""``Store.replace``, however long another process keeps the origin locked: name, content, and the content that is expected there."""
 
 
 def is_root(record: Record) -> bool:
@@ -49,13 +52,15 @@ def before_each_root(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
 class Roots:
     """The roots of an origin, and those that wait to be put there."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, replace: Replace) -> None:
         """Hold nothing back.
 
         Args:
             store: the origin.
+            replace: puts a root there.
         """
         self._store = store
+        self._replace = replace
         self._held: list[Record] = []
 
     @property
@@ -119,7 +124,7 @@ class Roots:
             if there != record.value:
                 if there is not None and whole_root(there) is not None:
                     raise ForeignOriginError(f"the origin holds another {name} than this log: another log published it; see docs/fsck.md")
-                await self._store.replace(name, record.value, expected=there)
+                await self._replace(name, record.value, there)
             origin.names.add(name)
 
 

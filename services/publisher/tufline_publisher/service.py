@@ -22,7 +22,7 @@ from tufline.bus import Bus, Message, Record
 from tufline.bus.partitions import own_partitions
 from tufline.clock import Clock, utc_now
 from tufline.config import PublisherConfig
-from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreChangedError
+from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreBusyError, StoreChangedError
 from tufline.health import Health
 from tufline.origins import parse_name
 from tufline.records import VECTOR_HEADER, VERSION_HEADER, FileRef, Head, Published, Vector
@@ -85,7 +85,7 @@ class Publisher:
         self._chain = Chain()
         self._trusted_from = 0
         self._refused = False
-        self._roots = Roots(store)
+        self._roots = Roots(store, self._replace)
         self._origin = Origin(set())
         self._snapshots: OrderedDict[int, SnapshotFile] = OrderedDict()
         self._candidate: Record | None = None
@@ -184,7 +184,7 @@ class Publisher:
                 if is_other:
                     _log.error("publisher.other_content", origin=self._config.origin, name=name)
                 else:
-                    await self._store.replace(name, content, expected=there)
+                    await self._replace(name, content, there)
             self._origin.put(role, name, is_other=is_other)
 
     def _check(self, record: Record) -> str | None:
@@ -247,7 +247,7 @@ class Publisher:
             await self._store.flush()
             self._unflushed = False
         if is_new:
-            await self._store.replace(TIMESTAMP, content, expected=self._origin.content)
+            await self._replace(TIMESTAMP, content, self._origin.content)
         self._origin.show(timestamp, content, snapshot.ref, snapshot.versions, _now())
         await self._roots.after(content, snapshot.ref.version, self._origin)
         if (held := self._roots.first_held) is not None:
@@ -260,6 +260,15 @@ class Publisher:
         metrics.published.inc()
         metrics.timestamp_version.set(timestamp.version)
         _log.info("publisher.published", version=timestamp.version, snapshot=snapshot.ref.version, new=is_new)
+
+    async def _replace(self, name: str, content: bytes, expected: bytes | None) -> None:
+        # To begin again would change nothing while another process keeps the origin locked; health names it until it does not.
+        while True:
+            try:
+                return await self._store.replace(name, content, expected=expected)
+            except StoreBusyError as error:
+                self._health.problem(self._part, str(error))
+                _log.warning("publisher.locked_out", origin=self._config.origin, error=str(error))
 
     def _check_stands(self) -> None:
         """Say what no further record of the log will settle, now that all of it is read."""
