@@ -88,4 +88,4 @@ lock: $(VENV)/.installed ## pin the dependencies anew, without index and file ad
 		-c requirements/dev.lock --group build -o requirements/build.lock
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .demo .parts .stack .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .stack .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import settings
 
 from helpers.clients import Client, all_clients
-from kafka_cluster import Cluster, MissingPartError, jars, java
+from jdk import java
+from kafka_cluster import Cluster, jars
+from parts import MissingPartError
 from vault_server import VaultServer, bao, vault_server
 
 # A shared machine is slow at times: a slow example is no failure.

@@ -21,7 +21,8 @@ from typing import Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from kafka_cluster import HERE, PARTS, Cluster, MissingPartError
+from kafka_cluster import Cluster
+from parts import HERE, PARTS, MissingPartError
 
 LOCK: Final = HERE / "requirements" / "faust.lock"
 WORKER: Final = HERE / "tools" / "faust_worker.py"

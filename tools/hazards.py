@@ -23,7 +23,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import ProducerFenced
 
-from kafka_cluster import Cluster, MissingPartError
+from kafka_cluster import Cluster
+from parts import MissingPartError
 
 WORK: Final = [b"1", b"2", b"3", b"4"]
 SEEN_SECONDS: Final = 20.0

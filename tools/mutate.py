@@ -27,6 +27,9 @@ MEMORY: Final = Path("/dev/shm")  # noqa: S108 (a directory of its own is made i
 TEST_SECONDS: Final = 300.0
 """How long the tests of one mistake may run: a mistake that makes them hang is seen."""
 
+ALL_TESTS_SECONDS: Final = 3_600.0
+"""How long the tests of all mistakes may run, before any is made."""
+
 TESTS_FAILED: Final = 1
 """Pytest's exit code where tests ran and some failed; any other says nothing about the mistake."""
 
@@ -105,12 +108,13 @@ def copy_tree(to: Path) -> None:
             shutil.copy2(HERE / name, to / name)
 
 
-def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
+def run_tests(tree: Path, tests: Sequence[str], seconds: float = TEST_SECONDS) -> tuple[int, str]:
     """Run tests in a tree, up to the first that fails.
 
     Args:
         tree: the repository's root.
         tests: files or ids.
+        seconds: how long they may run.
 
     Returns:
         Pytest's exit code (``TESTS_FAILED`` too where they hang), and the end of its output.
@@ -119,7 +123,7 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *tests]
     try:
-        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=TEST_SECONDS)
+        done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:
         return TESTS_FAILED, "the tests hang"
     return done.returncode, done.stdout[-2000:]
@@ -160,7 +164,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
         tree = Path(directory)
         copy_tree(tree)
-        code, output = run_tests(tree, sorted({test for one in chosen for test in one.tests}))
+        code, output = run_tests(tree, sorted({test for one in chosen for test in one.tests}), ALL_TESTS_SECONDS)
         if code != 0:
             sys.exit(f"The tests fail without any mistake, so they prove nothing:\n{output}")
         for one in chosen:

@@ -20,7 +20,8 @@ from typing import Any, Final, Self
 
 from ports import free_port
 
-from kafka_cluster import START_SECONDS, STOP_SECONDS, Cluster, MissingPartError
+from kafka_cluster import START_SECONDS, STOP_SECONDS, Cluster
+from parts import MissingPartError
 from tufline.cli import ceremony
 from tufline.cli.client import Client
 from vault_server import MOUNT, VaultServer

@@ -30,7 +30,8 @@ import structlog
 from kafka_proxy import KafkaProxy, Lane, kafka_proxy
 from ports import free_port
 
-from kafka_cluster import Cluster, MissingPartError
+from kafka_cluster import Cluster
+from parts import MissingPartError
 from tufline.bus import Bus, Message, Position, Record, Writer
 from tufline.bus._kafka_client import Connection
 from tufline.bus._kafka_epoch import Epoch

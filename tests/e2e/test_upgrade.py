@@ -11,6 +11,7 @@ import pytest
 
 from helpers.offline import new_key_file
 from helpers.server import Running, artifact, lengths, run_tufline, serve, wait_until
+from tufline.cli.exits import Failure
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +67,8 @@ def test_a_log_of_an_earlier_version_is_served_on(archive: Path, tmp_path: Path)
         change(server, "delete", [odd])
         live = {path: length for path, length in {**live, "new": 1}.items() if path != odd}
         assert lengths(server, tmp_path / "client", paths) == live
+        with pytest.raises(Failure, match="%"):
+            change(server, "", [artifact(odd, 1)])
         rotate(server, tmp_path / "repository")
         assert server.client.request("GET", "/api/v1/trust")["root"]["shown"] == 3
         assert lengths(server, tmp_path / "client", paths) == live

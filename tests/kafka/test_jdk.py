@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jdk import HERE, PARTS
+from parts import HERE, PARTS
 
 pytestmark = pytest.mark.slow
 

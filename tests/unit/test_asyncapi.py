@@ -1,12 +1,10 @@
 """The description of the topics is valid AsyncAPI, and says what the services do."""
 
 import asyncio
-import hashlib
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import tufline_signer.service
 from helpers.inbox import all_moved, change, event, structured
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, Rest, artifact
+from parts import kept
 from tufline import topics
 from tufline.bus import Bus, Message, Position, Reader, Then, Writer
 from tufline.bus.embedded import open_embedded
@@ -33,29 +32,24 @@ from tufline_ingest import recent
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "asyncapi"
 DOCUMENT = ROOT / "schemas" / "asyncapi.yaml"
-PARTS = ROOT / ".parts"
 INSTALL_SECONDS = 120
 
 
 @pytest.fixture(scope="module")
 def parser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the parser, once for each version of its lock file."""
-    lock = (TOOL / "package-lock.json").read_bytes()
     if not shutil.which("node") or not shutil.which("npm"):
         message = "NO NODE.JS, so nothing is shown about schemas/asyncapi.yaml: apt-get install nodejs npm"
         if os.environ.get("CI_RUN"):
             pytest.fail(message)
         pytest.skip(message)
-    installed = PARTS / f"asyncapi-{hashlib.sha256(lock).hexdigest()[:12]}"
-    if not installed.exists():
-        making = installed.with_name(f"{installed.name}.{os.getpid()}")
-        shutil.copytree(TOOL, making)
+
+    def make(directory: Path) -> None:
+        shutil.copytree(TOOL, directory, dirs_exist_ok=True)
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=making, check=True, capture_output=True, timeout=INSTALL_SECONDS)
-        with suppress(OSError):  # another worker was faster
-            making.rename(installed)
-        shutil.rmtree(making, ignore_errors=True)
-    return installed
+        subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=INSTALL_SECONDS)
+
+    return kept("asyncapi", [TOOL / "package-lock.json"], make)
 
 
 def validate(parser: Path, document: Path) -> subprocess.CompletedProcess[str]:
