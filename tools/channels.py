@@ -104,7 +104,7 @@ CHANNELS: Final[dict[str, Channel]] = {
         "1",
         "Name of the origin.",
         (PUBLISHER,),
-        (INGEST, REPOSITORY),
+        (INGEST, PUBLISHER, REPOSITORY),
         ("Published",),
     ),
     topics.RECEIPTS: Channel(
@@ -121,7 +121,7 @@ CHANNELS: Final[dict[str, Channel]] = {
         "1",
         "bootstrap; root or targets; accepted-loss",
         (INGEST, OPERATOR),
-        (INGEST, SIGNER),
+        (INGEST, SIGNER, PUBLISHER),
         ("Bootstrap", "NewMetadata", "AcceptedLoss"),
     ),
     topics.AUDIT: Channel(
