@@ -63,8 +63,10 @@ async def listen(
     await runner.setup()
     manager = runner.server
     assert manager is not None
+    # Bodies come as they were sent: to unpack them is bounded only where it is done by hand (tufline_ingest.body).
+    options = {"access_log": None, "keepalive_timeout": http.idle_timeout, "auto_decompress": False}
     server = await loop.create_server(
-        lambda: Connection(room, manager, loop=loop, access_log=None, keepalive_timeout=http.idle_timeout),
+        lambda: Connection(room, manager, loop=loop, **options),
         sock=listener,
         backlog=ACCEPTED_AT_ONCE,
     )

@@ -8,6 +8,7 @@ The topic ``metadata`` holds no such record but the exact bytes of metadata file
 (``VERSION_HEADER``, ``VECTOR_HEADER``). The events of ``inbox`` are in ``tufline.events``, what became of them in ``tufline.receipts``.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -54,7 +55,7 @@ class Versioned(msgspec.Struct, frozen=True, kw_only=True):
     v: int = SCHEMA_VERSION
 
 
-class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=True):
+class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=True, gc=False):
     """Add a target, or put it in place of the one that has its path.
 
     Attributes:
@@ -70,7 +71,7 @@ class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=
     custom: dict[str, Any] | None = None
 
 
-class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op"):
+class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op", gc=False):
     """Remove the target that has a path.
 
     Attributes:
@@ -311,6 +312,32 @@ def encode(record: Versioned) -> bytes:
         JSON.
     """
     return _encoder.encode(record)
+
+
+def encode_change(change: Add | Remove) -> bytes:
+    """Write one change as it stands in ``Changes``.
+
+    Args:
+        change: what is to be done.
+
+    Returns:
+        JSON.
+    """
+    return _encoder.encode(change)
+
+
+def encode_changes(record: Changes, changes: Sequence[bytes]) -> bytes:
+    """Write a record of changes that are encoded already.
+
+    Args:
+        record: without changes.
+        changes: what is to stand in it, each from ``encode_change``.
+
+    Returns:
+        JSON, the same as ``encode`` writes.
+    """
+    encoded: Any = msgspec.Raw(b"[" + b",".join(changes) + b"]")
+    return _encoder.encode(msgspec.structs.replace(record, changes=encoded))
 
 
 def encode_vector(vector: Vector) -> str:

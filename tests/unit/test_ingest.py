@@ -270,14 +270,21 @@ async def test_bulk_lines(tmp_path: Path) -> None:
         assert (await server.ask("GET", f"{ARTIFACTS}/p/19999"))[1]["length"] == 19_999
 
 
-@pytest.mark.parametrize("body", [b"", b"\n\n \n", b"{}", b"\xff\xfe"])
-async def test_bulk_of_nothing(tmp_path: Path, body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"{}", b"\xff\xfe"])
+async def test_bulk_of_refused_lines(tmp_path: Path, body: bytes) -> None:
     """A bulk request without an acceptable line has no task, and puts nothing on the log."""
     async with bootstrapped(tmp_path) as server:
         before = await server.on_log()
         status, answer = await server.ask("POST", BULK, body)
         assert (status, answer["data"]["task_id"], answer["data"]["accepted"]) == (202, None, 0)
         assert await server.on_log() == before
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n \n", None])
+async def test_bulk_of_nothing(tmp_path: Path, body: bytes | None) -> None:
+    """A bulk request without lines is refused: its sender meant to send some."""
+    async with bootstrapped(tmp_path) as server, server.session.post(server.url + BULK, data=body) as response:
+        assert (response.status, "no lines" in (await response.json())["detail"]) == (422, True)
 
 
 async def test_bulk_line_in_many_chunks(tmp_path: Path) -> None:
@@ -344,11 +351,11 @@ async def test_every_described_call_is_routed(tmp_path: Path) -> None:
 SETTINGS = Settings(64, "bins", PARTITIONS, {})
 
 
-def test_records_hold_at_most_half_a_megabyte() -> None:
+async def test_records_hold_at_most_half_a_megabyte() -> None:
     """However large a request is, no record of artifacts is larger than the limit, and together they hold its changes in their order."""
     changes: list[Add | Remove] = [Add(f"p/{number % 5000}", number, {"sha256": "0" * 64}, {"x": "y" * 900}) for number in range(6000)]
     changes[17] = Remove("p/17")
-    messages = make_messages(changes, SETTINGS, 1)
+    messages = await make_messages(changes, SETTINGS, 1)
     assert max(len(message.value) for message in messages) <= MAX_CHANGES_BYTES
     assert len(messages) > PARTITIONS
     for partition in range(PARTITIONS):

@@ -6,6 +6,7 @@ are.
 
 import uuid
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from tufline import cursor, records, topics
 from tufline.bus import Message, Position
@@ -15,14 +16,18 @@ from tufline.events import ArtifactInfo, ChangeRequest
 from tufline.model import Allowed, parse_target_json
 from tufline.paths import check_path
 from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
+from tufline.turns import Turns
 from tufline_ingest import metrics
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.wire import AddRequest, RemoveRequest
+from tufline_ingest.wire import AddEnvelope, Artifact, RemoveRequest, decode
 
 Change = Add | Remove
 
 SHOWN_PATH_LENGTH = 100
 """How much of a refused path an answer repeats."""
+
+HEAD_BYTES = 1024
+"""The most that a record of ``artifacts`` has in addition to its changes, in bytes."""
 
 
 def make_add(path: str, info: ArtifactInfo, allowed: Allowed) -> Add:
@@ -63,7 +68,7 @@ def make_change(said: ChangeRequest, allowed: Allowed) -> Change:
     return make_add(said.path, said.info, allowed)
 
 
-def make_adds(request: AddRequest, allowed: Allowed) -> list[Change]:
+async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
     """Make the changes of a request to add.
 
     Args:
@@ -80,15 +85,18 @@ def make_adds(request: AddRequest, allowed: Allowed) -> list[Change]:
         raise BadRequestError("add_task_id_to_custom is not supported: leave it out, or false")
     _check_request(request.artifacts, request.publish_artifacts)
     changes: list[Change] = []
-    for number, artifact in enumerate(request.artifacts):
+    turns = Turns()
+    for number, raw in enumerate(request.artifacts):
+        artifact = decode(Artifact, raw, f"artifacts[{number}] of the request")
         try:
             changes.append(make_add(artifact.path, artifact.info, allowed))
         except InvalidTargetError as error:
             raise _refusal(number, artifact.path, error) from None
+        await turns.take(len(memoryview(raw)))
     return changes
 
 
-def make_removes(request: RemoveRequest) -> list[Change]:
+async def make_removes(request: RemoveRequest) -> list[Change]:
     """Make the changes of a request to remove.
 
     Args:
@@ -102,11 +110,13 @@ def make_removes(request: RemoveRequest) -> list[Change]:
     """
     _check_request(request.artifacts, request.publish_artifacts)
     changes: list[Change] = []
+    turns = Turns()
     for number, path in enumerate(request.artifacts):
         try:
             changes.append(Remove(check_path(path)))
         except InvalidTargetError as error:
             raise _refusal(number, path, error) from None
+        await turns.take()
     return changes
 
 
@@ -122,8 +132,8 @@ def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestErr
     return BadRequestError(f"artifacts[{number}] ({shown}) can't be accepted: {error}; nothing of this request was accepted")
 
 
-def make_messages(changes: Iterable[Change], settings: Settings, admin: int) -> list[Message]:
-    """Make the records of a request: its changes by partition, in their order.
+async def make_messages(changes: Iterable[Change], settings: Settings, admin: int) -> list[Message]:
+    """Make the records of a request: its changes by partition, in their order. Of many changes it is done in turns.
 
     Args:
         changes: of one request.
@@ -134,22 +144,38 @@ def make_messages(changes: Iterable[Change], settings: Settings, admin: int) -> 
         Messages for ``artifacts``.
     """
     layout, partitions = settings.layout, settings.partitions
-    by_partition: dict[int, list[Change]] = {}
+    grouped: dict[int, list[_Group]] = {}
+    turns = Turns()
     for change in changes:
-        partition = layout.partition_of(layout.index_of(change.path), partitions)
-        by_partition.setdefault(partition, []).append(change)
-    request = uuid.uuid4().hex
-    return [message for partition, some in by_partition.items() for message in _split(some, partition, request, admin)]
+        encoded = records.encode_change(change)
+        groups = grouped.setdefault(layout.partition_of(layout.index_of(change.path), partitions), [])
+        if not groups or groups[-1].size + len(encoded) >= MAX_CHANGES_BYTES - HEAD_BYTES:
+            groups.append(_Group())
+        groups[-1].add(encoded)
+        await turns.take(len(encoded))
+    whole = Changes(request=uuid.uuid4().hex, admin=admin, changes=[], rules=CURRENT_RULES)
+    return [
+        Message(topics.ARTIFACTS, whole.request, records.encode_changes(whole, group.encoded), partition)
+        for partition, groups in grouped.items()
+        for group in groups
+    ]
 
 
-def _split(changes: list[Change], partition: int, request: str, admin: int) -> Iterable[Message]:
-    value = records.encode(Changes(request=request, admin=admin, changes=changes, rules=CURRENT_RULES))
-    if len(value) <= MAX_CHANGES_BYTES or len(changes) == 1:
-        yield Message(topics.ARTIFACTS, request, value, partition)
-        return
-    middle = len(changes) // 2
-    yield from _split(changes[:middle], partition, request, admin)
-    yield from _split(changes[middle:], partition, request, admin)
+@dataclass(slots=True)
+class _Group:
+    """Changes of one record, encoded.
+
+    Attributes:
+        encoded: each of them.
+        size: of all, with the commas between them.
+    """
+
+    encoded: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, encoded: bytes) -> None:
+        self.encoded.append(encoded)
+        self.size += len(encoded) + 1
 
 
 def make_cursor(task: Task, log_id: str, positions: Sequence[Position], *, last_only: bool = False) -> Cursor:

@@ -6,19 +6,26 @@ logged with its traceback.
 
 import asyncio
 import math
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Any, Final
 
 import msgspec
 import structlog
 from aiohttp import web
+from aiohttp.hdrs import ACCEPT_ENCODING, ALLOW
 from aiohttp.typedefs import Handler
 
+from tufline.decoding import shorten
 from tufline.errors import BusError, InvalidCursorError, InvalidInputError, PushbackError
 from tufline_ingest import metrics
-from tufline_ingest.errors import IngestError, NotNowError
+from tufline_ingest.body import WINDOWS
+from tufline_ingest.errors import IngestError, NotNowError, UnsupportedEncodingError
 
 PART_OF_IT: Final = "part of the request may be on the log; to send it again is safe"
+
+SHOWN_DETAIL_LENGTH: Final = 1000
+"""How much of a reason an answer has, in characters: whatever it repeats of a request is cut by then."""
 
 _encoder = msgspec.json.Encoder()
 _log = structlog.get_logger(__name__)
@@ -38,19 +45,21 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
     return web.Response(body=_encoder.encode(content), status=status, headers=headers, content_type="application/json")
 
 
-def refusal(status: int, detail: Any, retry_after: float | None = None) -> web.Response:
+def refusal(status: int, detail: Any, retry_after: float | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
     """Make an answer that refuses.
 
     Args:
         status: of the answer.
-        detail: a sentence, or an object with one.
+        detail: a sentence, which is cut where it is very long; or an object with one.
         retry_after: when to try again, in seconds; None for never.
+        headers: in addition to the content type.
 
     Returns:
         The answer.
     """
-    headers = None if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
-    return answer({"detail": detail}, status, headers)
+    when = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
+    content = shorten(detail, SHOWN_DETAIL_LENGTH) if isinstance(detail, str) else detail
+    return answer({"detail": content}, status, {**when, **(headers or {})})
 
 
 def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of errors and their answers)
@@ -65,6 +74,8 @@ def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of err
     match error:
         case NotNowError():
             return refusal(error.status, error.detail, error.retry_after)
+        case UnsupportedEncodingError():
+            return refusal(error.status, error.detail, headers={ACCEPT_ENCODING: ", ".join(WINDOWS)})
         case IngestError():
             return refusal(error.status, error.detail)
         case InvalidCursorError():
@@ -77,6 +88,8 @@ def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of err
             return refusal(503, f"{error}; {PART_OF_IT}", 1.0)
         case web.HTTPException():
             return _of_http(error)
+        case web.RequestPayloadError():
+            return refusal(400, f"the body can't be read: {shorten(str(error))}")
         case ConnectionError():
             return refusal(400, "the connection broke before the request was read")
         case _:
@@ -85,16 +98,19 @@ def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of err
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
+    # Which methods an address has is in the answer that aiohttp would give.
+    headers = {str(ALLOW): error.headers[ALLOW]} if ALLOW in error.headers else {}
     match error.status:
         case 404:
             detail = "there is nothing at this address; /api/v1/openapi.json lists what there is"
         case 405:
-            detail = f"this address does not take {error.method}" if isinstance(error, web.HTTPMethodNotAllowed) else error.reason
+            method = shorten(error.method) if isinstance(error, web.HTTPMethodNotAllowed) else "this method"
+            detail = f"this address does not take {method}: it takes {headers.get(ALLOW, 'others')}"
         case 413:
             detail = "the request is too large: send it in parts, or as lines to /api/v1/artifacts/bulk"
         case _:
             detail = error.reason
-    return refusal(error.status, detail)
+    return refusal(error.status, detail, headers=headers)
 
 
 @web.middleware

@@ -5,6 +5,7 @@ An answer to a change is given when the log has it. Every refusal is an error th
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.paths import check_path
 from tufline.records import Bootstrap, Settings
-from tufline_ingest import accept, bootstrap, metrics, tasks, wire
+from tufline_ingest import accept, body, bootstrap, metrics, tasks, wire
 from tufline_ingest.answers import PART_OF_IT, answer
 from tufline_ingest.bulk import Outcome, take_lines
 from tufline_ingest.errors import BadRequestError, BootstrappedError, NotBootstrappedError, NotNowError
@@ -30,6 +31,10 @@ from tufline_ingest.recent import Recent
 
 TASK_HOLD_SECONDS: Final = 1.0
 """How long an answer about an unfinished task is held back for a change: RSTUF's command line asks again without a pause."""
+
+
+ADMIN_SECONDS: Final = 10.0
+"""How long a request waits for another one of its kind, and for its own record to be read back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,53 @@ class Api:
         if heads:
             await self.live.heads_known.wait()
 
+    async def body(self, request: web.Request) -> bytes:
+        """Read a body whole.
+
+        Args:
+            request: from a client.
+
+        Returns:
+            The body, decoded.
+
+        Raises:
+            IngestError: if it is too large, or is not what its encoding says.
+        """
+        return await body.read(request, self.config.max_request_bytes)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Be the only one here that puts something onto ``admin``.
+
+        Raises:
+            NotNowError: if another request takes too long.
+        """
+        try:
+            async with asyncio.timeout(ADMIN_SECONDS):
+                await self.bootstrapping.acquire()
+        except TimeoutError:
+            raise NotNowError("another bootstrap or metadata update is under way: ask for its state, or try again") from None
+        try:
+            yield
+        finally:
+            self.bootstrapping.release()
+
+    async def read_back(self, offset: int) -> None:
+        """Wait until what was put onto ``admin`` is applied here, so that the next request is judged by it.
+
+        Args:
+            offset: of the record.
+
+        Raises:
+            NotNowError: if that takes too long; the record is on the log.
+        """
+        try:
+            async with asyncio.timeout(ADMIN_SECONDS):
+                await self.admin.wait_for(lambda state: state.next_offset > offset)
+        except TimeoutError:
+            reason = "the request is on the log, but this process could not read it back yet: ask for the state before sending it again"
+            raise NotNowError(reason) from None
+
     def bootstrap_state(self) -> str | None:
         """Say where the bootstrap stands.
 
@@ -95,7 +147,7 @@ class Api:
         return found.settings
 
     async def _append(self, changes: Sequence[accept.Change], settings: Settings) -> Sequence[Position]:
-        messages = accept.make_messages(changes, settings, self.admin.state.next_offset)
+        messages = await accept.make_messages(changes, settings, self.admin.state.next_offset)
         with metrics.append_seconds.time():
             positions = await self.bus.append(messages)
         self.recent.accepted(messages, positions)
@@ -113,13 +165,14 @@ class Api:
     async def add_artifacts(self, request: web.Request) -> web.Response:
         """POST /api/v1/artifacts/."""
         settings = self.check_bootstrapped()
-        changes = accept.make_adds(wire.decode(wire.AddRequest, await request.read()), self.config.allowed)
+        asked = wire.decode(wire.AddEnvelope, await self.body(request))
+        changes = await accept.make_adds(asked, self.config.allowed)
         return await self._submit(Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
 
     async def remove_artifacts(self, request: web.Request) -> web.Response:
         """POST /api/v1/artifacts/delete."""
         settings = self.check_bootstrapped()
-        changes = accept.make_removes(wire.decode(wire.RemoveRequest, await request.read()))
+        changes = await accept.make_removes(wire.decode(wire.RemoveRequest, await self.body(request)))
         return await self._submit(Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
 
     async def bulk(self, request: web.Request) -> web.Response:
@@ -130,12 +183,16 @@ class Api:
         async def append(changes: list[accept.Change]) -> Sequence[Position]:
             return await self._append(changes, settings)
 
-        chunks: AsyncIterator[bytes] = request.content.iter_any()
         try:
-            await take_lines(chunks, self.config.bulk_line_bytes, self.config.allowed, append, outcome)
+            await take_lines(body.pieces(request), self.config.bulk_line_bytes, self.config.allowed, append, outcome)
         except BusError as error:
             raise NotNowError(f"{outcome.accepted} lines are on the log, then it could take no more: {error}; {PART_OF_IT}") from error
-        metrics.refused.inc(outcome.refused)
+        except BadRequestError as error:
+            raise BadRequestError(f"{outcome.accepted} lines are on the log, then reading stopped: {error}") from error
+        finally:
+            metrics.refused.inc(outcome.refused)
+        if not outcome.accepted and not outcome.refused:
+            raise BadRequestError("the request has no lines: send one change a line, each a JSON object")
         last = list(outcome.last.values())
         task_id, time = None, self.clock()
         if last:
@@ -186,17 +243,18 @@ class Api:
 
     async def post_bootstrap(self, request: web.Request) -> web.Response:
         """POST /api/v1/bootstrap/."""
-        asked = wire.decode(wire.BootstrapRequest, await request.read())
-        async with self.bootstrapping:
+        asked = wire.decode(wire.BootstrapRequest, await self.body(request))
+        async with self.alone():
             if self.admin.state.bootstrap is not None:
                 raise BootstrappedError(self.bootstrap_state())
-            wanted: Bootstrap = bootstrap.make_bootstrap(asked, self.bus.partitions(topics.ARTIFACTS))
+            # In a thread: what is not signed by anybody may take long to read.
+            wanted: Bootstrap = await asyncio.to_thread(bootstrap.make_bootstrap, asked, self.bus.partitions(topics.ARTIFACTS))
             try:
-                trust.check_bootstrap(wanted, self.clock())
+                await asyncio.to_thread(trust.check_bootstrap, wanted, self.clock())
             except InvalidBootstrapError as error:
                 raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
             (position,) = await self.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
-            await self.admin.wait_for(lambda state: state.next_offset > position.offset)
+            await self.read_back(position.offset)
         where = accept.make_cursor(Task.BOOTSTRAP, self.bus.log_id, [position])
         data = wire.Submitted(cursor.encode(where), moment_of(where.time))
         return answer(wire.SubmittedAnswer(data, "Bootstrap accepted."), 202)

@@ -1,11 +1,13 @@
 """A bootstrap request as the record of ``admin`` that it becomes."""
 
+from tuf.api.metadata import Root, Targets
+
 from tufline.bins import DEFAULT_NAME_PREFIX
 from tufline.errors import MetadataError
 from tufline.records import CURRENT_RULES, Bootstrap, Settings
 from tufline.trust import MAX_EXPIRATION_DAYS, bins_prefix
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.wire import BootstrapRequest
+from tufline_ingest.wire import BootstrapRequest, read_metadata
 
 
 def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
@@ -31,10 +33,11 @@ def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
     for role, expiration in days.items():
         if not 1 <= expiration <= MAX_EXPIRATION_DAYS:
             raise BadRequestError(f"settings.roles.{role}.expiration must be from 1 to {MAX_EXPIRATION_DAYS} days, not {expiration}")
-    targets = request.metadata.targets
+    root = read_metadata(Root.type, request.metadata.root) or {}
+    targets = read_metadata(Targets.type, request.metadata.targets)
     try:
         prefix = DEFAULT_NAME_PREFIX if targets is None else bins_prefix(targets)
     except MetadataError as error:
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days)
-    return Bootstrap(settings=settings, root=request.metadata.root, targets=targets, rules=CURRENT_RULES)
+    return Bootstrap(settings=settings, root=root, targets=targets, rules=CURRENT_RULES)

@@ -13,6 +13,7 @@ from tufline.bus import Position
 from tufline.errors import InvalidTargetError, PushbackError
 from tufline.events import ChangeRequest
 from tufline.model import Allowed
+from tufline.turns import Turns
 from tufline_ingest.accept import Change, make_change
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.wire import RefusedLine, decode
@@ -23,6 +24,15 @@ BATCH_BYTES: Final = 1024 * 1024
 
 LISTED_REFUSALS: Final = 1000
 """How many refused lines an answer lists; the others it counts."""
+
+MAX_REFUSED_LINES: Final = 10_000
+"""How many refused lines a request may have: then its sender has made a mistake, and the rest is not read."""
+
+MAX_EMPTY_LINES: Final = 10_000
+"""How many empty lines a request may have; a compressed one has a million in a kilobyte."""
+
+MAX_PASSED_OVER_BYTES: Final = 16 * 1024 * 1024
+"""How many bytes of lines that are empty or too long a request may have."""
 
 PUSHBACK_SECONDS: Final = 30.0
 """How long to wait in all for a log that takes no more, before the request is given up."""
@@ -50,8 +60,13 @@ class Outcome:
         Args:
             line: its number, from 1.
             reason: for people.
+
+        Raises:
+            BadRequestError: if too many are refused.
         """
         self.refused += 1
+        if self.refused > MAX_REFUSED_LINES:
+            raise BadRequestError(f"more than {MAX_REFUSED_LINES} lines are refused, the last of them line {line}: {reason}")
         if len(self.refused_lines) < LISTED_REFUSALS:
             self.refused_lines.append(RefusedLine(line, reason))
 
@@ -78,18 +93,31 @@ async def split_lines(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIte
 
     Yields:
         The number of each line that is not empty, from 1, and the line; None if it is too long, which is not held.
+
+    Raises:
+        BadRequestError: if too much of the stream is empty lines, or lines that are too long.
     """
     number, rest, too_long = 1, b"", False
+    empty = passed_over = 0
     async for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             if too_long or len(line) > most_bytes:
+                passed_over += len(line)
                 yield number, None
             elif line.strip():
                 yield number, line
+            else:
+                empty, passed_over = empty + 1, passed_over + len(line)
             number, too_long = number + 1, False
         if len(rest) > most_bytes:
+            passed_over += len(rest)
             rest, too_long = b"", True
+        if empty > MAX_EMPTY_LINES:
+            raise BadRequestError(f"the request has more than {MAX_EMPTY_LINES} empty lines by line {number}: send one change a line")
+        if passed_over > MAX_PASSED_OVER_BYTES:
+            reason = f"the request has more than {MAX_PASSED_OVER_BYTES} bytes of lines that are empty or too long by line {number}"
+            raise BadRequestError(f"{reason}: send one change a line")
     if too_long or len(rest) > most_bytes:
         yield number, None
     elif rest.strip():
@@ -130,12 +158,14 @@ async def take_lines(
         outcome: kept up to date, also where this raises.
 
     Raises:
+        BadRequestError: if too many lines are empty, too long or refused, or the body is not what its encoding says.
         PushbackError: if the log takes no more for too long; ``outcome`` says how far it came.
         BusError: as ``append`` says.
     """
     batch: list[Change] = []
     size = 0
     under_way: asyncio.Task[None] | None = None
+    turns = Turns()
 
     async def bring(changes: list[Change]) -> None:
         outcome.accept(len(changes), await _patiently(append, changes))
@@ -144,7 +174,9 @@ async def take_lines(
         async for number, line in split_lines(chunks, most_bytes):
             if line is None:
                 outcome.refuse(number, f"the line is longer than {most_bytes} bytes (ingest.bulk_line_bytes)")
+                await turns.take()
                 continue
+            await turns.take(len(line))
             try:
                 batch.append(read_line(line, allowed))
             except (BadRequestError, InvalidTargetError) as error:

@@ -3,6 +3,8 @@
     TuflineError
     └── IngestError                  carries the status and the body of the answer
         ├── BadRequestError          422: what was sent can't be accepted
+        ├── TooLargeError            413: the body is too large
+        ├── UnsupportedEncodingError 415: the body's encoding is not supported
         ├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
         ├── BootstrappedError        404: there is one already (RSTUF's answer)
         ├── NotLiveError             404: no such artifact, or no such task
@@ -31,6 +33,26 @@ class BadRequestError(IngestError):
     """What was sent can't be accepted; the message says what to change."""
 
     status = 422
+
+
+class TooLargeError(IngestError):
+    """The body is too large.
+
+    Args:
+        most_bytes: the largest that is accepted.
+    """
+
+    status = 413
+
+    def __init__(self, most_bytes: int) -> None:
+        limit = f"the request is too large: at most {most_bytes} bytes are accepted, decoded (ingest.max_request_bytes)"
+        super().__init__(f"{limit}; send it in parts, or as lines to /api/v1/artifacts/bulk")
+
+
+class UnsupportedEncodingError(IngestError):
+    """The body has a content encoding that is not supported."""
+
+    status = 415
 
 
 class NotBootstrappedError(IngestError):

@@ -8,7 +8,6 @@ A producer that gets no answer sends its event again, under the same source and 
 one, so the events that were accepted lately are known again (``moved``).
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from tufline.receipts import EventReceipt
 from tufline.records import Add, Settings
 from tufline.rejected import size_of
 from tufline.takeover import take_over
+from tufline.turns import Turns
 from tufline_ingest import accept, metrics, rejected
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
 from tufline_ingest.moved import Moved, digest_of, restore
@@ -145,8 +145,7 @@ class InboxWorker:
         """
         for piece in pieces(batch):
             with metrics.move_seconds.time():
-                await self._commit(self._judge(piece), piece[-1].offset + 1)
-            await asyncio.sleep(0)  # judging a large piece takes a while; requests have their turn in between
+                await self._commit(await self._judge(piece), piece[-1].offset + 1)
 
     async def refuse(self, damaged: RecordUnreadableError) -> None:
         """Move the progress past a record whose bytes nobody can read, with a receipt.
@@ -172,15 +171,17 @@ class InboxWorker:
         await self._writer.commit([self._moved.message(progress)])
         self._moved.take(progress)
 
-    def _judge(self, piece: Sequence[Record]) -> list[Judged]:
+    async def _judge(self, piece: Sequence[Record]) -> list[Judged]:
         judged: list[Judged] = []
+        turns = Turns()
         accepted: set[str] = set()
         for record in piece:
+            await turns.take(size_of(record))  # requests have their turn in between
             try:
                 event = events.read(record.value, record.headers)
                 one = Judged(record, event.source, event.id)
                 if one.digest not in accepted and self._moved.task_of(one.digest) is None:
-                    one = self._accept(record, event)
+                    one = await self._accept(record, event)
                     accepted.add(one.digest)
             except InvalidEventError as error:
                 reason = str(error)[:SHOWN_REASON_LENGTH].encode(errors="backslashreplace").decode()
@@ -188,8 +189,9 @@ class InboxWorker:
             judged.append(one)
         return judged
 
-    def _accept(self, record: Record, event: Event) -> Judged:
+    async def _accept(self, record: Record, event: Event) -> Judged:
         changes: list[Change] = []
+        turns = Turns()
         for number, said in enumerate(event.data.changes):
             try:
                 changes.append(make_change(said, self._shared.config.allowed))
@@ -197,7 +199,8 @@ class InboxWorker:
                 where = f"changes[{number}] ({said.path[:SHOWN_PATH_LENGTH]!a})"
                 reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"
                 raise InvalidEventError(reason, event.source, event.id) from None
-        messages = make_messages(changes, self._settings, self._shared.admin.state.next_offset)
+            await turns.take()
+        messages = await make_messages(changes, self._settings, self._shared.admin.state.next_offset)
         return Judged(record, event.source, event.id, changes, messages)
 
     async def _commit(self, judged: Sequence[Judged], offset: int) -> None:

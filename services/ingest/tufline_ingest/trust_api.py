@@ -4,6 +4,7 @@ RSTUF's call, which takes root alone, and beside it targets (PEP 458's mode) and
 that it governs verifies under it; its task is done then.
 """
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
@@ -37,8 +38,10 @@ class TrustApi:
         """POST /api/v1/metadata/."""
         api = self.api
         api.check_bootstrapped()
-        asked = wire.decode(wire.MetadataRequest, await request.read())
-        given = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
+        asked = wire.decode(wire.MetadataRequest, await api.body(request))
+        of_role = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
+        # In a thread: what is not signed by anybody may take long to read.
+        given = {role: await asyncio.to_thread(wire.read_metadata, role, content) for role, content in of_role.items()}
         updates = [
             NewMetadata(role=role, metadata=one, at_once=asked.at_once, rules=CURRENT_RULES)  # type: ignore[arg-type]
             for role, one in given.items()
@@ -46,10 +49,10 @@ class TrustApi:
         ]
         if not updates:
             raise BadRequestError("metadata is empty: give root, or targets, or both")
-        async with api.bootstrapping:
-            self._check(updates)
+        async with api.alone():
+            await asyncio.to_thread(self._check, updates)
             positions = await api.bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
-            await api.admin.wait_for(lambda state: state.next_offset > positions[-1].offset)
+            await api.read_back(positions[-1].offset)
         where = accept.make_cursor(Task.METADATA, api.bus.log_id, positions)
         data = wire.Submitted(cursor.encode(where), moment_of(where.time))
         return answer(wire.SubmittedAnswer(data, "Metadata update accepted."), 202)

@@ -5,18 +5,33 @@ judged by ``tufline.model``, whose reasons are for people.
 """
 
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import msgspec
 
 from tufline.decoding import decode_json
 from tufline.events import ArtifactInfo
+from tufline.trust import MAX_BYTES
+from tufline.turns import MAX_VALUES
 from tufline_ingest.errors import BadRequestError
 
 T = TypeVar("T")
 
+METADATA_JSON_FACTOR: Final = 2
+"""How many times as long as the file that clients get may be what is sent: white space and escapes."""
 
-class Artifact(msgspec.Struct, frozen=True):
+MAX_METADATA_VALUES: Final = 100_000
+"""The most commas in root or targets that are parsed; what follows takes 10 µs for each."""
+
+_OBJECT: Final = msgspec.Meta(extra_json_schema={"type": "object"})
+_OBJECT_OR_NULL: Final = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
+
+
+def _null() -> msgspec.Raw:
+    return msgspec.Raw(b"null")
+
+
+class Artifact(msgspec.Struct, frozen=True, gc=False):
     """An artifact to add.
 
     Attributes:
@@ -38,6 +53,20 @@ class AddRequest(msgspec.Struct, frozen=True):
     """
 
     artifacts: list[Artifact]
+    add_task_id_to_custom: bool = False
+    publish_artifacts: bool = True
+
+
+class AddEnvelope(msgspec.Struct, frozen=True):
+    """An ``AddRequest`` of which no artifact is parsed yet: of a large one that is done in turns.
+
+    Attributes:
+        artifacts: each an ``Artifact``, as JSON.
+        add_task_id_to_custom: as there.
+        publish_artifacts: as there.
+    """
+
+    artifacts: list[msgspec.Raw]
     add_task_id_to_custom: bool = False
     publish_artifacts: bool = True
 
@@ -112,8 +141,8 @@ class BootstrapMetadata(msgspec.Struct, frozen=True):
         targets: signed by its threshold, when targets are offline (PEP 458).
     """
 
-    root: dict[str, Any]
-    targets: dict[str, Any] | None = None
+    root: Annotated[msgspec.Raw, _OBJECT]
+    targets: Annotated[msgspec.Raw, _OBJECT_OR_NULL] = msgspec.field(default_factory=_null)
 
 
 class BootstrapRequest(msgspec.Struct, frozen=True):
@@ -138,8 +167,8 @@ class NewMetadata(msgspec.Struct, frozen=True):
         targets: signed by its threshold, where targets are offline (PEP 458).
     """
 
-    root: dict[str, Any] | None = None
-    targets: dict[str, Any] | None = None
+    root: Annotated[msgspec.Raw, _OBJECT_OR_NULL] = msgspec.field(default_factory=_null)
+    targets: Annotated[msgspec.Raw, _OBJECT_OR_NULL] = msgspec.field(default_factory=_null)
 
 
 class MetadataRequest(msgspec.Struct, frozen=True):
@@ -386,12 +415,13 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     detail: Any
 
 
-def decode(kind: type[T], body: bytes) -> T:
-    """Read a request.
+def decode(kind: type[T], body: bytes | msgspec.Raw, what: str = "the request") -> T:
+    """Read a request, or a part of it.
 
     Args:
         kind: its form.
-        body: as sent.
+        body: as sent, decoded.
+        what: what it is, for the message.
 
     Returns:
         The request.
@@ -399,11 +429,37 @@ def decode(kind: type[T], body: bytes) -> T:
     Raises:
         BadRequestError: with what is wrong, and where.
     """
+    if bytes(body).count(b",") > MAX_VALUES:
+        raise BadRequestError(f"{what} has more than {MAX_VALUES} values: send it in parts, or as lines to /api/v1/artifacts/bulk")
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    return cast("T", decode_json(decoder, body, "the request", BadRequestError))
+    return cast("T", decode_json(decoder, body, what, BadRequestError))
 
+
+def read_metadata(role: str, content: msgspec.Raw) -> dict[str, Any] | None:
+    """Read root or targets of a request. Their size is judged before anything of them is parsed.
+
+    Args:
+        role: ``root`` or ``targets``.
+        content: JSON.
+
+    Returns:
+        The object; None for null.
+
+    Raises:
+        BadRequestError: if it is too large, or no object.
+    """
+    raw, most_bytes = bytes(content), METADATA_JSON_FACTOR * MAX_BYTES[role]
+    if len(raw) > most_bytes:
+        raise BadRequestError(f"metadata.{role} is {len(raw)} bytes of JSON; at most {most_bytes} are read")
+    if raw.count(b",") > MAX_METADATA_VALUES:
+        raise BadRequestError(f"metadata.{role} has more than {MAX_METADATA_VALUES} values")
+    found: dict[str, Any] | None = decode_json(_metadata_decoder, raw, f"metadata.{role}", BadRequestError)
+    return found
+
+
+_metadata_decoder: Final = msgspec.json.Decoder(dict[str, Any] | None)
 
 # One for each kind of request, made once.
 _decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {}

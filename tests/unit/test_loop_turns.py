@@ -1,0 +1,170 @@
+"""Whatever comes in, small or large, every other task has its turn after at most 100 ms of work."""
+
+import asyncio
+import http.client
+import io
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+
+from helpers.loop_turns import longest_turn
+from helpers.rest import PARTITIONS, Rest, bootstrapped, rest
+from tufline import cursor, events, topics
+from tufline.bus import Message
+from tufline.bus.embedded import open_embedded
+from tufline.cursor import Cursor, Task
+
+LIMIT_SECONDS: Final = 0.1
+ADD, BULK, TASK, METADATA, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts/", "artifacts/bulk", "task/", "metadata/", "bootstrap/"))
+HASHES = {"sha256": "ab" * 32}
+GZIP = {"Content-Encoding": "gzip"}
+MEGABYTE = 1024 * 1024
+
+
+class Hostile(NamedTuple):
+    """A request, and the status that it deserves."""
+
+    path: str
+    body: Callable[[], bytes]
+    status: int
+    headers: dict[str, str] = {}  # noqa: RUF012 (never changed)
+
+
+def gzipped(piece: bytes, times: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    return b"".join(packer.compress(piece) for _ in range(times)) + packer.flush()
+
+
+def artifacts(count: int, last: str = "p/last") -> bytes:
+    info = {"length": 1, "hashes": HASHES}
+    return json.dumps({"artifacts": [{"path": path, "info": info} for path in (*(f"p/{n}" for n in range(count)), last)]}).encode()
+
+
+def with_custom(custom: bytes) -> bytes:
+    info = b'{"length":1,"hashes":{"sha256":"%s"},"custom":%s}' % (b"ab" * 32, custom)
+    return b'{"artifacts":[{"path":"a","info":%s}]}' % info
+
+
+def unsigned(role: str, junk: Any) -> bytes:
+    signed = {"_type": role, "spec_version": "1.0.31", "version": 2, "expires": "2090-01-01T00:00:00Z", "x": junk}
+    signed |= {"consistent_snapshot": True, "keys": {}, "roles": {}} if role == "root" else {"targets": {}}
+    return json.dumps({"metadata": {role: {"signatures": [], "signed": signed}}}).encode()
+
+
+LONG_KEY = b'{"%s":[%s]}' % (b"k" * 300_000, b",".join([b"1"] * 300_000))
+
+HOSTILE: dict[str, Hostile] = {
+    "root of 13 MB": Hostile(METADATA, lambda: unsigned("root", {f"k{n:06d}": [1, 2, 3] for n in range(600_000)}), 422),
+    "root of many values": Hostile(METADATA, lambda: unsigned("root", [{} for _ in range(90_000)]), 422),
+    "targets of many values": Hostile(METADATA, lambda: unsigned("targets", {f"{n}": "x" * 60 for n in range(90_000)}), 422),
+    "root of too many values": Hostile(METADATA, lambda: unsigned("root", [[] for _ in range(110_000)]), 422),
+    "124,000 artifacts, the last is bad": Hostile(ADD, lambda: artifacts(124_000, "../x"), 422),
+    "100,000 artifacts": Hostile(ADD, lambda: artifacts(100_000), 202),
+    "gzip of newlines": Hostile(BULK, lambda: gzipped(b"\n" * MEGABYTE, 64), 422, GZIP),
+    "gzip of one line": Hostile(BULK, lambda: gzipped(b"x" * MEGABYTE, 64), 422, GZIP),
+    "gzip of blank lines": Hostile(BULK, lambda: gzipped(b" " * 60_000 + b"\n", 1000), 422, GZIP),
+    "gzip of bad lines": Hostile(BULK, lambda: gzipped(b"{}\n" * 100_000, 10), 422, GZIP),
+    "gzip of blanks": Hostile(ADD, lambda: gzipped(b" " * MEGABYTE, 64), 413, GZIP),
+    "bulk of tiny bad lines": Hostile(BULK, lambda: b"1\n" * 4_000_000, 422),
+    "bulk of good lines": Hostile(BULK, lambda: b'{"path":"a","op":"remove"}\n' * 30_000, 202),
+    "bulk of lines with a bad custom": Hostile(
+        BULK, lambda: (b'{"path":"a","info":{"length":1,"hashes":{},"custom":[%s1]}}\n' % (b"{}," * 3000)) * 1000, 202
+    ),
+    "custom with a long key": Hostile(ADD, lambda: with_custom(LONG_KEY), 422),
+    "custom of 5 million objects": Hostile(ADD, lambda: with_custom(b"[%s{}]" % (b"{}," * 5_000_000)), 422),
+    "5 million objects": Hostile(ADD, lambda: b'{"artifacts":[%s{}]}' % (b"{}," * 5_000_000), 422),
+    "400,000 objects": Hostile(ADD, lambda: b'{"artifacts":[%s{}]}' % (b"{}," * 400_000), 422),
+    "hashes of a million": Hostile(
+        ADD, lambda: b'{"artifacts":[{"path":"a","info":{"length":1,"hashes":[%s1]}}]}' % (b"1," * 400_000), 422
+    ),
+    "path of 15 MB": Hostile(ADD, lambda: b'{"artifacts":[{"path":"%s","info":{"length":1,"hashes":{}}}]}' % (b"x" * 15_000_000), 422),
+    "nested a million deep": Hostile(ADD, lambda: b"[" * 1_000_000, 422),
+    "bootstrap again, of 12 MB": Hostile(BOOTSTRAP, lambda: b'{"settings":%s' % (b"[" * 12_000_000), 422),
+}
+
+
+def send(url: str, hostile: Hostile, body: bytes) -> tuple[int, bytes]:
+    """Send a request from another thread, whose work is not the loop's."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=300)
+    try:
+        connection.request("POST", hostile.path, io.BytesIO(body), {**hostile.headers, "Content-Length": str(len(body))})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+async def measure(server: Rest, hostile: Hostile) -> str:
+    """Send a request, and say what is wrong with how it is taken."""
+    body = await asyncio.to_thread(hostile.body)
+    with longest_turn() as longest:
+        try:
+            status, answer = await asyncio.to_thread(send, server.url, hostile, body)
+        except (BrokenPipeError, ConnectionResetError):
+            status, answer = hostile.status, b""  # refused before it was sent whole
+    wrong = [] if status == hostile.status else [f"{status} {answer[:200]!r}"]
+    wrong += [f"{longest.seconds:.3f} s in {longest.what}"] if longest.seconds > LIMIT_SECONDS else []
+    return ", ".join(wrong)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_no_request_holds_the_loop(tmp_path: Path, name: str) -> None:
+    """A hostile or very large request is answered, and holds up the other tasks of the process for less than 100 ms at a time."""
+    log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    async with bootstrapped(tmp_path, bus=log):
+        pass
+    async with rest(tmp_path, bus=log) as server:  # ingest alone: what is measured is its
+        assert not await measure(server, HOSTILE[name])
+    await log.close()
+
+
+def event(changes: bytes) -> bytes:
+    return b'{"specversion":"1.0","id":"i","source":"s","type":"%s","data":{"changes":[%s]}}' % (events.TYPE.encode(), changes)
+
+
+EVENTS: dict[str, bytes] = {
+    "many changes": event(b",".join([b'{"path":"a","op":"remove"}'] * 36_000)),
+    "custom with a long key": event(
+        b'{"path":"a","info":{"length":1,"hashes":{},"custom":{"%s":[%s1]}}}' % (b"k" * 300_000, b"1," * 300_000)
+    ),
+    "no event, of many objects": b'{"id":[%s{}]}' % (b"{}," * 340_000),
+    "no event, nested": b"[" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+async def test_no_event_holds_the_loop(tmp_path: Path, name: str) -> None:
+    """A hostile or very large event of the inbox is moved, and holds up the other tasks for less than 100 ms at a time."""
+    log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    async with bootstrapped(tmp_path, bus=log):
+        pass
+    async with rest(tmp_path, bus=log):
+        with longest_turn() as longest:
+            await log.append([Message(topics.INBOX, "key", EVENTS[name], 0, {"content-type": events.STRUCTURED_TYPE})])
+            async with asyncio.timeout(120):
+                reader = log.reader(topics.RECEIPTS, 0, 0)
+                assert await reader.fetch(max_wait=120)
+                await reader.close()
+        assert longest.seconds < LIMIT_SECONDS, longest
+    await log.close()
+
+
+async def test_no_task_id_holds_the_loop(tmp_path: Path) -> None:
+    """A task id that was made up is answered without work, whatever is in it."""
+    log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    async with bootstrapped(tmp_path, bus=log):
+        pass
+    async with rest(tmp_path, bus=log) as server:
+        for positions in ({0: [0] * 256}, {0: list(range(2000))}, {0: [2**63]}, {partition: [0] for partition in range(500)}):
+            task_id = cursor.encode(Cursor(1, Task.ADD, log.log_id, 1, positions))
+            with longest_turn() as longest:
+                status, _ = await server.ask("GET", f"{TASK}?task_id={task_id}")
+            assert status < 500
+            assert longest.seconds < LIMIT_SECONDS, longest
+    await log.close()
