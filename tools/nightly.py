@@ -68,6 +68,11 @@ class Proof:
 
 
 PROOFS: Final = (
+    Proof(
+        "fuzz",
+        "an hour of hostile bytes, guided by coverage, in every decoder: nothing but documented errors, nothing that takes long",
+        ("fuzz.py", "--seconds", "3600", "--seed", SEED),
+    ),
     *(
         Proof(
             f"simulate-{offset + 1}",

@@ -1,0 +1,40 @@
+"""The coverage-guided fuzzer, for a moment: make fuzz, and make nightly, run it longer."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fuzz(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools" / "fuzz.py"), f"--found={tmp_path}", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
+
+
+@pytest.mark.slow
+def test_every_decoder_raises_documented_errors(tmp_path: Path) -> None:
+    """No input that coverage leads to makes a decoder raise what it does not document, or take long."""
+    pytest.importorskip("atheris", reason="NO ATHERIS for this platform, so nothing is shown by coverage-guided inputs")
+    done = fuzz(tmp_path, "--runs=20000")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "20000 inputs" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_fuzzer_sees_an_undocumented_error(tmp_path: Path) -> None:
+    """An input that makes a decoder raise something else ends the run with an error, and is kept to be read again."""
+    pytest.importorskip("atheris", reason="NO ATHERIS for this platform, so nothing is shown by coverage-guided inputs")
+    faulty = tmp_path / "faulty.py"
+    tools = str(ROOT / "tools")
+    faulty.write_text(
+        f"import sys\nsys.path.insert(0, {tools!r})\nimport fuzz, fuzz_targets\n"
+        "fuzz.TARGETS = {'faulty': fuzz_targets.Target(bytes.decode, (), (b'text',))}\nsys.exit(fuzz.main())\n"
+    )
+    command = [sys.executable, str(faulty), "--runs=20000", f"--found={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode != 0
+    assert "UnicodeDecodeError" in done.stdout + done.stderr
+    assert list(tmp_path.glob("crash-*"))
