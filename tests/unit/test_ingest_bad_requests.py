@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jsonschema
 import pytest
 from tuf.api.metadata import Metadata, Root
 
@@ -13,6 +14,7 @@ from helpers.payloads import make_bootstrap
 from helpers.rest import artifact, bootstrapped, rest
 from tufline import cursor
 from tufline.cursor import Cursor, Task
+from tufline_ingest import openapi
 
 ADD, DELETE, BULK, TASK, BOOTSTRAP = (
     f"/api/v1/{call}" for call in ("artifacts/", "artifacts/delete", "artifacts/bulk", "task/", "bootstrap/")
@@ -221,6 +223,38 @@ async def test_bad_bootstraps(tmp_path: Path) -> None:
         assert await server.on_log() == before
         status, answer = await server.ask("GET", BOOTSTRAP)
         assert answer == {"data": {"bootstrap": False, "state": None, "id": None}, "message": "System available for bootstrap."}
+
+
+OF_CONTENT = ("path with", "path ending", "path beyond", "absolute", "custom with", "root ", "targets ", "signatures")
+BEYOND_SCHEMAS = {
+    *(name for name in (*BAD_ARTIFACTS, *BAD_BOOTSTRAPS) if name.startswith(OF_CONTENT)),
+    *("path of 1,025 bytes", "custom of 5 KiB", "custom nested 100 deep", "hash of an algorithm that is off"),
+    *("add: one bad of many", "delete: absolute path"),
+}
+"""What is judged by rules that a schema can't state: paths, the content of custom, metadata, settings of the server."""
+
+
+def test_the_description_is_as_strict_as_the_server(tmp_path: Path) -> None:
+    """A request that the server refuses for its form, an empty list or a value does not fit the description of the REST API either."""
+    described = openapi.make()
+    by_call = {ADD: "AddRequest", DELETE: "RemoveRequest", BOOTSTRAP: "BootstrapRequest"}
+    schemas = {call: {"$ref": f"#/components/schemas/{name}", "components": described["components"]} for call, name in by_call.items()}
+    jsonschema.validate(add(artifact("a", "1", custom={})), schemas[ADD])
+    jsonschema.validate(add("a"), schemas[DELETE])
+    good = make_bootstrap(tmp_path / "keys", bins=8, mode="pep458").payload
+    jsonschema.validate(good, schemas[BOOTSTRAP])
+    bad = {name: (ADD, add(one)) for name, (one, _) in BAD_ARTIFACTS.items()}
+    of_calls = {name: one for name, one in BAD_REQUESTS.items() if one.path in schemas and isinstance(one.body, dict | list)}
+    bad |= {name: (one.path, one.body) for name, one in of_calls.items() if not name.startswith("add: ") or name[5:] not in bad}
+    for name, (spoil, _) in BAD_BOOTSTRAPS.items():
+        payload = copy.deepcopy(good)
+        spoil(payload)
+        bad[name] = (BOOTSTRAP, payload)
+    fits = set()
+    for name, (call, body) in bad.items():
+        if jsonschema.Draft202012Validator(schemas[call]).is_valid(body):
+            fits.add(name)
+    assert fits <= BEYOND_SCHEMAS, fits - BEYOND_SCHEMAS
 
 
 async def test_online_key_without_place_is_refused(tmp_path: Path) -> None:

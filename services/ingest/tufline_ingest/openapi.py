@@ -37,6 +37,18 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     f"{PREFIX}/task/": {"name": "task_id", "in": "query", "required": True, "schema": {"type": "string"}},
 }
 
+_STRICTER: Final[Mapping[str, dict[str, Any]]] = {
+    "RolesSettings": {"required": ["root", "targets", "snapshot", "timestamp", "bins"]},
+    "NewMetadata": {"anyOf": [{"required": [role], "properties": {role: {"type": "object"}}} for role in ("root", "targets")]},
+    "ChangeRequest": {
+        "anyOf": [
+            {"required": ["op"], "properties": {"op": {"const": "remove"}}},
+            {"required": ["info"], "properties": {"info": {"type": "object"}}},
+        ]
+    },
+}
+"""What a type can't say of its values: which of them need one another."""
+
 
 def paths() -> Iterator[tuple[str, str]]:
     """List all calls.
@@ -82,5 +94,5 @@ def make() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": _TITLE, "version": tufline.__version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
         "paths": described,
-        "components": {"schemas": components},
+        "components": {"schemas": {name: schema | _STRICTER.get(name, {}) for name, schema in components.items()}},
     }

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import msgspec
 
+from tufline.bins import MAX_BINS, MIN_BINS
 from tufline.decoding import decode_json
-from tufline.events import ArtifactInfo
-from tufline.trust import MAX_BYTES
+from tufline.events import ArtifactInfo, Path
+from tufline.trust import MAX_BYTES, MAX_EXPIRATION_DAYS
 from tufline.turns import MAX_VALUES
 from tufline_ingest.errors import BadRequestError
 
@@ -23,6 +24,11 @@ METADATA_JSON_FACTOR: Final = 2
 MAX_METADATA_VALUES: Final = 100_000
 """The most commas in root or targets that are parsed; what follows takes 10 µs for each."""
 
+NUMBERS_OF_BINS: Final = [2**bits for bits in range(MIN_BINS.bit_length() - 1, MAX_BINS.bit_length())]
+
+# What the server judges with reasons for people is in the description too.
+_AT_LEAST_ONE: Final = msgspec.Meta(extra_json_schema={"minItems": 1})
+_ONLY_TRUE: Final = msgspec.Meta(extra_json_schema={"enum": [True]})
 _OBJECT: Final = msgspec.Meta(extra_json_schema={"type": "object"})
 _OBJECT_OR_NULL: Final = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
 
@@ -39,7 +45,7 @@ class Artifact(msgspec.Struct, frozen=True, gc=False):
         info: what is to be said of it.
     """
 
-    path: str
+    path: Path
     info: ArtifactInfo
 
 
@@ -52,9 +58,9 @@ class AddRequest(msgspec.Struct, frozen=True):
         publish_artifacts: only true is supported yet.
     """
 
-    artifacts: list[Artifact]
-    add_task_id_to_custom: bool = False
-    publish_artifacts: bool = True
+    artifacts: Annotated[list[Artifact], _AT_LEAST_ONE]
+    add_task_id_to_custom: Annotated[bool, msgspec.Meta(extra_json_schema={"enum": [False]})] = False
+    publish_artifacts: Annotated[bool, _ONLY_TRUE] = True
 
 
 class AddEnvelope(msgspec.Struct, frozen=True):
@@ -79,8 +85,8 @@ class RemoveRequest(msgspec.Struct, frozen=True):
         publish_artifacts: only true is supported yet.
     """
 
-    artifacts: list[str]
-    publish_artifacts: bool = True
+    artifacts: Annotated[list[Path], _AT_LEAST_ONE]
+    publish_artifacts: Annotated[bool, _ONLY_TRUE] = True
 
 
 class RoleSettings(msgspec.Struct, frozen=True):
@@ -90,7 +96,7 @@ class RoleSettings(msgspec.Struct, frozen=True):
         expiration: days.
     """
 
-    expiration: int
+    expiration: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_EXPIRATION_DAYS})]
 
 
 class BinsSettings(RoleSettings, frozen=True):
@@ -100,7 +106,7 @@ class BinsSettings(RoleSettings, frozen=True):
         number_of_delegated_bins: a power of two, 2 to 16,384.
     """
 
-    number_of_delegated_bins: int
+    number_of_delegated_bins: Annotated[int, msgspec.Meta(extra_json_schema={"enum": NUMBERS_OF_BINS})]
 
 
 class RolesSettings(msgspec.Struct, frozen=True):
@@ -120,7 +126,7 @@ class RolesSettings(msgspec.Struct, frozen=True):
     snapshot: RoleSettings
     timestamp: RoleSettings
     bins: BinsSettings | None = None
-    delegations: dict[str, Any] | None = None
+    delegations: Annotated[dict[str, Any] | None, msgspec.Meta(extra_json_schema={"type": "null"})] = None
 
 
 class BootstrapSettings(msgspec.Struct, frozen=True):
