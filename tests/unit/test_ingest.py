@@ -21,7 +21,7 @@ from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.cli.exits import Exit
 from tufline.clock import utc_now
 from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings
-from tufline_ingest import openapi, recent, service
+from tufline_ingest import api, openapi, recent, service
 from tufline_ingest.accept import make_messages
 from tufline_ingest.live import COUNTED_GAP
 
@@ -169,6 +169,46 @@ class HeldReader:
     async def fetch(self, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES) -> Sequence[Record]:
         await self.released.wait()
         return await self.reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+
+
+@dataclass
+class LateBus(HeldBus):
+    """A bus on which what is appended to a topic is read back only once it is released."""
+
+    def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        reader = self.bus.reader(topic, partition, offset)
+        return LateReader(reader, self.released) if topic == self.topic else reader
+
+
+@dataclass
+class LateReader(HeldReader):
+    """A reader of a ``LateBus``."""
+
+    async def fetch(self, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES) -> Sequence[Record]:
+        batch = await self.reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+        await self.released.wait()
+        return batch
+
+
+async def test_a_bootstrap_that_is_not_read_back_does_not_hold_up_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who posts a bootstrap is answered, and the next one is judged, also while the record can't be read back; the first one counts."""
+    monkeypatch.setattr(api, "ADMIN_SECONDS", 0.2)
+    payload = make_bootstrap(tmp_path / "keys").payload
+    log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    released = asyncio.Event()
+    released.set()
+    async with rest(tmp_path, bus=LateBus(log, topics.ADMIN, released)) as server, asyncio.timeout(60):
+        assert (await server.ask("GET", BOOTSTRAP))[0] == 200
+        released.clear()
+        for _ in range(2):
+            status, answer = await server.ask("POST", BOOTSTRAP, payload)
+            assert (status, "on the log" in answer["detail"]) == (503, True), answer
+        released.set()
+        while (state := (await server.ask("GET", BOOTSTRAP))[1]["data"])["state"] is None:
+            await asyncio.sleep(0.01)
+        assert state["state"] == "pre"
+        assert (await server.ask("POST", BOOTSTRAP, payload))[0] == 404
+    await log.close()
 
 
 OF_ADMIN = [("GET", BOOTSTRAP), ("POST", BOOTSTRAP), ("POST", ARTIFACTS), ("GET", f"{ARTIFACTS}/a"), ("GET", "/api/v1/task?task_id=a")]
