@@ -36,16 +36,16 @@ async def test_supported_encodings(tmp_path: Path, encoding: str) -> None:
             assert (await server.ask("POST", ADD, two, headers))[0] == 202
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "utf-8", "x" * 5000])
-async def test_unsupported_encodings(tmp_path: Path, encoding: str) -> None:
+async def test_unsupported_encodings(tmp_path: Path) -> None:
     """Another encoding is answered with 415, and with those that are supported."""
     async with bootstrapped(tmp_path) as server:
         before = await server.on_log()
-        for path in (ADD, BULK, DELETE, BOOTSTRAP, METADATA):
-            request = server.session.post(server.url + path, data=ONE, headers={"Content-Encoding": encoding})
-            async with request as response:
-                assert (response.status, response.headers["Accept-Encoding"]) == (415, "gzip, x-gzip, deflate"), path
-                assert len(await response.text()) < 500
+        for encoding in ("br", "zstd", "compress", "gzip, gzip", "utf-8", "x" * 5000):
+            for path in (ADD, BULK, DELETE, BOOTSTRAP, METADATA):
+                request = server.session.post(server.url + path, data=ONE, headers={"Content-Encoding": encoding})
+                async with request as response:
+                    assert (response.status, response.headers["Accept-Encoding"]) == (415, "gzip, x-gzip, deflate"), path
+                    assert len(await response.text()) < 500
         assert await server.on_log() == before
 
 
@@ -61,18 +61,18 @@ DAMAGED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("how", DAMAGED)
-async def test_damaged_encodings(tmp_path: Path, how: str) -> None:
+async def test_damaged_encodings(tmp_path: Path) -> None:
     """A body that is damaged or cut off is an error, which tells how many lines of it are on the log: never a success of a part."""
     async with bootstrapped(tmp_path) as server:
         before = await server.on_log()
         for path, content in ((ADD, ONE), (BULK, LINES)):
-            status, answer = await server.ask("POST", path, DAMAGED[how](gzip.compress(content)), {"Content-Encoding": "gzip"})
-            assert (status, "gzip body" in answer["detail"] or "not gzip" in answer["detail"]) == (422, True), answer
-            if path == ADD:
-                assert await server.on_log() == before
-            else:
-                assert "lines are on the log" in answer["detail"]
+            for how, damage in DAMAGED.items():
+                status, answer = await server.ask("POST", path, damage(gzip.compress(content)), {"Content-Encoding": "gzip"})
+                assert (status, "gzip body" in answer["detail"] or "not gzip" in answer["detail"]) == (422, True), (how, answer)
+                if path == ADD:
+                    assert await server.on_log() == before, how
+                else:
+                    assert "lines are on the log" in answer["detail"], how
 
 
 async def test_size_is_that_of_the_decoded_body(tmp_path: Path) -> None:
