@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import logging
+import math
 import random
 import sys
 import tempfile
@@ -88,24 +89,27 @@ class Outcome:
     """What is wrong, of one schedule or many.
 
     Attributes:
+        schedules: how many were played.
         torn: attempts of which a part is seen.
         lost: what was acknowledged and is not seen.
         forked: what is seen against what was told, twice, or out of order.
     """
 
+    schedules: int = 0
     torn: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     forked: list[str] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:
         """Add what is wrong elsewhere."""
+        self.schedules += other.schedules
         self.torn += other.torn
         self.lost += other.lost
         self.forked += other.forked
 
     def __str__(self) -> str:
         """How many of each."""
-        return f"{len(self.torn)} torn, {len(self.lost)} lost, {len(self.forked)} forked"
+        return f"{self.schedules} schedules: {len(self.torn)} torn, {len(self.lost)} lost, {len(self.forked)} forked"
 
     @property
     def is_clean(self) -> bool:
@@ -254,7 +258,7 @@ class Schedule:
         return [record for record in found if record.offset < claim.offset]
 
     def _judge(self, seen: Sequence[Record]) -> Outcome:
-        outcome = Outcome()
+        outcome = Outcome(1)
         parts: dict[str, Counter[int]] = defaultdict(Counter)
         appends = Counter[str]()
         numbers: list[int] = []
@@ -288,7 +292,9 @@ def _parts(record: Record) -> tuple[str, int, int]:
     return name, number, part
 
 
-async def play(cluster: Cluster, port: int, schedules: int, seed: int, *, until_torn: bool = False) -> tuple[Outcome, KafkaProxy]:
+async def play(
+    cluster: Cluster, port: int, schedules: int, seed: int, *, until_torn: bool = False, seconds: float = math.inf
+) -> tuple[Outcome, KafkaProxy]:
     """Play schedules.
 
     Args:
@@ -297,12 +303,14 @@ async def play(cluster: Cluster, port: int, schedules: int, seed: int, *, until_
         schedules: how many.
         seed: of all of them.
         until_torn: whether to stop at the first transaction that tears.
+        seconds: after which no further schedule is started.
 
     Returns:
         What is wrong in all of them, and the proxy with its counts.
     """
     total = Outcome()
     numbers = iter(range(schedules))
+    ends = time.monotonic() + seconds
 
     async def play_some(lane: int) -> None:
         connection = Connection(f"127.0.0.1:{port}", f"t{seed}-{lane}-{time.time_ns()}.", {})
@@ -317,7 +325,7 @@ async def play(cluster: Cluster, port: int, schedules: int, seed: int, *, until_
                 finally:
                     await bus.close()
             total.add(found)
-            if until_torn and total.torn:
+            if (until_torn and total.torn) or time.monotonic() > ends:
                 return
 
     async with kafka_proxy(cluster.brokers[0].port, port) as proxy, asyncio.TaskGroup() as group:
@@ -349,6 +357,7 @@ def main() -> int:
     parser.add_argument("schedules", type=int)
     parser.add_argument("seed", type=int)
     parser.add_argument("--without-renewal", action="store_true", help="make the mistake, and expect transactions to tear")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no further schedule after these; the result says how many")
     options = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -359,7 +368,7 @@ def main() -> int:
         cluster = Cluster(Path(directory) / "kafka", settings=settings(port))
         try:
             cluster.start()
-            outcome, proxy = asyncio.run(play(cluster, port, options.schedules, options.seed))
+            outcome, proxy = asyncio.run(play(cluster, port, options.schedules, options.seed, seconds=60 * options.minutes))
         except MissingPartError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -370,7 +379,7 @@ def main() -> int:
     harm = ", ".join(f"{what} {count}" for what, count in proxy.totals.items())
     by_request = ", ".join(f"{name} {what} {count}" for (name, what), count in sorted(proxy.counts.items()))
     print(
-        f"transactions{' without renewal' * options.without_renewal}: {options.schedules} schedules, seed {options.seed}: {outcome}; "
+        f"transactions{' without renewal' * options.without_renewal}: seed {options.seed}, {outcome}; "
         f"requests {harm} ({by_request}); {time.monotonic() - began:.0f} s"
     )
     if options.without_renewal:
