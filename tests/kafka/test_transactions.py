@@ -153,6 +153,22 @@ async def test_spent_epoch_of_a_fenced_writer_is_not_renewed(proxied: Proxied) -
             await bus.close()
 
 
+async def test_closing_a_reader_whose_broker_is_gone(proxied: Proxied) -> None:
+    """A reader that tries to reach its broker again and again can be closed, and its task does not take that for its own cancellation."""
+    async with harmed(proxied) as (setup, proxy, _):
+        reader = setup.bus.reader("metadata", 0, 0)
+        await setup.bus.append(both("first"))
+        assert len(await reader.fetch(max_wait=DEADLINE_SECONDS)) == 1
+        broker, proxy.target = proxy.target, free_port()  # where nobody listens
+        await proxy.close()
+        consumer = reader._consumer  # type: ignore[attr-defined]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not consumer._fetcher._pending_tasks:
+                await asyncio.sleep(0.01)
+        await reader.close()
+        proxy.target = broker
+
+
 async def test_transactions_without_trouble_cost_no_renewal(proxied: Proxied) -> None:
     """As long as every request gets its answer, transactions committed and given up need no request beside their own."""
     async with harmed(proxied) as (setup, _, lane):

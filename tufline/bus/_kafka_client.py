@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from aiokafka import TopicPartition, errors
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.client import AIOKafkaClient
 
@@ -115,6 +115,18 @@ def said_as_ours(doing: str) -> Iterator[None]:
         raise kind(f"Kafka can't {doing}: {_words(error)}") from error
     except TimeoutError as error:
         raise BusUnreachableError(f"Kafka does not answer: {doing}") from error
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer, whatever state the cluster is in.
+
+    Args:
+        consumer: perhaps not started.
+    """
+    # A fetch that waits to be tried again is cancelled; aiokafka passes that on as if the caller were cancelled, and goes no further.
+    stopped = await asyncio.gather(consumer.stop(), return_exceptions=True)
+    if stopped[0] is not None:
+        await consumer._client.close()  # noqa: SLF001 (there is no public way)
 
 
 def _words(error: errors.KafkaError) -> str:

@@ -1,7 +1,6 @@
 """Groups on Kafka: a consumer that reads nothing, and only learns which partitions are this process's."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -10,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tufline.bus import Assigned
-from tufline.bus._kafka_client import Connection
+from tufline.bus._kafka_client import Connection, stop_consumer
 from tufline.bus._kafka_writer import TRANSACTION_SECONDS
 
 POLL_MS: Final = 1000
@@ -145,6 +144,5 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
                 if self._calls:
                     await asyncio.wait(self._calls)
                 await self.on_partitions_revoked(set())
-                with contextlib.suppress(KafkaError):
-                    await consumer.stop()
+                await stop_consumer(consumer)
             await asyncio.sleep(RETRY_SECONDS)

@@ -8,7 +8,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Record
-from tufline.bus._kafka_client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours
+from tufline.bus._kafka_client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours, stop_consumer
 from tufline.bus._kafka_raw import UNDECODABLE, DamagedError
 from tufline.bus._kafka_writer import CLOSED
 from tufline.bus.headers import ESCAPE, make_headers
@@ -103,7 +103,7 @@ class KafkaReader:
         try:
             await consumer.start()
         except BaseException:
-            await consumer.stop()
+            await stop_consumer(consumer)
             raise
         consumer.assign([self._place])
         consumer.seek(self._place, self.position)
@@ -150,4 +150,4 @@ class KafkaReader:
         self._closed = True
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
-            await consumer.stop()
+            await stop_consumer(consumer)

@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 
 from tufline.bus import DEFAULT_SESSION_SECONDS, Assigned, Message, Position
-from tufline.bus._kafka_client import Connection, Lookup, said_as_ours
+from tufline.bus._kafka_client import Connection, Lookup, said_as_ours, stop_consumer
 from tufline.bus._kafka_group import KafkaMember
 from tufline.bus._kafka_raw import read_hostile
 from tufline.bus._kafka_reader import KafkaReader
@@ -168,7 +168,7 @@ class KafkaBus:
         await asyncio.gather(*(one.close() for one in [*self._given]))
         for lookup in self._lookups.values():
             await lookup.close()
-        await self._asker.stop()
+        await stop_consumer(self._asker)
         await self._admin.close()
         await self._client.close()
 
