@@ -47,11 +47,18 @@ SMALLEST, LARGEST = 200, 600
 """How many records a transaction copies."""
 
 MATRIX: Final = (("brokers", "hard"), ("brokers", "clean"), ("clients", "hard"), ("clients", "clean"))
+MISTAKEN: Final = (("clients", "hard"),) * 2
+"""Where progress apart shows: a process has to die between two transactions."""
+
 BOUNCES: Final = 8
 """In each way; the input has as many slices."""
 
 APPEND: Final = 500
 RETRY_SECONDS: Final = 0.2
+COPYING_SECONDS: Final = 20.0
+LATER_SECONDS: Final = 0.1
+"""A bounce waits until a slice is being copied, for so long at most, and then for up to so long more."""
+
 PATIENCE_SECONDS: Final = 180.0
 """After the last bounce, the copy is complete by then, or something has stopped for good."""
 
@@ -173,9 +180,12 @@ class Copying:
         readers = [asyncio.create_task(self._read(partition)) for partition in range(PARTITIONS)]
         try:
             for number in range(bounces):
+                partition = self._chance.randrange(PARTITIONS)
+                before = len(self._seen[partition])
                 await self._append(range(records * number // bounces, records * (number + 1) // bounces))
-                await asyncio.sleep(self._chance.uniform(0.0, 0.5))
-                await self._bounce(target, signal.SIGKILL if how == "hard" else signal.SIGTERM)
+                await self._copied_more(partition, before)
+                await asyncio.sleep(self._chance.uniform(0.0, LATER_SECONDS))
+                await self._bounce(target, partition, signal.SIGKILL if how == "hard" else signal.SIGTERM)
                 outcome.bounces[f"{target} {how}"] += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_SECONDS), self._news:
@@ -190,6 +200,12 @@ class Copying:
             await asyncio.gather(*readers, return_exceptions=True)
         self._judge(outcome)
 
+    async def _copied_more(self, partition: int, before: int) -> None:
+        # Who is bounced while nothing is copied shows little.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COPYING_SECONDS), self._news:
+                await self._news.wait_for(lambda: len(self._seen[partition]) > before)
+
     async def _start(self, partition: int) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(*self._arguments, "--partition", str(partition), "0", "0")
 
@@ -200,14 +216,13 @@ class Copying:
             for message in sent:
                 self._input[message.partition].append(message.value)
 
-    async def _bounce(self, target: str, number: int) -> None:
+    async def _bounce(self, target: str, partition: int, number: int) -> None:
         if target == "brokers":
             broker = self._chance.choice(self._cluster.brokers)
             await asyncio.to_thread(broker.kill, number)
             await asyncio.sleep(self._chance.uniform(0.0, 2.0))
             await asyncio.to_thread(broker.start)
             return
-        partition = self._chance.randrange(PARTITIONS)
         self._copiers[partition].send_signal(number)
         if number == signal.SIGTERM:
             await self._copiers[partition].wait()
@@ -294,11 +309,12 @@ def main() -> int:
         asyncio.run(copy(servers, prefix, options.partition, apart=options.progress_apart))
         return 0
     began = time.monotonic()
+    matrix = MISTAKEN if options.progress_apart else MATRIX
     with tempfile.TemporaryDirectory() as directory:
         cluster = Cluster(Path(directory) / "kafka", BROKERS)
         try:
             cluster.start()
-            outcome = asyncio.run(copy_matrix(cluster, options.records, options.seed, apart=options.progress_apart))
+            outcome = asyncio.run(copy_matrix(cluster, options.records, options.seed, apart=options.progress_apart, matrix=matrix))
         except MissingPartError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -307,12 +323,12 @@ def main() -> int:
     wrong = ", ".join(f"{count} {what}" for what, count in outcome.wrong.items())
     bounces = ", ".join(f"{what} {count}" for what, count in outcome.bounces.items())
     print(
-        f"copy matrix{' with progress apart' * options.progress_apart}: {len(MATRIX)} times {options.records} records, "
+        f"copy matrix{' with progress apart' * options.progress_apart}: {len(matrix)} times {options.records} records, "
         f"seed {options.seed}: {wrong}; {outcome.transactions} transactions; bounced {bounces}; {time.monotonic() - began:.0f} s"
     )
     if options.progress_apart:
         return 0 if outcome.wrong["twice"] or outcome.wrong["missing"] else 1
-    return 0 if outcome.copied == len(MATRIX) * options.records else 1
+    return 0 if outcome.copied == len(matrix) * options.records else 1
 
 
 if __name__ == "__main__":
