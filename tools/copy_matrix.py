@@ -29,7 +29,8 @@ from typing import Final
 
 import structlog
 
-from kafka_cluster import Cluster, MissingPartError
+from kafka_cluster import Cluster
+from parts import MissingPartError
 from tufline.bus import Bus, Message, Position, Record
 from tufline.bus._kafka_client import Connection
 from tufline.bus.kafka import open_kafka
