@@ -104,7 +104,7 @@ def _save(updater: Updater, target: str, place: Path) -> str:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Directory to save to.")
 @click.option("--prefix-hash", is_flag=True, help="The repository names its files <hash>.<name>, as consistent snapshots may.")
 def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | None, out: Path, prefix_hash: bool) -> None:
-    """Download TARGETs as a TUF client: only what the repository at URL (its metadata) vouches for is saved.
+    """Download TARGETs as a TUF client: only what the metadata at URL vouches for is saved.
 
     Each is saved under its last name, a/b.txt as b.txt. A file of this name is replaced, unless it is the target already.
     """
@@ -206,7 +206,7 @@ def _open(url: str, root: Path, directory: Path) -> Walk:
 @click.argument("url")
 @root_option
 def verify(url: str, root: Path) -> None:
-    """Walk the whole repository at URL (its metadata) as a suspicious client, and say everything that is wrong.
+    """Walk all metadata at URL as a suspicious client, and say everything that is wrong.
 
     The chain of roots, timestamp, snapshot and targets by python-tuf's client; then every bin: signatures, version, expiry, canonical
     form, and that each of its targets belongs into it.
