@@ -29,6 +29,7 @@ from tufline.audit.verify import verify as verify_audit
 from tufline.bins import BinLayout
 from tufline.bus import Bus, Record
 from tufline.bus.kafka import open_kafka
+from tufline.bus.scan import scan
 from tufline.buses import connection
 from tufline.cli.client import Client
 from tufline.cli.exits import Failure
@@ -160,12 +161,7 @@ class Soak:
 
 
 async def _read_all(bus: Bus, topic: str, partition: int) -> list[Record]:
-    reader = bus.reader(topic, partition, 0)
-    end = await bus.end(topic, partition)
-    found: list[Record] = []
-    while reader.position < end and (some := await reader.fetch(max_wait=0)):
-        found += some
-    return found
+    return [record async for batch in scan(bus, topic, partition) for record in batch]
 
 
 def soak(directory: Path, faults: int | Sequence[str], seed: int) -> Report:

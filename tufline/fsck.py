@@ -20,6 +20,7 @@ from tuf.api.metadata import Root, Snapshot, Timestamp
 from tufline import metafile, records, topics
 from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
+from tufline.bus.scan import scan
 from tufline.decoding import decode
 from tufline.errors import MetadataError, RecordError
 from tufline.records import VERSION_HEADER, Head, Published
@@ -99,14 +100,10 @@ class _Log:
             await self._read_heads(bus, partition)
         end = await bus.end(topics.METADATA, 0)
         named = max((head.offset for head in self.heads.values()), default=-1)
-        reader = bus.reader(topics.METADATA, 0, 0)
-        try:
-            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
-                self._take_files(batch)
-            while reader.position <= named and (batch := await reader.fetch(max_wait=SETTLE_SECONDS)):
-                self._take_files(batch)
-        finally:
-            await reader.close()
+        async for batch in scan(bus, topics.METADATA, 0, 0, end):
+            self._take_files(batch)
+        async for batch in scan(bus, topics.METADATA, 0, end, named + 1, max_wait=SETTLE_SECONDS):
+            self._take_files(batch)
         self._report.versions = sum(map(len, self.versions.values()))
 
     def _take_files(self, batch: Sequence[Record]) -> None:
@@ -144,20 +141,15 @@ class _Log:
 
     async def _read_heads(self, bus: Bus, partition: int) -> None:
         newest: dict[str, Head] = {}
-        end = await bus.end(topics.HEADS, partition)
-        reader = bus.reader(topics.HEADS, partition, 0)
-        try:
-            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
-                for record in batch:
-                    try:
-                        content = records.decode(records.heads_decoder, record.value)
-                    except RecordError as error:
-                        self._report.findings.append(f"log: heads/{partition} offset {record.offset} ({record.key}): {error}")
-                        continue
-                    if isinstance(content, Head):
-                        newest[record.key] = content
-        finally:
-            await reader.close()
+        async for batch in scan(bus, topics.HEADS, partition):
+            for record in batch:
+                try:
+                    content = records.decode(records.heads_decoder, record.value)
+                except RecordError as error:
+                    self._report.findings.append(f"log: heads/{partition} offset {record.offset} ({record.key}): {error}")
+                    continue
+                if isinstance(content, Head):
+                    newest[record.key] = content
         for role, head in newest.items():
             if role in self.heads:
                 self._report.findings.append(f"log: {role} has heads in two partitions of heads, one of them {partition}")

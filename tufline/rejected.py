@@ -8,6 +8,7 @@ here once, however often it is replayed, and nobody needs to keep anything but t
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ import structlog
 from tufline import topics
 from tufline.bus import Bus, Message, Record, Writer
 from tufline.bus.headers import ESCAPE, make_headers, pairs_of
+from tufline.bus.scan import scan
 from tufline.decoding import describe
 from tufline.errors import InvalidInputError, RecordError
 
@@ -146,15 +148,10 @@ async def waiting(bus: Bus, partition: int) -> AsyncIterator[Rejected]:
 
 
 async def _records(bus: Bus, partition: int, offset: int) -> AsyncIterator[Record]:
-    end = await bus.end(topics.REJECTED, partition)
-    reader = bus.reader(topics.REJECTED, partition, offset)
-    try:
-        while reader.position < end and (batch := await reader.fetch(max_wait=0)):
+    async with aclosing(scan(bus, topics.REJECTED, partition, offset)) as batches:
+        async for batch in batches:
             for record in batch:
-                if record.offset < end:
-                    yield record
-    finally:
-        await reader.close()
+                yield record
 
 
 def _is_mark(record: Record) -> bool:

@@ -13,6 +13,7 @@ from typing import Final
 
 from tufline import records
 from tufline.bus import Bus, Message, Position, Record, Writer
+from tufline.bus.scan import scan
 from tufline.errors import BusError
 from tufline.records import CLAIM_KEY, Claim
 
@@ -69,13 +70,10 @@ async def read_up_to(bus: Bus, claim: Position, apply: Callable[[Record], None],
     Raises:
         BusError: if the claim can't be read back yet: another writer's transaction may be open.
     """
-    reader = bus.reader(claim.topic, claim.partition, start)
-    try:
-        while reader.position <= claim.offset:
-            batch = await reader.fetch(max_wait=RESTORE_WAIT_SECONDS)
-            if not batch:
-                raise BusError(f"the claim at offset {claim.offset} of {claim.topic} {claim.partition} can't be read back yet")
-            for record in batch:
-                apply(record)
-    finally:
-        await reader.close()
+    last = -1
+    async for batch in scan(bus, claim.topic, claim.partition, start, claim.offset + 1, max_wait=RESTORE_WAIT_SECONDS):
+        for record in batch:
+            apply(record)
+        last = batch[-1].offset
+    if last < claim.offset:
+        raise BusError(f"the claim at offset {claim.offset} of {claim.topic} {claim.partition} can't be read back yet")

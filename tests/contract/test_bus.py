@@ -16,6 +16,7 @@ from helpers.buses import FILLER, BusSetup, EmbeddedSetup, KafkaSetup
 from tufline.bus import Bus, Message, Position, Record
 from tufline.bus.headers import ESCAPE, Headers, pairs_of
 from tufline.bus.last import last_record
+from tufline.bus.scan import scan
 from tufline.errors import BusError, FencedError, RecordGoneError, RecordUnreadableError
 from tufline.topics import Cleanup, Topic
 
@@ -459,6 +460,26 @@ async def test_last_record(setup: BusSetup) -> None:
     assert rare is not None
     assert (newest.value, rare.value) == (b"1999", b"3")
     assert await last_record(setup.bus, PLAIN, 0, lambda record: record.key == "none") is None
+
+
+async def test_scan_reads_all_there_is(setup: BusSetup) -> None:
+    """A scan returns every record up to the end as it was, however many fetches that takes, and none that comes meanwhile."""
+    assert [batch async for batch in scan(setup.bus, PLAIN, 0)] == []
+    positions = [*await setup.bus.append([message(f"{number}/{'x' * 500}") for number in range(300)])]
+    writer = await setup.bus.writer("w")
+    positions += await writer.commit([message("the end of a transaction")])
+    found, batches = [], 0
+    async for batch in scan(setup.bus, PLAIN, 0, max_bytes=10_000):
+        batches += 1
+        found += [record.offset for record in batch]
+        await setup.bus.append([message("later")])
+    assert found == [position.offset for position in positions]
+    assert batches > 10
+    middle, last = positions[100].offset, positions[200].offset
+    some = [record.offset async for batch in scan(setup.bus, PLAIN, 0, middle, last) for record in batch]
+    assert some == [position.offset for position in positions[100:200]]
+    end = await setup.bus.end(PLAIN, 0)
+    assert [batch async for batch in scan(setup.bus, PLAIN, 0, end, end + 5, max_wait=0.01)] == []
 
 
 async def test_fetch_waits_and_wakes(setup: BusSetup) -> None:

@@ -17,6 +17,7 @@ from helpers.virtual_time import run_virtual
 from tufline import records, topics
 from tufline.bus import Bus, Message, Record
 from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.scan import scan
 from tufline.clock import Clock
 from tufline.records import Add, Bootstrap, Changes, Remove, Settings
 
@@ -76,14 +77,7 @@ async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], requ
 
 async def read_all(bus: Bus, topic: str, partition: int = 0) -> list[Record]:
     """Read every record of a partition that is there now."""
-    reader = bus.reader(topic, partition, 0)
-    found: list[Record] = []
-    try:
-        while batch := await reader.fetch(max_wait=0):
-            found += batch
-    finally:
-        await reader.close()
-    return found
+    return [record async for batch in scan(bus, topic, partition) for record in batch]
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0, step: float = 0.05) -> None:

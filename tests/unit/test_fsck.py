@@ -139,8 +139,8 @@ class Moving:
     def reader(self, topic: str, partition: int, offset: int) -> Any:
         return Moving(self.real.reader(topic, partition, offset), self.step)
 
-    async def fetch(self, *, max_wait: float) -> Any:
-        found = await self.real.fetch(max_wait=max_wait)
+    async def fetch(self, *, max_wait: float, max_bytes: int) -> Any:
+        found = await self.real.fetch(max_wait=max_wait, max_bytes=max_bytes)
         if not self.moved:
             self.moved = True
             await self.step()

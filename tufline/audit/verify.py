@@ -6,7 +6,7 @@ then its signatures are used. So nothing that was read early lacks what was to c
 In: a log, files of records, metadata files. Out: a ``Report``.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tuf.api.metadata import Root
@@ -16,7 +16,8 @@ from tufline.admin import AdminState, fold
 from tufline.audit.checks import Chains, Report
 from tufline.audit.records import Anchor, AuditBegin, AuditRecord, AuditUse
 from tufline.audit.signatures import Signatures
-from tufline.bus import Bus, Record
+from tufline.bus import Bus
+from tufline.bus.scan import scan
 from tufline.errors import InvalidInputError, RecordGoneError
 
 MetadataFile = tuple[str, bytes, str]
@@ -60,27 +61,18 @@ async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[Meta
 
 async def _take_log(bus: Bus, signatures: Signatures) -> None:
     state = AdminState()
-    async for record in _records(bus, topics.ADMIN, await bus.end(topics.ADMIN, 0)):
-        state = fold(state, record)
+    async for batch in scan(bus, topics.ADMIN, 0):
+        for record in batch:
+            state = fold(state, record)
     # Also those that are not shown yet: what they govern is signed for them before.
     for root in state.roots:
         signatures.trust(root.signed)
     for targets in state.targets:
         signatures.trust(targets.signed)
-    async for record in _records(bus, topics.METADATA, await bus.end(topics.METADATA, 0)):
-        role = Root.type if record.key.endswith(f".{Root.type}") else record.key
-        signatures.take(role, record.value, f"metadata offset {record.offset}")
-
-
-async def _records(bus: Bus, topic: str, end: int) -> AsyncIterator[Record]:
-    reader = bus.reader(topic, 0, 0)
-    try:
-        while reader.position < end and (batch := await reader.fetch(max_wait=0)):
-            for record in batch:
-                if record.offset < end:
-                    yield record
-    finally:
-        await reader.close()
+    async for batch in scan(bus, topics.METADATA, 0):
+        for record in batch:
+            role = Root.type if record.key.endswith(f".{Root.type}") else record.key
+            signatures.take(role, record.value, f"metadata offset {record.offset}")
 
 
 def _read_files(files: Sequence[Path], report: Report, signatures: Signatures | None) -> Hashes:
@@ -148,19 +140,20 @@ async def _read_topic(bus: Bus, report: Report, signatures: Signatures, copies: 
     chains = Chains(report)
     anchors: list[tuple[str, Anchor]] = []
     expected, end = 0, await bus.end(topics.AUDIT, 0)
-    async for one in _records(bus, topics.AUDIT, end):
-        # Nothing is ever dropped from this topic, and nothing is written to it in transactions: no offset is free.
-        if one.offset != expected:
-            report.find("gap", f"nothing is at the offsets {expected} to {one.offset - 1} of audit")
-        expected = one.offset + 1
-        record = chains.take(one.value, f"audit offset {one.offset}", one.key)
-        if record is None:
-            continue
-        copies.compare(record, one.offset)
-        if isinstance(record, AuditUse):
-            signatures.recorded(record)
-        elif isinstance(record, AuditBegin) and record.after is not None:
-            anchors.append((record.chain, record.after))
+    async for batch in scan(bus, topics.AUDIT, 0, 0, end):
+        for one in batch:
+            # Nothing is ever dropped from this topic, and nothing is written to it in transactions: no offset is free.
+            if one.offset != expected:
+                report.find("gap", f"nothing is at the offsets {expected} to {one.offset - 1} of audit")
+            expected = one.offset + 1
+            record = chains.take(one.value, f"audit offset {one.offset}", one.key)
+            if record is None:
+                continue
+            copies.compare(record, one.offset)
+            if isinstance(record, AuditUse):
+                signatures.recorded(record)
+            elif isinstance(record, AuditBegin) and record.after is not None:
+                anchors.append((record.chain, record.after))
     if expected < end:
         report.find("tail", f"nothing is at the offsets {expected} to {end - 1} of audit, its end")
     for chain, anchor in anchors:

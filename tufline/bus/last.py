@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tufline.bus import Bus, Record
+from tufline.bus.scan import scan
 
 FIRST_STEP: Final = 64
 """How many offsets before the end the search begins; it goes back in growing steps."""
@@ -26,12 +27,8 @@ async def last_record(bus: Bus, topic: str, partition: int, wanted: Callable[[Re
     while True:
         start = max(0, end - step)
         found = None
-        reader = bus.reader(topic, partition, start)
-        try:
-            while reader.position < end and (batch := await reader.fetch(max_wait=0)):
-                found = next((record for record in reversed(batch) if wanted(record)), found)
-        finally:
-            await reader.close()
+        async for batch in scan(bus, topic, partition, start, end):
+            found = next((record for record in reversed(batch) if wanted(record)), found)
         if found is not None or start == 0:
             return found
         step *= 8

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -17,6 +18,7 @@ from tuf.api.metadata import Snapshot
 from tufline import metafile, records, topics
 from tufline.bins import find_target
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
+from tufline.bus.scan import scan
 from tufline.errors import RecordGoneError
 from tufline.follow import follow, follow_origin, readable
 from tufline.model import Target
@@ -148,17 +150,15 @@ class Live:
             return Backlog(0, None)
         # Not every offset is a record's: the last ones before the end may be nobody's.
         is_counted = end <= live + COUNTED_GAP
-        reader = self._bus.reader(topics.ARTIFACTS, partition, live)
         count, since = 0, None
-        try:
-            while reader.position < end and (batch := await reader.fetch(max_wait=0, max_bytes=DEFAULT_FETCH_BYTES if is_counted else 1)):
-                count += sum(record.offset < end for record in batch)
+        max_bytes = DEFAULT_FETCH_BYTES if is_counted else 1
+        async with aclosing(scan(self._bus, topics.ARTIFACTS, partition, live, end, max_bytes=max_bytes)) as batches:
+            async for batch in batches:
+                count += len(batch)
                 since = batch[0].time if since is None else since
                 if not is_counted:
                     return Backlog(end - live, since)
-        finally:
-            await reader.close()
-        return Backlog(count, since if count else None)
+        return Backlog(count, since)
 
     async def wait_for_change(self, seconds: float) -> None:
         """Wait until something else is published, or the time is over.

@@ -25,13 +25,14 @@ from tufline.config import PublisherConfig
 from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreBusyError, StoreChangedError
 from tufline.health import Health
 from tufline.origins import parse_name
-from tufline.records import VECTOR_HEADER, VERSION_HEADER, FileRef, Head, Published, Vector
+from tufline.records import VECTOR_HEADER, VERSION_HEADER, FileRef, Published, Vector
 from tufline.store import TIMESTAMP, Store
 from tufline.store.owner import check_owner
 from tufline_publisher import metrics
 from tufline_publisher.chain import Chain
 from tufline_publisher.errors import FilesLostError, ReadAgainError
 from tufline_publisher.finding import SnapshotFile, find_origin
+from tufline_publisher.heads import wait_for_trust
 from tufline_publisher.origin import Origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
 
@@ -119,16 +120,7 @@ class Publisher:
     async def _wait_for_trust(self) -> None:
         """Read the newest root and targets: whatever else is on the log can be checked only with them."""
         self._health.problem(self._part, "waiting for the signer's first root and targets")
-        reader = self._bus.reader(topics.HEADS, self._bus.partitions(topics.ARTIFACTS), 0)
-        heads: dict[str, Head] = {}
-        try:
-            while not {Root.type, Targets.type} <= heads.keys():
-                for record in await reader.fetch(max_wait=POLL_SECONDS):
-                    content = records.decode(records.heads_decoder, record.value)
-                    if isinstance(content, Head):
-                        heads[record.key] = content
-        finally:
-            await reader.close()
+        heads = await wait_for_trust(self._bus)
         root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
         self._trusted_from = max(root.offset, targets.offset)
         self._chain.check_root(root.version, await self._read(f"{root.version}.{Root.type}", root))

@@ -1,0 +1,70 @@
+"""A partition of heads that no single fetch returns whole: whoever reads it reads it to the end."""
+
+import asyncio
+from pathlib import Path
+
+from helpers.log import announce_bootstrap, on_a_log, read_all
+from helpers.offline import announce_updates
+from helpers.rotation import PARTITIONS, World, in_world
+from tufline import records, topics
+from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Message
+from tufline.clock import Clock
+from tufline.records import Bootstrap, Claim, Head, Progress, Settings
+from tufline_signer.takeover import take_over
+
+BYTES = 100_000
+
+
+async def enlarge(bus: Bus, partition: int) -> None:
+    """Append more to a partition of heads than one fetch returns; nothing of it goes by compaction."""
+    value = records.encode(Claim(writer="x" * BYTES))
+    filler = [Message(topics.HEADS, f"filler-{number}", value, partition) for number in range(DEFAULT_FETCH_BYTES // BYTES + 20)]
+    await bus.append(filler)
+    reader = bus.reader(topics.HEADS, partition, 0)
+    await reader.fetch(max_wait=0)
+    assert reader.position < await bus.end(topics.HEADS, partition), "one fetch returns it all: the test shows nothing"
+    await reader.close()
+
+
+def head(version: int) -> bytes:
+    return records.encode(
+        Head(version=version, sha256="0" * 64, length=1, expires="2040-01-01T00:00:00Z", offset=version, keyids=[], applied=version)
+    )
+
+
+def test_a_publisher_that_starts_after_a_key_change_trusts_the_newest_root(tmp_path: Path) -> None:
+    """However large the partition of heads is, a publisher that starts trusts the newest root and targets, and publishes on."""
+
+    async def story(world: World) -> None:
+        async with world.running():
+            await world.announce(1)
+            await enlarge(world.bus, PARTITIONS)
+            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+            await world.announce(2)
+            await world.shows_only_the_new_key()
+        heads = await read_all(world.bus, topics.HEADS, PARTITIONS)
+        assert [record.key for record in heads].count("root") == 2, "the old root's head is gone: the test shows nothing"
+        async with world.running():
+            await world.announce(3)
+            await asyncio.sleep(10)
+            assert set(world.reader.refresh().values()) == {3}
+            assert world.health.ready, world.health.problems
+
+    in_world(tmp_path, "pep458", story)
+
+
+def test_takeover_reads_to_the_claim(tmp_path: Path) -> None:
+    """Whoever takes a partition of heads over knows its newest heads and progress, however much stands before them."""
+    bootstrap = Bootstrap(settings=Settings(2, "bins", PARTITIONS, {}), root={})
+
+    async def story(bus: Bus, clock: Clock) -> None:
+        del clock
+        await announce_bootstrap(bus, bootstrap)
+        for version in (1, 2):
+            progress = records.encode(Progress(offset=version))
+            await bus.append([Message(topics.HEADS, "bins-0", head(version)), Message(topics.HEADS, records.PROGRESS_KEY, progress)])
+            await enlarge(bus, 0)
+        async with take_over(bus, "signer.bins.0", 0) as owned:
+            assert (owned.heads["bins-0"].version, owned.progress) == (2, Progress(offset=2))
+
+    on_a_log(tmp_path / "log.db", bootstrap, story)

@@ -1,0 +1,52 @@
+"""Reading what a partition holds now: from an offset to the end, however many fetches that takes.
+
+A fetch returns as much as the bus likes: on Kafka about 2 MiB of the log, compacted or not. So one fetch is never all there is, and the
+newest record of a key is known only at the end. The end may lie above the last record (on Kafka the marker of a transaction takes an
+offset); there a fetch that does not wait and returns nothing says that there is nothing left below the end.
+
+Every reader that has an end is built on this; what has none (a worker's input, a read model) uses ``tufline.follow``.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Record
+
+
+async def scan(
+    bus: Bus,
+    topic: str,
+    partition: int,
+    start: int = 0,
+    end: int | None = None,
+    *,
+    max_wait: float = 0.0,
+    max_bytes: int = DEFAULT_FETCH_BYTES,
+) -> AsyncGenerator[Sequence[Record], None]:
+    """Read a partition from an offset to an end.
+
+    Whoever leaves the loop early closes the generator (``contextlib.aclosing``), and with it the reader.
+
+    Args:
+        bus: to read from.
+        topic: without the prefix.
+        partition: from 0.
+        start: the lowest offset of interest.
+        end: the offset to stop at (exclusive); without it, the end as it is when the reading starts.
+        max_wait: how long to wait for a record below ``end``, in seconds: 0 where ``end`` was visible when it was asked for, more where it
+            is known from elsewhere and may become visible a moment later.
+        max_bytes: about how many bytes of values one batch may have.
+
+    Yields:
+        Batches of records, none of them empty, in the order of their offsets, all of them below ``end``.
+
+    Raises:
+        BusError: if the bus can't be read now.
+    """
+    end = await bus.end(topic, partition) if end is None else end
+    reader = bus.reader(topic, partition, start)
+    try:
+        while reader.position < end and (batch := await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)):
+            if below := batch if batch[-1].offset < end else [record for record in batch if record.offset < end]:
+                yield below
+    finally:
+        await reader.close()
