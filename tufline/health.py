@@ -9,9 +9,11 @@ class Health:
 
     Attributes:
         problems: name of a part to the reason why it is not ready, in one sentence; empty when it is ready.
+        warnings: the parts whose problem people must know of, and that does not keep the process from its work.
     """
 
     problems: dict[str, str] = field(default_factory=dict)
+    warnings: set[str] = field(default_factory=set)
 
     def ok(self, part: str) -> None:
         """Say that a part is ready.
@@ -20,6 +22,7 @@ class Health:
             part: its name, such as ``signer.bins.3``.
         """
         self.problems[part] = ""
+        self.warnings.discard(part)
 
     def problem(self, part: str, reason: str) -> None:
         """Say why a part is not ready.
@@ -29,6 +32,17 @@ class Health:
             reason: what is wrong and what to do, in one sentence.
         """
         self.problems[part] = reason
+        self.warnings.discard(part)
+
+    def warn(self, part: str, reason: str) -> None:
+        """Say what is wrong with a part that works all the same: it is listed with the problems, and the process stays ready.
+
+        Args:
+            part: its name.
+            reason: what is wrong and what to do, in one sentence.
+        """
+        self.problems[part] = reason
+        self.warnings.add(part)
 
     def gone(self, part: str) -> None:
         """Say that a part is no longer this process's.
@@ -37,8 +51,9 @@ class Health:
             part: its name.
         """
         self.problems.pop(part, None)
+        self.warnings.discard(part)
 
     @property
     def ready(self) -> bool:
-        """Whether every part is ready, and there is one."""
-        return bool(self.problems) and not any(self.problems.values())
+        """Whether every part is ready, and there is one; a warning leaves its part ready."""
+        return bool(self.problems) and not any(reason for part, reason in self.problems.items() if part not in self.warnings)

@@ -19,6 +19,7 @@ from tufline import metafile, topics, trust
 from tufline.admin import AdminState, fold
 from tufline.bus import Bus
 from tufline.bus.last import last_record
+from tufline.bus.scan import scan
 from tufline.errors import ForeignOriginError, MetadataError
 from tufline.records import VERSION_HEADER
 from tufline.store import TIMESTAMP, Store
@@ -105,14 +106,9 @@ def ahead(shown: int, newest: int) -> str:
 async def _roots(bus: Bus) -> Sequence[Root]:
     # Of 'admin', which is small and has every version; what is not released yet can't have signed anything that is shown.
     state = AdminState()
-    end = await bus.end(topics.ADMIN, 0)
-    reader = bus.reader(topics.ADMIN, 0, 0)
-    try:
-        while reader.position < end and (batch := await reader.fetch(max_wait=0)):
-            for record in batch:
-                state = fold(state, record)
-    finally:
-        await reader.close()
+    async for batch in scan(bus, topics.ADMIN, 0):
+        for record in batch:
+            state = fold(state, record)
     return [given.signed for given in state.roots]
 
 

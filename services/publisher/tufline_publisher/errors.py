@@ -2,7 +2,7 @@
 
     TuflineError
     └── PublisherError
-        ├── ReadAgainError           what was read has to be read again, with the keys that are known now
+        ├── UntrustedError           a file is not signed by the keys that are known now; keys that come later may change that
         └── FilesLostError           files have vanished from the origin: the log has to be read from its beginning
 
 Each is met by trying again, and shown by the publisher's health meanwhile.
@@ -10,15 +10,15 @@ Each is met by trying again, and shown by the publisher's health meanwhile.
 
 from typing import ClassVar
 
-from tufline.errors import TuflineError
+from tufline.errors import MetadataError, TuflineError
 
 
 class PublisherError(TuflineError):
     """Base of the publisher's own errors."""
 
 
-class ReadAgainError(PublisherError):
-    """What was read has to be read again, with the keys that are known now."""
+class UntrustedError(PublisherError, MetadataError):
+    """A file of the log is well-formed, and not signed by the keys that are known now; under keys that come later it may be."""
 
     retriable: ClassVar[bool] = True
 

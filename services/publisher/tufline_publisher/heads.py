@@ -11,6 +11,7 @@ from tuf.api.metadata import Root, Targets
 from tufline import records, topics
 from tufline.bus import Bus
 from tufline.bus.scan import scan
+from tufline.passed_over import PassedOver
 from tufline.records import Head
 
 WAIT_SECONDS: Final = 30.0
@@ -20,12 +21,13 @@ TRUST: Final = frozenset({Root.type, Targets.type})
 """The roles that say who signs all others."""
 
 
-async def read_heads(bus: Bus, partitions: Iterable[int]) -> dict[str, Head]:
+async def read_heads(bus: Bus, partitions: Iterable[int], passed: PassedOver) -> dict[str, Head]:
     """Read the newest head of every role.
 
     Args:
         bus: the log.
         partitions: of ``heads``.
+        passed: takes the heads that can't be read.
 
     Returns:
         Role name to head.
@@ -37,17 +39,18 @@ async def read_heads(bus: Bus, partitions: Iterable[int]) -> dict[str, Head]:
     for partition in partitions:
         async for batch in scan(bus, topics.HEADS, partition):
             for record in batch:
-                content = records.decode(records.heads_decoder, record.value)
+                content = passed.decode(records.heads_decoder, record)
                 if isinstance(content, Head):
                     heads[record.key] = content
     return heads
 
 
-async def wait_for_trust(bus: Bus) -> dict[str, Head]:
+async def wait_for_trust(bus: Bus, passed: PassedOver) -> dict[str, Head]:
     """Wait until the log has a root and targets.
 
     Args:
         bus: the log.
+        passed: takes the heads that can't be read.
 
     Returns:
         The newest head of each top-level role, ``TRUST`` among them.
@@ -58,7 +61,7 @@ async def wait_for_trust(bus: Bus) -> dict[str, Head]:
     partition = bus.partitions(topics.HEADS) - 1
     while True:
         end = await bus.end(topics.HEADS, partition)
-        heads = await read_heads(bus, [partition])
+        heads = await read_heads(bus, [partition], passed)
         if heads.keys() >= TRUST:
             return heads
         reader = bus.reader(topics.HEADS, partition, end)

@@ -5,12 +5,14 @@ are harmless until a snapshot names them); at the newest timestamp of what was r
 origin, make it durable, replace ``timestamp.json``, and append to ``published`` what is live. Steady state, catching up, a new mirror and a
 rebuild are this one way, from another offset.
 
+What a client would refuse is passed over. Where a commit names it all the same (its keys were not known yet), it is fetched from where its
+head says it is, as soon as the log is read and nothing else brings it; older commits are shown meanwhile.
+
 In: ``metadata``. Out: the origin, ``published``.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -25,15 +27,19 @@ from tufline.config import PublisherConfig
 from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreBusyError, StoreChangedError
 from tufline.health import Health
 from tufline.origins import parse_name
-from tufline.records import VECTOR_HEADER, VERSION_HEADER, FileRef, Published, Vector
+from tufline.passed_over import PassedOver
+from tufline.records import FileRef, Head, Published
 from tufline.store import TIMESTAMP, Store
 from tufline.store.owner import check_owner
 from tufline_publisher import metrics
-from tufline_publisher.chain import Chain
-from tufline_publisher.errors import FilesLostError, ReadAgainError
+from tufline_publisher.chain import Chain, read_file
+from tufline_publisher.commits import Commit, Commits, vector_of, version_of
+from tufline_publisher.errors import FilesLostError, UntrustedError
+from tufline_publisher.fetching import fetch_files
 from tufline_publisher.finding import SnapshotFile, find_origin
-from tufline_publisher.heads import wait_for_trust
+from tufline_publisher.heads import read_heads, wait_for_trust
 from tufline_publisher.origin import Origin
+from tufline_publisher.refused import Refused, RefusedFiles
 from tufline_publisher.roots import Roots, before_each_root, is_root
 
 POLL_SECONDS: Final = 30.0
@@ -44,9 +50,6 @@ LOOK_SECONDS: Final = 60.0
 
 DELETE_AT_ONCE: Final = 1000
 """The most files that are deleted between two batches."""
-
-SNAPSHOTS_KEPT: Final = 4
-"""How many snapshots' contents are kept while their timestamps have not come."""
 
 _log = structlog.get_logger(__name__)
 
@@ -85,11 +88,11 @@ class Publisher:
         self._part = part(config.origin)
         self._chain = Chain()
         self._trusted_from = 0
-        self._refused = False
+        self._passed = PassedOver(health, self._part)
+        self._refused = RefusedFiles()
         self._roots = Roots(store, self._replace)
         self._origin = Origin(set())
-        self._snapshots: OrderedDict[int, SnapshotFile] = OrderedDict()
-        self._candidate: Record | None = None
+        self._commits = Commits()
         self._unflushed = False
         self._from_start = from_start
         self._next_look = _now() + LOOK_SECONDS
@@ -100,16 +103,28 @@ class Publisher:
         Raises:
             TuflineError: what the bus or the store can't do; begin again.
         """
-        await self._wait_for_trust()
-        offset = await self._find_origin()
+        try:
+            await self._wait_for_trust()
+            await self._follow(await self._find_origin())
+        finally:
+            self._passed.forget()
+            self._health.gone(f"{self._part}.refused")
+
+    async def _follow(self, offset: int) -> None:
         reader = self._bus.reader(topics.METADATA, 0, offset)
+        wait = POLL_SECONDS
         try:
             while True:
-                batch = await reader.fetch(max_wait=POLL_SECONDS)
+                batch = await reader.fetch(max_wait=wait)
                 began = perf_counter()
                 for some in before_each_root(batch):
                     await self._take(some)
                     await self._publish_newest(some[-1].offset + 1 if some else reader.position, began)
+                if self._commits.waiting and not batch:
+                    await self._fetch_what_is_missing()
+                    await self._publish_newest(reader.position, began)
+                # With a commit that waits, what it lacks is fetched as soon as all of the log is read.
+                wait = 0.0 if self._commits.waiting and batch else POLL_SECONDS
                 await self._look()
                 await self._delete_superseded()
                 if not batch:
@@ -120,7 +135,7 @@ class Publisher:
     async def _wait_for_trust(self) -> None:
         """Read the newest root and targets: whatever else is on the log can be checked only with them."""
         self._health.problem(self._part, "waiting for the signer's first root and targets")
-        heads = await wait_for_trust(self._bus)
+        heads = await wait_for_trust(self._bus, self._passed)
         root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
         self._trusted_from = max(root.offset, targets.offset)
         self._chain.check_root(root.version, await self._read(f"{root.version}.{Root.type}", root))
@@ -133,7 +148,7 @@ class Publisher:
         found = await find_origin(self._bus, self._store, self._config.origin, self._clock())
         self._origin = found.origin
         if found.snapshot is not None:
-            self._remember(found.snapshot)
+            self._commits.add_snapshot(found.snapshot)
         if self._from_start or not found.offset:
             self._from_start = True
             return 0
@@ -145,16 +160,10 @@ class Publisher:
         for record in batch:
             try:
                 name = self._check(record)
-            except (MetadataError, RecordError, KeyError, ValueError) as error:
-                if record.offset < self._trusted_from:
-                    # Signed with keys of before, which the chain no longer knows; what is shown has been signed anew since.
-                    _log.debug("publisher.passed_over", key=record.key, offset=record.offset, error=str(error))
-                    continue
-                self._refused = True
-                metrics.refused.inc()
-                self._health.problem(self._part, f"{record.key} at offset {record.offset} of metadata is not what clients accept: {error}")
-                _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
+            except (MetadataError, RecordError, ValueError) as error:
+                self._refuse(record, error)
                 continue
+            self._passed.good(record)
             if is_root(record):
                 await self._roots.take(record, self._origin)
             elif name is not None:
@@ -164,6 +173,27 @@ class Publisher:
             await self._put(files)
             metrics.files.inc(len(files))
             metrics.file_bytes.inc(sum(len(content) for _, content in files))
+        self._say_what_is_refused()
+
+    def _refuse(self, record: Record, error: Exception) -> None:
+        if record.offset < self._trusted_from:
+            # Signed with keys of before, which the chain no longer knows; what is shown has been signed again since.
+            _log.debug("publisher.passed_over", key=record.key, offset=record.offset, error=str(error))
+            return
+        metrics.refused.inc()
+        _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
+        if isinstance(error, UntrustedError):
+            ref = FileRef(version_of(record), record.offset, metafile.sha256(record.value))
+            self._refused.add(Refused(record.key, ref, str(error)))
+        else:
+            self._passed.add(record, str(error))
+
+    def _say_what_is_refused(self) -> None:
+        name = f"{self._part}.refused"
+        if problem := self._refused.problem:
+            self._health.warn(name, problem)
+        else:
+            self._health.gone(name)
 
     async def _put(self, files: Sequence[tuple[str, bytes]]) -> None:
         others = set(await self._store.put_many(files))
@@ -180,56 +210,80 @@ class Publisher:
             self._origin.put(role, name, is_other=is_other)
 
     def _check(self, record: Record) -> str | None:
-        version = int(record.headers[VERSION_HEADER])
+        version = version_of(record)
         role, content = record.key, record.value
         if role == Timestamp.type:
-            self._candidate = record
+            read_file(role, role, version, content)
+            vector_of(record)  # which must be there
+            self._commits.add_timestamp(record)
             return None
         if role == f"{version}.{Root.type}":
             self._chain.check_root(version, content)
             return f"{role}.json"
         if role == Targets.type:
             self._chain.check_targets(version, content)
-            if self._refused:
-                raise ReadAgainError(f"targets {version} may vouch for what was refused before: reading it again")
         elif role == Snapshot.type:
             ref = FileRef(version, record.offset, metafile.sha256(content))
-            self._remember(SnapshotFile(ref, len(content), self._chain.read_snapshot(version, content)))
+            self._commits.add_snapshot(SnapshotFile(ref, len(content), self._chain.read_snapshot(version, content)))
         else:
             self._chain.check_bin(role, version, content)
+        self._refused.accepted(role, version)
         return metafile.file_name(role, version)
 
-    def _remember(self, snapshot: SnapshotFile) -> None:
-        self._snapshots[snapshot.ref.version] = snapshot
-        while len(self._snapshots) > SNAPSHOTS_KEPT:
-            self._snapshots.popitem(last=False)
-
     async def _publish_newest(self, next_offset: int, began: float) -> None:
-        record = self._candidate
-        if record is None:
-            return
-        try:
-            version = int(record.headers[VERSION_HEADER])
-            timestamp = FileRef(version, record.offset, metafile.sha256(record.value))
-            if version < self._origin.least:
-                return  # on the way to what has been shown before
-            vector = records.decode(records.vector_decoder, record.headers[VECTOR_HEADER].encode())
-            named = self._chain.read_timestamp(version, record.value)
-            snapshot = self._snapshots.get(named.version)
-            if snapshot is None or (snapshot.length, snapshot.ref.sha256) != (named.length, named.sha256):
-                raise MetadataError(f"timestamp {version} names a snapshot {named.version} that is not on the log")
-            self._origin.check_forward(timestamp, named.version, snapshot.versions)
-            if missing := self._origin.missing(snapshot.versions):
-                raise MetadataError(f"snapshot {named.version} names {len(missing)} files that are not there (yet), such as {missing[0]}")
-        except (MetadataError, RecordError, KeyError, ValueError) as error:
-            self._health.problem(self._part, f"the newest commit can't be published, waiting for the next: {error}")
-            _log.warning("publisher.waiting", offset=record.offset, error=str(error))
-            return
-        await self._show(timestamp, snapshot, record.value, vector, next_offset)
-        self._candidate = None
-        metrics.publish_seconds.observe(perf_counter() - began)
+        """Show the newest commit that can be shown, and say why the newest of all can't.
 
-    async def _show(self, timestamp: FileRef, snapshot: SnapshotFile, content: bytes, vector: Vector, next_offset: int) -> None:
+        Args:
+            next_offset: up to where (exclusive) ``metadata`` is read.
+            began: when what was read last came, by ``perf_counter``.
+        """
+        problem = ""
+        for number, record in reversed([*enumerate(self._commits.waiting)]):
+            if version_of(record) < self._origin.least:
+                continue  # on the way to what has been shown before
+            try:
+                commit = self._commits.check(record, self._chain, self._origin)
+            except MetadataError as error:
+                problem = problem or f"the newest commit can't be published, waiting for what it lacks, or for the next: {error}"
+                _log.warning("publisher.waiting", offset=record.offset, error=str(error))
+                continue
+            waiting = self._commits.waiting[number + 1 :]
+            # Who starts again reads the commits that wait, too.
+            await self._show(commit, record.offset + 1 if waiting else next_offset)
+            self._commits.waiting = waiting
+            metrics.publish_seconds.observe(perf_counter() - began)
+            break
+        if problem:
+            self._health.problem(self._part, problem)
+
+    async def _fetch_what_is_missing(self) -> None:
+        """Fetch what the newest commit names and is not at the origin.
+
+        It was refused before its keys were known, by a publisher before this one perhaps; or it has vanished from the origin.
+        """
+        heads = await read_heads(self._bus, range(self._bus.partitions(topics.HEADS)), self._passed)
+        known = {Root.type: self._chain.root_version, Targets.type: self._chain.targets_version}
+        await self._fetch({role: heads[role].version for role in known if role in heads and heads[role].version > known[role]}, heads)
+        newest = self._commits.newest(self._chain)
+        if newest is None:
+            return
+        named = newest[1]
+        if self._commits.snapshot(named) is None:
+            await self._fetch({Snapshot.type: named.version}, heads)
+        if (snapshot := self._commits.snapshot(named)) is None:
+            return
+        missing = set(self._origin.missing(snapshot.versions))
+        wanted = {role: version for role, version in snapshot.versions.items() if metafile.file_name(role, version) in missing}
+        # The targets say who signs the bins.
+        for first in (True, False):
+            await self._fetch({role: version for role, version in wanted.items() if (role == Targets.type) is first}, heads)
+
+    async def _fetch(self, wanted: Mapping[str, int], heads: Mapping[str, Head]) -> None:
+        async for some in fetch_files(self._bus, wanted, heads, self._refused):
+            await self._take(some)
+
+    async def _show(self, commit: Commit, next_offset: int) -> None:
+        timestamp, snapshot, content = commit.timestamp, commit.snapshot, commit.content
         is_new = content != self._origin.content
         if is_new:
             await check_owner(self._store, self._bus.log_id)
@@ -242,13 +296,19 @@ class Publisher:
             await self._replace(TIMESTAMP, content, self._origin.content)
         self._origin.show(timestamp, content, snapshot.ref, snapshot.versions, _now())
         await self._roots.after(content, snapshot.ref.version, self._origin)
-        if (held := self._roots.first_held) is not None:
-            next_offset = min(next_offset, held)
+        self._refused.shown(snapshot.versions | {Snapshot.type: snapshot.ref.version})
+        # A publisher that starts again must come by what was held back or refused: it may be shown under keys that come later.
+        held = [offset for offset in (self._roots.first_held, self._refused.first_offset) if offset is not None]
         published = Published(
-            origin=self._config.origin, timestamp=timestamp, snapshot=snapshot.ref, vector=vector, next_offset=next_offset
+            origin=self._config.origin,
+            timestamp=timestamp,
+            snapshot=snapshot.ref,
+            vector=commit.vector,
+            next_offset=min([next_offset, *held]),
         )
         await self._bus.append([Message(topics.PUBLISHED, self._config.origin, records.encode(published))])
         self._health.ok(self._part)
+        self._say_what_is_refused()
         metrics.published.inc()
         metrics.timestamp_version.set(timestamp.version)
         _log.info("publisher.published", version=timestamp.version, snapshot=snapshot.ref.version, new=is_new)
@@ -264,9 +324,10 @@ class Publisher:
 
     def _check_stands(self) -> None:
         """Say what no further record of the log will settle, now that all of it is read."""
-        if self._candidate is None:
+        newest = self._commits.newest(self._chain)
+        if newest is None:
             return
-        version = int(self._candidate.headers[VERSION_HEADER])
+        version = version_of(newest[0])
         if version < self._origin.least:
             raise ForeignOriginError(origins.ahead(self._origin.least, version))
         if not self._from_start:

@@ -1,0 +1,281 @@
+"""An online key is lost and replaced at once, while a publisher is behind: the origin goes on, and health says what is wrong in between."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import tufline_publisher.service
+import tufline_signer.service
+from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from helpers.offline import Offline, announce_updates
+from helpers.origin import Reader
+from tufline import records, topics
+from tufline.bus import Message
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.cli.rotation import next_targets
+from tufline.clock import Clock
+from tufline.config import PublisherConfig, SignerConfig
+from tufline.health import Health
+from tufline.records import Add, NewMetadata, Published
+from tufline.store import Store
+from tufline.store.local import LocalStore
+from tufline.trust import ONLINE_KEY_URI
+
+PARTITIONS = 2
+DAY_SECONDS = 86_400
+
+
+class Hanging(LocalStore):
+    """An origin whose file system hangs for half a minute, once."""
+
+    armed = False
+
+    async def put_many(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
+        if self.armed:
+            self.armed = False
+            await asyncio.sleep(30)
+        return await super().put_many(files)
+
+
+class Listening(Health):
+    """Remembers all that it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
+    def problem(self, part: str, reason: str) -> None:
+        super().problem(part, reason)
+        self.said.add(reason)
+
+    def warn(self, part: str, reason: str) -> None:
+        super().warn(part, reason)
+        self.said.add(reason)
+
+
+class World:
+    """A log, its people, and an origin; signers and publishers are started by the story."""
+
+    def __init__(self, bus: EmbeddedBus, clock: Clock, path: Path, offline: Offline) -> None:
+        self.bus, self.clock, self.path, self.offline = bus, clock, path, offline
+        self.directory = path / "origin"
+        self.health = Listening()
+        self.sent = 0
+
+    @asynccontextmanager
+    async def running(self, service: Awaitable[None]) -> AsyncIterator[None]:
+        """Run a service; leaving stops it wherever it is."""
+        task = asyncio.ensure_future(service)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def reopen(self) -> None:
+        """Let everything go that may go by now, and open the log again, so that none of it is in memory."""
+        await self.bus.maintain()
+        await self.bus.close()
+        self.bus = await open_embedded(self.path / "log.db", topics.topics(PARTITIONS), clock=self.clock, threads=False)
+
+    def signer(self) -> Awaitable[None]:
+        config = SignerConfig(key_dir=self.path / "keys", renewal_check=600.0, release_delay=5.0, release_grace=600.0)
+        return tufline_signer.service.run(self.bus, config, clock=self.clock, health=Health())
+
+    def publisher(self, store: Store | None = None) -> Awaitable[None]:
+        config = PublisherConfig(directory=self.directory)
+        return tufline_publisher.service.run(self.bus, config, store or LocalStore(self.directory), clock=self.clock, health=self.health)
+
+    async def announce(self, count: int = 1) -> None:
+        settings = self.offline.bootstrap(PARTITIONS).settings
+        await announce(self.bus, settings, [Add(f"p/{self.sent + number}", 1, {"sha256": "0" * 64}) for number in range(count)])
+        self.sent += count
+
+    async def published(self) -> list[Published]:
+        return [records.decode(records.published_decoder, record.value) for record in await read_all(self.bus, topics.PUBLISHED)]
+
+    async def is_live(self) -> bool:
+        """Say whether a client finds everything."""
+        return len(Reader(self.directory, self.clock).refresh()) == self.sent
+
+    async def stays_fresh(self) -> None:
+        """For longer than a timestamp lives a client always finds everything, and the publisher has nothing to complain of."""
+        for _ in range(3):
+            await asyncio.sleep(DAY_SECONDS / 2)
+            assert await self.is_live()
+        assert not any(self.health.problems.values()), self.health.problems
+
+    async def lose_the_key_of_the_bins(self) -> None:
+        """Delete it, which a signer that runs does not notice; and give targets with another one."""
+        old = self.offline.of_bins
+        assert old is not None
+        (self.path / "keys" / old.unrecognized_fields[ONLINE_KEY_URI].removeprefix("fn:")).unlink()
+        new = self.offline.new_key().public_key
+        assert self.offline.targets is not None
+        targets = next_targets(self.offline.targets, old.keyid, new, self.clock().replace(microsecond=0) + timedelta(days=3650))
+        assert targets is not None
+        self.offline.targets = targets
+        await announce_updates(self.bus, [NewMetadata(role="targets", metadata=self.offline.sign(targets), at_once=True)])
+
+    async def refused_bins(self) -> list[int]:
+        """Offsets of the bins that are not signed by the key that targets 1 delegates to."""
+        assert self.offline.of_bins is not None
+        keyid = self.offline.of_bins.keyid.encode()
+        return [
+            record.offset
+            for record in await read_all(self.bus, topics.METADATA)
+            if record.key.startswith("bins") and keyid not in record.value
+        ]
+
+
+def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]], *, own_bins: bool = False) -> None:
+    """Tell a story in virtual time, on a log with a bootstrap."""
+    offline = Offline(tmp_path / "keys", bins=8, mode=mode, days=DEFAULT_DAYS, own_bins=own_bins)
+
+    async def main(bus: EmbeddedBus, clock: Clock) -> None:
+        await story(World(bus, clock, tmp_path, offline))
+
+    on_a_log(tmp_path / "log.db", offline.bootstrap(PARTITIONS), main)
+
+
+@pytest.mark.parametrize("mode", ["pep458", "rstuf"])
+def test_a_slow_origin_gets_over_a_lost_key(tmp_path: Path, mode: str) -> None:
+    """A publisher that hangs while a lost key is replaced publishes everything, also what it had refused, and says what it waits for."""
+
+    async def story(world: World) -> None:
+        store = Hanging(world.directory)
+        async with world.running(world.publisher(store)):
+            async with world.running(world.signer()):
+                await world.announce()
+                await eventually(world.is_live)
+                store.armed = True
+                await world.announce()
+                await settled(world.bus)
+                await asyncio.sleep(1)
+                await world.announce()
+                await settled(world.bus)
+            (world.path / "keys" / "online.pem").unlink()
+            async with world.running(world.signer()):
+                await announce_updates(world.bus, world.offline.rotate(at_once=True, now=world.clock()))
+                await world.stays_fresh()
+        assert any("of metadata/0 is not published" in text and "bins-" in text for text in world.health.said), world.health.said
+
+    in_world(tmp_path, mode, story)
+
+
+async def two_signers(world: World) -> None:
+    """One signer has the lost key in memory still, another one does not: bins signed by each, until the new targets are on the log."""
+    while not any(record.key == "targets" and record.headers["version"] == "2" for record in await read_all(world.bus, topics.METADATA)):
+        await world.announce(4)
+        await asyncio.sleep(0.3)
+
+
+def test_two_signers_of_whom_one_has_the_lost_key_still(tmp_path: Path) -> None:
+    """What one signer makes with the new key before the targets come is published in the end, whatever is published meanwhile."""
+
+    async def story(world: World) -> None:
+        async with world.running(world.publisher()), world.running(world.signer()):
+            await world.announce()
+            await eventually(world.is_live)
+            await world.lose_the_key_of_the_bins()
+            async with world.running(world.signer()):
+                await two_signers(world)
+                await eventually(world.is_live)
+                await world.stays_fresh()
+        first = (await world.refused_bins())[0]
+        targets = next(
+            record.offset
+            for record in await read_all(world.bus, topics.METADATA)
+            if record.key == "targets" and record.headers["version"] == "2"
+        )
+        meanwhile = [one for one in await world.published() if first < one.timestamp.offset < targets]
+        assert meanwhile, "nothing was published meanwhile: the test shows nothing"
+        assert all(one.next_offset <= first for one in meanwhile), "a publisher that starts would not come by what was refused"
+        assert any(f"offset {first} of metadata/0 is not published" in text for text in world.health.said), world.health.said
+
+    in_world(tmp_path, "pep458", story, own_bins=True)
+
+
+@pytest.mark.parametrize("passed", [False, True], ids=["now", "by a version that went past it"])
+def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path, passed: bool) -> None:
+    """Files that the publisher before had refused are published by the next one, also where ``next_offset`` has gone past them."""
+
+    async def story(world: World) -> None:
+        async with world.running(world.signer()):
+            async with world.running(world.publisher()):
+                await world.announce()
+                await eventually(world.is_live)
+                await world.lose_the_key_of_the_bins()
+                async with world.running(world.signer()):
+                    while not await world.refused_bins():
+                        await world.announce(4)
+                        await asyncio.sleep(0.3)
+                    await asyncio.sleep(0.1)
+            await two_signers(world)
+            await settled(world.bus)
+            if passed:
+                last = (await world.published())[-1]
+                end = await world.bus.end(topics.METADATA, 0)
+                newest = records.encode(
+                    Published(origin=last.origin, timestamp=last.timestamp, snapshot=last.snapshot, vector=last.vector, next_offset=end)
+                )
+                await world.bus.append([Message(topics.PUBLISHED, last.origin, newest)])
+            async with world.running(world.publisher()):
+                await world.announce()
+                await eventually(world.is_live, seconds=120)
+                await world.stays_fresh()
+
+    in_world(tmp_path, "pep458", story, own_bins=True)
+
+
+def test_a_new_mirror_after_a_lost_key(tmp_path: Path) -> None:
+    """A publisher that reads the whole log, with the old targets before bins that only the new key has signed, makes a whole origin."""
+
+    async def story(world: World) -> None:
+        async with world.running(world.signer()):
+            await world.announce()
+            await settled(world.bus)
+        (world.path / "keys" / "online.pem").unlink()
+        async with world.running(world.signer()):
+            await announce_updates(world.bus, world.offline.rotate(at_once=True, now=world.clock()))
+            await world.announce(8)
+            await settled(world.bus)
+            roles = [record.key for record in await read_all(world.bus, topics.METADATA)]
+            assert roles.count("targets") == 2, "the old targets are gone: the test shows nothing"
+            async with world.running(world.publisher()):
+                await eventually(world.is_live)
+                assert not [text for text in world.health.said if "not published" in text], world.health.said
+                await world.stays_fresh()
+
+    in_world(tmp_path, "pep458", story)
+
+
+def test_old_targets_and_roots_are_compacted_when_a_publisher_starts(tmp_path: Path) -> None:
+    """Long after a key change, when the log has the newest targets alone, a new mirror becomes whole, and one that slept catches up."""
+
+    async def story(world: World) -> None:
+        async with world.running(world.signer()):
+            async with world.running(world.publisher()):
+                await world.announce()
+                await eventually(world.is_live)
+            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+            await world.announce(8)
+            await asyncio.sleep(DAY_SECONDS)
+        await world.reopen()
+        roles = [record.key for record in await read_all(world.bus, topics.METADATA)]
+        assert roles.count("targets") == 1, "the old targets are still there: the test shows nothing"
+        async with world.running(world.signer()):
+            for directory in (world.directory, world.path / "mirror"):
+                world.directory = directory
+                async with world.running(world.publisher()):
+                    await world.announce()
+                    await settled(world.bus)
+                    await eventually(world.is_live, seconds=120)
+                    await world.stays_fresh()
+        await world.bus.close()
+
+    in_world(tmp_path, "pep458", story)

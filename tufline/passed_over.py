@@ -1,0 +1,97 @@
+"""Records that a follower can't use: it goes on past them, and health names them until a later record of the same key is good.
+
+Anybody who may write to a topic can write something there that nobody can read. That must neither stop who follows the topic nor go unseen.
+What is passed over is a warning: the process does all that it can, so it stays ready.
+"""
+
+from collections import OrderedDict
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+
+from tufline import records
+from tufline.bus import Record
+from tufline.errors import RecordError, SchemaError
+from tufline.health import Health
+
+MOST: Final = 1000
+"""How many keys with such a record are kept in mind; beyond that the oldest are forgotten."""
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class PassedOver:
+    """The records that a follower passed over."""
+
+    def __init__(self, health: Health, part: str) -> None:
+        """Start with none.
+
+        Args:
+            health: of the process.
+            part: name of the follower; what it passes over is a part of its own, ``<part>.records``.
+        """
+        self._health = health
+        self._part = f"{part}.records"
+        self._of_key: OrderedDict[tuple[str, int, str], str] = OrderedDict()
+
+    def decode(self, decoder: "msgspec.json.Decoder[T]", record: Record) -> T | None:
+        """Read a record, or pass it over.
+
+        Args:
+            decoder: from ``records.decoder``.
+            record: of the log, in order.
+
+        Returns:
+            What it says; None if it can't be read.
+
+        Raises:
+            SchemaError: if it has a newer schema: an upgrade reads it, so nothing may go on past it.
+        """
+        try:
+            content = records.decode(decoder, record.value)
+        except SchemaError:
+            raise
+        except RecordError as error:
+            self.add(record, str(error))
+            return None
+        self.good(record)
+        return content
+
+    def add(self, record: Record, reason: str) -> None:
+        """Pass a record over.
+
+        Args:
+            record: of the log.
+            reason: why it can't be used, for a human.
+        """
+        where = f"offset {record.offset} of {record.topic}/{record.partition}"
+        _log.error("record.passed_over", part=self._part, where=where, key=record.key, reason=reason)
+        self._of_key[record.topic, record.partition, record.key] = f"the record at {where} (key {record.key[:100]!r}): {reason[:500]}"
+        self._of_key.move_to_end((record.topic, record.partition, record.key))
+        if len(self._of_key) > MOST:
+            self._of_key.popitem(last=False)
+        self._report()
+
+    def good(self, record: Record) -> None:
+        """Take note of a record that can be used: what was passed over of its key counts no more.
+
+        Args:
+            record: of the log.
+        """
+        if self._of_key.pop((record.topic, record.partition, record.key), None) is not None:
+            self._report()
+
+    def forget(self) -> None:
+        """Report nothing any more: the follower has ended, or starts again from where it will come by all of them."""
+        self._of_key.clear()
+        self._report()
+
+    def _report(self) -> None:
+        if not self._of_key:
+            self._health.gone(self._part)
+            return
+        newest = next(reversed(self._of_key.values()))
+        others = f" (and {len(self._of_key) - 1} more, see the log)" if len(self._of_key) > 1 else ""
+        self._health.warn(self._part, f"passed over what can't be used: {newest}{others}; find out who wrote it")
