@@ -15,7 +15,16 @@ from tuf.api.metadata import Root, Targets
 from tufline import records, trust
 from tufline.bus import Record
 from tufline.clock import moment_of
-from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError, RecordError, SchemaError
+from tufline.errors import (
+    InvalidBootstrapError,
+    InvalidInputError,
+    InvalidUpdateError,
+    MetadataError,
+    RecordError,
+    SchemaError,
+    UnreadableMetadataError,
+)
+from tufline.profiles import STANDARD, Profile
 from tufline.records import AcceptedLoss, Bootstrap, NewMetadata
 from tufline.trust import SignedRole
 
@@ -62,6 +71,9 @@ class AdminState:
         targets: the same of top-level targets; none if they are online.
         refused: offset of a record that did not count, to the reason.
         losses: topic and partition to the offset below which the loss of records is accepted (``tufline.loss``).
+        unreadable: role (or ``bootstrap``) to why its last record could never be published, until one comes that can: older rules had
+            accepted it.
+        profile: the clients that must be able to read the repository.
     """
 
     next_offset: int = 0
@@ -71,6 +83,8 @@ class AdminState:
     targets: tuple[Given[Targets], ...] = ()
     refused: Mapping[int, str] = field(default_factory=dict)
     losses: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile = STANDARD
 
 
 def _check_version(role: str, found: int, newest: int) -> None:
@@ -78,23 +92,26 @@ def _check_version(role: str, found: int, newest: int) -> None:
         raise InvalidUpdateError(f"{role} has version {found}, and the next one is {newest + 1}: sign that")
 
 
-def _check_root(state: AdminState, metadata: Mapping[str, Any], now: datetime) -> Root:
-    newest = state.roots[-1].signed
+def _check_root(state: AdminState, content: NewMetadata, now: datetime) -> Root:
+    newest, metadata = state.roots[-1].signed, content.metadata
     root = trust.check_given(Root, metadata, now)
     _check_version(Root.type, root.version, newest.version)
-    trust.check_root_roles(root, targets_online=not state.targets)
+    trust.check_root_roles(root, targets_online=not state.targets, rules=content.rules)
+    trust.check_form(root, metadata, content.rules, state.profile, newest.keys)
     trust.verified(Root, metadata, trust.root_keys(newest, Root.type))
     trust.verified(Root, metadata, trust.root_keys(root, Root.type))
     return root
 
 
-def _check_targets(state: AdminState, bootstrap: Bootstrap, metadata: Mapping[str, Any], now: datetime) -> Targets:
+def _check_targets(state: AdminState, bootstrap: Bootstrap, content: NewMetadata, now: datetime) -> Targets:
     if not state.targets:
         raise InvalidUpdateError("targets are online here, and made by the signer: give a root that names their new key")
-    newest = state.targets[-1]
+    newest, metadata = state.targets[-1], content.metadata
+    known = {keyid for root in state.roots for keyid in root.signed.keys}
     targets = trust.check_given(Targets, metadata, now)
     _check_version(Targets.type, targets.version, newest.signed.version)
-    trust.check_bins(bootstrap.settings, targets)
+    trust.check_bins(bootstrap.settings, targets, content.rules)
+    trust.check_form(targets, metadata, content.rules, state.profile, known)
     # A root waits for targets that verify under it: these must not in turn wait for that root.
     under = next(number for number in reversed(range(len(state.roots))) if newest.verifies_under(state.roots[number].signed))
     for root in state.roots[under:]:
@@ -109,7 +126,16 @@ def _begin(state: AdminState, bootstrap: Bootstrap, record: Record, now: datetim
     roots = (Given(record.offset, bootstrap.root, trust.parse(Root, bootstrap.root).signed),)
     given = bootstrap.targets
     targets = () if given is None else (Given(record.offset, given, trust.parse(Targets, given).signed),)
-    return replace(state, bootstrap=bootstrap, bootstrap_offset=record.offset, roots=roots, targets=targets)
+    profile = trust.profile_of(bootstrap)
+    return replace(
+        state,
+        bootstrap=bootstrap,
+        bootstrap_offset=record.offset,
+        roots=roots,
+        targets=targets,
+        profile=profile,
+        unreadable={},
+    )
 
 
 def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) -> AdminState:
@@ -130,11 +156,13 @@ def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) 
     if state.bootstrap is None:
         raise InvalidUpdateError("there is no repository yet")
     try:
+        unreadable = {role: reason for role, reason in state.unreadable.items() if role != content.role}
         if content.role == Root.type:
-            root = _check_root(state, content.metadata, now)
-            return replace(state, roots=(*state.roots, Given(offset, content.metadata, root, content.at_once)))
-        targets = _check_targets(state, state.bootstrap, content.metadata, now)
-        return replace(state, targets=(*state.targets, Given(offset, content.metadata, targets, content.at_once)))
+            root = _check_root(state, content, now)
+            roots = (*state.roots, Given(offset, content.metadata, root, content.at_once))
+            return replace(state, roots=roots, unreadable=unreadable)
+        targets = (*state.targets, Given(offset, content.metadata, _check_targets(state, state.bootstrap, content, now), content.at_once))
+        return replace(state, targets=targets, unreadable=unreadable)
     except InvalidUpdateError:
         raise
     except (InvalidInputError, MetadataError, ValueError) as error:
@@ -168,4 +196,7 @@ def fold(state: AdminState, record: Record) -> AdminState:
     except SchemaError:
         raise
     except (InvalidBootstrapError, InvalidUpdateError, RecordError) as error:
-        return replace(state, refused={**state.refused, record.offset: str(error)})
+        state = replace(state, refused={**state.refused, record.offset: str(error)})
+        if isinstance(error.__cause__, UnreadableMetadataError):
+            state = replace(state, unreadable={**state.unreadable, record.key: str(error)})
+        return state

@@ -34,6 +34,7 @@ from tufline.config_types import (
 from tufline.errors import ConfigError
 from tufline.model import DEFAULT_HASH_ALGORITHMS, Allowed
 from tufline.paths import check_encoded_path, check_new_path
+from tufline.profiles import Profile, hash_algorithms
 from tufline.store import TIMESTAMP_MAX_AGE_SECONDS
 
 ENV_PREFIX: Final = "TUFLINE_"
@@ -146,10 +147,16 @@ class IngestConfig(_Section):
         description="So many accepted events of each partition of the inbox are known again when they are sent again: 300 bytes each.",
     )
 
-    @property
-    def allowed(self) -> Allowed:
-        """What targets may have."""
-        return Allowed(self.hash_algorithms, check_encoded_path if self.encoded_paths else check_new_path)
+    def allowed(self, profile: Profile) -> Allowed:
+        """Say what targets may have.
+
+        Args:
+            profile: of the repository.
+
+        Returns:
+            It.
+        """
+        return Allowed(hash_algorithms(profile, self.hash_algorithms), check_encoded_path if self.encoded_paths else check_new_path)
 
 
 class SignerConfig(_Section):

@@ -10,6 +10,7 @@
     │   └── ConfigError              the configuration
     ├── BinFullError                 a change would make a bin larger than clients accept
     ├── MetadataError                metadata that a client would refuse
+    │   └── UnreadableMetadataError  metadata that no service can read
     ├── RecordError                  a record of the log has a form that no version knows
     │   └── SchemaError              a record of the log has a newer schema: upgrade
     ├── BusError                     the bus can't do it
@@ -88,6 +89,10 @@ class BinFullError(TuflineError):
 
 class MetadataError(TuflineError):
     """Metadata that a TUF client would refuse: signature, version, hash or form."""
+
+
+class UnreadableMetadataError(MetadataError):
+    """Root or targets that python-tuf reads and no service can use: they could never be published."""
 
 
 class RecordError(TuflineError):

@@ -84,7 +84,8 @@ def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
     for algorithm, value in hashes.items():
         if algorithm not in allowed:
             known = algorithm in HEX_DIGITS
-            advice = "; the setting ingest.hash_algorithms allows it, but tuf-js and go-tuf clients then refuse the target" if known else ""
+            said = "a repository of the client profile 'rstuf' accepts blake2b-256, and what ingest.hash_algorithms names"
+            advice = f"; {said}" if known else ""
             raise InvalidTargetError(f"the hash algorithm {shown(algorithm)} is not one of {', '.join(allowed)}{advice}")
         digest = value.lower() if isinstance(value, str) else ""
         digits = HEX_DIGITS[algorithm]

@@ -16,6 +16,7 @@ import msgspec
 from tufline import decoding
 from tufline.bins import BinLayout
 from tufline.errors import RecordError, SchemaError
+from tufline.profiles import Profile
 
 SCHEMA_VERSION: Final = 1
 
@@ -236,12 +237,15 @@ class Settings(msgspec.Struct, frozen=True):
         name_prefix: of the bins' role names.
         partitions: of ``artifacts``.
         expiration_days: role (root, targets, snapshot, timestamp, bins) to lifetime of its metadata, in days.
+        client_profile: the clients that must be able to read it (``tufline.profiles``); None where the bootstrap was accepted before there
+            were profiles.
     """
 
     number_of_bins: int
     name_prefix: str
     partitions: int
     expiration_days: dict[str, int]
+    client_profile: Profile | None = None
 
     @property
     def layout(self) -> BinLayout:

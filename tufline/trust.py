@@ -9,23 +9,24 @@ Root and targets are rare and small: all of it is python-tuf's own API. No I/O, 
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import msgspec
-from securesystemslib.signer import Key
+from securesystemslib.signer import Key, SSlibKey
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, SuccinctRoles, Targets, Timestamp
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
-from tufline import canonical, metafile
+from tufline import canonical, client_rules, key_uris, metafile, profiles
 from tufline.bins import BinLayout
 from tufline.decoding import describe, shorten
-from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError
-from tufline.records import Bootstrap, Settings
+from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError, UnreadableMetadataError
+from tufline.profiles import Profile
+from tufline.records import FIRST_RULES, Bootstrap, Settings
 
 ONLINE_KEY_URI: Final = "x-rstuf-online-key-uri"
 """Field of a key object that says where the signer finds its private part (RSTUF's name for it)."""
@@ -83,6 +84,23 @@ class RoleKeys:
             MetadataError: if not.
         """
         metafile.verify_threshold(role, content, dict(self.keys), list(self.keys), self.threshold)
+
+
+def with_fields(key: SSlibKey, **fields: str) -> SSlibKey:
+    """Give a key fields of ours, and a keyid that covers them (docs/adr/0009).
+
+    Args:
+        key: unchanged.
+        **fields: to add to its object.
+
+    Returns:
+        The key, named by the whole of its object; by keytype, scheme and keyval, where it was named so although it had other fields.
+    """
+    covers = not key.unrecognized_fields or key.keyid == client_rules.keyid_of(key.to_dict())
+    whole = SSlibKey(key.keyid, key.keytype, key.scheme, dict(key.keyval), {**key.unrecognized_fields, **fields})
+    if covers:
+        whole.keyid = client_rules.keyid_of(whole.to_dict())
+    return whole
 
 
 def root_keys(root: Root, role: str) -> RoleKeys:
@@ -209,6 +227,27 @@ def file_bytes(metadata: Mapping[str, Any]) -> bytes:
     return canonical.encode({"signatures": metadata["signatures"], "signed": metadata["signed"]})
 
 
+def read_file(role: str, metadata: Mapping[str, Any]) -> tuple[bytes, metafile.Common, list[str]]:
+    """Read root or targets that people signed as the services do that publish them. What comes in is read by the same code.
+
+    Args:
+        role: ``root`` or ``targets``.
+        metadata: the object, ``{"signatures": […], "signed": {…}}``.
+
+    Returns:
+        The file that clients get, what all roles have in common, and the keyids of its signatures.
+
+    Raises:
+        UnreadableMetadataError: if it can't be published.
+    """
+    content = file_bytes(metadata)
+    try:
+        file = metafile.disassemble(content)
+        return content, metafile.read_common(file.signed), [entry.keyid for entry in file.signatures]
+    except MetadataError as error:
+        raise UnreadableMetadataError(f"{role} can't be published: {error}") from error
+
+
 def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetime) -> SignedRole:
     """Refuse root or targets that came in a request and that clients would refuse, whoever signed them.
 
@@ -218,7 +257,7 @@ def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetim
         now: with a time zone.
 
     Returns:
-        The role; its signatures are not verified.
+        The role; ``check_form`` and ``verified`` come next.
 
     Raises:
         MetadataError: with the reason.
@@ -226,7 +265,7 @@ def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetim
     """
     canonical.check(dict(content), f"metadata.{role.type}", newlines=True)
     signed = parse(role, content).signed
-    size, most_bytes = len(file_bytes(content)), MAX_BYTES[role.type]
+    size, most_bytes = len(read_file(role.type, content)[0]), MAX_BYTES[role.type]
     if size > most_bytes:
         raise MetadataError(f"{role.type} is {size} bytes; TUF clients take at most {most_bytes}")
     if signed.is_expired(now):
@@ -234,7 +273,34 @@ def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetim
     return signed
 
 
-def _check_online(role: str, keys: RoleKeys) -> None:
+def check_form(signed: Root | Targets, content: Mapping[str, Any], rules: int, profile: Profile, known: Collection[str] = ()) -> None:
+    """Refuse root or targets that clients do not all read the same way.
+
+    Args:
+        signed: as python-tuf reads it.
+        content: the object, ``{"signatures": […], "signed": {…}}``.
+        rules: the version of the rules to judge by.
+        profile: of the repository.
+        known: keyids of the root before.
+
+    Raises:
+        MetadataError: with the reason.
+    """
+    if rules == FIRST_RULES:
+        return
+    client_rules.check(content, profile, known)
+    metafile.parse_expires(content["signed"]["expires"])
+    if canonical.encode(signed.to_dict()) != canonical.encode(content["signed"]):
+        raise MetadataError(f"python-tuf reads this {signed.type} otherwise than it is written: sign it as its to_dict() writes it")
+
+
+def _check_online(role: str, keys: RoleKeys, rules: int) -> None:
+    if rules > FIRST_RULES:
+        for keyid, uri in keys.online.items():
+            try:
+                key_uris.check(uri)
+            except InvalidInputError as error:
+                raise MetadataError(f"the signer can't find the key {keyid[:12]} of {role}: {error}") from error
     if len(keys.online) < keys.threshold:
         raise MetadataError(
             f"{role} needs {keys.threshold} online key(s), but {len(keys.online)} of its keys say where the signer finds them: "
@@ -243,12 +309,13 @@ def _check_online(role: str, keys: RoleKeys) -> None:
         )
 
 
-def check_root_roles(root: Root, *, targets_online: bool) -> None:
+def check_root_roles(root: Root, *, targets_online: bool, rules: int) -> None:
     """Refuse a root under which clients or the signer could not go on.
 
     Args:
         root: that is to be.
         targets_online: whether the signer makes targets.
+        rules: the version of the rules to judge by.
 
     Raises:
         MetadataError: with the reason and what to do.
@@ -256,17 +323,18 @@ def check_root_roles(root: Root, *, targets_online: bool) -> None:
     if not root.consistent_snapshot:
         raise MetadataError("root must have consistent_snapshot true: clients would else read files that are being replaced")
     for role in (Timestamp.type, Snapshot.type, *([Targets.type] if targets_online else [])):
-        _check_online(role, root_keys(root, role))
+        _check_online(role, root_keys(root, role), rules)
     if targets_online:
-        _check_online(BINS, online_bin_keys(root))
+        _check_online(BINS, online_bin_keys(root), rules)
 
 
-def check_bins(settings: Settings, targets: Targets) -> None:
+def check_bins(settings: Settings, targets: Targets, rules: int) -> None:
     """Refuse targets that do not delegate to the repository's bins, or whose bins nobody here can sign.
 
     Args:
         settings: of the repository.
         targets: that are to be.
+        rules: the version of the rules to judge by.
 
     Raises:
         MetadataError: with the reason and what to do.
@@ -278,7 +346,19 @@ def check_bins(settings: Settings, targets: Targets) -> None:
         raise MetadataError(f"targets delegates to {found} bins, but settings.roles.bins says {settings.number_of_bins}")
     if of_bins.name_prefix != settings.name_prefix:
         raise MetadataError(f"targets names its bins {of_bins.name_prefix!r}, but the settings say {settings.name_prefix!r}")
-    _check_online(BINS, keys)
+    _check_online(BINS, keys, rules)
+
+
+def profile_of(bootstrap: Bootstrap) -> Profile:
+    """Say which clients must be able to read a repository.
+
+    Args:
+        bootstrap: of the repository.
+
+    Returns:
+        The profile that its settings name, or else that its keys suggest.
+    """
+    return bootstrap.settings.client_profile or profiles.profile_of(bootstrap.root, bootstrap.targets)
 
 
 def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
@@ -291,14 +371,18 @@ def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
     Raises:
         InvalidBootstrapError: with the reason and what to do.
     """
+    rules, profile = bootstrap.rules, profile_of(bootstrap)
     try:
         BinLayout.of(bootstrap.settings.number_of_bins)
         root = check_given(Root, bootstrap.root, now)
-        check_root_roles(root, targets_online=bootstrap.targets is None)
+        check_root_roles(root, targets_online=bootstrap.targets is None, rules=rules)
+        check_form(root, bootstrap.root, rules, profile)
         verified(Root, bootstrap.root, root_keys(root, Root.type))
         if bootstrap.targets is not None:
-            check_given(Targets, bootstrap.targets, now)
-            check_bins(bootstrap.settings, verified(Targets, bootstrap.targets, root_keys(root, Targets.type)))
+            targets = check_given(Targets, bootstrap.targets, now)
+            check_bins(bootstrap.settings, targets, rules)
+            check_form(targets, bootstrap.targets, rules, profile)
+            verified(Targets, bootstrap.targets, root_keys(root, Targets.type))
     except (InvalidInputError, MetadataError, ValueError) as error:
         raise InvalidBootstrapError(str(error)) from error
 

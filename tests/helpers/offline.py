@@ -15,9 +15,9 @@ from tufline import records, topics
 from tufline.bus import Bus, Message
 from tufline.cli import ceremony
 from tufline.cli.ceremony import NewKey
-from tufline.cli.rotation import next_root, next_targets
+from tufline.cli.rotation import in_place_of, next_root, next_targets
 from tufline.records import Bootstrap, NewMetadata, Settings
-from tufline.trust import ONLINE_KEY_URI
+from tufline.trust import BINS, ROLE_FIELD, with_fields
 
 
 class Offline:
@@ -28,6 +28,8 @@ class Offline:
         self.keys = 1
         self.of_bins = self.new_key().public_key if own_bins else None
         online = {} if self.of_bins is None else {"bins": self.of_bins}
+        if self.of_bins is not None:
+            self.of_bins = with_fields(self.of_bins, **{ROLE_FIELD: BINS})
         held = make_bootstrap(key_dir, bins=bins, mode=mode, days=days, online=online)
         assert held.online is not None
         self._root_keys: list[NewKey] = held.root
@@ -50,9 +52,8 @@ class Offline:
     def new_key(self) -> CryptoSigner:
         """Make another online key, and put it where the signer finds it."""
         self.keys += 1
-        key = ceremony.make_key("ecdsa")
         name = f"online-{self.keys}.pem"
-        key.signer.public_key.unrecognized_fields[ONLINE_KEY_URI] = f"fn:{name}"
+        key = ceremony.make_key("ecdsa", f"fn:{name}")
         ceremony.write_private(self._key_dir / name, key.pem)
         return key.signer
 
@@ -62,8 +63,9 @@ class Offline:
         new = self.new_key().public_key
         root = next_root(self.root, self.of_bins.keyid, new, now.replace(microsecond=0) + timedelta(days=3650))
         assert root is not None
+        keyid = in_place_of(self.of_bins.keyid, self.root, new).keyid
         self.root = root
-        return [NewMetadata(role="root", metadata=self.sign(root))], new.keyid
+        return [NewMetadata(role="root", metadata=self.sign(root))], keyid
 
     def rotate(self, *, at_once: bool = False, new: CryptoSigner | None = None, now: datetime | None = None) -> list[NewMetadata]:
         """Give another online key in place of the one that there is, in all roles."""
@@ -92,10 +94,9 @@ class Offline:
 
 def new_key_file(keys: Path, name: str) -> Path:
     """Make another online key beside those of ``tufline init``, and write its public part as ``tufline keys show`` does."""
-    key = ceremony.make_key("ecdsa")
+    key = ceremony.make_key("ecdsa", f"fn:{name}.pem")
     ceremony.write_private(keys / "online" / f"{name}.pem", key.pem)
     public = key.signer.public_key
-    public.unrecognized_fields[ONLINE_KEY_URI] = f"fn:{name}.pem"
     path = keys / f"{name}.json"
     path.write_text(json.dumps({public.keyid: public.to_dict()}))
     return path

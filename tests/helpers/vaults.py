@@ -8,9 +8,9 @@ from typing import Any
 from securesystemslib.signer import SSlibKey
 
 from tufline.config import VaultConfig
+from tufline.key_uris import VaultKeyName
 from tufline.keys import transit
 from tufline.keys._vault_session import VaultSession
-from tufline.keys.vault import VaultKeyName
 from vault_server import MOUNT, VaultServer
 
 _numbers = itertools.count(1)

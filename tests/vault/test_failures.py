@@ -18,8 +18,8 @@ from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped
 from helpers.vaults import make_key
 from tufline.clock import utc_now
 from tufline.config import VaultConfig
+from tufline.key_uris import VaultKeyName
 from tufline.keys import transit
-from tufline.keys.vault import VaultKeyName
 from vault_server import MOUNT, VaultServer
 
 pytestmark = pytest.mark.slow

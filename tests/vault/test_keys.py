@@ -12,9 +12,10 @@ from securesystemslib.signer import Signature
 
 from helpers.vaults import admin_config, make_key, new_name, session, signer_config
 from tufline.errors import KeyUnavailableError
+from tufline.key_uris import VaultKeyName
 from tufline.keys import transit
 from tufline.keys import vault as vault_keys
-from tufline.keys.vault import VaultKeyName, open_vault_key
+from tufline.keys.vault import open_vault_key
 from vault_server import MOUNT, VaultServer
 
 pytestmark = pytest.mark.slow

@@ -19,9 +19,10 @@ from helpers.proxy import proxy
 from helpers.vaults import admin_config, make_key, new_name, session, signer_config
 from tufline.config import VaultConfig
 from tufline.errors import ConfigError, KeyUnavailableError
+from tufline.key_uris import VaultKeyName
 from tufline.keys import transit
 from tufline.keys._vault_session import VaultSession
-from tufline.keys.vault import VaultKeyName, open_vault_key
+from tufline.keys.vault import open_vault_key
 from vault_server import MOUNT, VaultServer, vault_server
 
 pytestmark = pytest.mark.slow

@@ -18,11 +18,12 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from securesystemslib.signer import CryptoSigner, Key
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
 
 from tufline.bins import DEFAULT_NAME_PREFIX, BinLayout
-from tufline.trust import BINS, ONLINE_KEY_URI, ROLE_FIELD
+from tufline.profiles import STANDARD
+from tufline.trust import BINS, ONLINE_KEY_URI, ROLE_FIELD, with_fields
 
 PEP458: Final = "pep458"
 RSTUF: Final = "rstuf"
@@ -54,6 +55,7 @@ class Plan:
         targets_threshold: how many of them must sign.
         days: role to lifetime.
         online: online role to its public key, with the URI of the private part; the others share one that is made.
+        profile: the clients that must be able to read it (``tufline.profiles``).
     """
 
     bins: int
@@ -65,6 +67,7 @@ class Plan:
     targets_threshold: int = 2
     days: Mapping[str, int] = field(default_factory=lambda: DEFAULT_DAYS)
     online: Mapping[str, Key] = field(default_factory=dict)
+    profile: str = STANDARD
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +102,21 @@ class Ceremony:
     payload: dict[str, Any]
 
 
-def make_key(scheme: str) -> NewKey:
+def make_key(scheme: str, uri: str | None = None) -> NewKey:
     """Make a key pair.
 
     Args:
         scheme: ``ecdsa`` or ``ed25519``.
+        uri: where the signer finds the private part; None for a key of people.
 
     Returns:
         The pair.
     """
     private = Ed25519PrivateKey.generate() if scheme == "ed25519" else generate_private_key(SECP256R1())
-    return NewKey(CryptoSigner(private), private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    signer = CryptoSigner(private)
+    if uri is not None:
+        signer = CryptoSigner(private, with_fields(signer.public_key, **{ONLINE_KEY_URI: uri}))
+    return NewKey(signer, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
@@ -140,8 +147,8 @@ def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
         _give(root, role, [online[role]], 1)
     of_bins = online[BINS]
     if plan.mode == RSTUF and of_bins.keyid not in root.roles[Targets.type].keyids:
+        of_bins = _of_bins(of_bins)
         root.keys[of_bins.keyid] = of_bins
-        of_bins.unrecognized_fields[ROLE_FIELD] = BINS
     metadata = {"root": _sign(Metadata(root), root_keys[: plan.root_threshold])}
     if plan.mode == PEP458:
         bins = SuccinctRoles([of_bins.keyid], 1, layout.bit_length, DEFAULT_NAME_PREFIX)
@@ -151,7 +158,7 @@ def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
     roles: dict[str, dict[str, int]] = {role: {"expiration": days} for role, days in plan.days.items()}
     roles["bins"]["number_of_delegated_bins"] = plan.bins
     payload = {
-        "settings": {"roles": roles},
+        "settings": {"roles": roles, "client_profile": plan.profile},
         "metadata": {role: signed.to_dict() for role, signed in metadata.items()},
         "timeout": 300,
     }
@@ -166,10 +173,13 @@ def _online_keys(plan: Plan) -> tuple[NewKey | None, dict[str, Key]]:
     online = {role: copy.deepcopy(key) for role, key in plan.online.items()}
     if online.keys() == set(roles):
         return None, online
-    made = make_key(plan.scheme)
-    public = made.signer.public_key
-    public.unrecognized_fields[ONLINE_KEY_URI] = f"fn:{ONLINE_KEY_FILE}"
-    return made, {role: online.get(role, public) for role in roles}
+    made = make_key(plan.scheme, f"fn:{ONLINE_KEY_FILE}")
+    return made, {role: online.get(role, made.signer.public_key) for role in roles}
+
+
+def _of_bins(key: Key) -> Key:
+    assert isinstance(key, SSlibKey)
+    return with_fields(key, **{ROLE_FIELD: BINS})
 
 
 def _publics(keys: list[NewKey]) -> list[Key]:

@@ -13,6 +13,7 @@ from tufline.cli.client import DEFAULT_TIMEOUT_SECONDS, Client
 from tufline.cli.exits import Exit, Failure
 from tufline.cli.keys import online_keys
 from tufline.cli.options import LIFETIME_DAYS, config_option, header_option, scheme_option
+from tufline.profiles import CLIENTS, STANDARD
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -43,6 +44,14 @@ def _days_option(role: str, name: str) -> Callable[[Command], Command]:
     help="Key of the roles that are signed online, or of one of them (timestamp, snapshot, bins; targets in the mode rstuf): its URI, "
     "such as vault:transit/tufline#1, or a file that tufline keys wrote. Roles without one share a new key in a file.",
 )
+@click.option(
+    "--client-profile",
+    "profile",
+    type=click.Choice(list(CLIENTS)),
+    default=STANDARD,
+    show_default=True,
+    help="Clients that must be able to read the repository: standard is python-tuf, tuf-js and go-tuf, rstuf is python-tuf.",
+)
 @_days_option("root", "root")
 @_days_option("targets", "targets")
 @_days_option("snapshot", "a snapshot")
@@ -61,6 +70,7 @@ def init(
     targets_keys: int,
     targets_threshold: int,
     online: tuple[str, ...],
+    profile: str,
     root_days: int,
     targets_days: int,
     snapshot_days: int,
@@ -80,7 +90,7 @@ def init(
         raise Failure(f"{out} is not empty", "choose another directory: keys are never overwritten", Exit.USAGE)
     client = None if url is None else Client(url, header)
     publics = online_keys(online, ceremony.ONLINE_ROLES[mode], path)
-    plan = ceremony.Plan(bins, mode, scheme, root_keys, root_threshold, targets_keys, targets_threshold, days, publics)
+    plan = ceremony.Plan(bins, mode, scheme, root_keys, root_threshold, targets_keys, targets_threshold, days, publics, profile)
     try:
         held = ceremony.hold(plan)
     except ValueError as error:

@@ -13,10 +13,10 @@ from tufline.cli.exits import Exit, Failure
 from tufline.cli.options import config_option
 from tufline.config import load
 from tufline.errors import KeyUnavailableError, MetadataError
+from tufline.key_uris import VAULT_SCHEME, VaultKeyName
 from tufline.keys import transit
 from tufline.keys.opening import KeyOpener
 from tufline.keys.public import SCHEMES
-from tufline.keys.vault import SCHEME, VaultKeyName
 from tufline.telemetry import configure_logging
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ name_argument = click.argument("name")
 
 
 def _parse(name: str, version: int | None = None) -> VaultKeyName:
-    return VaultKeyName.parse(name if name.startswith(SCHEME) else f"{SCHEME}{name}", version)
+    return VaultKeyName.parse(name if name.startswith(VAULT_SCHEME) else f"{VAULT_SCHEME}{name}", version)
 
 
 def with_opener(path: Path | None, work: Callable[[KeyOpener], Awaitable[T]]) -> T:
@@ -112,7 +112,7 @@ def show(name: str, path: Path | None) -> None:
 
     What is wrong with the key's settings is said on standard error.
     """
-    is_vaults = name.startswith(SCHEME) or ":" not in name
+    is_vaults = name.startswith(VAULT_SCHEME) or ":" not in name
 
     async def look(opener: KeyOpener) -> tuple[list[SSlibKey], list[str]]:
         if not is_vaults:

@@ -11,10 +11,9 @@ from tufline.cli.exits import Exit, Failure
 from tufline.cli.keys import online_keys, with_opener
 from tufline.cli.options import LIFETIME_DAYS, config_option, header_option, timeout_option, url_option
 from tufline.cli.rotation_steps import DEFAULT_DAYS, Rotation, begin, begun, run, stage, to_give
+from tufline.key_uris import FILE_SCHEME, VAULT_SCHEME, VaultKeyName
 from tufline.keys import transit
-from tufline.keys.local import FILE_SCHEME
 from tufline.keys.opening import KeyOpener
-from tufline.keys.vault import SCHEME, VaultKeyName
 
 KEYID_SHOWN: Final = 12
 ONLINE: Final = "online"
@@ -68,7 +67,7 @@ def rotate(
 
 
 def _next_version(uri: str, path: Path | None) -> Key:
-    if not uri.startswith(SCHEME):
+    if not uri.startswith(VAULT_SCHEME):
         raise Failure(f"the key {uri} has no versions", "make another key, and give it with --new", Exit.USAGE)
 
     async def make(opener: KeyOpener) -> Key:
@@ -90,7 +89,7 @@ def retire(directory: Path, url: str, header: tuple[str, ...], path: Path | None
         raise Failure(f"no rotation was begun in {directory}", code=Exit.USAGE)
     if waits := stage(Client(url, header).request("GET", "/api/v1/trust"), rotation, to_give(directory)):
         raise Failure(f"the key is still needed: {waits}", f"tufline keys rotate {directory} says when it is not")
-    if not rotation.uri.startswith(SCHEME):
+    if not rotation.uri.startswith(VAULT_SCHEME):
         place = rotation.uri.removeprefix(FILE_SCHEME)
         what = f"delete {place} in signer.key_dir" if rotation.uri.startswith(FILE_SCHEME) else f"disable {place} where it is kept"
         click.echo(f"nothing needs the key any more: {what}")

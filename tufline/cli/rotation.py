@@ -7,10 +7,30 @@ are shown the signer signs with both (``tufline_signer.trusted``), so one signin
 import copy
 from datetime import datetime
 
-from securesystemslib.signer import Key
+from securesystemslib.signer import Key, SSlibKey
 from tuf.api.metadata import Root, Targets
 
 from tufline import trust
+
+
+def _is_of_bins(keyid: str, root: Root) -> bool:
+    return keyid in root.keys and root.keys[keyid].unrecognized_fields.get(trust.ROLE_FIELD) == trust.BINS
+
+
+def in_place_of(old: str, root: Root, new: Key) -> Key:
+    """Say how a key stands in the metadata that comes in place of another one.
+
+    Args:
+        old: keyid of the key to replace.
+        root: the newest one.
+        new: the key in its place.
+
+    Returns:
+        The key; where the old one was the own key of online bins, marked as that is, with a keyid that covers the mark.
+    """
+    if not _is_of_bins(old, root) or not isinstance(new, SSlibKey) or trust.ROLE_FIELD in new.unrecognized_fields:
+        return copy.deepcopy(new)
+    return trust.with_fields(new, **{trust.ROLE_FIELD: trust.BINS})
 
 
 def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:
@@ -26,12 +46,10 @@ def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:
         The next version; None if no role has the key.
     """
     roles = [role for role, of_role in root.roles.items() if old in of_role.keyids]
-    is_of_bins = old in root.keys and root.keys[old].unrecognized_fields.get(trust.ROLE_FIELD) == trust.BINS
+    is_of_bins = _is_of_bins(old, root)
     if not roles and not is_of_bins:
         return None
-    following, key = copy.deepcopy(root), copy.deepcopy(new)
-    if is_of_bins:
-        key.unrecognized_fields[trust.ROLE_FIELD] = trust.BINS
+    following, key = copy.deepcopy(root), in_place_of(old, root, new)
     for role in roles:
         following.revoke_key(old, role)
         following.add_key(key, role)

@@ -25,7 +25,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tufline import trust
 from tufline.cli.client import Client
 from tufline.cli.exits import Exit, Failure
-from tufline.cli.rotation import next_root, next_targets
+from tufline.cli.rotation import in_place_of, next_root, next_targets
 from tufline.cli.sign import TRUSTED_ROOT, missing, read
 from tufline.errors import MetadataError
 
@@ -113,8 +113,8 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
         raise Failure(f"there are {len(keys)} online keys", f"say by --old which of them goes: {known}", Exit.USAGE)
     keyid = next(iter(keys)) if old is None else _find(old, keys)
     uri = str(keys[keyid].unrecognized_fields[trust.ONLINE_KEY_URI])
-    new = make(uri)
-    if new.keyid == keyid:
+    new = in_place_of(keyid, root, make(uri))
+    if new.keyid == keyid or (new.scheme, new.keyval) == (keys[keyid].scheme, keys[keyid].keyval):
         raise Failure("the new key is the old one", "make another key, or another version of it, first", Exit.USAGE)
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
     following = [next_root(root, keyid, new, expires), None if targets is None else next_targets(targets, keyid, new, expires)]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
@@ -14,11 +13,10 @@ from securesystemslib.exceptions import Error as SecuresystemslibError
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from tufline.errors import KeyUnavailableError
+from tufline.key_uris import file_name
 from tufline.keys import PROBE
 from tufline.keys.verifying import SLICE_BYTES, SLICE_SIGNATURES, verify
 from tufline.metafile import SignatureEntry
-
-FILE_SCHEME: Final = "fn:"
 
 
 class LocalKey:
@@ -70,8 +68,6 @@ class LocalKey:
 
 
 def _load_file(name: str, public: Key, key_dir: Path) -> Callable[[bytes], str]:
-    if not name or "/" in name or name.startswith("."):
-        raise KeyUnavailableError(f"'{FILE_SCHEME}{name}' does not name a file in the key directory {key_dir}")
     path = key_dir / name
     try:
         private = load_pem_private_key(path.read_bytes(), password=None)
@@ -108,6 +104,6 @@ def open_file_key(uri: str, public: Key, key_dir: Path) -> LocalKey:
     Raises:
         KeyUnavailableError: if it can't be used.
     """
-    key = LocalKey(public, _load_file(uri.removeprefix(FILE_SCHEME), public, key_dir))
+    key = LocalKey(public, _load_file(file_name(uri), public, key_dir))
     key.sign(PROBE)
     return key

@@ -11,12 +11,12 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
 from tufline.config import SignerConfig, VaultConfig
 from tufline.errors import KeyUnavailableError
+from tufline.key_uris import FILE_SCHEME, VAULT_SCHEME, VaultKeyName, file_name
 from tufline.keys import SigningKey
-from tufline.keys.local import FILE_SCHEME, open_file_key
+from tufline.keys.local import open_file_key
 from tufline.keys.provider import Pin, Providers
 from tufline.keys.public import tuf_key, with_uri
-from tufline.keys.vault import SCHEME as VAULT_SCHEME
-from tufline.keys.vault import VaultKeyName, open_vault_key, read_versions
+from tufline.keys.vault import open_vault_key, read_versions
 
 if TYPE_CHECKING:
     from tufline.keys._vault_session import VaultSession
@@ -94,7 +94,7 @@ class KeyOpener:
         return await self._providers.public_of(uri)
 
     def _public_of_file(self, uri: str) -> SSlibKey:
-        path = self._key_dir / uri.removeprefix(FILE_SCHEME)
+        path = self._key_dir / file_name(uri)
         try:
             return with_uri(CryptoSigner(load_pem_private_key(path.read_bytes(), password=None)).public_key, uri)
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:

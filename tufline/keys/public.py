@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.signer import Key, SSlibKey
 
 from tufline.errors import KeyUnavailableError
-from tufline.trust import ONLINE_KEY_URI
+from tufline.trust import ONLINE_KEY_URI, with_fields
 
 P256: Final = "ecdsa-sha2-nistp256"
 ED25519: Final = "ed25519"
@@ -44,14 +44,13 @@ def with_uri(key: SSlibKey, uri: str) -> SSlibKey:
     """Say in a key object where the signer finds the private part.
 
     Args:
-        key: changed.
+        key: unchanged.
         uri: to say.
 
     Returns:
-        The same key.
+        The key with the URI, and a keyid that covers it.
     """
-    key.unrecognized_fields[ONLINE_KEY_URI] = uri
-    return key
+    return with_fields(key, **{ONLINE_KEY_URI: uri})
 
 
 def same_public(key: Key, public: str) -> bool:

@@ -9,9 +9,10 @@ from typing import Any, Final
 from securesystemslib.signer import SSlibKey
 
 from tufline.errors import KeyUnavailableError
+from tufline.key_uris import VaultKeyName
 from tufline.keys._vault_session import VaultSession
 from tufline.keys.public import SCHEMES, tuf_key
-from tufline.keys.vault import VaultKeyName, read_versions
+from tufline.keys.vault import read_versions
 
 SAFE: Final[Mapping[str, Any]] = {
     "exportable": False,

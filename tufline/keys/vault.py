@@ -9,16 +9,16 @@ Vault is compared with that: a wrong key or a version that is gone is said as su
 import asyncio
 import binascii
 import hashlib
-import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from securesystemslib.signer import Key
 
 from tufline.errors import KeyUnavailableError
+from tufline.key_uris import VaultKeyName
 from tufline.keys._vault_session import VaultSession, data_of
 from tufline.keys.public import P256, SCHEMES, same_public
 from tufline.keys.verifying import verify_all
@@ -27,63 +27,11 @@ from tufline.metafile import SignatureEntry
 if TYPE_CHECKING:
     import hvac
 
-SCHEME: Final = "vault:"
-
 MOST_SIGNATURES: Final = 400
 """In one call; Vault refuses 500."""
 
 MOST_BYTES: Final = 8_000_000
 """Of payloads in one call; Vault refuses bodies of 32 MB, and base64 makes them a third larger."""
-
-_URI: Final = re.compile(r"vault:(?P<mount>[\w.-]+(?:/[\w.-]+)*)/(?P<key>\w(?:[\w.-]*\w)?)(?:#(?P<version>[1-9]\d{0,8}))?", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class VaultKeyName:
-    """Where a key is in Vault.
-
-    Attributes:
-        mount: path of the Transit engine; may contain slashes.
-        key: its name there.
-        version: of the key, from 1.
-    """
-
-    mount: str
-    key: str
-    version: int
-
-    @classmethod
-    def parse(cls, uri: str, version: int | None = None) -> Self:
-        """Read an URI.
-
-        Args:
-            uri: ``vault:<mount>/<key>#<version>``.
-            version: where the URI has none; None if it must.
-
-        Returns:
-            The name.
-
-        Raises:
-            KeyUnavailableError: if it is none.
-        """
-        found = _URI.fullmatch(uri)
-        if found is None or ".." in found["mount"].split("/"):
-            raise KeyUnavailableError(
-                f"{uri!r} names no key in Vault: write vault:<mount>/<key>#<version>, such as vault:transit/tufline#1"
-            )
-        if found["version"] is None and version is None:
-            raise KeyUnavailableError(f"{uri!r} lacks the version, as each is another public key: write {uri}#1, or another")
-        return cls(found["mount"], found["key"], int(found["version"] or version or 0))
-
-    @property
-    def path(self) -> str:
-        """``<mount>/<key>``."""
-        return f"{self.mount}/{self.key}"
-
-    @property
-    def uri(self) -> str:
-        """As the metadata name it."""
-        return f"{SCHEME}{self.path}#{self.version}"
 
 
 class VaultKey:

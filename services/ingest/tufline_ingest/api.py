@@ -20,6 +20,7 @@ from tufline.cursor import Cursor, Task
 from tufline.errors import BusError, InvalidBootstrapError, InvalidTargetError
 from tufline.follow import AdminFollower
 from tufline.health import Health
+from tufline.model import Allowed
 from tufline.paths import check_path
 from tufline.records import Bootstrap, Settings
 from tufline_ingest import accept, body, bootstrap, metrics, tasks, wire
@@ -131,6 +132,11 @@ class Api:
         published = self.live.published
         return "finished" if published and published.vector.admin > state.bootstrap_offset else "pre"
 
+    @property
+    def allowed(self) -> Allowed:
+        """What targets may have here."""
+        return self.config.allowed(self.admin.state.profile)
+
     def check_bootstrapped(self) -> Settings:
         """Make sure that there is a repository.
 
@@ -166,7 +172,7 @@ class Api:
         """POST /api/v1/artifacts/."""
         settings = self.check_bootstrapped()
         asked = wire.decode(wire.AddEnvelope, await self.body(request))
-        changes = await accept.make_adds(asked, self.config.allowed)
+        changes = await accept.make_adds(asked, self.allowed)
         return await self._submit(Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
 
     async def remove_artifacts(self, request: web.Request) -> web.Response:
@@ -184,7 +190,7 @@ class Api:
             return await self._append(changes, settings)
 
         try:
-            await take_lines(body.pieces(request), self.config.bulk_line_bytes, self.config.allowed, append, outcome)
+            await take_lines(body.pieces(request), self.config.bulk_line_bytes, self.allowed, append, outcome)
         except BusError as error:
             raise NotNowError(f"{outcome.accepted} lines are on the log, then it could take no more: {error}; {PART_OF_IT}") from error
         except BadRequestError as error:

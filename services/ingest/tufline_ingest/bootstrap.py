@@ -4,6 +4,7 @@ from tuf.api.metadata import Root, Targets
 
 from tufline.bins import DEFAULT_NAME_PREFIX
 from tufline.errors import MetadataError
+from tufline.profiles import profile_of
 from tufline.records import CURRENT_RULES, Bootstrap, Settings
 from tufline.trust import MAX_EXPIRATION_DAYS, bins_prefix
 from tufline_ingest.errors import BadRequestError
@@ -39,5 +40,6 @@ def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
         prefix = DEFAULT_NAME_PREFIX if targets is None else bins_prefix(targets)
     except MetadataError as error:
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
-    settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days)
+    profile = request.settings.client_profile or profile_of(root, targets)
+    settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days, profile)
     return Bootstrap(settings=settings, root=root, targets=targets, rules=CURRENT_RULES)

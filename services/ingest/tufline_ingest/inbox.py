@@ -136,6 +136,7 @@ class InboxWorker:
         self._writer = writer
         self._moved = moved
         self._settings = settings
+        self._allowed = shared.config.allowed(shared.admin.state.profile)
 
     async def move(self, batch: Sequence[Record]) -> None:
         """Move records, in as many transactions as they need.
@@ -194,7 +195,7 @@ class InboxWorker:
         turns = Turns()
         for number, said in enumerate(event.data.changes):
             try:
-                changes.append(make_change(said, self._shared.config.allowed))
+                changes.append(make_change(said, self._allowed))
             except InvalidTargetError as error:
                 where = f"changes[{number}] ({said.path[:SHOWN_PATH_LENGTH]!a})"
                 reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"

@@ -12,6 +12,7 @@ import msgspec
 from tufline.bins import MAX_BINS, MIN_BINS
 from tufline.decoding import decode_json
 from tufline.events import ArtifactInfo, Path
+from tufline.profiles import Profile
 from tufline.trust import MAX_BYTES, MAX_EXPIRATION_DAYS
 from tufline.turns import MAX_VALUES
 from tufline_ingest.errors import BadRequestError
@@ -134,9 +135,12 @@ class BootstrapSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         roles: of each role.
+        client_profile: the clients that must be able to read the repository; without, ``rstuf`` if a key carries a field of RSTUF's, else
+            ``standard``.
     """
 
     roles: RolesSettings
+    client_profile: Profile | None = None
 
 
 class BootstrapMetadata(msgspec.Struct, frozen=True):

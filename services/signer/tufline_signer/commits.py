@@ -320,6 +320,9 @@ class CommitWorker:
             self._shared.health.problem(
                 PART, f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
             )
+        elif unreadable := self._state.unreadable:
+            # It stays until a version comes that can be used: who gave it may not know that it is passed over.
+            self._shared.health.problem(PART, f"{'; '.join(unreadable.values())}; it is passed over: give a new version of it")
         elif withheld := self._folding.withheld:
             self._shared.health.problem(PART, f"{withheld} bins wait to be signed anew with the keys that targets delegates to")
         else:

@@ -120,10 +120,8 @@ def signed_by_people(role: str, metadata: Mapping[str, Any]) -> SignedFile:
     Returns:
         The file.
     """
-    content = trust.file_bytes(metadata)
-    file = metafile.disassemble(content)
-    common = metafile.read_common(file.signed)
-    return SignedFile(role, common.version, common.expires, content, [entry.keyid for entry in file.signatures])
+    content, common, keyids = trust.read_file(role, metadata)
+    return SignedFile(role, common.version, common.expires, content, keyids)
 
 
 Sign = Callable[[Sequence[RoleKeys], Sequence[ToSign]], Awaitable[list[SignedFile]]]

@@ -1,0 +1,277 @@
+"""Root and targets that a TUF client would refuse, or read otherwise than another one, are refused, whoever signed them."""
+
+import copy
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1
+from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
+from securesystemslib.signer import CryptoSigner, SSlibKey
+
+from helpers.payloads import make_bootstrap
+from helpers.resign import resign
+from tufline import client_rules, profiles, trust
+from tufline.cli.ceremony import Ceremony, make_key
+from tufline.errors import InvalidBootstrapError
+from tufline.profiles import RSTUF, STANDARD
+from tufline.records import CURRENT_RULES, FIRST_RULES, Bootstrap, Settings
+from tufline.trust import ONLINE_KEY_URI
+from tufline_ingest.bootstrap import make_bootstrap as make_record
+from tufline_ingest.wire import BootstrapRequest, decode
+
+Spoil = Callable[[Ceremony, dict[str, Any]], None]
+
+PARTITIONS = 3
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
+    """A bootstrap of PEP 458's mode, signed by two of three."""
+    return make_bootstrap(tmp_path_factory.mktemp("keys"), bins=8, mode="pep458")
+
+
+def record(held: Ceremony, metadata: dict[str, Any], *, rules: int = CURRENT_RULES, profile: Any = STANDARD) -> Bootstrap:
+    targets = metadata.get("targets")
+    prefix = "bins" if targets is None else targets["signed"]["delegations"]["succinct_roles"]["name_prefix"]
+    days = {role: of_role["expiration"] for role, of_role in held.payload["settings"]["roles"].items()}
+    return Bootstrap(settings=Settings(8, prefix, PARTITIONS, days, profile), root=metadata["root"], targets=targets, rules=rules)
+
+
+def judge(held: Ceremony, metadata: dict[str, Any], **how: Any) -> None:
+    trust.check_bootstrap(record(held, metadata, **how), datetime.now(UTC))
+
+
+def of_root(spoil: Callable[[dict[str, Any]], Any]) -> Spoil:
+    """Change root's signed part, and sign it again."""
+
+    def apply(held: Ceremony, metadata: dict[str, Any]) -> None:
+        spoil(metadata["root"]["signed"])
+        resign(metadata["root"], [key.signer for key in held.root[:2]])
+
+    return apply
+
+
+def of_targets(spoil: Callable[[dict[str, Any]], Any]) -> Spoil:
+    """Change the signed part of targets, and sign it again."""
+
+    def apply(held: Ceremony, metadata: dict[str, Any]) -> None:
+        spoil(metadata["targets"]["signed"])
+        resign(metadata["targets"], [key.signer for key in held.targets[:2]])
+
+    return apply
+
+
+def entry(role: str, **fields: Any) -> Spoil:
+    """Add a signature entry that nobody signed, as anybody on the way can."""
+    return lambda _, metadata: metadata[role]["signatures"].append(fields)
+
+
+def one_key_twice(held: Ceremony, metadata: dict[str, Any]) -> None:
+    """Let one public key meet a threshold of two, under both of the keyids that are allowed for it."""
+    signed, signer = metadata["root"]["signed"], held.root[0].signer
+    key = signed["keys"][signer.public_key.keyid]
+    twin = {**key, "x-name": "twin"}
+    keyid = client_rules.keyid_of(twin)
+    signed["keys"][keyid] = twin
+    signed["roles"]["root"]["keyids"] = [signer.public_key.keyid, keyid]
+    resign(metadata["root"], [signer])
+    metadata["root"]["signatures"].append({"keyid": keyid, "sig": metadata["root"]["signatures"][0]["sig"]})
+
+
+def other_keyid(held: Ceremony, metadata: dict[str, Any]) -> None:
+    """Name a key by what is no hash of it."""
+    signed, keyid = metadata["root"]["signed"], held.root[2].signer.public_key.keyid
+    signed["keys"]["0" * 64] = signed["keys"].pop(keyid)
+    signed["roles"]["root"]["keyids"] = ["0" * 64 if one == keyid else one for one in signed["roles"]["root"]["keyids"]]
+    resign(metadata["root"], [key.signer for key in held.root[:2]])
+
+
+def extra_key(key: SSlibKey, **changes: str) -> Spoil:
+    """Add a key to root that no role names, with another public part where that is given."""
+    keyval = {**key.keyval, **changes}
+    written = {"keytype": key.keytype, "scheme": key.scheme, "keyval": keyval}
+    return of_root(lambda signed: signed["keys"].update({client_rules.keyid_of(written): written}))
+
+
+def online(*named_by: str, **fields: Any) -> Spoil:
+    """Change the object of the online key, in root, and name it again by some of its fields, or all."""
+
+    def spoil(signed: dict[str, Any]) -> None:
+        (old,) = signed["roles"]["timestamp"]["keyids"]
+        key = {**signed["keys"].pop(old), **fields}
+        new = client_rules.keyid_of({name: key[name] for name in named_by or key})
+        signed["keys"][new] = key
+        for role in ("timestamp", "snapshot"):
+            signed["roles"][role]["keyids"] = [new]
+
+    return of_root(spoil)
+
+
+def set_in(*steps: Any) -> Callable[[dict[str, Any]], None]:
+    *path, last, value = steps
+
+    def apply(signed: dict[str, Any]) -> None:
+        for step in path:
+            signed = signed[step]
+        signed[last] = value
+
+    return apply
+
+
+ECDSA = make_key("ecdsa").signer.public_key
+ED25519 = make_key("ed25519").signer.public_key
+P384 = CryptoSigner(generate_ec(SECP384R1())).public_key
+RSA = CryptoSigner(generate_rsa(65537, 2048)).public_key
+SMALL_RSA = CryptoSigner(generate_rsa(65537, 1024)).public_key
+PEM = str(ECDSA.keyval["public"])
+BINS = ("delegations", "succinct_roles")
+
+REFUSED: dict[str, tuple[Spoil, str]] = {
+    "one public key under two keyids": (one_key_twice, "names one public key under two keyids"),
+    "a keyid that is no hash of its key": (other_keyid, "is not the SHA-256 of its key"),
+    "an entry without a signature": (entry("root", keyid="nope", sig=None), "can't be published"),
+    "an entry whose signature is a number": (entry("targets", keyid="nope", sig=1), "targets"),
+    "an entry whose signature is no hexadecimal": (entry("root", keyid="a" * 64, sig="zz"), "signatures[2].sig"),
+    "an entry in upper case": (entry("root", keyid="a" * 64, sig="AB"), "signatures[2].sig"),
+    "an entry of odd length": (entry("targets", keyid="a" * 64, sig="abc"), "signatures[2].sig"),
+    "an entry with a newline": (entry("root", keyid="a" * 64, sig="ab\n"), "signatures[2].sig"),
+    "an entry whose keyid is a property of every JavaScript object": (entry("root", keyid="constructor", sig=""), "no SHA-256"),
+    "an entry with another field": (entry("root", keyid="a" * 64, sig="", SIG="00"), "SIG"),
+    "bins in another directory": (of_targets(set_in(*BINS, "name_prefix", "../x")), "name_prefix"),
+    "bins named like a root": (of_targets(set_in(*BINS, "name_prefix", "1.root")), "name_prefix"),
+    "bins with a newline": (of_targets(set_in(*BINS, "name_prefix", "bins\n")), "name_prefix"),
+    "bins with a space": (of_targets(set_in(*BINS, "name_prefix", "a b")), "name_prefix"),
+    "bins with a name too long for a file": (of_targets(set_in(*BINS, "name_prefix", "x" * 300)), "name_prefix"),
+    "bins without a name": (of_targets(set_in(*BINS, "name_prefix", "")), "name_prefix"),
+    "targets that list a file": (
+        of_targets(set_in("targets", "a", {"length": 1, "hashes": {"sha256": "0" * 64}})),
+        "targets lists 1 files itself",
+    ),
+    "a hex-encoded ECDSA key": (
+        extra_key(ECDSA, public="04" + "ab" * 64),
+        "is hex-encoded, which python-tuf and go-tuf do not load for ecdsa-sha2-nistp256: write it as PEM",
+    ),
+    "an ECDSA key that is none": (extra_key(ECDSA, public="zz"), "is not a public key in PEM"),
+    "a PEM with other line ends": (extra_key(ECDSA, public=f"{PEM}\n"), "PEM that clients do not all load"),
+    "a PEM after some text": (extra_key(ECDSA, public=f"key\n{PEM}"), "PEM that clients do not all load"),
+    "an Ed25519 key in upper case": (extra_key(ED25519, public=str(ED25519.keyval["public"]).upper().replace("0", "A")), "lower-case"),
+    "an Ed25519 key with spaces": (extra_key(ED25519, public=" ".join(str(ED25519.keyval["public"]))), "64 lower-case"),
+    "a P-384 key": (extra_key(P384), "python-tuf 3.1.1 to 7.0.1, tuf-js 1.1.7 to 5.0.1, go-tuf 2.0.0 to 2.4.2 verify"),
+    "an RSA key": (extra_key(RSA), "go-tuf 2.0.0"),
+    "a P-384 key that says P-256": (
+        extra_key(SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", dict(P384.keyval))),
+        "another kind of key than ecdsa-sha2-nistp256",
+    ),
+    "a second value in a key": (extra_key(ECDSA, Public=PEM), "second field for the public part"),
+    "an online key that is none": (online(keyval={"public": "zz"}), "is not a public key in PEM"),
+    "an online key of no provider": (online(**{ONLINE_KEY_URI: "nonsense"}), "'nonsense' is the URI of no key provider"),
+    "an online key outside the directory": (online(**{ONLINE_KEY_URI: "fn:../x.pem"}), "does not name a file in the key directory"),
+    "an online key in Vault without a version": (online(**{ONLINE_KEY_URI: "vault:transit/x"}), "lacks the version"),
+    "a field that go-tuf reads as another": (of_root(set_in("Version", 7)), "'Version', which go-tuf reads as 'version'"),
+    "a field with a letter that folds": (of_root(set_in("key\u017f", {})), "which go-tuf reads as 'keys'"),
+    "a role with a field that folds": (of_root(set_in("roles", "root", "KeyIDs", [])), "go-tuf reads as 'keyids'"),
+    "a keyid without a key": (of_root(lambda signed: signed["roles"]["root"]["keyids"].append("a" * 64)), "of which there is no key"),
+    "a threshold that can't be met": (of_root(set_in("roles", "snapshot", "threshold", 2)), "snapshot needs 2 online key"),
+    "a threshold that is true": (of_root(set_in("roles", "snapshot", "threshold", True)), "threshold"),
+    "a version that is true": (of_root(set_in("version", True)), "version"),
+    "a version beyond all counting": (of_root(set_in("version", 2**53)), "version"),
+    "consistent_snapshot that is a word": (of_root(set_in("consistent_snapshot", "yes")), "consistent_snapshot"),
+    "an expiry without zeros": (of_root(set_in("expires", "2035-1-1T0:0:0Z")), "expires"),
+    "an expiry in other digits": (of_root(set_in("expires", "203\u0665-01-01T00:00:00Z")), "expires"),
+    "an expiry with a leap second": (of_root(set_in("expires", "2035-01-01T00:00:60Z")), "second must be in"),
+    "a specification version in other digits": (of_root(set_in("spec_version", "1.\u0660.31")), "spec_version"),
+    "roles that are null next to bins": (of_targets(set_in("delegations", "roles", None)), "python-tuf reads this targets otherwise"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "says"), REFUSED.values(), ids=REFUSED)
+def test_what_a_client_refuses_is_refused(held: Ceremony, spoil: Spoil, says: str) -> None:
+    """A correctly signed bootstrap that a client of the profile would refuse or read otherwise is refused with its reason."""
+    metadata = copy.deepcopy(held.payload["metadata"])
+    spoil(held, metadata)
+    with pytest.raises(InvalidBootstrapError) as caught:
+        judge(held, metadata)
+    assert says in str(caught.value)
+
+
+ACCEPTED: dict[str, tuple[Spoil, str]] = {
+    "as tufline makes it": (lambda _, __: None, STANDARD),
+    "an empty signature of a key that nobody has": (entry("root", keyid="a" * 64, sig=""), STANDARD),
+    "a signature that verifies nothing": (entry("targets", keyid="a" * 64, sig="00ff"), STANDARD),
+    "a keyid of keytype, scheme and keyval": (online("keytype", "scheme", "keyval"), STANDARD),
+    "a key with a field of its own": (online(**{"x-name": "x"}), STANDARD),
+    "a PEM without its last newline": (extra_key(ECDSA, public=PEM.rstrip("\n")), STANDARD),
+    "an Ed25519 key": (extra_key(ED25519), STANDARD),
+    "unknown fields": (of_root(set_in("x-note", {"a": [1, None, True]})), STANDARD),
+    "a P-384 key for python-tuf": (extra_key(P384), RSTUF),
+    "an RSA key for python-tuf": (extra_key(RSA), RSTUF),
+}
+
+
+@pytest.mark.parametrize(("spoil", "profile"), ACCEPTED.values(), ids=ACCEPTED)
+def test_what_all_clients_accept_is_accepted(held: Ceremony, spoil: Spoil, profile: str) -> None:
+    """The rules refuse no more than clients do."""
+    metadata = copy.deepcopy(held.payload["metadata"])
+    spoil(held, metadata)
+    judge(held, metadata, profile=profile)
+
+
+def test_small_rsa_keys_are_refused(held: Ceremony) -> None:
+    """An RSA key below 2,048 bits is refused in every profile."""
+    metadata = copy.deepcopy(held.payload["metadata"])
+    extra_key(SMALL_RSA)(held, metadata)
+    with pytest.raises(InvalidBootstrapError, match="1024 bits"):
+        judge(held, metadata, profile=RSTUF)
+
+
+def test_older_rules_stay(held: Ceremony) -> None:
+    """What stands on a log is judged by the rules under which it was written; what nobody can publish never counted."""
+    metadata = copy.deepcopy(held.payload["metadata"])
+    other_keyid(held, metadata)
+    judge(held, metadata, rules=FIRST_RULES)
+    metadata["root"]["signatures"].append({"keyid": "nope", "sig": None})
+    with pytest.raises(InvalidBootstrapError, match="can't be published"):
+        judge(held, metadata, rules=FIRST_RULES)
+
+
+def test_the_profile_of_a_bootstrap(tmp_path: Path) -> None:
+    """A bootstrap that names no profile is of RSTUF's if a key carries a field of RSTUF's; tufline init names it, standard by default."""
+    payload = make_bootstrap(tmp_path / "keys", mode="rstuf").payload
+
+    def profile(**settings: Any) -> str:
+        request = {**payload, "settings": {"roles": payload["settings"]["roles"], **settings}}
+        found = make_record(decode(BootstrapRequest, json.dumps(request).encode()), PARTITIONS)
+        assert found.rules == CURRENT_RULES
+        return trust.profile_of(found)
+
+    assert profile() == RSTUF
+    assert payload["settings"]["client_profile"] == profile(client_profile="standard") == STANDARD
+    keys = payload["metadata"]["root"]["signed"]["keys"]
+    for key in keys.values():
+        key.pop(ONLINE_KEY_URI, None)
+    assert profile() == STANDARD
+    old = Bootstrap(settings=Settings(8, "bins", PARTITIONS, {}), root={"signed": {"keys": {"a": {"x-rstuf-key-name": "a"}}}})
+    assert trust.profile_of(old) == RSTUF
+    assert profiles.profile_of({"signed": {"keys": 5}}, {"signed": None}, {"x": 1}, None) == STANDARD
+
+
+def test_hashes_of_a_profile() -> None:
+    """blake2b-256 is what RSTUF's tools send, and what tuf-js and go-tuf do not know."""
+    assert profiles.hash_algorithms(STANDARD, ("sha256", "sha512", "blake2b-256")) == ("sha256", "sha512")
+    assert profiles.hash_algorithms(RSTUF, ("sha256",)) == ("sha256", "blake2b-256")
+
+
+def test_keys_that_are_made_are_named_by_their_whole_object(tmp_path: Path) -> None:
+    """A key that tufline makes has the SHA-256 of its whole object as its keyid, also where it says where the private part is."""
+    for mode in ("pep458", "rstuf"):
+        metadata = make_bootstrap(tmp_path / mode, mode=mode).payload["metadata"]
+        keys = dict(metadata["root"]["signed"]["keys"])
+        if "targets" in metadata:
+            keys |= metadata["targets"]["signed"]["delegations"]["keys"]
+        assert {keyid: client_rules.keyid_of(key) for keyid, key in keys.items()} == {keyid: keyid for keyid in keys}
+        assert any(ONLINE_KEY_URI in key for key in keys.values())

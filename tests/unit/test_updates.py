@@ -1,0 +1,174 @@
+"""New versions of root and targets: what a client would refuse, or no service could use, stops nothing and changes nothing."""
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Metadata
+
+import tufline_signer.service
+from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from helpers.offline import Offline, announce_updates
+from helpers.rest import rest
+from tufline import admin, records, topics
+from tufline.admin import AdminState
+from tufline.bus import Bus, Message
+from tufline.cli.ceremony import make_key
+from tufline.clock import Clock
+from tufline.config import SignerConfig
+from tufline.health import Health
+from tufline.records import FIRST_RULES, Add, NewMetadata
+
+PARTITIONS = 2
+BINS = 4
+
+Story = Callable[[Bus, Clock, Offline, Health], Awaitable[None]]
+
+
+def with_signer(path: Path, mode: str, story: Story) -> None:
+    """Tell a story in virtual time, on a log with a bootstrap, while a signer runs."""
+    offline = Offline(path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS)
+
+    async def run(bus: Bus, clock: Clock) -> None:
+        health = Health()
+        config = SignerConfig(key_dir=path / "keys", renewal_check=10.0, release_delay=1.0, release_grace=60.0, commit_interval=0.0)
+        signer = asyncio.ensure_future(tufline_signer.service.run(bus, config, clock=clock, health=health))
+        try:
+            await story(bus, clock, offline, health)
+        finally:
+            signer.cancel()
+            await asyncio.gather(signer, return_exceptions=True)
+
+    on_a_log(path / "log.db", offline.bootstrap(PARTITIONS), run)
+
+
+async def shown_roots(bus: Bus) -> list[int]:
+    """Say which versions of root the log shows."""
+    return [int(record.key.partition(".")[0]) for record in await read_all(bus, topics.METADATA) if record.key.endswith(".root")]
+
+
+async def folded(bus: Bus) -> AdminState:
+    """Fold ``admin`` as every service does."""
+    state = AdminState()
+    for record in await read_all(bus, topics.ADMIN):
+        state = admin.fold(state, record)
+    return state
+
+
+def next_by_others(offline: Offline) -> dict[str, Any]:
+    """Make the next root with root keys of somebody else, who signs it with these alone."""
+    root = copy.deepcopy(offline.root)
+    root.version += 1
+    others = [make_key("ecdsa").signer for _ in range(2)]
+    for keyid in list(root.roles["root"].keyids):
+        root.revoke_key(keyid, "root")
+    for signer in others:
+        root.add_key(signer.public_key, "root")
+    metadata = Metadata(root)
+    for signer in others:
+        metadata.sign(signer, append=True)
+    return metadata.to_dict()
+
+
+def next_root(offline: Offline) -> dict[str, Any]:
+    """Make the next root, signed by its people, that changes nothing else."""
+    root = copy.deepcopy(offline.root)
+    root.version += 1
+    return offline.sign(root)
+
+
+def test_a_root_that_the_old_keys_did_not_sign_is_never_shown(tmp_path: Path) -> None:
+    """A new root counts only if the keys of the root before signed it, by whatever rules; the next good one does."""
+
+    async def story(bus: Bus, _: Clock, offline: Offline, __: Health) -> None:
+        settings = offline.bootstrap(PARTITIONS).settings
+        for rules in (FIRST_RULES, records.CURRENT_RULES):
+            await announce_updates(bus, [NewMetadata(role="root", metadata=next_by_others(offline), rules=rules)])
+        await announce(bus, settings, [Add("a", 1, {"sha256": "0" * 64})])
+        await settled(bus)
+        await asyncio.sleep(60)
+        assert await shown_roots(bus) == [1]
+        state = await folded(bus)
+        assert [given.signed.version for given in state.roots] == [1]
+        assert all("signed by 0 of the 2 keys" in reason for reason in state.refused.values())
+        assert len(state.refused) == 2
+        await announce_updates(bus, [NewMetadata(role="root", metadata=next_root(offline), rules=records.CURRENT_RULES)])
+        await eventually(lambda: shown(bus, [1, 2]), step=1)
+
+    with_signer(tmp_path, "pep458", story)
+
+
+async def shown(bus: Bus, versions: list[int]) -> bool:
+    return await shown_roots(bus) == versions
+
+
+@pytest.mark.parametrize("role", ["root", "targets"])
+def test_an_update_that_no_service_can_read_is_passed_over(tmp_path: Path, role: str) -> None:
+    """What older rules accepted and nobody can publish stops no service; health says so until a clean version comes, which is shown."""
+
+    async def story(bus: Bus, _: Clock, offline: Offline, health: Health) -> None:
+        settings = offline.bootstrap(PARTITIONS).settings
+        assert offline.targets is not None
+        offline.targets.version, clean = 2, next_root(offline)
+        metadata = clean if role == "root" else offline.sign(offline.targets)
+        spoilt = copy.deepcopy(metadata)
+        spoilt["signatures"].append({"keyid": "nope", "sig": None})
+        # By hand: it stands on the log as the version before wrote it, without its rules.
+        value = records.encode(NewMetadata(role=role, metadata=spoilt)).replace(b',"rules":1', b"")  # type: ignore[arg-type]
+        await bus.append([Message(topics.ADMIN, role, value)])
+
+        async def says() -> bool:
+            return f"{role} can't be published" in health.problems.get("signer.commits", "")
+
+        await announce(bus, settings, [Add("a", 1, {"sha256": "0" * 64})])
+        await settled(bus)
+        await eventually(says, step=1)
+        await asyncio.sleep(120)
+        assert await says(), "the problem lasts"
+        offset = await announce_updates(bus, [NewMetadata(role=role, metadata=metadata, rules=records.CURRENT_RULES)])  # type: ignore[arg-type]
+
+        async def is_shown() -> bool:
+            vector = (await settled(bus)).vector
+            return vector is not None and vector.admin > offset
+
+        await eventually(is_shown, seconds=600, step=1)
+        await eventually(lambda: asyncio.sleep(0, health.ready), seconds=600, step=1)
+        named = f"2.{role}.json"
+        assert named in (await settled(bus)).files
+
+    with_signer(tmp_path, "pep458", story)
+
+
+SPOILT_ENTRIES = [{"keyid": "nope", "sig": None}, {"keyid": "a" * 64, "sig": "zz"}, {"keyid": "toString", "sig": ""}]
+
+
+@pytest.mark.parametrize("entry", SPOILT_ENTRIES)
+async def test_an_entry_that_nobody_signed_is_refused_at_the_edge(tmp_path: Path, entry: dict[str, Any]) -> None:
+    """A signed update to which somebody on the way added an entry is refused, and the same update without it goes live."""
+    offline = Offline(tmp_path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
+    async with rest(tmp_path, whole=True, signer={"release_delay": 0.0, "renewal_check": 0.2}) as server:
+        status, answer = await server.ask("POST", "/api/v1/bootstrap/", spoilt_bootstrap(offline.payload, entry))
+        assert status == 422, answer
+        _, answer = await server.ask("POST", "/api/v1/bootstrap/", offline.payload)
+        await server.task(answer["data"]["task_id"])
+        assert offline.targets is not None
+        offline.targets.version = 2
+        clean = {"root": next_root(offline), "targets": offline.sign(offline.targets)}
+        before = await server.on_log()
+        for role, metadata in clean.items():
+            spoilt = {**metadata, "signatures": [*metadata["signatures"], entry]}
+            status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": {role: spoilt}})
+            assert status == 422, answer
+        assert (await server.on_log())[topics.ADMIN] == before[topics.ADMIN]
+        status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": clean})
+        assert status == 202, answer
+        assert (await server.task(answer["data"]["task_id"]))["result"]["status"]
+
+
+def spoilt_bootstrap(payload: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+    found = copy.deepcopy(payload)
+    found["metadata"]["root"]["signatures"].append(entry)
+    return found
