@@ -116,13 +116,13 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("ChangeReceipt", "EventReceipt"),
     ),
     topics.ADMIN: Channel(
-        "What people settled: the bootstrap, the versions of root and targets that they gave since, and the losses of records that they "
-        "accepted (docs/lost-input.md).",
+        "What people settled: the bootstrap, that it has begun, the versions of root and targets that they gave since, and the losses of "
+        "records that they accepted (docs/lost-input.md).",
         "1",
-        "bootstrap; root or targets; accepted-loss",
-        (INGEST, OPERATOR),
+        "bootstrap; begun; root or targets; accepted-loss",
+        (INGEST, SIGNER, OPERATOR),
         (INGEST, SIGNER, PUBLISHER),
-        ("Bootstrap", "NewMetadata", "AcceptedLoss"),
+        ("Bootstrap", "Begun", "NewMetadata", "AcceptedLoss"),
     ),
     topics.AUDIT: Channel(
         "Every use of an online key, on record before its signatures are used. See docs/audit.md.",
@@ -147,6 +147,7 @@ TYPES: Final = (
     receipts.ChangeReceipt,
     receipts.EventReceipt,
     records.Bootstrap,
+    records.Begun,
     records.NewMetadata,
     records.AcceptedLoss,
     AuditBegin,

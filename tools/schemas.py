@@ -25,7 +25,7 @@ BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
     topics.PUBLISHED: (records.Published,),
     topics.INBOX_PROGRESS: (records.InboxProgress, records.Claim),
     topics.RECEIPTS: (receipts.ChangeReceipt, receipts.EventReceipt),
-    topics.ADMIN: (records.Bootstrap, records.NewMetadata, records.AcceptedLoss),
+    topics.ADMIN: (records.Bootstrap, records.Begun, records.NewMetadata, records.AcceptedLoss),
     topics.AUDIT: (AuditBegin, AuditUse, AuditEnd),
 }
 """What may stand in each topic; ``metadata`` holds the bytes of metadata files, which TUF specifies."""

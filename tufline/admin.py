@@ -25,7 +25,7 @@ from tufline.errors import (
     UnreadableMetadataError,
 )
 from tufline.profiles import STANDARD, Profile
-from tufline.records import AcceptedLoss, Bootstrap, NewMetadata
+from tufline.records import FIRST_RULES, AcceptedLoss, Begun, Bootstrap, NewMetadata
 from tufline.trust import SignedRole
 
 
@@ -67,6 +67,7 @@ class AdminState:
         next_offset: of the next record to apply.
         bootstrap: the one that counts; None before.
         bootstrap_offset: of its record in ``admin``; -1 before.
+        begun: whether its first root is published, or about to be: it can't be replaced any more.
         roots: the versions of root, from the bootstrap's on, each one higher than the one before.
         targets: the same of top-level targets; none if they are online.
         refused: offset of a record that did not count, to the reason.
@@ -79,6 +80,7 @@ class AdminState:
     next_offset: int = 0
     bootstrap: Bootstrap | None = None
     bootstrap_offset: int = -1
+    begun: bool = False
     roots: tuple[Given[Root], ...] = ()
     targets: tuple[Given[Targets], ...] = ()
     refused: Mapping[int, str] = field(default_factory=dict)
@@ -119,23 +121,51 @@ def _check_targets(state: AdminState, bootstrap: Bootstrap, content: NewMetadata
     return targets
 
 
-def _begin(state: AdminState, bootstrap: Bootstrap, record: Record, now: datetime) -> AdminState:
-    if state.bootstrap is not None:
-        raise InvalidBootstrapError("the repository had been bootstrapped already")
+def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:
+    """Accept a bootstrap, unless clients would refuse it, it could never be published, or there is one that it may not replace.
+
+    Args:
+        state: before it.
+        bootstrap: the bootstrap.
+        offset: of its record in ``admin``.
+        now: with a time zone.
+
+    Returns:
+        The state after it.
+
+    Raises:
+        InvalidBootstrapError: with the reason and what to do.
+    """
+    refused = dict(state.refused)
+    if (before := state.bootstrap) is not None:
+        if not bootstrap.replace:
+            raise InvalidBootstrapError("the repository had been bootstrapped already")
+        if state.begun:
+            raise InvalidBootstrapError("the repository has begun: its first root is published, or about to be")
+        if before.rules == FIRST_RULES and before.settings.number_of_bins != bootstrap.settings.number_of_bins:
+            # In those days bins were made, and events of the inbox sorted by bin, before the first root was there.
+            raise InvalidBootstrapError(
+                f"the bootstrap to replace has {before.settings.number_of_bins} bins, which may be on the log already: give as many"
+            )
+        refused[state.bootstrap_offset] = "another bootstrap has replaced it"
     trust.check_bootstrap(bootstrap, now)
-    roots = (Given(record.offset, bootstrap.root, trust.parse(Root, bootstrap.root).signed),)
     given = bootstrap.targets
-    targets = () if given is None else (Given(record.offset, given, trust.parse(Targets, given).signed),)
-    profile = trust.profile_of(bootstrap)
     return replace(
         state,
         bootstrap=bootstrap,
-        bootstrap_offset=record.offset,
-        roots=roots,
-        targets=targets,
-        profile=profile,
+        bootstrap_offset=offset,
+        roots=(Given(offset, bootstrap.root, trust.parse(Root, bootstrap.root).signed),),
+        targets=() if given is None else (Given(offset, given, trust.parse(Targets, given).signed),),
+        profile=trust.profile_of(bootstrap),
+        refused=refused,
         unreadable={},
     )
+
+
+def _fix(state: AdminState, begun: Begun) -> AdminState:
+    if begun.bootstrap != state.bootstrap_offset:
+        raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before it began")
+    return replace(state, begun=True)
 
 
 def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) -> AdminState:
@@ -187,7 +217,9 @@ def fold(state: AdminState, record: Record) -> AdminState:
     try:
         match records.decode(records.admin_decoder, record.value):
             case Bootstrap() as bootstrap:
-                return _begin(state, bootstrap, record, now)
+                return begin(state, bootstrap, record.offset, now)
+            case Begun() as begun:
+                return _fix(state, begun)
             case NewMetadata() as content:
                 return update(state, content, record.offset, now)
             case AcceptedLoss(topic=topic, partition=partition, below=below):

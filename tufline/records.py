@@ -254,19 +254,31 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field="kind"):
-    """Topic ``admin``, key ``bootstrap``. The beginning of a repository; the first acceptable one counts.
+    """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one counts, until another replaces it.
 
     Attributes:
         settings: what is settled.
         root: the signed root metadata.
         targets: the signed targets metadata; None when targets are online, and the signer makes them.
+        replace: it counts in place of an earlier one that has not begun (``Begun``).
         rules: the version of the rules by which this record is judged.
     """
 
     settings: Settings
     root: dict[str, Any]
     targets: dict[str, Any] | None = None
+    replace: bool = False
     rules: int = FIRST_RULES
+
+
+class Begun(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
+    """Topic ``admin``, key ``begun``. The commit worker publishes the first root of a bootstrap, which can't be replaced from here on.
+
+    Attributes:
+        bootstrap: the offset in ``admin`` of that bootstrap; if another one has replaced it by now, this record has no effect.
+    """
+
+    bootstrap: int
 
 
 class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_field="kind"):
@@ -299,7 +311,7 @@ class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", ta
     below: int
 
 
-AdminRecord = Bootstrap | NewMetadata | AcceptedLoss
+AdminRecord = Bootstrap | Begun | NewMetadata | AcceptedLoss
 """What may stand in ``admin``."""
 
 _encoder = msgspec.json.Encoder()

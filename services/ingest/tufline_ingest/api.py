@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
+from tuf.api.metadata import Root
 
 import tufline
-from tufline import cursor, records, topics, trust
+from tufline import admin, cursor, records, topics
+from tufline.admin import AdminState
 from tufline.bus import Bus, Message, Position
 from tufline.clock import Clock, moment_of
 from tufline.config import IngestConfig
@@ -251,19 +253,26 @@ class Api:
         """POST /api/v1/bootstrap/."""
         asked = wire.decode(wire.BootstrapRequest, await self.body(request))
         async with self.alone():
-            if self.admin.state.bootstrap is not None:
+            state = self.admin.state
+            if state.bootstrap is not None and not (asked.replace and self._may_replace(state)):
                 raise BootstrappedError(self.bootstrap_state())
             # In a thread: what is not signed by anybody may take long to read.
             wanted: Bootstrap = await asyncio.to_thread(bootstrap.make_bootstrap, asked, self.bus.partitions(topics.ARTIFACTS))
             try:
-                await asyncio.to_thread(trust.check_bootstrap, wanted, self.clock())
+                await asyncio.to_thread(admin.begin, state, wanted, state.next_offset, self.clock())
             except InvalidBootstrapError as error:
                 raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
             (position,) = await self.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
             await self.read_back(position.offset)
+            if asked.replace and position.offset in self.admin.state.refused:
+                raise BootstrappedError(self.bootstrap_state())  # the signer was faster
         where = accept.make_cursor(Task.BOOTSTRAP, self.bus.log_id, [position])
         data = wire.Submitted(cursor.encode(where), moment_of(where.time))
         return answer(wire.SubmittedAnswer(data, "Bootstrap accepted."), 202)
+
+    def _may_replace(self, state: AdminState) -> bool:
+        # A log that was written before may have a root that no record of admin tells of.
+        return not state.begun and not self.live.versions.get(Root.type)
 
     async def get_status(self, _: web.Request) -> web.Response:
         """GET /api/v1/status."""

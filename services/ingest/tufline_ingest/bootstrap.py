@@ -42,4 +42,4 @@ def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     profile = request.settings.client_profile or profile_of(root, targets)
     settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days, profile)
-    return Bootstrap(settings=settings, root=root, targets=targets, rules=CURRENT_RULES)
+    return Bootstrap(settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from tufline import cursor, events, records, topics
+from tufline.admin import AdminState
 from tufline.bus import Bus, Message, Position, Record, Writer
 from tufline.config import IngestConfig
 from tufline.cursor import Task
@@ -26,7 +27,7 @@ from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.loss import CheckedReader, is_accepted
 from tufline.receipts import EventReceipt
-from tufline.records import Add, Settings
+from tufline.records import FIRST_RULES, Add, Settings
 from tufline.rejected import size_of
 from tufline.takeover import take_over
 from tufline.turns import Turns
@@ -269,6 +270,15 @@ def part(partition: int) -> str:
     return f"{GROUP}.{partition}"
 
 
+def may_sort(state: AdminState) -> bool:
+    """Say whether it is settled for good which bin a path belongs to.
+
+    Args:
+        state: folded from ``admin``.
+    """
+    return state.bootstrap is not None and (state.begun or state.bootstrap.rules == FIRST_RULES)
+
+
 async def work(shared: Shared, partition: int) -> None:
     """Take a partition over and move its events, for ever.
 
@@ -286,7 +296,7 @@ async def work(shared: Shared, partition: int) -> None:
         # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
         shared.health.ok(part(partition))
         _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)
-        state = await shared.admin.wait_for(lambda state: state.bootstrap is not None)
+        state = await shared.admin.wait_for(may_sort)
         assert state.bootstrap is not None
         worker = InboxWorker(shared, taken.writer, moved, state.bootstrap.settings)
         while True:

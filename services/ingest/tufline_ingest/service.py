@@ -69,7 +69,7 @@ def make_app(api: Api) -> web.Application:
         ("GET", "/api/v1/artifacts/{path}"): restored(api.get_artifact),
         ("GET", "/api/v1/task/"): restored(api.get_task),
         ("GET", "/api/v1/bootstrap/"): restored(api.get_bootstrap),
-        ("POST", "/api/v1/bootstrap/"): restored(api.post_bootstrap),
+        ("POST", "/api/v1/bootstrap/"): restored(api.post_bootstrap, heads=True),
         ("POST", "/api/v1/metadata/"): restored(trust.post_metadata),
         ("GET", "/api/v1/trust"): restored(trust.get_trust, heads=True),
         ("GET", "/api/v1/status"): restored(api.get_status, heads=True),

@@ -162,11 +162,13 @@ class BootstrapRequest(msgspec.Struct, frozen=True):
         settings: of each role.
         metadata: root, and targets when they are offline.
         timeout: RSTUF's; no meaning here.
+        replace: it comes in place of an earlier one, of which nothing is published yet.
     """
 
     settings: BootstrapSettings
     metadata: BootstrapMetadata
     timeout: int = 300
+    replace: bool = False
 
 
 class NewMetadata(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from tufline import topics
+from tufline.admin import AdminState
 from tufline.bus import Bus, Reader
 from tufline.errors import InputLostError, RecordUnreadableError
 from tufline.loss import CheckedReader, is_accepted
@@ -153,7 +154,12 @@ async def _work(shared: Shared, owned: Owned, partition: int) -> None:
     await shared.released.known.wait()
     # What is made now must verify under all that was given by now.
     known = await shared.bus.end(topics.ADMIN, 0)
-    state = await shared.admin.wait_for(lambda state: state.bootstrap is not None and state.next_offset >= known)
+
+    def has_begun(state: AdminState) -> bool:
+        # Until then another bootstrap may come in its place, with other bins. A log of before has nothing but its root to show it.
+        return state.bootstrap is not None and state.next_offset >= known and (state.begun or shared.released.root > 0)
+
+    state = await shared.admin.wait_for(has_begun)
     assert state.bootstrap is not None
     writer = BinsWriter(shared, owned, state.bootstrap)
     await writer.create_bins()

@@ -78,6 +78,9 @@ class BinsWriter:
         self._owned = owned
         self.partition = owned.partition
         self._settings = bootstrap.settings
+        names = set(bootstrap.settings.layout.names_in(owned.partition, bootstrap.settings.partitions))
+        # Others may be there of a bootstrap that was replaced.
+        owned.heads = {role: head for role, head in owned.heads.items() if role in names}
         self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
         self._next_renewal_check = shared.clock()
         self.progress = owned.progress.offset if isinstance(owned.progress, Progress) else 0

@@ -26,7 +26,7 @@ from tufline.admin import AdminState
 from tufline.bus import Message, Position, Record
 from tufline.follow import follow
 from tufline.metafile import parse_expires
-from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Bootstrap, Committed, Head, Vector
+from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Begun, Bootstrap, Committed, Head, Vector
 from tufline.snapshot import encode_timestamp, read_snapshot
 from tufline.tasks import all_of
 from tufline.trust import RoleKeys
@@ -46,7 +46,7 @@ from tufline_signer.releasing import (
 from tufline_signer.shared import Shared
 from tufline_signer.signing import Sign, SignedFile, ToSign, signed_by_people
 from tufline_signer.takeover import Owned, take_over
-from tufline_signer.trusted import keys_of_role
+from tufline_signer.trusted import keys_of_bins, keys_of_role
 
 PART: Final = "signer.commits"
 """Names this work, in health, logs and as writer id."""
@@ -350,9 +350,30 @@ async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
     await shared.released.known.wait()
     known = max(last_vector(owned, partitions).admin, await shared.bus.end(topics.ADMIN, 0))
     state = await shared.admin.wait_for(lambda state: state.bootstrap is not None and state.next_offset >= known)
-    assert state.bootstrap is not None
-    worker = CommitWorker(shared, owned, state.bootstrap)
+    bootstrap = await _begin(shared, owned, state)
+    worker = CommitWorker(shared, owned, bootstrap)
     await worker.restore()
     await worker.publish_trust()
     folding = (follow(shared.bus, topics.HEADS, partition, 0, partial(worker.fold, partition)) for partition in range(partitions))
     await all_of(*folding, worker.follow_admin(), worker.run())
+
+
+async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:
+    """Fix the bootstrap, before anything of it is published. The order in ``admin`` decides between this and a replacement.
+
+    Returns:
+        The bootstrap that counts from here on.
+
+    Raises:
+        KeyUnavailableError: if its keys can't be used; it may be replaced until they can.
+    """
+    while not state.begun:
+        if Root.type not in owned.heads:
+            roles = [Timestamp.type, Snapshot.type, *([] if state.targets else [Targets.type])]
+            under = [keys_of_role(state, shared.released, role, shared.clock()) for role in roles]
+            await shared.keyring.prove([*under, keys_of_bins(state, shared.released)], PART)
+        message = Message(topics.ADMIN, "begun", records.encode(Begun(bootstrap=state.bootstrap_offset)))
+        (position,) = await shared.bus.append([message])
+        state = await shared.admin.wait_for(lambda state: state.next_offset > position.offset)  # noqa: B023 (awaited at once)
+    assert state.bootstrap is not None
+    return state.bootstrap

@@ -40,6 +40,7 @@ class Folding:
         """
         self.missing = {settings.layout.name(index) for index in range(settings.number_of_bins)}
         """The bins of which no head has come yet."""
+        self._roles = frozenset(self.missing)
         self.snapshot = Snapshot()
         self.changed = False
         """Whether the snapshot has changed since this was last set to False."""
@@ -100,7 +101,7 @@ class Folding:
                 _log.error("commits.unreadable_head", partition=partition, offset=record.offset, error=str(error))
                 continue
             match content:
-                case Head() as head:
+                case Head() as head if record.key in self._roles:  # others may be there of a bootstrap that was replaced
                     self._bins[record.key] = _Newest(partition, head.version, tuple(map(sys.intern, head.keyids)))
                     self.missing.discard(record.key)
                     self._name(record.key)

@@ -146,6 +146,7 @@ class Keyring:
         self._opening: dict[tuple[str, str], asyncio.Task[SigningKey]] = {}
         self._probed: set[str] = set()
         self._failed: dict[str, float] = {}
+        self._worked: set[str] = set()
         self._said: dict[str, float] = {}
 
     async def can_meet(self, of: RoleKeys, requester: str) -> bool:
@@ -167,7 +168,7 @@ class Keyring:
         return of.are_met_by(of.online.keys() - self._failed.keys())
 
     async def prove(self, roles: Iterable[Sequence[RoleKeys]], requester: str) -> None:
-        """Make sure that roles can be signed, by signing something that is none.
+        """Make sure that roles can be signed, by signing something that is none; a key that has just signed is not asked again.
 
         Args:
             roles: the keys of each, as ``under`` of ``sign``.
@@ -179,7 +180,8 @@ class Keyring:
         """
         distinct = {(frozenset(keys[0].keys), keys[0].threshold): keys for keys in roles}
         for keys in distinct.values():
-            await self.sign(keys[:1], [ToSign(PROBE_ROLE, 0, "", PROBE)], requester)
+            if not keys[0].are_met_by(self._worked):
+                await self.sign(keys[:1], [ToSign(PROBE_ROLE, 0, "", PROBE)], requester)
 
     async def sign(self, under: Sequence[RoleKeys], payloads: Sequence[ToSign], requester: str) -> list[SignedFile]:
         """Sign payloads, so that they verify under several keys, and record that.
@@ -251,8 +253,10 @@ class Keyring:
             if public.keyid not in self._failed:
                 _log.warning("key.unavailable", keyid=public.keyid, uri=uri, error=str(error))
             self._failed[public.keyid] = asyncio.get_running_loop().time()
+            self._worked.discard(public.keyid)
             return error
         self._failed.pop(public.keyid, None)
+        self._worked.add(public.keyid)
         return done
 
     async def _key(self, uri: str, public: Key) -> SigningKey:

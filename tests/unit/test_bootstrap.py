@@ -1,0 +1,177 @@
+"""A bootstrap that is accepted can be replaced until its first root is published; whoever comes first in ``admin`` decides, for all."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Metadata, Root
+
+import tufline_signer.service
+from helpers.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
+from helpers.payloads import make_bootstrap
+from helpers.rest import PARTITIONS, rest
+from helpers.virtual_time import run_virtual
+from tufline import admin, records, topics
+from tufline.admin import AdminState
+from tufline.bus import Bus, Message, Position
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.cli import ceremony
+from tufline.clock import Clock
+from tufline.config import SignerConfig
+from tufline.health import Health
+from tufline.profiles import STANDARD
+from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings
+
+URL = "/api/v1/bootstrap/"
+
+
+def bootstrap(key_dir: Path, *, bins: int = 4, replaces: bool = False, rules: int = CURRENT_RULES, mode: str = "pep458") -> Bootstrap:
+    """Make keys, and the record of their bootstrap; the online key is in a file that is named as the directory."""
+    key = ceremony.make_key("ecdsa", f"fn:{key_dir.name}.pem")
+    ceremony.write_private(key_dir.parent / f"{key_dir.name}.pem", key.pem)
+    online = dict.fromkeys(ceremony.ONLINE_ROLES[mode], key.signer.public_key)
+    metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=DEFAULT_DAYS, online=online).payload["metadata"]
+    settings = Settings(bins, "bins", PARTITIONS, DEFAULT_DAYS, STANDARD)
+    return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"), replace=replaces, rules=rules)
+
+
+async def fold(bus: Bus) -> AdminState:
+    """Fold ``admin`` as every service does."""
+    state = AdminState()
+    for record in await read_all(bus, topics.ADMIN):
+        state = admin.fold(state, record)
+    return state
+
+
+def root_of(content: bytes) -> set[str]:
+    """Name a root by its keys."""
+    return set(Metadata[Root].from_bytes(content).signed.keys)
+
+
+def keys_of(made: Bootstrap) -> set[str]:
+    return set(made.root["signed"]["keys"])
+
+
+@dataclass
+class RacingBus:
+    """The bus of a signer to which something comes to ``admin`` just before it says that it has begun, or just after."""
+
+    bus: EmbeddedBus
+    rival: Bootstrap
+    before: bool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
+        is_begun = any(message.topic == topics.ADMIN and message.key == "begun" for message in messages)
+        if is_begun and self.before and not any(record.offset for record in await read_all(self.bus, topics.ADMIN)):
+            await announce_bootstrap(self.bus, self.rival)
+        positions = await self.bus.append(messages)
+        if is_begun and not self.before:
+            await announce_bootstrap(self.bus, self.rival)
+        return positions
+
+
+def on_a_new_log(path: Path, story: Callable[[EmbeddedBus, Clock], Any]) -> None:
+    """Tell a story in virtual time, on a log without a bootstrap."""
+
+    async def main(clock: Clock) -> None:
+        bus = await open_embedded(path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
+        try:
+            await story(bus, clock)
+        finally:
+            await bus.close()
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize("mode", ["pep458", "rstuf"])
+@pytest.mark.parametrize("before", [True, False])
+def test_the_order_in_admin_decides_a_race(tmp_path: Path, before: bool, mode: str) -> None:
+    """Of a replacement and the signer's start the one that is first on the log wins, and only its metadata is ever published."""
+
+    async def story(bus: EmbeddedBus, clock: Clock) -> None:
+        first, second = bootstrap(tmp_path / "a", mode=mode), bootstrap(tmp_path / "b", bins=8, replaces=True, mode=mode)
+        await announce_bootstrap(bus, first)
+        wins = second if before else first
+        config = SignerConfig(key_dir=tmp_path, renewal_check=10.0, commit_interval=0.0)
+        racing = RacingBus(bus, second, before)
+        signer = asyncio.ensure_future(tufline_signer.service.run(racing, config, clock=clock, health=Health()))
+        try:
+            await announce(bus, wins.settings, [Add("x", 1, {"sha256": "0" * 64})])
+            published = await settled(bus)
+        finally:
+            signer.cancel()
+            await asyncio.gather(signer, return_exceptions=True)
+        assert list(published.verify(clock())) == ["x"]
+        assert root_of(published.files["1.root.json"]) == keys_of(wins)
+        roles = {name.split(".")[1] for name in published.files} - {"root", "targets", "snapshot", "timestamp"}
+        layout = wins.settings.layout
+        assert roles == {layout.name(index) for index in range(wins.settings.number_of_bins)}
+        state = await fold(bus)
+        assert state.begun
+        assert state.bootstrap == wins
+        assert state.refused == ({0: "another bootstrap has replaced it", 2: state.refused[2]} if before else {2: state.refused[2]})
+
+    on_a_new_log(tmp_path, story)
+
+
+async def test_a_bootstrap_is_replaced_before_it_begins(tmp_path: Path) -> None:
+    """A bootstrap whose key can't be used publishes nothing and can be replaced, by one with other bins; a live one can't."""
+    lost = ceremony.make_key("ecdsa", "fn:lost.pem").signer.public_key
+    online = dict.fromkeys(ceremony.ONLINE_ROLES["rstuf"], lost)
+    stuck = make_bootstrap(tmp_path / "keys", bins=8, mode="rstuf", online=online).payload
+    good = make_bootstrap(tmp_path / "keys", bins=16, mode="pep458").payload
+    async with rest(tmp_path, whole=True) as server:
+        status, answer = await server.ask("POST", URL, {**stuck, "replace": True})
+        assert status == 202, answer
+        first = answer["data"]["task_id"]
+
+        async def says() -> bool:
+            return any("lost.pem" in reason for reason in server.health.problems.values())
+
+        await eventually(says)
+        assert (await server.ask("POST", URL, good))[0] == 404
+        assert (await server.on_log())[topics.METADATA] == [0]
+        status, answer = await server.ask("POST", URL, {**good, "replace": True})
+        assert status == 202, answer
+        assert (await server.task(answer["data"]["task_id"]))["result"]["status"]
+        replaced = (await server.task(first))["result"]
+        assert (replaced["status"], replaced["error"]) == (False, "another bootstrap has replaced it")
+        published = await Published.read(server.bus)
+        assert root_of(published.files["1.root.json"]) == set(good["metadata"]["root"]["signed"]["keys"])
+        before = await server.on_log()
+        for again in (stuck, good):
+            assert (await server.ask("POST", URL, {**again, "replace": True}))[0] == 404
+        assert (await server.on_log())[topics.ADMIN] == before[topics.ADMIN]
+
+
+async def folded(tmp_path: Path, *said: Bootstrap | Begun) -> AdminState:
+    """Fold some records of ``admin``."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    try:
+        await bus.append([Message(topics.ADMIN, "x", records.encode(one)) for one in said])
+        return await fold(bus)
+    finally:
+        await bus.close()
+
+
+async def test_a_bootstrap_that_was_replaced_can_not_begin(tmp_path: Path) -> None:
+    """A signer that was stopped for long can't begin with a bootstrap that has been replaced meanwhile."""
+    first, second = bootstrap(tmp_path / "a"), bootstrap(tmp_path / "b", replaces=True)
+    state = await folded(tmp_path, first, second, Begun(bootstrap=0))
+    assert (state.bootstrap, state.begun, state.bootstrap_offset) == (second, False, 1)
+    assert "was replaced before it began" in state.refused[2]
+
+
+async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None:
+    """Before there were replacements bins were made before the first root: another number of them would mix them up."""
+    first = bootstrap(tmp_path / "a", rules=FIRST_RULES)
+    other, same = bootstrap(tmp_path / "b", bins=8, replaces=True), bootstrap(tmp_path / "c", replaces=True)
+    state = await folded(tmp_path, first, other, same)
+    assert state.bootstrap == same
+    assert "give as many" in state.refused[1]
