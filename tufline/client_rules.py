@@ -28,6 +28,7 @@ The rules, and who would fail without them:
 """
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final
 
@@ -52,16 +53,19 @@ MAX_VERSION: Final = 2**31 - 1
 MAX_PREFIX: Final = 100
 """The longest prefix of the bins' names: a file's name has at most 255 bytes."""
 
-_Hex = Annotated[str, msgspec.Meta(pattern=r"\A(?:[0-9a-f]{2})*\Z")]
 _Expires = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
 _SpecVersion = Annotated[str, msgspec.Meta(pattern=r"\A1\.[0-9]+(?:\.[0-9]+)?\Z")]
 _Version = Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
-_Prefix = Annotated[str, msgspec.Meta(pattern=r"\A[a-z][a-z0-9-]*\Z", max_length=MAX_PREFIX)]
+_PREFIX: Final = re.compile(r"[a-z][a-z0-9-]*")
 
 
 class _Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keyid: str
-    sig: _Hex
+    sig: str
+
+
+class _Signatures(msgspec.Struct, frozen=True):
+    signatures: list[_Signature]
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -77,7 +81,7 @@ class _Role(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Bins(_Role, frozen=True, kw_only=True):
     bit_length: int
-    name_prefix: _Prefix
+    name_prefix: str
 
 
 class _Delegations(msgspec.Struct, frozen=True):
@@ -161,13 +165,40 @@ def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ())
     delegations = signed["delegations"]
     _check_names(delegations, _Delegations, "delegations", {"roles"})
     _check_names(delegations["succinct_roles"], _Bins, "delegations.succinct_roles")
+    prefix = file.signed.delegations.succinct_roles.name_prefix
+    if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix):
+        raise MetadataError(
+            f"name_prefix is {prefix[:MAX_PREFIX]!r}, and files are named by it: use lower-case letters, digits and '-', a letter first, "
+            f"at most {MAX_PREFIX} of them"
+        )
     _check_role("bins", file.signed.delegations.succinct_roles, _check_keys(delegations["keys"], profile))
+
+
+def check_signatures(signatures: Any, known: Collection[str] = ()) -> None:
+    """Refuse signatures because of which some client would refuse the whole file.
+
+    Args:
+        signatures: as they stand in the file.
+        known: keyids that may stand there whatever they are.
+
+    Raises:
+        MetadataError: with the place, the reason and what to do.
+    """
+    try:
+        entries = msgspec.convert({"signatures": signatures}, _Signatures).signatures
+    except msgspec.ValidationError as error:
+        raise MetadataError(f"clients do not read its signatures: {error}") from None
+    _check_signatures(entries, known)
 
 
 def _check_signatures(signatures: Collection[_Signature], known: Collection[str]) -> None:
     seen: set[str] = set()
-    for signature in signatures:
-        keyid = signature.keyid
+    for number, signature in enumerate(signatures):
+        keyid, digits = signature.keyid, len(signature.sig)
+        if digits % 2 or not (_is_hex(signature.sig, digits) or not digits):
+            raise MetadataError(
+                f"signatures[{number}].sig is not lower-case hexadecimal of even length, so go-tuf refuses the whole file: leave it out"
+            )
         if keyid in seen:
             raise MetadataError(f"there are two signatures of the keyid {keyid[:64]!r}: leave one")
         seen.add(keyid)

@@ -3,6 +3,7 @@
 ``verify`` goes on where a client would stop: it fetches every bin and says everything that is wrong with any of them.
 """
 
+import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,11 @@ from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthM
 from tuf.api.metadata import Metadata, Root, Snapshot, SuccinctRoles, Targets
 from tuf.ngclient import Updater, UpdaterConfig
 
-from tufline import metafile, text
+from tufline import client_rules, metafile, text
 from tufline.cli.artifacts import progress
 from tufline.cli.client import check_url, reason_of
 from tufline.cli.exits import Exit, Failure
-from tufline.errors import InvalidInputError
+from tufline.errors import InvalidInputError, MetadataError
 from tufline.model import HEX_DIGITS, Allowed, parse_target
 from tufline.paths import check_path
 
@@ -175,8 +176,9 @@ class Walk:
         except (RepositoryError, ValueError) as error:
             yield f"a client refuses it: {error}"
             return
+        yield from _refused_elsewhere(content)
         signed = loaded.signed
-        if bytes(metafile.disassemble(content).signed) != loaded.signed_bytes:
+        if loaded.signed_bytes not in content:
             yield "its signed part is not in canonical form"
         if signed.version != self.snapshot.meta[f"{role}.json"].version:
             yield f"its version is {signed.version}, and the snapshot names {self.snapshot.meta[f'{role}.json'].version}"
@@ -191,15 +193,26 @@ class Walk:
                 yield f"{path!r}: {error}"
 
 
-def _open(url: str, root: Path, directory: Path) -> Walk:
+def _refused_elsewhere(content: bytes) -> Iterator[str]:
+    # python-tuf has read it: what the other clients refuse is left. They stop at an entry that nobody signed.
+    signatures = json.loads(content)["signatures"]
+    try:
+        client_rules.check_signatures(signatures)
+    except MetadataError as error:
+        yield f"tuf-js or go-tuf refuses it: {error}"
+
+
+def _open(url: str, root: Path, directory: Path) -> tuple[Walk, list[str]]:
     _refresh(url, root, directory)
-    files = {role: (directory / f"{role}.json").read_bytes() for role in ("root", "snapshot", "targets")}
+    files = {role: (directory / f"{role}.json").read_bytes() for role in ("root", "timestamp", "snapshot", "targets")}
+    findings = [f"{role}.json: {finding}" for role, content in files.items() for finding in _refused_elsewhere(content)]
     targets = Metadata[Targets].from_bytes(files["targets"])
     delegations = targets.signed.delegations
     if delegations is None or delegations.succinct_roles is None:
         raise Failure("targets does not delegate to hash bins", "tufline verify walks repositories of hash bins")
     snapshot = Metadata[Snapshot].from_bytes(files["snapshot"]).signed
-    return Walk(url.rstrip("/"), Metadata[Root].from_bytes(files["root"]), snapshot, targets, delegations.succinct_roles)
+    walk = Walk(url.rstrip("/"), Metadata[Root].from_bytes(files["root"]), snapshot, targets, delegations.succinct_roles)
+    return walk, findings
 
 
 @click.command()
@@ -212,10 +225,9 @@ def verify(url: str, root: Path) -> None:
     form, and that each of its targets belongs into it.
     """
     now = datetime.now(UTC)
-    findings: list[str] = []
     total = 0
     with tempfile.TemporaryDirectory() as directory:
-        walk = _open(url, root, Path(directory))
+        walk, findings = _open(url, root, Path(directory))
     with progress() as bars, ThreadPoolExecutor(FETCHES) as threads:
         pool = urllib3.PoolManager(maxsize=FETCHES, retries=urllib3.Retry(3, backoff_factor=0.1))
         roles = list(walk.bins.get_roles())
@@ -230,5 +242,5 @@ def verify(url: str, root: Path) -> None:
     for finding in findings[:SHOWN_FINDINGS]:
         click.echo(text.one_line(finding))
     if findings:
-        raise Failure(f"{len(findings)} findings in {len(roles)} bins", "do not use this repository before you know why")
+        raise Failure(f"{len(findings)} findings in {len(roles)} bins and 4 other files", "do not use this repository before you know why")
     click.echo(f"verified: {total} targets in {len(roles)} bins, snapshot {walk.snapshot.version}, root {walk.root.signed.version}")

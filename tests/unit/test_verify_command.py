@@ -1,0 +1,50 @@
+"""``tufline verify`` walks the whole repository, whatever it finds on the way."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from click.testing import CliRunner
+
+from helpers.log import DEFAULT_DAYS, bootstrap_record
+from helpers.trust_fuzz import served, wait_until_live, world
+from helpers.virtual_time import run_virtual
+from tufline import records, topics
+from tufline.bus import Message
+from tufline.cli.verify import verify
+from tufline.clock import Clock
+
+
+async def published(path: Path, clock: Clock) -> None:
+    """Publish a repository of four bins."""
+    record = bootstrap_record(path / "keys", 2, bins=4, days=DEFAULT_DAYS)
+    async with world(path / "it", path / "keys", clock) as bus:
+        await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
+        await wait_until_live(bus, 0)
+
+
+def spoil(file: Path, entry: dict[str, Any]) -> None:
+    """Add a signature entry that nobody signed."""
+    content = json.loads(file.read_bytes())
+    content["signatures"].append(entry)
+    file.write_bytes(json.dumps(content, separators=(",", ":"), sort_keys=True).encode())
+
+
+def test_a_malformed_signature_entry_is_named_with_its_file(tmp_path: Path) -> None:
+    """Entries that some client stops at are found in every file, each named with its file, and the walk goes on to the end."""
+    run_virtual(partial(published, tmp_path))
+    origin = tmp_path / "it" / "origin"
+    root = tmp_path / "root.json"
+    root.write_bytes((origin / "1.root.json").read_bytes())
+    with served(origin) as url:
+        clean = CliRunner().invoke(verify, [url, "--root", str(root)])
+        assert (clean.exit_code, "verified: 0 targets in 4 bins" in clean.output) == (0, True), clean.output
+        spoil(origin / "1.bins-0.json", {"keyid": "nope", "sig": None})
+        spoil(origin / "1.bins-2.json", {"keyid": "a" * 64, "sig": "zz"})
+        spoil(origin / "1.targets.json", {"keyid": "nope", "sig": ""})
+        found = CliRunner().invoke(verify, [url, "--root", str(root)])
+    assert found.exit_code == 1, found.output
+    for name, reason in (("bins-0", "signatures[1].sig"), ("bins-2", "signatures[1].sig"), ("targets.json", "'nope'")):
+        assert any(line.startswith(f"{name}: ") and reason in line for line in found.output.splitlines()), found.output
+    assert "3 findings in 4 bins" in str(found.exception) + found.output
