@@ -91,6 +91,11 @@ PROOFS: Final = (
         )
         for offset in range(2)
     ),
+    Proof(
+        "fuzz-trust",
+        "3,000 changed, correctly signed bootstraps and updates: each is refused, or read by python-tuf, tuf-js and go-tuf",
+        ("fuzz_trust.py", "3000", SEED, "--all-clients"),
+    ),
     Proof("mutate", "each small mistake of tests/mutations is seen by a test", ("mutate.py",)),
 )
 

@@ -273,7 +273,7 @@ class Fuzz:
         spoilt = self._spoil(chance, mode, {role: metadata}, keys=keys)[role]
         try:
             asked = wire.decode(wire.MetadataRequest, json.dumps({"metadata": {role: spoilt}}).encode()).metadata
-            given = asked.root if role == "root" else asked.targets
+            given = wire.read_metadata(role, asked.root if role == "root" else asked.targets)
             if given is None:
                 raise BadRequestError("nothing is given")
             update = NewMetadata(role=role, metadata=given, rules=CURRENT_RULES)

@@ -1,0 +1,29 @@
+"""Whatever people sign: it is refused, or clients in three languages read it."""
+
+import logging
+import secrets
+from pathlib import Path
+
+import pytest
+import structlog
+
+from helpers.clients import Client
+from helpers.trust_fuzz import Fuzz, served
+
+pytestmark = pytest.mark.slow
+
+BOOTSTRAPS, UPDATES = 150, 150
+
+
+def test_what_is_accepted_is_read_by_every_client(clients: list[Client], tmp_path: Path) -> None:
+    """Each changed, correctly signed bootstrap or update is refused or read by every client of the profile."""
+    seed = secrets.randbelow(10**9)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        with served(tmp_path) as url:
+            fuzz = Fuzz(tmp_path, url, clients)
+            fuzz.run(seed, BOOTSTRAPS, UPDATES)
+    finally:
+        structlog.reset_defaults()
+    assert not fuzz.faults, f"seed {seed}:\n" + "\n".join(fuzz.faults)
+    assert fuzz.outcomes["bootstraps live"] > 0

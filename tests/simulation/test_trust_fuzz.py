@@ -1,0 +1,28 @@
+"""Whatever people sign: it is refused, or it goes live and every client of the profile reads it."""
+
+import logging
+import secrets
+from pathlib import Path
+
+import structlog
+
+from helpers.clients import PythonTuf
+from helpers.trust_fuzz import Fuzz, served
+
+BOOTSTRAPS, UPDATES = 100, 200
+
+
+def test_what_is_signed_is_refused_or_goes_live(tmp_path: Path) -> None:
+    """Each of hundreds of changed, correctly signed bootstraps and updates is refused or read by python-tuf; the seed is in the failure."""
+    seed = secrets.randbelow(10**9)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    try:
+        with served(tmp_path) as url:
+            fuzz = Fuzz(tmp_path, url, [PythonTuf()])
+            fuzz.run(seed, BOOTSTRAPS, UPDATES)
+    finally:
+        structlog.reset_defaults()
+    assert not fuzz.faults, f"seed {seed}:\n" + "\n".join(fuzz.faults)
+    for kind in ("bootstraps", "updates"):
+        assert fuzz.outcomes[f"{kind} refused"] > 0
+        assert fuzz.outcomes[f"{kind} live"] > 0
