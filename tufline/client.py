@@ -27,7 +27,7 @@ from tufline.errors import BusError, EventRejectedError, NotLiveYetError, Pushba
 from tufline.events import ArtifactInfo, ChangeRequest, EventData
 from tufline.follow import RETRY_SECONDS, follow_origin
 from tufline.receipts import ChangeReceipt, EventReceipt
-from tufline.receipts_follower import Receipts
+from tufline.receipts_follower import REMARKS_BYTES, Receipts
 from tufline.records import Published
 from tufline.tasks import all_of
 
@@ -83,18 +83,26 @@ def remove(path: str) -> ChangeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an event, all of which is live.
+    """What became of an event: all of it is live, but for what was refused.
 
     Attributes:
         task: its task id, for GET /api/v1/task/.
         is_duplicate: whether it had been accepted before.
-        remarks: what did not simply happen: a removal of what was not there, an addition of what was there already, a change that was
-            refused. Those of a duplicate may be gone.
+        remarks: what had no effect or was refused: a removal of what was not there, an addition of what was there already, a change that
+            does not fit into the metadata. Those of a duplicate may be gone.
+        is_complete: whether ``remarks`` has all of them: of an event that was sent again they may stand behind too many others to be read.
+            The task's answer has them then.
     """
 
     task: str
     is_duplicate: bool
     remarks: Sequence[ChangeReceipt]
+    is_complete: bool = True
+
+    @property
+    def refused(self) -> Sequence[ChangeReceipt]:
+        """Changes that were refused: they are not live."""
+        return [remark for remark in self.remarks if remark.outcome == "refused"]
 
 
 class Client:
@@ -140,7 +148,8 @@ class Client:
         except BaseException:
             await self._stack.aclose()
             raise
-        self._receipts = [Receipts(self._bus, partition, end) for partition, end in zip(partitions, ends, strict=True)]
+        room = REMARKS_BYTES // len(partitions)
+        self._receipts = [Receipts(self._bus, partition, end, room) for partition, end in zip(partitions, ends, strict=True)]
         self._background = asyncio.create_task(self._follow(), name="client")
         self._background.add_done_callback(self._fail)
         return self
@@ -224,14 +233,20 @@ class Client:
                 await live
             finally:
                 del self._pending[live]
-        if receipt.outcome == "duplicate":
-            return Outcome(receipt.task, is_duplicate=True, remarks=await receipts.of_task(self._bus, where))
+        is_duplicate = receipt.outcome == "duplicate"
         remarks: list[ChangeReceipt] = []
+        is_complete = True
         for partition, offsets in where.positions.items():
-            # The signer wrote them before what is live was made; they are only to be read.
-            await self._receipts[partition].caught_up()
-            remarks += (one for offset in offsets for one in self._receipts[partition].remarks.get(offset, ()))
-        return Outcome(receipt.task, is_duplicate=False, remarks=remarks)
+            found = None
+            if not is_duplicate:
+                # The signer wrote them before what is live was made; they are only to be read.
+                await self._receipts[partition].caught_up()
+                found = self._receipts[partition].remarks(offsets)
+            if found is None:
+                found = await receipts.of_records(self._bus, partition, offsets, where.time)
+            is_complete = is_complete and found is not None
+            remarks += found or ()
+        return Outcome(receipt.task, is_duplicate, remarks, is_complete)
 
     def _take_receipt(self, receipt: EventReceipt) -> None:
         for queue in self._waiting.get((receipt.source, receipt.id), ()):

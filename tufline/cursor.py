@@ -17,6 +17,9 @@ from tufline.errors import InvalidCursorError
 from tufline.records import Vector
 
 FORMAT: Final = 1
+BULK_FORMAT: Final = 2
+"""Of a cursor that names its request: the receipts of a bulk request are found by its name."""
+
 MAX_TEXT_LENGTH: Final = 6000
 """Enough for a position in each of 256 partitions, and short enough for a URL."""
 
@@ -50,7 +53,8 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         log: the id of the log.
         time: of acceptance, in milliseconds since 1970, by the bus's clock.
         positions: partition to the offsets of the request's records: in ``artifacts``, or (partition 0) in ``admin``.
-            Of a bulk request only the last of each partition.
+            Of a bulk request the first and the last of each partition (in format 1, the last alone).
+        request: names a bulk request on the log; empty otherwise.
     """
 
     format: int
@@ -58,6 +62,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     log: str
     time: int
     positions: dict[int, list[int]]
+    request: str = ""
 
     def is_covered(self, vector: Vector) -> bool:
         """Say whether all that the request asked for is below a vector.
@@ -112,7 +117,7 @@ def decode(text: str, log_id: str) -> Cursor:
     except ValueError:
         raise InvalidCursorError(NOT_ONE) from None
     cursor = decode_strictly(_decoder, raw, lambda _: InvalidCursorError(NOT_ONE))
-    if cursor.format != FORMAT:
+    if cursor.format not in {FORMAT, BULK_FORMAT}:
         raise InvalidCursorError("the task id has a form that this version does not know")
     if cursor.log != log_id:
         raise InvalidCursorError("the task id is one of another repository, or of this one before its log was made anew")

@@ -4,17 +4,26 @@ Partition i has the change receipts of partition i of ``artifacts``, from the si
 from ingest.
 """
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final, Literal
 
 import msgspec
 
-from tufline import records, topics
+from tufline import topics
 from tufline.bus import Bus
-from tufline.cursor import Cursor
+from tufline.follow import readable
 from tufline.records import Versioned, decoder
+from tufline.trail import Run
 
 WINDOW: Final = 50_000
 """How far a receipt may stand before one of an earlier record, in offsets: the signer goes through a batch bin by bin."""
+
+READ_BYTES: Final = 8_000_000
+"""How many bytes of receipts are read of a partition for one task at most, where it is not known where they are."""
+
+FETCH_BYTES: Final = 256 * 1024
+"""How many bytes of receipts are decoded in one go: nothing else happens in that time."""
 
 SKEW_MILLISECONDS: Final = 5000
 """How much earlier than a request's acceptance its receipts are looked for: two brokers' clocks may differ."""
@@ -29,6 +38,9 @@ class ChangeReceipt(Versioned, frozen=True, kw_only=True, tag="change", tag_fiel
         path: the target path.
         outcome: what became of it.
         reason: for a human; empty where ``outcome`` says it all.
+        ranges: in a bulk request, which changes of the record this is about: first and last index of each range, both inclusive; ``index``
+            is the first of them, and ``path`` is empty.
+        runs: in the first receipt of a batch, where the receipts of batches before it are (see ``tufline.trail``).
     """
 
     offset: int
@@ -36,6 +48,13 @@ class ChangeReceipt(Versioned, frozen=True, kw_only=True, tag="change", tag_fiel
     path: str
     outcome: Literal["not_found", "unchanged", "refused"]
     reason: str = ""
+    ranges: tuple[tuple[int, int], ...] = ()
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def indexes(self) -> list[int]:
+        """Indexes of the changes that this is about."""
+        return [index for first, last in self.ranges for index in range(first, last + 1)] if self.ranges else [self.index]
 
 
 class EventReceipt(Versioned, frozen=True, kw_only=True, tag="event", tag_field="kind"):
@@ -66,32 +85,38 @@ Receipt = ChangeReceipt | EventReceipt
 receipt_decoder: Final[msgspec.json.Decoder[Receipt]] = decoder(Receipt)
 
 
-async def of_task(bus: Bus, cursor: Cursor) -> list[ChangeReceipt]:
-    """Read what did not simply happen of a task that is done.
+async def of_records(bus: Bus, partition: int, offsets: Sequence[int], time: int) -> list[ChangeReceipt] | None:
+    """Read what had no effect or was refused of records that are live, from the time of their acceptance on: for who has no trail.
 
     Args:
         bus: the log.
-        cursor: of the task, with the positions of all its records.
+        partition: of ``artifacts``.
+        offsets: of the records, ascending; at least one.
+        time: of acceptance, in milliseconds since 1970.
 
     Returns:
-        Its change receipts; those older than the retention of ``receipts`` are gone.
+        Their receipts; those older than the retention of ``receipts`` are gone. None if some may stand behind ``READ_BYTES`` of others.
 
     Raises:
         BusError: if the log can't be read now.
     """
     found = []
-    for partition, offsets in cursor.positions.items():
-        start = await bus.offset_at(topics.RECEIPTS, partition, cursor.time - SKEW_MILLISECONDS)
-        reader = bus.reader(topics.RECEIPTS, partition, start)
-        passed = False
-        try:
-            while not passed and (batch := await reader.fetch(max_wait=0)):
-                for record in batch:
-                    receipt = records.decode(receipt_decoder, record.value)
-                    if isinstance(receipt, ChangeReceipt):
-                        passed = receipt.offset > offsets[-1] + WINDOW
-                        if receipt.offset in offsets:
-                            found.append(receipt)
-        finally:
-            await reader.close()
+    wanted = frozenset(offsets)
+    room = READ_BYTES
+    reader = bus.reader(topics.RECEIPTS, partition, await bus.offset_at(topics.RECEIPTS, partition, max(0, time - SKEW_MILLISECONDS)))
+    passed = False
+    try:
+        while not passed and (batch := await reader.fetch(max_wait=0, max_bytes=FETCH_BYTES)):
+            for record in batch:
+                receipt = readable(receipt_decoder, record)
+                if isinstance(receipt, ChangeReceipt):
+                    passed = receipt.offset > offsets[-1] + WINDOW
+                    if receipt.offset in wanted:
+                        found.append(receipt)
+            room -= sum(len(record.value) for record in batch)
+            if room < 0:
+                return None
+            await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
+    finally:
+        await reader.close()
     return found

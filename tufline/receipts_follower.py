@@ -1,12 +1,12 @@
 """Following ``receipts``: what did not simply happen of the records that are under way, without reading back for each of them.
 
-In: one partition of ``receipts``. Out: the change receipts of the last records, by their offset in ``artifacts``; and each event receipt as
-it comes.
+In: one partition of ``receipts``. Out: the change receipts of the last records, by their offset in ``artifacts``, in bounded memory; and
+each event receipt as it comes.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -15,13 +15,16 @@ from tufline import topics
 from tufline.bus import Bus
 from tufline.errors import BusError
 from tufline.follow import RETRY_SECONDS, readable
-from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.receipts import FETCH_BYTES, ChangeReceipt, EventReceipt, receipt_decoder
 
 POLL_SECONDS: Final = 2.0
 """How long one fetch waits for receipts."""
 
-REMARKS_KEPT: Final = 50_000
-"""Of how many records change receipts are kept."""
+REMARKS_BYTES: Final = 16_000_000
+"""How much memory the change receipts of all partitions that a process follows may take."""
+
+REMARK_OVERHEAD_BYTES: Final = 500
+"""What one change receipt takes in memory beside its path and its reason: the objects, and its place in a list and a dictionary."""
 
 _log = structlog.get_logger(__name__)
 
@@ -29,22 +32,43 @@ _log = structlog.get_logger(__name__)
 class Receipts:
     """One partition of ``receipts``, followed from an offset on."""
 
-    def __init__(self, bus: Bus, partition: int, start: int) -> None:
+    def __init__(self, bus: Bus, partition: int, start: int, most_bytes: int = REMARKS_BYTES) -> None:
         """Know nothing yet.
 
         Args:
             bus: the log.
             partition: of ``receipts``.
             start: the offset to begin at.
+            most_bytes: how much memory change receipts may take.
         """
         self._bus = bus
         self._partition = partition
         self._start = start
         self._read_to = start
         self._has_ended = False
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._changed = asyncio.Condition()
-        self.remarks: OrderedDict[int, list[ChangeReceipt]] = OrderedDict()
-        """Offset in ``artifacts`` to what did not simply happen of that record; of the last ``REMARKS_KEPT`` records that have any."""
+        self._remarks: OrderedDict[int, list[ChangeReceipt]] = OrderedDict()
+        self._forgotten = 0
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes the change receipts take."""
+        return self._bytes
+
+    def remarks(self, offsets: Sequence[int]) -> list[ChangeReceipt] | None:
+        """Give what had no effect or was refused of records that are live, once that is read (see ``caught_up``).
+
+        Args:
+            offsets: of records in ``artifacts`` that were accepted since the following began, ascending.
+
+        Returns:
+            Their receipts, but for those of bulk requests; None if some may have been forgotten, for want of memory.
+        """
+        if offsets and offsets[0] < self._forgotten:
+            return None
+        return [receipt for offset in offsets for receipt in self._remarks.get(offset, ())]
 
     async def follow(self, take_event: Callable[[EventReceipt], None]) -> None:
         """Follow the partition, for ever.
@@ -61,10 +85,10 @@ class Receipts:
                 try:
                     # Where nothing is left below the end as it was before, all of that is read, whatever offsets it had.
                     end = await self._bus.end(topics.RECEIPTS, self._partition)
-                    batch = await reader.fetch(max_wait=0)
+                    batch = await reader.fetch(max_wait=0, max_bytes=FETCH_BYTES)
                     if not batch:
                         await self._has_read(max(end, reader.position))
-                        batch = await reader.fetch(max_wait=POLL_SECONDS)
+                        batch = await reader.fetch(max_wait=POLL_SECONDS, max_bytes=FETCH_BYTES)
                 except BusError as error:
                     if not error.retriable:
                         raise
@@ -85,9 +109,14 @@ class Receipts:
             await reader.close()
 
     def _keep(self, receipt: ChangeReceipt) -> None:
-        self.remarks.setdefault(receipt.offset, []).append(receipt)
-        if len(self.remarks) > REMARKS_KEPT:
-            self.remarks.popitem(last=False)
+        if receipt.ranges:
+            return  # of a bulk request, which nobody follows
+        self._remarks.setdefault(receipt.offset, []).append(receipt)
+        self._bytes += _memory_of(receipt)
+        while self._bytes > self._most_bytes:
+            offset, receipts = self._remarks.popitem(last=False)
+            self._forgotten = max(self._forgotten, offset + 1)
+            self._bytes -= sum(map(_memory_of, receipts))
 
     async def _has_read(self, offset: int) -> None:
         async with self._changed:
@@ -105,3 +134,7 @@ class Receipts:
             await self._changed.wait_for(lambda: self._read_to >= end or self._has_ended)
         if self._read_to < end:
             raise BusError("receipts are not followed any more: ask again")
+
+
+def _memory_of(receipt: ChangeReceipt) -> int:
+    return REMARK_OVERHEAD_BYTES + len(receipt.path) + len(receipt.reason)

@@ -17,6 +17,7 @@ from tufline import decoding
 from tufline.bins import BinLayout
 from tufline.errors import RecordError, SchemaError
 from tufline.profiles import Profile
+from tufline.trail import Trail
 
 SCHEMA_VERSION: Final = 1
 
@@ -90,12 +91,14 @@ class Changes(Versioned, frozen=True, kw_only=True):
         admin: the offset in ``admin`` up to which (exclusive) ingest had applied it.
         changes: at most ``MAX_CHANGES_BYTES`` when encoded.
         rules: the version of the rules by which ingest accepted them.
+        bulk: part of a bulk request: its receipts name changes by their index alone, and only those that were refused or not found.
     """
 
     request: str
     admin: int
     changes: list[Add | Remove]
     rules: int = FIRST_RULES
+    bulk: bool = False
 
 
 class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
@@ -126,9 +129,11 @@ class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="
 
     Attributes:
         offset: in ``artifacts``; every change below it is applied.
+        trail: where the receipts are; None where a version that did not keep it wrote last.
     """
 
     offset: int
+    trail: Trail | None = None
 
 
 class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind"):

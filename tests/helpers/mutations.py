@@ -71,8 +71,8 @@ def no_fencing() -> None:
 def older_over_newer() -> None:
     """What was applied before a crash is applied again, in another order."""
 
-    def backwards(target_bin: Any, changes: Any, applied: int) -> Any:
-        del applied
+    def backwards(target_bin: Any, changes: Any, applied: int, bulk: Any = ()) -> Any:
+        del applied, bulk
         return apply_changes(target_bin, list(reversed(list(changes))), 0)
 
     tufline_signer.bins_writer.apply_changes = backwards  # type: ignore[attr-defined]

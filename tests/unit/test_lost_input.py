@@ -28,8 +28,9 @@ from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.loss import CheckedReader
 from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
-from tufline.records import Add, Bootstrap
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, Progress
 from tufline.topics import ADMIN, ARTIFACTS, INBOX
+from tufline_ingest.remarks import Remarks
 
 BINS_PART = "signer.bins.0"
 INBOX_PART = "ingest.inbox.0"
@@ -129,6 +130,12 @@ def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path
             assert not health.problems[BINS_PART]
         receipts = [records.decode(receipt_decoder, record.value) for record in await read_all(bus, topics.RECEIPTS)]
         assert [(one.offset, one.outcome) for one in receipts if isinstance(one, ChangeReceipt)] == [(n, "refused") for n in range(5)]
+        newest = next(one for one in reversed(await read_all(bus, topics.HEADS)) if one.key == PROGRESS_KEY)
+        progress = records.decode(records.heads_decoder, newest.value)
+        assert isinstance(progress, Progress)
+        assert progress.trail is not None
+        found = await Remarks(bus).of(0, range(10), progress.trail)
+        assert [one.offset for one in found] == list(range(5)), "a task's answer does not find the receipts of what was lost"
 
     world.tell(losing)
     world.tell(held)

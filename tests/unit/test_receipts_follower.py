@@ -1,20 +1,20 @@
 """Following receipts, on the embedded bus: who waits is never left waiting, and what may have been missed is not vouched for."""
 
 import asyncio
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from helpers.log import eventually
-from tufline import cursor, records, topics
-from tufline.bus import Message, Position
+from tufline import decoding, records, topics
+from tufline.bus import Message
 from tufline.bus.embedded import open_embedded
-from tufline.cursor import Cursor, Task
-from tufline.errors import BusError, RecordError
+from tufline.errors import BusError, SchemaError
 from tufline.receipts import ChangeReceipt
 from tufline.receipts_follower import Receipts
-from tufline.records import Changes, Remove
-from tufline_ingest.recent import Recent
+
+DECODED = tracemalloc.Filter(True, decoding.__file__)
+"""What the receipts that are kept take: they were decoded there."""
 
 RECEIPT = Message(topics.RECEIPTS, "r", records.encode(ChangeReceipt(offset=0, index=0, path="a", outcome="not_found")), 0)
 
@@ -26,7 +26,7 @@ async def test_who_waits_is_told_when_the_following_ends(tmp_path: Path) -> None
     following = asyncio.create_task(receipts.follow(lambda _: None))
     await bus.append([RECEIPT])
     await receipts.caught_up()
-    assert [one.path for one in receipts.remarks[0]] == ["a"]
+    assert [one.path for one in receipts.remarks([0]) or ()] == ["a"]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await receipts.caught_up()
@@ -35,36 +35,38 @@ async def test_who_waits_is_told_when_the_following_ends(tmp_path: Path) -> None
         with pytest.raises(BusError, match="not followed any more"):
             await receipts.caught_up()
         other = Receipts(bus, 0, await bus.end(topics.RECEIPTS, 0))
-        await bus.append([Message(topics.RECEIPTS, "r", b"no receipt", 0)])
+        await bus.append([Message(topics.RECEIPTS, "r", b'{"v":99,"kind":"new"}', 0)])
         waiting = asyncio.create_task(other.caught_up())
-        with pytest.raises(RecordError):
+        with pytest.raises(SchemaError):
             await other.follow(lambda _: None)
         with pytest.raises(BusError, match="not followed any more"):
             await waiting
     await bus.close()
 
 
-async def test_what_came_before_the_receipts_are_followed_is_not_known(tmp_path: Path) -> None:
-    """Where receipts may have been missed, this process does not say that nothing was remarked."""
+async def test_receipts_take_bounded_memory(tmp_path: Path) -> None:
+    """However many receipts come, they take no more memory than they may; what is forgotten is not taken for nothing."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
-    recent = Recent(bus)
-    message = Message(topics.ARTIFACTS, "r", records.encode(Changes(request="r", admin=0, changes=[Remove("a")])), 0)
-
-    def cursor_of(position: Position) -> Cursor:
-        return Cursor(cursor.FORMAT, Task.REMOVE, bus.log_id, position.time, {0: [position.offset]})
-
-    before = await bus.append([message])
-    await bus.append([RECEIPT])
-    running = asyncio.create_task(recent.run())
-
-    async def is_followed() -> bool:
-        after = await bus.append([message])
-        recent.accepted([message], after)
-        return recent.knows(cursor_of(after[0]))
-
-    await eventually(is_followed)
-    recent.accepted([message], before)  # its answer came late
-    assert not recent.knows(cursor_of(before[0]))
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    receipts = Receipts(bus, 0, 0, most_bytes=2_000_000)
+    following = asyncio.create_task(receipts.follow(lambda _: None))
+    values = [
+        [
+            records.encode(ChangeReceipt(offset=record, index=number, path=f"p/{record}/{number}", outcome="unchanged"))
+            for number in range(1000)
+        ]
+        for record in range(20)
+    ]
+    tracemalloc.start()
+    for some in values:
+        await bus.append([Message(topics.RECEIPTS, "r", value, 0) for value in some])
+        await receipts.caught_up()
+        assert receipts.memory <= 2_000_000
+    kept = sum(one.size for one in tracemalloc.take_snapshot().filter_traces([DECODED]).statistics("filename"))
+    tracemalloc.stop()
+    assert 0 < kept < 3_000_000, "they take more than they are taken to"
+    assert receipts.remarks([0]) is None
+    assert [one.index for one in receipts.remarks([19]) or ()] == list(range(1000))
+    assert receipts.remarks([20]) == []
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     await bus.close()

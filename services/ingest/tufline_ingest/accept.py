@@ -132,13 +132,23 @@ def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestErr
     return BadRequestError(f"artifacts[{number}] ({shown}) can't be accepted: {error}; nothing of this request was accepted")
 
 
-async def make_messages(changes: Iterable[Change], settings: Settings, admin: int) -> list[Message]:
+def name_request() -> str:
+    """Make the name of a request.
+
+    Returns:
+        A name that no other request has.
+    """
+    return uuid.uuid4().hex
+
+
+async def make_messages(changes: Iterable[Change], settings: Settings, admin: int, bulk: str = "") -> list[Message]:
     """Make the records of a request: its changes by partition, in their order. Of many changes it is done in turns.
 
     Args:
         changes: of one request.
         settings: of the repository.
         admin: how far in ``admin`` they are known.
+        bulk: name of the bulk request that they are part of; empty for one that is whole.
 
     Returns:
         Messages for ``artifacts``.
@@ -153,7 +163,7 @@ async def make_messages(changes: Iterable[Change], settings: Settings, admin: in
             groups.append(_Group())
         groups[-1].add(encoded)
         await turns.take(len(encoded))
-    whole = Changes(request=uuid.uuid4().hex, admin=admin, changes=[], rules=CURRENT_RULES)
+    whole = Changes(request=bulk or name_request(), admin=admin, changes=[], rules=CURRENT_RULES, bulk=bool(bulk))
     return [
         Message(topics.ARTIFACTS, whole.request, records.encode_changes(whole, group.encoded), partition)
         for partition, groups in grouped.items()
@@ -178,25 +188,23 @@ class _Group:
         self.size += len(encoded) + 1
 
 
-def make_cursor(task: Task, log_id: str, positions: Sequence[Position], *, last_only: bool = False) -> Cursor:
+def make_cursor(task: Task, log_id: str, positions: Sequence[Position], request: str = "") -> Cursor:
     """Make the cursor of a request.
 
     Args:
         task: what was asked for.
         log_id: of the log.
-        positions: of all its records; at least one.
-        last_only: keep the last position of each partition alone.
+        positions: of all its records, at least one; of a bulk request of the first and the last in each partition.
+        request: name of a bulk request; empty for another one.
 
     Returns:
         The cursor.
     """
     by_partition: dict[int, list[int]] = {}
     for position in positions:
-        offsets = by_partition.setdefault(position.partition, [])
-        if last_only:
-            offsets.clear()
-        offsets.append(position.offset)
-    return Cursor(cursor.FORMAT, task, log_id, max(position.time for position in positions), by_partition)
+        by_partition.setdefault(position.partition, []).append(position.offset)
+    form = cursor.BULK_FORMAT if request else cursor.FORMAT
+    return Cursor(form, task, log_id, max(position.time for position in positions), by_partition, request)
 
 
 def count(changes: Sequence[Change]) -> None:

@@ -17,7 +17,7 @@ from aiohttp.hdrs import ACCEPT_ENCODING, ALLOW
 from aiohttp.typedefs import Handler
 
 from tufline.decoding import shorten
-from tufline.errors import BusError, InvalidCursorError, InvalidInputError, PushbackError
+from tufline.errors import BusError, InvalidInputError, PushbackError
 from tufline_ingest import metrics
 from tufline_ingest.body import WINDOWS
 from tufline_ingest.errors import IngestError, NotNowError, UnsupportedEncodingError
@@ -78,8 +78,6 @@ def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of err
             return refusal(error.status, error.detail, headers={ACCEPT_ENCODING: ", ".join(WINDOWS)})
         case IngestError():
             return refusal(error.status, error.detail)
-        case InvalidCursorError():
-            return refusal(404, str(error))
         case InvalidInputError():
             return refusal(422, str(error))
         case PushbackError():

@@ -19,18 +19,19 @@ from tufline.bus import Bus, Message, Position
 from tufline.clock import Clock, moment_of
 from tufline.config import IngestConfig
 from tufline.cursor import Cursor, Task
-from tufline.errors import BusError, InvalidBootstrapError, InvalidTargetError
+from tufline.errors import BusError, InvalidBootstrapError, InvalidCursorError, InvalidTargetError
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.model import Allowed
 from tufline.paths import check_path
 from tufline.records import Bootstrap, Settings
-from tufline_ingest import accept, body, bootstrap, metrics, tasks, wire
+from tufline_ingest import accept, body, bootstrap, metrics, wire
 from tufline_ingest.answers import PART_OF_IT, answer
 from tufline_ingest.bulk import Outcome, take_lines
+from tufline_ingest.bulk_tasks import parse_place
 from tufline_ingest.errors import BadRequestError, BootstrappedError, NotBootstrappedError, NotNowError
 from tufline_ingest.live import Live, summarize_expiries
-from tufline_ingest.recent import Recent
+from tufline_ingest.tasks import Tasks
 
 TASK_HOLD_SECONDS: Final = 1.0
 """How long an answer about an unfinished task is held back for a change: RSTUF's command line asks again without a pause."""
@@ -51,7 +52,7 @@ class Api:
         health: of the process.
         admin: the state folded from ``admin``.
         live: what the origin shows.
-        recent: what this process accepted lately.
+        tasks: what became of what was accepted.
         bootstrapping: so that of two bootstraps (or of two new versions of root) here at once one is refused at the edge.
     """
 
@@ -61,7 +62,7 @@ class Api:
     health: Health
     admin: AdminFollower
     live: Live
-    recent: Recent
+    tasks: Tasks
     bootstrapping: asyncio.Lock
 
     async def restored(self, *, heads: bool = False) -> None:
@@ -154,11 +155,12 @@ class Api:
             raise NotBootstrappedError(state)
         return found.settings
 
-    async def _append(self, changes: Sequence[accept.Change], settings: Settings) -> Sequence[Position]:
-        messages = await accept.make_messages(changes, settings, self.admin.state.next_offset)
+    async def _append(self, changes: Sequence[accept.Change], settings: Settings, bulk: str = "") -> Sequence[Position]:
+        messages = await accept.make_messages(changes, settings, self.admin.state.next_offset, bulk)
         with metrics.append_seconds.time():
             positions = await self.bus.append(messages)
-        self.recent.accepted(messages, positions)
+        if not bulk:
+            self.tasks.recent.accepted(messages, positions)
         self.live.watch(positions)
         accept.count(changes)
         return positions
@@ -186,10 +188,10 @@ class Api:
     async def bulk(self, request: web.Request) -> web.Response:
         """POST /api/v1/artifacts/bulk."""
         settings = self.check_bootstrapped()
-        outcome = Outcome()
+        outcome, name = Outcome(), accept.name_request()
 
         async def append(changes: list[accept.Change]) -> Sequence[Position]:
-            return await self._append(changes, settings)
+            return await self._append(changes, settings, name)
 
         try:
             await take_lines(body.pieces(request), self.config.bulk_line_bytes, self.allowed, append, outcome)
@@ -201,10 +203,9 @@ class Api:
             metrics.refused.inc(outcome.refused)
         if not outcome.accepted and not outcome.refused:
             raise BadRequestError("the request has no lines: send one change a line, each a JSON object")
-        last = list(outcome.last.values())
         task_id, time = None, self.clock()
-        if last:
-            where = accept.make_cursor(Task.BULK, self.bus.log_id, last)
+        if outcome.ends:
+            where = accept.make_cursor(Task.BULK, self.bus.log_id, outcome.positions, name)
             task_id, time = cursor.encode(where), moment_of(where.time)
         result = wire.BulkResult(task_id, time, outcome.accepted, outcome.refused, outcome.refused_lines)
         return answer(wire.BulkAnswer(result, "Lines submitted."), 202)
@@ -229,15 +230,18 @@ class Api:
         task_id = request.query.get("task_id")
         if not task_id:
             raise BadRequestError("task_id is missing: /api/v1/task/?task_id=<id>")
-        where = cursor.decode(task_id, self.bus.log_id)
-        data = await self._describe(task_id, where)
-        if data.result is None:
+        if len(task_id) > cursor.MAX_TEXT_LENGTH:
+            raise BadRequestError(f"task_id is too long to be one: it has more than {cursor.MAX_TEXT_LENGTH} characters")
+        start = parse_place(request.query.get("after"))
+        try:
+            where = cursor.decode(task_id, self.bus.log_id)
+        except InvalidCursorError:
+            return answer(wire.TaskAnswer(wire.TaskData(task_id, "PENDING")))
+        data = await self.tasks.describe(task_id, where, start)
+        if data.state == "RUNNING":
             await self.live.wait_for_change(TASK_HOLD_SECONDS)
-            data = await self._describe(task_id, where)
+            data = await self.tasks.describe(task_id, where, start)
         return answer(wire.TaskAnswer(data))
-
-    async def _describe(self, task_id: str, where: Cursor) -> wire.TaskData:
-        return await tasks.describe(self.bus, self.recent, task_id, where, self.live.published, self.admin.state)
 
     async def get_bootstrap(self, _: web.Request) -> web.Response:
         """GET /api/v1/bootstrap/."""

@@ -7,6 +7,7 @@ stops, and with it the sender.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from tufline.bus import Position
@@ -46,13 +47,18 @@ class Outcome:
         accepted: how many.
         refused: how many.
         refused_lines: the first of them.
-        last: partition to the last position in it.
+        ends: partition to the first and the last position in it; they may be the same.
     """
 
     accepted: int = 0
     refused: int = 0
     refused_lines: list[RefusedLine] = field(default_factory=list)
-    last: dict[int, Position] = field(default_factory=dict)
+    ends: dict[int, tuple[Position, Position]] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> list[Position]:
+        """The first and the last position of each partition, each once."""
+        return [position for first, last in self.ends.values() for position in ((first,) if first == last else (first, last))]
 
     def refuse(self, line: int, reason: str) -> None:
         """Take note of a refused line.
@@ -79,9 +85,9 @@ class Outcome:
         """
         self.accepted += count
         for position in positions:
-            known = self.last.get(position.partition)
-            if known is None or known.offset < position.offset:
-                self.last[position.partition] = position
+            first, last = self.ends.get(position.partition, (position, position))
+            by_offset = attrgetter("offset")
+            self.ends[position.partition] = min(first, position, key=by_offset), max(last, position, key=by_offset)
 
 
 async def split_lines(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIterator[tuple[int, bytes | None]]:

@@ -216,7 +216,8 @@ class InboxWorker:
             for one in judged:
                 own = list(islice(left, len(one.messages)))
                 if one.changes:
-                    tasks[one.digest] = cursor.encode(make_cursor(one.task, self._shared.bus.log_id, own))
+                    request = one.messages[0].key if one.task is Task.BULK else ""
+                    tasks[one.digest] = cursor.encode(make_cursor(one.task, self._shared.bus.log_id, own, request))
                 known = "" if one.reason else tasks.get(one.digest) or self._moved.task_of(one.digest)
                 receipts.append(one.receipt(known or ""))
             progress = self._moved.next(offset, tasks)

@@ -22,7 +22,7 @@ from tufline.bus.scan import scan
 from tufline.errors import RecordGoneError
 from tufline.follow import follow, follow_origin, readable
 from tufline.model import Target
-from tufline.records import FileRef, Head, Published, Settings
+from tufline.records import FileRef, Head, Progress, Published, Settings
 from tufline.snapshot import read_snapshot
 from tufline.tasks import all_of
 from tufline_ingest import metrics
@@ -96,6 +96,8 @@ class Live:
         """Role to the keys that signed its newest version."""
         self.versions: dict[str, int] = {}
         """Role to its newest version on the log."""
+        self.progress: dict[int, Progress] = {}
+        """Partition of ``artifacts`` to how far its bins' writer has come."""
         self.published: Published | None = None
 
     async def run(self) -> None:
@@ -130,6 +132,8 @@ class Live:
                 self.expires[record.key] = content.expires
                 self.keyids[record.key] = tuple(map(sys.intern, content.keyids))
                 self.versions[record.key] = content.version
+            elif isinstance(content, Progress):
+                self.progress[record.partition] = content
 
     async def backlog(self) -> Backlog:
         """Say what of ``artifacts`` is accepted and not live.

@@ -7,8 +7,10 @@ from typing import Any, Final
 import msgspec
 
 import tufline
+from tufline.cursor import MAX_TEXT_LENGTH
 from tufline.events import ChangeRequest
 from tufline_ingest import wire
+from tufline_ingest.bulk_tasks import MAX_AFTER_LENGTH
 
 PREFIX: Final = "/api/v1"
 
@@ -32,9 +34,18 @@ _CALLS: Final[tuple[tuple[str, str, str, type | None, int, type | None], ...]] =
 )
 """Method, path, summary, request body, status and body of the answer."""
 
-_PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
-    f"{PREFIX}/artifacts/{{path}}": {"name": "path", "in": "path", "required": True, "schema": {"type": "string"}},
-    f"{PREFIX}/task/": {"name": "task_id", "in": "query", "required": True, "schema": {"type": "string"}},
+_PARAMETERS: Final[Mapping[str, list[dict[str, Any]]]] = {
+    f"{PREFIX}/artifacts/{{path}}": [{"name": "path", "in": "path", "required": True, "schema": {"type": "string"}}],
+    f"{PREFIX}/task/": [
+        {"name": "task_id", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}},
+        {
+            "name": "after",
+            "in": "query",
+            "required": False,
+            "description": "result.details.after of the page before, for the next page of a bulk task's refused changes",
+            "schema": {"type": "string", "maxLength": MAX_AFTER_LENGTH},
+        },
+    ],
 }
 
 _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
@@ -88,7 +99,7 @@ def make() -> dict[str, Any]:
         if result is not None:
             operation["responses"][str(status)] |= _content("application/json", by_type[result])
         if path in _PARAMETERS:
-            operation["parameters"] = [_PARAMETERS[path]]
+            operation["parameters"] = _PARAMETERS[path]
         described.setdefault(path, {})[method] = operation
     return {
         "openapi": "3.1.0",

@@ -27,6 +27,8 @@ from tufline_ingest.api import Api
 from tufline_ingest.errors import NotNowError
 from tufline_ingest.live import Live
 from tufline_ingest.recent import Recent
+from tufline_ingest.remarks import Remarks
+from tufline_ingest.tasks import Tasks
 from tufline_ingest.trust_api import TrustApi
 
 PART: Final = "ingest"
@@ -108,8 +110,9 @@ async def run(
     Raises:
         ConfigError: if the address can't be listened on.
     """
-    admin, live, recent = AdminFollower(bus), Live(bus, config.origin), Recent(bus)
-    api = Api(bus, config, clock, health, admin, live, recent, asyncio.Lock())
+    admin, live = AdminFollower(bus), Live(bus, config.origin)
+    tasks = Tasks(bus, config.max_request_bytes, live, lambda: admin.state, Recent(), Remarks(bus))
+    api = Api(bus, config, clock, health, admin, live, tasks, asyncio.Lock())
 
     def listening(url: str) -> None:
         health.ok(PART)
@@ -128,7 +131,6 @@ async def run(
         restore(),
         keep_working(f"{PART}.admin", admin.run, health),
         keep_working(f"{PART}.live", live.run, health),
-        keep_working(f"{PART}.recent", recent.run, health),
         own_partitions(
             bus, inbox.GROUP, topics.INBOX, inbox.part, moving, health, claimed_in=lambda number: (topics.INBOX_PROGRESS, number)
         ),

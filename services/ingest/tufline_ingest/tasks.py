@@ -1,69 +1,193 @@
 """The state of a task, from its cursor alone.
 
 A task is done when what is published covers its positions. What became of it in detail is read back from the log: its records at the
-positions, and the receipts that the signer wrote for what did not simply happen.
+positions, and the receipts that the signer wrote for what had no effect or was refused.
+
+Anybody can make a task id up. So what is read for one is bounded: the records that it names must be of one request, of no more bytes than a
+request may have, and their receipts are found in a few steps. An id that names something else is one that this repository does not know.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tufline import receipts, records, topics
+from tufline import receipts, topics
 from tufline.admin import AdminState
 from tufline.bus import Bus
 from tufline.clock import moment_of
-from tufline.cursor import IN_ADMIN, Cursor, Task
-from tufline.errors import InvalidCursorError, RecordError
+from tufline.cursor import BULK_FORMAT, IN_ADMIN, Cursor, Task
+from tufline.errors import InvalidCursorError
+from tufline.events import MAX_EVENT_BYTES
 from tufline.receipts import ChangeReceipt
 from tufline.records import Changes, Published, Settings
+from tufline.trail import Trail
+from tufline_ingest.bulk_tasks import Place, read_changes, read_page, read_value
+from tufline_ingest.live import Live
 from tufline_ingest.recent import Recent
+from tufline_ingest.remarks import ReceiptsGoneError, Remarks
 from tufline_ingest.wire import TaskData, TaskResult
 
-RECORDS_READ: Final = 256
-"""The most records of a request that its details are read from; a larger one is told in numbers."""
+GROWTH: Final = 8
+"""How many times as large as a request its records may be: a removal has four bytes in a request, and 26 on the log."""
+
+Position = tuple[int, int]
+"""A partition of ``artifacts`` and an offset in it."""
+
+READ_AT_ONCE: Final = 4
+"""For how many tasks the log is read at the same time."""
 
 
-async def describe(bus: Bus, recent: Recent, task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
-    """Say what became of a task.
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Answers for any task.
 
-    Args:
+    Attributes:
         bus: the log.
+        max_request_bytes: of a request.
+        live: what the origin shows.
+        admin: gives the state folded from ``admin``.
         recent: what this process accepted lately.
-        task_id: as the client sent it.
-        cursor: that is in it.
-        published: what is live; None before the first.
-        admin: the state folded from ``admin``.
-
-    Returns:
-        The task's state.
-
-    Raises:
-        InvalidCursorError: if the cursor names what this log does not have.
-        BusError: if the log can't be read now.
+        remarks: what had no effect or was refused.
     """
-    if cursor.task in IN_ADMIN:
-        return _describe_given(task_id, cursor, published, admin)
-    if published is None or not cursor.is_covered(published.vector):
-        if not recent.knows(cursor):
-            await _check_exists(bus, cursor)
-        return TaskData(task_id, "RUNNING")
-    if cursor.task is Task.BULK:
-        return _finished(task_id, cursor, "Artifact(s) published", {})
-    settings = admin.bootstrap.settings if admin.bootstrap else None
-    return await _describe_changes(bus, recent, task_id, cursor, settings)
+
+    bus: Bus
+    max_request_bytes: int
+    live: Live
+    admin: Callable[[], AdminState]
+    recent: Recent
+    remarks: Remarks
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
+
+    async def describe(self, task_id: str, cursor: Cursor, start: Place) -> TaskData:
+        """Say what became of a task.
+
+        Args:
+            task_id: as the client sent it.
+            cursor: that is in it.
+            start: of a bulk task, where the page of refused changes starts.
+
+        Returns:
+            The task's state; PENDING for one that this log does not know, or does not know any more.
+
+        Raises:
+            BusError: if the log can't be read now.
+        """
+        try:
+            if cursor.task in IN_ADMIN:
+                return _describe_given(task_id, cursor, self.live.published, self.admin())
+            trails = self._trails(cursor)
+            if trails is None:
+                known = all(map(self.recent.find, _places(cursor))) or await self._may_exist(cursor)
+                return TaskData(task_id, "RUNNING" if known else "PENDING")
+            async with self._reading:
+                if cursor.task is Task.BULK:
+                    return await self._describe_bulk(task_id, cursor, trails, start)
+                return await self._describe_changes(task_id, cursor, trails)
+        except (InvalidCursorError, ReceiptsGoneError):
+            return TaskData(task_id, "PENDING")
+
+    def _trails(self, cursor: Cursor) -> dict[int, Trail | None] | None:
+        """Give the trails of a task's partitions; None if it is not live yet, or what is live has not come here yet."""
+        published = self.live.published
+        if published is None or not cursor.is_covered(published.vector):
+            return None
+        found = {partition: self.live.progress.get(partition) for partition in cursor.positions}
+        if any(one is None or one.offset <= cursor.positions[partition][-1] for partition, one in found.items()):
+            return None
+        return {partition: one.trail for partition, one in found.items() if one is not None}
+
+    async def _may_exist(self, cursor: Cursor) -> bool:
+        partitions = self.bus.partitions(topics.ARTIFACTS)
+        if any(not 0 <= partition < partitions for partition in cursor.positions):
+            return False
+        ends = [await self.bus.end(topics.ARTIFACTS, partition) for partition in cursor.positions]
+        return all(offsets[-1] < end for offsets, end in zip(cursor.positions.values(), ends, strict=True))
+
+    async def _describe_bulk(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None], start: Place) -> TaskData:
+        for partition, offsets in cursor.positions.items():
+            changes = await self._read(partition, offsets[-1])
+            if changes is None or (cursor.request and changes.request != cursor.request):
+                return TaskData(task_id, "PENDING")
+        message = "Artifact(s) published"
+        if cursor.format != BULK_FORMAT:
+            return _finished(task_id, cursor, f"{message}; its id is of an older version, and can't tell which were refused", {})
+        known = {partition: trail for partition, trail in trails.items() if trail is not None}
+        if len(known) < len(trails):
+            raise ReceiptsGoneError
+        page = await read_page(self.bus, self.remarks, cursor, known, start)
+        details: dict[str, Any] = {"refused": page.refused, "refused_artifacts": page.artifacts}
+        if page.after is not None:
+            details["after"] = page.after
+        if not page.refused:
+            return _finished(task_id, cursor, message, details)
+        error = f"{page.refused} changes were refused" + ("; the next page may have more" if page.after is not None else "")
+        return _finished(task_id, cursor, f"{message}, but not those that were refused", details, error)
+
+    async def _describe_changes(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None]) -> TaskData:
+        found = await self._read_back(cursor)
+        remarks = {
+            (partition, receipt.offset, receipt.index): receipt
+            for partition, trail in trails.items()
+            for receipt in await self._read_remarks(cursor, partition, trail)
+        }
+        if found is None:
+            # A record that was lost before it was applied has a receipt that says so, and names no path.
+            refused = (receipt for receipt in remarks.values() if receipt.outcome == "refused")
+            lost = {receipt.reason for receipt in refused if not receipt.path and not receipt.ranges}
+            return _finished(task_id, cursor, "Not accepted", {}, "; ".join(sorted(lost))) if lost else TaskData(task_id, "PENDING")
+        settings = bootstrap.settings if (bootstrap := self.admin().bootstrap) else None
+        return await _describe_artifacts(task_id, cursor, found, remarks, settings)
+
+    async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | None:
+        """Read the records of a task; None if they are gone, or not those of one request."""
+        found: dict[Position, Changes] = {}
+        room = GROWTH * max(self.max_request_bytes, MAX_EVENT_BYTES)
+        request = ""
+        for place in _places(cursor):
+            value = self.recent.find(place) or await read_value(self.bus, *place)
+            changes = None if value is None else read_changes(value)
+            room -= len(value or b"")
+            if changes is None or changes.bulk or room < 0 or request not in {"", changes.request}:
+                return None
+            found[place], request = changes, changes.request
+            await asyncio.sleep(0)  # records are decoded one at a time, so that others have their turn
+        return found
+
+    async def _read(self, partition: int, offset: int) -> Changes | None:
+        value = await read_value(self.bus, partition, offset)
+        return None if value is None else read_changes(value)
+
+    async def _read_remarks(self, cursor: Cursor, partition: int, trail: Trail | None) -> list[ChangeReceipt]:
+        offsets = cursor.positions[partition]
+        if trail is not None and offsets[0] >= trail.start:
+            return await self.remarks.of(partition, offsets, trail)
+        found = await receipts.of_records(self.bus, partition, offsets, cursor.time)
+        if found is None:
+            raise ReceiptsGoneError
+        return found
+
+
+def _places(cursor: Cursor) -> list[Position]:
+    return [(partition, offset) for partition, offsets in cursor.positions.items() for offset in offsets]
 
 
 def _finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any], error: str | None = None) -> TaskData:
-    result = TaskResult(message, error, error is None, cursor.task.value, moment_of(cursor.time), details)
-    return TaskData(task_id, "SUCCESS", result)
+    known = {name: value for name, value in details.items() if value is not None}
+    result = TaskResult(message, error is None, cursor.task.value, moment_of(cursor.time), known, error)
+    return TaskData(task_id, "SUCCESS" if error is None else "ERRORED", result)
 
 
 def _describe_given(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
-    offsets = next(iter(cursor.positions.values()), [0])
     is_bootstrap = cursor.task is Task.BOOTSTRAP
+    offsets = cursor.positions.get(0, [])
+    roles = [one.signed.type for one in admin.roots if one.offset in offsets]
+    roles += [one.signed.type for one in admin.targets if one.offset in offsets]
+    given = {one.offset for one in admin.roots} | {one.offset for one in admin.targets}
+    if len(cursor.positions) != 1 or any(offset not in admin.refused and offset not in given for offset in offsets):
+        return TaskData(task_id, "PENDING")
     reasons = [admin.refused[offset] for offset in offsets if offset in admin.refused]
-    given = [one.signed.type for one in admin.roots if one.offset in offsets]
-    given += [one.signed.type for one in admin.targets if one.offset in offsets]
-    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": given[0] if given else None, "roles": given}
+    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": roles[0] if roles else None, "roles": roles}
     if reasons:
         return _finished(task_id, cursor, "Bootstrap failed" if is_bootstrap else "Metadata Update failed", details, "; ".join(reasons))
     if published is None or not cursor.is_covered(published.vector):
@@ -71,58 +195,36 @@ def _describe_given(task_id: str, cursor: Cursor, published: Published | None, a
     return _finished(task_id, cursor, "Bootstrap Processed" if is_bootstrap else "Metadata Update Processed", details)
 
 
-async def _check_exists(bus: Bus, cursor: Cursor) -> None:
-    partitions = bus.partitions(topics.ARTIFACTS)
-    for partition, offsets in cursor.positions.items():
-        if not 0 <= partition < partitions or offsets[-1] >= await bus.end(topics.ARTIFACTS, partition):
-            raise InvalidCursorError("the task id is not one of this repository")
-
-
-async def _describe_changes(bus: Bus, recent: Recent, task_id: str, cursor: Cursor, settings: Settings | None) -> TaskData:
-    is_add = cursor.task is Task.ADD
-    message = "Artifact(s) Added" if is_add else "Artifact(s) Removed"
-    known = await recent.find(cursor) or await _read_back(bus, cursor)
-    if known is None:
-        return _finished(task_id, cursor, f"{message}; its records are no longer kept, or too many for details", {})
-    changes, found = known
-    paths = [change.path for record in changes for change in record.changes]
-    refused = {receipt.path: receipt.reason for receipt in found if receipt.outcome == "refused"}
-    missing = {receipt.path for receipt in found if receipt.outcome == "not_found"}
-    roles = sorted({settings.layout.name(settings.layout.index_of(path)) for path in paths}) if settings else []
-    if is_add:
-        details = {
-            "added_artifacts": [path for path in paths if path not in refused],
-            "invalid_paths": list(refused),
-            "artifact_roles": roles,
-        }
+async def _describe_artifacts(
+    task_id: str,
+    cursor: Cursor,
+    found: Mapping[Position, Changes],
+    remarks: Mapping[tuple[int, int, int], ChangeReceipt],
+    settings: Settings | None,
+) -> TaskData:
+    roles: set[str] = set()
+    happened: dict[str, bool] = {}
+    refused: dict[str, str] = {}
+    for (partition, offset), changes in found.items():
+        for index, change in enumerate(changes.changes):
+            remark = remarks.get((partition, offset, index))
+            outcome = remark.outcome if remark is not None else ""
+            # A path that is removed twice was there the first time.
+            happened[change.path] = happened.get(change.path, False) or outcome in {"", "unchanged"}
+            if remark is not None and outcome == "refused":
+                refused[change.path] = remark.reason
+        if settings is not None:
+            roles |= {settings.layout.name(settings.layout.index_of(change.path)) for change in changes.changes}
+        await asyncio.sleep(0)  # a request may have millions of changes: others have their turn after each record
+    done = [path for path, is_done in happened.items() if is_done and path not in refused]
+    details: dict[str, Any] = {}
+    if cursor.task is Task.ADD:
+        message = "Artifact(s) Added"
+        details = {"added_artifacts": done, "invalid_paths": list(refused), "artifact_roles": sorted(roles)}
     else:
-        details = {
-            "deleted_artifacts": [path for path in paths if path not in missing | refused.keys()],
-            "not_found_artifacts": sorted(missing),
-        }
-    if refused and len(refused) == len(set(paths)):
+        message = "Artifact(s) Removed"
+        missing = [path for path, is_done in happened.items() if not is_done and path not in refused]
+        details = {"deleted_artifacts": done, "not_found_artifacts": missing, "invalid_paths": list(refused) or None}
+    if refused and len(refused) == len(happened):
         return _finished(task_id, cursor, "No artifact was accepted", details, "; ".join(sorted(set(refused.values()))))
     return _finished(task_id, cursor, message, details)
-
-
-async def _read_back(bus: Bus, cursor: Cursor) -> tuple[list[Changes], list[ChangeReceipt]] | None:
-    places = [(partition, offset) for partition, offsets in cursor.positions.items() for offset in offsets]
-    changes = await _read_changes(bus, places) if len(places) <= RECORDS_READ else None
-    return None if changes is None else (changes, await receipts.of_task(bus, cursor))
-
-
-async def _read_changes(bus: Bus, places: Iterable[tuple[int, int]]) -> list[Changes] | None:
-    found = []
-    for partition, offset in places:
-        reader = bus.reader(topics.ARTIFACTS, partition, offset)
-        try:
-            batch = await reader.fetch(max_wait=0, max_bytes=1)
-        finally:
-            await reader.close()
-        if not batch or batch[0].offset != offset:
-            return None
-        try:
-            found.append(records.decode(records.changes_decoder, batch[0].value))
-        except RecordError:
-            return None
-    return found

@@ -167,7 +167,7 @@ class BootstrapRequest(msgspec.Struct, frozen=True):
 
     settings: BootstrapSettings
     metadata: BootstrapMetadata
-    timeout: int = 300
+    timeout: int | None = 300
     replace: bool = False
 
 
@@ -263,37 +263,52 @@ class BulkAnswer(msgspec.Struct, frozen=True):
     message: str
 
 
-class TaskResult(msgspec.Struct, frozen=True):
+class RefusedArtifact(msgspec.Struct, frozen=True):
+    """A change of a bulk request that was accepted, and refused later.
+
+    Attributes:
+        path: the target path; empty if the record with it is no longer kept.
+        reason: for people.
+    """
+
+    path: str
+    reason: str
+
+
+class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a task.
 
     Attributes:
         message: for people.
-        error: why it failed; None if it did not.
         status: whether it succeeded.
         task: RSTUF's name of what was asked for.
-        last_update: when it was found to be so.
-        details: depends on the task.
+        last_update: when it was accepted.
+        details: depends on the task. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
+            ``refused_artifacts``, those of this page, with ``path`` and ``reason``; and ``after``, where there is another page: the
+            parameter ``after`` for it.
+        error: why it failed; left out if it did not.
     """
 
     message: str
-    error: str | None
     status: bool
     task: str
     last_update: datetime
     details: dict[str, Any]
+    error: str | None = None
 
 
-class TaskData(msgspec.Struct, frozen=True):
+class TaskData(msgspec.Struct, frozen=True, omit_defaults=True):
     """A task.
 
     Attributes:
         task_id: its id.
-        state: RSTUF's: RUNNING, SUCCESS or ERRORED here.
-        result: once it is finished.
+        state: RSTUF's: PENDING if this repository does not know the task, or not any more; RUNNING until it is finished; then SUCCESS or
+            ERRORED.
+        result: once it is finished; left out before.
     """
 
     task_id: str
-    state: Literal["RUNNING", "SUCCESS", "ERRORED"]
+    state: Literal["PENDING", "RUNNING", "SUCCESS", "ERRORED"]
     result: TaskResult | None = None
 
 

@@ -5,7 +5,7 @@ applied, what did not simply happen.
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from tufline import records
@@ -26,6 +26,10 @@ RECEIPT_BYTES: Final = 300
 FULL_BYTES: Final = MAX_TRANSACTION_BYTES // 4
 """A batch is full when the changes of one of its bins, or the receipts of no bin, may add as much to a transaction: with the bin itself and
 one more record they still fit."""
+
+
+RUN_BYTES: Final = 32_000_000
+"""A batch is full when the receipts of its requests may have as much, bulk requests aside: an answer about a task reads them."""
 
 
 class Change(NamedTuple):
@@ -77,6 +81,10 @@ class Batch:
         """For changes that belong to no bin of this partition."""
         self.receipt_bytes = 0
         """How many bytes these receipts have at most."""
+        self.bulk: set[int] = set()
+        """Offsets of the records that belong to bulk requests."""
+        self.run_bytes = 0
+        """How many bytes the receipts of all other records have at most."""
         self.changes = 0
         """How many there are in ``by_bin``."""
         self.memory = 0
@@ -85,8 +93,8 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        """Whether more might not fit into the transactions that it is written in."""
-        return max(self._largest, self.receipt_bytes) >= FULL_BYTES
+        """Whether more might not fit into the transactions that it is written in, or make too many receipts to read for one task."""
+        return max(self._largest, self.receipt_bytes) >= FULL_BYTES or self.run_bytes >= RUN_BYTES
 
     def add(self, batch: Iterable[Record]) -> None:
         """Sort more records in.
@@ -110,6 +118,8 @@ class Batch:
                 self._refuse(record.key, ChangeReceipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error)))
                 continue
             self.admin = max(self.admin, changes.admin)
+            if changes.bulk:
+                self.bulk.add(record.offset)
             for nth, (change, entry) in enumerate(zip(changes.changes, entries, strict=True)):
                 self._add(Change(changes.request, record.offset, nth, change.path, entry))
 
@@ -134,7 +144,10 @@ class Batch:
             return
         role = self._layout.name(bin_index)
         self.by_bin[role].append(change)
-        self.bytes_by_bin[role] += max(len(change.entry or b"") + 1, _receipt_bytes(change.path))
+        receipt_bytes = _receipt_bytes(change.path)
+        self.bytes_by_bin[role] += max(len(change.entry or b"") + 1, receipt_bytes)
+        if change.offset not in self.bulk:
+            self.run_bytes += receipt_bytes
         self._largest = max(self._largest, self.bytes_by_bin[role])
         self.changes += 1
         self.memory += CHANGE_OVERHEAD_BYTES + len(change.path) + len(change.entry or b"")
@@ -154,13 +167,16 @@ def _entry_of(change: Add | Remove) -> bytes | None:
     return encode_entry(Target(change.path, change.length, change.hashes, change.custom)).encoded
 
 
-def apply_changes(target_bin: Bin, changes: Iterable[Change], applied: int) -> tuple[bool, list[KeyedReceipt]]:
+def apply_changes(
+    target_bin: Bin, changes: Iterable[Change], applied: int, bulk: Container[int] = frozenset()
+) -> tuple[bool, list[KeyedReceipt]]:
     """Apply changes to a bin, in the order of the log.
 
     Args:
         target_bin: changed in place.
         changes: of this bin.
         applied: the offset below which the bin has applied everything; such changes are passed over.
+        bulk: offsets of the records whose additions of what is there already have no receipt: an import that is sent again has millions.
 
     Returns:
         Whether the bin changed, and receipts for what did not simply happen.
@@ -179,9 +195,41 @@ def apply_changes(target_bin: Bin, changes: Iterable[Change], applied: int) -> t
         except BinFullError as error:
             happened, outcome, reason = False, "refused", str(error)
         changed |= happened
-        if not happened:
+        if not happened and not (outcome == "unchanged" and offset in bulk):
             receipts.append(KeyedReceipt(request, ChangeReceipt(offset=offset, index=nth, path=path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
     return changed, receipts
+
+
+def pack(receipts: Sequence[KeyedReceipt], bulk: Container[int]) -> list[KeyedReceipt]:
+    """Make one receipt of those of a bulk request's record that say the same, without their paths: the record has them.
+
+    Args:
+        receipts: of one transaction.
+        bulk: offsets of the records that belong to bulk requests.
+
+    Returns:
+        Receipts that say the same in a few bytes a change.
+    """
+    packed = [one for one in receipts if one.receipt.offset not in bulk]
+    alike: defaultdict[tuple[str, int, str, str], list[int]] = defaultdict(list)
+    for request, receipt in receipts:
+        if receipt.offset in bulk:
+            alike[request, receipt.offset, receipt.outcome, receipt.reason].append(receipt.index)
+    for (request, offset, outcome, reason), indexes in alike.items():
+        ranges = _ranges(sorted(indexes))
+        receipt = ChangeReceipt(offset=offset, index=ranges[0][0], path="", outcome=outcome, reason=reason, ranges=ranges)  # type: ignore[arg-type]
+        packed.append(KeyedReceipt(request, receipt))
+    return packed
+
+
+def _ranges(indexes: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    ranges: list[tuple[int, int]] = []
+    for index in indexes:
+        if ranges and ranges[-1][1] >= index - 1:
+            ranges[-1] = ranges[-1][0], index
+        else:
+            ranges.append((index, index))
+    return tuple(ranges)
 
 
 class BinCache:

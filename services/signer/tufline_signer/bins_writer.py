@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from tufline import metafile, records, topics
@@ -20,9 +21,10 @@ from tufline.errors import InputLostError, RecordGoneError
 from tufline.receipts import ChangeReceipt
 from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress
 from tufline.tasks import one_behind
+from tufline.trail import Trail
 from tufline.trust import RoleKeys
 from tufline_signer import metrics, renewal
-from tufline_signer.bins import Batch, KeyedReceipt, apply_changes
+from tufline_signer.bins import Batch, KeyedReceipt, apply_changes, pack
 from tufline_signer.errors import InconsistentLogError
 from tufline_signer.shared import Shared
 from tufline_signer.signing import SignedFile, ToSign
@@ -83,7 +85,10 @@ class BinsWriter:
         owned.heads = {role: head for role, head in owned.heads.items() if role in names}
         self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
         self._next_renewal_check = shared.clock()
-        self.progress = owned.progress.offset if isinstance(owned.progress, Progress) else 0
+        found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
+        self.progress = found.offset
+        # Without a trail, bins may be ahead of the progress, with receipts that no run has.
+        self._trail = found.trail or Trail(max([found.offset, *(head.applied for head in owned.heads.values())]))
 
     @property
     def _heads(self) -> dict[str, Head]:
@@ -132,14 +137,14 @@ class BinsWriter:
                 touched: dict[str, Bin] = {}
                 receipts = [*batch.receipts] if is_last else []
                 for role in roles:
-                    changed, of_bin = apply_changes(contents[role], batch.by_bin.pop(role), self._heads[role].applied)
+                    changed, of_bin = apply_changes(contents[role], batch.by_bin.pop(role), self._heads[role].applied, batch.bulk)
                     receipts += of_bin
                     if changed:
                         touched[role] = contents[role]
                     else:
                         self._shared.cache.put(role, self._heads[role].version, contents[role])
                 progress = batch.next_offset if is_last else None
-                await follow(self._commit(await self._sign(touched), receipts, progress, batch.next_offset))
+                await follow(self._commit(await self._sign(touched), pack(receipts, batch.bulk), progress, batch.next_offset))
         metrics.changes.inc(batch.changes)
         return touches
 
@@ -225,14 +230,21 @@ class BinsWriter:
             applied: see ``Head``; no bin's goes back.
         """
         heads: dict[str, Head] = {}
+        # The progress has not moved since the batch was begun.
+        since, until, trail = self.progress, max(applied, progress or 0), self._trail
 
         def then(positions: Sequence[Position]) -> list[Message]:
+            nonlocal trail
             for (file, _), position in zip(signed, positions, strict=False):
                 known = self._heads.get(file.role)
                 heads[file.role] = file.head(position, max(applied, known.applied if known else 0))
-            return [*(self._head_message(role, records.encode(head)) for role, head in heads.items()), *self._progress_message(progress)]
+            places = [position.offset for position in positions if position.topic == topics.RECEIPTS]
+            trail = self._trail.extended(since, until, places[0], places[-1]) if places else self._trail
+            messages = [self._head_message(role, records.encode(head)) for role, head in heads.items()]
+            return [*messages, *self._progress_message(progress, trail)]
 
         await self._owned.writer.commit([*(file.message() for file, _ in signed), *self._receipt_messages(receipts)], then)
+        self._trail = trail
         self._heads.update(heads)
         for file, content in signed:
             self._shared.cache.put(file.role, file.version, content)
@@ -243,14 +255,18 @@ class BinsWriter:
     def _head_message(self, key: str, value: bytes) -> Message:
         return Message(topics.HEADS, key, value, self.partition)
 
-    def _progress_message(self, progress: int | None) -> list[Message]:
+    def _progress_message(self, progress: int | None, trail: Trail) -> list[Message]:
         # Every transaction says the progress, also where it has not moved: so the newest one is always near the end of the partition.
         offset = self.progress if progress is None else progress
-        return [self._head_message(PROGRESS_KEY, records.encode(Progress(offset=offset)))]
+        return [self._head_message(PROGRESS_KEY, records.encode(Progress(offset=offset, trail=trail)))]
 
     def _receipt_messages(self, receipts: Sequence[KeyedReceipt]) -> list[Message]:
-        partition = self.partition
-        return [Message(topics.RECEIPTS, request, records.encode(receipt), partition) for request, receipt in receipts]
+        messages = [Message(topics.RECEIPTS, request, records.encode(receipt), self.partition) for request, receipt in receipts]
+        if receipts and self._trail.begins(self.progress):
+            request, receipt = receipts[0]
+            first = records.encode(msgspec.structs.replace(receipt, runs=self._trail.runs))
+            messages[0] = Message(topics.RECEIPTS, request, first, self.partition)
+        return messages
 
     def _observe(self, signed: Sequence[SignedFile]) -> None:
         metrics.bins_signed.inc(len(signed))

@@ -1,0 +1,53 @@
+"""The trail of receipts: whatever batches there were, the one that has a record's receipts is found, in few steps."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tufline.trail import Run, Trail, step
+
+BATCHES = st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.integers(1, 3)), max_size=300)
+"""For each batch of a partition: how many records it has, whether any has a receipt, and in how many transactions they are written."""
+
+
+def find(trail: Trail, older: dict[int, Sequence[Run]], offset: int) -> tuple[Run | None, int]:
+    """Search as a reader does, and count the receipts that are read for it."""
+    runs: Sequence[Run] = trail.runs
+    steps = 0
+    while (run := step(runs, offset)) is not None and run.since > offset:
+        runs, steps = older[run.first], steps + 1
+    return run, steps
+
+
+@given(batches=BATCHES, start=st.integers(0, 10))
+def test_the_run_of_a_record_is_found(batches: list[tuple[int, bool, int]], start: int) -> None:
+    """The search ends at the batch that a record was in, or at one that ends before it where its batch has no receipt."""
+    trail, older = Trail(start), dict[int, Sequence[Run]]()
+    expected: list[tuple[int, int] | None] = []
+    offset, place = start, 0
+    for size, has_receipts, transactions in batches:
+        first = place
+        for _ in range(transactions if has_receipts else 0):
+            if trail.begins(offset):
+                older[place] = trail.runs
+            trail = trail.extended(offset, offset + size, place, place + 1)
+            place += 3  # of others
+        expected += [(first, place - 2) if has_receipts else None] * size
+        offset += size
+    assert len(trail.runs) <= max(1, len(older).bit_length())
+    for number, where in enumerate(expected):
+        run, steps = find(trail, older, start + number)
+        assert steps <= len(older).bit_length()
+        found = (run.first, run.last) if run is not None and start + number < run.until else None
+        assert found == where
+
+
+def test_what_is_read_again_continues_its_run() -> None:
+    """After a crash in the middle of a batch its receipts go on in one run, whether it is read again in larger or in smaller batches."""
+    trail = Trail(0).extended(0, 5, 10, 12).extended(5, 8, 20, 21).extended(5, 11, 30, 33)
+    assert not trail.begins(5)
+    assert trail.runs == (Run(2, 5, 11, 20, 33),)
+    assert not trail.begins(7)
+    assert trail.extended(7, 9, 40, 41).extended(9, 12, 50, 51).runs == (Run(2, 5, 12, 20, 51),)
+    assert trail.begins(11)
