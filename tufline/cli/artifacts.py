@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from tufline import text
-from tufline.cli.client import Client
+from tufline.cli.client import Client, UnknownTaskFailure
 from tufline.cli.exits import Exit, Failure
-from tufline.cli.journal import PREFIX, open_journal
+from tufline.cli.journal import PREFIX, Journal, open_journal
 from tufline.cli.options import header_option, timeout_option, url_option, wait_option
 from tufline.cli.sources import Item, check_source, describe_file, items
 
@@ -99,6 +99,8 @@ def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: f
     details = _finish(client, submitted["task_id"], timeout, wait=wait)
     if wait:
         click.echo(f"{len(details.get('deleted_artifacts', paths))} removed")
+        if refused := details.get("invalid_paths"):
+            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}")
         if missing := details.get("not_found_artifacts"):
             raise Failure(f"{len(missing)} were not there: {', '.join(missing)}")
 
@@ -106,45 +108,49 @@ def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: f
 class Import:
     """An import under way."""
 
-    def __init__(self, client: Client, bars: Progress) -> None:
+    def __init__(self, client: Client, bars: Progress, journal: Journal) -> None:
         """Begin.
 
         Args:
             client: of the server.
             bars: to show.
+            journal: of what is accepted; it may have tasks of an import that was interrupted.
         """
         self._client = client
-        self._tasks: list[tuple[str, int]] = []
+        self._journal = journal
+        self._earlier = list(journal.tasks)
         self._bars = bars
         self._sent_bar = bars.add_task("accepted", total=None)
         self._live_bar = bars.add_task("live", total=None)
         self.accepted = 0
+        self.live = 0
         self.refused = 0
+        self.unknown = 0
         self.refusals: list[tuple[str, str]] = []
 
-    def send_all(self, chunks: Iterable[Sequence[Item]]) -> Iterator[list[bytes]]:
+    def send_all(self, chunks: Iterable[Sequence[Item]]) -> None:
         """Send artifacts in their order, which counts where one is added and removed; while the server works, the next ones are read.
 
         Args:
             chunks: of at most ``CHUNK_LINES`` each.
 
-        Yields:
-            The marks of those that were accepted, chunk by chunk.
+        Raises:
+            Failure: if the server can't be reached, or the journal can't be written.
         """
         under_way: deque[tuple[Sequence[Item], Future[Any]]] = deque()
         with ThreadPoolExecutor(1) as sender:
             for chunk in chunks:
                 if len(under_way) == PREPARED:
-                    yield self._take_note(*under_way.popleft())
+                    self._take_note(*under_way.popleft())
                 under_way.append((chunk, sender.submit(self._send, chunk)))
             while under_way:
-                yield self._take_note(*under_way.popleft())
+                self._take_note(*under_way.popleft())
 
     def _send(self, chunk: Sequence[Item]) -> Any:
         body = b"\n".join(item.line for item in chunk)
         return self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
 
-    def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> list[bytes]:
+    def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> None:
         data = sent.result()
         refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
         self.refused += data["refused"]
@@ -152,13 +158,13 @@ class Import:
         for number, reason in itertools.islice(refused.items(), SHOWN_REFUSALS - len(self.refusals)):
             self.refusals.append((chunk[number - 1].line.decode(errors="replace")[:200], reason))
         if data["task_id"] is not None:
-            self._tasks.append((data["task_id"], data["accepted"]))
+            self._journal.expect(data["task_id"], data["accepted"])
         self.accepted += data["accepted"]
         self._bars.update(self._sent_bar, completed=self.accepted)
-        return [item.mark for number, item in enumerate(chunk[:told], 1) if number not in refused]
+        self._journal.add(item.mark for number, item in enumerate(chunk[:told], 1) if number not in refused)
 
     def wait(self, timeout: float) -> None:
-        """Wait until all is live.
+        """Wait until all is live, also what an import that was interrupted had sent, and show what was refused on the way.
 
         Args:
             timeout: in seconds.
@@ -167,10 +173,27 @@ class Import:
             Failure: if it takes longer.
         """
         self._bars.update(self._sent_bar, total=self.accepted)
-        self._bars.update(self._live_bar, total=self.accepted)
+        self._bars.update(self._live_bar, total=sum(self._journal.tasks.values()))
         deadline = time.monotonic() + timeout
-        for task_id, count in self._tasks:
-            self._client.wait_for_task(task_id, deadline)
+        for task_id, count in list(self._journal.tasks.items()):
+            refused = 0
+
+            def paths(task_id: str = task_id) -> Iterator[str]:
+                nonlocal refused
+                result = self._client.wait_for_task(task_id, deadline)
+                for path, reason in self._client.refused_later(task_id, result):
+                    refused += 1
+                    self._bars.console.print(text.one_line(f"refused: {reason}: {path}"), markup=False, highlight=False, soft_wrap=True)
+                    yield path
+
+            try:
+                self._journal.settle(task_id, paths())
+            except UnknownTaskFailure:
+                self.unknown += count
+                self._journal.settle(task_id, ())
+            else:
+                self.refused += refused
+                self.live += 0 if task_id in self._earlier else count - refused
             self._bars.update(self._live_bar, advance=count)
 
 
@@ -198,20 +221,22 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
     log = client.request("GET", "/api/v1/status")["log"]
     with open_journal(journal, source, log) as remembered:
         with progress() as bars:
-            under_way = Import(client, bars)
+            under_way = Import(client, bars, remembered)
             all_items = items(source, remembered)
-            chunks = iter(lambda: list(itertools.islice(all_items, CHUNK_LINES)), [])
-            for accepted in under_way.send_all(chunks):
-                remembered.add(accepted)
+            under_way.send_all(iter(lambda: list(itertools.islice(all_items, CHUNK_LINES)), []))
             if wait:
                 under_way.wait(timeout)
         before = f", {remembered.passed} had been accepted before" if remembered.passed else ""
-        click.echo(f"{under_way.accepted} {'live' if wait else 'accepted'}{before}, {under_way.refused} refused")
+        done = f"{under_way.live} live" if wait else f"{under_way.accepted} accepted"
+        click.echo(f"{done}{before}, {under_way.refused} refused")
         if under_way.refused:
             for line, reason in under_way.refusals:
                 click.echo(text.one_line(f"refused: {reason}: {line}"), err=True)
-            hint = "mend them, and import again: what is accepted is passed over"
+            hint = "fix them, or make room for them, and import again: what is accepted is passed over"
             raise Failure(f"{under_way.refused} artifacts were refused", hint)
+        if under_way.unknown:
+            hint = "to send all of it again is safe: import with another journal (--journal FILE)"
+            raise Failure(f"{under_way.unknown} artifacts were accepted too long ago to tell whether any was refused", hint)
         remembered.done()
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import urllib3
@@ -13,6 +13,11 @@ from tufline.cli.exits import Exit, Failure
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 """How long to wait until something is live."""
+
+UNKNOWN_SECONDS: Final = 10.0
+"""How long a task may be unknown: another process of the server may be that far behind."""
+
+PENDING_PAUSE_SECONDS: Final = 0.5
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 120.0
@@ -26,6 +31,10 @@ HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 """What may be sent as a header (RFC 9110, section 5)."""
 
 UNAVAILABLE: Final = 503
+
+
+class UnknownTaskFailure(Failure):
+    """The server does not know a task: it was accepted long ago, or by another server."""
 
 
 def check_url(url: str) -> str:
@@ -142,16 +151,52 @@ class Client:
             RSTUF's ``result`` of the task.
 
         Raises:
+            UnknownTaskFailure: if the server does not know the task.
             Failure: if it takes too long.
         """
+        unknown_since: float | None = None
         while True:
-            data = self.request("GET", f"/api/v1/task/?task_id={task_id}", patient=True)["data"]
+            data = self._task(task_id)
             if data.get("result") is not None:
                 result: dict[str, Any] = data["result"]
                 return result
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            unknown_since = (unknown_since or now) if data["state"] == "PENDING" else None
+            if unknown_since is not None:
+                if now - unknown_since > UNKNOWN_SECONDS:
+                    raise UnknownTaskFailure("the server does not know this task, or not any more", "results are kept for seven days")
+                time.sleep(PENDING_PAUSE_SECONDS)  # unlike that about a task under way, this answer is not held back
+            if now > deadline:
                 raise Failure("it is accepted, but not live yet", "tufline status says what it waits for", Exit.TIMEOUT)
             on_wait()
+
+    def _task(self, task_id: str, after: str = "") -> dict[str, Any]:
+        page = f"&after={after}" if after else ""
+        data: dict[str, Any] = self.request("GET", f"/api/v1/task/?task_id={task_id}{page}", patient=True)["data"]
+        return data
+
+    def refused_later(self, task_id: str, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """List the changes of a bulk task that were accepted, and refused when they were to go into the metadata.
+
+        Args:
+            task_id: its id.
+            result: of the task, as ``wait_for_task`` returned it.
+
+        Yields:
+            Path and reason of each, page by page.
+
+        Raises:
+            Failure: if a page can't be had.
+        """
+        while True:
+            details = result["details"]
+            yield from ((one["path"], one["reason"]) for one in details.get("refused_artifacts", ()))
+            if "after" not in details:
+                return
+            data = self._task(task_id, details["after"])
+            if data.get("result") is None:
+                raise UnknownTaskFailure("the server does not know this task any more", "results are kept for seven days")
+            result = data["result"]
 
 
 def _refused(url: str, response: urllib3.BaseHTTPResponse) -> Failure:

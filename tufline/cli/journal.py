@@ -1,6 +1,7 @@
 """What a server has acknowledged of an import, so that one that was interrupted goes on where it stopped.
 
-A journal is a file: a line that says of what it is, then the mark of each item that the server acknowledged. A mark is made of the item's
+A journal is a file: a line that says of what it is, then the mark of each item that the server acknowledged, and the tasks that these are
+part of, until it is known what became of them. A mark is made of the item's
 path and content, not of its place: a source that was mended or made anew meanwhile is taken as it is now. Of each path the last mark
 counts, and once an item is sent, all that follow it of the same path are: what the source says last of a path the server gets last.
 """
@@ -23,6 +24,11 @@ HALF_BYTES: Final = 8
 PREFIX: Final = ".tufline-import-"
 _DEFAULT_NAME: Final = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}")
 _BEGINNING: Final = b'{"tufline import": '
+_TASK: Final = re.compile(rb"([+-])([A-Za-z0-9_-]+) ([0-9]+)\n")
+"""A task to wait for, or one that was waited for, and how many items it has."""
+
+_NO_CONTENT: Final = bytes(HALF_BYTES)
+"""The second half of the mark of a path whose item was refused after all."""
 
 
 def make_mark(path: str, content: bytes) -> bytes:
@@ -44,17 +50,20 @@ class Journal:
 
     Attributes:
         passed: how many items of the source it knew.
+        tasks: id of each task of which it is not known yet what became of it, to how many items it has.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, known: dict[bytes, bytes]) -> None:
+    def __init__(self, path: Path, file: BinaryIO, known: dict[bytes, bytes], tasks: dict[str, int]) -> None:
         """Begin.
 
         Args:
             path: of the journal.
             file: that it is, open for appending.
             known: either half of the marks in it, the last of each path.
+            tasks: those in it.
         """
         self.passed = 0
+        self.tasks = tasks
         self._path = path
         self._file = file
         self._known = known
@@ -97,8 +106,38 @@ class Journal:
         Raises:
             Failure: if it can't be written.
         """
+        self._write(b"".join(b"%s\n" % mark.hex().encode() for mark in marks))
+
+    def expect(self, task_id: str, count: int) -> None:
+        """Take note of a task before its items are added: what becomes of it must be asked for, also after an interruption.
+
+        Args:
+            task_id: as the server answered it.
+            count: of its items.
+
+        Raises:
+            Failure: if it can't be written.
+        """
+        self.tasks[task_id] = count
+        self._write(b"+%s %d\n" % (task_id.encode(), count))
+
+    def settle(self, task_id: str, refused: Iterable[str]) -> None:
+        """Take note of what became of a task.
+
+        Args:
+            task_id: that was expected.
+            refused: paths that the server refused after all: they are sent again by the next import.
+
+        Raises:
+            Failure: if it can't be written.
+        """
+        for path in refused:
+            self._write(b"%s\n" % (make_mark(path, b"")[:HALF_BYTES] + _NO_CONTENT).hex().encode())
+        self._write(b"-%s %d\n" % (task_id.encode(), self.tasks.pop(task_id)))
+
+    def _write(self, lines: bytes) -> None:
         with _explained(self._path):
-            self._file.write(b"".join(b"%s\n" % mark.hex().encode() for mark in marks))
+            self._file.write(lines)
             self._file.flush()
 
     def done(self) -> None:
@@ -130,8 +169,8 @@ def open_journal(path: Path | None, source: Path, log: str) -> Iterator[Journal]
     path = path or Path(PREFIX + hashlib.blake2b(header, digest_size=8).hexdigest())
     with _take(path) as file:
         with _explained(path):
-            known = _read(path, file, header)
-        yield Journal(path, file, known)
+            known, tasks = _read(path, file, header)
+        yield Journal(path, file, known, tasks)
 
 
 @contextmanager
@@ -166,7 +205,7 @@ def _no_journal(path: Path) -> Failure:
     return Failure(f"{path} is no journal of an import", "give a file that does not exist yet: --journal FILE", Exit.USAGE)
 
 
-def _read(path: Path, file: BinaryIO, header: bytes) -> dict[bytes, bytes]:
+def _read(path: Path, file: BinaryIO, header: bytes) -> tuple[dict[bytes, bytes], dict[str, int]]:
     file.seek(0)
     beginning = file.read(len(header))
     if not beginning:
@@ -178,7 +217,15 @@ def _read(path: Path, file: BinaryIO, header: bytes) -> dict[bytes, bytes]:
         hint = "finish that one and it is removed; or remove it, or give another file: --journal FILE"
         raise Failure(f"{path} is the journal of an import from another source or to another server", hint, Exit.USAGE)
     known, end = {}, len(header)
+    tasks: dict[str, int] = {}
     for line in file:
+        if task := _TASK.fullmatch(line):
+            if task[1] == b"+":
+                tasks[task[2].decode()] = int(task[3])
+            else:
+                tasks.pop(task[2].decode(), None)
+            end += len(line)
+            continue
         try:
             mark = bytes.fromhex(line.decode("ascii"))
         except ValueError:
@@ -188,4 +235,4 @@ def _read(path: Path, file: BinaryIO, header: bytes) -> dict[bytes, bytes]:
         known[mark[:HALF_BYTES]] = mark[HALF_BYTES:]
         end += len(line)
     file.truncate(end)  # of a line cut off by a crash, so that the next one is not written onto it
-    return known
+    return known, tasks

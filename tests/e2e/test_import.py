@@ -1,0 +1,63 @@
+"""An import says what became of each artifact: what is refused after it was accepted is not reported as live."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tufline.bins
+from helpers.rest import artifact, bootstrapped
+from helpers.server import run_tufline
+from tufline.cli.exits import Exit
+from tufline_ingest import bulk_tasks
+
+ARTIFACTS = "/api/v1/artifacts/"
+
+ROOM = 6_000
+"""Bytes of a bin that is full early, so that few artifacts fill all bins."""
+
+
+def write_source(path: Path) -> None:
+    """Write artifacts that do not all fit into bins of ``ROOM`` bytes."""
+    sent = [artifact(f"p/{number}", custom={"k": "x" * 500}) for number in range(150)]
+    path.write_text("\n".join(map(json.dumps, sent)))
+
+
+async def is_live(server: Any, path: str) -> bool:
+    return bool((await server.ask("GET", f"{ARTIFACTS}{path}"))[0] == 200)
+
+
+async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import of artifacts that do not all fit exits with 1 and lists the others; what they are is sent again by the next import."""
+    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
+    monkeypatch.setattr(bulk_tasks, "PAGE_REFUSALS", 10)
+    write_source(tmp_path / "source.ndjson")
+    async with bootstrapped(tmp_path) as server:
+        command = ("import", "source.ndjson", "--url", server.url)
+        first = await asyncio.to_thread(run_tufline, *command, cwd=tmp_path)
+        refused = [line.rpartition(" ")[2] for line in first.stderr.splitlines() if line.startswith("refused: ")]
+        live = [number for number in range(150) if await is_live(server, f"p/{number}")]
+        assert first.returncode == Exit.FAILED, first.stderr
+        assert f"{len(live)} live, {150 - len(live)} refused" in first.stdout
+        assert sorted(refused) == sorted({f"p/{number}" for number in range(150)} - {f"p/{number}" for number in live})
+        monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", 10 * ROOM)
+        second = await asyncio.to_thread(run_tufline, *command, cwd=tmp_path)
+        assert second.returncode == Exit.OK, second.stderr
+        assert f"{len(refused)} live, {len(live)} had been accepted before, 0 refused" in second.stdout
+        assert all([await is_live(server, path) for path in refused])
+
+
+async def test_an_interrupted_import_asks_for_what_it_had_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an import sent before it was interrupted is asked for by the next one: it says what of it was refused."""
+    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
+    write_source(tmp_path / "source.ndjson")
+    async with bootstrapped(tmp_path) as server:
+        command = ("import", "source.ndjson", "--url", server.url)
+        interrupted = await asyncio.to_thread(run_tufline, *command, "--timeout", "0.000001", cwd=tmp_path)
+        if interrupted.returncode == Exit.TIMEOUT:  # otherwise it was faster than that
+            again = await asyncio.to_thread(run_tufline, *command, cwd=tmp_path)
+            assert again.returncode == Exit.FAILED, again.stderr
+            assert "150 had been accepted before" in again.stdout
+            assert again.stderr.count("refused: ") > 20
