@@ -36,9 +36,11 @@ from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
 from tufline.health import Health
-from tufline.records import Add, Bootstrap, NewMetadata, Remove
+from tufline.receipts import ChangeReceipt, receipt_decoder
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove
 from tufline.store.local import LocalStore
 from tufline_ingest import inbox, moved
+from tufline_ingest.remarks import Remarks
 from tufline_signer import bins_worker, bins_writer
 
 PARTITIONS = 2
@@ -387,6 +389,7 @@ class Schedule:
             allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
             assert found.get(path, 0) in allowed, f"{path} is {found.get(path, 0)}, and should be one of {allowed}"
         await self._check_log(bus)
+        await self._check_receipts(bus)
         await self._check_keys()
         for task in running:
             task.cancel()
@@ -429,6 +432,20 @@ class Schedule:
             first = record.key not in newest
             assert again or first or version == newest[record.key] + 1, f"{record.key} goes from {newest[record.key]} to {version}"
             newest[record.key] = version
+
+    async def _check_receipts(self, bus: EmbeddedBus) -> None:
+        """Every receipt is found from the newest progress on, whatever broke off while it was written."""
+        remarks = Remarks(bus)
+        for partition in range(PARTITIONS):
+            heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
+            progress = records.decode(records.heads_decoder, heads[-1].value)
+            assert isinstance(progress, Progress)
+            assert progress.trail is not None
+            for record in await read_all(bus, topics.RECEIPTS, partition):
+                receipt = records.decode(receipt_decoder, record.value)
+                if isinstance(receipt, ChangeReceipt):
+                    found = await remarks.of(partition, [receipt.offset], progress.trail)
+                    assert receipt in found, f"{receipt} is not found in partition {partition}"
 
 
 _GRAVE: list[Any] = []
