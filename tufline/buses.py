@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tufline import topics
 from tufline.bus import Bus
 from tufline.bus.embedded import open_embedded
+from tufline.clock import since_boot
 from tufline.config import Config, KafkaConfig
 from tufline.config_types import EMBEDDED, KAFKA, check_bus_url
 from tufline.errors import ConfigError
@@ -47,7 +48,9 @@ async def _open(config: Config, *, as_client: bool) -> Bus:
     if url.startswith(KAFKA):
         return await _open_kafka(config, url.removeprefix(KAFKA), as_client=as_client)
     file = Path(url.removeprefix(EMBEDDED))
-    return await open_embedded(file, topics.topics(config.bus.partitions), max_pending_bytes=config.bus.max_pending_bytes)
+    return await open_embedded(
+        file, topics.topics(config.bus.partitions), monotonic=since_boot, max_pending_bytes=config.bus.max_pending_bytes
+    )
 
 
 async def _open_kafka(config: Config, servers: str, *, as_client: bool) -> Bus:

@@ -35,6 +35,7 @@ from tufline.errors import ConfigError
 from tufline.model import DEFAULT_HASH_ALGORITHMS, Allowed
 from tufline.paths import check_encoded_path, check_new_path
 from tufline.profiles import Profile, hash_algorithms
+from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS
 from tufline.store import TIMESTAMP_MAX_AGE_SECONDS
 
 ENV_PREFIX: Final = "TUFLINE_"
@@ -286,6 +287,14 @@ class OpsConfig(_Section):
     port: Port = Field(8082, description="Port to listen on; 0 for any free one.")
 
 
+class ClockConfig(_Section):
+    """The clock of the machine, which is held against the log's."""
+
+    tolerance: Interval = Field(
+        DEFAULT_TOLERANCE_SECONDS, description="A difference of more seconds is reported as a problem of the process."
+    )
+
+
 class LogConfig(_Section):
     """What the process says."""
 
@@ -307,6 +316,7 @@ class Config(BaseSettings):
     web: WebConfig = WebConfig()
     ops: OpsConfig = OpsConfig()
     http: HttpConfig = HttpConfig()
+    clock: ClockConfig = ClockConfig()
     log: LogConfig = LogConfig()
 
 

@@ -35,12 +35,15 @@ class Health:
         self.warnings.discard(part)
 
     def warn(self, part: str, reason: str) -> None:
-        """Say what is wrong with a part that works all the same: it is listed with the problems, and the process stays ready.
+        """Say what people must look after, while everything works.
 
         Args:
-            part: its name.
-            reason: what is wrong and what to do, in one sentence.
+            part: its name, such as ``expiry.root``.
+            reason: what is wrong and what to do, in one sentence; empty when nothing is.
         """
+        if not reason:
+            self.gone(part)
+            return
         self.problems[part] = reason
         self.warnings.add(part)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import tufline_ingest.inbox
@@ -11,6 +11,7 @@ import tufline_signer.bins_writer
 import tufline_signer.commits
 from tufline.admin import AdminState
 from tufline.bus import _log
+from tufline.reference_clock import ReferenceClock
 from tufline.store.local import LocalStore
 from tufline.trust import RoleKeys, root_keys
 from tufline_ingest.inbox import InboxWorker
@@ -159,6 +160,28 @@ def no_fence_at_the_origin() -> None:
     LocalStore.replace = unfenced  # type: ignore[method-assign]
 
 
+def renewal_by_the_wall_clock() -> None:
+    """The bins' worker takes the wall clock for the pause until it looks for bins to sign again."""
+    renew = BinsWriter.renew
+    next_check: dict[int, datetime] = {}
+
+    async def by_the_wall(self: BinsWriter) -> float:
+        now = self._shared.clock.wall()
+        if now < next_check.get(id(self), now):
+            return (next_check[id(self)] - now).total_seconds()
+        wait = await renew(self)
+        if wait == self._shared.config.renewal_check:
+            next_check[id(self)] = now + timedelta(seconds=wait)
+        return wait
+
+    BinsWriter.renew = by_the_wall  # type: ignore[method-assign]
+
+
+def signing_by_the_wall_clock() -> None:
+    """What is signed expires a lifetime after the time that a slow machine takes for now."""
+    ReferenceClock.latest = lambda self: self.wall()  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     mistake.__name__: mistake
     for mistake in (
@@ -173,5 +196,7 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         inbox_progress_outside_the_transaction,
         inbox_forgets,
         no_fence_at_the_origin,
+        renewal_by_the_wall_clock,
+        signing_by_the_wall_clock,
     )
 }

@@ -2,8 +2,9 @@
 
 A schedule is a row of lives of a process. In each, the REST API's part is played by an announcer, and the inbox, signer and publisher run
 for real, at times twice; another announcer sends events to the inbox, some again, some bad. A life ends wherever it is, at a random turn of
-the event loop: nothing is cleaned up. Between lives the origin forgets some of what was not made durable, and the clock may jump. In the
-last life everything is left in peace until it has settled.
+the event loop: nothing is cleaned up. Between lives the origin forgets some of what was not made durable, and time passes. In a life the
+machine's clock may be wrong for a while, ahead or behind; clients have the true time. In the last life everything is left in peace until
+it has settled, except that in some schedules the clock was wrong before the last change of a key.
 
 At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is held against
 what was announced.
@@ -59,6 +60,13 @@ ROTATIONS = (0, 0, 1, 2)
 
 DAYS = {"timestamp": 7, "snapshot": 14, "bins": 14}
 """Longer than a process is dead in a schedule, so that whatever expires is a fault."""
+
+
+WRONG_SECONDS = (-10 * 86_400.0, -600.0, 3600.0, 86_400.0, 30 * 86_400.0)
+"""By how much a clock is wrong."""
+
+FAULT_SECONDS = (1.0, 60.0, 1200.0)
+"""For how long."""
 
 
 class Crash(BaseException):
@@ -166,6 +174,7 @@ class Schedule:
     unsynced: set[str] = field(default_factory=set)
     now: float = 0.0
     jumps: float = 0.0
+    wrong: float = 0.0
     health: Health = field(default_factory=Health)
 
     def __post_init__(self) -> None:
@@ -185,6 +194,10 @@ class Schedule:
 
     def clock(self) -> datetime:
         return START + timedelta(seconds=self.loop.now + self.jumps)
+
+    def machine_clock(self) -> datetime:
+        """Say what the machine takes for the time."""
+        return self.clock() + timedelta(seconds=self.wrong)
 
     def run(self) -> None:
         """Play the schedule; what goes wrong is an AssertionError or whatever a client raises."""
@@ -206,12 +219,15 @@ class Schedule:
             self._check_audit()
 
     def _live(self, life: Callable[[EmbeddedBus], Awaitable[None]], turns: float) -> None:
-        self.loop = MortalLoop(turns, self.now)
+        self.loop = loop = MortalLoop(turns, self.now)
+        self.wrong = 0.0
         asyncio.set_event_loop(self.loop)
         opened: list[EmbeddedBus] = []
 
         async def main() -> None:
-            bus = await open_embedded(self.path / "log.db", topics.topics(PARTITIONS), clock=self.clock, threads=False)
+            bus = await open_embedded(
+                self.path / "log.db", topics.topics(PARTITIONS), clock=self.machine_clock, monotonic=loop.time, threads=False
+            )
             opened.append(bus)
             await life(bus)
 
@@ -290,9 +306,9 @@ class Schedule:
         seen_as: Bus = (StubbornBus if stubborn else SlowBus)(bus, self.chance)
         services = [
             moving_service(seen_as, self.health),
-            tufline_signer.service.run(seen_as, signer, clock=self.clock, health=self.health),
+            tufline_signer.service.run(seen_as, signer, clock=self.machine_clock, health=self.health),
             tufline_publisher.service.run(
-                seen_as, publisher, self._store(failures, stubborn=stubborn), clock=self.clock, health=self.health
+                seen_as, publisher, self._store(failures, stubborn=stubborn), clock=self.machine_clock, health=self.health
             ),
         ]
         return [asyncio.create_task(service) for service in services]
@@ -317,8 +333,16 @@ class Schedule:
                     await self._announce_updates(bus)
                 case 5:
                     await asyncio.sleep(self.chance.choice([0.3, 5, 3600]))
+                case 6 if self.chance.random() < 0.5:
+                    await self._be_wrong()
                 case _:
                     await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.01]))
+
+    async def _be_wrong(self) -> None:
+        self.wrong = self.chance.choice(WRONG_SECONDS)
+        await asyncio.sleep(self.chance.choice(FAULT_SECONDS))
+        self.reader.refresh()
+        self.wrong = 0.0
 
     def _make_changes(self, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
         changes: list[Add | Remove] = []
@@ -375,6 +399,12 @@ class Schedule:
             await announce_bootstrap(bus, self.bootstrap)
         await self._announce_updates(bus)
         running = self._services(bus, 0.0, stubborn=False)
+        if self.chance.random() < 0.5:
+            await asyncio.sleep(self.chance.choice(FAULT_SECONDS))
+            await self._be_wrong()
+            if self.offline.keys <= self.rotations:
+                self.updates += self.offline.rotate(now=self.clock())
+                await self._announce_updates(bus)
         await self._announce(bus)
         for source in range(PARTITIONS):
             await self._send_event(bus, source)

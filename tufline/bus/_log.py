@@ -21,6 +21,7 @@ from tufline.bus._schema import BUSY_TIMEOUT_SECONDS, Partition, Place, connect,
 from tufline.bus.headers import ESCAPE, Headers, check_message, make_headers, pairs_of
 from tufline.clock import Clock
 from tufline.errors import BusError, ConfigError, FencedError, PushbackError, RecordGoneError, RecordUnreadableError
+from tufline.reference_clock import SteadyClock, of_milliseconds
 from tufline.topics import Cleanup, Topic
 
 MAINTENANCE_RECORDS: Final = 200
@@ -73,13 +74,14 @@ class _Staged:
 class Log:
     """A log in a file, open for writing by this process alone."""
 
-    def __init__(self, path: Path, topics: Mapping[str, Topic], clock: Clock) -> None:
+    def __init__(self, path: Path, topics: Mapping[str, Topic], clock: Clock, monotonic: Callable[[], float] | None = None) -> None:
         """Open a log, or make a new one.
 
         Args:
             path: of the SQLite file; its directory is made.
             topics: all that the log has.
             clock: gives the records' times.
+            monotonic: see ``open_embedded``.
 
         Raises:
             BusBusyError: if another process has it open.
@@ -104,6 +106,9 @@ class Log:
             if isinstance(error, sqlite3.DatabaseError):
                 raise ConfigError(f"{path} can't be opened as a log of Tufline: {error}") from error
             raise
+        if monotonic is not None:
+            last = max((part.last_time for part in self._partitions.values()), default=0)
+            self._clock = SteadyClock(clock, monotonic, of_milliseconds(last))
         self._staged = _Staged()
 
     def close(self) -> None:

@@ -394,6 +394,7 @@ async def open_embedded(
     topics: Mapping[str, Topic],
     *,
     clock: Clock = utc_now,
+    monotonic: Callable[[], float] | None = None,
     max_pending_bytes: int = DEFAULT_MAX_PENDING_BYTES,
     threads: bool = True,
 ) -> EmbeddedBus:
@@ -403,6 +404,7 @@ async def open_embedded(
         path: of the SQLite file; its directory is made.
         topics: all that the log has.
         clock: gives the records' times.
+        monotonic: seconds that no correction of the clock moves: where it is given, a short fault of the clock moves no record's time.
         max_pending_bytes: how much may wait for the disk before appending is refused.
         threads: whether the disk is worked by threads; without, everything runs in the event loop, for simulations.
 
@@ -413,4 +415,4 @@ async def open_embedded(
         BusBusyError: if another process has the log open.
         ConfigError: if the log has other partitions, or the file is none, or can't be at this place.
     """
-    return EmbeddedBus(Log(path, topics, clock), topics, max_pending_bytes, threads=threads)
+    return EmbeddedBus(Log(path, topics, clock, monotonic), topics, max_pending_bytes, threads=threads)

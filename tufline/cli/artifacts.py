@@ -259,9 +259,10 @@ def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
         for role, moment in sorted(said["expires"].items()):
             table.add_row(f"{role} expires", moment)
         for part, reason in said["problems"].items():
-            table.add_row(f"[red]{part}[/red]", reason)
+            colour = "yellow" if part in said["warnings"] else "red"
+            table.add_row(f"[{colour}]{part}[/{colour}]", reason)
         console.print(table)
-    if said["problems"] or said["bootstrap"] != "finished":
+    if said["problems"].keys() - said["warnings"] or said["bootstrap"] != "finished":
         raise _not_ready(said)
 
 
@@ -277,8 +278,8 @@ def _describe_backlog(said: Mapping[str, Any]) -> str:
 
 
 def _not_ready(said: Mapping[str, Any]) -> Failure:
-    if said["problems"]:
-        parts = "; ".join(f"{part}: {reason}" for part, reason in said["problems"].items())
+    if keeping := {part: reason for part, reason in said["problems"].items() if part not in said["warnings"]}:
+        parts = "; ".join(f"{part}: {reason}" for part, reason in keeping.items())
         return Failure(f"not everything is ready: {parts}", code=Exit.UNREACHABLE)
     if said["bootstrap"] is None:
         return Failure(

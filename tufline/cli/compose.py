@@ -111,7 +111,8 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
             if INGEST in services:
                 parts.append(tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result, http=config.http))
             if SIGNER in services:
-                parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, health=health))
+                tolerance = config.clock.tolerance
+                parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, health=health, clock_tolerance=tolerance))
             if PUBLISHER in services:
                 store = LocalStore(config.publisher.directory)
                 parts.append(tufline_publisher.service.run(bus, config.publisher, store, health=health))

@@ -30,7 +30,7 @@ from tufline_ingest.answers import PART_OF_IT, answer
 from tufline_ingest.bulk import Outcome, take_lines
 from tufline_ingest.bulk_tasks import parse_place
 from tufline_ingest.errors import BadRequestError, BootstrappedError, NotBootstrappedError, NotNowError
-from tufline_ingest.live import Live, summarize_expiries
+from tufline_ingest.live import Live, describe_expiries, summarize_expiries
 from tufline_ingest.tasks import Tasks
 
 TASK_HOLD_SECONDS: Final = 1.0
@@ -282,6 +282,8 @@ class Api:
         """GET /api/v1/status."""
         published, found = self.live.published, self.admin.state.bootstrap
         backlog = await self.live.backlog()
+        expiring = {} if found is None else describe_expiries(self.live.expires, found, self.clock())
+        problems = expiring | {part: reason for part, reason in self.health.problems.items() if reason}
         bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
         return answer(
             wire.StatusAnswer(
@@ -294,6 +296,7 @@ class Api:
                 backlog=backlog.count,
                 waiting_seconds=0 if backlog.since is None else max(0, int(self.clock().timestamp() - backlog.since / 1000)),
                 expires=summarize_expiries(self.live.expires, bins),
-                problems={part: reason for part, reason in self.health.problems.items() if reason},
+                problems=problems,
+                warnings=sorted(problems.keys() & {*self.health.warnings, *expiring}),
             )
         )

@@ -7,22 +7,24 @@ import asyncio
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from tuf.api.metadata import Snapshot
+from tuf.api.metadata import Root, Snapshot, Targets
 
 from tufline import metafile, records, topics
 from tufline.bins import find_target
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
 from tufline.bus.scan import scan
 from tufline.errors import RecordGoneError
+from tufline.expiry import in_sight
 from tufline.follow import follow, follow_origin, readable
 from tufline.model import Target
-from tufline.records import FileRef, Head, Progress, Published, Settings
+from tufline.records import Bootstrap, FileRef, Head, Progress, Published, Settings
 from tufline.snapshot import read_snapshot
 from tufline.tasks import all_of
 from tufline_ingest import metrics
@@ -248,6 +250,26 @@ class Live:
 
 def _progress(published: Published) -> tuple[int, int]:
     return published.timestamp.version, sum(published.vector.artifacts)
+
+
+def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: datetime) -> dict[str, str]:
+    """Describe the expiries in sight of what people sign.
+
+    Args:
+        expires: role to expiry.
+        bootstrap: of the repository.
+        now: with a time zone.
+
+    Returns:
+        The part of health, ``expiry.<role>``, to what expires when.
+    """
+    found = {}
+    for role in [Root.type] if bootstrap.targets is None else [Root.type, Targets.type]:
+        if role in expires:
+            lifetime = timedelta(days=bootstrap.settings.expiration_days[role])
+            if sight := in_sight(role, metafile.parse_expires(expires[role]), lifetime, now):
+                found[f"expiry.{role}"] = sight.text
+    return found
 
 
 def summarize_expiries(expires: dict[str, str], bins: set[str]) -> dict[str, str]:

@@ -65,6 +65,10 @@ async def run(bus: Bus, live: Live, clock: Clock) -> None:
         live: what the origin shows.
         clock: the wall clock.
     """
+    # Time that did not pass takes nothing: by a clock that jumped ahead, what has just become live would be old.
+    loop = asyncio.get_running_loop()
+    began, at = clock(), loop.time()
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
-        await trim_once(bus, live, clock)
+        now = min(clock(), began + timedelta(seconds=loop.time() - at))
+        await trim_once(bus, live, lambda now=now: now)  # type: ignore[misc]

@@ -417,7 +417,9 @@ class StatusAnswer(msgspec.Struct, frozen=True):
         backlog: accepted records of artifacts that are not live yet; about, where there are many.
         waiting_seconds: for how long the oldest of them has waited; 0 if there is none.
         expires: role to when its newest version expires; of the bins the first one to expire.
-        problems: part of this process to why it is not ready; on Kafka signer and publisher have a /readyz of their own.
+        problems: part of this process to what is wrong with it; on Kafka signer and publisher have a /readyz of their own. And
+            ``expiry.<role>`` for root and offline targets that expire soon.
+        warnings: the parts of ``problems`` that do not keep this process from being ready.
     """
 
     version: str
@@ -430,6 +432,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     waiting_seconds: int
     expires: dict[str, str]
     problems: dict[str, str]
+    warnings: list[str]
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True):

@@ -144,7 +144,9 @@ async def work(shared: Shared, partition: int) -> None:
         FencedError: if another worker took the partition over.
         TuflineError: what the bus or the keys can't do; begin again.
     """
+    began = shared.clock.monotonic()
     async with take_over(shared.bus, part(partition), partition) as owned:
+        shared.clock.observe(owned.claimed_at, began)
         await _work(shared, owned, partition)
 
 

@@ -84,7 +84,7 @@ class BinsWriter:
         # Others may be there of a bootstrap that was replaced.
         owned.heads = {role: head for role, head in owned.heads.items() if role in names}
         self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
-        self._next_renewal_check = shared.clock()
+        self._next_renewal_check = shared.clock.monotonic()
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
         # Without a trail, bins may be ahead of the progress, with receipts that no run has.
@@ -212,7 +212,7 @@ class BinsWriter:
         return Bin.decode(metafile.disassemble(content).signed)
 
     async def _sign(self, contents: dict[str, Bin]) -> list["_Signed"]:
-        expires = metafile.expiry(self._shared.clock(), self._lifetime)
+        expires = metafile.expiry(self._shared.clock.latest(), self._lifetime)
         versions = {role: self._heads[role].version + 1 if role in self._heads else 1 for role in contents}
         to_sign = [ToSign(role, versions[role], expires, content.encode(versions[role], expires)) for role, content in contents.items()]
         files = await self._shared.keyring.sign(self._under(), to_sign, part(self.partition)) if to_sign else []
@@ -243,7 +243,10 @@ class BinsWriter:
             messages = [self._head_message(role, records.encode(head)) for role, head in heads.items()]
             return [*messages, *self._progress_message(progress, trail)]
 
-        await self._owned.writer.commit([*(file.message() for file, _ in signed), *self._receipt_messages(receipts)], then)
+        began = self._shared.clock.monotonic()
+        messages = [*(file.message() for file, _ in signed), *self._receipt_messages(receipts)]
+        positions = await self._owned.writer.commit(messages, then)
+        self._shared.clock.observe(positions[-1].time, began)
         self._trail = trail
         self._heads.update(heads)
         for file, content in signed:
@@ -280,13 +283,13 @@ class BinsWriter:
         Returns:
             After how many seconds to look again.
         """
-        now, pace = self._shared.clock(), self._shared.renewal
-        if now < self._next_renewal_check:
-            return (self._next_renewal_check - now).total_seconds()
+        clock, pace = self._shared.clock, self._shared.renewal
+        if (wait := self._next_renewal_check - clock.monotonic()) > 0:
+            return wait
         if wait := pace.wait:
             return wait
         # The most urgent first: where renewing takes longer than the time that it is spread over, all bins still have their turn.
-        keyring, name = self._shared.keyring, part(self.partition)
+        keyring, name, now = self._shared.keyring, part(self.partition), clock.latest()
         under = [keys for keys in self._under() if await keyring.can_meet(keys, name)]
         moments = {role: self._renewal(role, head, now, under) for role, head in self._heads.items()}
         due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
@@ -297,10 +300,11 @@ class BinsWriter:
             metrics.renewals.inc(len(piece))
         if len(piece) < len(due):
             return pace.wait
-        self._next_renewal_check = now + timedelta(seconds=self._shared.config.renewal_check)
+        self._next_renewal_check = clock.monotonic() + self._shared.config.renewal_check
         return self._shared.config.renewal_check
 
     def _renewal(self, role: str, head: Head, now: datetime, under: Iterable[RoleKeys]) -> datetime:
-        if not all(keys.are_met_by(head.keyids) for keys in under):
+        is_signed = all(keys.are_met_by(head.keyids) for keys in under)
+        if not is_signed or renewal.is_of_a_wrong_clock(head, self._lifetime, now):
             return now
         return renewal.spread(role, head, self._lifetime, self._shared.config.renew_fraction)

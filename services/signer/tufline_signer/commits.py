@@ -24,6 +24,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tufline import metafile, records, topics, trust
 from tufline.admin import AdminState
 from tufline.bus import Message, Position, Record
+from tufline.expiry import STEPS, in_sight
 from tufline.follow import follow
 from tufline.metafile import parse_expires
 from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Begun, Bootstrap, Committed, Head, Vector
@@ -84,6 +85,7 @@ class CommitWorker:
         self._committed = last_vector(owned, bootstrap.settings.partitions)
         self._folding = Folding(bootstrap.settings, self._committed.artifacts)
         self._met_since: float | None = None
+        self._said: dict[str, int] = {}
         self._news = asyncio.Event()
 
     @property
@@ -127,7 +129,7 @@ class CommitWorker:
         self._name_under(targets.content)
 
     async def _make_targets(self, sign: Sign, version: int, root: Root) -> SignedFile:
-        expires = metafile.expiry(self._shared.clock(), self._lifetime(Targets.type))
+        expires = metafile.expiry(self._shared.clock.latest(), self._lifetime(Targets.type))
         signed, shown = trust.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
         return await self._sign(sign, ToSign(Targets.type, version, expires, signed, shown))
 
@@ -136,7 +138,7 @@ class CommitWorker:
         return file
 
     def _under(self, role: str) -> list[RoleKeys]:
-        return keys_of_role(self._state, self._shared.released, role, self._shared.clock())
+        return keys_of_role(self._state, self._shared.released, role, self._shared.clock.earliest())
 
     def _lifetime(self, role: str) -> timedelta:
         return timedelta(days=self._bootstrap.settings.expiration_days[role])
@@ -153,7 +155,9 @@ class CommitWorker:
             named[PROGRESS_KEY] = records.encode(Committed(vector=vector or self._committed))
             return [Message(topics.HEADS, key, value, self._owned.partition) for key, value in named.items()]
 
-        await self._owned.writer.commit(messages, then)
+        began = self._shared.clock.monotonic()
+        positions = await self._owned.writer.commit(messages, then)
+        self._shared.clock.observe(positions[-1].time, began)
         self._heads.update(heads)
         self._committed = vector or self._committed
         for role, head in heads.items():
@@ -203,7 +207,7 @@ class CommitWorker:
             waiting = f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet"
             self._shared.health.problem(PART, f"waiting for the bins' signers: {waiting}")
             return False
-        now = self._shared.clock()
+        now = self._shared.clock.latest()
         with metrics.commit_seconds.time():
             kind = await self._commit(now)
             await self._release_root()
@@ -292,6 +296,8 @@ class CommitWorker:
         head = self._heads.get(role)
         if head is None or renewal.latest(head, self._lifetime(role), self._shared.config.renew_fraction) <= now:
             return True
+        if renewal.is_of_a_wrong_clock(head, self._lifetime(role), now):
+            return True
         under = self._under(role)
         is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)
         unmet = [keys for keys in under if not keys.are_met_by(head.keyids)]
@@ -316,6 +322,8 @@ class CommitWorker:
     def _say_how_it_is(self, now: datetime) -> None:
         offline = [Root.type] if self._online else [Root.type, Targets.type]
         expired = [role for role in offline if parse_expires(self._heads[role].expires) <= now]
+        for role in offline:
+            self._say_expiry(role, now)
         if expired:
             self._shared.health.problem(
                 PART, f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
@@ -327,6 +335,20 @@ class CommitWorker:
             self._shared.health.problem(PART, f"{withheld} bins wait to be signed anew with the keys that targets delegates to")
         else:
             self._shared.health.ok(PART)
+
+    def _say_expiry(self, role: str, now: datetime) -> None:
+        sight = in_sight(role, parse_expires(self._heads[role].expires), self._lifetime(role), now)
+        has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself says so
+        self._shared.health.warn(f"expiry.{role}", sight.text if sight and not has_expired else "")
+        step = sight.step if sight else 0
+        if step > self._said.get(role, 0):
+            _log.warning("expiry.in_sight", role=role, expires=self._heads[role].expires, problem=sight.text if sight else "")
+        self._said[role] = step
+
+    def say_nothing(self) -> None:
+        """Leave what there is to say to who makes the commits now."""
+        for role in self._said:
+            self._shared.health.gone(f"expiry.{role}")
 
 
 async def work(shared: Shared) -> None:
@@ -340,7 +362,9 @@ async def work(shared: Shared) -> None:
         TuflineError: what the bus or the keys can't do; begin again.
     """
     partitions = shared.bus.partitions(topics.ARTIFACTS)
+    began = shared.clock.monotonic()
     async with take_over(shared.bus, PART, partitions) as owned:
+        shared.clock.observe(owned.claimed_at, began)
         await _work(shared, owned, partitions)
 
 
@@ -355,7 +379,10 @@ async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
     await worker.restore()
     await worker.publish_trust()
     folding = (follow(shared.bus, topics.HEADS, partition, 0, partial(worker.fold, partition)) for partition in range(partitions))
-    await all_of(*folding, worker.follow_admin(), worker.run())
+    try:
+        await all_of(*folding, worker.follow_admin(), worker.run())
+    finally:
+        worker.say_nothing()
 
 
 async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:
@@ -370,7 +397,7 @@ async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:
     while not state.begun:
         if Root.type not in owned.heads:
             roles = [Timestamp.type, Snapshot.type, *([] if state.targets else [Targets.type])]
-            under = [keys_of_role(state, shared.released, role, shared.clock()) for role in roles]
+            under = [keys_of_role(state, shared.released, role, shared.clock.earliest()) for role in roles]
             await shared.keyring.prove([*under, keys_of_bins(state, shared.released)], PART)
         message = Message(topics.ADMIN, "begun", records.encode(Begun(bootstrap=state.bootstrap_offset)))
         (position,) = await shared.bus.append([message])

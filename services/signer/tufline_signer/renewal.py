@@ -12,6 +12,9 @@ SPREAD: Final = 0.5
 
 HASH_RANGE: Final = 2**32
 
+TOO_LATE: Final = 0.05
+"""By which part of its lifetime a version may expire later than one that is made now: brokers' clocks differ a little."""
+
 
 def latest(head: Head, lifetime: timedelta, fraction: float) -> datetime:
     """Say when a role is to be renewed at the latest.
@@ -25,6 +28,17 @@ def latest(head: Head, lifetime: timedelta, fraction: float) -> datetime:
         The moment.
     """
     return parse_expires(head.expires) - lifetime * fraction
+
+
+def is_of_a_wrong_clock(head: Head, lifetime: timedelta, now: datetime) -> bool:
+    """Say whether a version expires so late that the clock was ahead when it was made: then it is to be renewed, once the clock is right.
+
+    Args:
+        head: its newest version.
+        lifetime: how long a version lives.
+        now: with a time zone.
+    """
+    return parse_expires(head.expires) > now + lifetime * (1 + TOO_LATE)
 
 
 def spread(role: str, head: Head, lifetime: timedelta, fraction: float) -> datetime:

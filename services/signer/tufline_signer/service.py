@@ -4,10 +4,12 @@ In: ``artifacts`` and ``admin``. Out: ``metadata``, ``heads``, ``receipts`` and 
 signs only what it made from the log. It joins its groups once it has shown that it can sign.
 """
 
+import asyncio
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
+import structlog
 from tuf.api.metadata import Snapshot, Timestamp
 
 from tufline import topics
@@ -18,6 +20,7 @@ from tufline.config import SignerConfig, VaultConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.keys.opening import KeyOpener
+from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
 from tufline.tasks import all_of
 from tufline_signer import bins_worker, commits
 from tufline_signer.audit import Trail
@@ -29,11 +32,25 @@ from tufline_signer.sinks import open_sink
 from tufline_signer.trusted import Released, keys_of_bins, keys_of_role
 
 PART: Final = "signer"
+CLOCK_PART: Final = "signer.clock"
+CLOCK_SECONDS: Final = 60.0
+"""How often the clock is held against the log's."""
+
 BINS_GROUP: Final = "signer.bins"
 COMMITS_GROUP: Final = "signer.commits"
 
+_log = structlog.get_logger(__name__)
 
-async def run(bus: Bus, config: SignerConfig, *, vault: VaultConfig | None = None, clock: Clock = utc_now, health: Health) -> None:
+
+async def run(
+    bus: Bus,
+    config: SignerConfig,
+    *,
+    vault: VaultConfig | None = None,
+    clock: Clock = utc_now,
+    clock_tolerance: float = DEFAULT_TOLERANCE_SECONDS,
+    health: Health,
+) -> None:
     """Sign what the log asks for, until cancelled.
 
     Args:
@@ -41,14 +58,17 @@ async def run(bus: Bus, config: SignerConfig, *, vault: VaultConfig | None = Non
         config: of the signer.
         vault: where keys are that are in Vault.
         clock: the wall clock.
+        clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
         health: where the parts say how they are.
     """
-    admin, released = AdminFollower(bus), Released(bus, clock(), timedelta(seconds=config.release_grace))
+    admin, released = AdminFollower(bus), Released(bus, timedelta(seconds=config.release_grace))
     opener, trail = KeyOpener(config, vault or VaultConfig()), Trail(bus, clock, open_sink(config.audit_file))
     keyring = Keyring(opener, trail, health)
-    shared = Shared(bus, config, clock, health, admin, keyring, BinCache(config.bin_memory_bytes), released)
+    reference = ReferenceClock(clock, clock_tolerance)
+    shared = Shared(bus, config, reference, health, admin, keyring, BinCache(config.bin_memory_bytes), released)
     try:
         await all_of(
+            _watch_the_clock(shared),
             keep_working("signer.admin", admin.run, health),
             keep_working("signer.released", released.run, health),
             keep_working(PART, partial(_share_the_work, shared), health),
@@ -58,13 +78,26 @@ async def run(bus: Bus, config: SignerConfig, *, vault: VaultConfig | None = Non
         await opener.close()
 
 
+async def _watch_the_clock(shared: Shared) -> None:
+    said = ""
+    while True:
+        problem = shared.clock.problem
+        shared.health.warn(CLOCK_PART, problem)
+        if bool(problem) != bool(said):
+            _log.warning("clock.differs" if problem else "clock.agrees", seconds=shared.clock.difference.total_seconds(), problem=problem)
+        said = problem
+        await asyncio.sleep(CLOCK_SECONDS)
+
+
 async def _share_the_work(shared: Shared) -> None:
     # Who can't sign would hold partitions that others could serve, and with them every artifact of these.
     shared.health.problem(PART, "making sure that the keys can be used, and their uses recorded")
     await shared.admin.known.wait()
     await shared.released.known.wait()
     if shared.admin.state.bootstrap is not None:
-        under = [keys_of_role(shared.admin.state, shared.released, role, shared.clock()) for role in (Timestamp.type, Snapshot.type)]
+        under = [
+            keys_of_role(shared.admin.state, shared.released, role, shared.clock.earliest()) for role in (Timestamp.type, Snapshot.type)
+        ]
         await shared.keyring.prove([*under, keys_of_bins(shared.admin.state, shared.released)], PART)
 
     async def joining() -> None:

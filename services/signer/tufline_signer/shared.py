@@ -4,10 +4,10 @@ import asyncio
 from dataclasses import dataclass, field
 
 from tufline.bus import Bus
-from tufline.clock import Clock
 from tufline.config import SignerConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
+from tufline.reference_clock import ReferenceClock
 from tufline_signer.bins import BinCache
 from tufline_signer.pace import Pace
 from tufline_signer.signing import Keyring
@@ -21,7 +21,7 @@ class Shared:
     Attributes:
         bus: the log.
         config: of the signer.
-        clock: the wall clock.
+        clock: the wall clock, held against the log's.
         health: where the parts say how they are.
         admin: the state folded from ``admin``.
         keyring: the online keys.
@@ -33,7 +33,7 @@ class Shared:
 
     bus: Bus
     config: SignerConfig
-    clock: Clock
+    clock: ReferenceClock
     health: Health
     admin: AdminFollower
     keyring: Keyring

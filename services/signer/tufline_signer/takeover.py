@@ -17,11 +17,13 @@ class Owned:
         writer: the one that may write it.
         partition: its number.
         heads: role to its newest head.
+        claimed_at: when the bus took our claim, in milliseconds since 1970.
         progress: the newest progress of this partition's writer; None if there is none yet.
     """
 
     writer: Writer
     partition: int
+    claimed_at: int
     heads: dict[str, Head] = field(default_factory=dict)
     progress: Progress | Committed | None = None
 
@@ -57,6 +59,6 @@ async def take_over(bus: Bus, writer_id: str, partition: int) -> AsyncIterator[O
         BusError: if the bus does not answer.
     """
     async with takeover.take_over(bus, writer_id, topics.HEADS, partition) as taken:
-        owned = Owned(taken.writer, partition)
+        owned = Owned(taken.writer, partition, taken.claim.time)
         await takeover.read_up_to(bus, taken.claim, owned.take)
         yield owned

@@ -41,16 +41,15 @@ class _Later:
 class Released:
     """Which versions of root and targets have been released, as the log says it."""
 
-    def __init__(self, bus: Bus, now: datetime, grace: timedelta) -> None:
+    def __init__(self, bus: Bus, grace: timedelta) -> None:
         """Know nothing yet.
 
         Args:
             bus: to follow the last partition of ``heads`` on.
-            now: with a time zone.
             grace: how long a root still counts after the next one was shown, as a cache may say that there is none.
         """
         self._bus = bus
-        self._began = int(now.timestamp() * MILLISECONDS)
+        self._began = asyncio.get_running_loop().time()
         self._grace = int(grace.total_seconds() * MILLISECONDS)
         self.root = 0
         """Version; 0 before the first."""
@@ -89,18 +88,20 @@ class Released:
             root: its version.
             role: to be signed.
             keys: of the role in that root.
-            now: with a time zone.
+            now: with a time zone; not later than it is.
         """
         next_version = min((version for version in self._released_at if version > root), default=0)
         if not next_version:
             return False
         # While no signer ran, no publisher may have run either: what is released begins to count when one runs.
-        since = max(self._released_at[next_version], self._began)
+        runs_for = asyncio.get_running_loop().time() - self._began
+        began = int((now.timestamp() - runs_for) * MILLISECONDS)
+        since = max(self._released_at[next_version], began)
         if later := self._later.get((next_version, role)):
             if not keys.are_met_by(later.keyids):
                 return False  # it was over before, and a key that signed no more does not begin again
             # One ran then: this one's beginning does not count.
-            since = max(self._released_at[next_version], min(self._began, later.first))
+            since = max(self._released_at[next_version], min(began, later.first))
         return now < moment_of(since + self._grace)
 
 
