@@ -45,6 +45,7 @@ class Mutation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         after: what stands in its place.
         tests: files or ids of tests, of which one must fail.
         survives: why no test needs to see it; empty where one must.
+        slow: whether these tests start servers, which others of the same files do not.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Mutation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: str
     tests: list[str]
     survives: str = ""
+    slow: bool = False
 
 
 class _List(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,20 +110,21 @@ def copy_tree(to: Path) -> None:
             shutil.copy2(HERE / name, to / name)
 
 
-def run_tests(tree: Path, tests: Sequence[str], seconds: float = TEST_SECONDS) -> tuple[int, str]:
+def run_tests(tree: Path, tests: Sequence[str], seconds: float = TEST_SECONDS, *, slow: bool = False) -> tuple[int, str]:
     """Run tests in a tree, up to the first that fails.
 
     Args:
         tree: the repository's root.
         tests: files or ids.
         seconds: how long they may run.
+        slow: whether to run those that start servers, and no others.
 
     Returns:
         Pytest's exit code (``TESTS_FAILED`` too where they hang), and the end of its output.
     """
     places = [tree, *(tree / "services").iterdir()]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow" if slow else "not slow", *tests]
     try:
         done = subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -146,7 +149,7 @@ def try_mutation(tree: Path, mutation: Mutation) -> bool:
     source = path.read_text()
     try:
         mutate(tree, mutation)
-        code, output = run_tests(tree, mutation.tests)
+        code, output = run_tests(tree, mutation.tests, slow=mutation.slow)
     finally:
         path.write_text(source)
     if code not in {0, TESTS_FAILED}:
@@ -164,9 +167,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
         tree = Path(directory)
         copy_tree(tree)
-        code, output = run_tests(tree, sorted({test for one in chosen for test in one.tests}), ALL_TESTS_SECONDS)
-        if code != 0:
-            sys.exit(f"The tests fail without any mistake, so they prove nothing:\n{output}")
+        for slow in sorted({one.slow for one in chosen}):
+            tests = sorted({test for one in chosen if one.slow is slow for test in one.tests})
+            code, output = run_tests(tree, tests, ALL_TESTS_SECONDS, slow=slow)
+            if code != 0:
+                sys.exit(f"The tests fail without any mistake, so they prove nothing:\n{output}")
         for one in chosen:
             seen = try_mutation(tree, one)
             survives = f"survives: {one.survives}" if one.survives else "SURVIVED"

@@ -96,6 +96,26 @@ PROOFS: Final = (
         "3,000 changed, correctly signed bootstraps and updates: each is refused, or read by python-tuf, tuf-js and go-tuf",
         ("fuzz_trust.py", "3000", SEED, "--all-clients"),
     ),
+    Proof(
+        "transactions",
+        "1,000 schedules of delayed, doubled and reordered requests on Kafka: no transaction tears, and each caller was told the truth",
+        ("transactions.py", "1000", SEED),
+    ),
+    Proof(
+        "transactions-mistaken",
+        "the same schedules tear transactions where a spent producer epoch is not renewed: they would show it",
+        ("transactions.py", "50", SEED, "--without-renewal"),
+    ),
+    Proof(
+        "copy-matrix",
+        "100,000 records copied in transactions, four times, while brokers and clients are bounced: each is seen once and in order",
+        ("copy_matrix.py", "100000", SEED),
+    ),
+    Proof(
+        "copy-matrix-mistaken",
+        "the same, where progress has a transaction of its own, shows records twice: it would show it",
+        ("copy_matrix.py", "30000", SEED, "--progress-apart"),
+    ),
     Proof("mutate", "each small mistake of tests/mutations is seen by a test", ("mutate.py",)),
 )
 
