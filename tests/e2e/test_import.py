@@ -11,6 +11,8 @@ import tufline.bins
 from helpers.rest import artifact, bootstrapped
 from helpers.server import run_tufline
 from tufline.cli.exits import Exit
+from tufline.cli.journal import open_journal
+from tufline.cli.sources import items
 from tufline_ingest import bulk_tasks
 
 ARTIFACTS = "/api/v1/artifacts/"
@@ -52,12 +54,16 @@ async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch
 async def test_an_interrupted_import_asks_for_what_it_had_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an import sent before it was interrupted is asked for by the next one: it says what of it was refused."""
     monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
-    write_source(tmp_path / "source.ndjson")
+    source, path = tmp_path / "source.ndjson", tmp_path / "journal"
+    write_source(source)
     async with bootstrapped(tmp_path) as server:
-        command = ("import", "source.ndjson", "--url", server.url)
-        interrupted = await asyncio.to_thread(run_tufline, *command, "--timeout", "0.000001", cwd=tmp_path)
-        if interrupted.returncode == Exit.TIMEOUT:  # otherwise it was faster than that
-            again = await asyncio.to_thread(run_tufline, *command, cwd=tmp_path)
-            assert again.returncode == Exit.FAILED, again.stderr
-            assert "150 had been accepted before" in again.stdout
-            assert again.stderr.count("refused: ") > 20
+        status, answer = await server.ask("POST", f"{ARTIFACTS}bulk", source.read_bytes())
+        assert (status, answer["data"]["accepted"]) == (202, 150)
+        with open_journal(path, source, server.bus.log_id) as journal:  # and there it was interrupted
+            journal.expect(answer["data"]["task_id"], 150)
+            journal.add([item.mark for item in items(source, journal)])
+        again = await asyncio.to_thread(run_tufline, "import", source, "--journal", path, "--url", server.url, cwd=tmp_path)
+        refused = again.stderr.count("refused: ")
+        assert again.returncode == Exit.FAILED, again.stderr
+        assert f"0 live, 150 had been accepted before, {refused} refused" in again.stdout
+        assert refused > 20
