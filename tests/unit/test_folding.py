@@ -1,0 +1,44 @@
+"""What the heads of bins come to: which versions a snapshot may name, and how far it goes."""
+
+from tufline import records, topics
+from tufline.bus import Record
+from tufline.cli import ceremony
+from tufline.records import PROGRESS_KEY, Head, Progress, Settings
+from tufline.trust import RoleKeys
+from tufline_signer.folding import Folding
+
+DAYS = {"root": 1, "targets": 1, "snapshot": 1, "timestamp": 1, "bins": 1}
+
+
+def head(role: str, version: int, keyid: str) -> Record:
+    content = Head(version=version, sha256="", length=0, expires="2030-01-01T00:00:00Z", offset=0, keyids=[keyid])
+    return Record(topics.HEADS, 0, version, 0, role, records.encode(content), {})
+
+
+def progress(offset: int) -> Record:
+    return Record(topics.HEADS, 0, 0, 0, PROGRESS_KEY, records.encode(Progress(offset=offset)), {})
+
+
+def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
+    """A partition's progress stands still while one of its bins does not verify under the targets; the other partitions' goes on."""
+    old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
+    folding = Folding(Settings(4, "bins", 2, DAYS), [0, 0])
+    folding.name_under(RoleKeys({new.keyid: new}, 1))
+    folding.take(0, [head("bins-0", 1, new.keyid), progress(3)])
+    assert folding.covered == [3, 0]
+    folding.take(0, [head("bins-2", 1, old.keyid), progress(7)])
+    folding.take(1, [head("bins-1", 1, new.keyid), progress(5)])
+    assert (folding.covered, folding.withheld, folding.snapshot.version("bins-2")) == ([3, 5], 1, 0)
+    folding.take(0, [head("bins-2", 2, new.keyid)])
+    assert (folding.covered, folding.withheld, folding.snapshot.version("bins-2")) == ([7, 5], 0, 2)
+
+
+def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
+    """What was withheld is named, and counts, as soon as the targets of the snapshot delegate to the key that signed it."""
+    old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
+    folding = Folding(Settings(2, "bins", 1, DAYS), [0])
+    folding.name_under(RoleKeys({old.keyid: old}, 1))
+    folding.take(0, [head("bins-0", 1, new.keyid), progress(4)])
+    assert folding.covered == [0]
+    folding.name_under(RoleKeys({new.keyid: new}, 1))
+    assert folding.covered == [4]
