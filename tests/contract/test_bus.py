@@ -282,11 +282,12 @@ async def test_unreadable_record_is_an_error_of_its_own(setup: BusSetup) -> None
         reader = bus.reader(PLAIN, 0, start)
         found: list[Record] = []
         errors: list[RecordUnreadableError] = []
-        while len(errors) < 2:
-            try:
-                found += await reader.fetch(max_wait=DEADLINE_SECONDS)
-            except RecordUnreadableError as error:
-                errors.append(error)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while len(errors) < 2:
+                try:
+                    found += await reader.fetch(max_wait=DEADLINE_SECONDS)
+                except RecordUnreadableError as error:
+                    errors.append(error)
         assert {(error.topic, error.partition, error.offset) for error in errors} == {(PLAIN, 0, damaged.offset)}
         assert f"{PLAIN}/0 offset {damaged.offset}" in str(errors[0])
         assert found == [before][start:]
