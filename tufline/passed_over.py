@@ -5,14 +5,15 @@ What is passed over is a warning: the process does all that it can, so it stays 
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
 from tufline import records
-from tufline.bus import Record
-from tufline.errors import RecordError, SchemaError
+from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
+from tufline.errors import RecordError, RecordUnreadableError, SchemaError
 from tufline.health import Health
 
 MOST: Final = 1000
@@ -34,7 +35,7 @@ class PassedOver:
         """
         self._health = health
         self._part = f"{part}.records"
-        self._of_key: OrderedDict[tuple[str, int, str], str] = OrderedDict()
+        self._of_key: OrderedDict[tuple[str, int, str], tuple[int, str]] = OrderedDict()
 
     def decode(self, decoder: "msgspec.json.Decoder[T]", record: Record) -> T | None:
         """Read a record, or pass it over.
@@ -68,11 +69,37 @@ class PassedOver:
         """
         where = f"offset {record.offset} of {record.topic}/{record.partition}"
         _log.error("record.passed_over", part=self._part, where=where, key=record.key, reason=reason)
-        self._of_key[record.topic, record.partition, record.key] = f"the record at {where} (key {record.key[:100]!r}): {reason[:500]}"
-        self._of_key.move_to_end((record.topic, record.partition, record.key))
+        self._note((record.topic, record.partition, record.key), record.offset, f"{where} (key {record.key[:100]!r}): {reason[:500]}")
+
+    def _note(self, key: tuple[str, int, str], offset: int, text: str) -> None:
+        self._of_key[key] = offset, text
+        self._of_key.move_to_end(key)
         if len(self._of_key) > MOST:
             self._of_key.popitem(last=False)
         self._report()
+
+    async def fetch(self, reader: Reader, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES) -> Sequence[Record]:
+        """Fetch the next records, past those that are damaged.
+
+        Args:
+            reader: of a partition.
+            max_wait: as for ``Reader.fetch``.
+            max_bytes: as for ``Reader.fetch``.
+
+        Returns:
+            As ``Reader.fetch``.
+
+        Raises:
+            BusError: if the bus can't be read now.
+        """
+        while True:
+            try:
+                return await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+            except RecordUnreadableError as error:
+                # Its key can't be read either: no later record makes up for it.
+                _log.error("record.passed_over", part=self._part, error=str(error))
+                self._note((error.topic, error.partition, f"@{error.offset}"), error.offset, str(error))
+                reader.seek(error.offset + 1)
 
     def good(self, record: Record) -> None:
         """Take note of a record that can be used: what was passed over of its key counts no more.
@@ -80,7 +107,9 @@ class PassedOver:
         Args:
             record: of the log.
         """
-        if self._of_key.pop((record.topic, record.partition, record.key), None) is not None:
+        key = record.topic, record.partition, record.key
+        if key in self._of_key and self._of_key[key][0] <= record.offset:
+            del self._of_key[key]
             self._report()
 
     def forget(self) -> None:
@@ -92,6 +121,6 @@ class PassedOver:
         if not self._of_key:
             self._health.gone(self._part)
             return
-        newest = next(reversed(self._of_key.values()))
+        _, newest = next(reversed(self._of_key.values()))
         others = f" (and {len(self._of_key) - 1} more, see the log)" if len(self._of_key) > 1 else ""
         self._health.warn(self._part, f"passed over what can't be used: {newest}{others}; find out who wrote it")

@@ -18,6 +18,9 @@ from tufline.bus.headers import ESCAPE, Headers, pairs_of
 from tufline.bus.last import last_record
 from tufline.bus.scan import scan
 from tufline.errors import BusError, FencedError, RecordGoneError, RecordUnreadableError
+from tufline.follow import follow
+from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.topics import Cleanup, Topic
 
 PLAIN, SECOND, COMPACTED, AGED = "plain", "second", "compacted", "aged"
@@ -295,6 +298,34 @@ async def test_unreadable_record_is_an_error_of_its_own(setup: BusSetup) -> None
         reader.seek(errors[0].offset + 1)
         assert await reader.fetch(max_wait=DEADLINE_SECONDS) == [after]
         await reader.close()
+
+
+async def test_who_reads_on_past_an_unreadable_record(setup: BusSetup) -> None:
+    """A scan and a follower return all records but the one that can't be decoded, and health names that one."""
+    for name in ("before", "damaged", "after"):
+        await setup.bus.append([message(name, key=name)])
+    before, damaged, after = await all_of(setup.bus)
+    bus = await setup.spoil(damaged)
+    with pytest.raises(RecordUnreadableError):
+        assert [batch async for batch in scan(bus, PLAIN, 0)]
+    health = Health()
+    found = [record async for batch in scan(bus, PLAIN, 0, passed=PassedOver(health, "scan")) for record in batch]
+    assert found == [before, after]
+    followed: list[Record] = []
+    is_known = asyncio.Event()
+
+    async def take(batch: Sequence[Record]) -> None:
+        followed.extend(batch)
+
+    following = asyncio.create_task(follow(bus, PLAIN, 0, 0, take, is_known.set, PassedOver(health, "follow")))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await is_known.wait()
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert followed == [before, after]
+    assert health.ready
+    for part in ("scan.records", "follow.records"):
+        assert f"{PLAIN}/0 offset {damaged.offset}" in health.problems[part]
 
 
 async def test_reading_one_record_beside_an_unreadable_one(setup: BusSetup) -> None:

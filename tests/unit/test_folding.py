@@ -3,6 +3,8 @@
 from tufline import records, topics
 from tufline.bus import Record
 from tufline.cli import ceremony
+from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.records import PROGRESS_KEY, Head, Progress, Settings
 from tufline.trust import RoleKeys
 from tufline_signer.folding import Folding
@@ -22,7 +24,7 @@ def progress(offset: int) -> Record:
 def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
     """A partition's progress stands still while one of its bins does not verify under the targets; the other partitions' goes on."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
-    folding = Folding(Settings(4, "bins", 2, DAYS), [0, 0])
+    folding = Folding(Settings(4, "bins", 2, DAYS), [0, 0], PassedOver(Health(), "commits"))
     folding.name_under(RoleKeys({new.keyid: new}, 1))
     folding.take(0, [head("bins-0", 1, new.keyid), progress(3)])
     assert folding.covered == [3, 0]
@@ -36,7 +38,7 @@ def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
 def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
     """What was withheld is named, and counts, as soon as the targets of the snapshot delegate to the key that signed it."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
-    folding = Folding(Settings(2, "bins", 1, DAYS), [0])
+    folding = Folding(Settings(2, "bins", 1, DAYS), [0], PassedOver(Health(), "commits"))
     folding.name_under(RoleKeys({old.keyid: old}, 1))
     folding.take(0, [head("bins-0", 1, new.keyid), progress(4)])
     assert folding.covered == [0]

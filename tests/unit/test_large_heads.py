@@ -9,6 +9,8 @@ from helpers.rotation import PARTITIONS, World, in_world
 from tufline import records, topics
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Message
 from tufline.clock import Clock
+from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.records import Bootstrap, Claim, Head, Progress, Settings
 from tufline_signer.takeover import take_over
 
@@ -64,7 +66,7 @@ def test_takeover_reads_to_the_claim(tmp_path: Path) -> None:
             progress = records.encode(Progress(offset=version))
             await bus.append([Message(topics.HEADS, "bins-0", head(version)), Message(topics.HEADS, records.PROGRESS_KEY, progress)])
             await enlarge(bus, 0)
-        async with take_over(bus, "signer.bins.0", 0) as owned:
+        async with take_over(bus, "signer.bins.0", 0, PassedOver(Health(), "signer.bins.0")) as owned:
             assert (owned.heads["bins-0"].version, owned.progress) == (2, Progress(offset=2))
 
     on_a_log(tmp_path / "log.db", bootstrap, story)

@@ -8,8 +8,10 @@ Every reader that has an end is built on this; what has none (a worker's input, 
 """
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Record
+from tufline.passed_over import PassedOver
 
 
 async def scan(
@@ -21,6 +23,7 @@ async def scan(
     *,
     max_wait: float = 0.0,
     max_bytes: int = DEFAULT_FETCH_BYTES,
+    passed: PassedOver | None = None,
 ) -> AsyncGenerator[Sequence[Record], None]:
     """Read a partition from an offset to an end.
 
@@ -35,17 +38,20 @@ async def scan(
         max_wait: how long to wait for a record below ``end``, in seconds: 0 where ``end`` was visible when it was asked for, more where it
             is known from elsewhere and may become visible a moment later.
         max_bytes: about how many bytes of values one batch may have.
+        passed: takes damaged records; without it they are an error.
 
     Yields:
         Batches of records, none of them empty, in the order of their offsets, all of them below ``end``.
 
     Raises:
+        RecordUnreadableError: at a damaged record, without ``passed``.
         BusError: if the bus can't be read now.
     """
     end = await bus.end(topic, partition) if end is None else end
     reader = bus.reader(topic, partition, start)
+    fetch = reader.fetch if passed is None else partial(passed.fetch, reader)
     try:
-        while reader.position < end and (batch := await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)):
+        while reader.position < end and (batch := await fetch(max_wait=max_wait, max_bytes=max_bytes)):
             if below := batch if batch[-1].offset < end else [record for record in batch if record.offset < end]:
                 yield below
     finally:

@@ -22,8 +22,10 @@ from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
 from tufline.bus.scan import scan
 from tufline.errors import RecordGoneError
 from tufline.expiry import in_sight
-from tufline.follow import follow, follow_origin, readable
+from tufline.follow import follow, follow_origin
+from tufline.health import Health
 from tufline.model import Target
+from tufline.passed_over import PassedOver
 from tufline.records import Bootstrap, FileRef, Head, Progress, Published, Settings
 from tufline.snapshot import read_snapshot
 from tufline.tasks import all_of
@@ -76,14 +78,16 @@ class Backlog:
 class Live:
     """What an origin shows."""
 
-    def __init__(self, bus: Bus, origin: str) -> None:
+    def __init__(self, bus: Bus, origin: str, passed: PassedOver | None = None) -> None:
         """Know nothing yet.
 
         Args:
             bus: the log.
             origin: its name.
+            passed: takes the records that can't be read.
         """
         self._bus = bus
+        self._passed = passed or PassedOver(Health(), origin)
         self._origin = origin
         self._changed = asyncio.Condition()
         self._heads: dict[str, tuple[FileRef, ...]] = {}
@@ -113,8 +117,10 @@ class Live:
             if not unread:
                 self.heads_known.set()
 
-        heads = (follow(self._bus, topics.HEADS, number, 0, self._take_heads, partial(caught_up, number)) for number in partitions)
-        await all_of(follow_origin(self._bus, self._origin, self._take_published, self.published_known.set), *heads)
+        heads = (
+            follow(self._bus, topics.HEADS, number, 0, self._take_heads, partial(caught_up, number), self._passed) for number in partitions
+        )
+        await all_of(follow_origin(self._bus, self._origin, self._take_published, self.published_known.set, self._passed), *heads)
 
     async def _take_published(self, published: Published) -> None:
         if self.published is not None and _progress(published) < _progress(self.published):
@@ -126,7 +132,7 @@ class Live:
 
     async def _take_heads(self, batch: Sequence[Record]) -> None:
         for record in batch:
-            content = readable(records.heads_decoder, record)
+            content = self._passed.decode(records.heads_decoder, record)
             if isinstance(content, Head):
                 known = self._heads.get(record.key, ())
                 ref = FileRef(content.version, content.offset, content.sha256)

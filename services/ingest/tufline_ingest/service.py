@@ -20,6 +20,7 @@ from tufline.config import DEFAULT_HTTP, HttpConfig, IngestConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.listen import listen
+from tufline.passed_over import PassedOver
 from tufline.tasks import all_of
 from tufline_ingest import inbox, openapi, retention
 from tufline_ingest.answers import answer, errors_as_answers
@@ -110,7 +111,7 @@ async def run(
     Raises:
         ConfigError: if the address can't be listened on.
     """
-    admin, live = AdminFollower(bus), Live(bus, config.origin)
+    admin, live = AdminFollower(bus, PassedOver(health, f"{PART}.admin")), Live(bus, config.origin, PassedOver(health, f"{PART}.live"))
     tasks = Tasks(bus, config.max_request_bytes, live, lambda: admin.state, Recent(), Remarks(bus))
     api = Api(bus, config, clock, health, admin, live, tasks, asyncio.Lock())
 

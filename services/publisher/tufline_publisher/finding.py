@@ -11,10 +11,11 @@ from datetime import datetime
 import structlog
 from tuf.api.metadata import Snapshot
 
-from tufline import metafile, origins, records, topics
+from tufline import metafile, origins
 from tufline.bus import Bus
-from tufline.bus.last import last_record
 from tufline.errors import ForeignOriginError, MetadataError
+from tufline.follow import last_published
+from tufline.passed_over import PassedOver
 from tufline.records import FileRef, Published
 from tufline.snapshot import read_snapshot
 from tufline.store import TIMESTAMP, Store
@@ -55,7 +56,7 @@ class Found:
     snapshot: SnapshotFile | None = None
 
 
-async def find_origin(bus: Bus, store: Store, name: str, now: datetime) -> Found:
+async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: PassedOver) -> Found:
     """Find out where an origin stands, and claim it if nobody has.
 
     Args:
@@ -63,6 +64,7 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime) -> Found
         store: the origin.
         name: of the origin, in ``published``.
         now: with a time zone.
+        passed: takes the records of ``published`` that can't be read.
 
     Returns:
         What was found.
@@ -76,7 +78,8 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime) -> Found
     if is_claimed:
         await check_owner(store, bus.log_id)
     content = await store.get(TIMESTAMP)
-    last = await _last_published(bus, name)
+    published = await last_published(bus, name, passed)
+    last = None if published is None else published[1]
     least = last.timestamp.version if last is not None else 0
     is_known = content is not None and last is not None and metafile.sha256(content) == last.timestamp.sha256
     shown = origins.Shown(least) if is_known else await origins.examine(bus, store)
@@ -113,8 +116,3 @@ async def _read_shown(store: Store, origin: Origin, timestamp: FileRef, content:
     if lost or last is None or timestamp.version < last.timestamp.version:
         return Found(origin, 0)  # the last: an older state of the origin, from a backup
     return Found(origin, last.next_offset, SnapshotFile(ref, len(snapshot), versions) if is_last else None)
-
-
-async def _last_published(bus: Bus, name: str) -> Published | None:
-    record = await last_record(bus, topics.PUBLISHED, 0, lambda record: record.key == name)
-    return None if record is None else records.decode(records.published_decoder, record.value)

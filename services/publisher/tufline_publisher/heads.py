@@ -37,7 +37,7 @@ async def read_heads(bus: Bus, partitions: Iterable[int], passed: PassedOver) ->
     """
     heads: dict[str, Head] = {}
     for partition in partitions:
-        async for batch in scan(bus, topics.HEADS, partition):
+        async for batch in scan(bus, topics.HEADS, partition, passed=passed):
             for record in batch:
                 content = passed.decode(records.heads_decoder, record)
                 if isinstance(content, Head):

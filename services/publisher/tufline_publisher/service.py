@@ -115,7 +115,7 @@ class Publisher:
         wait = POLL_SECONDS
         try:
             while True:
-                batch = await reader.fetch(max_wait=wait)
+                batch = await self._passed.fetch(reader, max_wait=wait)
                 began = perf_counter()
                 for some in before_each_root(batch):
                     await self._take(some)
@@ -145,7 +145,7 @@ class Publisher:
         return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
 
     async def _find_origin(self) -> int:
-        found = await find_origin(self._bus, self._store, self._config.origin, self._clock())
+        found = await find_origin(self._bus, self._store, self._config.origin, self._clock(), self._passed)
         self._origin = found.origin
         if found.snapshot is not None:
             self._commits.add_snapshot(found.snapshot)

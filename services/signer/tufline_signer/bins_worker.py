@@ -16,6 +16,7 @@ from tufline.admin import AdminState
 from tufline.bus import Bus, Reader
 from tufline.errors import InputLostError, RecordUnreadableError
 from tufline.loss import CheckedReader, is_accepted
+from tufline.passed_over import PassedOver
 from tufline_signer.bins import Batch
 from tufline_signer.bins_writer import BinsWriter, part
 from tufline_signer.shared import Shared
@@ -145,7 +146,7 @@ async def work(shared: Shared, partition: int) -> None:
         TuflineError: what the bus or the keys can't do; begin again.
     """
     began = shared.clock.monotonic()
-    async with take_over(shared.bus, part(partition), partition) as owned:
+    async with take_over(shared.bus, part(partition), partition, PassedOver(shared.health, part(partition))) as owned:
         shared.clock.observe(owned.claimed_at, began)
         await _work(shared, owned, partition)
 

@@ -27,6 +27,7 @@ from tufline.bus import Message, Position, Record
 from tufline.expiry import STEPS, in_sight
 from tufline.follow import follow
 from tufline.metafile import parse_expires
+from tufline.passed_over import PassedOver
 from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Begun, Bootstrap, Committed, Head, Vector
 from tufline.snapshot import encode_timestamp, read_snapshot
 from tufline.tasks import all_of
@@ -83,7 +84,8 @@ class CommitWorker:
         self._owned = owned
         self._bootstrap = bootstrap
         self._committed = last_vector(owned, bootstrap.settings.partitions)
-        self._folding = Folding(bootstrap.settings, self._committed.artifacts)
+        self.passed = PassedOver(shared.health, PART)
+        self._folding = Folding(bootstrap.settings, self._committed.artifacts, self.passed)
         self._met_since: float | None = None
         self._said: dict[str, int] = {}
         self._news = asyncio.Event()
@@ -363,7 +365,7 @@ async def work(shared: Shared) -> None:
     """
     partitions = shared.bus.partitions(topics.ARTIFACTS)
     began = shared.clock.monotonic()
-    async with take_over(shared.bus, PART, partitions) as owned:
+    async with take_over(shared.bus, PART, partitions, PassedOver(shared.health, f"{PART}.takeover")) as owned:
         shared.clock.observe(owned.claimed_at, began)
         await _work(shared, owned, partitions)
 
@@ -378,11 +380,15 @@ async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
     worker = CommitWorker(shared, owned, bootstrap)
     await worker.restore()
     await worker.publish_trust()
-    folding = (follow(shared.bus, topics.HEADS, partition, 0, partial(worker.fold, partition)) for partition in range(partitions))
+    folding = (
+        follow(shared.bus, topics.HEADS, partition, 0, partial(worker.fold, partition), passed=worker.passed)
+        for partition in range(partitions)
+    )
     try:
         await all_of(*folding, worker.follow_admin(), worker.run())
     finally:
         worker.say_nothing()
+        worker.passed.forget()
 
 
 async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:

@@ -10,16 +10,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import structlog
-
 from tufline import records
 from tufline.bus import Record
-from tufline.errors import RecordError, SchemaError
+from tufline.passed_over import PassedOver
 from tufline.records import Head, Progress, Settings
 from tufline.snapshot import Snapshot
 from tufline.trust import RoleKeys
-
-_log = structlog.get_logger(__name__)
 
 
 class _Newest(NamedTuple):
@@ -31,13 +27,15 @@ class _Newest(NamedTuple):
 class Folding:
     """The bins as their heads say, and the snapshot of those that may be named."""
 
-    def __init__(self, settings: Settings, covered: Sequence[int]) -> None:
+    def __init__(self, settings: Settings, covered: Sequence[int], passed: PassedOver) -> None:
         """Begin without a head.
 
         Args:
             settings: of the repository.
             covered: how far in each partition of ``artifacts`` the last commit goes.
+            passed: takes the heads that can't be read.
         """
+        self._passed = passed
         self.missing = {settings.layout.name(index) for index in range(settings.number_of_bins)}
         """The bins of which no head has come yet."""
         self._roles = frozenset(self.missing)
@@ -93,14 +91,7 @@ class Folding:
             SchemaError: if a record has a newer schema: nothing may go on past it.
         """
         for record in batch:
-            try:
-                content = records.decode(records.heads_decoder, record.value)
-            except SchemaError:
-                raise
-            except RecordError as error:
-                _log.error("commits.unreadable_head", partition=partition, offset=record.offset, error=str(error))
-                continue
-            match content:
+            match self._passed.decode(records.heads_decoder, record):
                 case Head() as head if record.key in self._roles:  # others may be there of a bootstrap that was replaced
                     self._bins[record.key] = _Newest(partition, head.version, tuple(map(sys.intern, head.keyids)))
                     self.missing.discard(record.key)

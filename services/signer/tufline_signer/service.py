@@ -20,6 +20,7 @@ from tufline.config import SignerConfig, VaultConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.keys.opening import KeyOpener
+from tufline.passed_over import PassedOver
 from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
 from tufline.tasks import all_of
 from tufline_signer import bins_worker, commits
@@ -32,6 +33,8 @@ from tufline_signer.sinks import open_sink
 from tufline_signer.trusted import Released, keys_of_bins, keys_of_role
 
 PART: Final = "signer"
+ADMIN_PART: Final = "signer.admin"
+RELEASED_PART: Final = "signer.released"
 CLOCK_PART: Final = "signer.clock"
 CLOCK_SECONDS: Final = 60.0
 """How often the clock is held against the log's."""
@@ -61,7 +64,8 @@ async def run(
         clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
         health: where the parts say how they are.
     """
-    admin, released = AdminFollower(bus), Released(bus, timedelta(seconds=config.release_grace))
+    admin = AdminFollower(bus, PassedOver(health, ADMIN_PART))
+    released = Released(bus, timedelta(seconds=config.release_grace), PassedOver(health, RELEASED_PART))
     opener, trail = KeyOpener(config, vault or VaultConfig()), Trail(bus, clock, open_sink(config.audit_file))
     keyring = Keyring(opener, trail, health)
     reference = ReferenceClock(clock, clock_tolerance)
@@ -69,8 +73,8 @@ async def run(
     try:
         await all_of(
             _watch_the_clock(shared),
-            keep_working("signer.admin", admin.run, health),
-            keep_working("signer.released", released.run, health),
+            keep_working(ADMIN_PART, admin.run, health),
+            keep_working(RELEASED_PART, released.run, health),
             keep_working(PART, partial(_share_the_work, shared), health),
         )
     finally:

@@ -19,6 +19,7 @@ from tufline.admin import AdminState, Given
 from tufline.bus import Bus, Record
 from tufline.clock import moment_of
 from tufline.follow import follow
+from tufline.passed_over import PassedOver
 from tufline.records import Head
 from tufline.trust import RoleKeys, SignedRole
 
@@ -41,14 +42,16 @@ class _Later:
 class Released:
     """Which versions of root and targets have been released, as the log says it."""
 
-    def __init__(self, bus: Bus, grace: timedelta) -> None:
+    def __init__(self, bus: Bus, grace: timedelta, passed: PassedOver) -> None:
         """Know nothing yet.
 
         Args:
             bus: to follow the last partition of ``heads`` on.
             grace: how long a root still counts after the next one was shown, as a cache may say that there is none.
+            passed: takes the heads that can't be read.
         """
         self._bus = bus
+        self._passed = passed
         self._began = asyncio.get_running_loop().time()
         self._grace = int(grace.total_seconds() * MILLISECONDS)
         self.root = 0
@@ -62,11 +65,11 @@ class Released:
 
     async def run(self) -> None:
         """Follow the log, for ever."""
-        await follow(self._bus, topics.HEADS, self._bus.partitions(topics.HEADS) - 1, 0, self._take, self.known.set)
+        await follow(self._bus, topics.HEADS, self._bus.partitions(topics.HEADS) - 1, 0, self._take, self.known.set, self._passed)
 
     async def _take(self, batch: Sequence[Record]) -> None:
         for record in batch:
-            head = records.decode(records.heads_decoder, record.value)
+            head = self._passed.decode(records.heads_decoder, record)
             if not isinstance(head, Head):
                 continue
             if record.key == Targets.type:

@@ -1,0 +1,113 @@
+"""A record that nobody can read stops nobody: whoever follows its topic goes on past it, and health names it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+import tufline_publisher.service
+import tufline_signer.service
+from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all
+from helpers.origin import Reader
+from tufline import records, topics
+from tufline.bus import Message
+from tufline.bus.embedded import EmbeddedBus
+from tufline.clock import Clock
+from tufline.config import PublisherConfig, SignerConfig
+from tufline.follow import AdminFollower
+from tufline.health import Health
+from tufline.passed_over import PassedOver
+from tufline.records import Add, Bootstrap, Head, Progress, Settings
+from tufline.store.local import LocalStore
+from tufline_ingest.live import Live
+from tufline_signer.takeover import take_over
+
+PARTITIONS = 2
+JUNK = b'{"kind":"\xff'
+
+PLACES = {
+    "heads of a bin": (topics.HEADS, 0, "bins-0"),
+    "heads of the snapshot": (topics.HEADS, PARTITIONS, "snapshot"),
+    "heads of nobody": (topics.HEADS, PARTITIONS, "x"),
+    "published": (topics.PUBLISHED, 0, "origin"),
+    "admin": (topics.ADMIN, 0, "targets"),
+    "metadata of a bin": (topics.METADATA, 0, "bins-0"),
+    "metadata of a timestamp": (topics.METADATA, 0, "timestamp"),
+}
+
+
+@asynccontextmanager
+async def running(*services: Awaitable[None]) -> AsyncIterator[None]:
+    """Run services; leaving stops them wherever they are."""
+    tasks = [asyncio.ensure_future(service) for service in services]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("topic", "partition", "key"), PLACES.values(), ids=PLACES)
+def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int, key: str) -> None:
+    """With junk on a topic, services that run and services that start sign and publish on; health names the record, and they stay ready."""
+    bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4)
+
+    async def story(bus: EmbeddedBus, clock: Clock) -> None:
+        health = Health()
+        directory = tmp_path / "origin"
+
+        def services() -> list[Awaitable[None]]:
+            live, admin = Live(bus, "origin", PassedOver(health, "live")), AdminFollower(bus, PassedOver(health, "admin"))
+            return [
+                tufline_signer.service.run(bus, SignerConfig(key_dir=tmp_path / "keys"), clock=clock, health=health),
+                tufline_publisher.service.run(bus, PublisherConfig(directory=directory), LocalStore(directory), clock=clock, health=health),
+                live.run(),
+                admin.run(),
+            ]
+
+        async def becomes_live(path: str) -> None:
+            await announce(bus, bootstrap.settings, [Add(path, 1, {"sha256": "0" * 64})])
+            await eventually(lambda: asyncio.sleep(0, path in Reader(directory, clock).refresh()), seconds=120)
+
+        async with running(*services()):
+            await becomes_live("before")
+            (position,) = await bus.append([Message(topic, key, JUNK, partition, {records.VERSION_HEADER: "900"})])
+            place = f"offset {position.offset} of {topic}/{partition}"
+            await eventually(lambda: asyncio.sleep(0, any(place in text for text in health.problems.values())))
+            assert health.ready, health.problems
+            await becomes_live("after")
+        async with running(*services()):
+            await becomes_live("again")
+            await eventually(lambda: asyncio.sleep(0, health.ready))
+
+    on_a_log(tmp_path / "log.db", bootstrap, story)
+
+
+def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
+    """A role whose newest head can't be read has the version that is in metadata, for its writer and for all who follow."""
+    bootstrap = Bootstrap(settings=Settings(2, "bins", PARTITIONS, {}), root={})
+    file = (
+        b'{"signatures":[{"keyid":"k","sig":"00"}],"signed":{"_type":"targets","expires":"2040-01-01T00:00:00Z","targets":{},"version":7}}'
+    )
+
+    async def story(bus: EmbeddedBus, clock: Clock) -> None:
+        del clock
+        await announce_bootstrap(bus, bootstrap)
+        (position,) = await bus.append([Message(topics.METADATA, "bins-0", file, headers={records.VERSION_HEADER: "7"})])
+        await bus.append([Message(topics.HEADS, records.PROGRESS_KEY, records.encode(Progress(offset=3)))])
+        await bus.append([Message(topics.HEADS, key, JUNK) for key in ("bins-0", "junk")])
+        health = Health()
+        async with take_over(bus, "signer.bins.0", 0, PassedOver(health, "p")) as owned:
+            head = owned.heads["bins-0"]
+            assert (head.version, head.offset, head.keyids, owned.progress) == (7, position.offset, ["k"], Progress(offset=3))
+            assert set(owned.heads) == {"bins-0"}
+            assert "junk" in health.problems["p.records"]
+        newest = [record for record in await read_all(bus, topics.HEADS) if record.key == "bins-0"][-1]
+        assert records.decode(records.heads_decoder, newest.value) == head
+        assert isinstance(head, Head)
+        assert not health.problems
+
+    on_a_log(tmp_path / "log.db", bootstrap, story)

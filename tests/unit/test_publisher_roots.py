@@ -1,0 +1,175 @@
+"""Roots at an origin: only what clients accept, never before the shown commit stands under it, and never after a commit that needs it."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tufline_publisher.service
+import tufline_signer.service
+from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from helpers.offline import Offline, announce_updates
+from helpers.origin import Reader, WatchedStore
+from tufline import records, topics, trust
+from tufline.admin import AdminState, fold
+from tufline.bus import Message, Record
+from tufline.bus.embedded import EmbeddedBus
+from tufline.clock import Clock
+from tufline.config import PublisherConfig, SignerConfig
+from tufline.errors import MetadataError
+from tufline.health import Health
+from tufline.records import Add, NewMetadata, Published
+from tufline.store.local import LocalStore
+from tufline_publisher.chain import Chain
+
+PARTITIONS = 2
+BINS = 4
+
+
+def offline(path: Path) -> Offline:
+    return Offline(path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
+
+
+def next_root_of(mine: Offline, signed_by: Offline) -> dict[str, Any]:
+    """Make root 2 with the keys of one repository, signed by the people of another."""
+    root = copy.deepcopy(mine.root)
+    root.version = 2
+    return signed_by.sign(root)
+
+
+def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -> None:
+    """A root that the keys of the one before, or its own, have not signed is refused; the right one is taken after it."""
+    ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
+    chain = Chain()
+    chain.check_root(1, trust.file_bytes(ours.payload["metadata"]["root"]))
+    for wrong in (next_root_of(others, others), next_root_of(others, ours), next_root_of(ours, others)):
+        with pytest.raises(MetadataError, match="is signed by 0 of the"):
+            chain.check_root(2, trust.file_bytes(wrong))
+    assert chain.root_version == 1
+    chain.check_root(2, trust.file_bytes(next_root_of(ours, ours)))
+    assert chain.root_version == 2
+
+
+def test_a_publisher_puts_no_other_old_root(tmp_path: Path) -> None:
+    """A record that claims to be a root of before, and is not signed by its own keys or differs from the trusted one, is refused."""
+    ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
+    first = trust.file_bytes(ours.payload["metadata"]["root"])
+    chain = Chain()
+    chain.check_root(1, first)
+    with pytest.raises(MetadataError, match="another one than the trusted"):
+        chain.check_root(1, trust.file_bytes(others.payload["metadata"]["root"]))
+    chain.check_root(2, trust.file_bytes(next_root_of(ours, ours)))
+    unsigned = copy.deepcopy(ours.root)
+    unsigned.version = 1
+    with pytest.raises(MetadataError, match="is signed by 0 of the"):
+        chain.check_root(1, trust.file_bytes(others.sign(unsigned)))
+    chain.check_root(1, first)
+
+
+def test_admin_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -> None:
+    """What people give as the next root counts only if the keys of the one before and its own have signed it."""
+    ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
+    first = records.encode(ours.bootstrap(PARTITIONS))
+    state = fold(AdminState(), Record(topics.ADMIN, 0, 0, 1_800_000_000_000, "bootstrap", first, {}))
+    wrong = (next_root_of(others, others), next_root_of(others, ours), next_root_of(ours, others))
+    for offset, metadata in enumerate([*wrong, next_root_of(ours, ours)], 1):
+        given = records.encode(NewMetadata(role="root", metadata=metadata))
+        state = fold(state, Record(topics.ADMIN, 0, offset, 1_800_000_000_000, "root", given, {}))
+    assert {offset: "is signed by 0 of the" in reason for offset, reason in state.refused.items()} == {1: True, 2: True, 3: True}
+    assert [one.offset for one in state.roots] == [0, 4]
+
+
+class World:
+    """A log and an origin."""
+
+    def __init__(self, bus: EmbeddedBus, clock: Clock, path: Path, people: Offline) -> None:
+        self.bus, self.clock, self.path, self.people = bus, clock, path, people
+        self.directory = path / "origin"
+
+    @asynccontextmanager
+    async def running(self, service: Awaitable[None]) -> AsyncIterator[None]:
+        """Run a service; leaving stops it wherever it is."""
+        task = asyncio.ensure_future(service)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def signer(self) -> Awaitable[None]:
+        config = SignerConfig(key_dir=self.path / "keys", renewal_check=60.0, release_delay=5.0, release_grace=600.0)
+        return tufline_signer.service.run(self.bus, config, clock=self.clock, health=Health())
+
+    def publisher(self, after: Callable[[str], None] = lambda _: None) -> Awaitable[None]:
+        store = WatchedStore(LocalStore(self.directory), lambda _: None, after)
+        config = PublisherConfig(directory=self.directory)
+        return tufline_publisher.service.run(self.bus, config, store, clock=self.clock, health=Health())
+
+    async def announce(self, path: str) -> None:
+        await announce(self.bus, self.people.bootstrap(PARTITIONS).settings, [Add(path, 1, {"sha256": "0" * 64})])
+        await settled(self.bus)
+
+    async def becomes_live(self, path: str) -> None:
+        await self.announce(path)
+        await eventually(lambda: asyncio.sleep(0, path in Reader(self.directory, self.clock).refresh()), seconds=300)
+
+    async def newest(self) -> Published:
+        found = await read_all(self.bus, topics.PUBLISHED)
+        return records.decode(records.published_decoder, found[-1].value)
+
+
+def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]]) -> None:
+    """Tell a story in virtual time."""
+    people = offline(tmp_path)
+    on_a_log(tmp_path / "log.db", people.bootstrap(PARTITIONS), lambda bus, clock: story(World(bus, clock, tmp_path, people)))
+
+
+def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
+    """While a root waits for a commit that stands under it, ``next_offset`` stays at it: a publisher that starts holds it back too."""
+
+    async def story(world: World) -> None:
+        held = world.directory / "2.root.json"
+        async with world.running(world.signer()):
+            async with world.running(world.publisher()):
+                await world.becomes_live("a")
+                updates = world.people.rotate(now=world.clock())
+                file = trust.file_bytes(updates[0].metadata)
+                (root,) = await world.bus.append([Message(topics.METADATA, "2.root", file, headers={records.VERSION_HEADER: "2"})])
+                await world.announce("b")
+                await asyncio.sleep(60)
+                assert not held.exists()
+                assert (await world.newest()).next_offset <= root.offset
+            async with world.running(world.publisher()):
+                await asyncio.sleep(60)
+                assert not held.exists()
+                await announce_updates(world.bus, updates)
+                await eventually(lambda: asyncio.sleep(0, held.exists()), seconds=300)
+                await world.becomes_live("c")
+
+    in_world(tmp_path, story)
+
+
+def test_a_commit_that_needs_a_root_comes_after_it(tmp_path: Path) -> None:
+    """Where the old keys are lost, the new root is there before the first commit that only its keys have signed."""
+    operations: list[str] = []
+
+    async def story(world: World) -> None:
+        def after(operation: str) -> None:
+            operations.append(operation)
+            if operation == "timestamp":
+                Reader(world.directory, world.clock).refresh()
+
+        async with world.running(world.publisher(after)):
+            async with world.running(world.signer()):
+                await world.becomes_live("a")
+            (world.path / "keys" / "online.pem").unlink()
+            async with world.running(world.signer()):
+                await announce_updates(world.bus, world.people.rotate(at_once=True, now=world.clock()))
+                await world.becomes_live("b")
+
+    in_world(tmp_path, story)
+    assert "root 2.root.json" in operations
