@@ -80,7 +80,7 @@ class Repository:
             return await verify(bus, files, metadata)
 
     def files(self) -> list[str]:
-        return sorted((path.name for path in self.origin.iterdir()), key=lambda name: ("root" not in name, "targets" not in name, name))
+        return sorted((path.name for path in self.origin.glob("[!.]*")), key=lambda name: ("root" not in name, "targets" not in name, name))
 
     def audit(self) -> list[tuple[int, bytes]]:
         """Give row and value of every record of the topic."""

@@ -102,7 +102,7 @@ def _of_directory(directory: Path) -> Iterator[MetadataFile]:
     if not directory.is_dir():
         raise InvalidInputError(f"{directory} is no directory: --metadata takes the URL or the directory that timestamp.json is in")
     first = {Root.type: 0, Targets.type: 1}
-    files = [(_role(path.stem), path) for path in sorted(directory.glob("*.json"))]
+    files = [(_role(path.stem), path) for path in sorted(directory.glob("[!.]*.json"))]
     for role, path in sorted(files, key=lambda one: first.get(one[0], len(first))):
         try:
             yield role, path.read_bytes(), str(path)
