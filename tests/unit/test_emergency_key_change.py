@@ -1,12 +1,15 @@
 """An online key is lost and replaced at once, while a publisher is behind: the origin goes on, and health says what is wrong in between."""
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Targets
 
 import tufline_publisher.service
 import tufline_signer.service
@@ -109,10 +112,17 @@ class World:
             assert await self.is_live()
         assert not any(self.health.problems.values()), self.health.problems
 
+    @property
+    def first_key(self) -> Key:
+        """The key to which targets 1 delegate the bins."""
+        delegations = Metadata[Targets].from_dict(copy.deepcopy(self.offline.payload["metadata"]["targets"])).signed.delegations
+        assert delegations is not None
+        assert delegations.succinct_roles is not None
+        return delegations.keys[delegations.succinct_roles.keyids[0]]
+
     async def lose_the_key_of_the_bins(self) -> None:
         """Delete it, which a signer that runs does not notice; and give targets with another one."""
-        old = self.offline.of_bins
-        assert old is not None
+        old = self.first_key
         (self.path / "keys" / old.unrecognized_fields[ONLINE_KEY_URI].removeprefix("fn:")).unlink()
         new = self.offline.new_key().public_key
         assert self.offline.targets is not None
@@ -123,8 +133,7 @@ class World:
 
     async def refused_bins(self) -> list[int]:
         """Offsets of the bins that are not signed by the key that targets 1 delegates to."""
-        assert self.offline.of_bins is not None
-        keyid = self.offline.of_bins.keyid.encode()
+        keyid = self.first_key.keyid.encode()
         return [
             record.offset
             for record in await read_all(self.bus, topics.METADATA)
