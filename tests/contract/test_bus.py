@@ -500,6 +500,9 @@ async def test_scan_reads_all_there_is(setup: BusSetup) -> None:
     positions = [*await setup.bus.append([message(f"{number}/{'x' * 500}") for number in range(300)])]
     writer = await setup.bus.writer("w")
     positions += await writer.commit([message("the end of a transaction")])
+    reader = setup.bus.reader(PLAIN, 0, positions[-1].offset)
+    assert await reader.fetch(max_wait=DEADLINE_SECONDS), "what is committed becomes visible, perhaps a moment later"
+    await reader.close()
     found, batches = [], 0
     async for batch in scan(setup.bus, PLAIN, 0, max_bytes=10_000):
         batches += 1
