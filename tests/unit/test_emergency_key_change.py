@@ -5,8 +5,10 @@ import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import count, islice
 from pathlib import Path
 
+import msgspec
 import pytest
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Targets
@@ -15,8 +17,8 @@ import tufline_publisher.service
 import tufline_signer.service
 from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
 from helpers.offline import Offline, announce_updates
-from helpers.origin import Reader
-from tufline import records, topics
+from helpers.origin import Reader, WatchedStore
+from tufline import metafile, records, topics
 from tufline.bus import Message
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.cli.rotation import next_targets
@@ -29,6 +31,9 @@ from tufline.store.local import LocalStore
 from tufline.trust import ONLINE_KEY_URI
 
 PARTITIONS = 2
+KEPT = 0
+"""The partition that the first of two signers keeps."""
+
 DAY_SECONDS = 86_400
 
 
@@ -67,6 +72,7 @@ class World:
         self.bus, self.clock, self.path, self.offline = bus, clock, path, offline
         self.directory = path / "origin"
         self.health = Listening()
+        self.numbers = count()
         self.sent = 0
 
     @asynccontextmanager
@@ -93,10 +99,16 @@ class World:
         config = PublisherConfig(directory=self.directory)
         return tufline_publisher.service.run(self.bus, config, store or LocalStore(self.directory), clock=self.clock, health=self.health)
 
-    async def announce(self, count: int = 1) -> None:
+    async def announce(self, number: int = 1, partition: int | None = None) -> None:
+        """Announce new paths, of any bins or of those of one partition."""
         settings = self.offline.bootstrap(PARTITIONS).settings
-        await announce(self.bus, settings, [Add(f"p/{self.sent + number}", 1, {"sha256": "0" * 64}) for number in range(count)])
-        self.sent += count
+
+        def wanted(path: str) -> bool:
+            return partition in {None, settings.layout.partition_of(settings.layout.index_of(path), PARTITIONS)}
+
+        paths = (path for path in map("p/{}".format, self.numbers) if wanted(path))
+        await announce(self.bus, settings, [Add(path, 1, {"sha256": "0" * 64}) for path in islice(paths, number)])
+        self.sent += number
 
     async def published(self) -> list[Published]:
         return [records.decode(records.published_decoder, record.value) for record in await read_all(self.bus, topics.PUBLISHED)]
@@ -140,6 +152,22 @@ class World:
             if record.key.startswith("bins") and keyid not in record.value
         ]
 
+    async def publishes_past_refused_bins(self) -> list[int]:
+        """Wait for refused bins, and until something that stands behind them on the log is shown; give their offsets."""
+
+        async def are_there() -> bool:
+            return bool(await self.refused_bins())
+
+        await eventually(are_there)
+        refused = await self.refused_bins()
+        await self.announce(partition=KEPT)
+
+        async def is_shown() -> bool:
+            return (await self.published())[-1].timestamp.offset > refused[-1]
+
+        await eventually(is_shown)
+        return refused
+
 
 def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]], *, own_bins: bool = False) -> None:
     """Tell a story in virtual time, on a log with a bootstrap."""
@@ -176,10 +204,10 @@ def test_a_slow_origin_gets_over_a_lost_key(tmp_path: Path, mode: str) -> None:
     in_world(tmp_path, mode, story)
 
 
-async def two_signers(world: World) -> None:
+async def two_signers(world: World, partition: int | None = None) -> None:
     """One signer has the lost key in memory still, another one does not: bins signed by each, until the new targets are on the log."""
     while not any(record.key == "targets" and record.headers["version"] == "2" for record in await read_all(world.bus, topics.METADATA)):
-        await world.announce(4)
+        await world.announce(4, partition)
         await asyncio.sleep(0.3)
 
 
@@ -211,32 +239,35 @@ def test_two_signers_of_whom_one_has_the_lost_key_still(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passed", [False, True], ids=["now", "by a version that went past it"])
 def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path, passed: bool) -> None:
-    """Files that the publisher before had refused are published by the next one, also where ``next_offset`` has gone past them."""
+    """Bins that one publisher refused and that nobody writes again are published by the next one, which puts nothing else again."""
 
     async def story(world: World) -> None:
         async with world.running(world.signer()):
             async with world.running(world.publisher()):
                 await world.announce()
                 await eventually(world.is_live)
-                await world.lose_the_key_of_the_bins()
-                async with world.running(world.signer()):
-                    while not await world.refused_bins():
-                        await world.announce(4)
-                        await asyncio.sleep(0.3)
-                    await asyncio.sleep(0.1)
-            await two_signers(world)
-            await settled(world.bus)
-            if passed:
+            await world.lose_the_key_of_the_bins()
+            async with world.running(world.signer()):
+                async with world.running(world.publisher()):
+                    refused = await world.publishes_past_refused_bins()
                 last = (await world.published())[-1]
-                end = await world.bus.end(topics.METADATA, 0)
-                newest = records.encode(
-                    Published(origin=last.origin, timestamp=last.timestamp, snapshot=last.snapshot, vector=last.vector, next_offset=end)
-                )
-                await world.bus.append([Message(topics.PUBLISHED, last.origin, newest)])
-            async with world.running(world.publisher()):
-                await world.announce()
+                assert last.next_offset <= refused[0], "a publisher that starts would not come by what was refused"
+                if passed:
+                    newest = records.encode(msgspec.structs.replace(last, next_offset=await world.bus.end(topics.METADATA, 0)))
+                    await world.bus.append([Message(topics.PUBLISHED, last.origin, newest)])
+                await two_signers(world, KEPT)
+            written = [record for record in await read_all(world.bus, topics.METADATA) if not record.key.endswith(".root")]
+            before = {metafile.file_name(record.key, int(record.headers["version"])) for record in written if record.offset < refused[0]}
+            put: set[str] = set()
+            store = WatchedStore(LocalStore(world.directory), lambda operation: put.add(operation.removeprefix("put ")))
+            async with world.running(world.publisher(store)):
+                await world.announce(partition=KEPT)
                 await eventually(world.is_live, seconds=120)
                 await world.stays_fresh()
+            newest_of = {record.key: record.offset for record in await read_all(world.bus, topics.METADATA)}
+            assert set(newest_of.values()) >= set(refused), "they were written again: the test shows nothing"
+            assert "timestamp" in put, "the store is not watched: the test shows nothing"
+            assert not put & before, "the publisher started over"
 
     in_world(tmp_path, "pep458", story, own_bins=True)
 
