@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 import nightly
-from nightly import Proof
+from nightly import PROOFS, Proof
+
+LONG_PROOFS = {"simulate.py", "soak.py", "transactions.py", "copy_matrix.py", "fuzz.py", "fuzz_trust.py", "mutate.py"}
+"""The programs in ``tools/`` that prove something and take too long for ``make test``."""
 
 
 @pytest.fixture
@@ -31,6 +34,24 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
     with pytest.raises(SystemExit) as ended:
         nightly.main()
     return ended.value.code
+
+
+def test_every_long_proof_is_run() -> None:
+    """Each program that proves something is in the table, and each proof of the table has its program."""
+    programs = {proof.script[0] for proof in PROOFS}
+    assert programs >= LONG_PROOFS
+    assert [program for program in programs if not (nightly.HERE / "tools" / program).is_file()] == []
+
+
+def test_a_proof_runs_for_as_long_as_was_promised() -> None:
+    """The proofs have the sizes that are promised of them, and each random one has a seed."""
+    of = {proof.name: proof.script for proof in PROOFS}
+    assert len(of) == len(PROOFS)
+    assert of["simulate-1"][1] == of["simulate-2"][1] == "2000"
+    assert of["soak-1"][1] == of["soak-2"][1] == "100"
+    assert of["transactions"][1] == "1000"
+    assert of["copy-matrix"][1] == "100000"
+    assert [name for name, script in of.items() if nightly.SEED not in script] == ["mutate"]
 
 
 def test_a_failed_proof_is_recorded_as_failed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
