@@ -219,11 +219,13 @@ async def test_cancelled_operation_has_ended(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(os, "rename", slow_rename)
     replacing = asyncio.create_task(store.replace(TIMESTAMP, b"2", expected=b"1"))
     await asyncio.to_thread(entered.wait, 60)
-    for _ in range(3):
-        replacing.cancel()
-        await asyncio.sleep(0)
-        assert not replacing.done()
-    may_go.set()
+    try:
+        for _ in range(3):
+            replacing.cancel()
+            await asyncio.sleep(0)
+            assert not replacing.done()
+    finally:
+        may_go.set()
     with pytest.raises(asyncio.CancelledError):
         await replacing
     assert await store.get(TIMESTAMP) == b"2"

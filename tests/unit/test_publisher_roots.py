@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Timestamp
 
 import tufline_publisher.service
 import tufline_signer.service
@@ -34,10 +36,10 @@ def offline(path: Path) -> Offline:
     return Offline(path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
 
 
-def next_root_of(mine: Offline, signed_by: Offline) -> dict[str, Any]:
+def next_root_of(mine: Offline, signed_by: Offline, version: int = 2) -> dict[str, Any]:
     """Make root 2 with the keys of one repository, signed by the people of another."""
     root = copy.deepcopy(mine.root)
-    root.version = 2
+    root.version = version
     return signed_by.sign(root)
 
 
@@ -52,6 +54,19 @@ def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -
     assert chain.root_version == 1
     chain.check_root(2, trust.file_bytes(next_root_of(ours, ours)))
     assert chain.root_version == 2
+
+
+def test_a_publisher_skips_no_root(tmp_path: Path) -> None:
+    """A root that is more than one version higher is refused, whoever signed it, and so is one whose record names another version."""
+    ours = offline(tmp_path)
+    chain = Chain()
+    chain.check_root(1, trust.file_bytes(ours.payload["metadata"]["root"]))
+    for version, said in ((3, 3), (2, 3), (3, 2)):
+        with pytest.raises(MetadataError, match=f"root has version {version} after 1"):
+            chain.check_root(said, trust.file_bytes(next_root_of(ours, ours, version)))
+    for version in (2, 3):
+        chain.check_root(version, trust.file_bytes(next_root_of(ours, ours, version)))
+    assert chain.root_version == 3
 
 
 def test_a_publisher_puts_no_other_old_root(tmp_path: Path) -> None:
@@ -121,6 +136,9 @@ class World:
         found = await read_all(self.bus, topics.PUBLISHED)
         return records.decode(records.published_decoder, found[-1].value)
 
+    async def shows(self, version: int) -> bool:
+        return (await self.newest()).timestamp.version == version
+
 
 def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]]) -> None:
     """Tell a story in virtual time."""
@@ -128,8 +146,8 @@ def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]]) -> None:
     on_a_log(tmp_path / "log.db", people.bootstrap(PARTITIONS), lambda bus, clock: story(World(bus, clock, tmp_path, people)))
 
 
-def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
-    """While a root waits for a commit that stands under it, ``next_offset`` stays at it: a publisher that starts holds it back too."""
+def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
+    """A root under which the shown commit does not stand waits for one that does, also where the publisher starts again meanwhile."""
 
     async def story(world: World) -> None:
         held = world.directory / "2.root.json"
@@ -138,17 +156,45 @@ def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
                 await world.becomes_live("a")
                 updates = world.people.rotate(now=world.clock())
                 file = trust.file_bytes(updates[0].metadata)
-                (root,) = await world.bus.append([Message(topics.METADATA, "2.root", file, headers={records.VERSION_HEADER: "2"})])
+                await world.bus.append([Message(topics.METADATA, "2.root", file, headers={records.VERSION_HEADER: "2"})])
                 await world.announce("b")
                 await asyncio.sleep(60)
                 assert not held.exists()
-                assert (await world.newest()).next_offset <= root.offset
             async with world.running(world.publisher()):
                 await asyncio.sleep(60)
                 assert not held.exists()
                 await announce_updates(world.bus, updates)
                 await eventually(lambda: asyncio.sleep(0, held.exists()), seconds=300)
                 await world.becomes_live("c")
+
+    in_world(tmp_path, story)
+
+
+def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
+    """While a root waits, also beyond further commits, ``next_offset`` stays at it: a publisher that starts comes by it again."""
+
+    async def story(world: World) -> None:
+        people, held = world.people, world.directory / "2.root.json"
+        old = CryptoSigner.from_priv_key_uri(f"file2:{world.path / 'keys' / 'online.pem'}", people.root.keys[people.online])
+        new = people.new_key()
+        async with world.running(world.publisher()):
+            async with world.running(world.signer()):
+                await world.becomes_live("a")
+            shown = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1]
+            root = trust.file_bytes(people.rotate(new=new, now=world.clock())[0].metadata)
+            # The new key has signed the timestamp, but not the snapshot yet.
+            timestamp = Metadata[Timestamp].from_bytes(shown.value)
+            timestamp.signed.version += 1
+            timestamp.sign(old)
+            timestamp.sign(new, append=True)
+            files = {"2.root": (root, 2), "timestamp": (trust.file_bytes(timestamp.to_dict()), timestamp.signed.version)}
+            headers = {key: {**shown.headers, records.VERSION_HEADER: str(version)} for key, (_, version) in files.items()}
+            positions = await world.bus.append(
+                [Message(topics.METADATA, key, content, headers=headers[key]) for key, (content, _) in files.items()]
+            )
+            await eventually(lambda: world.shows(timestamp.signed.version))
+            assert (await world.newest()).next_offset == positions[0].offset
+            assert not held.exists()
 
     in_world(tmp_path, story)
 

@@ -1,0 +1,102 @@
+"""The chain of trust of a publisher takes a file only if every client that follows the log does."""
+
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, MetaFile, Signed, Snapshot, Targets, Timestamp
+
+from helpers.log import DEFAULT_DAYS
+from helpers.offline import Offline
+from tufline import trust
+from tufline.cli import ceremony
+from tufline.errors import MetadataError
+from tufline.records import FileRef
+from tufline_publisher.chain import Chain
+from tufline_publisher.errors import UntrustedError
+from tufline_publisher.origin import Origin
+
+EXPIRES = datetime(2040, 1, 1, tzinfo=UTC)
+
+MAKE: dict[str, Callable[[int], Signed]] = {
+    "bins-0": lambda version: Targets(version, expires=EXPIRES),
+    "snapshot": lambda version: Snapshot(version, expires=EXPIRES, meta={"targets.json": MetaFile(2), "bins-0.json": MetaFile(1)}),
+    "timestamp": lambda version: Timestamp(version, expires=EXPIRES, snapshot_meta=MetaFile(3, 10, {"sha256": "0" * 64})),
+}
+
+
+def followed(path: Path) -> tuple[Chain, CryptoSigner]:
+    """Make a chain that trusts a root and targets, and give the online key of both."""
+    people = Offline(path, bins=4, mode="pep458", days=DEFAULT_DAYS)
+    signer = people.new_key()
+    chain = Chain()
+    chain.check_root(1, trust.file_bytes(people.payload["metadata"]["root"]))
+    root, targets = people.rotate(new=signer)
+    chain.check_root(2, trust.file_bytes(root.metadata))
+    chain.check_targets(2, trust.file_bytes(targets.metadata))
+    return chain, signer
+
+
+def signed_by(signer: CryptoSigner, signed: Signed) -> Metadata[Any]:
+    metadata: Metadata[Any] = Metadata(signed)
+    metadata.sign(signer)
+    return metadata
+
+
+def check(chain: Chain, role: str, version: int, metadata: Metadata[Any]) -> None:
+    """Show a chain a file."""
+    content = trust.file_bytes(metadata.to_dict())
+    match role:
+        case "snapshot":
+            chain.read_snapshot(version, content)
+        case "timestamp":
+            chain.read_timestamp(version, content)
+        case _:
+            chain.check_bin(role, version, content)
+
+
+@pytest.mark.parametrize("role", MAKE)
+def test_a_file_that_its_keys_have_not_signed_is_refused(tmp_path: Path, role: str) -> None:
+    """What another key signed, or the right one over other bytes, is refused as untrusted; what the right one signed is taken."""
+    chain, signer = followed(tmp_path)
+    good = signed_by(signer, MAKE[role](3))
+    check(chain, role, 3, good)
+    tampered = copy.deepcopy(good)
+    tampered.signed.version = 4
+    for wrong in (signed_by(ceremony.make_key("ecdsa").signer, MAKE[role](4)), tampered):
+        with pytest.raises(UntrustedError, match=f"{role} is signed by 0 of the 1"):
+            check(chain, role, 4, wrong)
+
+
+@pytest.mark.parametrize("role", MAKE)
+def test_a_file_is_what_its_record_says(tmp_path: Path, role: str) -> None:
+    """A file that is rightly signed, and whose record says another version or role, is refused."""
+    chain, signer = followed(tmp_path)
+    with pytest.raises(MetadataError, match=f"{role} version 4 says it is .* version 3"):
+        check(chain, role, 4, signed_by(signer, MAKE[role](3)))
+    other = "timestamp" if role == "snapshot" else "snapshot"
+    with pytest.raises(MetadataError, match=f"{role} version 3 says it is {other} version 3"):
+        check(chain, role, 3, signed_by(signer, MAKE[other](3)))
+
+
+def test_nothing_goes_back_behind_what_is_shown() -> None:
+    """A commit with a lower timestamp, snapshot or role, without a role, or with another timestamp of the same version is refused."""
+    origin = Origin(set())
+    shown, snapshot, versions = FileRef(5, 50, "5" * 64), FileRef(3, 30, "3" * 64), {"targets": 1, "bins-0": 2}
+    origin.show(shown, b"", snapshot, versions, 0.0)
+    for forward in ((shown, 3, versions), (FileRef(6, 60, "6" * 64), 3, versions), (FileRef(6, 60, "6" * 64), 4, versions | {"bins-0": 3})):
+        origin.check_forward(*forward)
+    backward = {
+        "timestamp version 4 after 5": (FileRef(4, 60, "4" * 64), 3, versions),
+        "shows another timestamp version 5": (FileRef(5, 60, "6" * 64), 3, versions),
+        "names snapshot version 2 after 3": (FileRef(6, 60, "6" * 64), 2, versions),
+        "names bins-0 version 1 after 2": (FileRef(6, 60, "6" * 64), 4, versions | {"bins-0": 1}),
+        "names bins-0 version none after 2": (FileRef(6, 60, "6" * 64), 4, {"targets": 1}),
+    }
+    for reason, commit in backward.items():
+        with pytest.raises(MetadataError, match=reason):
+            origin.check_forward(*commit)
