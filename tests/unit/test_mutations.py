@@ -1,5 +1,7 @@
 """The list of small mistakes is true to the code, and a mistake that no test sees is reported."""
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -33,7 +35,20 @@ def test_each_mistake_can_be_made(one: Mutation, tmp_path: Path) -> None:
     (tmp_path / one.file).write_text(source)
     mutate.mutate(tmp_path, one)
     assert (tmp_path / one.file).read_text() != source
-    assert all((mutate.HERE / test.partition("::")[0]).exists() for test in one.tests)
+    assert one.tests
+    for test in one.tests:
+        file, _, function = test.partition("::")
+        assert f"def {function}(" in (mutate.HERE / file).read_text() if function else (mutate.HERE / file).exists(), test
+
+
+def test_each_invariant_has_mistakes() -> None:
+    """The list stays as broad as it is: sixty mistakes at least, and three that a test must see for each invariant."""
+    must_be_seen = [one for one in mutations() if not one.survives]
+    of_invariant = Counter(one.invariant for one in must_be_seen)
+    numbers = re.findall(r"^\| (\d+) \|", (mutate.HERE / "docs" / "guarantees.md").read_text(), re.MULTILINE)
+    assert len(must_be_seen) >= 60
+    assert sorted(of_invariant) == sorted(map(int, numbers))
+    assert min(of_invariant.values()) >= 3
 
 
 def test_a_mistake_that_no_test_sees_is_reported(tree: Path) -> None:
