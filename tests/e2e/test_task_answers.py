@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from tufline.bus import DEFAULT_FETCH_BYTES, Message, Reader, Record
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.cursor import Cursor, Task
 from tufline.receipts import ChangeReceipt
+from tufline.trail import Trail
 from tufline_ingest import accept, bulk_tasks, recent
+from tufline_ingest.remarks import Remarks
 
 ARTIFACTS, DELETE, BULK, TASK = "/api/v1/artifacts/", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/task/?task_id="
 
@@ -258,6 +260,61 @@ async def test_a_record_that_could_not_be_applied_is_errored(tmp_path: Path) -> 
         task = await server.task(cursor.encode(accept.make_cursor(Task.ADD, server.bus.log_id, positions)))
         assert (task["state"], task["result"]["details"]) == ("ERRORED", {})
         assert "has a form that no version knows" in task["result"]["error"]
+
+
+@pytest.mark.parametrize("is_last_lost", [False, True])
+async def test_a_bulk_task_whose_records_were_lost_is_errored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_last_lost: bool) -> None:
+    """Records of a bulk task that were lost before they were applied are refused changes: the task is not reported as done."""
+    monkeypatch.setattr("tufline_ingest.bulk.BATCH_LINES", 20)
+    async with bootstrapped(tmp_path):
+        pass
+    async with rest(tmp_path) as server:  # no signer runs
+        _, answer = await server.ask("POST", BULK, lines([artifact(f"p/{number}") for number in range(100)]))
+        task_id = answer["data"]["task_id"]
+        first, last = cursor.decode(task_id, server.bus.log_id).positions[1]
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    below = last + 1 if is_last_lost else first + 1
+    await bus.trim(topics.ARTIFACTS, 1, below)
+    await bus.maintain()
+    accepted = records.AcceptedLoss(topic=topics.ARTIFACTS, partition=1, below=below)
+    await bus.append([Message(topics.ADMIN, records.ACCEPTED_LOSS_KEY, records.encode(accepted))])
+    await bus.close()
+    async with rest(tmp_path, whole=True) as server:
+        task = await server.task(task_id)
+        assert (task["state"], task["result"]["status"]) == ("ERRORED", False)
+        found = [one for page in await pages(server, task_id) for one in page["refused_artifacts"]]
+        assert [one["path"] for one in found] == [""] * (below - first)
+        assert all("was lost from the log" in one["reason"] for one in found)
+
+
+async def test_an_id_of_records_that_are_gone_looks_for_one_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that names thousands of records, the first of which is gone or of another request, costs no look for each of them."""
+    looks = Counter[int]()
+    remarks_of = Remarks.of
+
+    async def counted(self: Remarks, partition: int, offsets: Collection[int], trail: Trail) -> list[ChangeReceipt]:
+        looks[partition] += len(offsets)
+        return await remarks_of(self, partition, offsets, trail)
+
+    monkeypatch.setattr(Remarks, "of", counted)
+    async with bootstrapped(tmp_path) as server:
+        for number in range(3):
+            await done(server, ARTIFACTS, {"artifacts": [artifact(f"{number}/{one}") for one in range(20)]})
+        log = server.bus.log_id
+        looks.clear()
+        for offsets in ([0, 1, 2], [1, 2]):
+            task_id = cursor.encode(Cursor(1, Task.ADD, log, 0, {1: offsets}))
+            assert (await server.ask("GET", TASK + task_id))[1]["data"]["state"] == "PENDING"
+        assert looks.total() == 0
+        await server.bus.trim(topics.ARTIFACTS, 1, 2)
+    async with rest(tmp_path) as restarted:
+        await restarted.bus.maintain()  # type: ignore[attr-defined]
+    async with rest(tmp_path) as restarted:
+        task_id = cursor.encode(Cursor(1, Task.ADD, log, 0, {1: [0, 1, 2]}))
+        async with asyncio.timeout(30):
+            while (await restarted.ask("GET", TASK + task_id))[1]["data"]["state"] == "RUNNING":
+                pass
+        assert looks.total() == 1
 
 
 async def test_results_are_those_of_rstuf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

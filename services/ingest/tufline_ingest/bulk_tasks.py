@@ -2,7 +2,8 @@
 
 A bulk request may have millions of changes, and all may be refused. A page reads a bounded part of the receipts that stand between those of
 its first and of its last record, and says where the next page goes on. Receipts of a bulk request name changes by their index; the paths
-are in the request's records.
+are in the request's records. A record between these two that was lost before it was applied (docs/lost-input.md) counts as refused: it may
+have been one of the request's.
 """
 
 import base64
@@ -16,7 +17,7 @@ from tufline import records, topics
 from tufline.bus import Bus
 from tufline.cursor import MAX_OFFSET, Cursor
 from tufline.decoding import decode as decode_strictly
-from tufline.errors import RecordError
+from tufline.errors import RecordError, RecordUnreadableError
 from tufline.receipts import FETCH_BYTES, ChangeReceipt
 from tufline.records import Changes
 from tufline.trail import Trail
@@ -106,8 +107,8 @@ class _Reading:
     def is_full(self) -> bool:
         return len(self.artifacts) >= PAGE_REFUSALS or self._bytes >= PAGE_BYTES
 
-    async def read(self, partition: int, start: int, end: int) -> int | None:
-        """Read receipts; give where to go on, or None if all were read."""
+    async def read(self, partition: int, start: int, end: int, of: range) -> int | None:
+        """Read receipts of the records at some offsets; return where to go on, or None if all were read."""
         reader = self._bus.reader(topics.RECEIPTS, partition, start)
         try:
             while reader.position < end:
@@ -117,8 +118,13 @@ class _Reading:
                         return record.offset if record.offset < end else None
                     self._bytes += len(record.value)
                     receipt = change_receipt(record)
-                    if receipt is not None and receipt.outcome == "refused" and record.key == self._request:
+                    if receipt is None or receipt.outcome != "refused":
+                        continue
+                    if record.key == self._request:
                         await self._take(partition, receipt)
+                    elif not record.key and receipt.offset in of:
+                        # Whose the record was nobody can tell any more: it may have been of this request.
+                        self.artifacts.append(RefusedArtifact("", receipt.reason))
                 if not batch:
                     return None
         finally:
@@ -153,7 +159,7 @@ async def read_value(bus: Bus, partition: int, offset: int) -> bytes | None:
         offset: of the record.
 
     Returns:
-        Its value; None if there is no such record any more, or never was.
+        Its value; None if there is no such record any more, or never was, or its bytes are damaged.
 
     Raises:
         BusError: if the log can't be read now.
@@ -161,6 +167,8 @@ async def read_value(bus: Bus, partition: int, offset: int) -> bytes | None:
     reader = bus.reader(topics.ARTIFACTS, partition, offset)
     try:
         batch = await reader.fetch(max_wait=0, max_bytes=1)
+    except RecordUnreadableError:
+        return None
     finally:
         await reader.close()
     return batch[0].value if batch and batch[0].offset == offset else None
@@ -206,7 +214,7 @@ async def read_page(bus: Bus, remarks: Remarks, cursor: Cursor, trails: Mapping[
         if span is None:
             continue
         begin = max(span.start, start.position) if partition == start.partition else span.start
-        left = await reading.read(partition, begin, span.end)
+        left = await reading.read(partition, begin, span.end, range(offsets[0], offsets[-1] + 1))
         if left is not None:
             refused = start.refused + len(reading.artifacts)
             return Page(reading.artifacts, refused, _write_place(Place(partition, left, refused)))

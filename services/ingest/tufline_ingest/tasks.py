@@ -8,7 +8,7 @@ request may have, and their receipts are found in a few steps. An id that names 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -106,8 +106,10 @@ class Tasks:
 
     async def _describe_bulk(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None], start: Place) -> TaskData:
         for partition, offsets in cursor.positions.items():
-            changes = await self._read(partition, offsets[-1])
-            if changes is None or (cursor.request and changes.request != cursor.request):
+            value = await read_value(self.bus, partition, offsets[-1])
+            changes = None if value is None else read_changes(value)
+            is_known = changes is not None or await self._refusals(cursor, (partition, offsets[-1]), trails)
+            if not is_known or (changes is not None and cursor.request and changes.request != cursor.request):
                 return TaskData(task_id, "PENDING")
         message = "Artifact(s) published"
         if cursor.format != BULK_FORMAT:
@@ -126,40 +128,45 @@ class Tasks:
 
     async def _describe_changes(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None]) -> TaskData:
         found = await self._read_back(cursor)
+        if not isinstance(found, dict):
+            reasons = await self._refusals(cursor, found, trails)
+            return _finished(task_id, cursor, "Not accepted", {}, "; ".join(reasons)) if reasons else TaskData(task_id, "PENDING")
         remarks = {
             (partition, receipt.offset, receipt.index): receipt
             for partition, trail in trails.items()
-            for receipt in await self._read_remarks(cursor, partition, trail)
+            for receipt in await self._read_remarks(cursor, partition, cursor.positions[partition], trail)
         }
-        if found is None:
-            # A record that was lost before it was applied has a receipt that says so, and names no path.
-            refused = (receipt for receipt in remarks.values() if receipt.outcome == "refused")
-            lost = {receipt.reason for receipt in refused if not receipt.path and not receipt.ranges}
-            return _finished(task_id, cursor, "Not accepted", {}, "; ".join(sorted(lost))) if lost else TaskData(task_id, "PENDING")
         settings = bootstrap.settings if (bootstrap := self.admin().bootstrap) else None
         return await _describe_artifacts(task_id, cursor, found, remarks, settings)
 
-    async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | None:
-        """Read the records of a task; None if they are gone, or not those of one request."""
+    async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
+        """Read the records of a task, or name the first that is gone or can't be read.
+
+        Raises:
+            InvalidCursorError: if they are not those of one request.
+        """
         found: dict[Position, Changes] = {}
         room = GROWTH * max(self.max_request_bytes, MAX_EVENT_BYTES)
         request = ""
         for place in _places(cursor):
             value = self.recent.find(place) or await read_value(self.bus, *place)
             changes = None if value is None else read_changes(value)
+            if changes is None:
+                return place
             room -= len(value or b"")
-            if changes is None or changes.bulk or room < 0 or request not in {"", changes.request}:
-                return None
+            if changes.bulk or room < 0 or request not in {"", changes.request}:
+                raise InvalidCursorError("the task id names records that are not those of one request")
             found[place], request = changes, changes.request
             await asyncio.sleep(0)  # records are decoded one at a time, so that others have their turn
         return found
 
-    async def _read(self, partition: int, offset: int) -> Changes | None:
-        value = await read_value(self.bus, partition, offset)
-        return None if value is None else read_changes(value)
+    async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, Trail | None]) -> list[str]:
+        """Say why a record that is gone, or can't be read, was not applied; nothing if it was, or that is not known any more."""
+        partition, offset = place
+        remarks = await self._read_remarks(cursor, partition, [offset], trails[partition])
+        return sorted({one.reason for one in remarks if one.outcome == "refused" and not one.path and not one.ranges})
 
-    async def _read_remarks(self, cursor: Cursor, partition: int, trail: Trail | None) -> list[ChangeReceipt]:
-        offsets = cursor.positions[partition]
+    async def _read_remarks(self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: Trail | None) -> list[ChangeReceipt]:
         if trail is not None and offsets[0] >= trail.start:
             return await self.remarks.of(partition, offsets, trail)
         found = await receipts.of_records(self.bus, partition, offsets, cursor.time)
