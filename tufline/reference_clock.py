@@ -12,27 +12,15 @@ In: the times of records, as they are appended. Out: bounds on the time, and a p
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
-from tufline.clock import Clock
+from tufline.clock import Clock, moment_of
 
 DEFAULT_TOLERANCE_SECONDS: Final = 30.0
 
 LASTING: Final = timedelta(hours=1)
 """A difference that has lasted so long is no short fault."""
-
-
-def of_milliseconds(milliseconds: int) -> datetime:
-    """Make a moment of a record's time.
-
-    Args:
-        milliseconds: since 1970.
-
-    Returns:
-        The moment, in UTC.
-    """
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +65,7 @@ class ReferenceClock:
             sent: ``monotonic`` before it was appended.
         """
         now = self.monotonic()
-        seen = _Seen(of_milliseconds(milliseconds), sent, now)
+        seen = _Seen(moment_of(milliseconds), sent, now)
         # Brokers have a clock each. Of two that differ the later one counts, until it has not been met for a while.
         is_back = self._seen is not None and seen.latest(now) < self._seen.earliest(now) - self.tolerance
         if is_back and self._seen is not None and timedelta(seconds=now - self._seen.answered) < LASTING:

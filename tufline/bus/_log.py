@@ -19,9 +19,9 @@ from typing import Final
 from tufline.bus import Message, Position, Record, Then
 from tufline.bus._schema import BUSY_TIMEOUT_SECONDS, Partition, Place, connect, load_partitions, lock
 from tufline.bus.headers import ESCAPE, Headers, check_message, make_headers, pairs_of
-from tufline.clock import Clock
+from tufline.clock import Clock, moment_of
 from tufline.errors import BusError, ConfigError, FencedError, PushbackError, RecordGoneError, RecordUnreadableError
-from tufline.reference_clock import SteadyClock, of_milliseconds
+from tufline.reference_clock import SteadyClock
 from tufline.topics import Cleanup, Topic
 
 MAINTENANCE_RECORDS: Final = 200
@@ -108,7 +108,7 @@ class Log:
             raise
         if monotonic is not None:
             last = max((part.last_time for part in self._partitions.values()), default=0)
-            self._clock = SteadyClock(clock, monotonic, of_milliseconds(last))
+            self._clock = SteadyClock(clock, monotonic, moment_of(last))
         self._staged = _Staged()
 
     def close(self) -> None:
