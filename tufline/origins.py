@@ -17,13 +17,14 @@ from tuf.api.metadata import Root, Timestamp
 
 from tufline import metafile, topics, trust
 from tufline.admin import AdminState, fold
-from tufline.bus import Bus
+from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
 from tufline.bus.scan import scan
 from tufline.errors import ForeignOriginError, MetadataError
 from tufline.records import VERSION_HEADER
 from tufline.store import TIMESTAMP, Store
 
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,15}")
 _FILE_NAME: Final = re.compile(r"([1-9][0-9]*)\.([^/]+)\.json")
 
 
@@ -79,11 +80,16 @@ async def examine(bus: Bus, store: Store) -> Shown:
         version = _verified_version(content, roots)
     except MetadataError as error:
         return Shown(damage=str(error), has_root=has_root)
-    newest = await last_record(bus, topics.METADATA, 0, lambda record: record.key == Timestamp.type)
+    newest = await last_record(bus, topics.METADATA, 0, _is_timestamp)
     last = 0 if newest is None else int(newest.headers[VERSION_HEADER])
     if version > last:
         raise ForeignOriginError(ahead(version, last))
     return Shown(version, has_root=has_root)
+
+
+def _is_timestamp(record: Record) -> bool:
+    # Anybody who may write there can write one without a version: publishers pass it over (tufline_publisher.commits), and so does this.
+    return record.key == Timestamp.type and _VERSION.fullmatch(record.headers.get(VERSION_HEADER, "")) is not None
 
 
 def ahead(shown: int, newest: int) -> str:

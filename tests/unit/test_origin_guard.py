@@ -23,7 +23,7 @@ from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_re
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
 from helpers.publishing import PARTITIONS, World, in_world
-from tufline import canonical, fsck, records, topics, trust
+from tufline import canonical, fsck, origins, records, topics, trust
 from tufline.bus import Assigned, Member, Message
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.cli import main
@@ -214,6 +214,20 @@ def test_own_timestamp_that_the_log_has_forgotten(tmp_path: Path) -> None:
 
     in_world(tmp_path, story)
     in_world(tmp_path, later, is_new=False)
+
+
+def test_timestamp_record_without_a_version_is_passed_over(tmp_path: Path) -> None:
+    """A record that somebody wrote as a timestamp, without a version, does not keep a publisher from its origin."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+        for headers in ({}, {VERSION_HEADER: "nonsense"}):
+            await world.bus.append([Message(topics.METADATA, "timestamp", b"nonsense", headers=headers)])
+        assert (await origins.examine(world.bus, LocalStore(world.directory))).version == world.version
+
+    in_world(tmp_path, story)
 
 
 def test_origin_of_another_repository_with_a_lower_version(tmp_path: Path) -> None:
