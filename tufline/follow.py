@@ -2,16 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
 
-import msgspec
 import structlog
 
 from tufline import records, topics
 from tufline.admin import AdminState, fold
 from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
-from tufline.errors import BusError, LogDamagedError, RecordError, SchemaError
+from tufline.errors import BusError, LogDamagedError
 from tufline.health import Health
 from tufline.passed_over import PassedOver
 from tufline.records import Published
@@ -22,31 +20,6 @@ POLL_SECONDS = 30.0
 RETRY_SECONDS = 1.0
 
 _log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
-
-
-def readable(decoder: msgspec.json.Decoder[T], record: Record) -> T | None:
-    """Read a record for a read model, which passes over what it can't read: one bad record must not stop it.
-
-    Args:
-        decoder: from ``records.decoder``.
-        record: of the log.
-
-    Returns:
-        What it says; None, and a line in the log of the process, if it has a form that no version has.
-
-    Raises:
-        SchemaError: if it has a newer schema: nothing may go on past it.
-    """
-    try:
-        return records.decode(decoder, record.value)
-    except SchemaError:
-        raise
-    except RecordError as error:
-        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
-        _log.error("follow.unreadable", error=str(error), **where)
-        return None
 
 
 async def follow(
@@ -120,7 +93,7 @@ async def last_published(bus: Bus, origin: str, passed: PassedOver) -> tuple[int
             found = record.offset, content
         return content is not None
 
-    await last_record(bus, topics.PUBLISHED, 0, take)
+    await last_record(bus, topics.PUBLISHED, 0, take, passed)
     return found
 
 

@@ -12,7 +12,8 @@ import msgspec
 
 from tufline import topics
 from tufline.bus import Bus
-from tufline.follow import readable
+from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.records import Versioned, decoder
 from tufline.trail import Run
 
@@ -104,11 +105,12 @@ async def of_records(bus: Bus, partition: int, offsets: Sequence[int], time: int
     wanted = frozenset(offsets)
     room = READ_BYTES
     reader = bus.reader(topics.RECEIPTS, partition, await bus.offset_at(topics.RECEIPTS, partition, max(0, time - SKEW_MILLISECONDS)))
+    unreadable = PassedOver(Health(), topics.RECEIPTS)
     passed = False
     try:
-        while not passed and (batch := await reader.fetch(max_wait=0, max_bytes=FETCH_BYTES)):
+        while not passed and (batch := await unreadable.fetch(reader, max_wait=0, max_bytes=FETCH_BYTES)):
             for record in batch:
-                receipt = readable(receipt_decoder, record)
+                receipt = unreadable.decode(receipt_decoder, record)
                 if isinstance(receipt, ChangeReceipt):
                     passed = receipt.offset > offsets[-1] + WINDOW
                     if receipt.offset in wanted:

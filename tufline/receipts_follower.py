@@ -14,7 +14,9 @@ import structlog
 from tufline import topics
 from tufline.bus import Bus
 from tufline.errors import BusError
-from tufline.follow import RETRY_SECONDS, readable
+from tufline.follow import RETRY_SECONDS
+from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.receipts import FETCH_BYTES, ChangeReceipt, EventReceipt, receipt_decoder
 
 POLL_SECONDS: Final = 2.0
@@ -32,7 +34,7 @@ _log = structlog.get_logger(__name__)
 class Receipts:
     """One partition of ``receipts``, followed from an offset on."""
 
-    def __init__(self, bus: Bus, partition: int, start: int, most_bytes: int = REMARKS_BYTES) -> None:
+    def __init__(self, bus: Bus, partition: int, start: int, most_bytes: int = REMARKS_BYTES, passed: PassedOver | None = None) -> None:
         """Know nothing yet.
 
         Args:
@@ -40,9 +42,11 @@ class Receipts:
             partition: of ``receipts``.
             start: the offset to begin at.
             most_bytes: how much memory change receipts may take.
+            passed: takes the records that can't be read; the following goes on past them, also without it.
         """
         self._bus = bus
         self._partition = partition
+        self._passed = passed or PassedOver(Health(), topics.RECEIPTS)
         self._start = start
         self._read_to = start
         self._has_ended = False
@@ -85,10 +89,10 @@ class Receipts:
                 try:
                     # Where nothing is left below the end as it was before, all of that is read, whatever offsets it had.
                     end = await self._bus.end(topics.RECEIPTS, self._partition)
-                    batch = await reader.fetch(max_wait=0, max_bytes=FETCH_BYTES)
+                    batch = await self._passed.fetch(reader, max_wait=0, max_bytes=FETCH_BYTES)
                     if not batch:
                         await self._has_read(max(end, reader.position))
-                        batch = await reader.fetch(max_wait=POLL_SECONDS, max_bytes=FETCH_BYTES)
+                        batch = await self._passed.fetch(reader, max_wait=POLL_SECONDS, max_bytes=FETCH_BYTES)
                 except BusError as error:
                     if not error.retriable:
                         raise
@@ -96,7 +100,7 @@ class Receipts:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 for record in batch:
-                    receipt = readable(receipt_decoder, record)
+                    receipt = self._passed.decode(receipt_decoder, record)
                     if isinstance(receipt, EventReceipt):
                         take_event(receipt)
                     elif receipt is not None:

@@ -15,6 +15,7 @@ from tufline import records
 from tufline.bus import Bus, Message, Position, Record, Writer
 from tufline.bus.scan import scan
 from tufline.errors import BusError
+from tufline.passed_over import PassedOver
 from tufline.records import CLAIM_KEY, Claim
 
 RESTORE_WAIT_SECONDS: Final = 10.0
@@ -58,7 +59,7 @@ async def take_over(bus: Bus, writer_id: str, topic: str, partition: int) -> Asy
         await writer.close()
 
 
-async def read_up_to(bus: Bus, claim: Position, apply: Callable[[Record], None], start: int = 0) -> None:
+async def read_up_to(bus: Bus, claim: Position, apply: Callable[[Record], None], start: int = 0, passed: PassedOver | None = None) -> None:
     """Read a partition that was taken over, up to the claim and with it.
 
     Args:
@@ -66,12 +67,14 @@ async def read_up_to(bus: Bus, claim: Position, apply: Callable[[Record], None],
         claim: where it stands.
         apply: called with each record, in order.
         start: the lowest offset of interest.
+        passed: takes damaged records; without it they are an error.
 
     Raises:
+        RecordUnreadableError: at a damaged record, without ``passed``.
         BusError: if the claim can't be read back yet: another writer's transaction may be open.
     """
     last = -1
-    async for batch in scan(bus, claim.topic, claim.partition, start, claim.offset + 1, max_wait=RESTORE_WAIT_SECONDS):
+    async for batch in scan(bus, claim.topic, claim.partition, start, claim.offset + 1, max_wait=RESTORE_WAIT_SECONDS, passed=passed):
         for record in batch:
             apply(record)
         last = batch[-1].offset

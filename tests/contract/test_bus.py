@@ -311,6 +311,7 @@ async def test_who_reads_on_past_an_unreadable_record(setup: BusSetup) -> None:
     health = Health()
     found = [record async for batch in scan(bus, PLAIN, 0, passed=PassedOver(health, "scan")) for record in batch]
     assert found == [before, after]
+    assert await last_record(bus, PLAIN, 0, lambda record: record.key == "before", PassedOver(health, "last")) == before
     followed: list[Record] = []
     is_known = asyncio.Event()
 
@@ -324,7 +325,7 @@ async def test_who_reads_on_past_an_unreadable_record(setup: BusSetup) -> None:
     await asyncio.gather(following, return_exceptions=True)
     assert followed == [before, after]
     assert health.ready
-    for part in ("scan.records", "follow.records"):
+    for part in ("scan.records", "last.records", "follow.records"):
         assert f"{PLAIN}/0 offset {damaged.offset}" in health.problems[part]
 
 

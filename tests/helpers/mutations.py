@@ -141,12 +141,12 @@ def inbox_forgets() -> None:
     """An event that is sent again is taken for a new one after a takeover."""
     restore = tufline_ingest.inbox.restore  # type: ignore[attr-defined]
 
-    async def forgetful(bus: Any, claim: Any, remembered: int) -> Moved:
-        known = await restore(bus, claim, remembered)
+    async def forgetful(*given: Any) -> Moved:
+        known: Moved = await restore(*given)
         known._tasks.clear()
         return known
 
-    tufline_ingest.inbox.restore = forgetful  # type: ignore[attr-defined]
+    tufline_ingest.inbox.restore = forgetful  # type: ignore[attr-defined, assignment]
 
 
 def no_fence_at_the_origin() -> None:

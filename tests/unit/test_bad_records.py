@@ -1,20 +1,22 @@
 """A record that nobody can read stops nobody: whoever follows its topic goes on past it, and health names it."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
 import tufline_publisher.service
 import tufline_signer.service
+from helpers.inbox import change, event, event_receipts, moved_to, moving, service, structured
 from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all
 from helpers.origin import Reader
 from tufline import records, topics
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus
-from tufline.clock import Clock
+from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.clock import Clock, utc_now
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
@@ -22,6 +24,7 @@ from tufline.passed_over import PassedOver
 from tufline.records import Add, Bootstrap, Head, Progress, Settings
 from tufline.store.local import LocalStore
 from tufline_ingest.live import Live
+from tufline_ingest.retention import INBOX_KEPT, trim_once
 from tufline_signer.takeover import take_over
 
 PARTITIONS = 2
@@ -84,6 +87,50 @@ def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int,
             await eventually(lambda: asyncio.sleep(0, health.ready))
 
     on_a_log(tmp_path / "log.db", bootstrap, story)
+
+
+def damage(path: Path, key: str) -> None:
+    """Damage the one record of a key behind the back of a bus that is closed."""
+    with closing(sqlite3.connect(path)) as db, db:
+        assert db.execute("UPDATE records SET value = 7, headers = '{' WHERE key = ?", (key,)).rowcount == 1
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["junk", "damaged"])
+async def test_bad_progress_does_not_stop_the_inbox(tmp_path: Path, damaged: bool) -> None:
+    """Worker and retention of an inbox go on from the newest progress that can be read, and health names the record that can't."""
+    path = tmp_path / "log.db"
+    bus = await open_embedded(path, topics.topics(PARTITIONS))
+    await announce_bootstrap(bus, bootstrap_record(tmp_path / "keys", PARTITIONS))
+    async with moving(bus):
+        await bus.append([structured(event(change("a"), id="1"))])
+        await eventually(lambda: are_accepted(bus, 1))
+    end = await moved_to(bus, 0)
+    (position,) = await bus.append([Message(topics.INBOX_PROGRESS, "bad", JUNK)])
+    if damaged:
+        await bus.close()
+        damage(path, "bad")
+        bus = await open_embedded(path, topics.topics(PARTITIONS))
+    health = Health()
+    async with running(service(bus, health)):
+        await bus.append([structured(event(change("b"), id="2"))])
+        await eventually(lambda: are_accepted(bus, 2))
+        assert f"offset {position.offset}" in health.problems["ingest.inbox.0.records"]
+        assert health.ready, health.problems
+    assert "ingest.inbox.0.records" not in health.problems
+    passed = PassedOver(health, "retention")
+    await bus.append([Message(topics.INBOX_PROGRESS, "bad", JUNK)])
+    await trim_once(bus, Live(bus, "origin"), lambda: utc_now() + 2 * INBOX_KEPT, passed)
+    await bus.maintain()
+    assert await bus.start(topics.INBOX, 0) > end, "the inbox is kept for ever"
+    assert topics.INBOX_PROGRESS in health.problems["retention.records"]
+    await bus.close()
+
+
+async def are_accepted(bus: EmbeddedBus, number: int) -> bool:
+    """Say whether so many events have been accepted, each once."""
+    found = [receipt for receipt in await event_receipts(bus) if receipt.outcome == "accepted"]
+    assert len(found) <= number
+    return len(found) == number
 
 
 def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from tufline import decoding, records, topics
 from tufline.bus import Message
 from tufline.bus.embedded import open_embedded
 from tufline.errors import BusError, SchemaError
+from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.receipts import ChangeReceipt
 from tufline.receipts_follower import Receipts
 
@@ -41,6 +43,23 @@ async def test_who_waits_is_told_when_the_following_ends(tmp_path: Path) -> None
             await other.follow(lambda _: None)
         with pytest.raises(BusError, match="not followed any more"):
             await waiting
+    await bus.close()
+
+
+async def test_a_bad_receipt_ends_no_following(tmp_path: Path) -> None:
+    """Who follows goes on past a receipt that can't be read, and health names it."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
+    health = Health()
+    receipts = Receipts(bus, 0, 0, passed=PassedOver(health, "receipts"))
+    following = asyncio.create_task(receipts.follow(lambda _: None))
+    (position,) = await bus.append([Message(topics.RECEIPTS, "r", b"\xff", 0)])
+    await bus.append([Message(topics.RECEIPTS, "other", RECEIPT.value, 0)])
+    async with asyncio.timeout(20):
+        await receipts.caught_up()
+    assert [one.path for one in receipts.remarks([0]) or ()] == ["a"]
+    assert f"offset {position.offset} of {topics.RECEIPTS}/0" in health.problems["receipts.records"]
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     await bus.close()
 
 

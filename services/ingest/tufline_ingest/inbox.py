@@ -9,6 +9,7 @@ one, so the events that were accepted lately are known again (``moved``).
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -26,6 +27,7 @@ from tufline.events import Event
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.loss import CheckedReader, is_accepted
+from tufline.passed_over import PassedOver
 from tufline.receipts import EventReceipt
 from tufline.records import FIRST_RULES, Add, Settings
 from tufline.rejected import size_of
@@ -292,8 +294,11 @@ async def work(shared: Shared, partition: int) -> None:
         BusError: what the bus can't do; begin again.
     """
     bus = shared.bus
-    async with take_over(bus, part(partition), topics.INBOX_PROGRESS, partition) as taken:
-        moved = await restore(bus, taken.claim, shared.config.inbox_remembered)
+    async with AsyncExitStack() as stack:
+        taken = await stack.enter_async_context(take_over(bus, part(partition), topics.INBOX_PROGRESS, partition))
+        passed = PassedOver(shared.health, part(partition))
+        stack.callback(passed.forget)
+        moved = await restore(bus, taken.claim, shared.config.inbox_remembered, passed)
         # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
         shared.health.ok(part(partition))
         _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)

@@ -12,7 +12,7 @@ from typing import Final
 
 from tufline import records, topics
 from tufline.bus import Bus, Message, Position, Record
-from tufline.follow import readable
+from tufline.passed_over import PassedOver
 from tufline.records import InboxProgress
 from tufline.takeover import read_up_to
 
@@ -99,13 +99,14 @@ class Moved:
             self._tasks.popitem(last=False)
 
 
-async def restore(bus: Bus, claim: Position, remembered: int) -> Moved:
+async def restore(bus: Bus, claim: Position, remembered: int, passed: PassedOver) -> Moved:
     """Read back what the writers before knew, from the newest record on.
 
     Args:
         bus: the log.
         claim: ours, in ``inbox-progress``.
         remembered: how many accepted events to know.
+        passed: takes the records that can't be read; what they said is not known, so events of theirs may be accepted once more.
 
     Returns:
         What the last writer knew.
@@ -116,7 +117,7 @@ async def restore(bus: Bus, claim: Position, remembered: int) -> Moved:
     found: list[InboxProgress] = []
 
     def take(record: Record) -> None:
-        content = readable(records.inbox_decoder, record)
+        content = passed.decode(records.inbox_decoder, record)
         if isinstance(content, InboxProgress):
             found.append(content)
 
@@ -124,7 +125,7 @@ async def restore(bus: Bus, claim: Position, remembered: int) -> Moved:
     while True:
         found.clear()
         start = max(0, claim.offset - step)
-        await read_up_to(bus, claim, take, start)
+        await read_up_to(bus, claim, take, start, passed)
         if start == 0 or max(len(found), sum(len(one.accepted) for one in found)) >= remembered:
             break
         step *= 8

@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tufline import records, topics
-from tufline.bus import Bus
+from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
 from tufline.clock import Clock
-from tufline.follow import readable
-from tufline.records import CLAIM_KEY, InboxProgress
+from tufline.health import Health
+from tufline.passed_over import PassedOver
+from tufline.records import InboxProgress
 from tufline_ingest.live import Live
 
 KEPT: Final = timedelta(days=30)
@@ -23,15 +24,16 @@ INBOX_KEPT: Final = timedelta(days=7)
 INTERVAL_SECONDS: Final = 3600.0
 
 
-async def trim_once(bus: Bus, live: Live, clock: Clock) -> None:
+async def trim_once(bus: Bus, live: Live, clock: Clock, passed: PassedOver | None = None) -> None:
     """Let the log drop what is live, or moved, and old.
 
     Args:
         bus: the log.
         live: what the origin shows.
         clock: the wall clock.
+        passed: takes the records of ``inbox-progress`` that can't be read.
     """
-    await _trim_inbox(bus, clock)
+    await _trim_inbox(bus, clock, passed or PassedOver(Health(), topics.INBOX_PROGRESS))
     published = live.published
     if published is None:
         return
@@ -41,29 +43,42 @@ async def trim_once(bus: Bus, live: Live, clock: Clock) -> None:
         await bus.trim(topics.ARTIFACTS, partition, min(covered, old))
 
 
-async def _trim_inbox(bus: Bus, clock: Clock) -> None:
+async def _trim_inbox(bus: Bus, clock: Clock, passed: PassedOver) -> None:
     limit = _milliseconds(clock() - INBOX_KEPT)
     for partition in range(bus.partitions(topics.INBOX)):
-        newest = await last_record(bus, topics.INBOX_PROGRESS, partition, lambda record: record.key != CLAIM_KEY)
-        if newest is not None:
-            progress = readable(records.inbox_decoder, newest)
-            if not isinstance(progress, InboxProgress):
-                continue
+        moved = await _moved(bus, partition, passed)
+        if moved > 0:
             old = await bus.offset_at(topics.INBOX, partition, limit)
-            await bus.trim(topics.INBOX, partition, min(progress.offset, old))
+            await bus.trim(topics.INBOX, partition, min(moved, old))
+
+
+async def _moved(bus: Bus, partition: int, passed: PassedOver) -> int:
+    """Read up to where (exclusive) a partition of ``inbox`` is moved at least; 0 where nothing says so."""
+    moved = 0
+
+    def take(record: Record) -> bool:
+        nonlocal moved
+        content = passed.decode(records.inbox_decoder, record)
+        if isinstance(content, InboxProgress):
+            moved = content.offset
+        return isinstance(content, InboxProgress)
+
+    await last_record(bus, topics.INBOX_PROGRESS, partition, take, passed)
+    return moved
 
 
 def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-async def run(bus: Bus, live: Live, clock: Clock) -> None:
+async def run(bus: Bus, live: Live, clock: Clock, passed: PassedOver) -> None:
     """Let the log drop what it may, for ever.
 
     Args:
         bus: the log.
         live: what the origin shows.
         clock: the wall clock.
+        passed: takes the records of ``inbox-progress`` that can't be read.
     """
     # Time that did not pass takes nothing: by a clock that jumped ahead, what has just become live would be old.
     loop = asyncio.get_running_loop()
@@ -71,4 +86,4 @@ async def run(bus: Bus, live: Live, clock: Clock) -> None:
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
         now = min(clock(), began + timedelta(seconds=loop.time() - at))
-        await trim_once(bus, live, lambda now=now: now)  # type: ignore[misc]
+        await trim_once(bus, live, lambda now=now: now, passed)  # type: ignore[misc]

@@ -135,5 +135,5 @@ async def run(
         own_partitions(
             bus, inbox.GROUP, topics.INBOX, inbox.part, moving, health, claimed_in=lambda number: (topics.INBOX_PROGRESS, number)
         ),
-        keep_working(f"{PART}.retention", partial(retention.run, bus, live, clock), health),
+        keep_working(f"{PART}.retention", partial(retention.run, bus, live, clock, PassedOver(health, f"{PART}.retention")), health),
     )
