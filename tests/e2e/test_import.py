@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import tufline.bins
-from helpers.rest import artifact, bootstrapped
+from helpers.rest import artifact, bootstrapped, lose, rest
 from helpers.server import run_tufline
 from tufline.cli.exits import Exit
 from tufline.cli.journal import open_journal
@@ -67,3 +67,25 @@ async def test_an_interrupted_import_asks_for_what_it_had_sent(tmp_path: Path, m
         assert again.returncode == Exit.FAILED, again.stderr
         assert f"0 live, 150 had been accepted before, {refused} refused" in again.stdout
         assert refused > 20
+
+
+async def test_an_import_whose_records_were_lost_is_to_be_sent_again_whole(tmp_path: Path) -> None:
+    """Where accepted records were lost, nobody knows which items were in them: an import exits with 1, and says to send all again."""
+    source, path = tmp_path / "source.ndjson", tmp_path / "journal"
+    write_source(source)
+    async with bootstrapped(tmp_path):
+        pass
+    async with rest(tmp_path) as server:  # no signer runs
+        _, answer = await server.ask("POST", f"{ARTIFACTS}bulk", source.read_bytes())
+        with open_journal(path, source, server.bus.log_id) as journal:
+            journal.expect(answer["data"]["task_id"], 150)
+            journal.add([item.mark for item in items(source, journal)])
+    await lose(tmp_path, 1, 1)
+    async with rest(tmp_path, whole=True) as server:
+        again = await asyncio.to_thread(run_tufline, "import", source, "--journal", path, "--url", server.url, cwd=tmp_path)
+        assert again.returncode == Exit.FAILED, again.stderr
+        assert "0 live, 150 had been accepted before, 1 refused" in again.stdout
+        assert "import with another journal" in again.stderr
+        other = await asyncio.to_thread(run_tufline, "import", source, "--journal", tmp_path / "other", "--url", server.url, cwd=tmp_path)
+        assert other.returncode == Exit.OK, other.stderr
+        assert all([await is_live(server, f"p/{number}") for number in range(150)])

@@ -12,7 +12,7 @@ import pytest
 
 import tufline.bins
 from helpers.payloads import make_bootstrap
-from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
+from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, lose, rest
 from tufline import cursor, records, topics
 from tufline.bus import DEFAULT_FETCH_BYTES, Message, Reader, Record
 from tufline.bus.embedded import EmbeddedBus, open_embedded
@@ -272,13 +272,8 @@ async def test_a_bulk_task_whose_records_were_lost_is_errored(tmp_path: Path, mo
         _, answer = await server.ask("POST", BULK, lines([artifact(f"p/{number}") for number in range(100)]))
         task_id = answer["data"]["task_id"]
         first, last = cursor.decode(task_id, server.bus.log_id).positions[1]
-    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     below = last + 1 if is_last_lost else first + 1
-    await bus.trim(topics.ARTIFACTS, 1, below)
-    await bus.maintain()
-    accepted = records.AcceptedLoss(topic=topics.ARTIFACTS, partition=1, below=below)
-    await bus.append([Message(topics.ADMIN, records.ACCEPTED_LOSS_KEY, records.encode(accepted))])
-    await bus.close()
+    await lose(tmp_path, 1, below)
     async with rest(tmp_path, whole=True) as server:
         task = await server.task(task_id)
         assert (task["state"], task["result"]["status"]) == ("ERRORED", False)

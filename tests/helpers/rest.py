@@ -15,8 +15,8 @@ import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
 from helpers.payloads import make_bootstrap
-from tufline import topics
-from tufline.bus import Bus
+from tufline import records, topics
+from tufline.bus import Bus, Message
 from tufline.bus.embedded import open_embedded
 from tufline.config import IngestConfig, PublisherConfig, SignerConfig, VaultConfig
 from tufline.health import Health
@@ -110,3 +110,13 @@ async def bootstrapped(
 def artifact(path: str, length: Any = 1, hashes: Any = None, **info: Any) -> dict[str, Any]:
     """Make an artifact of a request."""
     return {"path": path, "info": {"length": length, "hashes": {"sha256": "ab" * 32} if hashes is None else hashes, **info}}
+
+
+async def lose(path: Path, partition: int, below: int) -> None:
+    """Take the oldest records of a partition of ``artifacts`` away, and accept that they are lost; no service may run."""
+    bus = await open_embedded(path / "log.db", topics.topics(PARTITIONS))
+    await bus.trim(topics.ARTIFACTS, partition, below)
+    await bus.maintain()
+    accepted = records.AcceptedLoss(topic=topics.ARTIFACTS, partition=partition, below=below)
+    await bus.append([Message(topics.ADMIN, records.ACCEPTED_LOSS_KEY, records.encode(accepted))])
+    await bus.close()

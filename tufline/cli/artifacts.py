@@ -30,6 +30,9 @@ PREPARED: Final = 2
 SHOWN_REFUSALS: Final = 20
 """How many an import shows; the others it counts."""
 
+ALL_AGAIN: Final = "to send all of it again is safe: import with another journal (--journal FILE)"
+"""What to do where nobody can tell which artifacts are not live."""
+
 LATE_SECONDS: Final = 10
 """What is accepted is live in a second or two: what has waited longer waits for something."""
 
@@ -126,6 +129,7 @@ class Import:
         self.live = 0
         self.refused = 0
         self.unknown = 0
+        self.unnamed = 0
         self.refusals: list[tuple[str, str]] = []
 
     def send_all(self, chunks: Iterable[Sequence[Item]]) -> None:
@@ -176,15 +180,18 @@ class Import:
         self._bars.update(self._live_bar, total=sum(self._journal.tasks.values()))
         deadline = time.monotonic() + timeout
         for task_id, count in list(self._journal.tasks.items()):
-            refused = 0
+            refused = unnamed = 0
 
             def paths(task_id: str = task_id) -> Iterator[str]:
-                nonlocal refused
+                nonlocal refused, unnamed
                 result = self._client.wait_for_task(task_id, deadline)
                 for path, reason in self._client.refused_later(task_id, result):
                     refused += 1
                     self._bars.console.print(text.one_line(f"refused: {reason}: {path}"), markup=False, highlight=False, soft_wrap=True)
-                    yield path
+                    if path:
+                        yield path
+                    else:  # lost with its record: the journal can't tell which items were in it, nor how many
+                        unnamed += 1
 
             try:
                 self._journal.settle(task_id, paths())
@@ -193,7 +200,8 @@ class Import:
                 self._journal.settle(task_id, ())
             else:
                 self.refused += refused
-                self.live += 0 if task_id in self._earlier else count - refused
+                self.unnamed += unnamed
+                self.live += 0 if unnamed or task_id in self._earlier else count - refused
             self._bars.update(self._live_bar, advance=count)
 
 
@@ -232,11 +240,10 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
         if under_way.refused:
             for line, reason in under_way.refusals:
                 click.echo(text.one_line(f"refused: {reason}: {line}"), err=True)
-            hint = "fix them, or make room for them, and import again: what is accepted is passed over"
+            hint = ALL_AGAIN if under_way.unnamed else "fix them, or make room for them, and import again: what is accepted is passed over"
             raise Failure(f"{under_way.refused} artifacts were refused", hint)
         if under_way.unknown:
-            hint = "to send all of it again is safe: import with another journal (--journal FILE)"
-            raise Failure(f"{under_way.unknown} artifacts were accepted too long ago to tell whether any was refused", hint)
+            raise Failure(f"{under_way.unknown} artifacts were accepted too long ago to tell whether any was refused", ALL_AGAIN)
         remembered.done()
 
 
