@@ -21,6 +21,7 @@ from tufline.bus import Bus, Record
 from tufline.bus.last import last_record
 from tufline.bus.scan import scan
 from tufline.errors import ForeignOriginError, MetadataError
+from tufline.passed_over import PassedOver
 from tufline.records import VERSION_HEADER
 from tufline.store import TIMESTAMP, Store
 
@@ -56,12 +57,13 @@ def parse_name(name: str) -> tuple[str, int] | None:
     return (matched[2], int(matched[1])) if matched is not None else None
 
 
-async def examine(bus: Bus, store: Store) -> Shown:
+async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> Shown:
     """Find out whether what an origin shows is of a log, and not newer than it.
 
     Args:
         bus: the log.
         store: the origin.
+        passed: takes damaged records; without it they are an error.
 
     Returns:
         What is shown.
@@ -71,7 +73,7 @@ async def examine(bus: Bus, store: Store) -> Shown:
         BusError: if the log can't be read.
         StoreError: if the origin can't be read.
     """
-    roots = await _roots(bus)
+    roots = await _roots(bus, passed)
     has_root = await _check_roots(store, roots) > 0
     content = await store.get(TIMESTAMP)
     if content is None:
@@ -80,7 +82,7 @@ async def examine(bus: Bus, store: Store) -> Shown:
         version = _verified_version(content, roots)
     except MetadataError as error:
         return Shown(damage=str(error), has_root=has_root)
-    newest = await last_record(bus, topics.METADATA, 0, _is_timestamp)
+    newest = await last_record(bus, topics.METADATA, 0, _is_timestamp, passed)
     last = 0 if newest is None else int(newest.headers[VERSION_HEADER])
     if version > last:
         raise ForeignOriginError(ahead(version, last))
@@ -109,10 +111,10 @@ def ahead(shown: int, newest: int) -> str:
     )
 
 
-async def _roots(bus: Bus) -> Sequence[Root]:
+async def _roots(bus: Bus, passed: PassedOver | None) -> Sequence[Root]:
     # Of 'admin', which is small and has every version; what is not released yet can't have signed anything that is shown.
     state = AdminState()
-    async for batch in scan(bus, topics.ADMIN, 0):
+    async for batch in scan(bus, topics.ADMIN, 0, passed=passed):
         for record in batch:
             state = fold(state, record)
     return [given.signed for given in state.roots]

@@ -25,6 +25,7 @@ from tufline.records import Add, Bootstrap, Head, Progress, Settings
 from tufline.store.local import LocalStore
 from tufline_ingest.live import Live
 from tufline_ingest.retention import INBOX_KEPT, trim_once
+from tufline_publisher.finding import find_origin
 from tufline_signer.takeover import take_over
 
 PARTITIONS = 2
@@ -158,3 +159,19 @@ def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
         assert not health.problems
 
     on_a_log(tmp_path / "log.db", bootstrap, story)
+
+
+async def test_a_damaged_record_does_not_keep_a_publisher_from_an_origin(tmp_path: Path) -> None:
+    """A publisher that claims an origin reads all roots of its log, past a damaged record, which health names."""
+    path = tmp_path / "log.db"
+    bus = await open_embedded(path, topics.topics(PARTITIONS))
+    await announce_bootstrap(bus, bootstrap_record(tmp_path / "keys", PARTITIONS))
+    await bus.append([Message(topics.ADMIN, "bad", JUNK)])
+    await bus.close()
+    damage(path, "bad")
+    bus = await open_embedded(path, topics.topics(PARTITIONS))
+    health = Health()
+    found = await find_origin(bus, LocalStore(tmp_path / "origin"), "origin", utc_now(), PassedOver(health, "publisher"))
+    assert found.offset == 0
+    assert "admin/0 offset 1 can't be decoded" in health.problems["publisher.records"]
+    await bus.close()

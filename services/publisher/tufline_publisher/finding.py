@@ -82,7 +82,7 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
     last = None if published is None else published[1]
     least = last.timestamp.version if last is not None else 0
     is_known = content is not None and last is not None and metafile.sha256(content) == last.timestamp.sha256
-    shown = origins.Shown(least) if is_known else await origins.examine(bus, store)
+    shown = origins.Shown(least) if is_known else await origins.examine(bus, store, passed)
     if shown.damage and not is_claimed and not shown.has_root:
         raise ForeignOriginError(
             f"the origin shows a timestamp that is not of this log ({shown.damage}): set publisher.directory to an empty directory, or to "
