@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Metadata, Root
 
 import tufline_signer.service
@@ -19,11 +20,16 @@ from tufline.admin import AdminState
 from tufline.bus import Bus, Message, Position
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.cli import ceremony
-from tufline.clock import Clock
-from tufline.config import SignerConfig
+from tufline.clock import Clock, utc_now
+from tufline.config import SignerConfig, VaultConfig
+from tufline.errors import KeyUnavailableError
 from tufline.health import Health
+from tufline.keys.opening import KeyOpener
 from tufline.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings
+from tufline.trust import ONLINE_KEY_URI, RoleKeys
+from tufline_signer.audit import Trail
+from tufline_signer.signing import Keyring
 
 URL = "/api/v1/bootstrap/"
 
@@ -175,3 +181,25 @@ async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None
     state = await folded(tmp_path, first, other, same)
     assert state.bootstrap == same
     assert "give as many" in state.refused[1]
+
+
+async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path) -> None:
+    """That a key could be used does not say so of the same keyid with another URI: a bootstrap that names that is not begun with."""
+    made = ceremony.make_key("ecdsa")
+    ceremony.write_private(tmp_path / "right.pem", made.pem)
+    public = made.signer.public_key
+
+    def at(uri: str) -> RoleKeys:
+        fields = {**public.unrecognized_fields, ONLINE_KEY_URI: uri}
+        return RoleKeys({public.keyid: SSlibKey(public.keyid, public.keytype, public.scheme, public.keyval, fields)}, 1)
+
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    opener = KeyOpener(SignerConfig(key_dir=tmp_path), VaultConfig())
+    keyring = Keyring(opener, Trail(bus, utc_now), Health())
+    right, wrong = at("fn:right.pem"), at("fn:wrong.pem")
+    await keyring.prove([[right]], "test")
+    for roles in ([[wrong]], [[right], [wrong]]):
+        with pytest.raises(KeyUnavailableError, match=r"wrong\.pem"):
+            await keyring.prove(roles, "test")
+    await opener.close()
+    await bus.close()

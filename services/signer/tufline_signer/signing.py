@@ -146,7 +146,7 @@ class Keyring:
         self._opening: dict[tuple[str, str], asyncio.Task[SigningKey]] = {}
         self._probed: set[str] = set()
         self._failed: dict[str, float] = {}
-        self._worked: set[str] = set()
+        self._worked: set[tuple[str, str]] = set()
         self._said: dict[str, float] = {}
 
     async def can_meet(self, of: RoleKeys, requester: str) -> bool:
@@ -168,7 +168,7 @@ class Keyring:
         return of.are_met_by(of.online.keys() - self._failed.keys())
 
     async def prove(self, roles: Iterable[Sequence[RoleKeys]], requester: str) -> None:
-        """Make sure that roles can be signed, by signing something that is none; a key that has just signed is not asked again.
+        """Make sure that roles can be signed, by signing something that is none; a key that signed when it was last used is not asked.
 
         Args:
             roles: the keys of each, as ``under`` of ``sign``.
@@ -178,9 +178,10 @@ class Keyring:
             KeyUnavailableError: if one of them can't be.
             AuditError: if it may not be on record.
         """
-        distinct = {(frozenset(keys[0].keys), keys[0].threshold): keys for keys in roles}
+        # A keyid need not cover the URI: the same key may be named with another place, where it is not.
+        distinct = {(frozenset(keys[0].keys), frozenset(keys[0].online.items()), keys[0].threshold): keys for keys in roles}
         for keys in distinct.values():
-            if not keys[0].are_met_by(self._worked):
+            if not keys[0].are_met_by({keyid for keyid, uri in keys[0].online.items() if (keyid, uri) in self._worked}):
                 await self.sign(keys[:1], [ToSign(PROBE_ROLE, 0, "", PROBE)], requester)
 
     async def sign(self, under: Sequence[RoleKeys], payloads: Sequence[ToSign], requester: str) -> list[SignedFile]:
@@ -253,10 +254,10 @@ class Keyring:
             if public.keyid not in self._failed:
                 _log.warning("key.unavailable", keyid=public.keyid, uri=uri, error=str(error))
             self._failed[public.keyid] = asyncio.get_running_loop().time()
-            self._worked.discard(public.keyid)
+            self._worked.discard((public.keyid, uri))
             return error
         self._failed.pop(public.keyid, None)
-        self._worked.add(public.keyid)
+        self._worked.add((public.keyid, uri))
         return done
 
     async def _key(self, uri: str, public: Key) -> SigningKey:
