@@ -44,3 +44,13 @@ def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
     assert folding.covered == [0]
     folding.name_under(RoleKeys({new.keyid: new}, 1))
     assert folding.covered == [4]
+
+
+def test_progress_never_goes_back() -> None:
+    """A progress that comes late counts for nothing."""
+    key = ceremony.make_key("ecdsa").signer.public_key
+    folding = Folding(Settings(4, "bins", 2, DAYS), [0, 4], PassedOver(Health(), "commits"))
+    folding.name_under(RoleKeys({key.keyid: key}, 1))
+    folding.take(0, [progress(7), progress(3)])
+    folding.take(1, [progress(2)])
+    assert folding.covered == [7, 4]

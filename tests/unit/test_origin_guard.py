@@ -33,12 +33,14 @@ from tufline.errors import BusError, ForeignOriginError
 from tufline.health import Health
 from tufline.keys.local import open_file_key
 from tufline.metafile import SignatureEntry, assemble, disassemble
+from tufline.passed_over import PassedOver
 from tufline.records import VERSION_HEADER, Add, FileRef, Published, Vector
 from tufline.store import OWNER, TIMESTAMP
 from tufline.store._lock import locked
 from tufline.store.local import LOCK_PATIENCE_SECONDS, LocalStore
 from tufline.store.owner import claim, read_owner
 from tufline_ingest.live import Live
+from tufline_publisher.finding import find_origin
 
 
 class NoMember:
@@ -483,6 +485,24 @@ def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
+def test_who_starts_knows_what_was_shown(tmp_path: Path) -> None:
+    """A publisher that starts at an origin whose shown snapshot is lost brings everything again, and still shows no older timestamp."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            for path in "ab":
+                await world.announce(path)
+                await world.published()
+        last = await world.last_published()
+        assert last is not None
+        (world.directory / f"{last.snapshot.version}.snapshot.json").unlink()
+        passed = PassedOver(Health(), "publisher")
+        found = await find_origin(world.bus, LocalStore(world.directory), "origin", world.clock(), passed)
+        assert (found.offset, found.origin.least) == (0, world.version)
+
+    in_world(tmp_path, story)
+
+
 BACKWARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a bin goes back": (lambda meta: meta["bins-0.json"].update(version=meta["bins-0.json"]["version"] - 1), "names bins-0 version"),
     "targets goes back": (lambda meta: meta["targets.json"].update(version=0), "names targets version 0 after 1"),
@@ -592,13 +612,16 @@ def test_fork_of_the_log_is_not_published(tmp_path: Path) -> None:
     async def ours(world: World) -> None:
         await world.announce("ours")
         await world.signed()
-        shown = (world.directory / TIMESTAMP).read_bytes()
+        shown = contents(world)
         assert version_on_log(await read_all(world.bus, topics.METADATA)) == world.version
         async with world.publisher():
             await eventually(lambda: asyncio.sleep(0, "another timestamp version" in world.problem), seconds=300)
             await asyncio.sleep(600)
-            assert (world.directory / TIMESTAMP).read_bytes() == shown
+            assert {name: contents(world).get(name) for name in shown} == shown
             assert "another timestamp version" in world.problem
+
+    def contents(world: World) -> dict[str, bytes]:
+        return {name: (world.directory / name).read_bytes() for name in world.names()}
 
     def version_on_log(found: Any) -> int:
         return max(int(record.headers[VERSION_HEADER]) for record in found if record.key == "timestamp")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.log import announce, eventually
+from helpers.log import announce, eventually, read_all
 from helpers.origin import FailingAt, Reader, WatchedStore
 from helpers.publishing import World, in_world
 from tufline import records, topics
@@ -137,6 +137,30 @@ def test_lost_files_are_put_back(tmp_path: Path) -> None:
             async with world.publisher():
                 await eventually(partial(world.has, lost))
                 assert await world.published() == expected
+
+    in_world(tmp_path, story)
+
+
+def test_files_are_durable_before_anything_says_so(tmp_path: Path) -> None:
+    """Files that are put again are made durable before ``published`` says how far the origin has come, also without a new timestamp."""
+    operations: list[str] = []
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a", "b", "c")
+            await world.published()
+        for path in world.directory.glob("*.bins-*.json"):
+            path.unlink()
+        before = len(await read_all(world.bus, topics.PUBLISHED))
+        async with world.publisher(WatchedStore(LocalStore(world.directory), lambda _: None, operations.append)):
+
+            async def said() -> bool:
+                return len(await read_all(world.bus, topics.PUBLISHED)) > before
+
+            await eventually(said)
+            puts = [number for number, operation in enumerate(operations) if operation.startswith("put ")]
+            assert "flush" in operations[puts[-1] :]
+            assert "timestamp" not in operations
 
     in_world(tmp_path, story)
 

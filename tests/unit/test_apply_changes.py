@@ -1,0 +1,41 @@
+"""What the changes of the log do to a bin, and what is said of those that do not simply happen."""
+
+import pytest
+
+import tufline.bins
+from tufline.bins import Bin
+from tufline.model import Target, encode_entry
+from tufline_signer.bins import Change, apply_changes
+
+
+def add(offset: int, path: str, length: int = 1, filling: str = "") -> Change:
+    custom = {"filling": filling} if filling else None
+    return Change("r", offset, 0, path, encode_entry(Target(path, length, {"sha256": "0" * 64}, custom)).encoded)
+
+
+def remove(offset: int, path: str) -> Change:
+    return Change("r", offset, 0, path, None)
+
+
+def test_what_a_bin_has_applied_is_not_applied_again() -> None:
+    """Changes below what a bin has applied are passed over, without a receipt; from there on each is applied, in the log's order."""
+    mine, wanted = Bin(), Bin()
+    apply_changes(mine, [add(5, "a"), add(6, "b")], 0)
+    assert apply_changes(mine, [add(5, "a", 2), add(6, "c"), remove(6, "b")], 7) == (False, [])
+    assert apply_changes(mine, [add(6, "a", 3), add(7, "a", 4), add(8, "d"), remove(9, "d"), add(10, "a", 5)], 7) == (True, [])
+    apply_changes(wanted, [add(0, "b"), add(1, "a", 5)], 0)
+    assert mine.encode(1, "2040-01-01T00:00:00Z") == wanted.encode(1, "2040-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("bulk", [set[int](), {0, 1, 2, 3}])
+def test_what_did_not_happen_has_a_receipt(monkeypatch: pytest.MonkeyPatch, bulk: set[int]) -> None:
+    """Whatever its bin has no room for, and each removal of what is not there, has a receipt; repeated additions unless they are bulk."""
+    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", 2000)
+    changes = [add(0, "a"), add(1, "big", filling="x" * 3000), add(2, "a"), remove(3, "b")]
+    mine = Bin()
+    is_changed, receipts = apply_changes(mine, changes, 0, bulk)
+    assert is_changed
+    assert len(mine) == 1
+    said = [(request, receipt.offset, receipt.path, receipt.outcome) for request, receipt in receipts]
+    assert said == [("r", 1, "big", "refused"), *([] if bulk else [("r", 2, "a", "unchanged")]), ("r", 3, "b", "not_found")]
+    assert "more bins" in receipts[0].receipt.reason
