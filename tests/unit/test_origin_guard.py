@@ -233,7 +233,7 @@ def test_timestamp_record_without_a_version_is_passed_over(tmp_path: Path) -> No
 
 
 def test_origin_of_another_repository_with_a_lower_version(tmp_path: Path) -> None:
-    """Another repository's origin is never overwritten, also where its timestamp is older than what this log has published."""
+    """Another repository's origin is never overwritten, also where its timestamp is older, or no root tells whose it is."""
 
     async def theirs(world: World) -> None:
         async with world.publisher():
@@ -247,15 +247,15 @@ def test_origin_of_another_repository_with_a_lower_version(tmp_path: Path) -> No
             for number in range(5):
                 await world.announce(f"x{number}")
                 await world.published()
-        for is_claimed in (True, False):
+        for gone in ((), (OWNER,), (OWNER, "1.root.json")):
             shutil.rmtree(world.directory)
             shutil.copytree(tmp_path / "their" / "origin", world.directory)
-            if not is_claimed:
-                (world.directory / OWNER).unlink()
+            for name in gone:
+                (world.directory / name).unlink()
             before = {path.name: path.read_bytes() for path in world.directory.iterdir()}
             async with world.publisher():
                 await asyncio.sleep(600)
-                assert ("belongs to the log" if is_claimed else "not of this log") in world.problem
+                assert ("not of this log" if gone else "belongs to the log") in world.problem
             assert {path.name: path.read_bytes() for path in world.directory.iterdir()} == before
 
     in_world(tmp_path, ours)
