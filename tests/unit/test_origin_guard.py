@@ -164,8 +164,8 @@ async def test_released_only_when_its_threads_have_ended(tmp_path: Path, monkeyp
     assert await asyncio.to_thread(entered.wait, 60)
     first.cancel()
     done, _ = await asyncio.wait({first}, timeout=0.1)
-    assert not done, "the partition was released while a thread still writes"
     may_go.set()
+    assert not done, "the partition was released while a thread still writes"
     await asyncio.wait({first})
     second = publisher()
     await settled(bus)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from helpers.virtual_time import run_virtual
 from tufline import topics
 from tufline.bus import Message
@@ -45,6 +47,35 @@ def test_a_key_that_is_back_is_noticed_soon() -> None:
     pause, said = longest_pause(KeyUnavailableError("no key"))
     assert (pause <= LONGEST_KEY_PAUSE_SECONDS + 0.01, said) == (True, "no key")
     assert longest_pause(BusError("no bus"))[0] > 2 * LONGEST_KEY_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("error", [BusError("it is broken"), ZeroDivisionError("it is broken")])
+def test_a_failure_is_said_until_the_work_goes_on(error: Exception) -> None:
+    """Whatever makes work fail, health says why through every pause, and nothing more as soon as the work goes on."""
+    health = Health()
+
+    async def main(clock: Clock) -> None:
+        del clock
+        is_broken, began = True, False
+
+        async def work() -> None:
+            nonlocal began
+            if is_broken:
+                raise error
+            began = True
+            await asyncio.sleep(1e6)
+
+        working = asyncio.create_task(keep_working("p", work, health))
+        for _ in range(60):
+            await asyncio.sleep(0.5)
+            assert "it is broken" in health.problems["p"]
+        is_broken = False
+        await asyncio.sleep(30)
+        assert began
+        assert health.problems["p"] == ""
+        working.cancel()
+
+    run_virtual(main)
 
 
 @dataclass
