@@ -15,7 +15,9 @@ from tufline.admin import AdminState
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Record
 from tufline.bus.last import last_record
 from tufline.errors import InputLostError
-from tufline.records import CLAIM_KEY, PROGRESS_KEY, InboxProgress, Progress
+from tufline.health import Health
+from tufline.passed_over import PassedOver
+from tufline.records import PROGRESS_KEY, InboxProgress, Progress
 
 ACCEPTABLE = (topics.ARTIFACTS, topics.INBOX)
 """The topics of which a loss can be accepted."""
@@ -50,28 +52,38 @@ async def find_loss(bus: Bus, topic: str, partition: int, progress: int) -> Inpu
     return InputLostError(topic, partition, progress, start) if start > progress else None
 
 
-async def progress_of(bus: Bus, topic: str, partition: int) -> int:
-    """Say how far the writer of a partition has come, as the log says.
+async def progress_of(bus: Bus, topic: str, partition: int, passed: PassedOver | None = None) -> int:
+    """Say how far the writer of a partition has come, as one that takes it over would read it.
 
     Args:
         bus: the log.
         topic: of ``ACCEPTABLE``.
         partition: from 0.
+        passed: takes the records that can't be read; without it they are passed over, too.
 
     Returns:
-        The offset below which everything is applied.
+        The offset below which everything is applied; 0 where nothing that can be read says so.
 
     Raises:
         BusError: if the log can't be read now.
-        RecordError: if the newest progress has a form that no version knows.
+        SchemaError: if the newest progress has a newer schema.
     """
-    if topic == topics.ARTIFACTS:
-        newest = await last_record(bus, topics.HEADS, partition, lambda record: record.key == PROGRESS_KEY)
-        of_bins = None if newest is None else records.decode(records.heads_decoder, newest.value)
-        return of_bins.offset if isinstance(of_bins, Progress) else 0
-    newest = await last_record(bus, topics.INBOX_PROGRESS, partition, lambda record: record.key != CLAIM_KEY)
-    of_inbox = None if newest is None else records.decode(records.inbox_decoder, newest.value)
-    return of_inbox.offset if isinstance(of_inbox, InboxProgress) else 0
+    unreadable = passed or PassedOver(Health(), topic)
+    progress = 0
+
+    def take(record: Record) -> bool:
+        nonlocal progress
+        if topic == topics.ARTIFACTS:
+            of_bins = unreadable.decode(records.heads_decoder, record) if record.key == PROGRESS_KEY else None
+            found = of_bins.offset if isinstance(of_bins, Progress) else None
+        else:
+            of_inbox = unreadable.decode(records.inbox_decoder, record)
+            found = of_inbox.offset if isinstance(of_inbox, InboxProgress) else None
+        progress = progress if found is None else found
+        return found is not None
+
+    await last_record(bus, topics.HEADS if topic == topics.ARTIFACTS else topics.INBOX_PROGRESS, partition, take, unreadable)
+    return progress
 
 
 class CheckedReader:

@@ -28,7 +28,7 @@ from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.loss import CheckedReader
 from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
-from tufline.records import PROGRESS_KEY, Add, Bootstrap, Progress
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, InboxProgress, Progress
 from tufline.topics import ADMIN, ARTIFACTS, INBOX
 from tufline_ingest.remarks import Remarks
 
@@ -269,6 +269,25 @@ def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
     world.tell(held)
     assert world.command(INBOX, "0", "--yes")[0] == 0
     world.tell(goes_on)
+
+
+@pytest.mark.parametrize(
+    ("topic", "keeps", "key"), [(ARTIFACTS, topics.HEADS, PROGRESS_KEY), (INBOX, topics.INBOX_PROGRESS, "@2")], ids=[ARTIFACTS, INBOX]
+)
+def test_a_loss_can_be_accepted_behind_bad_progress(tmp_path: Path, topic: str, keeps: str, key: str) -> None:
+    """The command goes by the newest progress that can be read, as the writer does that takes the partition over."""
+    world = World(tmp_path)
+
+    async def losing(bus: EmbeddedBus, _: Clock) -> None:
+        await bus.append([Message(topic, "k", b"v")] * 3)
+        progress = Progress(offset=1) if topic == ARTIFACTS else InboxProgress(number=1, offset=1, accepted={})
+        await bus.append([Message(keeps, PROGRESS_KEY if topic == ARTIFACTS else "@1", records.encode(progress))])
+        await bus.append([Message(keeps, key, b"\xff")])
+        await lose(bus, topic, 2)
+
+    world.tell(losing)
+    code, said = world.command(topic, "0", "--yes")
+    assert (code, "from offset 1 to 1 are gone" in said) == (0, True), said
 
 
 def test_a_log_without_its_beginning_is_no_empty_log(tmp_path: Path) -> None:

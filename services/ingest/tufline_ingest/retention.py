@@ -10,13 +10,12 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Final
 
-from tufline import records, topics
-from tufline.bus import Bus, Record
-from tufline.bus.last import last_record
+from tufline import topics
+from tufline.bus import Bus
 from tufline.clock import Clock
 from tufline.health import Health
+from tufline.loss import progress_of
 from tufline.passed_over import PassedOver
-from tufline.records import InboxProgress
 from tufline_ingest.live import Live
 
 KEPT: Final = timedelta(days=30)
@@ -46,25 +45,10 @@ async def trim_once(bus: Bus, live: Live, clock: Clock, passed: PassedOver | Non
 async def _trim_inbox(bus: Bus, clock: Clock, passed: PassedOver) -> None:
     limit = _milliseconds(clock() - INBOX_KEPT)
     for partition in range(bus.partitions(topics.INBOX)):
-        moved = await _moved(bus, partition, passed)
+        moved = await progress_of(bus, topics.INBOX, partition, passed)
         if moved > 0:
             old = await bus.offset_at(topics.INBOX, partition, limit)
             await bus.trim(topics.INBOX, partition, min(moved, old))
-
-
-async def _moved(bus: Bus, partition: int, passed: PassedOver) -> int:
-    """Read up to where (exclusive) a partition of ``inbox`` is moved at least; 0 where nothing says so."""
-    moved = 0
-
-    def take(record: Record) -> bool:
-        nonlocal moved
-        content = passed.decode(records.inbox_decoder, record)
-        if isinstance(content, InboxProgress):
-            moved = content.offset
-        return isinstance(content, InboxProgress)
-
-    await last_record(bus, topics.INBOX_PROGRESS, partition, take, passed)
-    return moved
 
 
 def _milliseconds(moment: datetime) -> int:
