@@ -99,6 +99,15 @@ class Commits:
         """
         self.waiting = [*self.waiting[1 - TIMESTAMPS_KEPT :], record]
 
+    def drop_passed(self, shown: FileRef) -> None:
+        """Drop the timestamps that stand behind the shown one on the log and have a lower version: they are repeated, and wait for nothing.
+
+        Args:
+            shown: the timestamp that is shown; its offset is -1 if it is not known.
+        """
+        if shown.offset >= 0:
+            self.waiting = [one for one in self.waiting if one.offset < shown.offset or version_of(one) >= shown.version]
+
     def add_snapshot(self, snapshot: SnapshotFile) -> None:
         """Take a snapshot.
 

@@ -96,7 +96,8 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
     origin = Origin(await store.names(), content, least)
     if content is None or shown.damage:
         return Found(origin, 0)
-    return await _read_shown(store, origin, FileRef(shown.version, -1, metafile.sha256(content)), content, last)
+    timestamp = last.timestamp if is_known and last is not None else FileRef(shown.version, -1, metafile.sha256(content))
+    return await _read_shown(store, origin, timestamp, content, last)
 
 
 async def _read_shown(store: Store, origin: Origin, timestamp: FileRef, content: bytes, last: Published | None) -> Found:

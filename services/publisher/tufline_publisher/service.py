@@ -238,6 +238,7 @@ class Publisher:
             began: when what was read last came, by ``perf_counter``.
         """
         problem = ""
+        self._commits.drop_passed(self._origin.timestamp)
         for number, record in reversed([*enumerate(self._commits.waiting)]):
             if version_of(record) < self._origin.least:
                 continue  # on the way to what has been shown before
