@@ -503,6 +503,31 @@ def test_who_starts_knows_what_was_shown(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
+@pytest.mark.parametrize("role", ["bins-0", "nobody"])
+def test_file_that_no_head_names_holds_up_nothing(tmp_path: Path, role: str) -> None:
+    """A file that nobody signed, and that no head names, is reported, and a publisher that starts again does not come by it."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+            (bin_file,) = [one for one in await read_all(world.bus, topics.METADATA) if one.key == "bins-0"][-1:]
+            content = json.loads(bin_file.value)
+            content["signed"]["version"] = 900
+            forged = Message(topics.METADATA, role, json.dumps(content).encode(), headers={VERSION_HEADER: "900"})
+            (position,) = await world.bus.append([forged])
+            place = f"offset {position.offset} of metadata/0"
+            await eventually(lambda: asyncio.sleep(0, place in world.health.problems.get("publisher.origin.records", "")), seconds=120)
+            await world.announce("b")
+            await world.published()
+            newest = records.decode(records.published_decoder, (await read_all(world.bus, topics.PUBLISHED))[-1].value)
+            assert newest.next_offset > position.offset
+            assert "publisher.origin.refused" not in world.health.problems
+            assert world.health.ready
+
+    in_world(tmp_path, story)
+
+
 BACKWARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a bin goes back": (lambda meta: meta["bins-0.json"].update(version=meta["bins-0.json"]["version"] - 1), "names bins-0 version"),
     "targets goes back": (lambda meta: meta["targets.json"].update(version=0), "names targets version 0 after 1"),

@@ -2,7 +2,7 @@
 
 An emergency key change brings them: bins signed by the new key stand on the log before the targets that delegate to it. A publisher goes on
 with everything else, and takes what a commit names from the log again once it knows the keys. Until then ``next_offset`` stays below the
-first of them, so that a publisher that starts meanwhile reads them too.
+first of them, so that a publisher that starts meanwhile reads them too. What somebody else wrote, no head names: that holds up nothing.
 """
 
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tufline.records import FileRef
+from tufline.records import FileRef, Head
 
 MOST: Final = 50_000
 """How many files are kept in mind; beyond that the oldest are forgotten, and found again by their heads."""
@@ -79,6 +79,20 @@ class RefusedFiles:
         """
         for role, version in [key for key in self._files if key[1] <= versions.get(key[0], 0)]:
             del self._files[role, version]
+
+    def take_unnamed(self, heads: Mapping[str, Head]) -> list[Refused]:
+        """Forget what no commit will need: files that no head names, now or before. The signer has not written them.
+
+        Args:
+            heads: role name to its newest head.
+
+        Returns:
+            The files.
+        """
+        found = [one for one in self._files.values() if one.role not in heads or one.ref.version > heads[one.role].version]
+        for one in found:
+            del self._files[one.role, one.ref.version]
+        return found
 
     @property
     def first_offset(self) -> int | None:

@@ -128,6 +128,7 @@ class Publisher:
                 await self._look()
                 await self._delete_superseded()
                 if not batch:
+                    await self._forget_unnamed()
                     self._check_stands()
         finally:
             await reader.close()
@@ -262,7 +263,7 @@ class Publisher:
 
         It was refused before its keys were known, by a publisher before this one perhaps; or it has vanished from the origin.
         """
-        heads = await read_heads(self._bus, range(self._bus.partitions(topics.HEADS)), self._passed)
+        heads = await self._read_heads()
         known = {Root.type: self._chain.root_version, Targets.type: self._chain.targets_version}
         await self._fetch({role: heads[role].version for role in known if role in heads and heads[role].version > known[role]}, heads)
         newest = self._commits.newest(self._chain)
@@ -278,6 +279,18 @@ class Publisher:
         # The targets say who signs the bins.
         for first in (True, False):
             await self._fetch({role: version for role, version in wanted.items() if (role == Targets.type) is first}, heads)
+
+    async def _forget_unnamed(self) -> None:
+        """Let go of refused files that the signer has not written: ``next_offset`` must not wait for them."""
+        if self._refused.first_offset is None:
+            return
+        heads = await self._read_heads()
+        for one in self._refused.take_unnamed(heads):
+            self._passed.add(Record(topics.METADATA, 0, one.ref.offset, 0, one.role, b"", {}), f"no head names it, and {one.reason}")
+        self._say_what_is_refused()
+
+    async def _read_heads(self) -> dict[str, Head]:
+        return await read_heads(self._bus, range(self._bus.partitions(topics.HEADS)), self._passed)
 
     async def _fetch(self, wanted: Mapping[str, int], heads: Mapping[str, Head]) -> None:
         async for some in fetch_files(self._bus, wanted, heads, self._refused):
