@@ -3,9 +3,12 @@
 import pytest
 
 import tufline.bins
-from tufline.bins import Bin
+from tufline import records, topics
+from tufline.bins import Bin, BinLayout
+from tufline.bus import Record
 from tufline.model import Target, encode_entry
-from tufline_signer.bins import Change, apply_changes
+from tufline.records import Add, Changes
+from tufline_signer.bins import Batch, Change, apply_changes
 
 
 def add(offset: int, path: str, length: int = 1, filling: str = "") -> Change:
@@ -39,3 +42,18 @@ def test_what_did_not_happen_has_a_receipt(monkeypatch: pytest.MonkeyPatch, bulk
     said = [(request, receipt.offset, receipt.path, receipt.outcome) for request, receipt in receipts]
     assert said == [("r", 1, "big", "refused"), *([] if bulk else [("r", 2, "a", "unchanged")]), ("r", 3, "b", "not_found")]
     assert "more bins" in receipts[0].receipt.reason
+
+
+def test_a_change_of_another_partition_is_refused() -> None:
+    """A record that is in a partition which its bin is not in changes nothing, and has a receipt: each bin has one writer."""
+    layout = BinLayout.of(4)
+    changes = Changes(request="r", admin=0, changes=[Add(f"p/{number}", 1, {"sha256": "0" * 64}) for number in range(20)])
+    batches = [Batch(layout, partition, 2) for partition in range(2)]
+    for partition, batch in enumerate(batches):
+        batch.add([Record(topics.ARTIFACTS, partition, 7, 0, "r", records.encode(changes), {})])
+    for batch, other in (batches, reversed(batches)):
+        taken = {change.path for of_bin in batch.by_bin.values() for change in of_bin}
+        assert 0 < len(taken) < 20
+        refused = {receipt.path: (receipt.offset, receipt.outcome) for _, receipt in batch.receipts}
+        assert refused == {change.path: (7, "refused") for of_bin in other.by_bin.values() for change in of_bin}
+        assert len(taken | refused.keys()) == 20

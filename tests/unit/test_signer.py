@@ -491,6 +491,29 @@ def test_head_names_what_is_on_the_log(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
+def test_a_renewed_bin_keeps_what_it_has_applied(tmp_path: Path) -> None:
+    """A bin that is renewed says still which changes it has: after a crash none of them is applied again."""
+
+    async def heads(world: World) -> dict[str, Head]:
+        found = [record for partition in range(PARTITIONS) for record in await read_all(world.bus, topics.HEADS, partition)]
+        contents = {record.key: records.decode(records.heads_decoder, record.value) for record in found}
+        return {role: content for role, content in contents.items() if isinstance(content, Head)}
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer(renewal_check=3600.0):
+            await announce(world.bus, bootstrap.settings, [add(f"p/{number}") for number in range(20)])
+            await world.settled()
+            before = await heads(world)
+            await asyncio.sleep(86_400 * 4)
+            after = await heads(world)
+        touched = {role: head for role, head in before.items() if head.applied}
+        assert len(touched) > 2
+        for role, head in touched.items():
+            assert (after[role].version > head.version, after[role].applied) == (True, head.applied)
+
+    in_world(tmp_path, story, bins=4)
+
+
 def test_commits_keep_their_interval(tmp_path: Path) -> None:
     """Under steady traffic there is at most one snapshot in each commit interval; after a quiet time one comes at once."""
 
@@ -568,4 +591,17 @@ def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
     assert cache.memory == 0
     cache.lend(0)
     cache.put("bins-0", 1, Bin())
-    assert cache.take("bins-0", Head(version=1, sha256="", length=0, expires="", offset=0, keyids=[])) is not None
+    assert cache.take("bins-0", head(1)) is not None
+
+
+def test_a_bin_in_memory_is_of_the_version_that_is_wanted() -> None:
+    """A bin that another writer has brought further is read back from the log: what is in memory of it is not changed and signed."""
+    cache = BinCache(10_000)
+    cache.put("bins-0", 1, Bin())
+    assert cache.take("bins-0", head(2)) is None
+    assert cache.take("bins-0", head(1)) is None
+    assert cache.memory == 0
+
+
+def head(version: int) -> Head:
+    return Head(version=version, sha256="", length=0, expires="", offset=0, keyids=[])
