@@ -514,6 +514,51 @@ def test_a_renewed_bin_keeps_what_it_has_applied(tmp_path: Path) -> None:
     in_world(tmp_path, story, bins=4)
 
 
+def test_no_commit_before_all_bins_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as a partition's bins are not there nothing is committed, and health says so: a client would look for a bin in vain."""
+    create_bins = bins_writer.BinsWriter.create_bins
+
+    async def late(writer: bins_writer.BinsWriter) -> None:
+        if writer.partition == 1:
+            await asyncio.sleep(600)
+        await create_bins(writer)
+
+    monkeypatch.setattr(bins_writer.BinsWriter, "create_bins", late)
+
+    async def story(world: World, _: Bootstrap) -> None:
+        async with world.signer() as health:
+            await asyncio.sleep(300)
+            assert {record.key for record in await read_all(world.bus, topics.METADATA)}.isdisjoint({"snapshot", "timestamp"})
+            assert "bins do not exist yet" in health.problems["signer.commits"]
+            await asyncio.sleep(600)
+            (await world.settled()).verify(world.clock())
+            assert health.ready
+
+    in_world(tmp_path, story)
+
+
+def test_a_restart_alone_makes_no_snapshot(tmp_path: Path) -> None:
+    """A signer that starts knows the last snapshot: it makes no other one until something changes, and then one that goes forward."""
+
+    async def snapshots(world: World) -> list[str]:
+        return [record.headers[records.VERSION_HEADER] for record in await read_all(world.bus, topics.METADATA) if record.key == "snapshot"]
+
+    async def story(world: World, bootstrap: Bootstrap) -> None:
+        async with world.signer():
+            await announce(world.bus, bootstrap.settings, [add("a"), add("b")])
+            await world.settled()
+        before = await snapshots(world)
+        async with world.signer():
+            await asyncio.sleep(300)
+            assert await snapshots(world) == before
+            await announce(world.bus, bootstrap.settings, [add("c")])
+            await world.settled()
+            assert len(await snapshots(world)) == len(before) + 1
+        await versions_are_consecutive(world.bus)
+
+    in_world(tmp_path, story)
+
+
 def test_commits_keep_their_interval(tmp_path: Path) -> None:
     """Under steady traffic there is at most one snapshot in each commit interval; after a quiet time one comes at once."""
 
