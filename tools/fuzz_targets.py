@@ -9,11 +9,15 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
+from aiokafka import TopicPartition
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 from tuf.api.metadata import Root, Targets
 
 from tufline import admin, bins, canonical, cursor, events, fsck, metafile, model, records, rejected, snapshot, topics, trust
 from tufline.audit.records import Anchor, AuditBegin, Requester, seal, unseal
 from tufline.bus import Record
+from tufline.bus._kafka_raw import DamagedError, Fetched, read_committed, read_uncommitted
 from tufline.cursor import Cursor, Task
 from tufline.errors import (
     InvalidCursorError,
@@ -96,6 +100,28 @@ def _check_canonical(content: bytes) -> None:
     canonical.check(msgspec.json.decode(content), "it")
 
 
+def _read_uncommitted(content: bytes) -> None:
+    read_uncommitted(Fetched(content, (), 1), 0)
+
+
+def _read_committed(content: bytes) -> None:
+    read_committed(Fetched(content, ((1, 0),), 1), TopicPartition("t", 0), 0)
+
+
+def _fit(content: bytes) -> bytes:
+    # With the right length and checksum, so that what is behind them is read, too.
+    rest = content[21:]
+    length = len(content) - 12
+    return content[:8] + length.to_bytes(4, "big") + content[12:17] + calc_crc32c(rest).to_bytes(4, "big") + rest if rest else content
+
+
+def _batch(codec: int = 0, *, transactional: bool = False) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, codec, int(transactional), 1 if transactional else -1, 0 if transactional else -1, 0, 10_000)
+    for offset in range(2):
+        builder.append(offset, 1_900_000_000_000, b"key", b"value" * 20, [("name", b"header")])
+    return bytes(builder.build())
+
+
 def _file(signed: bytes) -> bytes:
     return metafile.assemble(signed, [metafile.SignatureEntry("00", "ab")])
 
@@ -147,6 +173,7 @@ _BOOTSTRAP: dict[str, Any] = {
 }
 _FILE = FileRef(1, 2, "00")
 _BEGIN = AuditBegin(chain="c", number=0, previous="00", time="t", requester=Requester("h", 1, "signer"), after=Anchor("c", 1, "00"))
+_BATCHES = (_batch(), _batch(1), _batch(2), _batch(3), _batch(4), _batch(transactional=True))
 _json = msgspec.json.encode
 
 
@@ -220,6 +247,10 @@ TARGETS: Final[Mapping[str, Target]] = {
     "bulk line": Target(
         lambda content: bulk.read_line(content, ALLOWED), (BadRequestError, InvalidTargetError), tuple(map(_json, _CHANGES))
     ),
+    "kafka, uncommitted": Target(_read_uncommitted, (DamagedError,), _BATCHES),
+    "kafka, uncommitted, right checksum": Target(lambda content: _read_uncommitted(_fit(content)), (DamagedError,), _BATCHES),
+    "kafka, committed": Target(_read_committed, (DamagedError,), _BATCHES),
+    "kafka, committed, right checksum": Target(lambda content: _read_committed(_fit(content)), (DamagedError,), _BATCHES),
     "canonical": Target(_check_canonical, (InvalidInputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError), (_json(_INFO),)),
 }
 """By name."""
