@@ -134,7 +134,8 @@ class IngestConfig(_Section):
     hash_algorithms: Annotated[tuple[HashAlgorithm, ...], *CommaSeparated] = Field(
         DEFAULT_HASH_ALGORITHMS,
         min_length=1,
-        description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only. "
+        description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only: in a repository of the client "
+        "profile 'standard' others do not count, and if neither of the two is named, both are accepted. "
         "In the environment: separated by commas.",
     )
     encoded_paths: bool = Field(

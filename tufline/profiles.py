@@ -7,7 +7,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 from tufline.model import DEFAULT_HASH_ALGORITHMS
 
@@ -81,16 +81,27 @@ def profile_of(*metadata: Mapping[str, Any] | None) -> Profile:
     return STANDARD
 
 
-def hash_algorithms(profile: str, configured: Collection[str]) -> tuple[str, ...]:
+def hash_algorithms(profile: Profile, configured: Collection[str]) -> tuple[str, ...]:
     """Say which hash algorithms a target may carry.
+
+    The setting is read before anybody knows the profile, so it can name algorithms that clients of the repository refuse. In a ``standard``
+    repository those do not count; where no other is named, the setting says nothing, and its default holds. docs/clients.md has the rule.
 
     Args:
         profile: of the repository.
         configured: what ``ingest.hash_algorithms`` says.
 
     Returns:
-        The algorithms. tuf-js and go-tuf refuse a target with one that they do not know; RSTUF's tools send ``blake2b-256`` alone.
+        The algorithms, at least one. tuf-js and go-tuf refuse a target with one that they do not know; RSTUF's tools send ``blake2b-256``
+        alone.
+
+    Raises:
+        AssertionError: if there is no such profile: no record and no setting can name another.
     """
-    if profile == RSTUF:
-        return tuple(dict.fromkeys((*configured, "blake2b-256")))
-    return tuple(name for name in configured if name in DEFAULT_HASH_ALGORITHMS) or DEFAULT_HASH_ALGORITHMS
+    match profile:
+        case "rstuf":
+            return tuple(dict.fromkeys((*configured, "blake2b-256")))
+        case "standard":
+            return tuple(name for name in configured if name in DEFAULT_HASH_ALGORITHMS) or DEFAULT_HASH_ALGORITHMS
+        case _:
+            assert_never(profile)

@@ -266,6 +266,14 @@ def test_hashes_of_a_profile() -> None:
     assert profiles.hash_algorithms(RSTUF, ("sha256",)) == ("sha256", "blake2b-256")
 
 
+def test_hashes_that_no_client_of_the_profile_knows() -> None:
+    """A standard repository accepts what its clients know, whatever is configured; a profile that nobody knows is not guessed at."""
+    assert profiles.hash_algorithms(STANDARD, ("sha256", "sha384")) == ("sha256",)
+    assert profiles.hash_algorithms(STANDARD, ("blake2b-256", "sha384")) == ("sha256", "sha512")
+    with pytest.raises(AssertionError):
+        profiles.hash_algorithms("newer", ("sha256",))  # type: ignore[arg-type]
+
+
 def test_keys_that_are_made_are_named_by_their_whole_object(tmp_path: Path) -> None:
     """A key that tufline makes has the SHA-256 of its whole object as its keyid, also where it says where the private part is."""
     for mode in ("pep458", "rstuf"):
