@@ -52,6 +52,11 @@ class ReferenceClock:
         self.tolerance = timedelta(seconds=tolerance)
         self._seen: _Seen | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the log has told its time: until then ``earliest`` and ``latest`` are the wall clock alone."""
+        return self._seen is not None
+
     @staticmethod
     def monotonic() -> float:
         """Say what ``observe`` calls ``sent``, in seconds."""

@@ -11,11 +11,13 @@ from helpers.log import eventually, read_all
 from tufline import records, topics
 from tufline.bus import Bus, Message, Record
 from tufline.bus.partitions import own_partitions
+from tufline.clock import utc_now
 from tufline.config import IngestConfig
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.receipts import EventReceipt, receipt_decoder
 from tufline.records import Add, InboxProgress, Remove
+from tufline.reference_clock import ReferenceClock
 from tufline.tasks import all_of
 from tufline_ingest import inbox
 
@@ -42,10 +44,10 @@ def structured(content: Any, partition: int = 0, key: str = "repo") -> Message:
     return Message(topics.INBOX, key, json.dumps(content).encode(), partition, {"content-type": "application/cloudevents+json"})
 
 
-async def service(bus: Bus, health: Health | None = None, **settings: Any) -> None:
+async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock | None = None, **settings: Any) -> None:
     """Run ingest without its REST API, for ever."""
     admin = AdminFollower(bus)
-    shared = inbox.Shared(bus, IngestConfig(**settings), health or Health(), admin)
+    shared = inbox.Shared(bus, IngestConfig(**settings), health or Health(), admin, clock or ReferenceClock(utc_now))
     owning = own_partitions(bus, inbox.GROUP, topics.INBOX, inbox.part, partial(inbox.work, shared), shared.health)
     await all_of(admin.run(), owning)
 

@@ -1,14 +1,23 @@
 """How long the log keeps what was announced."""
 
+import asyncio
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from helpers.log import read_all
-from helpers.virtual_time import START
+import pytest
+
+from helpers.inbox import service
+from helpers.log import eventually, read_all
+from helpers.virtual_time import START, run_virtual
 from tufline import records, topics
 from tufline.bus import Message
 from tufline.bus.embedded import open_embedded
+from tufline.clock import Clock, utc_now
+from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.records import CLAIM_KEY, Claim, FileRef, InboxProgress, Published, Vector
+from tufline.reference_clock import ReferenceClock
+from tufline_ingest import retention
 from tufline_ingest.live import Live
 from tufline_ingest.retention import trim_once
 
@@ -68,3 +77,45 @@ async def test_the_inbox_stays_until_moved_and_old(tmp_path: Path) -> None:
     await bus.close()
     assert before == [0, 0]
     assert await kept(tmp_path, topics.INBOX) == [[2, 3], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(days=40)], ids=["right", "ahead"])
+def test_a_clock_that_is_ahead_deletes_nothing_early(tmp_path: Path, ahead: timedelta) -> None:
+    """What is live stays for thirty days of the log's time, whatever this machine says; before the log's time is known, nothing goes."""
+
+    async def main(log_clock: Clock) -> None:
+        bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=log_clock, threads=False)
+        await bus.append([Message(topics.ARTIFACTS, "k", b"v", 0)])
+        live = Live(bus, "origin")
+        live.published = Published(origin="origin", timestamp=FILE, snapshot=FILE, vector=Vector([1, 0], 1), next_offset=1)
+        clock = ReferenceClock(lambda: log_clock() + ahead)
+        running = asyncio.create_task(retention.run(bus, live, clock, PassedOver(Health(), "retention")))
+
+        async def start_after(days: float) -> int:
+            await asyncio.sleep(timedelta(days=days).total_seconds())
+            await bus.maintain()
+            return await bus.start(topics.ARTIFACTS, 0)
+
+        assert await start_after(1) == 0
+        began = clock.monotonic()
+        (position,) = await bus.append([Message(topics.INBOX, "k", b"v", 0)])
+        clock.observe(position.time, began)
+        assert await start_after(28) == 0
+        assert await start_after(2) == 1
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await bus.close()
+
+    run_virtual(main)
+
+
+async def test_who_moves_the_inbox_is_told_the_time_of_the_log(tmp_path: Path) -> None:
+    """A process that owns a partition of the inbox knows the log's time from its claim on, before anything is announced."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(2))
+    clock = ReferenceClock(utc_now)
+    assert not clock.is_known
+    moving = asyncio.create_task(service(bus, clock=clock))
+    await eventually(lambda: asyncio.sleep(0, clock.is_known))
+    moving.cancel()
+    await asyncio.gather(moving, return_exceptions=True)
+    await bus.close()

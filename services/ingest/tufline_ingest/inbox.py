@@ -30,6 +30,7 @@ from tufline.loss import CheckedReader, is_accepted
 from tufline.passed_over import PassedOver
 from tufline.receipts import EventReceipt
 from tufline.records import FIRST_RULES, Add, Settings
+from tufline.reference_clock import ReferenceClock
 from tufline.rejected import size_of
 from tufline.takeover import take_over
 from tufline.turns import Turns
@@ -61,12 +62,14 @@ class Shared:
         config: of ingest.
         health: where the parts say how they are.
         admin: the state folded from ``admin``.
+        clock: the wall clock, which is told the log's time.
     """
 
     bus: Bus
     config: IngestConfig
     health: Health
     admin: AdminFollower
+    clock: ReferenceClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +228,9 @@ class InboxWorker:
             progress = self._moved.next(offset, tasks)
             return [*receipts, self._moved.message(progress)]
 
-        await self._writer.commit([message for one in judged for message in one.messages], then)
+        began = self._shared.clock.monotonic()
+        positions = await self._writer.commit([message for one in judged for message in one.messages], then)
+        self._shared.clock.observe(positions[-1].time, began)
         self._moved.take(progress)
         self._observe(judged)
 
@@ -295,7 +300,9 @@ async def work(shared: Shared, partition: int) -> None:
     """
     bus = shared.bus
     async with AsyncExitStack() as stack:
+        began = shared.clock.monotonic()
         taken = await stack.enter_async_context(take_over(bus, part(partition), topics.INBOX_PROGRESS, partition))
+        shared.clock.observe(taken.claim.time, began)
         passed = PassedOver(shared.health, part(partition))
         stack.callback(passed.forget)
         moved = await restore(bus, taken.claim, shared.config.inbox_remembered, passed)

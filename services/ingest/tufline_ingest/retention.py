@@ -3,7 +3,9 @@
 ``artifacts``: until it is live, and thirty days at least, so that a task can be asked for and a mistake be looked into. ``inbox``: until it
 is moved, and seven days at least.
 
-A log can't know what is live, or moved; ingest does, from ``published`` and ``inbox-progress``.
+A log can't know what is live, or moved; ingest does, from ``published`` and ``inbox-progress``. How old a record is says the log's clock
+as well as this machine's, whichever is behind. A process that has appended nothing does not know the log's: it drops nothing, and leaves
+that to those that own a partition of ``inbox``, who have appended their claim.
 """
 
 import asyncio
@@ -16,6 +18,7 @@ from tufline.clock import Clock
 from tufline.health import Health
 from tufline.loss import progress_of
 from tufline.passed_over import PassedOver
+from tufline.reference_clock import ReferenceClock
 from tufline_ingest.live import Live
 
 KEPT: Final = timedelta(days=30)
@@ -29,7 +32,7 @@ async def trim_once(bus: Bus, live: Live, clock: Clock, passed: PassedOver | Non
     Args:
         bus: the log.
         live: what the origin shows.
-        clock: the wall clock.
+        clock: what time it is at least.
         passed: takes the records of ``inbox-progress`` that can't be read.
     """
     await _trim_inbox(bus, clock, passed or PassedOver(Health(), topics.INBOX_PROGRESS))
@@ -55,19 +58,17 @@ def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-async def run(bus: Bus, live: Live, clock: Clock, passed: PassedOver) -> None:
+async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver) -> None:
     """Let the log drop what it may, for ever.
 
     Args:
         bus: the log.
         live: what the origin shows.
-        clock: the wall clock.
+        clock: the wall clock, held against the log's.
         passed: takes the records of ``inbox-progress`` that can't be read.
     """
-    # Time that did not pass takes nothing: by a clock that jumped ahead, what has just become live would be old.
-    loop = asyncio.get_running_loop()
-    began, at = clock(), loop.time()
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
-        now = min(clock(), began + timedelta(seconds=loop.time() - at))
-        await trim_once(bus, live, lambda now=now: now, passed)  # type: ignore[misc]
+        # By a clock that is ahead, what has just become live would be old.
+        if clock.is_known:
+            await trim_once(bus, live, clock.earliest, passed)

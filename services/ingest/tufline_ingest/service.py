@@ -21,6 +21,7 @@ from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.listen import listen
 from tufline.passed_over import PassedOver
+from tufline.reference_clock import ReferenceClock
 from tufline.tasks import all_of
 from tufline_ingest import inbox, openapi, retention
 from tufline_ingest.answers import answer, errors_as_answers
@@ -124,7 +125,8 @@ async def run(
         await api.restored(heads=True)
         health.ok(READING)
 
-    moving = partial(inbox.work, inbox.Shared(bus, config, health, admin))
+    reference = ReferenceClock(clock)
+    moving = partial(inbox.work, inbox.Shared(bus, config, health, admin, reference))
     health.problem(PART, "beginning to listen")
     health.problem(READING, "reading what the log has")
     await all_of(
@@ -135,5 +137,5 @@ async def run(
         own_partitions(
             bus, inbox.GROUP, topics.INBOX, inbox.part, moving, health, claimed_in=lambda number: (topics.INBOX_PROGRESS, number)
         ),
-        keep_working(f"{PART}.retention", partial(retention.run, bus, live, clock, PassedOver(health, f"{PART}.retention")), health),
+        keep_working(f"{PART}.retention", partial(retention.run, bus, live, reference, PassedOver(health, f"{PART}.retention")), health),
     )
