@@ -36,6 +36,8 @@ class PassedOver:
         self._health = health
         self._part = f"{part}.records"
         self._of_key: OrderedDict[tuple[str, int, str], tuple[int, str]] = OrderedDict()
+        self.count = 0
+        """How many times a record was passed over: who reads a range of records sees by it whether it got all of them."""
 
     def decode(self, decoder: "msgspec.json.Decoder[T]", record: Record) -> T | None:
         """Read a record, or pass it over.
@@ -72,6 +74,7 @@ class PassedOver:
         self._note((record.topic, record.partition, record.key), record.offset, f"{where} (key {record.key[:100]!r}): {reason[:500]}")
 
     def _note(self, key: tuple[str, int, str], offset: int, text: str) -> None:
+        self.count += 1
         self._of_key[key] = offset, text
         self._of_key.move_to_end(key)
         if len(self._of_key) > MOST:

@@ -63,7 +63,7 @@ class EventReceipt(Versioned, frozen=True, kw_only=True, tag="event", tag_field=
 
     Attributes:
         partition: of ``inbox``.
-        offset: in it.
+        offset: in it; -1 in a record that is about no event: ingest writes one where it reads its own receipts back.
         source: of the event; empty where that can't be read.
         id: of the event; empty where that can't be read.
         outcome: accepted, a duplicate of an accepted one, or rejected.

@@ -223,11 +223,14 @@ class InboxProgress(Versioned, frozen=True, kw_only=True, tag="inbox", tag_field
         number: of the transaction, from 1.
         offset: in ``inbox``; what is below it is moved.
         accepted: of the events that it accepted: digest of source and id, to the task id.
+        uncertain: the offset in ``inbox`` below which an event may have been moved by a transaction of which nothing can be read any more;
+            0 where there is none.
     """
 
     number: int
     offset: int
     accepted: dict[str, str]
+    uncertain: int = 0
 
 
 InboxRecord = InboxProgress | Claim

@@ -6,13 +6,14 @@ the old one wrote; who reads up to it has read everything. Neither a group's off
 In: a writer id and the partition that is its own. Out: the writer, and what stands in the partition up to the claim.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from tufline import records
-from tufline.bus import Bus, Message, Position, Record, Writer
+from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Message, Position, Record, Writer
 from tufline.bus.scan import scan
 from tufline.errors import BusError
 from tufline.passed_over import PassedOver
@@ -59,7 +60,14 @@ async def take_over(bus: Bus, writer_id: str, topic: str, partition: int) -> Asy
         await writer.close()
 
 
-async def read_up_to(bus: Bus, claim: Position, apply: Callable[[Record], None], start: int = 0, passed: PassedOver | None = None) -> None:
+async def read_up_to(
+    bus: Bus,
+    claim: Position,
+    apply: Callable[[Record], None],
+    start: int = 0,
+    passed: PassedOver | None = None,
+    max_bytes: int = DEFAULT_FETCH_BYTES,
+) -> None:
     """Read a partition that was taken over, up to the claim and with it.
 
     Args:
@@ -68,15 +76,20 @@ async def read_up_to(bus: Bus, claim: Position, apply: Callable[[Record], None],
         apply: called with each record, in order.
         start: the lowest offset of interest.
         passed: takes damaged records; without it they are an error.
+        max_bytes: about how many bytes of values are applied in one go.
 
     Raises:
         RecordUnreadableError: at a damaged record, without ``passed``.
         BusError: if the claim can't be read back yet: another writer's transaction may be open.
     """
     last = -1
-    async for batch in scan(bus, claim.topic, claim.partition, start, claim.offset + 1, max_wait=RESTORE_WAIT_SECONDS, passed=passed):
+    end = claim.offset + 1
+    async for batch in scan(
+        bus, claim.topic, claim.partition, start, end, max_wait=RESTORE_WAIT_SECONDS, max_bytes=max_bytes, passed=passed
+    ):
         for record in batch:
             apply(record)
+        await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
         last = batch[-1].offset
     if last < claim.offset:
         raise BusError(f"the claim at offset {claim.offset} of {claim.topic} {claim.partition} can't be read back yet")

@@ -20,6 +20,9 @@ DAY_SECONDS: Final = 86_400.0
 COMPACTION_LAG_SECONDS: Final = 3_600.0
 """How long an old version of a role stays on the log after a newer one: longer than any publisher may lag behind."""
 
+RECEIPTS_SECONDS: Final = 7 * DAY_SECONDS
+"""How long receipts are kept."""
+
 
 class Cleanup(Enum):
     """When a topic's records go (as Kafka's ``cleanup.policy``)."""
@@ -63,7 +66,7 @@ def topics(partitions: int) -> dict[str, Topic]:
         Topic(METADATA, 1, Cleanup.COMPACT, COMPACTION_LAG_SECONDS),
         Topic(HEADS, partitions + 1, Cleanup.COMPACT),
         Topic(PUBLISHED, 1, Cleanup.DELETE, 30 * DAY_SECONDS),
-        Topic(RECEIPTS, partitions, Cleanup.DELETE, 7 * DAY_SECONDS),
+        Topic(RECEIPTS, partitions, Cleanup.DELETE, RECEIPTS_SECONDS),
         Topic(ADMIN, 1, Cleanup.KEEP),
         Topic(AUDIT, 1, Cleanup.KEEP),
         Topic(INBOX, partitions, Cleanup.KEEP),

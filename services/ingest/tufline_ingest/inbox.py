@@ -50,6 +50,11 @@ POLL_SECONDS: Final = 30.0
 SHOWN_REASON_LENGTH: Final = 500
 """How much of a reason is kept, in characters: it may repeat what was sent."""
 
+UNCERTAIN: Final = (
+    "it may have been accepted before: what the inbox had done with it was on a record that was damaged; "
+    "see whether the artifacts are live as the event says, and replay it, or send it again under another id, if they are not"
+)
+
 _log = structlog.get_logger(__name__)
 
 
@@ -188,6 +193,8 @@ class InboxWorker:
                 event = events.read(record.value, record.headers)
                 one = Judged(record, event.source, event.id)
                 if one.digest not in accepted and self._moved.task_of(one.digest) is None:
+                    if record.offset < self._moved.uncertain:
+                        raise InvalidEventError(UNCERTAIN, event.source, event.id)
                     one = await self._accept(record, event)
                     accepted.add(one.digest)
             except InvalidEventError as error:
@@ -305,7 +312,7 @@ async def work(shared: Shared, partition: int) -> None:
         shared.clock.observe(taken.claim.time, began)
         passed = PassedOver(shared.health, part(partition))
         stack.callback(passed.forget)
-        moved = await restore(bus, taken.claim, shared.config.inbox_remembered, passed)
+        moved = await restore(bus, taken, shared.config.inbox_remembered, passed)
         # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
         shared.health.ok(part(partition))
         _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)
