@@ -26,7 +26,7 @@ from tufline.cursor import Cursor
 from tufline.errors import BusError, EventRejectedError, NotLiveYetError, PushbackError
 from tufline.events import ArtifactInfo, ChangeRequest, EventData
 from tufline.follow import RETRY_SECONDS, follow_origin
-from tufline.receipts import ChangeReceipt, EventReceipt
+from tufline.receipts import ChangeReceipt, EventReceipt, Found
 from tufline.receipts_follower import REMARKS_BYTES, Receipts
 from tufline.records import Published
 from tufline.tasks import all_of
@@ -90,8 +90,8 @@ class Outcome:
         is_duplicate: whether it had been accepted before.
         remarks: what had no effect or was refused: a removal of what was not there, an addition of what was there already, a change that
             does not fit into the metadata. Those of a duplicate may be gone.
-        is_complete: whether ``remarks`` has all of them: of an event that was sent again they may stand behind too many others to be read.
-            The task's answer has them then.
+        is_complete: whether ``remarks`` has all of them: of an event that was sent again they may stand behind too many others to be read,
+            and one that can't be read may be among them. Then ask for the task, whose answer has them, or says what is unknown.
     """
 
     task: str
@@ -237,15 +237,16 @@ class Client:
         remarks: list[ChangeReceipt] = []
         is_complete = True
         for partition, offsets in where.positions.items():
-            found = None
+            followed = None
             if not is_duplicate:
                 # The signer wrote them before what is live was made; they are only to be read.
                 await self._receipts[partition].caught_up()
-                found = self._receipts[partition].remarks(offsets)
-            if found is None:
-                found = await receipts.of_records(self._bus, partition, offsets, where.time)
-            is_complete = is_complete and found is not None
-            remarks += found or ()
+                followed = self._receipts[partition].remarks(offsets)
+            found = (
+                await receipts.of_records(self._bus, partition, offsets, where.time, where.request) if followed is None else Found(followed)
+            )
+            is_complete = is_complete and found is not None and not found.uncertain
+            remarks += () if found is None else found.receipts
         return Outcome(receipt.task, is_duplicate, remarks, is_complete)
 
     def _take_receipt(self, receipt: EventReceipt) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from tufline import records
-from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
+from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Reader, Record
 from tufline.errors import RecordError, RecordUnreadableError, SchemaError
 from tufline.health import Health
 
@@ -70,11 +70,21 @@ class PassedOver:
             reason: why it can't be used, for a human.
         """
         where = f"offset {record.offset} of {record.topic}/{record.partition}"
-        _log.error("record.passed_over", part=self._part, where=where, key=record.key, reason=reason)
         self._note((record.topic, record.partition, record.key), record.offset, f"{where} (key {record.key[:100]!r}): {reason[:500]}")
+
+    def damaged(self, error: RecordUnreadableError) -> None:
+        """Pass over a record whose bytes can't be decoded.
+
+        Args:
+            error: that a reader raised at it.
+        """
+        # Its key can't be read either: no later record makes up for it.
+        self._note((error.topic, error.partition, f"@{error.offset}"), error.offset, str(error))
 
     def _note(self, key: tuple[str, int, str], offset: int, text: str) -> None:
         self.count += 1
+        if self._of_key.get(key) != (offset, text):  # who answers queries comes by the same one often
+            _log.error("record.passed_over", part=self._part, key=key[2], what=text)
         self._of_key[key] = offset, text
         self._of_key.move_to_end(key)
         if len(self._of_key) > MOST:
@@ -99,9 +109,7 @@ class PassedOver:
             try:
                 return await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
             except RecordUnreadableError as error:
-                # Its key can't be read either: no later record makes up for it.
-                _log.error("record.passed_over", part=self._part, error=str(error))
-                self._note((error.topic, error.partition, f"@{error.offset}"), error.offset, str(error))
+                self.damaged(error)
                 reader.seek(error.offset + 1)
 
     def good(self, record: Record) -> None:
@@ -114,6 +122,21 @@ class PassedOver:
         if key in self._of_key and self._of_key[key][0] <= record.offset:
             del self._of_key[key]
             self._report()
+
+    async def drop_gone(self, bus: Bus) -> None:
+        """Report no longer what is gone from the log.
+
+        Args:
+            bus: the log.
+
+        Raises:
+            BusError: if the bus can't be asked now.
+        """
+        for topic, partition in {key[:2] for key in self._of_key}:
+            start = await bus.start(topic, partition)
+            for key in [key for key, (offset, _) in self._of_key.items() if key[:2] == (topic, partition) and offset < start]:
+                del self._of_key[key]
+        self._report()
 
     def forget(self) -> None:
         """Report nothing any more: the follower has ended, or starts again from where it will come by all of them."""

@@ -55,6 +55,7 @@ class Receipts:
         self._changed = asyncio.Condition()
         self._remarks: OrderedDict[int, list[ChangeReceipt]] = OrderedDict()
         self._forgotten = 0
+        self._unread = self._passed.count
 
     @property
     def memory(self) -> int:
@@ -68,7 +69,7 @@ class Receipts:
             offsets: of records in ``artifacts`` that were accepted since the following began, ascending.
 
         Returns:
-            Their receipts, but for those of bulk requests; None if some may have been forgotten, for want of memory.
+            Their receipts, but for those of bulk requests; None if some may be missing, for want of memory or because they can't be read.
         """
         if offsets and offsets[0] < self._forgotten:
             return None
@@ -93,19 +94,18 @@ class Receipts:
                     if not batch:
                         await self._has_read(max(end, reader.position))
                         batch = await self._passed.fetch(reader, max_wait=POLL_SECONDS, max_bytes=FETCH_BYTES)
+                    for record in batch:
+                        receipt = self._passed.decode(receipt_decoder, record)
+                        if isinstance(receipt, EventReceipt):
+                            take_event(receipt)
+                        elif receipt is not None:
+                            self._keep(receipt)
+                    await self._has_read(reader.position)
                 except BusError as error:
                     if not error.retriable:
                         raise
                     _log.warning("receipts.retry", partition=self._partition, error=str(error))
                     await asyncio.sleep(RETRY_SECONDS)
-                    continue
-                for record in batch:
-                    receipt = self._passed.decode(receipt_decoder, record)
-                    if isinstance(receipt, EventReceipt):
-                        take_event(receipt)
-                    elif receipt is not None:
-                        self._keep(receipt)
-                await self._has_read(reader.position)
         finally:
             self._has_ended = True
             async with self._changed:
@@ -123,6 +123,10 @@ class Receipts:
             self._bytes -= sum(map(_memory_of, receipts))
 
     async def _has_read(self, offset: int) -> None:
+        if (count := self._passed.count) > self._unread:
+            # Nobody knows of which record a receipt is that can't be read: of all that are there by now, some may be missing here.
+            self._forgotten = max(self._forgotten, await self._bus.end(topics.ARTIFACTS, self._partition))
+            self._unread = count
         async with self._changed:
             self._read_to = max(self._read_to, offset)
             self._changed.notify_all()

@@ -17,7 +17,7 @@ from tufline import cursor, records, topics
 from tufline.bus import DEFAULT_FETCH_BYTES, Message, Reader, Record
 from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.cursor import Cursor, Task
-from tufline.receipts import ChangeReceipt
+from tufline.receipts import ChangeReceipt, Found
 from tufline.trail import Trail
 from tufline_ingest import accept, bulk_tasks, recent
 from tufline_ingest.remarks import Remarks
@@ -287,9 +287,9 @@ async def test_an_id_of_records_that_are_gone_looks_for_one_receipt(tmp_path: Pa
     looks = Counter[int]()
     remarks_of = Remarks.of
 
-    async def counted(self: Remarks, partition: int, offsets: Collection[int], trail: Trail) -> list[ChangeReceipt]:
+    async def counted(self: Remarks, partition: int, offsets: Collection[int], trail: Trail, request: str = "") -> Found:
         looks[partition] += len(offsets)
-        return await remarks_of(self, partition, offsets, trail)
+        return await remarks_of(self, partition, offsets, trail, request)
 
     monkeypatch.setattr(Remarks, "of", counted)
     async with bootstrapped(tmp_path) as server:

@@ -37,6 +37,7 @@ from tufline.bus.embedded import EmbeddedBus, open_embedded
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
 from tufline.health import Health
+from tufline.passed_over import PassedOver
 from tufline.receipts import ChangeReceipt, receipt_decoder
 from tufline.records import PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove
 from tufline.store.local import LocalStore
@@ -465,7 +466,7 @@ class Schedule:
 
     async def _check_receipts(self, bus: EmbeddedBus) -> None:
         """Every receipt is found from the newest progress on, whatever broke off while it was written."""
-        remarks = Remarks(bus)
+        remarks = Remarks(bus, PassedOver(Health(), "check"))
         for partition in range(PARTITIONS):
             heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
             progress = records.decode(records.heads_decoder, heads[-1].value)
@@ -475,7 +476,7 @@ class Schedule:
                 receipt = records.decode(receipt_decoder, record.value)
                 if isinstance(receipt, ChangeReceipt):
                     found = await remarks.of(partition, [receipt.offset], progress.trail)
-                    assert receipt in found, f"{receipt} is not found in partition {partition}"
+                    assert receipt in found.receipts, f"{receipt} is not found in partition {partition}"
 
 
 _GRAVE: list[Any] = []

@@ -27,6 +27,7 @@ from tufline.errors import InputLostError, LogDamagedError
 from tufline.follow import AdminFollower
 from tufline.health import Health
 from tufline.loss import CheckedReader
+from tufline.passed_over import PassedOver
 from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
 from tufline.records import PROGRESS_KEY, Add, Bootstrap, InboxProgress, Progress
 from tufline.topics import ADMIN, ARTIFACTS, INBOX
@@ -134,8 +135,8 @@ def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path
         progress = records.decode(records.heads_decoder, newest.value)
         assert isinstance(progress, Progress)
         assert progress.trail is not None
-        found = await Remarks(bus).of(0, range(10), progress.trail)
-        assert [one.offset for one in found] == list(range(5)), "a task's answer does not find the receipts of what was lost"
+        found = await Remarks(bus, PassedOver(Health(), "test")).of(0, range(10), progress.trail)
+        assert [one.offset for one in found.receipts] == list(range(5)), "a task's answer does not find the receipts of what was lost"
 
     world.tell(losing)
     world.tell(held)

@@ -63,6 +63,23 @@ async def test_a_bad_receipt_ends_no_following(tmp_path: Path) -> None:
     await bus.close()
 
 
+async def test_what_may_be_missing_is_not_vouched_for(tmp_path: Path) -> None:
+    """After a receipt that can't be read nothing is said of the records that it may be about; of later ones all is said."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
+    receipts = Receipts(bus, 0, 0)
+    following = asyncio.create_task(receipts.follow(lambda _: None))
+    await bus.append([Message(topics.ARTIFACTS, "r", b"x", 0), Message(topics.RECEIPTS, "r", b"\xff", 0)])
+    async with asyncio.timeout(20):
+        await receipts.caught_up()
+        assert receipts.remarks([0]) is None
+        await bus.append([Message(topics.ARTIFACTS, "r", b"x", 0)])
+        await receipts.caught_up()
+    assert receipts.remarks([1]) == []
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    await bus.close()
+
+
 async def test_receipts_take_bounded_memory(tmp_path: Path) -> None:
     """However many receipts come, they take no more memory than they may; what is forgotten is not taken for nothing."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))

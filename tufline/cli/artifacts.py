@@ -55,7 +55,7 @@ def _finish(client: Client, task_id: str, timeout: float, *, wait: bool) -> dict
         return {}
     result = client.wait_for_task(task_id, time.monotonic() + timeout)
     if not result["status"]:
-        raise Failure(f"refused: {result['error']}")
+        raise Failure(f"{result['message']}: {result['error']}")
     details: dict[str, Any] = result["details"]
     return details
 

@@ -183,15 +183,20 @@ class Client:
             result: of the task, as ``wait_for_task`` returned it.
 
         Yields:
-            Path and reason of each, page by page.
+            Path and reason of each, page by page. The path is empty where the server can't tell it, or how many there are.
 
         Raises:
             Failure: if a page can't be had.
         """
+        is_told = result["status"]
         while True:
             details = result["details"]
-            yield from ((one["path"], one["reason"]) for one in details.get("refused_artifacts", ()))
+            for one in details.get("refused_artifacts", ()):
+                is_told = True
+                yield one["path"], one["reason"]
             if "after" not in details:
+                if not is_told:
+                    yield "", result["error"]
                 return
             data = self._task(task_id, details["after"])
             if data.get("result") is None:

@@ -3,7 +3,8 @@
 A bulk request may have millions of changes, and all may be refused. A page reads a bounded part of the receipts that stand between those of
 its first and of its last record, and says where the next page goes on. Receipts of a bulk request name changes by their index; the paths
 are in the request's records. A record between these two that was lost before it was applied (docs/lost-input.md) counts as refused: it may
-have been one of the request's.
+have been one of the request's. So does a receipt that can't be read: nobody can tell whether it said that a change of the request was
+refused, and health names it.
 """
 
 import base64
@@ -18,11 +19,12 @@ from tufline.bus import Bus
 from tufline.cursor import MAX_OFFSET, Cursor
 from tufline.decoding import decode as decode_strictly
 from tufline.errors import RecordError, RecordUnreadableError
-from tufline.receipts import FETCH_BYTES, ChangeReceipt
+from tufline.passed_over import PassedOver
+from tufline.receipts import FETCH_BYTES, ChangeReceipt, fetch_or_pass, may_be_of, read_receipt
 from tufline.records import Changes
 from tufline.trail import Trail
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.remarks import Remarks, Span, change_receipt
+from tufline_ingest.remarks import ReceiptsUnreadableError, Remarks, Span
 from tufline_ingest.wire import RefusedArtifact
 
 PAGE_REFUSALS: Final = 1000
@@ -33,6 +35,9 @@ PAGE_BYTES: Final = 8_000_000
 
 KEPT_RECORDS: Final = 8
 """How many of the request's records are kept while a page is made."""
+
+UNREADABLE: Final = "it is unknown whether it was refused: the receipt at offset {} of receipts/{} can't be read (see the health of ingest)"
+UNREACHABLE: Final = "it is unknown which changes were refused: their receipts in receipts/{} can't be found (see the health of ingest)"
 
 MAX_AFTER_LENGTH: Final = 100
 NOT_FROM_AN_ANSWER: Final = "after is not from an answer: use result.details.after exactly as it was answered, or leave it out"
@@ -96,8 +101,9 @@ def _write_place(place: Place) -> str:
 class _Reading:
     """The refused changes of one request, collected until a page is full."""
 
-    def __init__(self, bus: Bus, request: str) -> None:
+    def __init__(self, bus: Bus, passed: PassedOver, request: str) -> None:
         self._bus = bus
+        self._passed = passed
         self._request = request
         self._records: OrderedDict[tuple[int, int], Changes | None] = OrderedDict()
         self._bytes = 0
@@ -112,13 +118,21 @@ class _Reading:
         reader = self._bus.reader(topics.RECEIPTS, partition, start)
         try:
             while reader.position < end:
-                batch = await reader.fetch(max_wait=0, max_bytes=FETCH_BYTES)
+                batch = await fetch_or_pass(reader, self._passed, FETCH_BYTES)
+                if batch is None:
+                    damaged = reader.position - 1
+                    if self.is_full or damaged >= end:
+                        return damaged if damaged < end else None
+                    self.artifacts.append(RefusedArtifact("", UNREADABLE.format(damaged, partition)))
+                    continue
                 for record in batch:
                     if self.is_full or record.offset >= end:
                         return record.offset if record.offset < end else None
                     self._bytes += len(record.value)
-                    receipt = change_receipt(record)
-                    if receipt is None or receipt.outcome != "refused":
+                    receipt = read_receipt(record, self._passed)
+                    if receipt is None and may_be_of(record, self._request):
+                        self.artifacts.append(RefusedArtifact("", UNREADABLE.format(record.offset, partition)))
+                    if not isinstance(receipt, ChangeReceipt) or receipt.outcome != "refused":
                         continue
                     if record.key == self._request:
                         await self._take(partition, receipt)
@@ -206,11 +220,15 @@ async def read_page(bus: Bus, remarks: Remarks, cursor: Cursor, trails: Mapping[
         ReceiptsGoneError: if the receipts can't be found any more.
         BusError: if the log can't be read now.
     """
-    reading = _Reading(bus, cursor.request)
+    reading = _Reading(bus, remarks.passed, cursor.request)
     for partition, offsets in sorted(cursor.positions.items()):
         if partition < start.partition:
             continue
-        span: Span | None = await remarks.span(partition, offsets[0], offsets[-1], trails[partition])
+        span: Span | None = None
+        try:
+            span = await remarks.span(partition, offsets[0], offsets[-1], trails[partition])
+        except ReceiptsUnreadableError:
+            reading.artifacts.append(RefusedArtifact("", UNREACHABLE.format(partition)))
         if span is None:
             continue
         begin = max(span.start, start.position) if partition == start.partition else span.start

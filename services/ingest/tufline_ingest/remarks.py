@@ -3,6 +3,8 @@
 The signer keeps a skip list of where the receipts of each of its batches are (``tufline.trail``). So a record without a remark costs no
 read of its batch, and one with a remark costs one read of that batch's receipts. Batches that were read are kept for a while, in bounded
 memory: the tasks that are asked for at one time are mostly of the same few batches.
+
+A receipt that can't be read is passed over, and health names it. What it may be about is **uncertain**: nobody can say that it was applied.
 """
 
 import asyncio
@@ -11,10 +13,10 @@ from collections.abc import Collection
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from tufline import records, topics
-from tufline.bus import Bus, Record
-from tufline.errors import RecordError
-from tufline.receipts import FETCH_BYTES, ChangeReceipt, receipt_decoder
+from tufline import topics
+from tufline.bus import Bus
+from tufline.passed_over import PassedOver
+from tufline.receipts import FETCH_BYTES, ChangeReceipt, Found, fetch_or_pass, read_receipt
 from tufline.trail import Run, Trail, step
 
 KEPT_BYTES: Final = 4_000_000
@@ -26,12 +28,29 @@ RECEIPT_BYTES: Final = 200
 KEPT_STEPS: Final = 1024
 """How many runs are remembered with the older runs that they name."""
 
+MOST_UNREAD: Final = 100
+"""Of how many requests' unreadable receipts in a run the names are kept; with more, each of them may be of any request."""
+
 ByOffset = dict[int, list[ChangeReceipt]]
 """Offset in ``artifacts`` to the receipts of that record."""
 
 
 class ReceiptsGoneError(Exception):
     """The receipts are older than the retention of ``receipts``, or no run has them."""
+
+
+class ReceiptsUnreadableError(Exception):
+    """The receipts can't be found, because one that says where they are can't be read."""
+
+
+class _Contents(NamedTuple):
+    """A run: the receipts by their record, and the keys of those that can't be read; empty for one that may be of any request."""
+
+    receipts: ByOffset
+    unread: frozenset[str]
+
+    def may_lack(self, request: str) -> bool:
+        return bool(self.unread) and (not request or not self.unread.isdisjoint({"", request}))
 
 
 class Span(NamedTuple):
@@ -44,39 +63,47 @@ class Span(NamedTuple):
 class Remarks:
     """Reads the receipts of records that are live."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, passed: PassedOver) -> None:
         """Know nothing yet.
 
         Args:
             bus: the log.
+            passed: takes the receipts that can't be read.
         """
         self._bus = bus
+        self.passed = passed
         self._older: OrderedDict[tuple[int, int], tuple[Run, ...]] = OrderedDict()
-        self._read: OrderedDict[tuple[int, Run], tuple[int, ByOffset]] = OrderedDict()
+        self._read: OrderedDict[tuple[int, Run], tuple[int, _Contents]] = OrderedDict()
         self._size = 0
         self._one_at_a_time = asyncio.Lock()
 
-    async def of(self, partition: int, offsets: Collection[int], trail: Trail) -> list[ChangeReceipt]:
+    async def of(self, partition: int, offsets: Collection[int], trail: Trail, request: str = "") -> Found:
         """Read the receipts of records.
 
         Args:
             partition: of ``artifacts``.
             offsets: of the records, all of them live.
             trail: of the partition, at least as new as what is live.
+            request: that they are of; empty where that is not known.
 
         Returns:
             The receipts; those of bulk requests are left out.
 
         Raises:
             ReceiptsGoneError: if they can't be found any more.
+            ReceiptsUnreadableError: if they can't be found for what can't be read.
             BusError: if the log can't be read now.
         """
         found: list[ChangeReceipt] = []
+        uncertain: set[int] = set()
         for offset in offsets:
             run, _ = await self._find(partition, offset, trail)
             if run is not None and offset < run.until:
-                found += (await self._contents(partition, run, frozenset(offsets))).get(offset, ())
-        return found
+                contents = await self._contents(partition, run, frozenset(offsets))
+                found += contents.receipts.get(offset, ())
+                if contents.may_lack(request):
+                    uncertain.add(offset)
+        return Found(found, frozenset(uncertain))
 
     async def span(self, partition: int, first: int, last: int, trail: Trail) -> Span | None:
         """Find where the receipts of a range of records are.
@@ -92,6 +119,7 @@ class Remarks:
 
         Raises:
             ReceiptsGoneError: if they can't be found any more.
+            ReceiptsUnreadableError: if they can't be found for what can't be read.
             BusError: if the log can't be read now.
         """
         end, _ = await self._find(partition, last, trail)
@@ -119,18 +147,23 @@ class Remarks:
         if found is None:
             reader = self._bus.reader(topics.RECEIPTS, partition, run.first)
             try:
-                batch = await reader.fetch(max_wait=0, max_bytes=1)
+                batch = await fetch_or_pass(reader, self.passed, 1)
+                at = reader.position - 1 if batch is None else batch[0].offset if batch else -1
             finally:
                 await reader.close()
-            receipt = None if not batch or batch[0].offset != run.first else change_receipt(batch[0])
-            if receipt is None or any(older.number >= run.number for older in receipt.runs):
+            if at != run.first:
+                raise ReceiptsGoneError
+            receipt = read_receipt(batch[0], self.passed) if batch else None
+            if receipt is None:
+                raise ReceiptsUnreadableError
+            if not isinstance(receipt, ChangeReceipt) or any(older.number >= run.number for older in receipt.runs):
                 raise ReceiptsGoneError
             found = self._older[key] = receipt.runs
             if len(self._older) > KEPT_STEPS:
                 self._older.popitem(last=False)
         return found
 
-    async def _contents(self, partition: int, run: Run, wanted: Collection[int]) -> ByOffset:
+    async def _contents(self, partition: int, run: Run, wanted: Collection[int]) -> _Contents:
         async with self._one_at_a_time:  # so that many who ask for one batch at once read it once, and memory holds one at a time
             if (known := self._read.get((partition, run))) is not None:
                 self._read.move_to_end((partition, run))
@@ -143,21 +176,27 @@ class Remarks:
                     self._size -= self._read.popitem(last=False)[1][0]
             return found
 
-    async def _read_run(self, partition: int, run: Run, wanted: Collection[int]) -> tuple[ByOffset, int]:
+    async def _read_run(self, partition: int, run: Run, wanted: Collection[int]) -> tuple[_Contents, int]:
         """Read a run: all of it, or where that is more than is kept, what is wanted of it."""
         found: ByOffset = {}
+        unread: set[str] = set()
         size = 0
         reader = self._bus.reader(topics.RECEIPTS, partition, run.first)
         try:
             while reader.position <= run.last:
                 is_first = reader.position == run.first
                 left = (run.last - reader.position + 1) * RECEIPT_BYTES
-                batch = await reader.fetch(max_wait=0, max_bytes=min(FETCH_BYTES, left))
-                if not batch or (is_first and batch[0].offset != run.first):
+                batch = await fetch_or_pass(reader, self.passed, min(FETCH_BYTES, left))
+                at = reader.position - 1 if batch is None else batch[0].offset if batch else -1
+                if at < 0 or (is_first and at != run.first):
                     raise ReceiptsGoneError
-                for record in takewhile(lambda record: record.offset <= run.last, batch):
-                    receipt = change_receipt(record)
-                    if receipt is None or receipt.ranges or (size > KEPT_BYTES and receipt.offset not in wanted):
+                if batch is None and at <= run.last:
+                    unread.add("")
+                for record in takewhile(lambda record: record.offset <= run.last, batch or ()):
+                    receipt = read_receipt(record, self.passed)
+                    if receipt is None:
+                        unread.add(record.key if len(unread) < MOST_UNREAD else "")
+                    if not isinstance(receipt, ChangeReceipt) or receipt.ranges or (size > KEPT_BYTES and receipt.offset not in wanted):
                         continue
                     size += len(record.value)
                     found.setdefault(receipt.offset, []).append(receipt)
@@ -166,20 +205,4 @@ class Remarks:
                 await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
         finally:
             await reader.close()
-        return found, size
-
-
-def change_receipt(record: Record) -> ChangeReceipt | None:
-    """Read a record of ``receipts``.
-
-    Args:
-        record: any that stands there.
-
-    Returns:
-        The receipt; None if it is one of an event, or of a form that this version does not know.
-    """
-    try:
-        receipt = records.decode(receipt_decoder, record.value)
-    except RecordError:
-        return None
-    return receipt if isinstance(receipt, ChangeReceipt) else None
+        return _Contents(found, frozenset(unread)), size

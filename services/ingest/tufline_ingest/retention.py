@@ -9,6 +9,7 @@ that to those that own a partition of ``inbox``, who have appended their claim.
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -58,7 +59,7 @@ def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver) -> None:
+async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver, others: Sequence[PassedOver] = ()) -> None:
     """Let the log drop what it may, for ever.
 
     Args:
@@ -66,9 +67,12 @@ async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver) -
         live: what the origin shows.
         clock: the wall clock, held against the log's.
         passed: takes the records of ``inbox-progress`` that can't be read.
+        others: what other parts of the process passed over: what of it is gone from the log is no problem any more.
     """
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
         # By a clock that is ahead, what has just become live would be old.
         if clock.is_known:
             await trim_once(bus, live, clock.earliest, passed)
+        for one in (passed, *others):
+            await one.drop_gone(bus)

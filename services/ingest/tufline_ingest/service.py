@@ -112,8 +112,9 @@ async def run(
     Raises:
         ConfigError: if the address can't be listened on.
     """
-    admin, live = AdminFollower(bus, PassedOver(health, f"{PART}.admin")), Live(bus, config.origin, PassedOver(health, f"{PART}.live"))
-    tasks = Tasks(bus, config.max_request_bytes, live, lambda: admin.state, Recent(), Remarks(bus))
+    of_admin, of_live, of_tasks, of_retention = (PassedOver(health, f"{PART}.{part}") for part in ("admin", "live", "tasks", "retention"))
+    admin, live = AdminFollower(bus, of_admin), Live(bus, config.origin, of_live)
+    tasks = Tasks(bus, config.max_request_bytes, live, lambda: admin.state, Recent(), Remarks(bus, of_tasks))
     api = Api(bus, config, clock, health, admin, live, tasks, asyncio.Lock())
 
     def listening(url: str) -> None:
@@ -137,5 +138,5 @@ async def run(
         own_partitions(
             bus, inbox.GROUP, topics.INBOX, inbox.part, moving, health, claimed_in=lambda number: (topics.INBOX_PROGRESS, number)
         ),
-        keep_working(f"{PART}.retention", partial(retention.run, bus, live, reference, PassedOver(health, f"{PART}.retention")), health),
+        keep_working(f"{PART}.retention", partial(retention.run, bus, live, reference, of_retention, [of_live, of_tasks]), health),
     )

@@ -3,12 +3,15 @@
 A task is done when what is published covers its positions. What became of it in detail is read back from the log: its records at the
 positions, and the receipts that the signer wrote for what had no effect or was refused.
 
+What the log can't say any more is answered as unknown, and the task as ERRORED: what may have been refused is never reported as done.
+
 Anybody can make a task id up. So what is read for one is bounded: the records that it names must be of one request, of no more bytes than a
 request may have, and their receipts are found in a few steps. An id that names something else is one that this repository does not know.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,17 +22,21 @@ from tufline.clock import moment_of
 from tufline.cursor import BULK_FORMAT, IN_ADMIN, Cursor, Task
 from tufline.errors import InvalidCursorError
 from tufline.events import MAX_EVENT_BYTES
-from tufline.receipts import ChangeReceipt
+from tufline.receipts import ChangeReceipt, Found
 from tufline.records import Changes, Published, Settings
 from tufline.trail import Trail
 from tufline_ingest.bulk_tasks import Place, read_changes, read_page, read_value
 from tufline_ingest.live import Live
 from tufline_ingest.recent import Recent
-from tufline_ingest.remarks import ReceiptsGoneError, Remarks
+from tufline_ingest.remarks import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
 from tufline_ingest.wire import TaskData, TaskResult
 
 GROWTH: Final = 8
 """How many times as large as a request its records may be: a removal has four bytes in a request, and 26 on the log."""
+
+LIVE_IS_SHOWN: Final = "GET /api/v1/artifacts/{path} says what is live, and to send the changes again is safe while no newer ones were sent"
+UNREADABLE: Final = f"a record of receipts can't be read (see the health of ingest); {LIVE_IS_SHOWN}"
+OLD_BULK_ID: Final = f"it is unknown which of its changes were refused, because the task id is of an older version; {LIVE_IS_SHOWN}"
 
 Position = tuple[int, int]
 """A partition of ``artifacts`` and an offset in it."""
@@ -108,12 +115,12 @@ class Tasks:
         for partition, offsets in cursor.positions.items():
             value = await read_value(self.bus, partition, offsets[-1])
             changes = None if value is None else read_changes(value)
-            is_known = changes is not None or await self._refusals(cursor, (partition, offsets[-1]), trails)
+            is_known = changes is not None or any(await self._refusals(cursor, (partition, offsets[-1]), trails))
             if not is_known or (changes is not None and cursor.request and changes.request != cursor.request):
                 return TaskData(task_id, "PENDING")
         message = "Artifact(s) published"
         if cursor.format != BULK_FORMAT:
-            return _finished(task_id, cursor, f"{message}; its id is of an older version, and can't tell which were refused", {})
+            return _finished(task_id, cursor, f"{message}, but those that were refused", {}, OLD_BULK_ID)
         known = {partition: trail for partition, trail in trails.items() if trail is not None}
         if len(known) < len(trails):
             raise ReceiptsGoneError
@@ -123,21 +130,27 @@ class Tasks:
             details["after"] = page.after
         if not page.refused:
             return _finished(task_id, cursor, message, details)
-        error = f"{page.refused} changes were refused" + ("; the next page may have more" if page.after is not None else "")
+        error = f"{page.refused} changes were refused" + ("" if all(one.path for one in page.artifacts) else ", or may have been")
+        error += "; the next page may have more" if page.after is not None else ""
         return _finished(task_id, cursor, f"{message}, but not those that were refused", details, error)
 
     async def _describe_changes(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None]) -> TaskData:
         found = await self._read_back(cursor)
         if not isinstance(found, dict):
-            reasons = await self._refusals(cursor, found, trails)
-            return _finished(task_id, cursor, "Not accepted", {}, "; ".join(reasons)) if reasons else TaskData(task_id, "PENDING")
-        remarks = {
-            (partition, receipt.offset, receipt.index): receipt
-            for partition, trail in trails.items()
-            for receipt in await self._read_remarks(cursor, partition, cursor.positions[partition], trail)
-        }
+            reasons, is_unknown = await self._refusals(cursor, found, trails)
+            if reasons:
+                return _finished(task_id, cursor, "Not accepted", {}, "; ".join(reasons))
+            unknown = _finished(task_id, cursor, "Unknown", {}, f"what became of it is unknown: {UNREADABLE}")
+            return unknown if is_unknown else TaskData(task_id, "PENDING")
+        request = next(iter(found.values())).request
+        remarks: dict[tuple[int, int, int], ChangeReceipt] = {}
+        uncertain: set[Position] = set()
+        for partition, trail in trails.items():
+            read = await self._read_remarks(cursor, partition, cursor.positions[partition], trail, request)
+            remarks.update(((partition, receipt.offset, receipt.index), receipt) for receipt in read.receipts)
+            uncertain.update((partition, offset) for offset in read.uncertain)
         settings = bootstrap.settings if (bootstrap := self.admin().bootstrap) else None
-        return await _describe_artifacts(task_id, cursor, found, remarks, settings)
+        return await _describe_artifacts(task_id, cursor, found, remarks, uncertain, settings)
 
     async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
         """Read the records of a task, or name the first that is gone or can't be read.
@@ -160,16 +173,18 @@ class Tasks:
             await asyncio.sleep(0)  # records are decoded one at a time, so that others have their turn
         return found
 
-    async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, Trail | None]) -> list[str]:
-        """Say why a record that is gone, or can't be read, was not applied; nothing if it was, or that is not known any more."""
+    async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, Trail | None]) -> tuple[list[str], bool]:
+        """Say why a record that is gone, or can't be read, was not applied, and whether its receipt may be one that can't be read."""
         partition, offset = place
-        remarks = await self._read_remarks(cursor, partition, [offset], trails[partition])
-        return sorted({one.reason for one in remarks if one.outcome == "refused" and not one.path and not one.ranges})
+        read = await self._read_remarks(cursor, partition, [offset], trails[partition])
+        reasons = {one.reason for one in read.receipts if one.outcome == "refused" and not one.path and not one.ranges}
+        return sorted(reasons), bool(read.uncertain)
 
-    async def _read_remarks(self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: Trail | None) -> list[ChangeReceipt]:
+    async def _read_remarks(self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: Trail | None, request: str = "") -> Found:
         if trail is not None and offsets[0] >= trail.start:
-            return await self.remarks.of(partition, offsets, trail)
-        found = await receipts.of_records(self.bus, partition, offsets, cursor.time)
+            with suppress(ReceiptsUnreadableError):  # then they are looked for without it
+                return await self.remarks.of(partition, offsets, trail, request)
+        found = await receipts.of_records(self.bus, partition, offsets, cursor.time, request, self.remarks.passed)
         if found is None:
             raise ReceiptsGoneError
         return found
@@ -207,11 +222,13 @@ async def _describe_artifacts(
     cursor: Cursor,
     found: Mapping[Position, Changes],
     remarks: Mapping[tuple[int, int, int], ChangeReceipt],
+    uncertain: Collection[Position],
     settings: Settings | None,
 ) -> TaskData:
     roles: set[str] = set()
     happened: dict[str, bool] = {}
     refused: dict[str, str] = {}
+    unknown: dict[str, None] = {}
     for (partition, offset), changes in found.items():
         for index, change in enumerate(changes.changes):
             remark = remarks.get((partition, offset, index))
@@ -220,18 +237,24 @@ async def _describe_artifacts(
             happened[change.path] = happened.get(change.path, False) or outcome in {"", "unchanged"}
             if remark is not None and outcome == "refused":
                 refused[change.path] = remark.reason
+            if remark is None and (partition, offset) in uncertain:
+                unknown[change.path] = None
         if settings is not None:
             roles |= {settings.layout.name(settings.layout.index_of(change.path)) for change in changes.changes}
         await asyncio.sleep(0)  # a request may have millions of changes: others have their turn after each record
-    done = [path for path, is_done in happened.items() if is_done and path not in refused]
+    done = [path for path, is_done in happened.items() if is_done and path not in refused and path not in unknown]
     details: dict[str, Any] = {}
     if cursor.task is Task.ADD:
         message = "Artifact(s) Added"
         details = {"added_artifacts": done, "invalid_paths": list(refused), "artifact_roles": sorted(roles)}
     else:
         message = "Artifact(s) Removed"
-        missing = [path for path, is_done in happened.items() if not is_done and path not in refused]
+        missing = [path for path, is_done in happened.items() if not is_done and path not in refused and path not in unknown]
         details = {"deleted_artifacts": done, "not_found_artifacts": missing, "invalid_paths": list(refused) or None}
+    if unknown:
+        details["unknown_artifacts"] = list(unknown)
+        reasons = [f"what became of {len(unknown)} artifacts is unknown: {UNREADABLE}", *sorted(set(refused.values()))]
+        return _finished(task_id, cursor, f"{message}, but it is unknown whether all were", details, "; ".join(reasons))
     if refused and len(refused) == len(happened):
         return _finished(task_id, cursor, "No artifact was accepted", details, "; ".join(sorted(set(refused.values()))))
     return _finished(task_id, cursor, message, details)

@@ -267,7 +267,7 @@ class RefusedArtifact(msgspec.Struct, frozen=True):
     """A change of a bulk request that was accepted, and refused later.
 
     Attributes:
-        path: the target path; empty if the record with it is no longer kept.
+        path: the target path; empty if the record with it is no longer kept, or if it is unknown whether and which changes were refused.
         reason: for people.
     """
 
@@ -283,7 +283,8 @@ class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
         status: whether it succeeded.
         task: RSTUF's name of what was asked for.
         last_update: when it was accepted.
-        details: depends on the task. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
+        details: depends on the task. Where it can't be read any more what became of some artifacts, ``unknown_artifacts`` has their paths,
+            and the task is ERRORED. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
             ``refused_artifacts``, those of this page, with ``path`` and ``reason``; and ``after``, where there is another page: the
             parameter ``after`` for it.
         error: why it failed; left out if it did not.
