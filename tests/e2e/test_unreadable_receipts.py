@@ -187,3 +187,17 @@ async def test_a_problem_ends_when_the_record_is_gone(tmp_path: Path) -> None:
         await passed.drop_gone(bus)
         assert ("part.records" in health.problems) == is_problem
     await bus.close()
+
+
+async def test_a_damaged_record_does_not_hide_the_status(tmp_path: Path) -> None:
+    """While a record of artifacts that can't be read waits for the signer, the status says what waits."""
+    async with bootstrapped(tmp_path):
+        pass
+    async with rest(tmp_path) as server:  # no signer runs
+        for path in ("a", "b"):
+            assert (await server.ask("POST", ARTIFACTS, {"artifacts": [artifact(path)]}))[0] == 202
+        waiting = [one for partition in range(PARTITIONS) for one in await read_all(server.bus, topics.ARTIFACTS, partition)]
+    spoil(tmp_path, waiting[:1], "damaged")
+    async with rest(tmp_path) as server:
+        status, answer = await server.ask("GET", "/api/v1/status")
+        assert (status, answer["backlog"]) == (200, 1), answer

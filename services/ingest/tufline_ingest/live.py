@@ -164,7 +164,7 @@ class Live:
         is_counted = end <= live + COUNTED_GAP
         count, since = 0, None
         max_bytes = DEFAULT_FETCH_BYTES if is_counted else 1
-        async with aclosing(scan(self._bus, topics.ARTIFACTS, partition, live, end, max_bytes=max_bytes)) as batches:
+        async with aclosing(scan(self._bus, topics.ARTIFACTS, partition, live, end, max_bytes=max_bytes, passed=self._passed)) as batches:
             async for batch in batches:
                 count += len(batch)
                 since = batch[0].time if since is None else since
