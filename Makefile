@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate hazards faust-evidence bench lint format paths schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint format paths schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -41,6 +41,9 @@ soak: $(VENV)/.installed ## break everything on Kafka under load: make soak FAUL
 
 mutate: $(VENV)/.installed ## put small mistakes into the code, and see that a test sees each: make mutate ONLY="NAME …"
 	$(BIN)/python tools/mutate.py $(ONLY)
+
+mutate-pure: $(VENV)/.installed ## change the expressions of the pure modules: make mutate-pure SEED=1 MODULES="FILE …" (SEED=all: hours)
+	$(BIN)/python tools/mutate_pure.py $(or $(SEED),1) $(MODULES)
 
 fuzz: $(VENV)/.installed ## drive every decoder with hostile bytes that coverage guides: make fuzz SECONDS=600 SEED=1
 	$(BIN)/python tools/fuzz.py --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
@@ -80,7 +83,7 @@ lock: $(VENV)/.installed ## pin the dependencies anew, without index and file ad
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		-c requirements/tufline.lock pyproject.toml --extra kafka --extra vault -o requirements/signer.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		-c requirements/signer.lock pyproject.toml --extra kafka --extra vault --extra aws --extra hsm --group bench --group build --group fuzz --group lint --group test -o requirements/dev.lock
+		-c requirements/signer.lock pyproject.toml --extra kafka --extra vault --extra aws --extra hsm --group bench --group build --group fuzz --group lint --group mutate --group test -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		requirements/faust.in -o requirements/faust.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \

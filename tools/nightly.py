@@ -117,6 +117,11 @@ PROOFS: Final = (
         ("copy_matrix.py", "30000", SEED, "--progress-apart"),
     ),
     Proof("mutate", "each small mistake of tests/mutations is seen by a test", ("mutate.py",)),
+    Proof(
+        "mutate-pure",
+        "a share of all changes of the pure modules, by the seed: a test sees each, or it is recorded with the reason why none needs to",
+        ("mutate_pure.py", SEED),
+    ),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 import nightly
 from nightly import PROOFS, Proof
 
-LONG_PROOFS = {"simulate.py", "soak.py", "transactions.py", "copy_matrix.py", "fuzz.py", "fuzz_trust.py", "mutate.py"}
+LONG_PROOFS = {"simulate.py", "soak.py", "transactions.py", "copy_matrix.py", "fuzz.py", "fuzz_trust.py", "mutate.py", "mutate_pure.py"}
 """The programs in ``tools/`` that prove something and take too long for ``make test``."""
 
 

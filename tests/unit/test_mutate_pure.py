@@ -1,0 +1,90 @@
+"""Changes of the pure modules that no test sees are reported, and recorded ones stay true to the code."""
+
+from pathlib import Path
+
+import pytest
+
+import mutate_pure
+from mutate import HERE
+from mutate_pure import Change, Module, Outcome, Survivor, choose_share, find_changes, read_modules, read_survivors, try_module
+
+PROGRAM = "def is_adult(age: int | float) -> bool:\n    return age >= 18\n"
+WEAK = "import people\n\n\ndef test_adults():\n    assert people.is_adult(30)\n    assert not people.is_adult(2)\n"
+STRONG = f"{WEAK}    assert people.is_adult(18)\n    assert not people.is_adult(17)\n"
+BOUNDARY = Change("people.py", "is_adult", "return age >= 18", "return age > 18")
+MODULE = Module("people.py", ["test_people.py"])
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Make a program with a test that sees few of its mistakes."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: none\n")
+    (tmp_path / "people.py").write_text(PROGRAM)
+    (tmp_path / "test_people.py").write_text(WEAK)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_weak_test_is_reported(tree: Path) -> None:
+    """What a test does not see survives and is reported; a stronger test leaves nothing, and the source stays as it was."""
+    weak = try_module(tree, MODULE, None, [])
+    assert weak.tried == 4
+    assert [change.after for change in weak.unexplained if change != BOUNDARY] == ["return age >= 19", "return age >= 17"]
+    assert BOUNDARY in weak.unexplained
+    (tree / "test_people.py").write_text(STRONG)
+    assert try_module(tree, MODULE, None, []) == Outcome(4, [], [], [])
+    assert (tree / "people.py").read_text() == PROGRAM
+
+
+@pytest.mark.slow
+def test_a_recorded_survivor_is_accepted_until_it_is_stale(tree: Path) -> None:
+    """A survivor with a reason is no fault; it is reported once a test sees it, or once the line is gone."""
+    older = Survivor("people.py", "older", "return 1", "return 2", "an example")
+    recorded = [Survivor(BOUNDARY.file, BOUNDARY.function, BOUNDARY.before, BOUNDARY.after, "an example"), older]
+    weak = try_module(tree, MODULE, None, recorded)
+    assert BOUNDARY not in weak.unexplained
+    assert (weak.gone, weak.killed) == ([older.change], [])
+    (tree / "test_people.py").write_text(STRONG)
+    assert try_module(tree, MODULE, None, recorded) == Outcome(4, [], [older.change], [BOUNDARY])
+
+
+def test_tests_that_fail_anyway_prove_nothing(tree: Path) -> None:
+    """Where the tests fail without a change, that is an error, and nothing counts as seen."""
+    (tree / "test_people.py").write_text(WEAK.replace("assert not", "assert"))
+    with pytest.raises(RuntimeError, match="prove nothing"):
+        try_module(tree, MODULE, None, [])
+
+
+def test_annotations_and_lines_that_move_are_no_changes(tree: Path) -> None:
+    """Annotations are not changed, and a change is named the same wherever its line stands."""
+    before = list(find_changes(tree, "people.py"))
+    assert BOUNDARY in before
+    assert [change for change in before if change.before.startswith("def ")] == []
+    (tree / "people.py").write_text(f'"""A program."""\n\n{PROGRAM}')
+    assert list(find_changes(tree, "people.py")) == before
+
+
+@pytest.mark.parametrize("total", [0, 1, 9, 10, 11, 45])
+def test_consecutive_seeds_try_everything(total: int) -> None:
+    """No run tries more than its share, and after as many seeds as there are shares every change was tried once."""
+    changes = [Change("a.py", "f", str(number), "") for number in range(total)]
+    shares = [choose_share(changes, seed, 10) for seed in range(7, 7 + max(1, -(-total // 10)))]
+    assert all(len(share) <= 10 for share in shares)
+    assert sorted(change.before for share in shares for change in share) == sorted(change.before for change in changes)
+    assert len(choose_share(changes, None, 10)) == total
+
+
+def test_the_lists_are_true_to_the_code() -> None:
+    """Each listed module and test exists, and the lines of each recorded survivor stand in their module."""
+    modules, survivors = read_modules(), read_survivors()
+    lines = {one.file: [line.strip() for line in (HERE / one.file).read_text().splitlines()] for one in modules}
+    assert [test for one in modules for test in one.tests if not (HERE / test.partition("::")[0]).is_file()] == []
+    assert [one for one in survivors if not set(one.before.splitlines()) <= set(lines[one.file])] == []
+    assert len({one.change for one in survivors}) == len(survivors)
+
+
+def test_a_survivor_without_a_reason_is_an_error(tmp_path: Path) -> None:
+    """A record whose reason is empty is refused, as ``make mutate-pure`` prints it."""
+    (tmp_path / "survivors.toml").write_text(mutate_pure.show(BOUNDARY))
+    with pytest.raises(ValueError, match="has no reason"):
+        read_survivors(tmp_path)
