@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from helpers.clients import Client, all_clients
 from jdk import java
@@ -17,6 +17,8 @@ from vault_server import VaultServer, bao, vault_server
 # A shared machine is slow at times: a slow example is no failure.
 settings.register_profile("tufline", deadline=None, print_blob=True)
 settings.load_profile("tufline")
+# tools/mutate_pure.py asks whether a test fails, and not for the smallest example.
+settings.register_profile("mutation", settings.get_profile("tufline"), phases=(Phase.explicit, Phase.generate), database=None)
 
 
 @contextmanager

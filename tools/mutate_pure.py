@@ -226,7 +226,7 @@ def _changed_lines(before: str, after: str) -> tuple[str, str]:
     tail = 0
     while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
         tail += 1
-    first, second = ("\n".join(line.strip() for line in lines[head : len(lines) - tail]) for lines in (old, new))
+    first, second = ("\n".join(line.strip() for line in lines[head : len(lines) - tail]).strip() for lines in (old, new))
     return first, second
 
 
@@ -301,7 +301,8 @@ def make_command(tree: Path, tests: Sequence[str], seed: int, *, write_bytecode:
         The command line.
     """
     places = [tree, *sorted((tree / "services").glob("*"))]
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist", f"--hypothesis-seed={seed}", "-m", "not slow"]
+    without = [word for plugin in ("cacheprovider", "randomly", "xdist") for word in ("-p", f"no:{plugin}")]
+    options = ["-q", "-x", *without, "--hypothesis-profile=mutation", f"--hypothesis-seed={seed}", "-m", "not slow"]
     environment = [f"PYTHONPATH={os.pathsep.join(map(str, places))}", f"PYTHONPYCACHEPREFIX={tree / '.bytecode'}"]
     unset = ["-u", "PYTHONDONTWRITEBYTECODE"] if write_bytecode else []  # Cosmic Ray sets it
     return shlex.join(["env", *unset, *environment, sys.executable, "-m", "pytest", *options, *tests])

@@ -4,6 +4,7 @@ import collections
 import itertools
 import json
 import string
+import tracemalloc
 from datetime import UTC, datetime
 
 import pytest
@@ -15,7 +16,7 @@ from tuf.api.serialization.json import CanonicalJSONSerializer
 from tufline import metafile
 from tufline.bins import MAX_BIN_BYTES, Bin, BinLayout, find_target
 from tufline.errors import BinFullError, InvalidTargetError, MetadataError
-from tufline.model import Target, encode_entry
+from tufline.model import Entry, Target, encode_entry
 from tufline.paths import check_path
 
 EXPIRES = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -101,6 +102,7 @@ def test_layout_equals_python_tuf(bit_length: int, path: str) -> None:
 def test_partitions_share_all_bins(bins: int, partitions: int) -> None:
     """Every bin is in exactly one partition, under the name that clients look for."""
     layout = BinLayout.of(bins)
+    assert layout.number_of_bins == bins
     named = [name for partition in range(partitions) for name in layout.names_in(partition, partitions)]
     assert sorted(named) == sorted(SuccinctRoles(["k"], 1, layout.bit_length, "bins").get_roles())
     for index in range(0, bins, max(1, bins // 16)):
@@ -132,12 +134,50 @@ def test_full_bin_refuses_and_stays() -> None:
     assert mine.add(encode_entry(Target("q", 1, {"sha256": "0" * 64})))
 
 
-def test_unchanged_entry_is_no_change() -> None:
-    """Announcing what is there already changes nothing, so it costs no new version."""
+@pytest.mark.parametrize("spare", [1, 0, -1])
+def test_the_largest_bin(spare: int) -> None:
+    """Entries of 4,000,000 bytes with their commas fit into a bin, and one byte more does not."""
+
+    def entry(path: str, size: int) -> Entry:
+        least = len(encode_entry(Target(path, 1, {"sha256": "0" * 64}, {"filling": ""})).encoded)
+        return encode_entry(Target(path, 1, {"sha256": "0" * 64}, {"filling": "x" * (size - least)}))
+
     mine = Bin()
-    entry = encode_entry(Target("a", 1, {"sha256": "0" * 64}))
-    assert mine.add(entry)
-    assert not mine.add(entry)
+    assert mine.add(entry("a", 1_000))
+    assert mine.add(entry("b", 1_000))
+    last = entry("c", 4_000_000 - 2 * 1_000 - len(",,") - spare)
+    if spare < 0:
+        with pytest.raises(BinFullError):
+            mine.add(last)
+    else:
+        assert mine.add(last)
+
+
+def test_unchanged_entry_is_no_change() -> None:
+    """Announcing what is there already changes nothing, so it costs no new version; any other entry of that path replaces it."""
+    mine = Bin()
+    for length in (5, 3, 7):
+        entry = encode_entry(Target("a", length, {"sha256": "0" * 64}))
+        assert mine.add(entry)
+        assert not mine.add(entry)
+        target = find_target(mine.encode(1, metafile.format_expires(EXPIRES)), "a")
+        assert target is not None
+        assert target.length == length
+
+
+def test_memory_is_not_underestimated() -> None:
+    """What a bin says of its memory is at least what it takes, and not several times that: the signer bounds its cache by it."""
+    signed = Bin()
+    for number in range(2_000):
+        signed.add(encode_entry(Target(f"packages/{number}/some-package-1.0.{number}.tar.gz", number, {"sha256": "0" * 64})))
+    content = signed.encode(1, metafile.format_expires(EXPIRES))
+    tracemalloc.start()
+    try:
+        read = Bin.decode(content)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken <= read.memory <= 2 * taken
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"targets":[]}', b'{"targets":{"a":'])

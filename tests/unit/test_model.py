@@ -166,6 +166,42 @@ def test_deep_nesting_is_refused() -> None:
         canonical.check(deep, "it")
 
 
+def test_a_value_may_have_sixteen_levels() -> None:
+    """The deepest value that is accepted has sixteen lists or objects around it, in any mixture."""
+    deepest: object = 1
+    for number in range(16):
+        deepest = [deepest] if number % 2 else {"k": deepest}
+    canonical.check(deepest, "it")
+    with pytest.raises(InvalidInputError, match="nested deeper than 16 levels"):
+        canonical.check([deepest], "it")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_integers_that_every_client_reads_exactly(sign: int) -> None:
+    """Integers up to 2^53 are accepted, positive and negative, and none beyond."""
+    canonical.check(sign * 2**53, "it")
+    with pytest.raises(InvalidInputError, match="beyond 2"):
+        canonical.check(sign * (2**53 + 1), "it")
+
+
+def test_newlines_are_accepted_where_they_are_asked_for() -> None:
+    """Texts may have newlines, as PEM has, only where the caller says so; no other control character, and no newline in a key."""
+    canonical.check(["a\nb"], "it", newlines=True)
+    for value, newlines in ((["a\nb"], False), (["a\rb"], True), (["a\tb"], True), (["a\x7fb"], True), ({"a\nb": 1}, True)):
+        with pytest.raises(InvalidInputError, match="control character"):
+            canonical.check(value, "it", newlines=newlines)
+    with pytest.raises(InvalidInputError, match="control character"):
+        canonical.check("a\nb", "it")
+
+
+def test_a_fault_of_a_key_and_one_of_a_value_are_told_apart() -> None:
+    """The message names the object that has a bad key, or the place of a bad value."""
+    with pytest.raises(InvalidInputError, match=r"^a key of it\['a'\] has a control character \(U\+0001\) at position 1"):
+        canonical.check({"a": {"b\x01": 1}}, "it")
+    with pytest.raises(InvalidInputError, match=r"^it\['a'\]\['b'\] has a control character \(U\+0001\) at position 2"):
+        canonical.check({"a": {"b": "cc\x01"}}, "it")
+
+
 def test_accepted_in_one_form() -> None:
     """A decimal length and upper-case digests are accepted, and kept in the one form that clients compare."""
     target = parse_target('a/b c:d;e+"é', "1024", {"sha256": "AB" * 32}, {"k": [1, None, "😀"]})

@@ -19,6 +19,7 @@ MODULE = Module("people.py", ["test_people.py"])
 def tree(tmp_path: Path) -> Path:
     """Make a program with a test that sees few of its mistakes."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: none\n")
+    (tmp_path / "conftest.py").write_text("from hypothesis import settings\n\nsettings.register_profile('mutation')\n")
     (tmp_path / "people.py").write_text(PROGRAM)
     (tmp_path / "test_people.py").write_text(WEAK)
     return tmp_path
