@@ -1,8 +1,12 @@
 """Task ids: when a task is done, and whose it is."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from tufline import cursor
+from tufline.clock import MAX_MILLISECONDS
 from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidCursorError
 from tufline.records import Vector
@@ -31,5 +35,68 @@ def test_a_task_id_is_of_one_log() -> None:
     """A task id is read back as it was written, by its own log alone: offsets of another log say nothing here."""
     task = Cursor(cursor.FORMAT, Task.ADD, "log", 1_800_000_000_000, {0: [4, 7], 2: [5]})
     assert cursor.decode(cursor.encode(task), "log") == task
-    with pytest.raises(InvalidCursorError, match="another repository"):
-        cursor.decode(cursor.encode(task), "another log")
+    for other in ("another log", "my log", ""):
+        with pytest.raises(InvalidCursorError, match="another repository"):
+            cursor.decode(cursor.encode(task), other)
+
+
+GOOD = Cursor(cursor.FORMAT, Task.ADD, "log", 1_800_000_000_000, {0: [4, 7], 2: [5]})
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "first record": {"positions": {0: [0]}},
+    "last offset": {"positions": {0: [2**63 - 1]}},
+    "last partition": {"positions": {2**31 - 1: [0]}},
+    "many offsets": {"positions": {0: [3, 4, 9]}},
+    "earliest time": {"time": 0},
+    "latest time": {"time": MAX_MILLISECONDS},
+    "bulk": {"format": 2, "task": Task.BULK, "request": "r"},
+}
+REFUSED: dict[str, dict[str, Any]] = {
+    "unknown format": {"format": 3},
+    "format zero": {"format": 0},
+    "no offset next to a good position": {"positions": {0: [4], 1: []}},
+    "negative offset before a good one": {"positions": {0: [-1, 4]}},
+    "equal offsets": {"positions": {0: [4, 4]}},
+    "descending at the end": {"positions": {0: [4, 7, 5]}},
+}
+
+
+@pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED)
+def test_every_place_of_a_log_has_a_task_id(fields: dict[str, Any]) -> None:
+    """A task id can name the first and the last of what a log can have, and is read back as it was written."""
+    task = msgspec.structs.replace(GOOD, **fields)
+    assert cursor.decode(cursor.encode(task), "log") == task
+
+
+@pytest.mark.parametrize("fields", REFUSED.values(), ids=REFUSED)
+def test_what_no_log_can_have_is_no_task_id(fields: dict[str, Any]) -> None:
+    """A task id whose positions, time or format no log can have is refused, whoever made it."""
+    with pytest.raises(InvalidCursorError):
+        cursor.decode(cursor.encode(msgspec.structs.replace(GOOD, **fields)), "log")
+
+
+@pytest.mark.parametrize("length", range(4))
+def test_a_task_id_of_any_length_is_read(length: int) -> None:
+    """A task id is read whatever padding was cut off its end."""
+    task = msgspec.structs.replace(GOOD, log="l" * length)
+    assert cursor.decode(cursor.encode(task), "l" * length) == task
+
+
+@pytest.mark.parametrize("text", ["", "é", "!!!!", "A", "A" * 6001])
+def test_text_that_is_no_task_id_is_refused(text: str) -> None:
+    """Text that nobody got as a task id is refused as bad input, and one that is too long is not even read."""
+    with pytest.raises(InvalidCursorError, match="too long" if len(text) > 6000 else "is not one"):
+        cursor.decode(text, "log")
+
+
+def test_the_longest_task_id_is_read() -> None:
+    """A task id of 6000 characters is judged by what it says, and not by its length."""
+    with pytest.raises(InvalidCursorError, match="is not one"):
+        cursor.decode("A" * 6000, "log")
+
+
+def test_task_ids_of_earlier_versions_are_read() -> None:
+    """Clients keep task ids for long: those of both formats are read, and written, as they were from the beginning."""
+    one, bulk = "lgGtYWRkX2FydGlmYWN0c6Nsb2fPAAABoxhcUACCAJIEBwKRBaA", "lgKuYnVsa19hcnRpZmFjdHOjbG9nzwAAAaMYXFAAgQCSBAehcg"
+    of_bulk = Cursor(cursor.BULK_FORMAT, Task.BULK, "log", 1_800_000_000_000, {0: [4, 7]}, "r")
+    assert (cursor.decode(one, "log"), cursor.decode(bulk, "log")) == (GOOD, of_bulk)
+    assert (cursor.encode(GOOD), cursor.encode(of_bulk)) == (one, bulk)

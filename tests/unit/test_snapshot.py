@@ -30,6 +30,8 @@ def test_snapshot_bytes_equal_python_tuf(updates: list[tuple[str, int]]) -> None
     assert signed == CanonicalJSONSerializer().serialize(Snapshot(9, metafile.SPEC_VERSION, EXPIRES, meta))
     assert read_snapshot(signed) == newest
     assert {role: mine.version(role) for role in newest} == newest
+    assert mine.version("never named") == 0
+    assert len(mine) == len(newest)
     assert Content(read_snapshot(signed)).encode(9, metafile.format_expires(EXPIRES)) == signed
 
 

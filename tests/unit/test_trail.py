@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,3 +52,10 @@ def test_what_is_read_again_continues_its_run() -> None:
     assert not trail.begins(7)
     assert trail.extended(7, 9, 40, 41).extended(9, 12, 50, 51).runs == (Run(2, 5, 12, 20, 51),)
     assert trail.begins(11)
+
+
+def test_a_trail_is_written_as_arrays() -> None:
+    """The form that is on logs stays: without the names of fields, which would be a large part of each receipt."""
+    trail = Trail(3, (Run(1, 2, 3, 4, 5),))
+    assert msgspec.json.encode(trail) == b"[3,[[1,2,3,4,5]]]"
+    assert msgspec.json.decode(b"[3,[[1,2,3,4,5]]]", type=Trail) == trail
