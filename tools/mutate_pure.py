@@ -48,6 +48,9 @@ LEAST_SECONDS: Final = 20.0
 BASELINE_SECONDS: Final = 600.0
 """How long the tests of a module may run before any change."""
 
+LEFT_TO_MYPY: Final = frozenset({"frozen", "kw_only", "slots"})
+"""Keywords of classes that guard against mistakes which mypy reports, and change nothing of what is computed."""
+
 OPERATORS: Final = frozenset(
     f"core/{name}"
     for name in (
@@ -207,13 +210,21 @@ def read_survivors(directory: Path = LISTS) -> list[Survivor]:
     return survivors
 
 
-def _without_annotations(source: str) -> str:
+def _essence(source: str) -> str:
+    """Write a program without what a test need not see, so that changes of that alone give the same text."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.arg | ast.AnnAssign):
-            node.annotation = ast.Constant(None)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
+        match node:
+            case ast.arg() | ast.AnnAssign():
+                node.annotation = ast.Constant(None)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                node.returns = None
+            case ast.ClassDef() | ast.Call():
+                node.keywords = [keyword for keyword in node.keywords if keyword.arg not in LEFT_TO_MYPY]
+            case ast.FormattedValue(value=ast.Subscript(slice=ast.Slice() as quoted)):
+                quoted.upper = None
+            case _:
+                pass
     return ast.dump(tree)
 
 
@@ -233,7 +244,8 @@ def _changed_lines(before: str, after: str) -> tuple[str, str]:
 def find_changes(tree: Path, file: str) -> dict[Change, MutationSpec]:
     """Find what can be changed in a module.
 
-    What changes nothing but annotations is left out, as is what gives the same program as another change.
+    What changes nothing but annotations, ``LEFT_TO_MYPY`` or how much a message quotes is left out, as is what gives the same program as
+    another change.
 
     Args:
         tree: the repository's root.
@@ -254,11 +266,11 @@ def find_changes(tree: Path, file: str) -> dict[Change, MutationSpec]:
     specs = [spec for spec in specs if spec.operator_name in OPERATORS]
     specs.sort(key=lambda spec: (spec.operator_name, spec.occurrence))
     changes: dict[Change, MutationSpec] = {}
-    seen = {_without_annotations(source)}
+    seen = {_essence(source)}
     for spec in specs:
         code = mutate_code(source, get_operator(spec.operator_name)(), spec.occurrence)
         try:
-            program = _without_annotations(code)
+            program = _essence(code)
         except SyntaxError:  # the import fails: nothing is learned of the tests
             continue
         if program not in seen:

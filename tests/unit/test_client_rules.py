@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP384R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from helpers.payloads import make_bootstrap
 from helpers.resign import resign
 from tufline import client_rules, profiles, trust
 from tufline.cli.ceremony import Ceremony, make_key
-from tufline.errors import InvalidBootstrapError
+from tufline.errors import InvalidBootstrapError, MetadataError
 from tufline.profiles import RSTUF, STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Bootstrap, Settings
 from tufline.trust import ONLINE_KEY_URI
@@ -147,6 +149,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "bins with a newline": (of_targets(set_in(*BINS, "name_prefix", "bins\n")), "name_prefix"),
     "bins with a space": (of_targets(set_in(*BINS, "name_prefix", "a b")), "name_prefix"),
     "bins with a name too long for a file": (of_targets(set_in(*BINS, "name_prefix", "x" * 300)), "name_prefix"),
+    "bins with a name of 101 letters": (of_targets(set_in(*BINS, "name_prefix", "x" * 101)), "name_prefix"),
     "bins without a name": (of_targets(set_in(*BINS, "name_prefix", "")), "name_prefix"),
     "targets that list a file": (
         of_targets(set_in("targets", "a", {"length": 1, "hashes": {"sha256": "0" * 64}})),
@@ -179,6 +182,8 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a threshold that can't be met": (of_root(set_in("roles", "snapshot", "threshold", 2)), "snapshot needs 2 online key"),
     "a threshold that is true": (of_root(set_in("roles", "snapshot", "threshold", True)), "threshold"),
     "a version that is true": (of_root(set_in("version", True)), "version"),
+    "a version beyond 31 bits": (of_root(set_in("version", 2**31)), "version"),
+    "a version of nothing": (of_root(set_in("version", 0)), "version"),
     "a version beyond all counting": (of_root(set_in("version", 2**53)), "version"),
     "consistent_snapshot that is a word": (of_root(set_in("consistent_snapshot", "yes")), "consistent_snapshot"),
     "an expiry without zeros": (of_root(set_in("expires", "2035-1-1T0:0:0Z")), "expires"),
@@ -207,6 +212,8 @@ ACCEPTED: dict[str, tuple[Spoil, str]] = {
     "a key with a field of its own": (online(**{"x-name": "x"}), STANDARD),
     "a PEM without its last newline": (extra_key(ECDSA, public=PEM.rstrip("\n")), STANDARD),
     "an Ed25519 key": (extra_key(ED25519), STANDARD),
+    "the largest version": (of_root(set_in("version", 2**31 - 1)), STANDARD),
+    "bins with a name of 100 letters": (of_targets(set_in(*BINS, "name_prefix", "x" * 100)), STANDARD),
     "unknown fields": (of_root(set_in("x-note", {"a": [1, None, True]})), STANDARD),
     "a P-384 key for python-tuf": (extra_key(P384), RSTUF),
     "an RSA key for python-tuf": (extra_key(RSA), RSTUF),
@@ -219,6 +226,28 @@ def test_what_all_clients_accept_is_accepted(held: Ceremony, spoil: Spoil, profi
     metadata = copy.deepcopy(held.payload["metadata"])
     spoil(held, metadata)
     judge(held, metadata, profile=profile)
+
+
+RSA_KEYS = {
+    "2047 bits": (2047, 65537, False),
+    "2048 bits": (2048, 65537, True),
+    "8192 bits": (8192, 65537, True),
+    "8193 bits": (8193, 65537, False),
+    "the largest exponent": (2048, 2**31 - 1, True),
+    "a larger exponent": (2048, 2**31 + 1, False),
+}
+
+
+@pytest.mark.parametrize(("bits", "exponent", "accepted"), RSA_KEYS.values(), ids=RSA_KEYS)
+def test_sizes_of_rsa_keys(bits: int, exponent: int, accepted: bool) -> None:
+    """RSA keys have 2,048 to 8,192 bits, and an exponent that Go's crypto/rsa takes."""
+    key = RSAPublicNumbers(exponent, 2**bits - 1).public_key()
+    written = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    if accepted:
+        client_rules.check_public("the key", "rsa", "rsassa-pss-sha256", written, RSTUF)
+    else:
+        with pytest.raises(MetadataError, match=f"has {bits} bits"):
+            client_rules.check_public("the key", "rsa", "rsassa-pss-sha256", written, RSTUF)
 
 
 def test_small_rsa_keys_are_refused(held: Ceremony) -> None:

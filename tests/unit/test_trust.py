@@ -1,0 +1,196 @@
+"""Who signs a role, and the bounds of the root and targets that are accepted."""
+
+import copy
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from securesystemslib.formats import encode_canonical
+from securesystemslib.signer import SSlibKey
+from tuf.api.metadata import Root, SuccinctRoles, Targets
+
+from helpers.payloads import make_bootstrap
+from tufline import canonical, client_rules, trust
+from tufline.cli.ceremony import Ceremony, make_key
+from tufline.errors import MetadataError
+from tufline.profiles import STANDARD
+from tufline.records import CURRENT_RULES, FIRST_RULES, Settings
+from tufline.trust import BINS, ONLINE_KEY_URI, ROLE_FIELD, RoleKeys, with_fields
+
+NOW = datetime.now(UTC)
+KEYS = [make_key("ed25519").signer.public_key for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory: pytest.TempPathFactory) -> Ceremony:
+    """A bootstrap of PEP 458's mode."""
+    return make_bootstrap(tmp_path_factory.mktemp("keys"), bins=8, mode="pep458")
+
+
+def metadata_of(held: Ceremony, role: str) -> dict[str, Any]:
+    found: dict[str, Any] = copy.deepcopy(held.payload["metadata"][role])
+    return found
+
+
+def role_keys(threshold: int, *keys: SSlibKey) -> RoleKeys:
+    return RoleKeys({key.keyid: key for key in keys}, threshold)
+
+
+def test_a_role_needs_as_many_keys_as_its_threshold() -> None:
+    """Signatures meet a role if enough of its own keys are among them; keys of others do not count, and none counts twice."""
+    one, two, other = (key.keyid for key in KEYS)
+    keys = role_keys(2, *KEYS[:2])
+    assert keys.are_met_by([one, two])
+    assert keys.are_met_by([other, two, one])
+    for keyids in ([], [one], [one, one], [one, other]):
+        assert not keys.are_met_by(keyids)
+
+
+@pytest.mark.parametrize("uri", [None, "", 7, ["fn:a.pem"]])
+def test_a_key_is_online_if_it_says_where(uri: Any) -> None:
+    """A key is online if it has a URI, and only then: nothing else in its place makes it one."""
+    without = SSlibKey("a", "ed25519", "ed25519", {"public": "00"}, {} if uri is None else {ONLINE_KEY_URI: uri})
+    online = with_fields(KEYS[0], **{ONLINE_KEY_URI: "fn:online.pem"})
+    assert role_keys(1, without, online).online == {online.keyid: "fn:online.pem"}
+
+
+def test_a_field_is_covered_by_the_keyid() -> None:
+    """A key that was named by all that it has is named by the whole of its object again, once it has another field."""
+    named = SSlibKey("chosen by others", "ed25519", "ed25519", KEYS[0].keyval)
+    for key in (KEYS[0], named, with_fields(KEYS[0], first="1")):
+        whole = with_fields(key, second="2")
+        assert whole.keyid == client_rules.keyid_of(whole.to_dict())
+        assert whole.unrecognized_fields == {**key.unrecognized_fields, "second": "2"}
+        assert "second" not in key.unrecognized_fields
+
+
+@pytest.mark.parametrize("keyid", ["0" * 64, "f" * 64])
+def test_a_keyid_that_does_not_cover_other_fields_stays(keyid: str) -> None:
+    """A key that has fields which its keyid does not cover keeps its name: others know it by that."""
+    key = SSlibKey(keyid, "ed25519", "ed25519", KEYS[0].keyval, {"x-note": "a"})
+    assert with_fields(key, second="2").keyid == keyid
+
+
+def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
+    """Any one of the keys that root marks for the bins signs them; where it marks none, the keys of targets do."""
+    root = trust.parse(Root, metadata_of(held, "root")).signed
+    assert trust.online_bin_keys(root) == trust.root_keys(root, Targets.type)
+    for keyid in root.roles[Targets.type].keyids:  # a mark of something else is no mark
+        root.keys[keyid].unrecognized_fields[ROLE_FIELD] = "bin"
+    assert trust.online_bin_keys(root) == trust.root_keys(root, Targets.type)
+    marked = [with_fields(key, **{ROLE_FIELD: BINS}) for key in KEYS[:2]]
+    for key in marked:
+        root.keys[key.keyid] = key
+    assert trust.online_bin_keys(root) == role_keys(1, *marked)
+
+
+def test_a_keyid_without_a_key_counts_for_nobody(held: Ceremony) -> None:
+    """Keyids of which root or targets have no key are left out, and the threshold stays."""
+    root = trust.parse(Root, metadata_of(held, "root")).signed
+    del root.keys[root.roles[Root.type].keyids[0]]
+    assert set(trust.root_keys(root, Root.type).keys) == set(root.roles[Root.type].keyids[1:])
+    assert trust.root_keys(root, Root.type).threshold == 2
+
+
+def test_the_name_of_the_bins_is_read_from_targets(held: Ceremony) -> None:
+    """Targets that came in a request say how their bins are named; those without bins are refused with the reason."""
+    targets = metadata_of(held, "targets")
+    assert trust.bins_prefix(targets) == "bins"
+    targets["signed"]["delegations"] = {"keys": {}, "roles": []}
+    with pytest.raises(MetadataError, match="does not delegate to hash bins"):
+        trust.bins_prefix(targets)
+    with pytest.raises(MetadataError, match="does not delegate to hash bins"):
+        trust.bin_keys(trust.parse(Targets, targets).signed)
+    del targets["signed"]["delegations"]
+    with pytest.raises(MetadataError, match="does not delegate to hash bins"):
+        trust.bins_prefix(targets)
+    with pytest.raises(MetadataError, match="does not delegate to hash bins"):
+        trust.bin_keys(trust.parse(Targets, targets).signed)
+
+
+OTHER_BINS = [(2, "bins", "to 4 bins"), (4, "bins", "to 16 bins"), (3, "a", "its bins 'a'"), (3, "c", "its bins 'c'")]
+
+
+@pytest.mark.parametrize(("bit_length", "prefix", "says"), OTHER_BINS)
+def test_targets_delegate_to_the_bins_of_the_settings(held: Ceremony, bit_length: int, prefix: str, says: str) -> None:
+    """Targets with fewer or more bins than the settings, or with bins of another name, are refused with what they say."""
+    targets = trust.parse(Targets, metadata_of(held, "targets")).signed
+    trust.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
+    assert targets.delegations is not None
+    assert targets.delegations.succinct_roles is not None
+    keys = list(targets.delegations.succinct_roles.keyids)
+    targets.delegations.succinct_roles = SuccinctRoles(keys, 1, bit_length, prefix)
+    with pytest.raises(MetadataError, match=says):
+        trust.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
+
+
+@pytest.mark.parametrize(("role", "most"), [(Root, 500_000), (Targets, 4_000_000)])
+def test_the_largest_files(held: Ceremony, role: Any, most: int) -> None:
+    """Root of 500,000 bytes and targets of 4,000,000 are accepted, as the file that clients get, and not one byte more."""
+    content = metadata_of(held, role.type)
+    content["signed"]["x-filling"] = ["x" * 1_000] * (most // 1_100)
+    content["signed"]["x-rest"] = ""
+    content["signed"]["x-rest"] = "x" * (most - len(trust.file_bytes(content)))
+    trust.check_given(role, content, NOW)
+    content["signed"]["x-rest"] += "x"
+    with pytest.raises(MetadataError, match=f"{role.type} is {most + 1} bytes; TUF clients take at most {most}"):
+        trust.check_given(role, content, NOW)
+
+
+def test_what_has_expired_is_refused(held: Ceremony) -> None:
+    """Root that has expired is refused; it is accepted until then."""
+    content = metadata_of(held, "root")
+    expires = datetime.strptime(content["signed"]["expires"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    trust.check_given(Root, content, expires - timedelta(seconds=1))
+    with pytest.raises(MetadataError, match=f"root has expired on {expires:%Y-%m-%d}"):
+        trust.check_given(Root, content, expires + timedelta(seconds=1))
+
+
+def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:
+    """An online key of no provider is refused, except in what was accepted before there were rules."""
+    root = trust.parse(Root, metadata_of(held, "root")).signed
+    (keyid,) = root.roles["timestamp"].keyids
+    trust.check_root_roles(root, targets_online=False, rules=CURRENT_RULES)
+    root.keys[keyid].unrecognized_fields[ONLINE_KEY_URI] = "nonsense"
+    trust.check_root_roles(root, targets_online=False, rules=FIRST_RULES)
+    with pytest.raises(MetadataError, match="can't find the key"):
+        trust.check_root_roles(root, targets_online=False, rules=FIRST_RULES + 1)
+
+
+@pytest.mark.parametrize("expires", ["2035-01-01T00:00:00.5Z", "2035-01-01T00:00:00"])
+def test_what_python_tuf_writes_otherwise_is_refused(held: Ceremony, expires: str) -> None:
+    """What python-tuf would write back otherwise, shorter or longer, is refused: it would verify other bytes than other clients."""
+    content = metadata_of(held, "root")
+    content["signed"]["x-note"] = "m"
+    signed = trust.parse(Root, content).signed
+    trust.check_form(signed, content, CURRENT_RULES, STANDARD)
+    for other in ("a", "z"):
+        signed.unrecognized_fields["x-note"] = other
+        with pytest.raises(MetadataError, match="otherwise than it is written"):
+            trust.check_form(signed, content, CURRENT_RULES, STANDARD)
+    content["signed"]["expires"] = expires
+    trust.check_form(signed, content, FIRST_RULES, STANDARD)
+    with pytest.raises(MetadataError, match="expires"):
+        trust.check_form(signed, content, CURRENT_RULES, STANDARD)
+
+
+def test_targets_that_the_signer_makes(tmp_path: Path) -> None:
+    """Targets that are online delegate to the bins of the settings, and expire at a whole second of UTC."""
+    payload = make_bootstrap(tmp_path, bins=8, mode="rstuf").payload
+    root = trust.parse(Root, payload["metadata"]["root"]).signed
+    expires = datetime(2035, 1, 1, 1, 2, 3, 999_999, timezone(timedelta(hours=2)))
+    to_sign, in_file = trust.make_targets(root, Settings(8, "my-bins", 3, {}), 5, expires)
+    made = json.loads(in_file)
+    assert (made["version"], made["expires"], made["targets"]) == (5, "2034-12-31T23:02:03Z", {})
+    online = trust.online_bin_keys(root)
+    assert made["delegations"]["succinct_roles"] == {
+        "keyids": list(online.keys),
+        "threshold": online.threshold,
+        "bit_length": 3,
+        "name_prefix": "my-bins",
+    }
+    assert set(made["delegations"]["keys"]) == set(online.keys)
+    assert canonical.encode(json.loads(in_file)) == in_file
+    assert to_sign.decode() == encode_canonical(made)
