@@ -159,15 +159,22 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
         extra_key(ECDSA, public="04" + "ab" * 64),
         "is hex-encoded, which python-tuf and go-tuf do not load for ecdsa-sha2-nistp256: write it as PEM",
     ),
+    "an ECDSA key that is empty": (extra_key(ECDSA, public=""), "is not a public key in PEM"),
     "an ECDSA key that is none": (extra_key(ECDSA, public="zz"), "is not a public key in PEM"),
     "a PEM with other line ends": (extra_key(ECDSA, public=f"{PEM}\n"), "PEM that clients do not all load"),
     "a PEM after some text": (extra_key(ECDSA, public=f"key\n{PEM}"), "PEM that clients do not all load"),
     "an Ed25519 key in upper case": (extra_key(ED25519, public=str(ED25519.keyval["public"]).upper().replace("0", "A")), "lower-case"),
+    "an Ed25519 key that is too long": (extra_key(ED25519, public=f"{ED25519.keyval['public']}00"), "64 lower-case"),
+    "an entry whose keyid is too long": (entry("root", keyid="a" * 65, sig=""), "no SHA-256"),
     "an Ed25519 key with spaces": (extra_key(ED25519, public=" ".join(str(ED25519.keyval["public"]))), "64 lower-case"),
     "a P-384 key": (extra_key(P384), "python-tuf 3.1.1 to 7.0.1, tuf-js 1.1.7 to 5.0.1, go-tuf 2.0.0 to 2.4.2 verify"),
     "an RSA key": (extra_key(RSA), "go-tuf 2.0.0"),
     "a P-384 key that says P-256": (
         extra_key(SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", dict(P384.keyval))),
+        "another kind of key than ecdsa-sha2-nistp256",
+    ),
+    "an RSA key that says P-256": (
+        extra_key(SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", dict(RSA.keyval))),
         "another kind of key than ecdsa-sha2-nistp256",
     ),
     "a second value in a key": (extra_key(ECDSA, Public=PEM), "second field for the public part"),
@@ -212,6 +219,7 @@ ACCEPTED: dict[str, tuple[Spoil, str]] = {
     "a key with a field of its own": (online(**{"x-name": "x"}), STANDARD),
     "a PEM without its last newline": (extra_key(ECDSA, public=PEM.rstrip("\n")), STANDARD),
     "an Ed25519 key": (extra_key(ED25519), STANDARD),
+    "other values in a key": (extra_key(ECDSA, name="a", zone="b"), STANDARD),
     "the largest version": (of_root(set_in("version", 2**31 - 1)), STANDARD),
     "bins with a name of 100 letters": (of_targets(set_in(*BINS, "name_prefix", "x" * 100)), STANDARD),
     "unknown fields": (of_root(set_in("x-note", {"a": [1, None, True]})), STANDARD),
@@ -248,6 +256,13 @@ def test_sizes_of_rsa_keys(bits: int, exponent: int, accepted: bool) -> None:
     else:
         with pytest.raises(MetadataError, match=f"has {bits} bits"):
             client_rules.check_public("the key", "rsa", "rsassa-pss-sha256", written, RSTUF)
+
+
+@pytest.mark.parametrize("signatures", [None, [{"keyid": 1, "sig": "00"}], [{"keyid": "a" * 64}]])
+def test_signatures_that_no_client_reads(signatures: object) -> None:
+    """Signatures of another form are refused with the place, also where they come without the file."""
+    with pytest.raises(MetadataError, match=r"clients do not read its signatures: .*signatures"):
+        client_rules.check_signatures(signatures)
 
 
 def test_small_rsa_keys_are_refused(held: Ceremony) -> None:

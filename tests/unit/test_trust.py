@@ -139,6 +139,18 @@ def test_the_largest_files(held: Ceremony, role: Any, most: int) -> None:
         trust.check_given(role, content, NOW)
 
 
+def test_metadata_that_cannot_be_read(held: Ceremony) -> None:
+    """What is not metadata of the role is refused with what is wrong: which field is missing, or what python-tuf says."""
+    content = metadata_of(held, "root")
+    del content["signed"]["keys"]
+    with pytest.raises(MetadataError, match=r"^not root metadata: 'keys' is missing$"):
+        trust.parse(Root, content)
+    with pytest.raises(MetadataError, match=r"^not root metadata: (?!.*is missing)"):
+        trust.parse(Root, b"{")
+    with pytest.raises(MetadataError, match="this is targets metadata, not root"):
+        trust.parse(Root, metadata_of(held, "targets"))
+
+
 def test_what_has_expired_is_refused(held: Ceremony) -> None:
     """Root that has expired is refused; it is accepted until then."""
     content = metadata_of(held, "root")
