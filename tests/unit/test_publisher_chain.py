@@ -100,3 +100,16 @@ def test_nothing_goes_back_behind_what_is_shown() -> None:
     for reason, commit in backward.items():
         with pytest.raises(MetadataError, match=reason):
             origin.check_forward(*commit)
+
+
+def test_a_file_that_an_earlier_process_left_does_not_count() -> None:
+    """A commit waits for a file that is there and that nothing has compared with the log: a crash may have cut it short."""
+    origin = Origin({"1.targets.json", "1.bins-0.json", "2.bins-0.json"})
+    assert origin.find(FileRef(1, 10, "1" * 64), FileRef(1, 9, "1" * 64), {"targets": 1, "bins-0": 1}, 0.0) == []
+    named = {"targets": 1, "bins-0": 2}
+    assert origin.missing({"targets": 1, "bins-0": 1}) == []
+    assert origin.missing(named) == ["2.bins-0.json"]
+    assert origin.look({"1.targets.json", "1.bins-0.json", "2.bins-0.json"}, 1.0) == []
+    assert origin.missing(named) == ["2.bins-0.json"]
+    origin.put("bins-0", "2.bins-0.json", is_other=False)
+    assert origin.missing(named) == []

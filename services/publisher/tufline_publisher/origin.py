@@ -35,6 +35,7 @@ class Origin:
         self.least = least
         self._versions: dict[str, int] = {}
         self._is_whole = False
+        self._put: set[str] = set()
         self._others: dict[str, str] = {}
         self._superseded: dict[str, float] = {}
 
@@ -45,7 +46,10 @@ class Origin:
         return max((parsed[1] for parsed in found if parsed is not None and parsed[0] == Root.type), default=0)
 
     def missing(self, versions: dict[str, int]) -> list[str]:
-        """Find the files that a snapshot names and that are not there, or not in this log's version.
+        """Find the files that a snapshot names and that this publisher has neither put nor found shown, or not in this log's version.
+
+        A file that an earlier process left does not count: a crash may have cut it short, and nothing has compared it with the log since,
+        if its record was refused. What is shown was durable before it was shown.
 
         Args:
             versions: role name to version.
@@ -55,7 +59,7 @@ class Origin:
         """
         shown = self._versions if self._is_whole else {}
         named = (metafile.file_name(role, version) for role, version in versions.items() if shown.get(role) != version)
-        absent = [name for name in named if name not in self.names]
+        absent = [name for name in named if name not in self._put]
         return absent + [name for name, role in self._others.items() if metafile.file_name(role, versions.get(role, 0)) == name]
 
     def put(self, role: str, name: str, *, is_other: bool) -> None:
@@ -67,6 +71,7 @@ class Origin:
             is_other: whether another valid content had been there, and stays.
         """
         self.names.add(name)
+        self._put.add(name)
         if is_other:
             self._others[name] = role
         else:
@@ -109,8 +114,8 @@ class Origin:
         """
         self.timestamp, self.snapshot, self._versions = timestamp, snapshot, versions
         self.least = max(self.least, timestamp.version)
-        self._is_whole = False
-        lost = self.missing(versions)
+        named = (metafile.file_name(role, version) for role, version in versions.items())
+        lost = [name for name in named if name not in self.names]
         self._is_whole = not lost
         self._find_superseded(self.names, now)
         return lost
@@ -193,4 +198,6 @@ class Origin:
         Args:
             names: of them.
         """
-        self.names.difference_update(names)
+        gone = set(names)
+        self.names -= gone
+        self._put -= gone
