@@ -153,7 +153,7 @@ class RecordUnreadableError(BusError):
     def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
         super().__init__(
             f"the record at {topic}/{partition} offset {offset} can't be decoded ({reason}): "
-            "it was damaged on its way or on the disk, so restore it from a replica or a backup, or go on without it"
+            "it was damaged on its way or on the disk, so restore it from a replica or a backup"
         )
         self.topic = topic
         self.partition = partition

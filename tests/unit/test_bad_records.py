@@ -26,6 +26,7 @@ from tufline.store.local import LocalStore
 from tufline_ingest.live import Live
 from tufline_ingest.retention import INBOX_KEPT, trim_once
 from tufline_publisher.finding import find_origin
+from tufline_signer.errors import DamagedHeadsError
 from tufline_signer.takeover import take_over
 
 PARTITIONS = 2
@@ -163,6 +164,27 @@ def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
         assert not health.problems
 
     on_a_log(tmp_path / "log.db", bootstrap, story)
+
+
+@pytest.mark.parametrize("topic", [topics.HEADS, topics.METADATA])
+async def test_a_damaged_head_stops_a_takeover_and_says_how_to_go_on(tmp_path: Path, topic: str) -> None:
+    """No version is guessed where the record that names it is damaged; the error says to restore it, and not to delete it."""
+    path = tmp_path / "log.db"
+    bus = await open_embedded(path, topics.topics(PARTITIONS))
+    await bus.append([Message(topics.HEADS, "bins-0", JUNK)])
+    (position,) = await bus.append([Message(topic, "bad", JUNK)])
+    await bus.close()
+    damage(path, "bad")
+    bus = await open_embedded(path, topics.topics(PARTITIONS))
+    with pytest.raises(DamagedHeadsError) as caught:
+        async with take_over(bus, "signer.bins.0", 0, PassedOver(Health(), "p")):
+            pass
+    said = str(caught.value)
+    assert f"{topic}/0 offset {position.offset} can't be decoded" in said
+    assert "restore it from a replica or a backup; do not delete it" in said
+    assert "docs/lost-input.md, damaged heads" in said
+    assert "go on without" not in said
+    await bus.close()
 
 
 async def test_a_damaged_record_does_not_keep_a_publisher_from_an_origin(tmp_path: Path) -> None:

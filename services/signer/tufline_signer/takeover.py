@@ -2,6 +2,9 @@
 
 A head that can't be read (anybody who may write there can write anything) is made again from the newest file of its role in ``metadata``,
 and appended: a writer that took a role for one that does not exist would start it again at version 1.
+
+A record whose very bytes are damaged does not even say which role it is of. It stops the takeover: what the lost head says (``applied``)
+and what a lost progress says (the trail of receipts) stands nowhere else, and ``metadata`` may be visible up to an older version only.
 """
 
 from collections.abc import AsyncIterator
@@ -14,9 +17,10 @@ from tuf.api.metadata import Root
 from tufline import metafile, records, takeover, topics
 from tufline.bus import Bus, Message, Record, Writer
 from tufline.bus.last import last_record
-from tufline.errors import MetadataError
+from tufline.errors import MetadataError, RecordUnreadableError
 from tufline.passed_over import PassedOver
 from tufline.records import CLAIM_KEY, PROGRESS_KEY, Claim, Committed, Head, Progress
+from tufline_signer.errors import DamagedHeadsError
 
 _log = structlog.get_logger(__name__)
 
@@ -76,13 +80,17 @@ async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver
 
     Raises:
         FencedError: if another writer took it over meanwhile.
+        DamagedHeadsError: if a record that may say what the newest version of a role is can't be read.
         BusError: if the bus does not answer.
     """
     async with takeover.take_over(bus, writer_id, topics.HEADS, partition) as taken:
         owned = Owned(taken.writer, partition, taken.claim.time, passed)
         try:
-            await takeover.read_up_to(bus, taken.claim, owned.take)
-            await _make_again(bus, owned)
+            try:
+                await takeover.read_up_to(bus, taken.claim, owned.take)
+                await _make_again(bus, owned)
+            except RecordUnreadableError as error:
+                raise DamagedHeadsError(partition, error) from error
             yield owned
         finally:
             passed.forget()
