@@ -19,6 +19,9 @@ from tufline.health import Health
 MOST: Final = 1000
 """How many keys with such a record are kept in mind; beyond that the oldest are forgotten."""
 
+DAMAGED: Final = "@"
+"""In place of the key of a damaged record, followed by its offset."""
+
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
@@ -79,7 +82,7 @@ class PassedOver:
             error: that a reader raised at it.
         """
         # Its key can't be read either: no later record makes up for it.
-        self._note((error.topic, error.partition, f"@{error.offset}"), error.offset, str(error))
+        self._note((error.topic, error.partition, f"{DAMAGED}{error.offset}"), error.offset, str(error))
 
     def _note(self, key: tuple[str, int, str], offset: int, text: str) -> None:
         self.count += 1
@@ -137,6 +140,18 @@ class PassedOver:
             for key in [key for key, (offset, _) in self._of_key.items() if key[:2] == (topic, partition) and offset < start]:
                 del self._of_key[key]
         self._report()
+
+    def is_in_doubt(self, topic: str, key: str) -> bool:
+        """Say whether the newest record of a key may be one that was passed over.
+
+        Args:
+            topic: without the prefix.
+            key: of the record.
+
+        Returns:
+            Whether a record of that key was passed over and no good one has followed, or a damaged one whose key nobody knows.
+        """
+        return any(other == topic and (of == key or of.startswith(DAMAGED)) for other, _, of in self._of_key)
 
     def forget(self) -> None:
         """Report nothing any more: the follower has ended, or starts again from where it will come by all of them."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -34,7 +35,7 @@ from tufline.health import Health
 from tufline.keys.local import open_file_key
 from tufline.metafile import SignatureEntry, assemble, disassemble
 from tufline.passed_over import PassedOver
-from tufline.records import VERSION_HEADER, Add, FileRef, Published, Vector
+from tufline.records import VERSION_HEADER, Add, FileRef, Head, Published, Vector
 from tufline.store import OWNER, TIMESTAMP
 from tufline.store._lock import locked
 from tufline.store.local import LOCK_PATIENCE_SECONDS, LocalStore
@@ -524,6 +525,54 @@ def test_file_that_no_head_names_holds_up_nothing(tmp_path: Path, role: str) -> 
             assert newest.next_offset > position.offset
             assert "publisher.origin.refused" not in world.health.problems
             assert world.health.ready
+
+    in_world(tmp_path, story)
+
+
+@pytest.mark.parametrize("heads", ["late", "junk"])
+def test_file_that_a_head_may_name_is_kept(tmp_path: Path, heads: str) -> None:
+    """A refused file whose head comes a moment later, or can't be read, may be named by a commit: a publisher that starts comes by it."""
+
+    async def story(world: World) -> None:
+        async with world.publisher():
+            await world.announce("a")
+            await world.published()
+            (newest,) = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1:]
+            waiting = json.loads(newest.value)
+            waiting["signed"]["version"] = 900
+            (bin_file,) = [one for one in await read_all(world.bus, topics.METADATA) if one.key == "bins-0"][-1:]
+            content = json.loads(bin_file.value)
+            version = content["signed"]["version"] = content["signed"]["version"] + 1
+            refused = json.dumps(content).encode()
+            if heads != "late":
+                await world.bus.append([Message(topics.HEADS, "bins-0", b"{")])
+            # While a commit waits, the publisher looks at the heads as soon as it has read everything.
+            _, position = await world.bus.append(
+                [
+                    Message(topics.METADATA, "timestamp", json.dumps(waiting).encode(), headers={**newest.headers, VERSION_HEADER: "900"}),
+                    Message(topics.METADATA, "bins-0", refused, headers={VERSION_HEADER: str(version)}),
+                ]
+            )
+            await eventually(lambda: asyncio.sleep(0, "publisher.origin.refused" in world.health.problems))
+            await asyncio.sleep(2)
+            if heads == "late":
+                await world.bus.append([Message(topics.HEADS, "bins-0", records.encode(head_of(refused, version, position.offset)))])
+            await asyncio.sleep(120)
+            assert f"offset {position.offset} " in world.health.problems["publisher.origin.refused"]
+            layout = world.bootstrap.settings.layout
+            path = next(path for path in map(str, itertools.count()) if layout.index_of(path) != 0)
+            await world.announce(path)
+            await eventually(lambda: is_shown(world, path), seconds=120)
+            last = await world.last_published()
+            assert last is not None
+            assert last.next_offset <= position.offset
+
+    async def is_shown(world: World, path: str) -> bool:
+        return path in Reader(world.directory, world.clock).refresh()
+
+    def head_of(content: bytes, version: int, offset: int) -> Head:
+        sha256 = hashlib.sha256(content).hexdigest()
+        return Head(version=version, sha256=sha256, length=len(content), expires="2040-01-01T00:00:00Z", offset=offset, keyids=["later"])
 
     in_world(tmp_path, story)
 

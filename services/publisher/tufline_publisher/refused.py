@@ -6,11 +6,14 @@ first of them, so that a publisher that starts meanwhile reads them too. What so
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from tufline.records import FileRef, Head
+
+SETTLE_SECONDS: Final = 10.0
+"""How long the head of a file may come after it: both are of one transaction, and visible a moment apart."""
 
 MOST: Final = 50_000
 """How many files are kept in mind; beyond that the oldest are forgotten, and found again by their heads."""
@@ -24,11 +27,13 @@ class Refused:
         role: its name.
         ref: where it is.
         reason: why, for a human.
+        since: when it was refused, in seconds of a monotonic clock.
     """
 
     role: str
     ref: FileRef
     reason: str
+    since: float
 
 
 class RefusedFiles:
@@ -80,16 +85,24 @@ class RefusedFiles:
         for role, version in [key for key in self._files if key[1] <= versions.get(key[0], 0)]:
             del self._files[role, version]
 
-    def take_unnamed(self, heads: Mapping[str, Head]) -> list[Refused]:
+    def take_unnamed(self, heads: Mapping[str, Head], is_in_doubt: Callable[[str], bool], now: float) -> list[Refused]:
         """Forget what no commit will need: files that no head names, now or before. The signer has not written them.
 
         Args:
             heads: role name to its newest head.
+            is_in_doubt: says whether a role may have a newer head, which can't be read.
+            now: before the heads were read, in seconds of the clock of ``Refused.since``.
 
         Returns:
-            The files.
+            The files. One that has just come is not among them: its head may not be visible yet.
         """
-        found = [one for one in self._files.values() if one.role not in heads or one.ref.version > heads[one.role].version]
+        found = [
+            one
+            for one in self._files.values()
+            if one.since <= now - SETTLE_SECONDS
+            and (one.role not in heads or one.ref.version > heads[one.role].version)
+            and not is_in_doubt(one.role)
+        ]
         for one in found:
             del self._files[one.role, one.ref.version]
         return found

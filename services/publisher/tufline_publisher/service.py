@@ -185,7 +185,7 @@ class Publisher:
         _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
         if isinstance(error, UntrustedError):
             ref = FileRef(version_of(record), record.offset, metafile.sha256(record.value))
-            self._refused.add(Refused(record.key, ref, str(error)))
+            self._refused.add(Refused(record.key, ref, str(error), _now()))
         else:
             self._passed.add(record, str(error))
 
@@ -284,8 +284,9 @@ class Publisher:
         """Let go of refused files that the signer has not written: ``next_offset`` must not wait for them."""
         if self._refused.first_offset is None:
             return
+        now = _now()
         heads = await self._read_heads()
-        for one in self._refused.take_unnamed(heads):
+        for one in self._refused.take_unnamed(heads, lambda role: self._passed.is_in_doubt(topics.HEADS, role), now):
             self._passed.add(Record(topics.METADATA, 0, one.ref.offset, 0, one.role, b"", {}), f"no head names it, and {one.reason}")
         self._say_what_is_refused()
 
