@@ -1,7 +1,8 @@
 """Two clocks: this machine's, and the log's. What time it is at least, and at most.
 
 A wall clock may be wrong for a while. The log has another one: on Kafka the brokers' append time, on the embedded log a time that a jump
-does not move (``SteadyClock``). Each record that a process appends tells it that time. Between two of them monotonic time goes on.
+does not move (``SteadyClock``). Each record that a process appends tells it that time. Between two of them monotonic time goes on, also
+while the machine is suspended.
 
 Whoever asks whether something has expired, or when it will, takes ``latest``: so a slow clock signs nothing that is expired already.
 Whoever asks whether something has lasted long enough takes ``earliest``: so a fast clock ends nothing early. No I/O.
@@ -9,13 +10,12 @@ Whoever asks whether something has lasted long enough takes ``earliest``: so a f
 In: the times of records, as they are appended. Out: bounds on the time, and a problem where the two clocks differ.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tufline.clock import Clock, moment_of
+from tufline.clock import Clock, elapsed, moment_of
 
 DEFAULT_TOLERANCE_SECONDS: Final = 30.0
 
@@ -60,7 +60,7 @@ class ReferenceClock:
     @staticmethod
     def monotonic() -> float:
         """Say what ``observe`` calls ``sent``, in seconds."""
-        return asyncio.get_running_loop().time()
+        return elapsed()
 
     def observe(self, milliseconds: int, sent: float) -> None:
         """Take note of the time of a record that was appended just now.

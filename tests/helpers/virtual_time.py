@@ -33,12 +33,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self.now = 0.0
+        self.suspended = 0.0
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
 
     def time(self) -> float:
         return self.now
+
+    def since_boot(self) -> float:
+        """Say what ``tufline.clock.elapsed`` does: it goes on while the machine is suspended."""
+        return self.now + self.suspended
 
     def run_in_executor(self, _executor: Any, func: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Do at once what would be done in a thread: another thread's time is not ours."""
@@ -50,12 +55,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return done
 
 
+def suspend(time: timedelta) -> None:
+    """Let the machine sleep: the wall clock goes on, and timers of the event loop do not."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.suspended += time.total_seconds()
+
+
 def run_virtual(main: Callable[[Clock], Awaitable[T]]) -> T:
     """Run a coroutine function, which is given the virtual wall clock, in virtual time."""
     loop = VirtualTimeLoop()
 
     def clock() -> datetime:
-        return START + timedelta(seconds=loop.now)
+        return START + timedelta(seconds=loop.since_boot())
 
     async def awaited() -> Any:
         return await main(clock)

@@ -13,11 +13,11 @@ import pytest
 import tufline_signer.service
 from helpers.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
 from helpers.offline import Offline, announce_updates
-from helpers.virtual_time import START, run_virtual
+from helpers.virtual_time import START, run_virtual, suspend
 from tufline import topics
 from tufline.bus import Message
 from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.clock import Clock
+from tufline.clock import Clock, elapsed, since_boot
 from tufline.config import SignerConfig
 from tufline.expiry import in_sight
 from tufline.health import Health
@@ -300,6 +300,25 @@ def test_of_two_brokers_the_later_clock_counts_until_it_is_gone() -> None:
         assert clock.problem == ""
 
     run_virtual(main)
+
+
+def test_a_machine_that_was_suspended_has_no_wrong_clock() -> None:
+    """After a night in which the machine slept, its clock still agrees with the log's, and nothing is taken for fresher than it is."""
+
+    async def main(wall: Clock) -> None:
+        clock = ReferenceClock(wall)
+        clock.observe(int(wall().timestamp() * 1000), clock.monotonic())
+        suspend(timedelta(hours=9))
+        assert clock.problem == ""
+        assert clock.earliest() == clock.latest() == wall()
+
+    run_virtual(main)
+
+
+async def test_elapsed_time_of_a_real_event_loop() -> None:
+    """Outside of a simulation, the time since the machine was booted counts, suspended or not."""
+    before = since_boot()
+    assert before <= elapsed() <= since_boot()
 
 
 @pytest.mark.parametrize(("seconds", "is_problem"), [(0, False), (29, False), (31, True), (-29, False), (-31, True)])
