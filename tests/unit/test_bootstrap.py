@@ -1,7 +1,8 @@
 """A bootstrap that is accepted can be replaced until its first root is published; whoever comes first in ``admin`` decides, for all."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from tufline.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings
 from tufline.trust import ONLINE_KEY_URI, RoleKeys
 from tufline_signer.audit import Trail
-from tufline_signer.signing import Keyring
+from tufline_signer.signing import Keyring, ToSign
 
 URL = "/api/v1/bootstrap/"
 
@@ -183,8 +184,9 @@ async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None
     assert "give as many" in state.refused[1]
 
 
-async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path) -> None:
-    """That a key could be used does not say so of the same keyid with another URI: a bootstrap that names that is not begun with."""
+@asynccontextmanager
+async def one_key_at(tmp_path: Path, *names: str) -> AsyncIterator[tuple[Keyring, list[RoleKeys]]]:
+    """Give a keyring, and one key by several URIs; only in right.pem is its private part."""
     made = ceremony.make_key("ecdsa")
     ceremony.write_private(tmp_path / "right.pem", made.pem)
     public = made.signer.public_key
@@ -195,11 +197,31 @@ async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path)
 
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     opener = KeyOpener(SignerConfig(key_dir=tmp_path), VaultConfig())
-    keyring = Keyring(opener, Trail(bus, utc_now), Health())
-    right, wrong = at("fn:right.pem"), at("fn:wrong.pem")
-    await keyring.prove([[right]], "test")
-    for roles in ([[wrong]], [[right], [wrong]]):
-        with pytest.raises(KeyUnavailableError, match=r"wrong\.pem"):
-            await keyring.prove(roles, "test")
-    await opener.close()
-    await bus.close()
+    try:
+        yield Keyring(opener, Trail(bus, utc_now), Health()), [at(f"fn:{name}.pem") for name in names]
+    finally:
+        await opener.close()
+        await bus.close()
+
+
+async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path) -> None:
+    """That a key could be used does not say so of the same keyid with another URI: a bootstrap that names that is not begun with."""
+    async with one_key_at(tmp_path, "right", "wrong") as (keyring, (right, wrong)):
+        await keyring.prove([[right]], "test")
+        for roles in ([[wrong]], [[right], [wrong]]):
+            with pytest.raises(KeyUnavailableError, match=r"wrong\.pem"):
+                await keyring.prove(roles, "test")
+
+
+async def test_a_key_that_failed_is_tried_at_another_place(tmp_path: Path) -> None:
+    """That a key could not be used does not say so of the same keyid with another URI: what a key change moved signs at once."""
+    async with one_key_at(tmp_path, "wrong", "right") as (keyring, (wrong, right)):
+        with pytest.raises(KeyUnavailableError):
+            await keyring.prove([[wrong]], "test")
+        assert not await keyring.can_meet(wrong, "test")
+        assert await keyring.can_meet(right, "test")
+        for under in ([right, wrong], [wrong, right]):
+            (file,) = await keyring.sign(under, [ToSign("bins-0", 1, "2040-01-01T00:00:00Z", b"{}")], "test")
+            assert file.keyids == [*right.keys]
+        assert await keyring.can_meet(right, "test")
+        assert not await keyring.can_meet(wrong, "test")

@@ -144,8 +144,9 @@ class Keyring:
         self._health = health
         self._open: dict[tuple[str, str], SigningKey] = {}
         self._opening: dict[tuple[str, str], asyncio.Task[SigningKey]] = {}
-        self._probed: set[str] = set()
-        self._failed: dict[str, float] = {}
+        # A keyid need not cover the URI: the same key may be named with another place, where it is or is not.
+        self._probed: set[tuple[str, str]] = set()
+        self._failed: dict[tuple[str, str], float] = {}
         self._worked: set[tuple[str, str]] = set()
         self._said: dict[str, float] = {}
 
@@ -161,11 +162,11 @@ class Keyring:
         """
         tried_since = asyncio.get_running_loop().time() - RETRY_SECONDS
         for keyid, uri in of.online.items():
-            if self._failed.get(keyid, tried_since) < tried_since:
+            if self._failed.get((keyid, uri), tried_since) < tried_since:
                 await self._trail.ready()
                 if not isinstance(await self._try(uri, of.keys[keyid], [PROBE]), Exception):
-                    await self._trail.record([Use(requester, keyid, uri, [*self._probe(keyid), OF_PROBE])])
-        return of.are_met_by(of.online.keys() - self._failed.keys())
+                    await self._trail.record([Use(requester, keyid, uri, [*self._probe(keyid, uri), OF_PROBE])])
+        return of.are_met_by({keyid for keyid, uri in of.online.items() if (keyid, uri) not in self._failed})
 
     async def prove(self, roles: Iterable[Sequence[RoleKeys]], requester: str) -> None:
         """Make sure that roles can be signed, by signing something that is none; a key that signed when it was last used is not asked.
@@ -178,7 +179,6 @@ class Keyring:
             KeyUnavailableError: if one of them can't be.
             AuditError: if it may not be on record.
         """
-        # A keyid need not cover the URI: the same key may be named with another place, where it is not.
         distinct = {(frozenset(keys[0].keys), frozenset(keys[0].online.items()), keys[0].threshold): keys for keys in roles}
         for keys in distinct.values():
             if not keys[0].are_met_by({keyid for keyid, uri in keys[0].online.items() if (keyid, uri) in self._worked}):
@@ -228,14 +228,15 @@ class Keyring:
                 await self._trail.record(uses)
 
     async def _make(self, under: Sequence[RoleKeys], payloads: Sequence[ToSign], requester: str, uses: list[Use]) -> list[SignedFile]:
-        wanted = {keyid: (uri, of.keys[keyid]) for of in under for keyid, uri in of.online.items()}
+        wanted = {(keyid, uri): of.keys[keyid] for of in under for keyid, uri in of.online.items()}
         signed = [payload.signed for payload in payloads]
-        signing = asyncio.gather(*(self._try(uri, public, signed) for uri, public in wanted.values()))
+        signing = asyncio.gather(*(self._try(uri, public, signed) for (_, uri), public in wanted.items()))
         digests, every = await asyncio.gather(_digests(payloads), signing)
-        by_key = {keyid: done for keyid, done in zip(wanted, every, strict=True) if not isinstance(done, Exception)}
+        made = {place: done for place, done in zip(wanted, every, strict=True) if not isinstance(done, Exception)}
+        by_key = {keyid: done for (keyid, _), done in made.items()}
         # Also where they do not suffice: they were made.
-        uses += [Use(requester, keyid, wanted[keyid][0], [*self._probe(keyid), *digests]) for keyid in by_key]
-        problems = {wanted[keyid][0]: done for keyid, done in zip(wanted, every, strict=True) if isinstance(done, Exception)}
+        uses += [Use(requester, keyid, uri, [*self._probe(keyid, uri), *digests]) for keyid, uri in made]
+        problems = {uri: done for (_, uri), done in zip(wanted, every, strict=True) if isinstance(done, Exception)}
         self._say(under[0], problems)
         if not under[0].are_met_by(by_key):
             reasons = [str(problems[uri]) for uri in under[0].online.values() if uri in problems]
@@ -251,12 +252,12 @@ class Keyring:
         try:
             done = await (await self._key(uri, public)).sign_many(signed)
         except (ConfigError, KeyUnavailableError) as error:
-            if public.keyid not in self._failed:
+            if (public.keyid, uri) not in self._failed:
                 _log.warning("key.unavailable", keyid=public.keyid, uri=uri, error=str(error))
-            self._failed[public.keyid] = asyncio.get_running_loop().time()
+            self._failed[public.keyid, uri] = asyncio.get_running_loop().time()
             self._worked.discard((public.keyid, uri))
             return error
-        self._failed.pop(public.keyid, None)
+        self._failed.pop((public.keyid, uri), None)
         self._worked.add((public.keyid, uri))
         return done
 
@@ -276,7 +277,7 @@ class Keyring:
         finally:
             del self._opening[public.keyid, uri]
         if key.is_probed:
-            self._probed.add(public.keyid)
+            self._probed.add((public.keyid, uri))
         return key
 
     def _say(self, must: RoleKeys, problems: Mapping[str, Exception]) -> None:
@@ -292,11 +293,11 @@ class Keyring:
             del self._said[uri]
             self._health.gone(f"signer.key.{uri}")
 
-    def _probe(self, keyid: str) -> list[SignedDigest]:
+    def _probe(self, keyid: str, uri: str) -> list[SignedDigest]:
         # Its opening was a use of the key too, and goes on record with the first signatures.
-        if keyid not in self._probed:
+        if (keyid, uri) not in self._probed:
             return []
-        self._probed.remove(keyid)
+        self._probed.remove((keyid, uri))
         return [OF_PROBE]
 
 
