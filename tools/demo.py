@@ -67,8 +67,9 @@ def fetch_wheels() -> list[str]:
     """Lay the wheels of the locked dependencies out as a package index does, and give their target paths."""
     wheels = WORK / "wheels"
     if not any(PACKAGES.glob("*/*.whl")):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*command, "--require-hashes", "--only-binary", ":all:", "-r", str(LOCK), "-d", str(wheels)], check=True)
+        # What comes as source alone is built, as it was when it was installed.
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*command, "--require-hashes", "-r", str(LOCK), "-w", str(wheels)], check=True)
         for wheel in wheels.glob("*.whl"):
             project = PACKAGES / wheel.name.split("-")[0].lower().replace("_", "-")
             project.mkdir(parents=True, exist_ok=True)
