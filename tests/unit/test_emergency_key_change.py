@@ -25,7 +25,7 @@ from tufline.cli.rotation import next_targets
 from tufline.clock import Clock
 from tufline.config import PublisherConfig, SignerConfig
 from tufline.health import Health
-from tufline.records import Add, NewMetadata, Published
+from tufline.records import Add, Head, NewMetadata, Published
 from tufline.store import Store
 from tufline.store.local import LocalStore
 from tufline.trust import ONLINE_KEY_URI
@@ -268,6 +268,38 @@ def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path,
             assert set(newest_of.values()) >= set(refused), "they were written again: the test shows nothing"
             assert "timestamp" in put, "the store is not watched: the test shows nothing"
             assert not put & before, "the publisher started over"
+
+    in_world(tmp_path, "pep458", story, own_bins=True)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_an_earlier_publisher_put_counts_where_no_head_leads_to_it(tmp_path: Path, is_whole: bool) -> None:
+    """Whole files that were put before their commit are taken as they are, though the signer is further on; cut ones are put again."""
+
+    async def story(world: World) -> None:
+        async with world.running(world.signer()):
+            async with world.running(world.publisher()):
+                await world.announce()
+                await eventually(world.is_live)
+            last = (await world.published())[-1]
+            await world.announce(partition=KEPT)
+            await settled(world.bus)
+        written = await read_all(world.bus, topics.METADATA)
+        commit = next(record.offset for record in written if record.key == "snapshot" and record.offset >= last.next_offset)
+        put = [record for record in written if last.next_offset <= record.offset < commit]
+        assert put, "nothing is written in between: the test shows nothing"
+        files = [(metafile.file_name(record.key, int(record.headers["version"])), record.value) for record in put]
+        await LocalStore(world.directory).put_many((name, content if is_whole else content[:96]) for name, content in files)
+        newest = records.encode(msgspec.structs.replace(last, next_offset=commit))
+        ahead = Head(version=900, sha256="0" * 64, length=1, expires="2040-01-01T00:00:00Z", offset=10**6, keyids=["k"])
+        heads = [Message(topics.HEADS, record.key, records.encode(ahead), KEPT) for record in put]
+        await world.bus.append([Message(topics.PUBLISHED, last.origin, newest), *heads])
+        touched: set[str] = set()
+        store = WatchedStore(LocalStore(world.directory), lambda operation: touched.add(operation.removeprefix("put ")))
+        async with world.running(world.publisher(store)):
+            await eventually(world.is_live, seconds=120)
+        assert "timestamp" in touched, "the store is not watched: the test shows nothing"
+        assert bool(touched & {name for name, _ in files}) is not is_whole
 
     in_world(tmp_path, "pep458", story, own_bins=True)
 

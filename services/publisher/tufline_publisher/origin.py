@@ -77,6 +77,18 @@ class Origin:
         else:
             self._others.pop(name, None)
 
+    def left(self, versions: dict[str, int]) -> list[tuple[str, int]]:
+        """Find the files that a snapshot names, and that an earlier process left: they are there, and nothing has looked into them.
+
+        Args:
+            versions: role name to version.
+
+        Returns:
+            Their roles and versions.
+        """
+        left = self.names - self._put
+        return [parsed for name in self.missing(versions) if name in left and (parsed := parse_name(name)) is not None]
+
     def check_forward(self, timestamp: FileRef, snapshot: int, versions: dict[str, int]) -> None:
         """Refuse a commit that goes back behind the shown one, as clients do (TUF specification, 5.4.3, 5.5.5), or that forks from it.
 

@@ -279,6 +279,16 @@ class Publisher:
         # The targets say who signs the bins.
         for first in (True, False):
             await self._fetch({role: version for role, version in wanted.items() if (role == Targets.type) is first}, heads)
+        await self._count_what_was_left(snapshot.versions)
+
+    async def _count_what_was_left(self, versions: dict[str, int]) -> None:
+        """Count files that an earlier publisher put, and that no head leads to any more, where clients accept them as they are."""
+        for role, version in self._origin.left(versions):
+            name = metafile.file_name(role, version)
+            content = await self._store.get(name)
+            if content is not None and self._chain.is_valid(role, version, content):
+                self._unflushed = True
+                self._origin.put(role, name, is_other=False)
 
     async def _forget_unnamed(self) -> None:
         """Let go of refused files that the signer has not written: ``next_offset`` must not wait for them."""
