@@ -1,5 +1,6 @@
 """The list of small mistakes is true to the code, and a mistake that no test sees is reported."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
@@ -29,12 +30,14 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("one", mutations(), ids=lambda one: one.name)
 def test_each_mistake_can_be_made(one: Mutation, tmp_path: Path) -> None:
-    """Each listed piece stands in its file once, so that the mistake is really made."""
+    """Each listed piece stands in its file once, and the file is still a program with the mistake, so that its tests can run."""
     (tmp_path / one.file).parent.mkdir(parents=True)
     source = (mutate.HERE / one.file).read_text()
     (tmp_path / one.file).write_text(source)
     mutate.mutate(tmp_path, one)
-    assert (tmp_path / one.file).read_text() != source
+    mistaken = (tmp_path / one.file).read_text()
+    assert mistaken != source
+    ast.parse(mistaken)
     assert one.tests
     for test in one.tests:
         file, _, function = test.partition("::")
