@@ -5,19 +5,25 @@ import http.client
 import io
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from helpers.loop_turns import longest_turn
 from helpers.rest import PARTITIONS, Rest, bootstrapped, rest
 from tufline import cursor, events, topics
-from tufline.bus import Message
+from tufline.bus import Message, Position
 from tufline.bus.embedded import open_embedded
 from tufline.cursor import Cursor, Task
+from tufline.model import DEFAULT_ALLOWED
+from tufline.records import Remove, Settings
+from tufline.turns import ITEM_BYTES, TURN_BYTES
+from tufline_ingest import accept, bulk
+from tufline_ingest.wire import AddEnvelope, RemoveRequest
 
 LIMIT_SECONDS: Final = 0.1
 ADD, BULK, TASK, METADATA, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts/", "artifacts/bulk", "task/", "metadata/", "bootstrap/"))
@@ -165,3 +171,47 @@ async def test_no_task_id_holds_the_loop(server: Rest) -> None:
             status, _ = await server.ask("GET", f"{TASK}?task_id={task_id}")
         assert status < 500
         assert longest.seconds < LIMIT_SECONDS, longest
+
+
+ITEMS: Final = 5000
+PATHS: Final = [f"p/{number}" for number in range(ITEMS)]
+
+
+async def take_refused_lines(most_bytes: int) -> None:
+    """Take lines none of which goes to the log, so that nothing but the lines gives a turn."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"{}\n" * ITEMS
+
+    async def append(_: object) -> Sequence[Position]:
+        raise AssertionError("no line is a change")
+
+    await bulk.take_lines(chunks(), most_bytes, DEFAULT_ALLOWED, append, bulk.Outcome())
+
+
+LONG_WORK: dict[str, Callable[[], Awaitable[object]]] = {
+    "artifacts of a request": lambda: accept.make_adds(msgspec.json.decode(artifacts(ITEMS), type=AddEnvelope), DEFAULT_ALLOWED),
+    "paths of a request": lambda: accept.make_removes(RemoveRequest(PATHS)),
+    "records of changes": lambda: accept.make_messages(map(Remove, PATHS), Settings(4, "bins", 2, {}), 0),
+    "lines of a bulk request": lambda: take_refused_lines(MEGABYTE),
+    "lines that are too long": lambda: take_refused_lines(1),
+}
+
+
+@pytest.mark.parametrize("work", LONG_WORK.values(), ids=LONG_WORK)
+async def test_long_work_gives_other_tasks_their_turn(work: Callable[[], Awaitable[object]]) -> None:
+    """While many items are worked through, each other task has a turn whenever a turn's bytes are done, however fast the machine is."""
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    try:
+        await work()
+    finally:
+        task.cancel()
+    assert turns >= ITEMS * ITEM_BYTES // TURN_BYTES - 1
