@@ -83,6 +83,33 @@ def test_a_file_is_what_its_record_says(tmp_path: Path, role: str) -> None:
         check(chain, role, 3, signed_by(signer, MAKE[other](3)))
 
 
+def test_older_targets_do_not_replace_the_newest(tmp_path: Path) -> None:
+    """Behind older targets that are read again, bins that are signed for these or for the newest are accepted, and no others."""
+    people = Offline(tmp_path, bins=4, mode="pep458", days=DEFAULT_DAYS)
+    old, new = CryptoSigner.from_priv_key_uri(f"file2:{tmp_path / 'online.pem'}", people.root.keys[people.online]), people.new_key()
+    first, (_, second) = people.payload["metadata"], people.rotate(new=new)
+    chain = Chain()
+    chain.check_root(1, trust.file_bytes(first["root"]))
+    of_old, of_new, of_another = (signed_by(signer, MAKE["bins-0"](3)) for signer in (old, new, ceremony.make_key("ecdsa").signer))
+
+    def refuses(*bins: Metadata[Any]) -> None:
+        for one in bins:
+            with pytest.raises(UntrustedError, match="bins-0 is signed by 0 of the 1"):
+                check(chain, "bins-0", 3, one)
+
+    chain.check_targets(2, trust.file_bytes(second.metadata))
+    check(chain, "bins-0", 3, of_new)
+    refuses(of_old, of_another)
+    chain.check_targets(1, trust.file_bytes(first["targets"]))
+    assert chain.targets_version == 2
+    check(chain, "bins-0", 3, of_new)
+    check(chain, "bins-0", 3, of_old)
+    refuses(of_another)
+    chain.check_targets(2, trust.file_bytes(second.metadata))
+    check(chain, "bins-0", 3, of_new)
+    refuses(of_old, of_another)
+
+
 def test_nothing_goes_back_behind_what_is_shown() -> None:
     """A commit with a lower timestamp, snapshot or role, without a role, or with another timestamp of the same version is refused."""
     origin = Origin(set())
