@@ -1,0 +1,126 @@
+"""A new version of root or targets is released only once all that it governs verifies under it, as clients accept nothing else."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tuf.api.metadata import Metadata, Root, Targets
+
+from helpers.log import DEFAULT_DAYS
+from helpers.offline import Offline
+from tufline import admin, records, topics, trust
+from tufline.admin import AdminState
+from tufline.bus import Record
+from tufline.cli import ceremony
+from tufline.health import Health
+from tufline.passed_over import PassedOver
+from tufline.records import Head, NewMetadata
+from tufline.trust import RoleKeys
+from tufline_signer.folding import Folding
+from tufline_signer.releasing import next_given_targets, next_root
+
+PARTITIONS = 2
+BINS = 4
+NOW = 1_800_000_000_000
+"""When everything was given, in milliseconds."""
+
+
+def people(path: Path, mode: str) -> Offline:
+    return Offline(path, bins=BINS, mode=mode, days=DEFAULT_DAYS)
+
+
+def given(offline: Offline, updates: Sequence[NewMetadata]) -> AdminState:
+    """Fold the bootstrap and what was given after it."""
+    state = AdminState()
+    for offset, one in enumerate([offline.bootstrap(PARTITIONS), *updates]):
+        state = admin.fold(state, Record(topics.ADMIN, 0, offset, NOW, "", records.encode(one), {}))
+    assert not state.refused, state.refused
+    return state
+
+
+def head(version: int, *keyids: str) -> Head:
+    return Head(version=version, sha256="", length=0, expires="2030-01-01T00:00:00Z", offset=0, keyids=[*keyids])
+
+
+def fold_bins(offline: Offline, named_under: RoleKeys, signed_by: Sequence[Sequence[str]]) -> Folding:
+    """Fold the bins, each with the keys that signed it."""
+    settings = offline.bootstrap(PARTITIONS).settings
+    folding = Folding(settings, [0] * PARTITIONS, PassedOver(Health(), "commits"))
+    folding.name_under(named_under)
+    for index, keyids in enumerate(signed_by):
+        folding.take(0, [Record(topics.HEADS, 0, index, NOW, settings.layout.name(index), records.encode(head(1, *keyids)), {})])
+    return folding
+
+
+def test_targets_wait_for_every_bin(tmp_path: Path) -> None:
+    """Targets that delegate to another key are released when the last of the bins is signed with it, and not before."""
+    offline = people(tmp_path, "pep458")
+    old = offline.online
+    state = given(offline, offline.rotate())
+    first, root, both = state.targets[0].signed, state.roots[0].signed, [old, offline.online]
+    heads = {"root": head(1), "targets": head(1)}
+    for signed_by in ([[old]] * BINS, [both, both, both, [old]], [[old], both, both, both]):
+        folding = fold_bins(offline, trust.bin_keys(first), signed_by)
+        assert next_given_targets(state, heads, folding, root) is None
+    found = next_given_targets(state, heads, fold_bins(offline, trust.bin_keys(first), [both] * BINS), root)
+    assert found is state.targets[1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "late"), [("pep458", "timestamp"), ("pep458", "snapshot"), ("rstuf", "timestamp"), ("rstuf", "snapshot"), ("rstuf", "targets")]
+)
+def test_a_root_waits_for_each_role_that_it_governs(tmp_path: Path, mode: str, late: str) -> None:
+    """A root with another online key is released when the last role that this key signs is signed with it, and not before."""
+    offline = people(tmp_path, mode)
+    old = offline.online
+    state = given(offline, offline.rotate()[:1])
+    both = (old, offline.online)
+    of_bins = trust.bin_keys(state.targets[0].signed) if state.targets else trust.online_bin_keys(state.roots[1].signed)
+    folding = fold_bins(offline, of_bins, [both] * BINS)
+    heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
+    assert next_root(state, heads | {late: head(1, old)}, folding) is None
+    assert next_root(state, heads, folding) is state.roots[1]
+
+
+def test_another_key_of_targets_is_changed_step_by_step(tmp_path: Path) -> None:
+    """A root with another key for the targets waits for targets that both keys signed; those that the new one alone signed wait for it."""
+    offline = people(tmp_path, "pep458")
+    another = ceremony.make_key("ecdsa").signer
+    root, targets = copy.deepcopy(offline.root), copy.deepcopy(offline.targets)
+    assert targets is not None
+    for keyid in [*root.roles["targets"].keyids]:
+        root.revoke_key(keyid, "targets")
+    root.add_key(another.public_key, "targets")
+    root.roles["targets"].threshold = 1
+    root.version = targets.version = 2
+    by_both = Metadata[Targets].from_dict(offline.sign(targets))
+    by_both.sign(another, append=True)
+    targets.version = 3
+    by_the_new = Metadata(targets)
+    by_the_new.sign(another)
+    of_targets = [NewMetadata(role="targets", metadata=metadata.to_dict()) for metadata in (by_both, by_the_new)]
+    state = given(offline, [NewMetadata(role="root", metadata=offline.sign(root)), *of_targets])
+    folding = fold_bins(offline, trust.bin_keys(targets), [[offline.online]] * BINS)
+    heads = {"root": head(1), "targets": head(1), "snapshot": head(1, offline.online), "timestamp": head(1, offline.online)}
+    assert next_root(state, heads, folding) is None
+    assert next_given_targets(state, heads, folding, state.roots[0].signed) is state.targets[1]
+    heads["targets"] = head(2)
+    assert next_root(state, heads, folding) is state.roots[1]
+    assert next_given_targets(state, heads, folding, state.roots[0].signed) is None
+    assert next_given_targets(state, heads, folding, state.roots[1].signed) is state.targets[2]
+
+
+def test_a_root_waits_for_online_targets_that_delegate_to_its_key(tmp_path: Path) -> None:
+    """Where the signer makes the targets, a root with another key for them is released when they delegate the bins to it."""
+    offline = people(tmp_path, "rstuf")
+    old = offline.online
+    state = given(offline, offline.rotate())
+    both = (old, offline.online)
+    heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
+
+    def release_under(root: Root) -> object:
+        return next_root(state, heads, fold_bins(offline, trust.online_bin_keys(root), [both] * BINS))
+
+    assert release_under(state.roots[0].signed) is None
+    assert release_under(state.roots[1].signed) is state.roots[1]
