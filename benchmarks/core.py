@@ -13,12 +13,13 @@ from report import Row
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets
 
-from tufline import memory, metafile
-from tufline.bins import Bin
-from tufline.cli.ceremony import make_key
-from tufline.keys.local import open_file_key
-from tufline.model import Target, encode_entry
-from tufline.snapshot import Snapshot as SnapshotContent
+from tufline.keys.file import open_file_key
+from tufline.metadata import envelope
+from tufline.metadata.bins import Bin
+from tufline.metadata.snapshot import Snapshot as SnapshotContent
+from tufline.metadata.target import Target, encode_entry
+from tufline.runtime import memory
+from tufline.trust.ceremony import make_key
 
 FULL_BIN = 1220
 EXPIRES = datetime(2040, 1, 1, tzinfo=UTC)
@@ -53,8 +54,8 @@ def bench_bin(scheme: str, goal: float) -> Row:
         nonlocal version
         version += 1
         mine.add(encode_entry(Target(target(7).path, version, {"sha256": "0" * 64})))
-        signed = mine.encode(version, metafile.format_expires(EXPIRES))
-        metafile.assemble(signed, runner.run(key.sign_many([signed])))
+        signed = mine.encode(version, envelope.format_expires(EXPIRES))
+        envelope.assemble(signed, runner.run(key.sign_many([signed])))
 
     def theirs() -> None:
         loaded = Metadata[Targets].from_bytes(content)
@@ -65,11 +66,11 @@ def bench_bin(scheme: str, goal: float) -> Row:
         made.signer.public_key.verify_signature(signature, loaded.signed_bytes)
         loaded.to_bytes()
 
-    encoded = mine.encode(1, metafile.format_expires(EXPIRES))
+    encoded = mine.encode(1, envelope.format_expires(EXPIRES))
     with asyncio.Runner() as runner:
         mine_seconds = timed(ours)
         sign_seconds = timed(lambda: runner.run(key.sign_many([encoded])))
-    encode_seconds = timed(lambda: mine.encode(1, metafile.format_expires(EXPIRES)))
+    encode_seconds = timed(lambda: mine.encode(1, envelope.format_expires(EXPIRES)))
     their_seconds = timed(theirs)
     ratio = their_seconds / mine_seconds
     name = f"one bin of {FULL_BIN:,} targets updated and signed, {scheme}"
@@ -90,7 +91,7 @@ def bench_snapshot() -> Row:
         version += 1
         for role in roles[:: BINS // 100]:
             mine.set(role, version)
-        metafile.assemble(mine.encode(version, metafile.format_expires(EXPIRES)), [])
+        envelope.assemble(mine.encode(version, envelope.format_expires(EXPIRES)), [])
 
     def theirs() -> None:
         oracle.version += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from tufline.model import Target
+from tufline.metadata.target import Target
 
 BINS = 16_384
 

@@ -22,7 +22,7 @@ KINDS = (
     ("the log (SQLite)", r"bus/_log|bus/_schema|bus/embedded|bus/_tails"),
     ("the origin's files", r"store/local"),
     ("snapshots", r"tufline/snapshot|tufline_publisher/origin|tufline_signer/commits"),
-    ("bins", r"tufline/bins|tufline_signer|tufline/model.py:1[5-9]"),
+    ("bins", r"tufline/bins|tufline_signer|tufline/metadata/target.py:1[5-9]"),
     ("publishing", r"tufline_publisher"),
     ("REST and checks", r"tufline_ingest|aiohttp|tufline/canonical|tufline/model"),
 )

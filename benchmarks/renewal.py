@@ -14,11 +14,11 @@ from typing import Final
 
 from kafka_cluster import Cluster
 from tufline.bus import Message
-from tufline.bus._kafka_client import Connection
-from tufline.bus._kafka_writer import KafkaWriter
-from tufline.bus.kafka import open_kafka
-from tufline.bus.kafka_topics import TopicAdmin
-from tufline.topics import Cleanup, Topic
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.topic_admin import TopicAdmin
+from tufline.bus.kafka.writer import KafkaWriter
+from tufline.bus.topic import Cleanup, Topic
 
 TOPICS: Final = {name: Topic(name, 1, Cleanup.KEEP) for name in ("metadata", "heads")}
 ROUNDS: Final = 20

@@ -17,8 +17,8 @@ from report import Row
 from settle import settled_directory
 
 from helpers.server import TUFLINE, Running, dev, start_dev
-from tufline import metafile
-from tufline.snapshot import read_snapshot
+from tufline.metadata import envelope
+from tufline.metadata.snapshot import read_snapshot
 
 W = {"W1": (200, 1, 500.0, None), "W2": (50, 50, 3000.0, 1000.0), "W3": (20, 500, 3000.0, 1000.0)}
 """Requests, artifacts in each, and the goals in artifacts/s: empty, and with a million in place."""
@@ -100,7 +100,7 @@ def versions(metadata: str) -> dict[str, int]:
         return content
 
     named = json.loads(get("timestamp.json"))["signed"]["meta"]["snapshot.json"]["version"]
-    return read_snapshot(metafile.disassemble(get(f"{named}.snapshot.json")).signed)
+    return read_snapshot(envelope.disassemble(get(f"{named}.snapshot.json")).signed)
 
 
 def bench_million() -> Iterator[Row]:

@@ -18,13 +18,13 @@ from helpers.log import announce_bootstrap, eventually
 from helpers.payloads import make_bootstrap
 from helpers.vaults import make_key, session, signer_config
 from stack import Stack
-from tufline import memory, topics
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.config import DEFAULT_PARTITIONS, LogConfig, SignerConfig
-from tufline.health import Health
-from tufline.keys.vault import open_vault_key
-from tufline.records import Bootstrap, Settings
-from tufline.telemetry import configure_logging
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.config.settings import DEFAULT_PARTITIONS, LogConfig, SignerConfig
+from tufline.keys.vault.key import open_vault_key
+from tufline.records import Bootstrap, Settings, topics
+from tufline.runtime import memory
+from tufline.runtime.health import Health
+from tufline.runtime.telemetry import configure_logging
 from vault_server import VaultServer, vault_server
 
 SIGNATURES = 16_384

@@ -9,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 import tufline
-from tufline import events, receipts, records, rejected, topics
+from tufline import clock, records
 from tufline.audit.records import AuditBegin, AuditEnd, AuditUse
-from tufline.bus.kafka_topics import settings_of
-from tufline.config import DEFAULT_PARTITIONS
-from tufline.topics import Cleanup, Topic
+from tufline.bus.kafka.topic_admin import settings_of
+from tufline.bus.topic import Cleanup, Topic
+from tufline.config.settings import DEFAULT_PARTITIONS
+from tufline.records import events, receipts, rejected, topics
 
 BINDING: Final = "0.5.0"
 REPLICAS: Final = 3
@@ -272,7 +273,7 @@ def _kept(topic: Topic) -> str:
         case Cleanup.COMPACT:
             return "the newest record of each key, for ever"
         case Cleanup.DELETE:
-            return f"{topic.seconds / topics.DAY_SECONDS:g} days"
+            return f"{topic.seconds / clock.DAY_SECONDS:g} days"
         case Cleanup.KEEP:
             return KEPT[topic.name]
 

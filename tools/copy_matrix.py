@@ -32,11 +32,11 @@ import structlog
 from kafka_cluster import Cluster
 from parts import MissingPartError
 from tufline.bus import Bus, Message, Position, Record
-from tufline.bus._kafka_client import Connection
-from tufline.bus.kafka import open_kafka
-from tufline.bus.kafka_topics import TopicAdmin
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.topic_admin import TopicAdmin
+from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError
-from tufline.topics import Cleanup, Topic
 
 ARTIFACTS, HEADS = "artifacts", "heads"
 PARTITIONS: Final = 2

@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.progress import Progress
 from tuf.ngclient import Updater, UpdaterConfig
 
-from tufline.cli.client import Client
-from tufline.cli.exits import Failure
-from tufline.cli.sources import describe_file
-from tufline.cli.verify import REFUSALS
+from tufline.client.rest import Client
+from tufline_cli.commands.sources import describe_file
+from tufline_cli.commands.verify import REFUSALS
+from tufline_cli.exit_codes import Failure
 
 HERE: Final = Path(__file__).resolve().parent.parent
 WORK: Final = HERE / ".demo"

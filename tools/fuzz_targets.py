@@ -14,11 +14,11 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from tuf.api.metadata import Root, Targets
 
-from tufline import admin, bins, canonical, cursor, events, fsck, metafile, model, records, rejected, snapshot, topics, trust
+from tufline import records
 from tufline.audit.records import Anchor, AuditBegin, Requester, seal, unseal
 from tufline.bus import Record
-from tufline.bus._kafka_raw import DamagedError, Fetched, read_committed, read_uncommitted
-from tufline.cursor import Cursor, Task
+from tufline.bus.kafka.record_batches import DamagedError, Fetched, read_committed, read_uncommitted
+from tufline.checks import fsck
 from tufline.errors import (
     InvalidCursorError,
     InvalidEventError,
@@ -28,7 +28,7 @@ from tufline.errors import (
     RecordError,
     SchemaError,
 )
-from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.metadata import bins, canonical, envelope, snapshot, target
 from tufline.records import (
     Add,
     Bootstrap,
@@ -44,12 +44,19 @@ from tufline.records import (
     Remove,
     Settings,
     Vector,
+    cursor,
+    events,
+    rejected,
+    topics,
 )
-from tufline_ingest import bulk, wire
+from tufline.records.cursor import Cursor, Task
+from tufline.records.receipts import ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.trust import admin_state, rules
 from tufline_ingest.errors import BadRequestError
+from tufline_ingest.rest import bulk, schemas
 
 LOG_ID: Final = "0123456789abcdef"
-ALLOWED: Final = model.DEFAULT_ALLOWED
+ALLOWED: Final = target.DEFAULT_ALLOWED
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +89,13 @@ def _read_binary_event(content: bytes) -> events.Event:
     return events.read(value, {f"ce_{name}": text for name, text in zip(events.REQUIRED, texts, strict=False)})
 
 
-def _fold(content: bytes) -> admin.AdminState:
-    return admin.fold(admin.AdminState(), _record(content))
+def _fold(content: bytes) -> admin_state.AdminState:
+    return admin_state.fold(admin_state.AdminState(), _record(content))
 
 
-def _fold_at_any_time(content: bytes) -> admin.AdminState:
+def _fold_at_any_time(content: bytes) -> admin_state.AdminState:
     time = int.from_bytes(content[:8], "big", signed=True)
-    return admin.fold(admin.AdminState(), _record(content[8:], time=time))
+    return admin_state.fold(admin_state.AdminState(), _record(content[8:], time=time))
 
 
 def _understand(content: bytes) -> rejected.Rejected:
@@ -123,7 +130,7 @@ def _batch(codec: int = 0, *, transactional: bool = False) -> bytes:
 
 
 def _file(signed: bytes) -> bytes:
-    return metafile.assemble(signed, [metafile.SignatureEntry("00", "ab")])
+    return envelope.assemble(signed, [envelope.SignatureEntry("00", "ab")])
 
 
 _SETTINGS = Settings(16, "bins", 3, {"root": 1})
@@ -132,7 +139,7 @@ _INFO: Any = {"length": 1, "hashes": _HASHES, "custom": {"a": [1, {"b": "c"}]}}
 _CHANGES = [{"path": "a", "info": _INFO}, {"path": "b", "op": "remove"}]
 _SNAPSHOT = snapshot.Snapshot({"bins-0": 1, "targets": 2}).encode(1, "2030-01-01T00:00:00Z")
 _FILLED = bins.Bin()
-_FILLED.add(model.encode_entry(model.Target("a", 1, _HASHES, {"b": 1})))
+_FILLED.add(target.encode_entry(target.Target("a", 1, _HASHES, {"b": 1})))
 _BIN = _FILLED.encode(1, "2030-01-01T00:00:00Z")
 _ROOT: dict[str, Any] = {
     "signatures": [{"keyid": "00", "sig": "ab"}],
@@ -185,9 +192,9 @@ _IN_METADATA = (MetadataError,)
 _IN_REQUESTS = (BadRequestError,)
 
 TARGETS: Final[Mapping[str, Target]] = {
-    "file": Target(metafile.disassemble, _IN_METADATA, (_file(_SNAPSHOT), _file(_BIN))),
-    "signed": Target(metafile.read_common, _IN_METADATA, (_SNAPSHOT,)),
-    "expires": Target(lambda content: metafile.parse_expires(_text(content)), _IN_METADATA, (b"2030-01-01T00:00:00Z",)),
+    "file": Target(envelope.disassemble, _IN_METADATA, (_file(_SNAPSHOT), _file(_BIN))),
+    "signed": Target(envelope.read_common, _IN_METADATA, (_SNAPSHOT,)),
+    "expires": Target(lambda content: envelope.parse_expires(_text(content)), _IN_METADATA, (b"2030-01-01T00:00:00Z",)),
     "snapshot": Target(snapshot.read_snapshot, _IN_METADATA, (_SNAPSHOT,)),
     "bin": Target(bins.Bin.decode, _IN_METADATA, (_BIN,)),
     "target in a bin": Target(lambda content: bins.find_target(content, "a"), _IN_METADATA, (_BIN,)),
@@ -196,8 +203,8 @@ TARGETS: Final[Mapping[str, Target]] = {
         (),
         (_file(snapshot.encode_timestamp(1, "2030-01-01T00:00:00Z", 1, b"")),),
     ),
-    "root": Target(partial(trust.parse, Root), _IN_METADATA, (_json(_ROOT),)),
-    "targets": Target(partial(trust.parse, Targets), _IN_METADATA, (_json(_TARGETS),)),
+    "root": Target(partial(rules.parse, Root), _IN_METADATA, (_json(_ROOT),)),
+    "targets": Target(partial(rules.parse, Targets), _IN_METADATA, (_json(_TARGETS),)),
     "artifacts": _of_records(
         records.changes_decoder, Changes(request="r", admin=1, changes=[Add("a", 1, _HASHES, {"x": [1]}), Remove("b")])
     ),
@@ -238,11 +245,13 @@ TARGETS: Final[Mapping[str, Target]] = {
     ),
     "event": Target(lambda content: events.read(content, {}), (InvalidEventError,), (_json(_EVENT),)),
     "binary event": Target(_read_binary_event, (InvalidEventError,), (f"1.0\ti\ts\t{events.TYPE}\n".encode() + _json(_EVENT["data"]),)),
-    "add request": Target(partial(wire.decode, wire.AddRequest), _IN_REQUESTS, (_json({"artifacts": [{"path": "a", "info": _INFO}]}),)),
-    "remove request": Target(partial(wire.decode, wire.RemoveRequest), _IN_REQUESTS, (_json({"artifacts": ["a"]}),)),
-    "bootstrap request": Target(partial(wire.decode, wire.BootstrapRequest), _IN_REQUESTS, (_json(_BOOTSTRAP),)),
+    "add request": Target(
+        partial(schemas.decode, schemas.AddRequest), _IN_REQUESTS, (_json({"artifacts": [{"path": "a", "info": _INFO}]}),)
+    ),
+    "remove request": Target(partial(schemas.decode, schemas.RemoveRequest), _IN_REQUESTS, (_json({"artifacts": ["a"]}),)),
+    "bootstrap request": Target(partial(schemas.decode, schemas.BootstrapRequest), _IN_REQUESTS, (_json(_BOOTSTRAP),)),
     "metadata request": Target(
-        partial(wire.decode, wire.MetadataRequest), _IN_REQUESTS, (_json({"metadata": {"root": _ROOT, "targets": _TARGETS}}),)
+        partial(schemas.decode, schemas.MetadataRequest), _IN_REQUESTS, (_json({"metadata": {"root": _ROOT, "targets": _TARGETS}}),)
     ),
     "bulk line": Target(
         lambda content: bulk.read_line(content, ALLOWED), (BadRequestError, InvalidTargetError), tuple(map(_json, _CHANGES))

@@ -13,9 +13,10 @@ import msgspec
 import yaml
 
 import channels
-from tufline import events, receipts, records, topics
+from tufline import records
 from tufline.audit.records import AuditBegin, AuditEnd, AuditUse
-from tufline_ingest import openapi
+from tufline.records import events, receipts, topics
+from tufline_ingest.rest import openapi
 
 SCHEMAS: Final = Path(__file__).resolve().parent.parent / "schemas"
 

@@ -24,16 +24,16 @@ from soak_inbox import inbox_sender
 from soak_load import Load, RestSender, Sender
 from soak_report import Report
 from stack import Service, Stack
-from tufline import topics
-from tufline.audit.verify import verify as verify_audit
-from tufline.bins import BinLayout
 from tufline.bus import Bus, Record
-from tufline.bus.kafka import open_kafka
+from tufline.bus.kafka.bus import open_kafka
 from tufline.bus.scan import scan
-from tufline.buses import connection
-from tufline.cli.client import Client
-from tufline.cli.exits import Failure
-from tufline.config import KafkaConfig
+from tufline.checks.audit.verify import verify as verify_audit
+from tufline.client.rest import Client
+from tufline.config.settings import KafkaConfig
+from tufline.metadata.bins import BinLayout
+from tufline.records import topics
+from tufline.runtime.open_bus import connection
+from tufline_cli.exit_codes import Failure
 from vault_server import VaultServer
 
 BINS: Final = 16

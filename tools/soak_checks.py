@@ -16,9 +16,9 @@ from tuf.api.metadata import Root, Timestamp
 
 from soak_load import History
 from tufline import records
-from tufline.bins import BinLayout
 from tufline.bus import Record
-from tufline.metafile import sha256
+from tufline.metadata.bins import BinLayout
+from tufline.metadata.envelope import sha256
 from tufline.records import PROGRESS_KEY, Committed, Head, Progress
 
 BIN: Final = re.compile(r"bins-[0-9a-f]+")

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tufline.cli.exits import Failure
-from tufline.client import Client, Event, add, remove
-from tufline.config import Config
+from tufline.client.events import Client, Event, add, remove
+from tufline.config.settings import Config
 from tufline.errors import TuflineError
+from tufline_cli.exit_codes import Failure
 
 SOURCE: Final = "urn:soak"
 SECONDS: Final = 60.0
@@ -22,7 +22,7 @@ OVERTIME_SECONDS: Final = 60.0
 
 
 class InboxSender:
-    """Publishes events with ``tufline.client``; a change is accepted when it is live.
+    """Publishes events with ``tufline.client.events``; a change is accepted when it is live.
 
     What failed is sent again as the same event: it may be there already, and may not be put back over what came after it.
     """

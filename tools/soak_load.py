@@ -18,8 +18,8 @@ from typing import Any, Final, Protocol
 from tuf.ngclient import Updater, UpdaterConfig
 
 from soak_report import Report
-from tufline.cli.client import Client
-from tufline.cli.exits import Failure
+from tufline.client.rest import Client
+from tufline_cli.exit_codes import Failure
 
 PATHS: Final = 60
 """How many paths each producer changes over and over."""

@@ -22,8 +22,8 @@ from ports import free_port
 
 from kafka_cluster import START_SECONDS, STOP_SECONDS, Cluster
 from parts import MissingPartError
-from tufline.cli import ceremony
-from tufline.cli.client import Client
+from tufline.client.rest import Client
+from tufline.trust import ceremony
 from vault_server import MOUNT, VaultServer
 
 HERE: Final = Path(__file__).resolve().parent.parent

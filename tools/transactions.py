@@ -34,12 +34,12 @@ from ports import free_port
 from kafka_cluster import Cluster
 from parts import MissingPartError
 from tufline.bus import Bus, Message, Position, Record, Writer
-from tufline.bus._kafka_client import Connection
-from tufline.bus._kafka_epoch import Epoch
-from tufline.bus.kafka import open_kafka
-from tufline.bus.kafka_topics import TopicAdmin
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.epoch import Epoch
+from tufline.bus.kafka.topic_admin import TopicAdmin
+from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError, FencedError
-from tufline.topics import Cleanup, Topic
 
 ARTIFACTS, METADATA, HEADS = "artifacts", "metadata", "heads"
 TOPICS: Final = {name: Topic(name, 2, Cleanup.KEEP) for name in (ARTIFACTS, METADATA, HEADS)}

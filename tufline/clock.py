@@ -60,3 +60,6 @@ def moment_of(milliseconds: int) -> datetime:
         The time, in UTC.
     """
     return datetime.fromtimestamp(min(max(milliseconds, 0), MAX_MILLISECONDS) / 1000, UTC)
+
+
+DAY_SECONDS: Final = 86_400.0

@@ -14,14 +14,14 @@ import pytest_asyncio
 
 from helpers.buses import FILLER, BusSetup, EmbeddedSetup, KafkaSetup
 from tufline.bus import Bus, Message, Position, Record
+from tufline.bus.follow import follow
 from tufline.bus.headers import ESCAPE, Headers, pairs_of
 from tufline.bus.last import last_record
 from tufline.bus.scan import scan
+from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError, FencedError, RecordGoneError, RecordUnreadableError
-from tufline.follow import follow
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.topics import Cleanup, Topic
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
 
 PLAIN, SECOND, COMPACTED, AGED = "plain", "second", "compacted", "aged"
 TOPICS = {

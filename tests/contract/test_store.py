@@ -13,10 +13,12 @@ import pytest
 import pytest_asyncio
 
 from tufline.errors import StoreBusyError, StoreChangedError, StoreError
-from tufline.store import OWNER, TIMESTAMP, Store, _lock, content_headers, local
-from tufline.store._lock import TEMPORARY_PREFIX, Temporary
-from tufline.store.file_systems import network_type
-from tufline.store.local import LocalStore
+from tufline.origin import directory as local
+from tufline.origin import directory_lock
+from tufline.origin.directory import LocalStore
+from tufline.origin.directory_lock import TEMPORARY_PREFIX, Temporary
+from tufline.origin.file_systems import network_type
+from tufline.origin.store import OWNER, TIMESTAMP, Store, content_headers
 
 
 def listing(directory: Path) -> set[str]:
@@ -159,7 +161,7 @@ async def test_writers_share_no_temporary_name(tmp_path: Path) -> None:
 HOLDING = """
 import os, sys
 from pathlib import Path
-from tufline.store._lock import locked
+from tufline.origin.directory_lock import locked
 
 with locked(Path(sys.argv[1])):
     os.write(1, b"locked\\n")
@@ -195,14 +197,14 @@ async def test_stopped_holder_of_the_lock_is_named(tmp_path: Path, monkeypatch: 
 async def test_waiting_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
     """Who waits for a lock is cancelled at once, holds nothing up meanwhile, and leaves nothing behind."""
     store = LocalStore(tmp_path)
-    with _lock.locked(tmp_path):
+    with directory_lock.locked(tmp_path):
         waiting = asyncio.create_task(store.replace(TIMESTAMP, b"1", expected=None))
         done, _ = await asyncio.wait({waiting}, timeout=0.05)
         assert not done
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    assert listing(tmp_path) == {_lock.LOCK_NAME}
+    assert listing(tmp_path) == {directory_lock.LOCK_NAME}
 
 
 async def test_cancelled_operation_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Timestamp
 
 from helpers.server import artifact, dev, run_tufline, start_dev
-from tufline.cli.exits import Exit
+from tufline_cli.exit_codes import Exit
 
 pytestmark = pytest.mark.slow
 

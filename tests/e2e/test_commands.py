@@ -18,14 +18,14 @@ from click.testing import CliRunner
 from helpers.inbox import all_moved, change, event, moving, structured
 from helpers.log import announce_bootstrap, bootstrap_record
 from helpers.server import dev, run_tufline
-from tufline import topics
 from tufline.bus import Message
-from tufline.bus.embedded import open_embedded
+from tufline.bus.embedded.bus import open_embedded
 from tufline.bus.headers import ESCAPE
-from tufline.cli import main
-from tufline.cli.exits import MEANINGS, Exit, Group
-from tufline.config import DEFAULT_PARTITIONS
-from tufline_ingest.rejected import KEPT_BYTES
+from tufline.config.settings import DEFAULT_PARTITIONS
+from tufline.records import topics
+from tufline_cli import main
+from tufline_cli.exit_codes import MEANINGS, Exit, Group
+from tufline_ingest.inbox.reject import KEPT_BYTES
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 

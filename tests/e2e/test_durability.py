@@ -14,10 +14,10 @@ import pytest
 
 from helpers.log import read_all
 from helpers.power_loss import Call, Disk, record
-from tufline import topics
 from tufline.bus import Message
-from tufline.bus.embedded import open_embedded
-from tufline.store import TIMESTAMP
+from tufline.bus.embedded.bus import open_embedded
+from tufline.origin.store import TIMESTAMP
+from tufline.records import topics
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +30,7 @@ from pathlib import Path
 from tufline import topics
 from tufline.bus import Message
 from tufline.bus import _schema
-from tufline.bus.embedded import open_embedded
+from tufline.bus.embedded.bus import open_embedded
 
 path, first, count, checkpoint, sync = Path(sys.argv[1]), *map(int, sys.argv[2:5]), sys.argv[5]
 _schema.CHECKPOINT_PAGES = checkpoint
@@ -55,7 +55,7 @@ asyncio.run(main())
 PUBLISHING = """
 import asyncio, hashlib, json, os, sys
 from pathlib import Path
-from tufline.store.local import LocalStore
+from tufline.origin.directory import LocalStore
 
 class Forgetful(LocalStore):
     async def flush(self):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import tufline.bins
+import tufline.metadata.bins
 from helpers.rest import artifact, bootstrapped, lose, rest
 from helpers.server import run_tufline
-from tufline.cli.exits import Exit
-from tufline.cli.journal import open_journal
-from tufline.cli.sources import items
-from tufline_ingest import bulk_tasks
+from tufline_cli.commands.journal import open_journal
+from tufline_cli.commands.sources import items
+from tufline_cli.exit_codes import Exit
+from tufline_ingest.rest import bulk_tasks
 
 ARTIFACTS = "/api/v1/artifacts/"
 

@@ -12,8 +12,8 @@ import pytest
 
 from helpers.offline import new_key_file
 from helpers.server import TUFLINE, Running, artifact, dev, lengths, run_tufline
-from tufline.cli import ceremony
-from tufline.cli.exits import Exit
+from tufline.trust import ceremony
+from tufline_cli.exit_codes import Exit
 
 pytestmark = pytest.mark.slow
 

@@ -10,17 +10,20 @@ from typing import Any
 
 import pytest
 
-import tufline.bins
+import tufline.metadata.bins
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, lose, rest
-from tufline import cursor, records, topics
+from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Message, Reader, Record
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.cursor import Cursor, Task
-from tufline.receipts import ChangeReceipt, Found
-from tufline.trail import Trail
-from tufline_ingest import accept, bulk_tasks, recent
-from tufline_ingest.remarks import Remarks
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.records import cursor, topics
+from tufline.records.cursor import Cursor, Task
+from tufline.records.receipt_index import Trail
+from tufline.records.receipts import ChangeReceipt, Found
+from tufline_ingest import accept
+from tufline_ingest.rest import bulk_tasks
+from tufline_ingest.rest.task_receipts import Remarks
+from tufline_ingest.views import recent_requests
 
 ARTIFACTS, DELETE, BULK, TASK = "/api/v1/artifacts/", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/task/?task_id="
 
@@ -98,7 +101,7 @@ async def test_a_bulk_task_names_what_was_refused(tmp_path: Path, monkeypatch: p
     """A bulk task with changes that were refused is ERRORED, counts them, and names each once, page by page; all others are live."""
     monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
     monkeypatch.setattr(bulk_tasks, "PAGE_REFUSALS", 7)
-    monkeypatch.setattr("tufline_ingest.bulk.BATCH_LINES", 40)
+    monkeypatch.setattr("tufline_ingest.rest.bulk.BATCH_LINES", 40)
     sent = large(150)
     async with bootstrapped(tmp_path) as server:
         fine = await done(server, BULK, lines([artifact("fine"), {"path": "never", "op": "remove"}]))
@@ -126,7 +129,7 @@ async def test_a_bulk_task_names_what_was_refused(tmp_path: Path, monkeypatch: p
 async def test_pages_are_read_in_bounded_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page reads no more than it may, and what a page does not reach the next one has."""
     monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
-    monkeypatch.setattr("tufline_ingest.bulk.BATCH_LINES", 40)
+    monkeypatch.setattr("tufline_ingest.rest.bulk.BATCH_LINES", 40)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
         task = await done(server, BULK, lines(large(150)))
@@ -145,7 +148,7 @@ async def test_pages_are_read_in_bounded_parts(tmp_path: Path, monkeypatch: pyte
 
 async def test_few_receipts_are_read_for_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between a task's acceptance and its receipts may stand any number of others: they are not read."""
-    monkeypatch.setattr(recent, "KEPT_BYTES", 0)
+    monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
         tasks = []
@@ -166,7 +169,7 @@ async def test_few_receipts_are_read_for_a_task(tmp_path: Path, monkeypatch: pyt
 
 async def test_a_task_without_remarks_reads_no_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An id that says it was accepted in 1970 costs no more than the true one: its own records, and no receipt of others."""
-    monkeypatch.setattr(recent, "KEPT_BYTES", 0)
+    monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
         task = await done(server, ARTIFACTS, {"artifacts": [artifact("p")]})
@@ -265,7 +268,7 @@ async def test_a_record_that_could_not_be_applied_is_errored(tmp_path: Path) -> 
 @pytest.mark.parametrize("is_last_lost", [False, True])
 async def test_a_bulk_task_whose_records_were_lost_is_errored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_last_lost: bool) -> None:
     """Records of a bulk task that were lost before they were applied are refused changes: the task is not reported as done."""
-    monkeypatch.setattr("tufline_ingest.bulk.BATCH_LINES", 20)
+    monkeypatch.setattr("tufline_ingest.rest.bulk.BATCH_LINES", 20)
     async with bootstrapped(tmp_path):
         pass
     async with rest(tmp_path) as server:  # no signer runs
@@ -333,7 +336,7 @@ async def test_results_are_those_of_rstuf(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def test_an_unreadable_record_of_others_stops_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Receipts that no version can read, among those of a task, are passed over."""
-    monkeypatch.setattr(recent, "KEPT_BYTES", 0)
+    monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     async with bootstrapped(tmp_path) as server:
         for partition in range(PARTITIONS):
             await server.bus.append([Message(topics.RECEIPTS, "x", b"\xff no receipt", partition)])

@@ -10,20 +10,21 @@ from typing import Any
 
 import pytest
 
-import tufline.bins
+import tufline.metadata.bins
 from helpers.log import read_all
 from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
 from helpers.server import run_tufline
-from tufline import cursor, records, topics
+from tufline import records
 from tufline.bus import Bus, Message, Record
-from tufline.bus.embedded import open_embedded
-from tufline.cli.exits import Exit
-from tufline.cli.journal import open_journal
-from tufline.client import Client, Event, remove
-from tufline.cursor import FORMAT, Cursor, Task
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.receipts import ChangeReceipt, receipt_decoder
+from tufline.bus.embedded.bus import open_embedded
+from tufline.client.events import Client, Event, remove
+from tufline.records import cursor, topics
+from tufline.records.cursor import FORMAT, Cursor, Task
+from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline_cli.commands.journal import open_journal
+from tufline_cli.exit_codes import Exit
 
 ARTIFACTS, DELETE, BULK, TASK = "/api/v1/artifacts/", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/task/?task_id="
 PART = "ingest.tasks.records"

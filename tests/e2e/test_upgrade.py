@@ -11,7 +11,7 @@ import pytest
 
 from helpers.offline import new_key_file
 from helpers.server import Running, artifact, lengths, run_tufline, serve, wait_until
-from tufline.cli.exits import Failure
+from tufline_cli.exit_codes import Failure
 
 pytestmark = pytest.mark.slow
 

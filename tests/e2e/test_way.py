@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from helpers.server import TUFLINE, Running, artifact, dev, lengths, run_tufline, serve, start_dev, wait_until
-from tufline import topics
 from tufline.bus import Message
-from tufline.bus.embedded import open_embedded
-from tufline.cli.exits import Failure
-from tufline.config import DEFAULT_PARTITIONS
+from tufline.bus.embedded.bus import open_embedded
+from tufline.config.settings import DEFAULT_PARTITIONS
+from tufline.records import topics
+from tufline_cli.exit_codes import Failure
 
 pytestmark = pytest.mark.slow
 

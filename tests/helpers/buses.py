@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tufline.bus import Bus, Message, Record
-from tufline.bus._kafka_client import Connection
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.bus.kafka import open_kafka
-from tufline.bus.kafka_topics import TopicAdmin
-from tufline.topics import Cleanup, Topic
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.topic_admin import TopicAdmin
+from tufline.bus.topic import Cleanup, Topic
 
 FILLER = "@filler"
 """Key of records that are there for no other reason than to make Kafka close a segment."""

@@ -8,18 +8,18 @@ from functools import partial
 from typing import Any
 
 from helpers.log import eventually, read_all
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Bus, Message, Record
-from tufline.bus.partitions import own_partitions
 from tufline.clock import utc_now
-from tufline.config import IngestConfig
-from tufline.follow import AdminFollower
-from tufline.health import Health
-from tufline.receipts import EventReceipt, receipt_decoder
-from tufline.records import Add, InboxProgress, Remove
+from tufline.config.settings import IngestConfig
+from tufline.records import Add, InboxProgress, Remove, topics
+from tufline.records.receipts import EventReceipt, receipt_decoder
 from tufline.reference_clock import ReferenceClock
-from tufline.tasks import all_of
-from tufline_ingest import inbox
+from tufline.runtime.health import Health
+from tufline.runtime.partitions import own_partitions
+from tufline.runtime.tasks import all_of
+from tufline.views.admin import AdminFollower
+from tufline_ingest.inbox import inbox_worker
 
 DIGEST = "ab" * 32
 
@@ -47,8 +47,8 @@ def structured(content: Any, partition: int = 0, key: str = "repo") -> Message:
 async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock | None = None, **settings: Any) -> None:
     """Run ingest without its REST API, for ever."""
     admin = AdminFollower(bus)
-    shared = inbox.Shared(bus, IngestConfig(**settings), health or Health(), admin, clock or ReferenceClock(utc_now))
-    owning = own_partitions(bus, inbox.GROUP, topics.INBOX, inbox.part, partial(inbox.work, shared), shared.health)
+    shared = inbox_worker.Shared(bus, IngestConfig(**settings), health or Health(), admin, clock or ReferenceClock(utc_now))
+    owning = own_partitions(bus, inbox_worker.GROUP, topics.INBOX, inbox_worker.part, partial(inbox_worker.work, shared), shared.health)
     await all_of(admin.run(), owning)
 
 

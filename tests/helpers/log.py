@@ -14,12 +14,12 @@ from tuf.ngclient.config import EnvelopeType
 
 from helpers.payloads import make_bootstrap
 from helpers.virtual_time import run_virtual
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Bus, Message, Record
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.bus.scan import scan
 from tufline.clock import Clock
-from tufline.records import Add, Bootstrap, Changes, Remove, Settings
+from tufline.records import Add, Bootstrap, Changes, Remove, Settings, topics
 
 DEFAULT_DAYS = {"root": 3650, "targets": 3650, "snapshot": 7, "timestamp": 1, "bins": 7}
 

@@ -5,23 +5,23 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import tufline_ingest.inbox
+import tufline_ingest.inbox.inbox_worker
 import tufline_publisher.service
-import tufline_signer.bins_writer
-import tufline_signer.commits
-from tufline.admin import AdminState
-from tufline.bus import _log
+import tufline_signer.bins.bins_writer
+import tufline_signer.commits.commit_worker
+from tufline.bus.embedded import log
+from tufline.origin.directory import LocalStore
 from tufline.reference_clock import ReferenceClock
-from tufline.store.local import LocalStore
-from tufline.trust import RoleKeys, root_keys
-from tufline_ingest.inbox import InboxWorker
-from tufline_ingest.moved import Moved
+from tufline.trust.admin_state import AdminState
+from tufline.trust.rules import RoleKeys, root_keys
+from tufline_ingest.inbox.dedupe import Moved
+from tufline_ingest.inbox.inbox_worker import InboxWorker
 from tufline_publisher.service import Publisher
-from tufline_signer.audit import Trail
-from tufline_signer.bins import apply_changes
-from tufline_signer.bins_writer import BinsWriter
-from tufline_signer.folding import Folding
-from tufline_signer.trusted import Released
+from tufline_signer.bins.batch import apply_changes
+from tufline_signer.bins.bins_writer import BinsWriter
+from tufline_signer.commits.state import Folding
+from tufline_signer.signing.audit_trail import Trail
+from tufline_signer.signing.key_selection import Released
 
 
 def snapshot_before_bins() -> None:
@@ -60,13 +60,13 @@ def progress_outside_the_transaction() -> None:
 
 def no_fencing() -> None:
     """The log takes transactions of a writer that another one has replaced."""
-    execute = _log.Log.execute
+    execute = log.Log.execute
 
-    def unfenced(self: _log.Log, operations: Sequence[Any]) -> Any:
-        free = [_log.Append(one.messages, one.then) if isinstance(one, _log.Append) else one for one in operations]
+    def unfenced(self: log.Log, operations: Sequence[Any]) -> Any:
+        free = [log.Append(one.messages, one.then) if isinstance(one, log.Append) else one for one in operations]
         return execute(self, free)
 
-    _log.Log.execute = unfenced  # type: ignore[method-assign]
+    log.Log.execute = unfenced  # type: ignore[method-assign]
 
 
 def older_over_newer() -> None:
@@ -76,7 +76,7 @@ def older_over_newer() -> None:
         del applied, bulk
         return apply_changes(target_bin, list(reversed(list(changes))), 0)
 
-    tufline_signer.bins_writer.apply_changes = backwards  # type: ignore[attr-defined]
+    tufline_signer.bins.bins_writer.apply_changes = backwards  # type: ignore[attr-defined]
 
 
 def no_flush() -> None:
@@ -97,7 +97,7 @@ def old_key_dropped_at_once() -> None:
         del released, now
         return [root_keys(state.roots[-1].signed, role)]
 
-    tufline_signer.commits.keys_of_role = newest_only  # type: ignore[attr-defined]
+    tufline_signer.commits.commit_worker.keys_of_role = newest_only  # type: ignore[attr-defined]
 
 
 def bins_of_other_keys() -> None:
@@ -139,14 +139,14 @@ def inbox_progress_outside_the_transaction() -> None:
 
 def inbox_forgets() -> None:
     """An event that is sent again is taken for a new one after a takeover."""
-    restore = tufline_ingest.inbox.restore  # type: ignore[attr-defined]
+    restore = tufline_ingest.inbox.inbox_worker.restore  # type: ignore[attr-defined]
 
     async def forgetful(*given: Any) -> Moved:
         known: Moved = await restore(*given)
         known._tasks.clear()
         return known
 
-    tufline_ingest.inbox.restore = forgetful  # type: ignore[attr-defined, assignment]
+    tufline_ingest.inbox.inbox_worker.restore = forgetful  # type: ignore[attr-defined, assignment]
 
 
 def no_fence_at_the_origin() -> None:

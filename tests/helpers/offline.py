@@ -11,13 +11,13 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Targets
 
 from helpers.payloads import make_bootstrap
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Bus, Message
-from tufline.cli import ceremony
-from tufline.cli.ceremony import NewKey
-from tufline.cli.rotation import in_place_of, next_root, next_targets
-from tufline.records import Bootstrap, NewMetadata, Settings
-from tufline.trust import BINS, ROLE_FIELD, with_fields
+from tufline.records import Bootstrap, NewMetadata, Settings, topics
+from tufline.trust import ceremony
+from tufline.trust.ceremony import NewKey
+from tufline.trust.rotation import in_place_of, next_root, next_targets
+from tufline.trust.rules import BINS, ROLE_FIELD, with_fields
 
 
 class Offline:

@@ -9,8 +9,8 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
 from tufline.errors import StoreError
-from tufline.metafile import disassemble
-from tufline.store import OWNER, TIMESTAMP, Store
+from tufline.metadata.envelope import disassemble
+from tufline.origin.store import OWNER, TIMESTAMP, Store
 
 
 class WatchedStore:

@@ -21,7 +21,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from helpers.clients import Client, Job
 from tufline.errors import InvalidTargetError
-from tufline.paths import check_encoded_path, check_new_path
+from tufline.metadata.paths import check_encoded_path, check_new_path
 
 BEGIN, END = "<!-- made by make paths -->", "<!-- end -->"
 """Around the table in docs/paths.md."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from securesystemslib.signer import Key
 
-from tufline.cli import ceremony
-from tufline.cli.ceremony import Ceremony, Plan
+from tufline.trust import ceremony
+from tufline.trust.ceremony import Ceremony, Plan
 
 
 def make_bootstrap(

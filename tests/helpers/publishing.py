@@ -14,14 +14,14 @@ import tufline_publisher.service
 import tufline_signer.service
 from helpers.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.origin import Reader
-from tufline import records, topics
-from tufline.bus.embedded import EmbeddedBus
+from tufline import records
+from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
-from tufline.config import PublisherConfig, SignerConfig
-from tufline.health import Health
-from tufline.records import Add, Bootstrap
-from tufline.store import Store
-from tufline.store.local import LocalStore
+from tufline.config.settings import PublisherConfig, SignerConfig
+from tufline.origin.directory import LocalStore
+from tufline.origin.store import Store
+from tufline.records import Add, Bootstrap, topics
+from tufline.runtime.health import Health
 
 PARTITIONS = 2
 

@@ -15,12 +15,13 @@ import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
 from helpers.payloads import make_bootstrap
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Bus, Message
-from tufline.bus.embedded import open_embedded
-from tufline.config import IngestConfig, PublisherConfig, SignerConfig, VaultConfig
-from tufline.health import Health
-from tufline.store.local import LocalStore
+from tufline.bus.embedded.bus import open_embedded
+from tufline.config.settings import IngestConfig, PublisherConfig, SignerConfig, VaultConfig
+from tufline.origin.directory import LocalStore
+from tufline.records import topics
+from tufline.runtime.health import Health
 
 PARTITIONS = 3
 LIVE_SECONDS = 30.0

@@ -12,13 +12,13 @@ import tufline_signer.service
 from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
 from helpers.offline import Offline
 from helpers.origin import Reader, WatchedStore
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Bus
 from tufline.clock import Clock
-from tufline.config import PublisherConfig, SignerConfig
-from tufline.health import Health
-from tufline.records import Add, Head
-from tufline.store.local import LocalStore
+from tufline.config.settings import PublisherConfig, SignerConfig
+from tufline.origin.directory import LocalStore
+from tufline.records import Add, Head, topics
+from tufline.runtime.health import Health
 
 PARTITIONS = 2
 BINS = 4

@@ -30,20 +30,20 @@ from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, read_all
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
 from helpers.virtual_time import START, VirtualTimeLoop
-from tufline import records, topics
-from tufline.audit.verify import verify as verify_audit
+from tufline import records
 from tufline.bus import Assigned, Bus, Member, Message, Position, Then, Writer
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.config import PublisherConfig, SignerConfig
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.checks.audit.verify import verify as verify_audit
+from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.receipts import ChangeReceipt, receipt_decoder
-from tufline.records import PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove
-from tufline.store.local import LocalStore
-from tufline_ingest import inbox, moved
-from tufline_ingest.remarks import Remarks
-from tufline_signer import bins_worker, bins_writer
+from tufline.origin.directory import LocalStore
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove, topics
+from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline_ingest.inbox import dedupe, inbox_worker
+from tufline_ingest.rest.task_receipts import Remarks
+from tufline_signer.bins import bins_worker, bins_writer
 
 PARTITIONS = 2
 SETTLE_SECONDS = 3600.0
@@ -208,8 +208,8 @@ class Schedule:
         with (
             patch.object(bins_writer, "PIECE_BINS", piece_bins),
             patch.object(bins_worker, "BACKLOG_BYTES", backlog_bytes),
-            patch.object(inbox, "BATCH_EVENTS", batch_events),
-            patch.object(moved, "FIRST_STEP", self.chance.choice([1, 256])),
+            patch.object(inbox_worker, "BATCH_EVENTS", batch_events),
+            patch.object(dedupe, "FIRST_STEP", self.chance.choice([1, 256])),
         ):
             for _ in range(self.chance.randrange(1, 5)):
                 self._live(self._restless, self.chance.randrange(1, 400))

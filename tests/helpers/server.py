@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tuf.ngclient import Updater, UpdaterConfig
 
-from tufline.cli.client import Client
+from tufline.client.rest import Client
 
 TUFLINE = str(Path(sys.executable).parent / "tufline")
 READY_SECONDS = 90.0

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tufline.audit.chain import Chain
-from tufline.audit.checks import Report
 from tufline.audit.records import Anchor, SignedDigest
-from tufline.audit.verify import MetadataFile, verify
+from tufline.checks.audit.checks import Report
+from tufline.checks.audit.verify import MetadataFile, verify
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

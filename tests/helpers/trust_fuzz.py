@@ -28,21 +28,22 @@ from helpers.clients import Client, Job
 from helpers.log import DEFAULT_DAYS, read_all
 from helpers.payloads import make_bootstrap
 from helpers.virtual_time import run_virtual
-from tufline import admin, client_rules, records, topics
-from tufline.admin import AdminState
+from tufline import records
 from tufline.bus import Bus, Message
-from tufline.bus.embedded import open_embedded
-from tufline.cli.ceremony import Ceremony
+from tufline.bus.embedded.bus import open_embedded
 from tufline.clock import Clock
-from tufline.config import PublisherConfig, SignerConfig
+from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError
-from tufline.health import Health
-from tufline.records import CURRENT_RULES, NewMetadata
-from tufline.store.local import LocalStore
-from tufline.trust import ONLINE_KEY_URI
-from tufline_ingest import wire
-from tufline_ingest.bootstrap import make_bootstrap as make_record
+from tufline.origin.directory import LocalStore
+from tufline.records import CURRENT_RULES, NewMetadata, topics
+from tufline.runtime.health import Health
+from tufline.trust import admin_state, client_rules
+from tufline.trust.admin_state import AdminState
+from tufline.trust.ceremony import Ceremony
+from tufline.trust.rules import ONLINE_KEY_URI
 from tufline_ingest.errors import BadRequestError
+from tufline_ingest.rest import schemas
+from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
 
 PARTITIONS: Final = 2
 BINS: Final = 2
@@ -222,7 +223,7 @@ class Fuzz:
     def _bootstrap(self, seed: int) -> None:
         mode, payload = self.bootstrap_case(seed)
         try:
-            asked = wire.decode(wire.BootstrapRequest, json.dumps(payload).encode())
+            asked = schemas.decode(schemas.BootstrapRequest, json.dumps(payload).encode())
             record = make_record(asked, PARTITIONS)
             run_virtual(partial(self._judge, record))
         except (BadRequestError, InvalidBootstrapError):
@@ -245,11 +246,11 @@ class Fuzz:
 
     @staticmethod
     async def _judge(record: records.Bootstrap, clock: Clock) -> AdminState:
-        return admin.begin(AdminState(), record, 0, clock())
+        return admin_state.begin(AdminState(), record, 0, clock())
 
     async def _updates(self, mode: str, seeds: range, clock: Clock) -> None:
         name, payload = f"u-{mode}", self.held[mode].payload
-        record = make_record(wire.decode(wire.BootstrapRequest, json.dumps(payload).encode()), PARTITIONS)
+        record = make_record(schemas.decode(schemas.BootstrapRequest, json.dumps(payload).encode()), PARTITIONS)
         async with world(self.path / name, self.path / f"keys-{mode}", clock) as bus:
             await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
             await wait_until_live(bus, 0)
@@ -263,7 +264,7 @@ class Fuzz:
     async def _update(self, mode: str, seed: int, bus: Bus, clock: Clock) -> None:
         state = AdminState()
         for record in await read_all(bus, topics.ADMIN):
-            state = admin.fold(state, record)
+            state = admin_state.fold(state, record)
         chance = random.Random(f"update {seed}")
         known = self.held[mode].payload["metadata"]
         role = chance.choice(sorted(known))
@@ -272,12 +273,12 @@ class Fuzz:
         keys = [one.metadata["signed"]["keys"] for one in state.roots]
         spoilt = self._spoil(chance, mode, {role: metadata}, keys=keys)[role]
         try:
-            asked = wire.decode(wire.MetadataRequest, json.dumps({"metadata": {role: spoilt}}).encode()).metadata
-            given = wire.read_metadata(role, asked.root if role == "root" else asked.targets)
+            asked = schemas.decode(schemas.MetadataRequest, json.dumps({"metadata": {role: spoilt}}).encode()).metadata
+            given = schemas.read_metadata(role, asked.root if role == "root" else asked.targets)
             if given is None:
                 raise BadRequestError("nothing is given")
             update = NewMetadata(role=role, metadata=given, rules=CURRENT_RULES)
-            state = admin.update(state, update, state.next_offset, clock())
+            state = admin_state.update(state, update, state.next_offset, clock())
         except (BadRequestError, InvalidUpdateError):
             self.outcomes["updates refused"] += 1
             return
@@ -292,7 +293,7 @@ class Fuzz:
             keys = [one.metadata["signed"]["keys"] for one in state.roots]
             resign(targets, [key.signer for key in self.held[mode].targets], *keys)
             update = NewMetadata(role="targets", metadata=targets, rules=CURRENT_RULES)
-            admin.update(state, update, state.next_offset + 1, clock())
+            admin_state.update(state, update, state.next_offset + 1, clock())
             (position,) = await bus.append([Message(topics.ADMIN, "targets", records.encode(update))])
         await wait_until_live(bus, position.offset)
         self._read(f"u-{mode}", json.dumps(known["root"]).encode())

@@ -7,10 +7,10 @@ from typing import Any
 
 from securesystemslib.signer import SSlibKey
 
-from tufline.config import VaultConfig
-from tufline.key_uris import VaultKeyName
-from tufline.keys import transit
-from tufline.keys._vault_session import VaultSession
+from tufline.config.settings import VaultConfig
+from tufline.keys.vault import provision
+from tufline.keys.vault.session import VaultSession
+from tufline.metadata.key_uris import VaultKeyName
 from vault_server import MOUNT, VaultServer
 
 _numbers = itertools.count(1)
@@ -30,7 +30,7 @@ def admin_config(server: VaultServer, **settings: Any) -> VaultConfig:
 
 def signer_config(server: VaultServer, *names: VaultKeyName, ttl: str = "1h", **settings: Any) -> VaultConfig:
     """Make an AppRole with the policy of a signer that has these keys, and configure it."""
-    role, secret_id = server.make_role(transit.policy(names), f"signer{next(_numbers)}", ttl)
+    role, secret_id = server.make_role(provision.policy(names), f"signer{next(_numbers)}", ttl)
     login = {"address": server.url, "role": role, "secret_id": secret_id, "ca_file": server.ca_file}
     return VaultConfig.model_validate(login | settings)
 
@@ -49,4 +49,4 @@ async def make_key(server: VaultServer, kind: str = "ecdsa-p256", name: VaultKey
     """Make a key as ``tufline keys create`` does."""
     name = name or new_name()
     async with session(admin_config(server)) as admin:
-        return name, await transit.create_key(admin, name, kind)
+        return name, await provision.create_key(admin, name, kind)

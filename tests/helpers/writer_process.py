@@ -4,10 +4,10 @@ import asyncio
 import sys
 
 from tufline.bus import Message
-from tufline.bus._kafka_client import Connection
-from tufline.bus.kafka import open_kafka
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.client import Connection
+from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError
-from tufline.topics import Cleanup, Topic
 
 
 async def main(servers: str, prefix: str, topic: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from helpers.clients import Client, Job
 from helpers.rest import artifact, bootstrapped
-from tufline import web
-from tufline.config import WebConfig
+from tufline.config.settings import WebConfig
+from tufline.origin import web_server
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ async def published(tmp_path: Path) -> AsyncIterator[str]:
         added = [artifact(path, len(content), {"sha256": hashlib.sha256(content).hexdigest()}) for path, content in CONTENT.items()]
         _, answer = await server.ask("POST", "/api/v1/artifacts/", {"artifacts": added})
         await server.task(answer["data"]["task_id"])
-        serving = asyncio.create_task(web.serve(tmp_path / "origin", WebConfig(port=0, targets=files), listening.set_result))
+        serving = asyncio.create_task(web_server.serve(tmp_path / "origin", WebConfig(port=0, targets=files), listening.set_result))
         try:
             yield await listening
         finally:

@@ -18,9 +18,9 @@ import pytest
 import tuf_clients
 from helpers.clients import Client, Job
 from helpers.paths import ACCEPTED, BEGIN, CASES, ENCODED, END, REFUSED, ask_for, rule_for, table, write_repository
-from tufline import web
-from tufline.config import WebConfig
-from tufline.paths import NAMES_OF_JAVASCRIPT
+from tufline.config.settings import WebConfig
+from tufline.metadata.paths import NAMES_OF_JAVASCRIPT
+from tufline.origin import web_server
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +73,7 @@ def test_names_of_javascript(clients: list[Client], tmp_path: Path) -> None:
 async def built_in(root: Path) -> AsyncIterator[str]:
     listening = asyncio.get_running_loop().create_future()
     config = WebConfig(port=0, targets=root / "targets")
-    serving = asyncio.create_task(web.serve(root / "metadata", config, on_listening=listening.set_result))
+    serving = asyncio.create_task(web_server.serve(root / "metadata", config, on_listening=listening.set_result))
     try:
         yield await listening
     finally:

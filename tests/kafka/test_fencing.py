@@ -17,9 +17,9 @@ from helpers.buses import KafkaSetup
 from helpers.log import read_all
 from kafka_cluster import Cluster
 from tufline.bus import Message, Position
-from tufline.bus.kafka import open_kafka
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError, FencedError
-from tufline.topics import Cleanup, Topic
 
 pytestmark = pytest.mark.slow
 

@@ -9,11 +9,11 @@ import pytest_asyncio
 from helpers.foreign import produce
 from kafka_cluster import Cluster
 from tufline.bus import Bus, Message, Record
-from tufline.bus._kafka_client import Connection
 from tufline.bus.headers import ESCAPE, pairs_of
-from tufline.bus.kafka import open_kafka
-from tufline.bus.kafka_topics import TopicAdmin
-from tufline.topics import Cleanup, Topic
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.topic_admin import TopicAdmin
+from tufline.bus.topic import Cleanup, Topic
 
 pytestmark = pytest.mark.slow
 

@@ -23,12 +23,12 @@ from helpers.inbox import DIGEST, change, changes_on_log, event, event_receipts,
 from helpers.server import Running, lengths, run_tufline, wait_until
 from kafka_cluster import Cluster
 from stack import Stack
-from tufline import rejected, topics
 from tufline.bus.headers import ESCAPE, pairs_of
-from tufline.buses import open_bus
-from tufline.client import Client, Event, add, remove
-from tufline.config import Config, KafkaConfig
+from tufline.client.events import Client, Event, add, remove
+from tufline.config.settings import Config, KafkaConfig
 from tufline.errors import ConfigError, EventRejectedError
+from tufline.records import rejected, topics
+from tufline.runtime.open_bus import open_bus
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from helpers.buses import KafkaSetup
 from helpers.foreign import produce
 from kafka_cluster import Cluster
 from tufline.bus import Message
-from tufline.topics import Cleanup, Topic
+from tufline.bus.topic import Cleanup, Topic
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import pytest
 from helpers.server import artifact, wait_until
 from kafka_cluster import Cluster
 from stack import Service, Stack
-from tufline.cli.client import Client
+from tufline.client.rest import Client
 
 pytestmark = pytest.mark.slow
 

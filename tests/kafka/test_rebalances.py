@@ -19,7 +19,7 @@ from helpers.server import artifact, wait_until
 from kafka_cluster import Cluster
 from stack import Service, Stack
 from tufline.bus import Message
-from tufline.topics import Cleanup, Topic
+from tufline.bus.topic import Cleanup, Topic
 
 pytestmark = pytest.mark.slow
 

@@ -11,12 +11,12 @@ import pytest
 from helpers.certificates import make_certificates
 from kafka_cluster import Cluster
 from tufline.bus import Message
-from tufline.bus.kafka import open_kafka
-from tufline.bus.kafka_topics import TopicAdmin
-from tufline.buses import connection
-from tufline.config import KafkaConfig
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.topic_admin import TopicAdmin
+from tufline.bus.topic import Cleanup, Topic
+from tufline.config.settings import KafkaConfig
 from tufline.errors import BusError, ConfigError
-from tufline.topics import Cleanup, Topic
+from tufline.runtime.open_bus import connection
 
 pytestmark = pytest.mark.slow
 

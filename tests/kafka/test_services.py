@@ -14,7 +14,7 @@ import pytest
 from helpers.server import TUFLINE, Running, artifact, lengths, run_tufline, wait_until
 from kafka_cluster import Cluster
 from stack import Stack
-from tufline.cli.exits import Exit
+from tufline_cli.exit_codes import Exit
 
 pytestmark = pytest.mark.slow
 

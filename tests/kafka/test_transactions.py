@@ -17,9 +17,9 @@ from helpers.buses import KafkaSetup
 from helpers.log import read_all
 from kafka_cluster import Cluster
 from tufline.bus import Message
-from tufline.bus._kafka_epoch import Epoch
+from tufline.bus.kafka.epoch import Epoch
+from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import FencedError
-from tufline.topics import Cleanup, Topic
 
 pytestmark = pytest.mark.slow
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-import tufline.bins
-from tufline import records, topics
-from tufline.bins import Bin, BinLayout
+import tufline.metadata.bins
+from tufline import records
 from tufline.bus import Record
-from tufline.model import Target, encode_entry
-from tufline.records import Add, Changes
-from tufline_signer.bins import Batch, Change, apply_changes
+from tufline.metadata.bins import Bin, BinLayout
+from tufline.metadata.target import Target, encode_entry
+from tufline.records import Add, Changes, topics
+from tufline_signer.bins.batch import Batch, Change, apply_changes
 
 
 def add(offset: int, path: str, length: int = 1, filling: str = "") -> Change:

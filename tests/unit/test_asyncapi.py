@@ -21,13 +21,13 @@ from helpers.inbox import all_moved, change, event, structured
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, Rest, artifact
 from parts import kept
-from tufline import topics
 from tufline.bus import Bus, Message, Position, Reader, Then, Writer
-from tufline.bus.embedded import open_embedded
-from tufline.config import IngestConfig, PublisherConfig, SignerConfig
-from tufline.health import Health
-from tufline.store.local import LocalStore
-from tufline_ingest import recent
+from tufline.bus.embedded.bus import open_embedded
+from tufline.config.settings import IngestConfig, PublisherConfig, SignerConfig
+from tufline.origin.directory import LocalStore
+from tufline.records import topics
+from tufline.runtime.health import Health
+from tufline_ingest.views import recent_requests
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "asyncapi"
@@ -147,7 +147,7 @@ class NotingWriter:
 
 async def test_it_says_what_the_services_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each service sends and receives on the very topics that the document says of it, on the way of artifacts over REST and inbox."""
-    monkeypatch.setattr(recent, "KEPT_BYTES", 0)  # as of a task that another replica accepted
+    monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)  # as of a task that another replica accepted
     payload = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458").payload
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     ingest, signer, publisher = (NotingBus(log, name) for name in (channels.INGEST, channels.SIGNER, channels.PUBLISHER))

@@ -8,8 +8,8 @@ import pytest
 
 from helpers.trails import NOW, kinds, trail, verify_files, write
 from tufline.audit.chain import Chain, without_secrets
-from tufline.audit.checks import Chains, Report
 from tufline.audit.records import AuditUse, seal, unseal
+from tufline.checks.audit.checks import Chains, Report
 from tufline.errors import SchemaError
 
 

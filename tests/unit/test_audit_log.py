@@ -19,18 +19,19 @@ from tuf.api.metadata import Metadata, Root
 from helpers.log import announce, announce_bootstrap, bootstrap_record, settled
 from helpers.trails import kinds
 from helpers.virtual_time import run_virtual
-from tufline import metafile, records, topics
-from tufline.audit.checks import Report
+from tufline import records
 from tufline.audit.records import AuditUse, unseal
-from tufline.audit.verify import verify
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.cli import main
-from tufline.cli.exits import Exit
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.checks.audit.checks import Report
+from tufline.checks.audit.verify import verify
 from tufline.clock import Clock
-from tufline.config import PublisherConfig, SignerConfig
-from tufline.health import Health
-from tufline.records import Add
-from tufline.store.local import LocalStore
+from tufline.config.settings import PublisherConfig, SignerConfig
+from tufline.metadata import envelope
+from tufline.origin.directory import LocalStore
+from tufline.records import Add, topics
+from tufline.runtime.health import Health
+from tufline_cli import main
+from tufline_cli.exit_codes import Exit
 from tufline_publisher import service as publisher
 from tufline_signer import service as signer
 
@@ -95,7 +96,7 @@ class Repository:
     def sign(self, name: str, signed: bytes) -> None:
         """Plant a file with a signature of the online key at the origin."""
         signature = self.online.sign(signed)
-        (self.origin / name).write_bytes(metafile.assemble(signed, [metafile.SignatureEntry(signature.keyid, signature.signature)]))
+        (self.origin / name).write_bytes(envelope.assemble(signed, [envelope.SignatureEntry(signature.keyid, signature.signature)]))
 
 
 def make(path: Path, mode: str) -> None:
@@ -240,8 +241,8 @@ async def test_every_tampering_of_the_file_is_found(
 
 def forge(repository: Repository, name: str) -> None:
     """Publish a file that nobody but the holder of the key made: the newest version of a role, moved to another time."""
-    content = metafile.disassemble((repository.origin / name).read_bytes())
-    common = metafile.read_common(content.signed)
+    content = envelope.disassemble((repository.origin / name).read_bytes())
+    common = envelope.read_common(content.signed)
     repository.sign(name, bytes(content.signed).replace(common.expires.encode(), b"2039-01-01T00:00:00Z"))
 
 
@@ -251,7 +252,7 @@ async def test_a_signature_without_a_record_is_an_alarm(repository: Repository) 
         kept = (repository.origin / name).read_bytes()
         forge(repository, name)
         (finding,) = (await repository.report(origin=True)).findings
-        role, version = name.split(".")[-2], metafile.read_common(metafile.disassemble(kept).signed).version
+        role, version = name.split(".")[-2], envelope.read_common(envelope.disassemble(kept).signed).version
         assert str(finding).startswith(
             f"ALARM: {role} version {version} ({name}) is signed by the online key {repository.online.public_key.keyid}"
         )

@@ -15,19 +15,19 @@ import pytest
 
 from helpers.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.trails import trail, verify_files
-from tufline import metafile, topics
-from tufline.audit.checks import Report
 from tufline.audit.records import AuditBegin, AuditEnd, AuditRecord, AuditUse, unseal
-from tufline.audit.verify import verify
 from tufline.bus import Bus, Message, Position, Then, Writer
-from tufline.bus.embedded import EmbeddedBus
+from tufline.bus.embedded.bus import EmbeddedBus
+from tufline.checks.audit.checks import Report
+from tufline.checks.audit.verify import verify
 from tufline.clock import Clock
-from tufline.config import SignerConfig
+from tufline.config.settings import SignerConfig
 from tufline.errors import BusError
-from tufline.health import Health
-from tufline.records import Add, Bootstrap
+from tufline.metadata import envelope
+from tufline.records import Add, Bootstrap, topics
+from tufline.runtime.health import Health
 from tufline_signer import service
-from tufline_signer.sinks import FileSink
+from tufline_signer.signing.audit_sinks import FileSink
 
 PARTITIONS = 3
 
@@ -135,8 +135,8 @@ def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -
                 # Of targets what is signed is not what stands in the file: the verification below has it.
                 if message.topic != topics.METADATA or message.key in {"1.root", "targets"}:
                     continue
-                content = metafile.disassemble(message.value)
-                digest = metafile.sha256(bytes(content.signed))
+                content = envelope.disassemble(message.value)
+                digest = envelope.sha256(bytes(content.signed))
                 early.extend(
                     message.key
                     for entry in content.signatures

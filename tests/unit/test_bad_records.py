@@ -13,21 +13,21 @@ import tufline_signer.service
 from helpers.inbox import change, event, event_receipts, moved_to, moving, service, structured
 from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all
 from helpers.origin import Reader
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock, utc_now
-from tufline.config import PublisherConfig, SignerConfig
-from tufline.follow import AdminFollower
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.records import Add, Bootstrap, Head, Progress, Settings
-from tufline.store.local import LocalStore
-from tufline_ingest.live import Live
+from tufline.config.settings import PublisherConfig, SignerConfig
+from tufline.origin.directory import LocalStore
+from tufline.records import Add, Bootstrap, Head, Progress, Settings, topics
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.views.admin import AdminFollower
 from tufline_ingest.retention import INBOX_KEPT, trim_once
-from tufline_publisher.finding import find_origin
+from tufline_ingest.views.published import Live
+from tufline_publisher.resume import find_origin
 from tufline_signer.errors import DamagedHeadsError
-from tufline_signer.takeover import take_over
+from tufline_signer.heads import take_over
 
 PARTITIONS = 2
 JUNK = b'{"kind":"\xff'

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tuf.api.metadata import Metadata, SuccinctRoles, TargetFile, Targets
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
-from tufline import metafile
-from tufline.bins import MAX_BIN_BYTES, Bin, BinLayout, find_target
 from tufline.errors import BinFullError, InvalidTargetError, MetadataError
-from tufline.model import Entry, Target, encode_entry
-from tufline.paths import check_path
+from tufline.metadata import envelope
+from tufline.metadata.bins import MAX_BIN_BYTES, Bin, BinLayout, find_target
+from tufline.metadata.paths import check_path
+from tufline.metadata.target import Entry, Target, encode_entry
 
 EXPIRES = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 
@@ -57,7 +57,7 @@ def oracle_bytes(content: dict[str, Target], version: int) -> bytes:
         path: TargetFile(target.length, dict(target.hashes), path, {"custom": target.custom} if target.custom is not None else None)
         for path, target in content.items()
     }
-    signed = Targets(version=version, spec_version=metafile.SPEC_VERSION, expires=EXPIRES, targets=entries)
+    signed = Targets(version=version, spec_version=envelope.SPEC_VERSION, expires=EXPIRES, targets=entries)
     return CanonicalJSONSerializer().serialize(signed)
 
 
@@ -77,14 +77,14 @@ def test_bytes_equal_python_tuf(sequence: list[tuple[str, Target]], reused: list
             content.pop(target.path, None)
         if number % 7 == 3:
             size = mine.size
-            mine = Bin.decode(mine.encode(number, metafile.format_expires(EXPIRES)))
+            mine = Bin.decode(mine.encode(number, envelope.format_expires(EXPIRES)))
             assert mine.size == size
-    signed = mine.encode(7, metafile.format_expires(EXPIRES))
+    signed = mine.encode(7, envelope.format_expires(EXPIRES))
     assert signed == oracle_bytes(content, 7)
     assert len(mine) == len(content)
     for path, target in content.items():
         assert find_target(signed, path) == target
-    loaded = Metadata[Targets].from_bytes(metafile.assemble(signed, []))
+    loaded = Metadata[Targets].from_bytes(envelope.assemble(signed, []))
     assert loaded.signed_bytes == signed
 
 
@@ -128,7 +128,7 @@ def test_full_bin_refuses_and_stays() -> None:
     with pytest.raises(BinFullError, match="more bins"):
         mine.add(next(entries))
     assert len(mine) == full
-    signed = mine.encode(1, metafile.format_expires(EXPIRES))
+    signed = mine.encode(1, envelope.format_expires(EXPIRES))
     assert MAX_BIN_BYTES - 10_000 < len(signed) < MAX_BIN_BYTES + 1_000
     assert mine.remove("p/0")
     assert mine.add(encode_entry(Target("q", 1, {"sha256": "0" * 64})))
@@ -160,7 +160,7 @@ def test_unchanged_entry_is_no_change() -> None:
         entry = encode_entry(Target("a", length, {"sha256": "0" * 64}))
         assert mine.add(entry)
         assert not mine.add(entry)
-        target = find_target(mine.encode(1, metafile.format_expires(EXPIRES)), "a")
+        target = find_target(mine.encode(1, envelope.format_expires(EXPIRES)), "a")
         assert target is not None
         assert target.length == length
 
@@ -170,7 +170,7 @@ def test_memory_is_not_underestimated() -> None:
     signed = Bin()
     for number in range(2_000):
         signed.add(encode_entry(Target(f"packages/{number}/some-package-1.0.{number}.tar.gz", number, {"sha256": "0" * 64})))
-    content = signed.encode(1, metafile.format_expires(EXPIRES))
+    content = signed.encode(1, envelope.format_expires(EXPIRES))
     tracemalloc.start()
     try:
         read = Bin.decode(content)
@@ -195,5 +195,5 @@ def test_sorted_by_raw_path() -> None:
     raw = ["a", 'a"', "a!", "a\\", "a]", "aé", "a\uffee"]
     for path in reversed(raw):
         mine.add(encode_entry(Target(path, 1, {"sha256": "0" * 64})))
-    signed = mine.encode(1, metafile.format_expires(EXPIRES))
+    signed = mine.encode(1, envelope.format_expires(EXPIRES))
     assert list(json.loads(signed)["targets"]) == sorted(raw)

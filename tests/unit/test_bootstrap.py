@@ -16,21 +16,21 @@ from helpers.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, e
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, rest
 from helpers.virtual_time import run_virtual
-from tufline import admin, records, topics
-from tufline.admin import AdminState
+from tufline import records
 from tufline.bus import Bus, Message, Position
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.cli import ceremony
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock, utc_now
-from tufline.config import SignerConfig, VaultConfig
+from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.errors import KeyUnavailableError
-from tufline.health import Health
 from tufline.keys.opening import KeyOpener
-from tufline.profiles import STANDARD
-from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings
-from tufline.trust import ONLINE_KEY_URI, RoleKeys
-from tufline_signer.audit import Trail
-from tufline_signer.signing import Keyring, ToSign
+from tufline.metadata.profiles import STANDARD
+from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings, topics
+from tufline.runtime.health import Health
+from tufline.trust import admin_state, ceremony
+from tufline.trust.admin_state import AdminState
+from tufline.trust.rules import ONLINE_KEY_URI, RoleKeys
+from tufline_signer.signing.audit_trail import Trail
+from tufline_signer.signing.keyring import Keyring, ToSign
 
 URL = "/api/v1/bootstrap/"
 
@@ -49,7 +49,7 @@ async def fold(bus: Bus) -> AdminState:
     """Fold ``admin`` as every service does."""
     state = AdminState()
     for record in await read_all(bus, topics.ADMIN):
-        state = admin.fold(state, record)
+        state = admin_state.fold(state, record)
     return state
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from helpers.inbox import DIGEST, event_receipts, is_moved
 from helpers.rest import PARTITIONS, bootstrapped
-from tufline import topics
 from tufline.bus import Bus, Reader
-from tufline.bus.embedded import open_embedded
-from tufline.client import Client, Event, add, remove
-from tufline.config import Config
+from tufline.bus.embedded.bus import open_embedded
+from tufline.client.events import Client, Event, add, remove
+from tufline.config.settings import Config
 from tufline.errors import BusError, ConfigError, EventRejectedError, InvalidEventError, NotLiveYetError
+from tufline.records import topics
 
 HASHES = {"sha256": DIGEST}
 

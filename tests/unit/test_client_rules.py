@@ -17,14 +17,16 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from helpers.payloads import make_bootstrap
 from helpers.resign import resign
-from tufline import client_rules, profiles, trust
-from tufline.cli.ceremony import Ceremony, make_key
 from tufline.errors import InvalidBootstrapError, MetadataError
-from tufline.profiles import RSTUF, STANDARD
+from tufline.metadata import profiles
+from tufline.metadata.profiles import RSTUF, STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Bootstrap, Settings
-from tufline.trust import ONLINE_KEY_URI
-from tufline_ingest.bootstrap import make_bootstrap as make_record
-from tufline_ingest.wire import BootstrapRequest, decode
+from tufline.trust import client_rules
+from tufline.trust import rules as trust
+from tufline.trust.ceremony import Ceremony, make_key
+from tufline.trust.rules import ONLINE_KEY_URI
+from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
+from tufline_ingest.rest.schemas import BootstrapRequest, decode
 
 Spoil = Callable[[Ceremony, dict[str, Any]], None]
 

@@ -14,16 +14,15 @@ import tufline_signer.service
 from helpers.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
 from helpers.offline import Offline, announce_updates
 from helpers.virtual_time import START, run_virtual, suspend
-from tufline import topics
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock, elapsed, since_boot
-from tufline.config import SignerConfig
-from tufline.expiry import in_sight
-from tufline.health import Health
-from tufline.metafile import disassemble, parse_expires, read_common
-from tufline.records import Add
+from tufline.config.settings import SignerConfig
+from tufline.metadata.envelope import disassemble, parse_expires, read_common
+from tufline.metadata.expiry import in_sight
+from tufline.records import Add, topics
 from tufline.reference_clock import LASTING, ReferenceClock, SteadyClock
+from tufline.runtime.health import Health
 
 NTP = timedelta(minutes=40)
 """After so long a wrong clock is right again."""

@@ -13,13 +13,15 @@ from aiohttp import web as aiohttp_web
 from aiohttp.typedefs import Handler
 from prometheus_client import REGISTRY
 
-import tufline.listen
+import tufline.runtime.http_server
 from helpers.log import eventually
-from tufline import connections, ops, topics, web
-from tufline.bus.embedded import open_embedded
-from tufline.config import HttpConfig, IngestConfig, OpsConfig, WebConfig
-from tufline.connections import Room
-from tufline.health import Health
+from tufline.bus.embedded.bus import open_embedded
+from tufline.config.settings import HttpConfig, IngestConfig, OpsConfig, WebConfig
+from tufline.origin import web_server
+from tufline.records import topics
+from tufline.runtime import connections, operations
+from tufline.runtime.connections import Room
+from tufline.runtime.health import Health
 from tufline_ingest import service
 
 DEADLINE_SECONDS = 60.0
@@ -46,9 +48,9 @@ async def served(name: str, tmp_path: Path, http: HttpConfig) -> AsyncIterator[i
             stack.push_async_callback(log.close)
             serving = service.run(log, IngestConfig(port=0), health=Health(), on_listening=listening.set_result, http=http)
         elif name == "ops":
-            serving = ops.serve(OpsConfig(port=0), Health(), listening.set_result, http)
+            serving = operations.serve(OpsConfig(port=0), Health(), listening.set_result, http)
         else:
-            serving = web.serve(tmp_path, WebConfig(port=0), listening.set_result, http)
+            serving = web_server.serve(tmp_path, WebConfig(port=0), listening.set_result, http)
         task = asyncio.create_task(serving)
         try:
             yield int((await asyncio.wait_for(listening, DEADLINE_SECONDS)).rsplit(":", 1)[1])
@@ -140,7 +142,7 @@ async def own_app(handler: Handler, http: HttpConfig) -> AsyncIterator[int]:
     app = aiohttp_web.Application()
     app.router.add_get("/", handler)
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(tufline.listen.listen(app, "127.0.0.1", 0, "web", listening.set_result, http))
+    serving = asyncio.create_task(tufline.runtime.http_server.listen(app, "127.0.0.1", 0, "web", listening.set_result, http))
     try:
         yield int((await asyncio.wait_for(listening, DEADLINE_SECONDS)).rsplit(":", 1)[1])
     finally:

@@ -5,11 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from tufline import cursor
 from tufline.clock import MAX_MILLISECONDS
-from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidCursorError
-from tufline.records import Vector
+from tufline.records import Vector, cursor
+from tufline.records.cursor import Cursor, Task
 
 
 def test_a_task_is_done_when_its_last_record_is_covered() -> None:

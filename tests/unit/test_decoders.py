@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz_targets import LOG_ID, TARGETS, Target
-from tufline import cursor
 from tufline.clock import MAX_MILLISECONDS, moment_of
-from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidCursorError
+from tufline.records import cursor
+from tufline.records.cursor import Cursor, Task
 
 DEEP = 100_000
 

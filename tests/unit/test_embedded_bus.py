@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from tufline import topics
 from tufline.bus import Message, Record
-from tufline.bus._tails import Tails, cost
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.bus.embedded.tails import Tails, cost
+from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusBusyError, BusError, ConfigError, PushbackError
-from tufline.topics import Cleanup, Topic
+from tufline.records import topics
 
 TOPICS = topics.topics(2)
 
@@ -300,7 +300,7 @@ import asyncio, sys
 from pathlib import Path
 from tufline import topics
 from tufline.bus import Message
-from tufline.bus.embedded import open_embedded
+from tufline.bus.embedded.bus import open_embedded
 
 async def main():
     bus = await open_embedded(Path(sys.argv[1]), topics.topics(2))

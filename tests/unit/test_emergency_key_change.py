@@ -18,17 +18,18 @@ import tufline_signer.service
 from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
-from tufline import metafile, records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.cli.rotation import next_targets
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock
-from tufline.config import PublisherConfig, SignerConfig
-from tufline.health import Health
-from tufline.records import Add, Head, NewMetadata, Published
-from tufline.store import Store
-from tufline.store.local import LocalStore
-from tufline.trust import ONLINE_KEY_URI
+from tufline.config.settings import PublisherConfig, SignerConfig
+from tufline.metadata import envelope
+from tufline.origin.directory import LocalStore
+from tufline.origin.store import Store
+from tufline.records import Add, Head, NewMetadata, Published, topics
+from tufline.runtime.health import Health
+from tufline.trust.rotation import next_targets
+from tufline.trust.rules import ONLINE_KEY_URI
 
 PARTITIONS = 2
 KEPT = 0
@@ -257,7 +258,7 @@ def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path,
                     await world.bus.append([Message(topics.PUBLISHED, last.origin, newest)])
                 await two_signers(world, KEPT)
             written = [record for record in await read_all(world.bus, topics.METADATA) if not record.key.endswith(".root")]
-            before = {metafile.file_name(record.key, int(record.headers["version"])) for record in written if record.offset < refused[0]}
+            before = {envelope.file_name(record.key, int(record.headers["version"])) for record in written if record.offset < refused[0]}
             put: set[str] = set()
             store = WatchedStore(LocalStore(world.directory), lambda operation: put.add(operation.removeprefix("put ")))
             async with world.running(world.publisher(store)):
@@ -288,7 +289,7 @@ def test_what_an_earlier_publisher_put_counts_where_no_head_leads_to_it(tmp_path
         commit = next(record.offset for record in written if record.key == "snapshot" and record.offset >= last.next_offset)
         put = [record for record in written if last.next_offset <= record.offset < commit]
         assert put, "nothing is written in between: the test shows nothing"
-        files = [(metafile.file_name(record.key, int(record.headers["version"])), record.value) for record in put]
+        files = [(envelope.file_name(record.key, int(record.headers["version"])), record.value) for record in put]
         await LocalStore(world.directory).put_many((name, content if is_whole else content[:96]) for name, content in files)
         newest = records.encode(msgspec.structs.replace(last, next_offset=commit))
         ahead = Head(version=900, sha256="0" * 64, length=1, expires="2040-01-01T00:00:00Z", offset=10**6, keyids=["k"])

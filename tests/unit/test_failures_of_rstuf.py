@@ -10,14 +10,14 @@ import tufline_publisher.service
 import tufline_signer.service
 from helpers.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.origin import Reader
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus
+from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
-from tufline.config import PublisherConfig, SignerConfig
-from tufline.health import Health
-from tufline.records import PROGRESS_KEY, Add, Bootstrap, Progress
-from tufline.store.local import LocalStore
+from tufline.config.settings import PublisherConfig, SignerConfig
+from tufline.origin.directory import LocalStore
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, Progress, topics
+from tufline.runtime.health import Health
 
 PARTITIONS = 2
 

@@ -1,13 +1,13 @@
 """What the heads of bins come to: which versions a snapshot may name, and how far it goes."""
 
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Record
-from tufline.cli import ceremony
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.records import PROGRESS_KEY, Head, Progress, Settings
-from tufline.trust import RoleKeys
-from tufline_signer.folding import Folding
+from tufline.records import PROGRESS_KEY, Head, Progress, Settings, topics
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.trust import ceremony
+from tufline.trust.rules import RoleKeys
+from tufline_signer.commits.state import Folding
 
 DAYS = {"root": 1, "targets": 1, "snapshot": 1, "timestamp": 1, "bins": 1}
 

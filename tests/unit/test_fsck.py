@@ -11,11 +11,13 @@ import pytest
 
 from helpers.log import read_all
 from helpers.rest import PARTITIONS, artifact, bootstrapped
-from tufline import fsck, metafile, records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.records import Head
-from tufline.store.local import LocalStore
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.checks import fsck
+from tufline.metadata import envelope
+from tufline.origin.directory import LocalStore
+from tufline.records import Head, topics
 
 
 @asynccontextmanager
@@ -50,8 +52,8 @@ def _flip(path: Path) -> None:
 
 def _renumber(origin: Path, up: int) -> None:
     path = origin / "timestamp.json"
-    file = metafile.disassemble(path.read_bytes())
-    version = metafile.read_common(file.signed).version
+    file = envelope.disassemble(path.read_bytes())
+    version = envelope.read_common(file.signed).version
     path.write_bytes(path.read_bytes().replace(b'"version":%d}}' % version, b'"version":%d}}' % (version + up)))
 
 
@@ -108,7 +110,7 @@ async def test_an_origin_that_is_behind_is_no_fault(tmp_path: Path) -> None:
             [Message(topics.METADATA, "timestamp", later, headers={**record.headers, "version": f"{version + 1}"})]
         )
         head = (await _heads(bus))["timestamp"]
-        moved = msgspec.structs.replace(head, version=version + 1, offset=position.offset, sha256=metafile.sha256(later), length=len(later))
+        moved = msgspec.structs.replace(head, version=version + 1, offset=position.offset, sha256=envelope.sha256(later), length=len(later))
         await bus.append([Message(topics.HEADS, "timestamp", records.encode(moved), PARTITIONS)])
         behind = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
         assert behind.findings == []

@@ -36,16 +36,15 @@ from helpers.rest import PARTITIONS as REST_PARTITIONS
 from helpers.rest import bootstrapped
 from helpers.schedule import Crash, MortalLoop, StubbornBus
 from helpers.virtual_time import run_virtual
-from tufline import cursor, events, rejected, topics
 from tufline.bus import Bus, Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.bus.headers import ESCAPE, Headers, pairs_of
-from tufline.cursor import Task
 from tufline.errors import FencedError, InvalidInputError
-from tufline.events import MAX_EVENT_BYTES
-from tufline.records import Add, Remove
-from tufline_ingest import inbox, moved
-from tufline_ingest.rejected import KEPT_BYTES
+from tufline.records import Add, Remove, cursor, events, rejected, topics
+from tufline.records.cursor import Task
+from tufline.records.events import MAX_EVENT_BYTES
+from tufline_ingest.inbox import dedupe, inbox_worker
+from tufline_ingest.inbox.reject import KEPT_BYTES
 
 PARTITIONS = 2
 
@@ -294,7 +293,7 @@ async def test_what_was_rejected_may_be_sent_again(bus: EmbeddedBus) -> None:
 async def test_duplicates_are_known_after_a_takeover(bus: EmbeddedBus, together: int) -> None:
     """The next worker knows as many accepted events as are to be remembered, however many came in one transaction; older ones not."""
     sent = [structured(event(change("a", number), id=str(number))) for number in range(300)]
-    with patch.object(inbox, "BATCH_EVENTS", together), patch.object(moved, "FIRST_STEP", 2):
+    with patch.object(inbox_worker, "BATCH_EVENTS", together), patch.object(dedupe, "FIRST_STEP", 2):
         async with moving(bus, inbox_remembered=200):
             await bus.append(sent)
             await all_moved(bus)
@@ -347,7 +346,7 @@ def test_moved_once_wherever_the_process_dies(tmp_path: Path) -> None:
         path = tmp_path / str(turns)
         path.mkdir()
         shutil.copy(tmp_path / "template" / "log.db", path / "log.db")
-        with patch.object(inbox, "BATCH_EVENTS", 3):
+        with patch.object(inbox_worker, "BATCH_EVENTS", 3):
             died = live(path, turns)
             deaths += died
             live(path, turns + 7)
@@ -395,7 +394,7 @@ def test_two_at_once(tmp_path: Path, seed: int) -> None:
 
     async def story(clock: Any) -> None:
         bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=clock, threads=False)
-        with patch.object(inbox, "BATCH_EVENTS", 2):
+        with patch.object(inbox_worker, "BATCH_EVENTS", 2):
             tasks = []
             for _ in range(3):
                 tasks.append(asyncio.create_task(service(StubbornBus(bus, chance))))

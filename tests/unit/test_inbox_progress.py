@@ -10,14 +10,14 @@ import pytest_asyncio
 from helpers.buses import BusSetup, EmbeddedSetup, KafkaSetup
 from helpers.inbox import change, changes_on_log, event, every, moving, numbers, structured
 from helpers.log import announce_bootstrap, bootstrap_record, eventually
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Bus, Message, Record
 from tufline.bus.scan import scan
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.receipts import EventReceipt, receipt_decoder
-from tufline.records import InboxProgress
-from tufline_ingest import inbox
+from tufline.records import InboxProgress, topics
+from tufline.records.receipts import EventReceipt, receipt_decoder
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline_ingest.inbox import inbox_worker
 
 JUNK = b'{"kind":"\xff'
 TOPICS = topics.topics(1)
@@ -144,7 +144,7 @@ async def test_an_event_that_may_have_been_moved_is_rejected(embedded: EmbeddedS
     await embedded.later(topics.RECEIPTS_SECONDS + 10)
     await embedded.maintain()
     assert await every(embedded.bus, topics.RECEIPTS) == []
-    with patch.object(inbox, "BATCH_EVENTS", 1):
+    with patch.object(inbox_worker, "BATCH_EVENTS", 1):
         async with moving(embedded.bus):  # it ends as soon as it has begun to move, wherever that is
             await eventually(lambda: have_receipts(embedded.bus, 1), step=0.001)
         await embedded.bus.append([version(100)])

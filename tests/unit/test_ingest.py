@@ -15,15 +15,17 @@ from helpers.log import announce, read_all
 from helpers.payloads import make_bootstrap
 from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
 from helpers.server import run_tufline
-from tufline import records, topics
+from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.cli.exits import Exit
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import utc_now
-from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings
-from tufline_ingest import api, openapi, recent, service
+from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings, topics
+from tufline_cli.exit_codes import Exit
+from tufline_ingest import service
 from tufline_ingest.accept import make_messages
-from tufline_ingest.live import COUNTED_GAP
+from tufline_ingest.rest import api, openapi
+from tufline_ingest.views import recent_requests
+from tufline_ingest.views.published import COUNTED_GAP
 
 ARTIFACTS, DELETE, BULK, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts", "artifacts/delete", "artifacts/bulk", "bootstrap"))
 
@@ -40,10 +42,10 @@ async def submit(server: Rest, path: str, body: Any, message: str) -> dict[str, 
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-@pytest.mark.parametrize("kept_bytes", [0, recent.KEPT_BYTES], ids=["read back", "from memory"])
+@pytest.mark.parametrize("kept_bytes", [0, recent_requests.KEPT_BYTES], ids=["read back", "from memory"])
 async def test_add_query_and_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slash: str, kept_bytes: int) -> None:
     """An artifact is accepted, live, found and removed with RSTUF's messages and details, with and without the slash at the end."""
-    monkeypatch.setattr(recent, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(recent_requests, "KEPT_BYTES", kept_bytes)
     async with bootstrapped(tmp_path) as server:
         odd = 'd/ä "quoted" +:;&41.whl'
         body = {"artifacts": [artifact("a", "12", custom={"k": 1}), artifact(odd, 7)]}

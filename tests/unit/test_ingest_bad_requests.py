@@ -12,9 +12,9 @@ from tuf.api.metadata import Metadata, Root
 
 from helpers.payloads import make_bootstrap
 from helpers.rest import artifact, bootstrapped, rest
-from tufline import cursor
-from tufline.cursor import Cursor, Task
-from tufline_ingest import openapi
+from tufline.records import cursor
+from tufline.records.cursor import Cursor, Task
+from tufline_ingest.rest import openapi
 
 ADD, DELETE, BULK, TASK, BOOTSTRAP = (
     f"/api/v1/{call}" for call in ("artifacts/", "artifacts/delete", "artifacts/bulk", "task/", "bootstrap/")

@@ -3,7 +3,7 @@
 import pytest
 
 from fuzz_targets import TARGETS
-from tufline.bus._kafka_raw import DamagedError
+from tufline.bus.kafka.record_batches import DamagedError
 
 HOSTILE = {
     "a value that ends far beyond the batch": (

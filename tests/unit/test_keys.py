@@ -9,13 +9,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from securesystemslib.signer import CryptoSigner, Key, Signature
 
-from tufline import metafile
-from tufline.cli.ceremony import make_key
-from tufline.config import SignerConfig, VaultConfig
+from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.errors import ConfigError, KeyUnavailableError, MetadataError
 from tufline.keys import SigningKey
 from tufline.keys.opening import KeyOpener
-from tufline.metafile import MetaFile, SignatureEntry, is_signed_by
+from tufline.metadata import envelope
+from tufline.metadata.envelope import MetaFile, SignatureEntry, is_signed_by
+from tufline.trust.ceremony import make_key
 
 
 def write(directory: Path, pem: bytes, name: str = "online.pem") -> None:
@@ -113,22 +113,22 @@ def test_ingest_and_publisher_have_no_client_of_vault() -> None:
 def signed_by(count: int) -> tuple[list[Key], MetaFile]:
     keys = [make_key("ecdsa").signer for _ in range(count)]
     entries = [SignatureEntry(key.public_key.keyid, key.sign(b"{}").signature) for key in keys]
-    return [key.public_key for key in keys], metafile.disassemble(metafile.assemble(b"{}", entries))
+    return [key.public_key for key in keys], envelope.disassemble(envelope.assemble(b"{}", entries))
 
 
 def test_threshold_counts_keys_not_signatures() -> None:
     """A threshold is met by different keys of the role, each with a valid signature; nothing else counts."""
     keys, content = signed_by(3)
     by_id = {key.keyid: key for key in keys}
-    metafile.verify_threshold("r", content, by_id, list(by_id), 3)
+    envelope.verify_threshold("r", content, by_id, list(by_id), 3)
     twice = MetaFile([content.signatures[0]] * 3, content.signed)
     forged = MetaFile([SignatureEntry(entry.keyid, content.signatures[0].sig) for entry in content.signatures], content.signed)
     nonsense = MetaFile([SignatureEntry(entry.keyid, "zz") for entry in content.signatures], content.signed)
     for bad, valid in ((twice, 1), (forged, 1), (nonsense, 0)):
         with pytest.raises(MetadataError, match=f"signed by {valid} of the 2 keys"):
-            metafile.verify_threshold("r", bad, by_id, list(by_id), 2)
+            envelope.verify_threshold("r", bad, by_id, list(by_id), 2)
     with pytest.raises(MetadataError, match="signed by 0 of the 1 keys"):
-        metafile.verify_threshold("r", content, {}, list(by_id), 1)
+        envelope.verify_threshold("r", content, {}, list(by_id), 1)
 
 
 def test_remembered_signatures_vouch_for_nothing_else() -> None:

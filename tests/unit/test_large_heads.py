@@ -6,13 +6,13 @@ from pathlib import Path
 from helpers.log import announce_bootstrap, on_a_log, read_all
 from helpers.offline import announce_updates
 from helpers.rotation import PARTITIONS, World, in_world
-from tufline import records, topics
+from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Message
 from tufline.clock import Clock
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.records import Bootstrap, Claim, Head, Progress, Settings
-from tufline_signer.takeover import take_over
+from tufline.records import Bootstrap, Claim, Head, Progress, Settings, topics
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline_signer.heads import take_over
 
 BYTES = 100_000
 

@@ -15,15 +15,15 @@ import pytest
 
 from helpers.loop_turns import longest_turn
 from helpers.rest import PARTITIONS, Rest, bootstrapped, rest
-from tufline import cursor, events, topics
 from tufline.bus import Message, Position
-from tufline.bus.embedded import open_embedded
-from tufline.cursor import Cursor, Task
-from tufline.model import DEFAULT_ALLOWED
-from tufline.records import Remove, Settings
-from tufline.turns import ITEM_BYTES, TURN_BYTES
-from tufline_ingest import accept, bulk
-from tufline_ingest.wire import AddEnvelope, RemoveRequest
+from tufline.bus.embedded.bus import open_embedded
+from tufline.metadata.target import DEFAULT_ALLOWED
+from tufline.records import Remove, Settings, cursor, events, topics
+from tufline.records.cursor import Cursor, Task
+from tufline.runtime.turns import ITEM_BYTES, TURN_BYTES
+from tufline_ingest import accept
+from tufline_ingest.rest import bulk
+from tufline_ingest.rest.schemas import AddEnvelope, RemoveRequest
 
 LIMIT_SECONDS: Final = 0.1
 ADD, BULK, TASK, METADATA, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts/", "artifacts/bulk", "task/", "metadata/", "bootstrap/"))

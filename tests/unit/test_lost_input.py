@@ -17,21 +17,22 @@ from helpers.inbox import all_moved, change, changes_on_log, event, moved_to, nu
 from helpers.inbox import service as moving_service
 from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
 from helpers.virtual_time import run_virtual
-from tufline import records, topics
-from tufline.bus import Bus, Message, embedded
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.cli import main as command
+from tufline import records
+from tufline.bus import Bus, Message
+from tufline.bus.embedded import bus as embedded
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock
-from tufline.config import SignerConfig
+from tufline.config.settings import SignerConfig
 from tufline.errors import InputLostError, LogDamagedError
-from tufline.follow import AdminFollower
-from tufline.health import Health
-from tufline.loss import CheckedReader
-from tufline.passed_over import PassedOver
-from tufline.receipts import ChangeReceipt, EventReceipt, receipt_decoder
-from tufline.records import PROGRESS_KEY, Add, Bootstrap, InboxProgress, Progress
-from tufline.topics import ADMIN, ARTIFACTS, INBOX
-from tufline_ingest.remarks import Remarks
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, InboxProgress, Progress, topics
+from tufline.records.receipts import ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.records.topics import ADMIN, ARTIFACTS, INBOX
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.views.admin import AdminFollower
+from tufline.views.lost_input import CheckedReader
+from tufline_cli import main as command
+from tufline_ingest.rest.task_receipts import Remarks
 
 BINS_PART = "signer.bins.0"
 INBOX_PART = "ingest.inbox.0"

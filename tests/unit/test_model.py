@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from securesystemslib.formats import encode_canonical
 
-from tufline import canonical
 from tufline.errors import InvalidInputError, InvalidTargetError
-from tufline.model import Allowed, Target, parse_target, parse_target_json
-from tufline.paths import check_encoded_path, check_path
+from tufline.metadata import canonical
+from tufline.metadata.paths import check_encoded_path, check_path
+from tufline.metadata.target import Allowed, Target, parse_target, parse_target_json
 
 GOOD = {"sha256": "ab" * 32}
 

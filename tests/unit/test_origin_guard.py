@@ -24,24 +24,28 @@ from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_re
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
 from helpers.publishing import PARTITIONS, World, in_world
-from tufline import canonical, fsck, origins, records, topics, trust
+from tufline import records
 from tufline.bus import Assigned, Member, Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.cli import main
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.checks import fsck
 from tufline.clock import Clock, utc_now
-from tufline.config import PublisherConfig, SignerConfig
+from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import BusError, ForeignOriginError
-from tufline.health import Health
-from tufline.keys.local import open_file_key
-from tufline.metafile import SignatureEntry, assemble, disassemble
-from tufline.passed_over import PassedOver
-from tufline.records import VERSION_HEADER, Add, FileRef, Head, Published, Vector
-from tufline.store import OWNER, TIMESTAMP
-from tufline.store._lock import locked
-from tufline.store.local import LOCK_PATIENCE_SECONDS, LocalStore
-from tufline.store.owner import claim, read_owner
-from tufline_ingest.live import Live
-from tufline_publisher.finding import find_origin
+from tufline.keys.file import open_file_key
+from tufline.metadata import canonical
+from tufline.metadata.envelope import SignatureEntry, assemble, disassemble
+from tufline.origin import provenance
+from tufline.origin.directory import LOCK_PATIENCE_SECONDS, LocalStore
+from tufline.origin.directory_lock import locked
+from tufline.origin.owner import claim, read_owner
+from tufline.origin.store import OWNER, TIMESTAMP
+from tufline.records import VERSION_HEADER, Add, FileRef, Head, Published, Vector, topics
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.trust import rules
+from tufline_cli import main
+from tufline_ingest.views.published import Live
+from tufline_publisher.resume import find_origin
 
 
 class NoMember:
@@ -228,7 +232,7 @@ def test_timestamp_record_without_a_version_is_passed_over(tmp_path: Path) -> No
             await world.published()
         for headers in ({}, {VERSION_HEADER: "nonsense"}):
             await world.bus.append([Message(topics.METADATA, "timestamp", b"nonsense", headers=headers)])
-        assert (await origins.examine(world.bus, LocalStore(world.directory))).version == world.version
+        assert (await provenance.examine(world.bus, LocalStore(world.directory))).version == world.version
 
     in_world(tmp_path, story)
 
@@ -612,10 +616,10 @@ def test_snapshot_that_goes_back_is_not_shown(tmp_path: Path, name: str, is_rest
 
 async def append_commit(world: World, change: Callable[[dict[str, Any]], object]) -> None:
     """Append the commit after the shown one to the log, signed as the signer does, with a snapshot that is changed."""
-    root = trust.parse(Root, world.bootstrap.root).signed
+    root = rules.parse(Root, world.bootstrap.root).signed
 
     def signed(role: str, content: dict[str, Any]) -> bytes:
-        ((keyid, uri),) = trust.root_keys(root, role).online.items()
+        ((keyid, uri),) = rules.root_keys(root, role).online.items()
         key = open_file_key(uri, root.keys[keyid], world.path / "keys")
         body = canonical.encode(content)
         return assemble(body, [key.sign(body)])

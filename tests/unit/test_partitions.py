@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from helpers.virtual_time import run_virtual
-from tufline import topics
 from tufline.bus import Message
-from tufline.bus.embedded import EmbeddedBus, open_embedded
-from tufline.bus.partitions import LONGEST_KEY_PAUSE_SECONDS, keep_working, own_partitions
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock
 from tufline.errors import BusError, FencedError, KeyUnavailableError
-from tufline.health import Health
-from tufline.takeover import take_over
+from tufline.records import topics
+from tufline.runtime.health import Health
+from tufline.runtime.partitions import LONGEST_KEY_PAUSE_SECONDS, keep_working, own_partitions
+from tufline.runtime.takeover import take_over
 
 OTHER = "other"
 

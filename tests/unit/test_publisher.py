@@ -11,11 +11,11 @@ import pytest
 from helpers.log import announce, eventually, read_all
 from helpers.origin import FailingAt, Reader, WatchedStore
 from helpers.publishing import World, in_world
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.records import Add, Remove
-from tufline.store import OWNER
-from tufline.store.local import LocalStore
+from tufline.origin.directory import LocalStore
+from tufline.origin.store import OWNER
+from tufline.records import Add, Remove, topics
 
 
 def test_origin_shows_what_the_log_has(tmp_path: Path) -> None:

@@ -16,16 +16,17 @@ import tufline_signer.service
 from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
 from helpers.offline import Offline, announce_updates
 from helpers.origin import Reader, WatchedStore
-from tufline import records, topics, trust
-from tufline.admin import AdminState, fold
+from tufline import records
 from tufline.bus import Message, Record
-from tufline.bus.embedded import EmbeddedBus
+from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
-from tufline.config import PublisherConfig, SignerConfig
+from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import MetadataError
-from tufline.health import Health
-from tufline.records import Add, NewMetadata, Published
-from tufline.store.local import LocalStore
+from tufline.origin.directory import LocalStore
+from tufline.records import Add, NewMetadata, Published, topics
+from tufline.runtime.health import Health
+from tufline.trust import rules
+from tufline.trust.admin_state import AdminState, fold
 from tufline_publisher.chain import Chain
 
 PARTITIONS = 2
@@ -47,12 +48,12 @@ def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -
     """A root that the keys of the one before, or its own, have not signed is refused; the right one is taken after it."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
     chain = Chain()
-    chain.check_root(1, trust.file_bytes(ours.payload["metadata"]["root"]))
+    chain.check_root(1, rules.file_bytes(ours.payload["metadata"]["root"]))
     for wrong in (next_root_of(others, others), next_root_of(others, ours), next_root_of(ours, others)):
         with pytest.raises(MetadataError, match="is signed by 0 of the"):
-            chain.check_root(2, trust.file_bytes(wrong))
+            chain.check_root(2, rules.file_bytes(wrong))
     assert chain.root_version == 1
-    chain.check_root(2, trust.file_bytes(next_root_of(ours, ours)))
+    chain.check_root(2, rules.file_bytes(next_root_of(ours, ours)))
     assert chain.root_version == 2
 
 
@@ -60,28 +61,28 @@ def test_a_publisher_skips_no_root(tmp_path: Path) -> None:
     """A root that is more than one version higher is refused, whoever signed it, and so is one whose record names another version."""
     ours = offline(tmp_path)
     chain = Chain()
-    chain.check_root(1, trust.file_bytes(ours.payload["metadata"]["root"]))
+    chain.check_root(1, rules.file_bytes(ours.payload["metadata"]["root"]))
     for version, said in ((3, 3), (2, 3), (3, 2)):
         with pytest.raises(MetadataError, match=f"root has version {version} after 1"):
-            chain.check_root(said, trust.file_bytes(next_root_of(ours, ours, version)))
+            chain.check_root(said, rules.file_bytes(next_root_of(ours, ours, version)))
     for version in (2, 3):
-        chain.check_root(version, trust.file_bytes(next_root_of(ours, ours, version)))
+        chain.check_root(version, rules.file_bytes(next_root_of(ours, ours, version)))
     assert chain.root_version == 3
 
 
 def test_a_publisher_puts_no_other_old_root(tmp_path: Path) -> None:
     """A record that claims to be a root of before, and is not signed by its own keys or differs from the trusted one, is refused."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
-    first = trust.file_bytes(ours.payload["metadata"]["root"])
+    first = rules.file_bytes(ours.payload["metadata"]["root"])
     chain = Chain()
     chain.check_root(1, first)
     with pytest.raises(MetadataError, match="another one than the trusted"):
-        chain.check_root(1, trust.file_bytes(others.payload["metadata"]["root"]))
-    chain.check_root(2, trust.file_bytes(next_root_of(ours, ours)))
+        chain.check_root(1, rules.file_bytes(others.payload["metadata"]["root"]))
+    chain.check_root(2, rules.file_bytes(next_root_of(ours, ours)))
     unsigned = copy.deepcopy(ours.root)
     unsigned.version = 1
     with pytest.raises(MetadataError, match="is signed by 0 of the"):
-        chain.check_root(1, trust.file_bytes(others.sign(unsigned)))
+        chain.check_root(1, rules.file_bytes(others.sign(unsigned)))
     chain.check_root(1, first)
 
 
@@ -155,7 +156,7 @@ def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
             async with world.running(world.publisher()):
                 await world.becomes_live("a")
                 updates = world.people.rotate(now=world.clock())
-                file = trust.file_bytes(updates[0].metadata)
+                file = rules.file_bytes(updates[0].metadata)
                 await world.bus.append([Message(topics.METADATA, "2.root", file, headers={records.VERSION_HEADER: "2"})])
                 await world.announce("b")
                 await asyncio.sleep(60)
@@ -181,13 +182,13 @@ def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
             async with world.running(world.signer()):
                 await world.becomes_live("a")
             shown = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1]
-            root = trust.file_bytes(people.rotate(new=new, now=world.clock())[0].metadata)
+            root = rules.file_bytes(people.rotate(new=new, now=world.clock())[0].metadata)
             # The new key has signed the timestamp, but not the snapshot yet.
             timestamp = Metadata[Timestamp].from_bytes(shown.value)
             timestamp.signed.version += 1
             timestamp.sign(old)
             timestamp.sign(new, append=True)
-            files = {"2.root": (root, 2), "timestamp": (trust.file_bytes(timestamp.to_dict()), timestamp.signed.version)}
+            files = {"2.root": (root, 2), "timestamp": (rules.file_bytes(timestamp.to_dict()), timestamp.signed.version)}
             headers = {key: {**shown.headers, records.VERSION_HEADER: str(version)} for key, (_, version) in files.items()}
             positions = await world.bus.append(
                 [Message(topics.METADATA, key, content, headers=headers[key]) for key, (content, _) in files.items()]

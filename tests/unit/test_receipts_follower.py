@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tufline import decoding, records, topics
+from tufline import decoding, records
 from tufline.bus import Message
-from tufline.bus.embedded import open_embedded
+from tufline.bus.embedded.bus import open_embedded
 from tufline.errors import BusError, SchemaError
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.receipts import ChangeReceipt
-from tufline.receipts_follower import Receipts
+from tufline.records import topics
+from tufline.records.receipts import ChangeReceipt
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.views.receipts import Receipts
 
 DECODED = tracemalloc.Filter(True, decoding.__file__)
 """What the receipts that are kept take: they were decoded there."""

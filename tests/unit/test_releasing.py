@@ -9,16 +9,16 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from helpers.log import DEFAULT_DAYS
 from helpers.offline import Offline
-from tufline import admin, records, topics, trust
-from tufline.admin import AdminState
+from tufline import records
 from tufline.bus import Record
-from tufline.cli import ceremony
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.records import Head, NewMetadata
-from tufline.trust import RoleKeys
-from tufline_signer.folding import Folding
-from tufline_signer.releasing import next_given_targets, next_root
+from tufline.records import Head, NewMetadata, topics
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.trust import admin_state, ceremony, rules
+from tufline.trust.admin_state import AdminState
+from tufline.trust.rules import RoleKeys
+from tufline_signer.commits.release import next_given_targets, next_root
+from tufline_signer.commits.state import Folding
 
 PARTITIONS = 2
 BINS = 4
@@ -34,7 +34,7 @@ def given(offline: Offline, updates: Sequence[NewMetadata]) -> AdminState:
     """Fold the bootstrap and what was given after it."""
     state = AdminState()
     for offset, one in enumerate([offline.bootstrap(PARTITIONS), *updates]):
-        state = admin.fold(state, Record(topics.ADMIN, 0, offset, NOW, "", records.encode(one), {}))
+        state = admin_state.fold(state, Record(topics.ADMIN, 0, offset, NOW, "", records.encode(one), {}))
     assert not state.refused, state.refused
     return state
 
@@ -61,9 +61,9 @@ def test_targets_wait_for_every_bin(tmp_path: Path) -> None:
     first, root, both = state.targets[0].signed, state.roots[0].signed, [old, offline.online]
     heads = {"root": head(1), "targets": head(1)}
     for signed_by in ([[old]] * BINS, [both, both, both, [old]], [[old], both, both, both]):
-        folding = fold_bins(offline, trust.bin_keys(first), signed_by)
+        folding = fold_bins(offline, rules.bin_keys(first), signed_by)
         assert next_given_targets(state, heads, folding, root) is None
-    found = next_given_targets(state, heads, fold_bins(offline, trust.bin_keys(first), [both] * BINS), root)
+    found = next_given_targets(state, heads, fold_bins(offline, rules.bin_keys(first), [both] * BINS), root)
     assert found is state.targets[1]
 
 
@@ -76,7 +76,7 @@ def test_a_root_waits_for_each_role_that_it_governs(tmp_path: Path, mode: str, l
     old = offline.online
     state = given(offline, offline.rotate()[:1])
     both = (old, offline.online)
-    of_bins = trust.bin_keys(state.targets[0].signed) if state.targets else trust.online_bin_keys(state.roots[1].signed)
+    of_bins = rules.bin_keys(state.targets[0].signed) if state.targets else rules.online_bin_keys(state.roots[1].signed)
     folding = fold_bins(offline, of_bins, [both] * BINS)
     heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
     assert next_root(state, heads | {late: head(1, old)}, folding) is None
@@ -101,7 +101,7 @@ def test_another_key_of_targets_is_changed_step_by_step(tmp_path: Path) -> None:
     by_the_new.sign(another)
     of_targets = [NewMetadata(role="targets", metadata=metadata.to_dict()) for metadata in (by_both, by_the_new)]
     state = given(offline, [NewMetadata(role="root", metadata=offline.sign(root)), *of_targets])
-    folding = fold_bins(offline, trust.bin_keys(targets), [[offline.online]] * BINS)
+    folding = fold_bins(offline, rules.bin_keys(targets), [[offline.online]] * BINS)
     heads = {"root": head(1), "targets": head(1), "snapshot": head(1, offline.online), "timestamp": head(1, offline.online)}
     assert next_root(state, heads, folding) is None
     assert next_given_targets(state, heads, folding, state.roots[0].signed) is state.targets[1]
@@ -120,7 +120,7 @@ def test_a_root_waits_for_online_targets_that_delegate_to_its_key(tmp_path: Path
     heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
 
     def release_under(root: Root) -> object:
-        return next_root(state, heads, fold_bins(offline, trust.online_bin_keys(root), [both] * BINS))
+        return next_root(state, heads, fold_bins(offline, rules.online_bin_keys(root), [both] * BINS))
 
     assert release_under(state.roots[0].signed) is None
     assert release_under(state.roots[1].signed) is state.roots[1]

@@ -9,17 +9,17 @@ import pytest
 from helpers.inbox import service
 from helpers.log import eventually, read_all
 from helpers.virtual_time import START, run_virtual
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.bus.embedded import open_embedded
+from tufline.bus.embedded.bus import open_embedded
 from tufline.clock import Clock, utc_now
-from tufline.health import Health
-from tufline.passed_over import PassedOver
-from tufline.records import CLAIM_KEY, Claim, FileRef, InboxProgress, Published, Vector
+from tufline.records import CLAIM_KEY, Claim, FileRef, InboxProgress, Published, Vector, topics
 from tufline.reference_clock import ReferenceClock
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
 from tufline_ingest import retention
-from tufline_ingest.live import Live
 from tufline_ingest.retention import trim_once
+from tufline_ingest.views.published import Live
 
 FILE = FileRef(1, 0, "")
 

@@ -15,8 +15,7 @@ from helpers.log import DEFAULT_DAYS, announce, eventually, read_all
 from helpers.offline import Offline, announce_updates
 from helpers.rest import rest
 from helpers.rotation import BINS, DELAY_SECONDS, GRACE_SECONDS, PARTITIONS, World, in_world
-from tufline import topics
-from tufline.records import Add
+from tufline.records import Add, topics
 
 MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 

@@ -10,9 +10,8 @@ import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
-from tufline import records, topics
+from tufline import records
 from tufline.audit.records import Anchor, AuditBegin, AuditEnd, AuditUse, Requester, SignedDigest
-from tufline.receipts import ChangeReceipt, EventReceipt
 from tufline.records import (
     Add,
     Begun,
@@ -29,8 +28,10 @@ from tufline.records import (
     Settings,
     Vector,
     Versioned,
+    topics,
 )
-from tufline_ingest import openapi
+from tufline.records.receipts import ChangeReceipt, EventReceipt
+from tufline_ingest.rest import openapi
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,21 +18,22 @@ from tuf.api.metadata import Metadata
 
 from helpers.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from helpers.virtual_time import run_virtual
-from tufline import records, topics, trust
-from tufline.bins import Bin
+from tufline import records
 from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Then, Writer
-from tufline.bus.embedded import EmbeddedBus
-from tufline.cli import ceremony
-from tufline.cli.ceremony import NewKey
+from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
-from tufline.config import SignerConfig
-from tufline.health import Health
-from tufline.model import Entry
-from tufline.receipts import ChangeReceipt, receipt_decoder
-from tufline.records import Add, Bootstrap, Changes, Head, Remove
-from tufline_signer import bins_worker, bins_writer, service
-from tufline_signer.bins import BinCache
-from tufline_signer.pace import Pace
+from tufline.config.settings import SignerConfig
+from tufline.metadata.bins import Bin
+from tufline.metadata.target import Entry
+from tufline.records import Add, Bootstrap, Changes, Head, Remove, topics
+from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.runtime.health import Health
+from tufline.trust import ceremony, rules
+from tufline.trust.ceremony import NewKey
+from tufline_signer import service
+from tufline_signer.bins import bins_worker, bins_writer
+from tufline_signer.bins.batch import BinCache
+from tufline_signer.bins.pacing import Pace
 
 PARTITIONS = 3
 
@@ -439,7 +440,7 @@ def test_each_role_may_have_a_key_of_its_own(tmp_path: Path, mode: str, shared: 
     made: dict[str, NewKey] = {}
     for role in ceremony.ONLINE_ROLES[mode]:
         made[role] = made[shared[0]] if role in shared[1:] else ceremony.make_key("ed25519" if role == "bins" else "ecdsa")
-        made[role].signer.public_key.unrecognized_fields.setdefault(trust.ONLINE_KEY_URI, f"fn:{role}.pem")
+        made[role].signer.public_key.unrecognized_fields.setdefault(rules.ONLINE_KEY_URI, f"fn:{role}.pem")
         ceremony.write_private(tmp_path / "keys" / f"{role}.pem", made[role].pem)
     publics = {role: key.signer.public_key for role, key in made.items()}
 

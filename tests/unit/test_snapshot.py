@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tuf.api.metadata import MetaFile, Snapshot, Timestamp
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
-from tufline import metafile
 from tufline.errors import MetadataError
-from tufline.snapshot import Snapshot as Content
-from tufline.snapshot import encode_timestamp, read_snapshot
+from tufline.metadata import envelope
+from tufline.metadata.snapshot import Snapshot as Content
+from tufline.metadata.snapshot import encode_timestamp, read_snapshot
 
 EXPIRES = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 roles = st.sampled_from(["targets", "bins-0", "bins-a", "bins-0a", "bins-ff", "other", "bins", "bins-0.x"])
@@ -26,21 +26,21 @@ def test_snapshot_bytes_equal_python_tuf(updates: list[tuple[str, int]]) -> None
         assert mine.set(role, version) == (version > newest.get(role, 0))
         newest[role] = max(newest.get(role, 0), version)
     meta = {f"{role}.json": MetaFile(version) for role, version in newest.items()}
-    signed = mine.encode(9, metafile.format_expires(EXPIRES))
-    assert signed == CanonicalJSONSerializer().serialize(Snapshot(9, metafile.SPEC_VERSION, EXPIRES, meta))
+    signed = mine.encode(9, envelope.format_expires(EXPIRES))
+    assert signed == CanonicalJSONSerializer().serialize(Snapshot(9, envelope.SPEC_VERSION, EXPIRES, meta))
     assert read_snapshot(signed) == newest
     assert {role: mine.version(role) for role in newest} == newest
     assert mine.version("never named") == 0
     assert len(mine) == len(newest)
-    assert Content(read_snapshot(signed)).encode(9, metafile.format_expires(EXPIRES)) == signed
+    assert Content(read_snapshot(signed)).encode(9, envelope.format_expires(EXPIRES)) == signed
 
 
 @given(st.binary(max_size=100), st.integers(1, 2**31))
 def test_timestamp_bytes_equal_python_tuf(snapshot: bytes, version: int) -> None:
     """The timestamp names the snapshot's version, length and hash, in python-tuf's very bytes."""
     meta = MetaFile(version, len(snapshot), {"sha256": hashlib.sha256(snapshot).hexdigest()})
-    mine = encode_timestamp(3, metafile.format_expires(EXPIRES), version, snapshot)
-    assert mine == CanonicalJSONSerializer().serialize(Timestamp(3, metafile.SPEC_VERSION, EXPIRES, meta))
+    mine = encode_timestamp(3, envelope.format_expires(EXPIRES), version, snapshot)
+    assert mine == CanonicalJSONSerializer().serialize(Timestamp(3, envelope.SPEC_VERSION, EXPIRES, meta))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"meta":{"a.json":{}}}', b'{"meta":{"a.json":{"version":"1"}}}'])

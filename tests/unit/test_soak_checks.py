@@ -7,9 +7,9 @@ import pytest
 import soak_checks
 from soak_load import History
 from tufline import records
-from tufline.bins import BinLayout
 from tufline.bus import Record
-from tufline.metafile import sha256
+from tufline.metadata.bins import BinLayout
+from tufline.metadata.envelope import sha256
 from tufline.records import Head, Progress
 
 LAYOUT = BinLayout.of(2)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tufline.cli.exits import Failure
-from tufline.cli.journal import PREFIX, open_journal
-from tufline.cli.sources import Item, check_source, items
+from tufline_cli.commands.journal import PREFIX, open_journal
+from tufline_cli.commands.sources import Item, check_source, items
+from tufline_cli.exit_codes import Failure
 
 DIGEST = "ab" * 32
 ARTIFACTS = [{"path": f"p/{number}", "info": {"length": str(number), "hashes": {"sha256": DIGEST}}} for number in range(4)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.virtual_time import run_virtual
-from tufline.tasks import one_behind
+from tufline.runtime.tasks import one_behind
 
 
 def in_loop(story: Callable[[list[str]], Coroutine[Any, Any, None]]) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tufline import text
-from tufline.cli.exits import Failure
+from tufline.runtime import terminal_text
+from tufline_cli.exit_codes import Failure
 
 HOSTILE = "\x1b[2J\r\x07\x9b\u202egood\u2028\ud800"
 ESCAPED = "\\x1b[2J\\r\\x07\\x9b\\u202egood\\u2028\\ud800"
@@ -16,8 +16,8 @@ ESCAPED = "\\x1b[2J\\r\\x07\\x9b\\u202egood\\u2028\\ud800"
 
 def test_what_is_escaped() -> None:
     """Control characters, separators, direction marks and lone surrogates are shown as escapes; text of any script stays."""
-    assert text.one_line(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\\t\\n"
-    assert text.lines(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\t\n"
+    assert terminal_text.one_line(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\\t\\n"
+    assert terminal_text.lines(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\t\n"
 
 
 def test_an_error_of_a_server_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,8 +31,8 @@ import asyncio, sys, structlog, logging
 from pathlib import Path
 from urllib.parse import quote
 from helpers.rest import rest
-from tufline.config import LogConfig
-from tufline.telemetry import configure_logging
+from tufline.config.settings import LogConfig
+from tufline.runtime.telemetry import configure_logging
 
 hostile = sys.argv[1]
 

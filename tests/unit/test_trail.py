@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tufline.trail import Run, Trail, step
+from tufline.records.receipt_index import Run, Trail, step
 
 BATCHES = st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.integers(1, 3)), max_size=300)
 """For each batch of a partition: how many records it has, whether any has a receipt, and in how many transactions they are written."""

@@ -12,12 +12,13 @@ from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Root, SuccinctRoles, Targets
 
 from helpers.payloads import make_bootstrap
-from tufline import canonical, client_rules, trust
-from tufline.cli.ceremony import Ceremony, make_key
 from tufline.errors import MetadataError
-from tufline.profiles import STANDARD
+from tufline.metadata import canonical
+from tufline.metadata.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Settings
-from tufline.trust import BINS, ONLINE_KEY_URI, ROLE_FIELD, RoleKeys, with_fields
+from tufline.trust import client_rules, rules
+from tufline.trust.ceremony import Ceremony, make_key
+from tufline.trust.rules import BINS, ONLINE_KEY_URI, ROLE_FIELD, RoleKeys, with_fields
 
 NOW = datetime.now(UTC)
 KEYS = [make_key("ed25519").signer.public_key for _ in range(3)]
@@ -75,39 +76,39 @@ def test_a_keyid_that_does_not_cover_other_fields_stays(keyid: str) -> None:
 
 def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
     """Any one of the keys that root marks for the bins signs them; where it marks none, the keys of targets do."""
-    root = trust.parse(Root, metadata_of(held, "root")).signed
-    assert trust.online_bin_keys(root) == trust.root_keys(root, Targets.type)
+    root = rules.parse(Root, metadata_of(held, "root")).signed
+    assert rules.online_bin_keys(root) == rules.root_keys(root, Targets.type)
     for keyid in root.roles[Targets.type].keyids:  # a mark of something else is no mark
         root.keys[keyid].unrecognized_fields[ROLE_FIELD] = "bin"
-    assert trust.online_bin_keys(root) == trust.root_keys(root, Targets.type)
+    assert rules.online_bin_keys(root) == rules.root_keys(root, Targets.type)
     marked = [with_fields(key, **{ROLE_FIELD: BINS}) for key in KEYS[:2]]
     for key in marked:
         root.keys[key.keyid] = key
-    assert trust.online_bin_keys(root) == role_keys(1, *marked)
+    assert rules.online_bin_keys(root) == role_keys(1, *marked)
 
 
 def test_a_keyid_without_a_key_counts_for_nobody(held: Ceremony) -> None:
     """Keyids of which root or targets have no key are left out, and the threshold stays."""
-    root = trust.parse(Root, metadata_of(held, "root")).signed
+    root = rules.parse(Root, metadata_of(held, "root")).signed
     del root.keys[root.roles[Root.type].keyids[0]]
-    assert set(trust.root_keys(root, Root.type).keys) == set(root.roles[Root.type].keyids[1:])
-    assert trust.root_keys(root, Root.type).threshold == 2
+    assert set(rules.root_keys(root, Root.type).keys) == set(root.roles[Root.type].keyids[1:])
+    assert rules.root_keys(root, Root.type).threshold == 2
 
 
 def test_the_name_of_the_bins_is_read_from_targets(held: Ceremony) -> None:
     """Targets that came in a request say how their bins are named; those without bins are refused with the reason."""
     targets = metadata_of(held, "targets")
-    assert trust.bins_prefix(targets) == "bins"
+    assert rules.bins_prefix(targets) == "bins"
     targets["signed"]["delegations"] = {"keys": {}, "roles": []}
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        trust.bins_prefix(targets)
+        rules.bins_prefix(targets)
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        trust.bin_keys(trust.parse(Targets, targets).signed)
+        rules.bin_keys(rules.parse(Targets, targets).signed)
     del targets["signed"]["delegations"]
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        trust.bins_prefix(targets)
+        rules.bins_prefix(targets)
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        trust.bin_keys(trust.parse(Targets, targets).signed)
+        rules.bin_keys(rules.parse(Targets, targets).signed)
 
 
 OTHER_BINS = [(2, "bins", "to 4 bins"), (4, "bins", "to 16 bins"), (3, "a", "its bins 'a'"), (3, "c", "its bins 'c'")]
@@ -116,14 +117,14 @@ OTHER_BINS = [(2, "bins", "to 4 bins"), (4, "bins", "to 16 bins"), (3, "a", "its
 @pytest.mark.parametrize(("bit_length", "prefix", "says"), OTHER_BINS)
 def test_targets_delegate_to_the_bins_of_the_settings(held: Ceremony, bit_length: int, prefix: str, says: str) -> None:
     """Targets with fewer or more bins than the settings, or with bins of another name, are refused with what they say."""
-    targets = trust.parse(Targets, metadata_of(held, "targets")).signed
-    trust.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
+    targets = rules.parse(Targets, metadata_of(held, "targets")).signed
+    rules.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
     assert targets.delegations is not None
     assert targets.delegations.succinct_roles is not None
     keys = list(targets.delegations.succinct_roles.keyids)
     targets.delegations.succinct_roles = SuccinctRoles(keys, 1, bit_length, prefix)
     with pytest.raises(MetadataError, match=says):
-        trust.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
+        rules.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
 
 
 @pytest.mark.parametrize(("role", "most"), [(Root, 500_000), (Targets, 4_000_000)])
@@ -132,11 +133,11 @@ def test_the_largest_files(held: Ceremony, role: Any, most: int) -> None:
     content = metadata_of(held, role.type)
     content["signed"]["x-filling"] = ["x" * 1_000] * (most // 1_100)
     content["signed"]["x-rest"] = ""
-    content["signed"]["x-rest"] = "x" * (most - len(trust.file_bytes(content)))
-    trust.check_given(role, content, NOW)
+    content["signed"]["x-rest"] = "x" * (most - len(rules.file_bytes(content)))
+    rules.check_given(role, content, NOW)
     content["signed"]["x-rest"] += "x"
     with pytest.raises(MetadataError, match=f"{role.type} is {most + 1} bytes; TUF clients take at most {most}"):
-        trust.check_given(role, content, NOW)
+        rules.check_given(role, content, NOW)
 
 
 def test_metadata_that_cannot_be_read(held: Ceremony) -> None:
@@ -144,31 +145,31 @@ def test_metadata_that_cannot_be_read(held: Ceremony) -> None:
     content = metadata_of(held, "root")
     del content["signed"]["keys"]
     with pytest.raises(MetadataError, match=r"^not root metadata: 'keys' is missing$"):
-        trust.parse(Root, content)
+        rules.parse(Root, content)
     with pytest.raises(MetadataError, match=r"^not root metadata: (?!.*is missing)"):
-        trust.parse(Root, b"{")
+        rules.parse(Root, b"{")
     with pytest.raises(MetadataError, match="this is targets metadata, not root"):
-        trust.parse(Root, metadata_of(held, "targets"))
+        rules.parse(Root, metadata_of(held, "targets"))
 
 
 def test_what_has_expired_is_refused(held: Ceremony) -> None:
     """Root that has expired is refused; it is accepted until then."""
     content = metadata_of(held, "root")
     expires = datetime.strptime(content["signed"]["expires"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    trust.check_given(Root, content, expires - timedelta(seconds=1))
+    rules.check_given(Root, content, expires - timedelta(seconds=1))
     with pytest.raises(MetadataError, match=f"root has expired on {expires:%Y-%m-%d}"):
-        trust.check_given(Root, content, expires + timedelta(seconds=1))
+        rules.check_given(Root, content, expires + timedelta(seconds=1))
 
 
 def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:
     """An online key of no provider is refused, except in what was accepted before there were rules."""
-    root = trust.parse(Root, metadata_of(held, "root")).signed
+    root = rules.parse(Root, metadata_of(held, "root")).signed
     (keyid,) = root.roles["timestamp"].keyids
-    trust.check_root_roles(root, targets_online=False, rules=CURRENT_RULES)
+    rules.check_root_roles(root, targets_online=False, rules=CURRENT_RULES)
     root.keys[keyid].unrecognized_fields[ONLINE_KEY_URI] = "nonsense"
-    trust.check_root_roles(root, targets_online=False, rules=FIRST_RULES)
+    rules.check_root_roles(root, targets_online=False, rules=FIRST_RULES)
     with pytest.raises(MetadataError, match="can't find the key"):
-        trust.check_root_roles(root, targets_online=False, rules=FIRST_RULES + 1)
+        rules.check_root_roles(root, targets_online=False, rules=FIRST_RULES + 1)
 
 
 @pytest.mark.parametrize("expires", ["2035-01-01T00:00:00.5Z", "2035-01-01T00:00:00"])
@@ -176,27 +177,27 @@ def test_what_python_tuf_writes_otherwise_is_refused(held: Ceremony, expires: st
     """What python-tuf would write back otherwise, shorter or longer, is refused: it would verify other bytes than other clients."""
     content = metadata_of(held, "root")
     content["signed"]["x-note"] = "m"
-    signed = trust.parse(Root, content).signed
-    trust.check_form(signed, content, CURRENT_RULES, STANDARD)
+    signed = rules.parse(Root, content).signed
+    rules.check_form(signed, content, CURRENT_RULES, STANDARD)
     for other in ("a", "z"):
         signed.unrecognized_fields["x-note"] = other
         with pytest.raises(MetadataError, match="otherwise than it is written"):
-            trust.check_form(signed, content, CURRENT_RULES, STANDARD)
+            rules.check_form(signed, content, CURRENT_RULES, STANDARD)
     content["signed"]["expires"] = expires
-    trust.check_form(signed, content, FIRST_RULES, STANDARD)
+    rules.check_form(signed, content, FIRST_RULES, STANDARD)
     with pytest.raises(MetadataError, match="expires"):
-        trust.check_form(signed, content, CURRENT_RULES, STANDARD)
+        rules.check_form(signed, content, CURRENT_RULES, STANDARD)
 
 
 def test_targets_that_the_signer_makes(tmp_path: Path) -> None:
     """Targets that are online delegate to the bins of the settings, and expire at a whole second of UTC."""
     payload = make_bootstrap(tmp_path, bins=8, mode="rstuf").payload
-    root = trust.parse(Root, payload["metadata"]["root"]).signed
+    root = rules.parse(Root, payload["metadata"]["root"]).signed
     expires = datetime(2035, 1, 1, 1, 2, 3, 999_999, timezone(timedelta(hours=2)))
-    to_sign, in_file = trust.make_targets(root, Settings(8, "my-bins", 3, {}), 5, expires)
+    to_sign, in_file = rules.make_targets(root, Settings(8, "my-bins", 3, {}), 5, expires)
     made = json.loads(in_file)
     assert (made["version"], made["expires"], made["targets"]) == (5, "2034-12-31T23:02:03Z", {})
-    online = trust.online_bin_keys(root)
+    online = rules.online_bin_keys(root)
     assert made["delegations"]["succinct_roles"] == {
         "keyids": list(online.keys),
         "threshold": online.threshold,

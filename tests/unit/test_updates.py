@@ -13,14 +13,15 @@ import tufline_signer.service
 from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
 from helpers.offline import Offline, announce_updates
 from helpers.rest import rest
-from tufline import admin, records, topics
-from tufline.admin import AdminState
+from tufline import records
 from tufline.bus import Bus, Message
-from tufline.cli.ceremony import make_key
 from tufline.clock import Clock
-from tufline.config import SignerConfig
-from tufline.health import Health
-from tufline.records import FIRST_RULES, Add, NewMetadata
+from tufline.config.settings import SignerConfig
+from tufline.records import FIRST_RULES, Add, NewMetadata, topics
+from tufline.runtime.health import Health
+from tufline.trust import admin_state
+from tufline.trust.admin_state import AdminState
+from tufline.trust.ceremony import make_key
 
 PARTITIONS = 2
 BINS = 4
@@ -54,7 +55,7 @@ async def folded(bus: Bus) -> AdminState:
     """Fold ``admin`` as every service does."""
     state = AdminState()
     for record in await read_all(bus, topics.ADMIN):
-        state = admin.fold(state, record)
+        state = admin_state.fold(state, record)
     return state
 
 

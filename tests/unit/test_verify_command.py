@@ -10,10 +10,11 @@ from click.testing import CliRunner
 from helpers.log import DEFAULT_DAYS, bootstrap_record
 from helpers.trust_fuzz import served, wait_until_live, world
 from helpers.virtual_time import run_virtual
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.cli.verify import verify
 from tufline.clock import Clock
+from tufline.records import topics
+from tufline_cli.commands.verify import verify
 
 
 async def published(path: Path, clock: Clock) -> None:

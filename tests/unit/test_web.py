@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tufline.config import WebConfig
+from tufline.config.settings import WebConfig
 from tufline.errors import ConfigError
-from tufline.web import serve
+from tufline.origin.web_server import serve
 
 
 @asynccontextmanager

@@ -17,9 +17,9 @@ from helpers.proxy import Proxy, proxy
 from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped
 from helpers.vaults import make_key
 from tufline.clock import utc_now
-from tufline.config import VaultConfig
-from tufline.key_uris import VaultKeyName
-from tufline.keys import transit
+from tufline.config.settings import VaultConfig
+from tufline.keys.vault import provision
+from tufline.metadata.key_uris import VaultKeyName
 from vault_server import MOUNT, VaultServer
 
 pytestmark = pytest.mark.slow
@@ -64,7 +64,7 @@ class World:
         self.revoke_tokens()
 
     def permit_login(self) -> None:
-        role, secret_id = self.server.make_role(transit.policy([self.name]))
+        role, secret_id = self.server.make_role(provision.policy([self.name]))
         self.server.admin.auth.approle.update_role_id("signer", self.config.role)
         assert role
         self.secret_file.write_text(secret_id)
@@ -100,7 +100,7 @@ class World:
 async def world(server: VaultServer, path: Path, **settings: Any) -> AsyncIterator[tuple[World, Rest]]:
     """Run all services with one key in Vault for everything, once they have published their repository."""
     name, public = await make_key(server)
-    role, secret_id = server.make_role(transit.policy([name]), ttl=settings.pop("ttl", "1h"))
+    role, secret_id = server.make_role(provision.policy([name]), ttl=settings.pop("ttl", "1h"))
     secret_file = path / "secret_id"
     secret_file.write_text(secret_id)
     async with proxy(server.port) as way:
@@ -132,8 +132,8 @@ FAILURES: dict[str, tuple[Callable[[World], None], Callable[[World], None], str]
     "slow": (lambda it: it.way.answers.clear(), World.mend_way, "does not answer within 1 s"),
     "cut": (lambda it: it.way.cut(), World.mend_way, "can't be reached, or cuts the connection"),
     "403": (
-        lambda it: it.permit(transit.SELF_RENEWAL),
-        lambda it: it.permit(transit.policy([it.name])),
+        lambda it: it.permit(provision.SELF_RENEWAL),
+        lambda it: it.permit(provision.policy([it.name])),
         "does not permit to ",
     ),
     "429": (World.limit, World.unlimit, r"takes no more calls for now (429)"),
@@ -191,7 +191,7 @@ async def test_revoked_tokens_stop_nothing(own_vault: VaultServer, tmp_path: Pat
 
 async def until_login_may_be_new() -> None:
     """Let the time pass in which a refusal is not taken for a token that has ended."""
-    from tufline.keys._vault_session import LOGIN_INTERVAL_SECONDS  # noqa: PLC0415
+    from tufline.keys.vault.session import LOGIN_INTERVAL_SECONDS  # noqa: PLC0415
 
     await asyncio.sleep(LOGIN_INTERVAL_SECONDS)
 

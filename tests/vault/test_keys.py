@@ -12,10 +12,10 @@ from securesystemslib.signer import Signature
 
 from helpers.vaults import admin_config, make_key, new_name, session, signer_config
 from tufline.errors import KeyUnavailableError
-from tufline.key_uris import VaultKeyName
-from tufline.keys import transit
-from tufline.keys import vault as vault_keys
-from tufline.keys.vault import open_vault_key
+from tufline.keys.vault import key as vault_keys
+from tufline.keys.vault import provision
+from tufline.keys.vault.key import open_vault_key
+from tufline.metadata.key_uris import VaultKeyName
 from vault_server import MOUNT, VaultServer
 
 pytestmark = pytest.mark.slow
@@ -71,12 +71,12 @@ async def test_version_is_pinned(vault: VaultServer, mount: str) -> None:
     name, public = await make_key(vault, name=VaultKeyName(mount, "pinned", 1))
     async with session(admin_config(vault)) as admin:
         key = await open_vault_key(name.uri, public, admin)
-        second, other = await transit.new_version(admin, name)
+        second, other = await provision.new_version(admin, name)
         assert (second.version, other.keyid == public.keyid) == (2, False)
         for opened, of in ((key, public), (await open_vault_key(second.uri, other, admin), other)):
             (entry,) = await opened.sign_many([b"x"])
             of.verify_signature(Signature(entry.keyid, entry.sig), b"x")
-        await transit.forbid_below(admin, second)
+        await provision.forbid_below(admin, second)
         for _ in range(2):
             with pytest.raises(KeyUnavailableError, match="min"):
                 await key.sign_many([b"x"])

@@ -14,12 +14,12 @@ from securesystemslib.signer import Signature, SSlibKey
 
 from helpers.log import Published
 from helpers.rest import artifact, bootstrapped
-from tufline.cli.ceremony import make_key
 from tufline.clock import utc_now
-from tufline.config import SignerConfig, VaultConfig
+from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.errors import KeyUnavailableError
 from tufline.keys.opening import KeyOpener
-from tufline.keys.provider import EXTRAS, _azure_names, _hsm_names
+from tufline.keys.securesystemslib import EXTRAS, _azure_names, _hsm_names
+from tufline.trust.ceremony import make_key
 
 PIN = "4826"
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so")

@@ -14,10 +14,10 @@ from helpers.log import Published
 from helpers.rest import artifact, rest
 from helpers.server import run_tufline
 from helpers.vaults import make_key, new_name, signer_config
-from tufline.cli.exits import Exit
 from tufline.clock import utc_now
-from tufline.keys import transit
-from tufline.trust import ONLINE_KEY_URI
+from tufline.keys.vault import provision
+from tufline.trust.rules import ONLINE_KEY_URI
+from tufline_cli.exit_codes import Exit
 from vault_server import MOUNT, VaultServer
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def test_create_makes_a_key_that_can_not_leave(vault: VaultServer, tmp_path: Pat
     assert (key["scheme"], key[ONLINE_KEY_URI]) == (scheme, name.uri)
     api = vault.admin.secrets.transit
     settings = api.read_key(name.key, mount_point=MOUNT)["data"]
-    assert {setting: settings[setting] for setting in transit.SAFE} == transit.SAFE
+    assert {setting: settings[setting] for setting in provision.SAFE} == provision.SAFE
     with pytest.raises(InvalidRequest):
         api.export_key(name.key, "signing-key", mount_point=MOUNT)
     with pytest.raises(VaultError, match="exporting is disallowed"):
@@ -116,7 +116,7 @@ FORBIDDEN: dict[str, Callable[[Any, str, str], Any]] = {
 async def test_the_policy_permits_nothing_else(vault: VaultServer, forbidden: Callable[[Any, str, str], Any]) -> None:
     """A token with the printed policy, and without Vault's default one, signs with its key and reads it, and may do nothing else."""
     (name, _), (other, _) = await make_key(vault), await make_key(vault)
-    vault.admin.sys.create_or_update_policy("least", transit.policy([name]))
+    vault.admin.sys.create_or_update_policy("least", provision.policy([name]))
     token = vault.admin.auth.token.create(policies=["least"], no_default_policy=True)["auth"]["client_token"]
     of_signer = vault.client(token)
     assert of_signer.secrets.transit.sign_data(name.key, DATA, mount_point=MOUNT)["data"]["signature"]

@@ -17,12 +17,12 @@ from helpers.certificates import make_certificates
 from helpers.log import eventually
 from helpers.proxy import proxy
 from helpers.vaults import admin_config, make_key, new_name, session, signer_config
-from tufline.config import VaultConfig
+from tufline.config.settings import VaultConfig
 from tufline.errors import ConfigError, KeyUnavailableError
-from tufline.key_uris import VaultKeyName
-from tufline.keys import transit
-from tufline.keys._vault_session import VaultSession
-from tufline.keys.vault import open_vault_key
+from tufline.keys.vault import provision
+from tufline.keys.vault.key import open_vault_key
+from tufline.keys.vault.session import VaultSession
+from tufline.metadata.key_uris import VaultKeyName
 from vault_server import MOUNT, VaultServer, vault_server
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ async def can_sign(config: VaultConfig, name: VaultKeyName, public: Any) -> bool
 async def test_token_from_a_file(vault: VaultServer, tmp_path: Path) -> None:
     """A token in a file logs in; when it is revoked, the one that is in the file by then does."""
     name, public = await make_key(vault)
-    vault.admin.sys.create_or_update_policy("by-token", transit.policy([name]))
+    vault.admin.sys.create_or_update_policy("by-token", provision.policy([name]))
 
     def write_token() -> str:
         token: str = vault.admin.auth.token.create(policies=["by-token"], ttl="1h")["auth"]["client_token"]
@@ -72,7 +72,7 @@ async def test_service_account_of_kubernetes(vault: VaultServer, tmp_path: Path)
         admin.sys.enable_auth_method("kubernetes", path="k8s/one")
         cluster = {"kubernetes_host": url, "kubernetes_ca_cert": (tmp_path / "ca.pem").read_text(), "disable_local_ca_jwt": True}
         admin.write_data("auth/k8s/one/config", data=cluster)
-        admin.sys.create_or_update_policy("by-kubernetes", transit.policy([name]))
+        admin.sys.create_or_update_policy("by-kubernetes", provision.policy([name]))
         role = {
             "bound_service_account_names": "signer",
             "bound_service_account_namespaces": "tufline",
@@ -135,7 +135,7 @@ async def test_namespace(vault: VaultServer) -> None:
     inside.sys.enable_secrets_engine("transit", path=MOUNT)
     name = new_name()
     async with session(admin_config(vault, namespace="team")) as admin:
-        public = await transit.create_key(admin, name, "ecdsa-p256")
+        public = await provision.create_key(admin, name, "ecdsa-p256")
     assert await can_sign(admin_config(vault, namespace="team"), name, public)
     with pytest.raises(KeyUnavailableError, match="has nothing to read"):
         await can_sign(admin_config(vault), name, public)
@@ -191,7 +191,7 @@ async def test_token_is_renewed_ahead_of_its_end(vault: VaultServer, monkeypatch
     role = f"renewed{skew_seconds}"
     entries = Entries(vault, role)
     # It is renewed two seconds before its end: longer than a busy machine stands still.
-    role_id, secret_id = vault.make_role(transit.policy([name]), role, "6s")
+    role_id, secret_id = vault.make_role(provision.policy([name]), role, "6s")
     async with session(VaultConfig.model_validate({"address": vault.url, "role": role_id, "secret_id": secret_id})) as opened:
         key = await open_vault_key(name.uri, public, opened)
 
@@ -207,7 +207,7 @@ async def test_new_login_where_renewal_ends(vault: VaultServer) -> None:
     """Before a token comes to the end beyond which it can't be renewed, there is a new login, and no call fails meanwhile."""
     name, public = await make_key(vault)
     entries = Entries(vault, "ends")
-    role_id, secret_id = vault.make_role(transit.policy([name]), "ends", "3s", token_max_ttl="6s")
+    role_id, secret_id = vault.make_role(provision.policy([name]), "ends", "3s", token_max_ttl="6s")
     async with session(VaultConfig.model_validate({"address": vault.url, "role": role_id, "secret_id": secret_id})) as opened:
         key = await open_vault_key(name.uri, public, opened)
 

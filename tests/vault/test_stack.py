@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from helpers.server import Running, artifact, lengths, wait_until
 from kafka_cluster import Cluster
 from stack import VAULT_KEY, Stack
-from tufline import topics
-from tufline.bus._kafka_client import Connection
-from tufline.bus.kafka import open_kafka
+from tufline.bus.kafka.bus import open_kafka
+from tufline.bus.kafka.client import Connection
+from tufline.records import topics
 from vault_server import MOUNT, VaultServer, bao
 
 pytestmark = pytest.mark.slow

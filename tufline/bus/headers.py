@@ -7,7 +7,7 @@ Python's ``surrogateescape``: what is appended again has the very bytes that wer
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from tufline.topics import Cleanup, Topic
+from tufline.bus.topic import Cleanup, Topic
 
 ESCAPE: Final = "surrogateescape"
 """How bytes that are not UTF-8 stand in text (Python's name of an error handler)."""

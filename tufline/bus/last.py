@@ -5,7 +5,7 @@ from typing import Final
 
 from tufline.bus import Bus, Record
 from tufline.bus.scan import scan
-from tufline.passed_over import PassedOver
+from tufline.runtime.passed_over import PassedOver
 
 FIRST_STEP: Final = 64
 """How many offsets before the end the search begins; it goes back in growing steps."""

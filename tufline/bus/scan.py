@@ -4,14 +4,14 @@ A fetch returns as much as the bus likes: on Kafka about 2 MiB of the log, compa
 newest record of a key is known only at the end. The end may lie above the last record (on Kafka the marker of a transaction takes an
 offset); there a fetch that does not wait and returns nothing says that there is nothing left below the end.
 
-Every reader that has an end is built on this; what has none (a worker's input, a read model) uses ``tufline.follow``.
+Every reader that has an end is built on this; what has none (a worker's input, a read model) uses ``tufline.bus.follow``.
 """
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Record
-from tufline.passed_over import PassedOver
+from tufline.runtime.passed_over import PassedOver
 
 
 async def scan(

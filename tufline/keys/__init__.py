@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from securesystemslib.signer import Key
 
-from tufline.metafile import SignatureEntry
+from tufline.metadata.envelope import SignatureEntry
 
 PROBE: Final = b"tufline: is this the key?"
 """What a key signs when it is opened, to show that it is the one; no metadata, whatever reads it."""

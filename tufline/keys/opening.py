@@ -9,17 +9,17 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 
-from tufline.config import SignerConfig, VaultConfig
+from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.errors import KeyUnavailableError
-from tufline.key_uris import FILE_SCHEME, VAULT_SCHEME, VaultKeyName, file_name
 from tufline.keys import SigningKey
-from tufline.keys.local import open_file_key
-from tufline.keys.provider import Pin, Providers
+from tufline.keys.file import open_file_key
 from tufline.keys.public import tuf_key, with_uri
-from tufline.keys.vault import open_vault_key, read_versions
+from tufline.keys.securesystemslib import Pin, Providers
+from tufline.keys.vault.key import open_vault_key, read_versions
+from tufline.metadata.key_uris import FILE_SCHEME, VAULT_SCHEME, VaultKeyName, file_name
 
 if TYPE_CHECKING:
-    from tufline.keys._vault_session import VaultSession
+    from tufline.keys.vault.session import VaultSession
 
 
 class KeyOpener:
@@ -44,7 +44,7 @@ class KeyOpener:
         Raises:
             ConfigError: if it can't be made.
         """
-        from tufline.keys._vault_session import VaultSession  # noqa: PLC0415 (only who has keys in Vault needs it)
+        from tufline.keys.vault.session import VaultSession  # noqa: PLC0415 (only who has keys in Vault needs it)
 
         if self._vault is None:
             self._vault = VaultSession(self._vault_config)

@@ -7,7 +7,7 @@ from typing import Final
 from securesystemslib.signer import Key
 
 from tufline.errors import KeyUnavailableError
-from tufline.metafile import SignatureEntry, is_signed_by
+from tufline.metadata.envelope import SignatureEntry, is_signed_by
 
 SLICE_SIGNATURES: Final = 16
 SLICE_BYTES: Final = 2_000_000

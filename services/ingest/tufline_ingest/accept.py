@@ -8,18 +8,18 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tufline import cursor, records, topics
+from tufline import records
 from tufline.bus import Message, Position
-from tufline.cursor import Cursor, Task
 from tufline.errors import InvalidTargetError
-from tufline.events import ArtifactInfo, ChangeRequest
-from tufline.model import Allowed, parse_target_json
-from tufline.paths import check_path
-from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Remove, Settings
-from tufline.turns import Turns
+from tufline.metadata.paths import check_path
+from tufline.metadata.target import Allowed, parse_target_json
+from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Remove, Settings, cursor, topics
+from tufline.records.cursor import Cursor, Task
+from tufline.records.events import ArtifactInfo, ChangeRequest
+from tufline.runtime.turns import Turns
 from tufline_ingest import metrics
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.wire import AddEnvelope, Artifact, RemoveRequest, decode
+from tufline_ingest.rest.schemas import AddEnvelope, Artifact, RemoveRequest, decode
 
 Change = Add | Remove
 

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from tufline import topics
 from tufline.bus import Bus
 from tufline.clock import Clock
-from tufline.health import Health
-from tufline.loss import progress_of
-from tufline.passed_over import PassedOver
+from tufline.records import topics
 from tufline.reference_clock import ReferenceClock
-from tufline_ingest.live import Live
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.views.lost_input import progress_of
+from tufline_ingest.views.published import Live
 
 KEPT: Final = timedelta(days=30)
 INBOX_KEPT: Final = timedelta(days=7)

@@ -12,26 +12,29 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from tufline import ops, topics
 from tufline.bus import Bus
-from tufline.bus.partitions import keep_working, own_partitions
 from tufline.clock import Clock, utc_now
-from tufline.config import DEFAULT_HTTP, HttpConfig, IngestConfig
-from tufline.follow import AdminFollower
-from tufline.health import Health
-from tufline.listen import listen
-from tufline.passed_over import PassedOver
+from tufline.config.settings import DEFAULT_HTTP, HttpConfig, IngestConfig
+from tufline.records import topics
 from tufline.reference_clock import ReferenceClock
-from tufline.tasks import all_of
-from tufline_ingest import inbox, openapi, retention
-from tufline_ingest.answers import answer, errors_as_answers
-from tufline_ingest.api import Api
+from tufline.runtime import operations
+from tufline.runtime.health import Health
+from tufline.runtime.http_server import listen
+from tufline.runtime.partitions import keep_working, own_partitions
+from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.tasks import all_of
+from tufline.views.admin import AdminFollower
+from tufline_ingest import retention
 from tufline_ingest.errors import NotNowError
-from tufline_ingest.live import Live
-from tufline_ingest.recent import Recent
-from tufline_ingest.remarks import Remarks
-from tufline_ingest.tasks import Tasks
-from tufline_ingest.trust_api import TrustApi
+from tufline_ingest.inbox import inbox_worker
+from tufline_ingest.rest import openapi
+from tufline_ingest.rest.api import Api
+from tufline_ingest.rest.responses import answer, errors_as_answers
+from tufline_ingest.rest.task_receipts import Remarks
+from tufline_ingest.rest.tasks import Tasks
+from tufline_ingest.rest.trust_api import TrustApi
+from tufline_ingest.views.published import Live
+from tufline_ingest.views.recent_requests import Recent
 
 PART: Final = "ingest"
 READING: Final = f"{PART}.log"
@@ -78,7 +81,7 @@ def make_app(api: Api) -> web.Application:
         ("GET", "/api/v1/trust"): restored(trust.get_trust, heads=True),
         ("GET", "/api/v1/status"): restored(api.get_status, heads=True),
         ("GET", "/api/v1/openapi.json"): describe,
-        **{("GET", path): handler for path, handler in ops.handlers(api.health).items()},
+        **{("GET", path): handler for path, handler in operations.handlers(api.health).items()},
     }
     app = web.Application(middlewares=[errors_as_answers], client_max_size=api.config.max_request_bytes)
     for (method, path), handler in handlers.items():
@@ -127,7 +130,7 @@ async def run(
         health.ok(READING)
 
     reference = ReferenceClock(clock)
-    moving = partial(inbox.work, inbox.Shared(bus, config, health, admin, reference))
+    moving = partial(inbox_worker.work, inbox_worker.Shared(bus, config, health, admin, reference))
     health.problem(PART, "beginning to listen")
     health.problem(READING, "reading what the log has")
     await all_of(
@@ -136,7 +139,13 @@ async def run(
         keep_working(f"{PART}.admin", admin.run, health),
         keep_working(f"{PART}.live", live.run, health),
         own_partitions(
-            bus, inbox.GROUP, topics.INBOX, inbox.part, moving, health, claimed_in=lambda number: (topics.INBOX_PROGRESS, number)
+            bus,
+            inbox_worker.GROUP,
+            topics.INBOX,
+            inbox_worker.part,
+            moving,
+            health,
+            claimed_in=lambda number: (topics.INBOX_PROGRESS, number),
         ),
         keep_working(f"{PART}.retention", partial(retention.run, bus, live, reference, of_retention, [of_live, of_tasks]), health),
     )

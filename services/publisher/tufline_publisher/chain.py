@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import msgspec
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-from tufline import metafile, trust
-from tufline.bins import MAX_BIN_BYTES
 from tufline.decoding import decode
 from tufline.errors import MetadataError
-from tufline.snapshot import read_snapshot
-from tufline.trust import RoleKeys
+from tufline.metadata import envelope
+from tufline.metadata.bins import MAX_BIN_BYTES
+from tufline.metadata.snapshot import read_snapshot
+from tufline.trust import rules
+from tufline.trust.rules import RoleKeys
 from tufline_publisher.errors import UntrustedError
 
 MAX_FILE_BYTES = MAX_BIN_BYTES + 100_000
@@ -70,7 +71,7 @@ def read_named(signed: bytes | msgspec.Raw) -> Named:
         raise MetadataError(f"timestamp does not name a snapshot: {error} is missing") from error
 
 
-def read_file(role: str, kind: str, version: int, content: bytes) -> metafile.MetaFile:
+def read_file(role: str, kind: str, version: int, content: bytes) -> envelope.MetaFile:
     """Read a file, and refuse one that no client would accept, whatever keys it trusts.
 
     Args:
@@ -87,11 +88,11 @@ def read_file(role: str, kind: str, version: int, content: bytes) -> metafile.Me
     """
     if len(content) > MAX_FILE_BYTES:
         raise MetadataError(f"{role} is {len(content)} bytes, more than clients take")
-    file = metafile.disassemble(content)
-    common = metafile.read_common(file.signed)
+    file = envelope.disassemble(content)
+    common = envelope.read_common(file.signed)
     if common.type != kind or common.version != version:
         raise MetadataError(f"{role} version {version} says it is {common.type} version {common.version}")
-    metafile.parse_expires(common.expires)
+    envelope.parse_expires(common.expires)
     if not file.signatures:
         raise MetadataError(f"{role} version {version} has no signature")
     return file
@@ -108,10 +109,10 @@ def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
     Returns:
         Whether the root's keys signed both.
     """
-    keys_of = trust.parse(Root, root).signed
+    keys_of = rules.parse(Root, root).signed
     try:
         for role, content in ((Timestamp.type, timestamp), (Snapshot.type, snapshot)):
-            trust.root_keys(keys_of, role).verify(role, metafile.disassemble(content))
+            rules.root_keys(keys_of, role).verify(role, envelope.disassemble(content))
     except MetadataError:
         return False
     return True
@@ -148,16 +149,16 @@ class Chain:
         Raises:
             MetadataError: if a client would refuse it.
         """
-        root = trust.parse(Root, content).signed
+        root = rules.parse(Root, content).signed
         if root.version != version or (self._root is not None and version > self._root.version + 1):
             raise MetadataError(f"root has version {root.version} after {self.root_version}")
-        trust.verified(Root, content, trust.root_keys(root, Root.type))
+        rules.verified(Root, content, rules.root_keys(root, Root.type))
         if version == self.root_version and content != self._root_file:
             raise MetadataError(f"root {version} is another one than the trusted root {version}")
         if version <= self.root_version:
             return  # a link of the chain that brought us here; clients that come from further back still need it
         if self._root is not None:
-            trust.verified(Root, content, trust.root_keys(self._root, Root.type))
+            rules.verified(Root, content, rules.root_keys(self._root, Root.type))
         self._root, self._root_file = root, content
 
     def check_targets(self, version: int, content: bytes) -> None:
@@ -171,12 +172,12 @@ class Chain:
             MetadataError: if a client would refuse it.
             UntrustedError: if it would do so for the signatures.
         """
-        targets = trust.parse(Targets, content).signed
+        targets = rules.parse(Targets, content).signed
         if targets.version != version:
             raise MetadataError(f"targets has version {targets.version}, not {version}")
-        bins = trust.bin_keys(targets)
+        bins = rules.bin_keys(targets)
         try:
-            trust.verified(Targets, content, self._keys(Targets.type))
+            rules.verified(Targets, content, self._keys(Targets.type))
         except MetadataError as error:
             raise UntrustedError(str(error)) from error
         self._bins = bins
@@ -246,7 +247,7 @@ class Chain:
         """
         try:
             if role == Targets.type:
-                trust.verified(Targets, content, self._keys(Targets.type))
+                rules.verified(Targets, content, self._keys(Targets.type))
             elif role == Snapshot.type:
                 self.read_snapshot(version, content)
             else:
@@ -258,7 +259,7 @@ class Chain:
     def _keys(self, role: str) -> RoleKeys:
         if self._root is None:
             raise UntrustedError(f"{role} comes before any root")
-        return trust.root_keys(self._root, role)
+        return rules.root_keys(self._root, role)
 
     def _check(self, role: str, kind: str, version: int, content: bytes, keys: RoleKeys) -> msgspec.Raw:
         file = read_file(role, kind, version, content)

@@ -13,13 +13,13 @@ from itertools import pairwise
 
 from tuf.api.metadata import Root, Snapshot
 
-from tufline import metafile
 from tufline.bus import Record
 from tufline.errors import ForeignOriginError
-from tufline.origins import whole_root
-from tufline.store import TIMESTAMP, Store
+from tufline.metadata import envelope
+from tufline.origin.provenance import whole_root
+from tufline.origin.store import TIMESTAMP, Store
 from tufline_publisher.chain import stands_under
-from tufline_publisher.origin import Origin
+from tufline_publisher.origin_state import Origin
 
 Replace = Callable[[str, bytes, bytes | None], Awaitable[None]]
 """``Store.replace``, however long another process keeps the origin locked: name, content, and the content that is expected there."""
@@ -90,7 +90,7 @@ class Roots:
         """
         if not self._held:
             return
-        shown = await self._store.get(metafile.file_name(Root.type, origin.newest_root))
+        shown = await self._store.get(envelope.file_name(Root.type, origin.newest_root))
         if shown is None or not await self._commit_stands(shown, timestamp, snapshot):
             await self._put_held(origin)
 
@@ -110,7 +110,7 @@ class Roots:
         return timestamp is None or await self._commit_stands(root, timestamp, origin.snapshot.version)
 
     async def _commit_stands(self, root: bytes, timestamp: bytes, snapshot: int) -> bool:
-        content = await self._store.get(metafile.file_name(Snapshot.type, snapshot))
+        content = await self._store.get(envelope.file_name(Snapshot.type, snapshot))
         return content is not None and stands_under(root, timestamp, content)
 
     async def _put_held(self, origin: Origin) -> None:

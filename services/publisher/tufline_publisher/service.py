@@ -19,27 +19,29 @@ from typing import Final
 import structlog
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-from tufline import metafile, origins, records, topics
+from tufline import records
 from tufline.bus import Bus, Message, Record
-from tufline.bus.partitions import own_partitions
 from tufline.clock import Clock, utc_now
-from tufline.config import PublisherConfig
+from tufline.config.settings import PublisherConfig
 from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreBusyError, StoreChangedError
-from tufline.health import Health
-from tufline.origins import parse_name
-from tufline.passed_over import PassedOver
-from tufline.records import FileRef, Head, Published
-from tufline.store import TIMESTAMP, Store
-from tufline.store.owner import check_owner
+from tufline.metadata import envelope
+from tufline.origin import provenance
+from tufline.origin.owner import check_owner
+from tufline.origin.provenance import parse_name
+from tufline.origin.store import TIMESTAMP, Store
+from tufline.records import FileRef, Head, Published, topics
+from tufline.runtime.health import Health
+from tufline.runtime.partitions import own_partitions
+from tufline.runtime.passed_over import PassedOver
 from tufline_publisher import metrics
 from tufline_publisher.chain import Chain, read_file
-from tufline_publisher.commits import Commit, Commits, vector_of, version_of
 from tufline_publisher.errors import FilesLostError, UntrustedError
-from tufline_publisher.fetching import fetch_files
-from tufline_publisher.finding import SnapshotFile, find_origin
-from tufline_publisher.heads import read_heads, wait_for_trust
-from tufline_publisher.origin import Origin
-from tufline_publisher.refused import Refused, RefusedFiles
+from tufline_publisher.metadata_reader import fetch_files
+from tufline_publisher.named_versions import read_heads, wait_for_trust
+from tufline_publisher.origin_state import Origin
+from tufline_publisher.publication import Commit, Commits, vector_of, version_of
+from tufline_publisher.refused_bins import Refused, RefusedFiles
+from tufline_publisher.resume import SnapshotFile, find_origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
 
 POLL_SECONDS: Final = 30.0
@@ -184,7 +186,7 @@ class Publisher:
         metrics.refused.inc()
         _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
         if isinstance(error, UntrustedError):
-            ref = FileRef(version_of(record), record.offset, metafile.sha256(record.value))
+            ref = FileRef(version_of(record), record.offset, envelope.sha256(record.value))
             self._refused.add(Refused(record.key, ref, str(error), _now()))
         else:
             self._passed.add(record, str(error))
@@ -224,12 +226,12 @@ class Publisher:
         if role == Targets.type:
             self._chain.check_targets(version, content)
         elif role == Snapshot.type:
-            ref = FileRef(version, record.offset, metafile.sha256(content))
+            ref = FileRef(version, record.offset, envelope.sha256(content))
             self._commits.add_snapshot(SnapshotFile(ref, len(content), self._chain.read_snapshot(version, content)))
         else:
             self._chain.check_bin(role, version, content)
         self._refused.accepted(role, version)
-        return metafile.file_name(role, version)
+        return envelope.file_name(role, version)
 
     async def _publish_newest(self, next_offset: int, began: float) -> None:
         """Show the newest commit that can be shown, and say why the newest of all can't.
@@ -275,7 +277,7 @@ class Publisher:
         if (snapshot := self._commits.snapshot(named)) is None:
             return
         missing = set(self._origin.missing(snapshot.versions))
-        wanted = {role: version for role, version in snapshot.versions.items() if metafile.file_name(role, version) in missing}
+        wanted = {role: version for role, version in snapshot.versions.items() if envelope.file_name(role, version) in missing}
         # The targets say who signs the bins.
         for first in (True, False):
             await self._fetch({role: version for role, version in wanted.items() if (role == Targets.type) is first}, heads)
@@ -284,7 +286,7 @@ class Publisher:
     async def _count_what_was_left(self, versions: dict[str, int]) -> None:
         """Count files that an earlier publisher put, and that no head leads to any more, where clients accept them as they are."""
         for role, version in self._origin.left(versions):
-            name = metafile.file_name(role, version)
+            name = envelope.file_name(role, version)
             content = await self._store.get(name)
             if content is not None and self._chain.is_valid(role, version, content):
                 self._unflushed = True
@@ -354,7 +356,7 @@ class Publisher:
             return
         version = version_of(newest[0])
         if version < self._origin.least:
-            raise ForeignOriginError(origins.ahead(self._origin.least, version))
+            raise ForeignOriginError(provenance.ahead(self._origin.least, version))
         if not self._from_start:
             raise FilesLostError("files that the newest commit names are not at the origin: they are put again")
 

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 
-from tufline.metafile import parse_expires
+from tufline.metadata.envelope import parse_expires
 from tufline.records import Head
 
 SPREAD: Final = 0.5

@@ -12,25 +12,26 @@ from typing import Final
 import structlog
 from tuf.api.metadata import Snapshot, Timestamp
 
-from tufline import topics
 from tufline.bus import Bus
-from tufline.bus.partitions import keep_working, own_partitions
 from tufline.clock import Clock, utc_now
-from tufline.config import SignerConfig, VaultConfig
-from tufline.follow import AdminFollower
-from tufline.health import Health
+from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.keys.opening import KeyOpener
-from tufline.passed_over import PassedOver
+from tufline.records import topics
 from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
-from tufline.tasks import all_of
-from tufline_signer import bins_worker, commits
-from tufline_signer.audit import Trail
-from tufline_signer.bins import BinCache
-from tufline_signer.bins_writer import part
-from tufline_signer.shared import Shared
-from tufline_signer.signing import Keyring
-from tufline_signer.sinks import open_sink
-from tufline_signer.trusted import Released, keys_of_bins, keys_of_role
+from tufline.runtime.health import Health
+from tufline.runtime.partitions import keep_working, own_partitions
+from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.tasks import all_of
+from tufline.views.admin import AdminFollower
+from tufline_signer.bins import bins_worker
+from tufline_signer.bins.batch import BinCache
+from tufline_signer.bins.bins_writer import part
+from tufline_signer.commits import commit_worker
+from tufline_signer.context import Shared
+from tufline_signer.signing.audit_sinks import open_sink
+from tufline_signer.signing.audit_trail import Trail
+from tufline_signer.signing.key_selection import Released, keys_of_bins, keys_of_role
+from tufline_signer.signing.keyring import Keyring
 
 PART: Final = "signer"
 ADMIN_PART: Final = "signer.admin"
@@ -113,7 +114,13 @@ async def _share_the_work(shared: Shared) -> None:
     await all_of(
         own_partitions(bus, BINS_GROUP, topics.ARTIFACTS, part, bins_work, health, lambda number: (topics.HEADS, number)),
         own_partitions(
-            bus, COMMITS_GROUP, topics.ADMIN, lambda _: commits.PART, lambda _: commits.work(shared), health, lambda _: (topics.HEADS, last)
+            bus,
+            COMMITS_GROUP,
+            topics.ADMIN,
+            lambda _: commit_worker.PART,
+            lambda _: commit_worker.work(shared),
+            health,
+            lambda _: (topics.HEADS, last),
         ),
         joining(),
     )

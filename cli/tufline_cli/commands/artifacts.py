@@ -1,0 +1,297 @@
+"""``tufline add``, ``remove``, ``import`` and ``status``: what a repository tells the server, and what the server says."""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tufline.client.rest import Client, UnknownTaskFailure
+from tufline.runtime import terminal_text
+from tufline_cli.commands.journal import PREFIX, Journal, open_journal
+from tufline_cli.commands.sources import Item, check_source, describe_file, items
+from tufline_cli.exit_codes import Exit, Failure
+from tufline_cli.options import header_option, timeout_option, url_option, wait_option
+
+CHUNK_LINES: Final = 20_000
+"""How many artifacts are sent in one request of an import."""
+
+PREPARED: Final = 2
+"""How many requests are ready or under way."""
+
+SHOWN_REFUSALS: Final = 20
+"""How many an import shows; the others it counts."""
+
+ALL_AGAIN: Final = "to send all of it again is safe: import with another journal (--journal FILE)"
+"""What to do where nobody can tell which artifacts are not live."""
+
+LATE_SECONDS: Final = 10
+"""What is accepted is live in a second or two: what has waited longer waits for something."""
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show progress bars on standard error.
+
+    Yields:
+        To add tasks to.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield bars
+
+
+def _finish(client: Client, task_id: str, timeout: float, *, wait: bool) -> dict[str, Any]:
+    if not wait:
+        click.echo(f"accepted; task {task_id}")
+        return {}
+    result = client.wait_for_task(task_id, time.monotonic() + timeout)
+    if not result["status"]:
+        raise Failure(f"{result['message']}: {result['error']}")
+    details: dict[str, Any] = result["details"]
+    return details
+
+
+def _parse_add(argument: str) -> dict[str, Any]:
+    target_path, separator, file = argument.partition("=")
+    path = Path(file if separator else argument)
+    try:
+        return describe_file(path, target_path)
+    except OSError as error:
+        raise Failure(
+            f"{path} can't be read: {error.strerror}", "write PATH=FILE, or the path of a file below the current directory"
+        ) from error
+
+
+@click.command()
+@click.argument("artifacts", nargs=-1, required=True, metavar="PATH[=FILE]...")
+@url_option
+@header_option
+@wait_option
+@timeout_option
+def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+    """Add artifacts: files, each under its own relative path, or PATH=FILE under another one."""
+    client = Client(url, header)
+    body = {"artifacts": [_parse_add(argument) for argument in artifacts]}
+    submitted = client.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]
+    details = _finish(client, submitted["task_id"], timeout, wait=wait)
+    if wait:
+        click.echo(f"{len(details.get('added_artifacts', artifacts))} live")
+        if refused := details.get("invalid_paths"):
+            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "tufline status says how full the bins are")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@url_option
+@header_option
+@wait_option
+@timeout_option
+def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+    """Remove artifacts by their paths."""
+    client = Client(url, header)
+    submitted = client.request("POST", "/api/v1/artifacts/delete", {"artifacts": list(paths)}, patient=True)["data"]
+    details = _finish(client, submitted["task_id"], timeout, wait=wait)
+    if wait:
+        click.echo(f"{len(details.get('deleted_artifacts', paths))} removed")
+        if refused := details.get("invalid_paths"):
+            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}")
+        if missing := details.get("not_found_artifacts"):
+            raise Failure(f"{len(missing)} were not there: {', '.join(missing)}")
+
+
+class Import:
+    """An import under way."""
+
+    def __init__(self, client: Client, bars: Progress, journal: Journal) -> None:
+        """Begin.
+
+        Args:
+            client: of the server.
+            bars: to show.
+            journal: of what is accepted; it may have tasks of an import that was interrupted.
+        """
+        self._client = client
+        self._journal = journal
+        self._earlier = list(journal.tasks)
+        self._bars = bars
+        self._sent_bar = bars.add_task("accepted", total=None)
+        self._live_bar = bars.add_task("live", total=None)
+        self.accepted = 0
+        self.live = 0
+        self.refused = 0
+        self.unknown = 0
+        self.unnamed = 0
+        self.refusals: list[tuple[str, str]] = []
+
+    def send_all(self, chunks: Iterable[Sequence[Item]]) -> None:
+        """Send artifacts in their order, which counts where one is added and removed; while the server works, the next ones are read.
+
+        Args:
+            chunks: of at most ``CHUNK_LINES`` each.
+
+        Raises:
+            Failure: if the server can't be reached, or the journal can't be written.
+        """
+        under_way: deque[tuple[Sequence[Item], Future[Any]]] = deque()
+        with ThreadPoolExecutor(1) as sender:
+            for chunk in chunks:
+                if len(under_way) == PREPARED:
+                    self._take_note(*under_way.popleft())
+                under_way.append((chunk, sender.submit(self._send, chunk)))
+            while under_way:
+                self._take_note(*under_way.popleft())
+
+    def _send(self, chunk: Sequence[Item]) -> Any:
+        body = b"\n".join(item.line for item in chunk)
+        return self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
+
+    def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> None:
+        data = sent.result()
+        refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
+        self.refused += data["refused"]
+        told = len(chunk) if len(refused) == data["refused"] else max(refused)  # of many refusals an answer lists the first
+        for number, reason in itertools.islice(refused.items(), SHOWN_REFUSALS - len(self.refusals)):
+            self.refusals.append((chunk[number - 1].line.decode(errors="replace")[:200], reason))
+        if data["task_id"] is not None:
+            self._journal.expect(data["task_id"], data["accepted"])
+        self.accepted += data["accepted"]
+        self._bars.update(self._sent_bar, completed=self.accepted)
+        self._journal.add(item.mark for number, item in enumerate(chunk[:told], 1) if number not in refused)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until all is live, also what an import that was interrupted had sent, and show what was refused on the way.
+
+        Args:
+            timeout: in seconds.
+
+        Raises:
+            Failure: if it takes longer.
+        """
+        self._bars.update(self._sent_bar, total=self.accepted)
+        self._bars.update(self._live_bar, total=sum(self._journal.tasks.values()))
+        deadline = time.monotonic() + timeout
+        for task_id, count in list(self._journal.tasks.items()):
+            refused = unnamed = 0
+
+            def paths(task_id: str = task_id) -> Iterator[str]:
+                nonlocal refused, unnamed
+                result = self._client.wait_for_task(task_id, deadline)
+                for path, reason in self._client.refused_later(task_id, result):
+                    refused += 1
+                    self._bars.console.print(
+                        terminal_text.one_line(f"refused: {reason}: {path}"), markup=False, highlight=False, soft_wrap=True
+                    )
+                    if path:
+                        yield path
+                    else:  # lost with its record: the journal can't tell which items were in it, nor how many
+                        unnamed += 1
+
+            try:
+                self._journal.settle(task_id, paths())
+            except UnknownTaskFailure:
+                self.unknown += count
+                self._journal.settle(task_id, ())
+            else:
+                self.refused += refused
+                self.unnamed += unnamed
+                self.live += 0 if unnamed or task_id in self._earlier else count - refused
+            self._bars.update(self._live_bar, advance=count)
+
+
+@click.command("import")
+@click.argument("source", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    show_default=f"{PREFIX}… in the current directory, one for each source and server",
+    help="File that remembers what was accepted, to go on after an interruption; it is removed at the end.",
+)
+@url_option
+@header_option
+@wait_option
+@timeout_option
+def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+    """Add all artifacts of SOURCE.
+
+    SOURCE is a directory (every file under its relative path), a .csv with the columns path, length and sha256, or an .ndjson with one
+    artifact a line as POST /api/v1/artifacts/bulk takes it. An import that was interrupted goes on when it is started again; what changed
+    in SOURCE since then is sent. Journals of imports are no artifacts.
+    """
+    check_source(source)
+    client = Client(url, header)
+    log = client.request("GET", "/api/v1/status")["log"]
+    with open_journal(journal, source, log) as remembered:
+        with progress() as bars:
+            under_way = Import(client, bars, remembered)
+            all_items = items(source, remembered)
+            under_way.send_all(iter(lambda: list(itertools.islice(all_items, CHUNK_LINES)), []))
+            if wait:
+                under_way.wait(timeout)
+        before = f", {remembered.passed} had been accepted before" if remembered.passed else ""
+        done = f"{under_way.live} live" if wait else f"{under_way.accepted} accepted"
+        click.echo(f"{done}{before}, {under_way.refused} refused")
+        if under_way.refused:
+            for line, reason in under_way.refusals:
+                click.echo(terminal_text.one_line(f"refused: {reason}: {line}"), err=True)
+            hint = ALL_AGAIN if under_way.unnamed else "fix them, or make room for them, and import again: what is accepted is passed over"
+            raise Failure(f"{under_way.refused} artifacts were refused", hint)
+        if under_way.unknown:
+            raise Failure(f"{under_way.unknown} artifacts were accepted too long ago to tell whether any was refused", ALL_AGAIN)
+        remembered.done()
+
+
+@click.command()
+@url_option
+@header_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
+    """Say what is live, what is not yet, what expires when, and what is wrong."""
+    said = Client(url, header).request("GET", "/api/v1/status")
+    console = Console()
+    if as_json:
+        console.print_json(data=said)
+    else:
+        table = Table(show_header=False, box=None)
+        table.add_row("repository", said["bootstrap"] or "none yet: tufline init")
+        table.add_row("bins", str(said["number_of_bins"] or "-"))
+        table.add_row("live", f"snapshot {said['snapshot']}, timestamp {said['timestamp']}")
+        table.add_row("backlog", _describe_backlog(said))
+        for role, moment in sorted(said["expires"].items()):
+            table.add_row(f"{role} expires", moment)
+        for part, reason in said["problems"].items():
+            colour = "yellow" if part in said["warnings"] else "red"
+            table.add_row(f"[{colour}]{part}[/{colour}]", reason)
+        console.print(table)
+    if said["problems"].keys() - said["warnings"] or said["bootstrap"] != "finished":
+        raise _not_ready(said)
+
+
+def _describe_backlog(said: Mapping[str, Any]) -> str:
+    count, seconds = said["backlog"], said["waiting_seconds"]
+    if not count:
+        return "nothing waits"
+    waits = f"{count} records accepted and not live yet; the oldest has waited {seconds} s"
+    # The server knows its own process alone; where that is all of Tufline, its problems say it.
+    if seconds < LATE_SECONDS or said["problems"]:
+        return waits
+    return f"{waits}: /readyz of signer and publisher says what for, unless there is much to do"
+
+
+def _not_ready(said: Mapping[str, Any]) -> Failure:
+    if keeping := {part: reason for part, reason in said["problems"].items() if part not in said["warnings"]}:
+        parts = "; ".join(f"{part}: {reason}" for part, reason in keeping.items())
+        return Failure(f"not everything is ready: {parts}", code=Exit.UNREACHABLE)
+    if said["bootstrap"] is None:
+        return Failure(
+            "there is no repository yet", "tufline init makes its bootstrap.json; POST that to /api/v1/bootstrap/", Exit.UNREACHABLE
+        )
+    return Failure("the repository is not published yet", "/readyz of signer and publisher says what they wait for", Exit.UNREACHABLE)

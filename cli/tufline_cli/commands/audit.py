@@ -1,0 +1,156 @@
+"""``tufline audit``: whether every use of an online key is on record, and the records are as they were written."""
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import click
+import urllib3
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+
+from tufline.checks.audit.checks import Report
+from tufline.checks.audit.verify import MetadataFile
+from tufline.checks.audit.verify import verify as verify_audit
+from tufline.config.settings import Config, load
+from tufline.errors import InvalidInputError
+from tufline.metadata import envelope
+from tufline.runtime.open_bus import open_bus
+from tufline_cli import process
+from tufline_cli.commands.verify import FETCHES
+from tufline_cli.exit_codes import Exit, Failure
+from tufline_cli.options import config_option, data_option
+
+INCOMPLETE: Final = (
+    "give the files of all signers, from the beginning: what is in none of them is an alarm. If these are all, somebody else may use the "
+    "online key: see docs/audit.md at once"
+)
+
+
+@click.group()
+def audit() -> None:
+    """The record of every use of an online key."""
+
+
+@audit.command()
+@data_option
+@config_option
+@click.option(
+    "--file",
+    "files",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
+    help="File of records, in place of the topic: all files of all signers, of each the oldest first.",
+)
+@click.option("--topic", "with_topic", is_flag=True, help="With --file: read the topic too, and compare both.")
+@click.option("--metadata", "places", multiple=True, metavar="URL|DIR", help="Published metadata to compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(data: Path | None, path: Path | None, files: tuple[Path, ...], with_topic: bool, places: tuple[str, ...], as_json: bool) -> None:
+    """Find every change, gap, reordering and fork in the audit, and every online signature that it does not tell of.
+
+    Read are the topic 'audit' and the metadata on the log. On Kafka all may run meanwhile; an embedded log needs the server stopped: what
+    runs is verified by its file (--file).
+    """
+    if with_topic and not files:
+        raise Failure(
+            "--topic compares the topic with files, and there is none", "give --file too; without both the topic is read", Exit.USAGE
+        )
+    config, _ = load(path, process.kept_in(data) if data is not None else {})
+    if not files or with_topic:
+        process.need_log(config)
+        report = asyncio.run(_with_topic(config, files, _published(places)))
+    else:
+        report = asyncio.run(verify_audit(None, files, _published(places)))
+    _say(report, as_json, whole=not files or with_topic)
+
+
+async def _with_topic(config: Config, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> Report:
+    async with open_bus(config) as bus:
+        return await verify_audit(bus, files, metadata)
+
+
+def _say(report: Report, as_json: bool, *, whole: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(report), indent=1))
+    else:
+        for finding in report.findings:
+            click.echo(finding)
+        for note in report.notes:
+            click.echo(f"note: {note}")
+    counts = f"{report.records} records in {report.chains} chains, {report.compared} online signatures compared"
+    if alarms := sum(finding.kind == "alarm" for finding in report.findings):
+        raise Failure(
+            f"{alarms} online signatures without a record, {len(report.findings)} findings; {counts}",
+            "somebody else may use the online key: see docs/audit.md at once" if whole else INCOMPLETE,
+        )
+    if report.findings:
+        raise Failure(f"{len(report.findings)} findings; {counts}", "docs/audit.md says what each means")
+    if not as_json:
+        click.echo(f"no finding: {counts}")
+
+
+def _published(places: Sequence[str]) -> Iterator[MetadataFile]:
+    for place in places:
+        yield from _of_url(place.rstrip("/")) if place.startswith(("http://", "https://")) else _of_directory(Path(place))
+
+
+def _of_directory(directory: Path) -> Iterator[MetadataFile]:
+    if not directory.is_dir():
+        raise InvalidInputError(f"{directory} is no directory: --metadata takes the URL or the directory that timestamp.json is in")
+    first = {Root.type: 0, Targets.type: 1}
+    files = [(_role(path.stem), path) for path in sorted(directory.glob("[!.]*.json"))]
+    for role, path in sorted(files, key=lambda one: first.get(one[0], len(first))):
+        try:
+            yield role, path.read_bytes(), str(path)
+        except OSError as error:
+            raise InvalidInputError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _role(stem: str) -> str:
+    version, _, role = stem.partition(".")
+    return role if version.isdecimal() and role else stem
+
+
+def _of_url(url: str) -> Iterator[MetadataFile]:
+    """Fetch what clients see: every root, the timestamp, and all that its snapshot names."""
+    pool = urllib3.PoolManager(maxsize=FETCHES, retries=urllib3.Retry(3, backoff_factor=0.1))
+
+    def fetch(name: str) -> bytes | None:
+        try:
+            response = pool.request("GET", f"{url}/{name}")
+        except urllib3.exceptions.HTTPError as error:
+            raise Failure(f"{url}/{name} can't be fetched: {error}", code=Exit.UNREACHABLE) from error
+        if response.status == 404:  # noqa: PLR2004 (HTTP's Not Found)
+            return None
+        if response.status != 200:  # noqa: PLR2004 (HTTP's OK)
+            raise Failure(f"{url}/{name}: HTTP {response.status}", code=Exit.UNREACHABLE)
+        return response.data
+
+    def needed(role: str, version: int = 0) -> MetadataFile:
+        name = envelope.file_name(role, version)
+        content = fetch(name)
+        if content is None:
+            raise Failure(f"{url}/{name} does not exist", "give the URL that timestamp.json is below", Exit.UNREACHABLE)
+        return role, content, f"{url}/{name}"
+
+    version = 1
+    while (root := fetch(envelope.file_name(Root.type, version))) is not None:
+        yield Root.type, root, f"{url}/{envelope.file_name(Root.type, version)}"
+        version += 1
+    timestamp = needed(Timestamp.type)
+    try:
+        snapshot = needed(Snapshot.type, Metadata[Timestamp].from_bytes(timestamp[1]).signed.snapshot_meta.version)
+        meta = Metadata[Snapshot].from_bytes(snapshot[1]).signed.meta
+    except RepositoryError as error:
+        raise Failure(f"{url} is no TUF repository: {error}", "give the URL that timestamp.json is below") from error
+    named = {name.removesuffix(".json"): of_role.version for name, of_role in meta.items()}
+    if Targets.type in named:
+        yield needed(Targets.type, named.pop(Targets.type))
+    yield snapshot
+    yield timestamp
+    with ThreadPoolExecutor(FETCHES) as threads:
+        yield from threads.map(lambda one: needed(*one), sorted(named.items()))

@@ -1,0 +1,83 @@
+"""``tufline origin``: which log may publish to an origin, and to change that."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+
+from tufline.clock import utc_now
+from tufline.config.settings import Config, load
+from tufline.errors import ConfigError, ForeignOriginError
+from tufline.origin import provenance
+from tufline.origin.directory import LocalStore
+from tufline.origin.owner import Owner, claim, read_owner
+from tufline.origin.store import OWNER
+from tufline.runtime.open_bus import open_bus
+from tufline_cli import process
+from tufline_cli.exit_codes import Failure
+from tufline_cli.options import config_option, data_option
+
+
+@click.group()
+def origin() -> None:
+    """Which log may publish to the origin, and to change that."""
+
+
+def _config(data: Path | None, path: Path | None) -> Config:
+    config, _ = load(path, process.kept_in(data) if data is not None else {})
+    if not config.publisher.directory.exists():
+        raise ConfigError(f"there is no origin at {config.publisher.directory}: say where it is with --data, or in publisher.directory")
+    return config
+
+
+@origin.command()
+@data_option
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(data: Path | None, path: Path | None, as_json: bool) -> None:
+    """Print which log may publish to the origin, and since when. It needs no log."""
+    owner = asyncio.run(read_owner(LocalStore(_config(data, path).publisher.directory)))
+    if as_json:
+        click.echo(json.dumps(None if owner is None else {"log": owner.log, "claimed": owner.claimed}))
+    elif owner is None:
+        click.echo("no log has claimed this origin: the first publisher that may do so will")
+    else:
+        click.echo(f"log {owner.log} since {owner.claimed}")
+
+
+async def _adopt(config: Config) -> tuple[str, Owner | None]:
+    store = LocalStore(config.publisher.directory)
+    try:
+        before = await read_owner(store)
+    except ForeignOriginError:
+        before = None  # damaged: this command is what puts it right
+    async with open_bus(config) as bus:
+        shown = await provenance.examine(bus, store)
+        if shown.damage and not shown.has_root:
+            raise ForeignOriginError(
+                f"the origin shows a timestamp that is not of this log ({shown.damage}): its clients would refuse this log's"
+            )
+        if before is None or before.log != bus.log_id:
+            await claim(store, bus.log_id, utc_now())
+        return bus.log_id, before
+
+
+@origin.command()
+@data_option
+@config_option
+def adopt(data: Path | None, path: Path | None) -> None:
+    """Let this log publish to the origin, in place of the one that does.
+
+    For a log that replaces another one of the same repository, with the same root. Stop the other's publisher first. What the origin shows
+    must verify under a root of this log and must not be newer than it, so that no client is rolled back; else nothing is changed. On Kafka
+    all may run meanwhile; an embedded log needs the server stopped.
+    """
+    config = _config(data, path)
+    process.need_log(config)
+    try:
+        log, before = asyncio.run(_adopt(config))
+    except ForeignOriginError as error:
+        raise Failure(f"this log can't have the origin {config.publisher.directory}: {error}", "nothing was changed") from error
+    said = "" if before is None or before.log == log else f", in place of the log {before.log}"
+    click.echo(f"the log {log} may publish to {config.publisher.directory}{said} ({OWNER})")

@@ -1,0 +1,264 @@
+"""The steps of ``tufline keys rotate``: another online key in place of one.
+
+Everything that it knows is in a directory and at the server, so that it may be stopped anywhere and called again: it looks at what there
+is, does what comes next, and says what people have to do.
+
+    1  the new key is there        (tufline keys create, or a new version of the same key)
+    2  root and targets to sign    written to the directory
+    3  signed offline              (tufline sign, anywhere)
+    4  given to the server         which signs with both keys, shows the new versions, and ends the old key
+    5  the old key is retired      (tufline keys retire)
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Targets
+
+from tufline.client.rest import Client
+from tufline.errors import MetadataError
+from tufline.trust import rules
+from tufline.trust.rotation import in_place_of, next_root, next_targets
+from tufline_cli.commands.sign import TRUSTED_ROOT, missing, read
+from tufline_cli.exit_codes import Exit, Failure
+
+STATE: Final = "rotation.json"
+DEFAULT_DAYS: Final = 365
+ROLES: Final = (Root.type, Targets.type)
+POLL_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation that was begun.
+
+    Attributes:
+        old: keyid of the key that goes.
+        new: keyid of the key that comes.
+        uri: of the old key, for what is to be done with it in the end.
+        at_once: the old key is lost.
+    """
+
+    old: str
+    new: str
+    uri: str
+    at_once: bool
+
+
+def begun(directory: Path) -> Rotation | None:
+    """Read a rotation that was begun.
+
+    Args:
+        directory: of the rotation.
+
+    Returns:
+        It, or None.
+
+    Raises:
+        Failure: if the directory has something else.
+    """
+    try:
+        return Rotation(**json.loads((directory / STATE).read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise Failure(f"{directory / STATE} is not what this command wrote: {error}", "begin in another directory") from error
+
+
+def _online_keys(root: Root, targets: Targets | None) -> dict[str, Key]:
+    keys = dict(root.keys)
+    if targets is not None and targets.delegations is not None:
+        keys |= targets.delegations.keys
+    return {keyid: key for keyid, key in keys.items() if rules.ONLINE_KEY_URI in key.unrecognized_fields}
+
+
+def _find(old: str, keys: Mapping[str, Key]) -> str:
+    found = {keyid for keyid, key in keys.items() if keyid.startswith(old) or key.unrecognized_fields[rules.ONLINE_KEY_URI] == old}
+    if len(found) != 1:
+        known = "; ".join(f"{keyid} ({key.unrecognized_fields[rules.ONLINE_KEY_URI]})" for keyid, key in keys.items())
+        raise Failure(f"{old!r} names {len(found)} online keys", f"the online keys are: {known}", Exit.USAGE)
+    return found.pop()
+
+
+def begin(directory: Path, client: Client, old: str | None, make: Callable[[str], Key], days: int, *, at_once: bool) -> Rotation:
+    """Write what people have to sign.
+
+    Args:
+        directory: where to; it is made.
+        client: of the server.
+        old: keyid (or its beginning) or URI of the key that goes; None for the only one.
+        make: given the URI of the key that goes, gives the one that comes, with its URI.
+        days: lifetime of the new versions.
+        at_once: the old key is lost.
+
+    Returns:
+        The rotation.
+
+    Raises:
+        Failure: if there is no such key, or an earlier change is still under way.
+    """
+    said = client.request("GET", "/api/v1/trust")
+    root = rules.parse(Root, said["root"]["metadata"]).signed
+    targets = rules.parse(Targets, said["targets"]["metadata"]).signed if said["targets"]["metadata"] is not None else None
+    keys = _online_keys(root, targets)
+    if old is None and len(keys) != 1:
+        known = "; ".join(f"{keyid} ({key.unrecognized_fields[rules.ONLINE_KEY_URI]})" for keyid, key in keys.items())
+        raise Failure(f"there are {len(keys)} online keys", f"say by --old which of them goes: {known}", Exit.USAGE)
+    keyid = next(iter(keys)) if old is None else _find(old, keys)
+    uri = str(keys[keyid].unrecognized_fields[rules.ONLINE_KEY_URI])
+    new = in_place_of(keyid, root, make(uri))
+    if new.keyid == keyid or (new.scheme, new.keyval) == (keys[keyid].scheme, keys[keyid].keyval):
+        raise Failure("the new key is the old one", "make another key, or another version of it, first", Exit.USAGE)
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+    following = [next_root(root, keyid, new, expires), None if targets is None else next_targets(targets, keyid, new, expires)]
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / TRUSTED_ROOT).write_bytes(rules.parse(Root, said["root"]["metadata"]).to_bytes())
+    for signed in following:
+        if signed is not None:
+            metadata: Metadata[Any] = Metadata(signed)
+            (directory / f"{signed.type}.json").write_bytes(metadata.to_bytes())
+    rotation = Rotation(keyid, new.keyid, uri, at_once)
+    (directory / STATE).write_text(json.dumps(asdict(rotation), indent=1))  # last: without it nothing was begun
+    return rotation
+
+
+def to_give(directory: Path) -> dict[str, Metadata[Any]]:
+    """Read what people signed.
+
+    Args:
+        directory: of the rotation.
+
+    Returns:
+        Role to its next version.
+
+    Raises:
+        Failure: if signatures are missing, saying which.
+    """
+    trusted = read(directory / TRUSTED_ROOT).signed
+    paths = {role: directory / f"{role}.json" for role in ROLES if (directory / f"{role}.json").exists()}
+    found = {role: read(path) for role, path in paths.items()}
+    left = {role: missing(metadata, trusted) for role, metadata in found.items()}
+    if any(left.values()):
+        said = "; ".join(f"{paths[role]} needs {count} more of {who}" for role, of_role in left.items() for who, count in of_role.items())
+        files = " ".join(str(paths[role]) for role in found)
+        raise Failure(f"signatures are missing: {said}", f"tufline sign {files} --key <offline key>, then call this again")
+    return found
+
+
+def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> bool:
+    """Give the new versions to the server, unless it has them.
+
+    Args:
+        client: of the server.
+        rotation: the rotation.
+        files: role to its next version.
+
+    Returns:
+        Whether it had not all of them.
+
+    Raises:
+        Failure: if it refuses.
+    """
+    said = client.request("GET", "/api/v1/trust")
+    wanted = {}
+    for role, metadata in files.items():
+        given = said[role]["given"]
+        if given >= metadata.signed.version:
+            if rules.parse(type(metadata.signed), said[role]["metadata"]).signed.version == given == metadata.signed.version and (
+                rules.parse(type(metadata.signed), said[role]["metadata"]).signed != metadata.signed
+            ):
+                raise Failure(f"the server has another {role} version {given}", "begin anew in another directory")
+            continue
+        wanted[role] = metadata.to_dict()
+    if wanted:
+        client.request("POST", "/api/v1/metadata/", {"metadata": wanted, "at_once": rotation.at_once})
+    return bool(wanted)
+
+
+def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> str:
+    """Say what the change waits for.
+
+    Args:
+        said: the server's answer to GET /api/v1/trust.
+        rotation: the rotation.
+        files: role to its new version.
+
+    Returns:
+        For people; empty when the old key signs nothing any more.
+    """
+    bins, total = said["bins"].get(rotation.new, 0), said["number_of_bins"]
+    governs_bins = Targets.type in files or rotation.old in said["bins"]
+    if governs_bins and bins < total:
+        return f"{bins} of {total} bins are signed with the new key"
+    waiting = [f"{role} {metadata.signed.version}" for role, metadata in files.items() if said[role]["shown"] < metadata.signed.version]
+    if waiting:
+        return f"{' and '.join(waiting)} will be shown when all is signed with both keys, and caches have forgotten what was before"
+    still = [role for role, keyids in said["keyids"].items() if rotation.old in keyids and role in {"timestamp", "snapshot"}]
+    if still:
+        return f"the old key still signs {' and '.join(still)}, for clients that do not see the new root yet"
+    return ""
+
+
+def follow(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]], deadline: float, say: Callable[[str], None]) -> None:
+    """Wait until the old key signs nothing any more.
+
+    Args:
+        client: of the server.
+        rotation: the rotation.
+        files: role to its new version.
+        deadline: when to give up, on ``time.monotonic``.
+        say: called with each new stage.
+
+    Raises:
+        Failure: if it takes longer.
+    """
+    last = None
+    while now := stage(client.request("GET", "/api/v1/trust", patient=True), rotation, files):
+        if now != last:
+            say(now)
+            last = now
+        if time.monotonic() > deadline:
+            raise Failure(f"not yet: {now}", "it goes on by itself; call this again to see how far it is", Exit.TIMEOUT)
+        time.sleep(POLL_SECONDS)
+
+
+def run(
+    directory: Path, client: Client, start: Callable[[], Rotation], timeout: float, say: Callable[[str], None] = click.echo
+) -> Rotation | None:
+    """Do what comes next.
+
+    Args:
+        directory: of the rotation.
+        client: of the server.
+        start: begins the rotation, where none was begun.
+        timeout: how long to wait, in seconds.
+        say: for people.
+
+    Returns:
+        The rotation, when it is complete; None if people have to sign first.
+
+    Raises:
+        Failure: with what is wrong, and what to do.
+    """
+    rotation = begun(directory)
+    if rotation is None:
+        start()
+        files = [str(directory / f"{role}.json") for role in ROLES if (directory / f"{role}.json").exists()]
+        say(f"to be signed offline: {' '.join(files)}")
+        say(f"next: tufline sign {' '.join(files)} --key <offline key> …, then call this again")
+        return None
+    try:
+        files_to_give = to_give(directory)
+    except MetadataError as error:
+        raise Failure(f"{directory}: {error}") from error
+    if give(client, rotation, files_to_give):
+        say(f"given: from now on everything is signed with {'the new key' if rotation.at_once else 'both keys'}")
+    follow(client, rotation, files_to_give, time.monotonic() + timeout, say)
+    return rotation

@@ -1,0 +1,142 @@
+"""``tufline dev`` and ``tufline serve``: all services in one process."""
+
+import asyncio
+import json
+from collections.abc import Collection
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import click
+
+from tufline.config.kinds import EMBEDDED
+from tufline.config.settings import Config, load
+from tufline.errors import ConfigError
+from tufline.runtime.telemetry import configure_logging
+from tufline.trust import ceremony
+from tufline_cli import process
+from tufline_cli.exit_codes import Failure
+from tufline_cli.options import config_option, scheme_option
+
+READY_FILE = "ready.json"
+
+BOOTSTRAP_PAUSE_SECONDS: Final = 0.2
+"""Until the beginning is sent again, where it can't be accepted yet."""
+
+
+def _run(config: Config, on_ready: process.OnReady, services: Collection[str] = process.SERVICES) -> None:
+    configure_logging(config.log)
+    asyncio.run(process.run(config, on_ready, services))
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("tufline-data"),
+    show_default=True,
+    help="Directory of all data.",
+)
+@click.option("--bins", type=int, default=1024, show_default=True, help="Hash bins of a new repository: a power of two, 2 to 16384.")
+@click.option(
+    "--mode", type=click.Choice([ceremony.PEP458, ceremony.RSTUF]), default=ceremony.PEP458, show_default=True, help="Mode of trust."
+)
+@scheme_option
+@click.option("--port", type=int, help="Port of the REST API; 0 for any free one.")
+@click.option("--web-port", type=int, help="Port of the origin; 0 for any free one.")
+@click.option("--targets", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Directory of the repository's own files.")
+@config_option
+def dev(
+    data: Path, bins: int, mode: str, scheme: str, port: int | None, web_port: int | None, targets: Path | None, path: Path | None
+) -> None:
+    """Run everything in one process, on a laptop, without any set-up.
+
+    At its first start in a data directory it makes keys for trying out (root and targets 2 of 3), an online key in a file, and begins the
+    repository with them. The address of everything is in DATA/ready.json.
+    """
+    overrides: dict[str, Any] = {
+        **process.kept_in(data),
+        "ingest.port": port,
+        "web.port": web_port,
+        "web.targets": targets,
+    }
+    config, _ = load(path, overrides)
+    keys, ready = data / "keys", data / READY_FILE
+    if not (keys / "bootstrap.json").exists():
+        if (data / "log.db").exists():
+            raise ConfigError(
+                f"{data} has a log but no {keys / 'bootstrap.json'}: it was not made by tufline dev; use tufline serve for it"
+            )
+        try:
+            ceremony.write(ceremony.hold(ceremony.Plan(bins, mode, scheme)), keys)
+        except (ValueError, FileExistsError) as error:
+            raise ConfigError(f"the repository can't begin: {error}") from error
+    ready.unlink(missing_ok=True)
+
+    async def on_ready(api: str, origin: str) -> None:
+        await _bootstrap(api, (keys / "bootstrap.json").read_bytes())
+        urls = {"api": api, "metadata": f"{origin}/metadata/", "targets": f"{origin}/targets/", "root": str((keys / "root.json").resolve())}
+        temporary = ready.with_suffix(".tmp")
+        temporary.write_text(json.dumps(urls) + "\n")
+        temporary.rename(ready)
+        click.echo(f"REST API   {api}/api/v1/")
+        click.echo(f"metadata   {urls['metadata']}")
+        if targets is not None:
+            click.echo(f"targets    {urls['targets']}")
+        click.echo(f"root.json  {urls['root']}")
+        click.echo("ready; stop with Ctrl-C")
+
+    _run(config, on_ready)
+    ready.unlink(missing_ok=True)
+
+
+async def _bootstrap(api: str, payload: bytes) -> None:
+    """Begin the repository, if it has not begun; a signal to stop ends the wait."""
+    url, headers = f"{api}/api/v1/bootstrap/", {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
+        while True:
+            async with session.get(url) as response:
+                status, answer = response.status, await response.json()
+            if status == HTTPStatus.OK and not answer["data"]["bootstrap"]:
+                async with session.post(url, data=payload, headers=headers) as response:
+                    status, answer = response.status, await response.json()
+            if status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+                return
+            if status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise Failure(f"the repository can't begin: {answer['detail']}")
+            await asyncio.sleep(BOOTSTRAP_PAUSE_SECONDS)
+
+
+@click.command()
+@config_option
+def serve(path: Path | None) -> None:
+    """Run everything in one process, for real use: your keys, your directories.
+
+    Everything is configured (see tufline config). Begin a repository with tufline init, and put its online key into signer.key_dir.
+    """
+    config, _ = load(path)
+
+    async def on_ready(api: str, origin: str) -> None:
+        click.echo(f"REST API {api}/api/v1/, metadata {origin}/metadata/")
+
+    _run(config, on_ready)
+
+
+@click.command()
+@click.argument("service", type=click.Choice(process.SERVICES))
+@config_option
+def run(service: str, path: Path | None) -> None:
+    """Run one service in a process of its own, on Kafka; any number of each.
+
+    SIGTERM finishes what is under way and gives its partitions to the others. Ingest says how it is at its own address, the others at
+    that of the section ops.
+    """
+    config, _ = load(path)
+    if config.bus.url.startswith(EMBEDDED):
+        raise ConfigError(f"bus.url = {config.bus.url!r} is for one process: use tufline serve, or set it to 'kafka:<host>:<port>,…'")
+
+    async def on_ready(url: str, origin: str) -> None:
+        click.echo(f"{service} {url}{f', metadata {origin}/metadata/' if origin else ''}")
+
+    _run(config, on_ready, [service])

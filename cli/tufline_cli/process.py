@@ -1,0 +1,143 @@
+"""One process of all services on the embedded bus."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+import tufline_ingest.service
+import tufline_publisher.service
+import tufline_signer.service
+from tufline.bus import Bus
+from tufline.config.kinds import EMBEDDED
+from tufline.config.settings import Config
+from tufline.errors import BusBusyError, BusError, ConfigError
+from tufline.origin import web_server
+from tufline.origin.directory import LocalStore
+from tufline.runtime import descriptors, memory, operations
+from tufline.runtime.health import Health
+from tufline.runtime.open_bus import open_bus
+from tufline.runtime.probe import keep_probing
+from tufline.runtime.tasks import all_of
+
+INGEST: Final = "ingest"
+SIGNER: Final = "signer"
+PUBLISHER: Final = "publisher"
+SERVICES: Final = (INGEST, SIGNER, PUBLISHER)
+
+BUS: Final = "bus"
+"""The part of a process's health that says whether the bus can be reached."""
+
+RETRY_SECONDS: Final = 2.0
+
+OnReady = Callable[[str, str], Coroutine[Any, Any, None]]
+"""Awaited once all listen: with the URL of the REST API, or of the HTTP server for operators, and that of the origin if it is served."""
+
+_log = structlog.get_logger(__name__)
+
+
+def kept_in(data: Path) -> dict[str, Any]:
+    """Say where ``tufline dev`` keeps everything.
+
+    Args:
+        data: its directory.
+
+    Returns:
+        Settings, as ``config.load`` takes them.
+    """
+    return {
+        "bus.url": f"{EMBEDDED}{data / 'log.db'}",
+        "signer.key_dir": data / "keys" / "online",
+        "publisher.directory": data / "origin" / "metadata",
+    }
+
+
+def need_log(config: Config) -> None:
+    """Make sure that the configured log exists, where it is a file: to open it would make one.
+
+    Args:
+        config: of the process.
+
+    Raises:
+        ConfigError: if it does not.
+    """
+    log = Path(config.bus.url.removeprefix(EMBEDDED))
+    if config.bus.url.startswith(EMBEDDED) and not log.exists():
+        raise ConfigError(f"there is no log at {log}: say where it is with --data, or in bus.url")
+
+
+async def run(config: Config, on_ready: OnReady, services: Collection[str] = SERVICES) -> None:
+    """Run services in this process, until a signal to stop.
+
+    Args:
+        config: of the process.
+        on_ready: awaited once everything listens that is to.
+        services: of ``SERVICES``; by default all of them. A process without ingest has the HTTP server of ``tufline.runtime.operations`` in its place.
+    """
+    memory.tune()
+    descriptors.raise_limit()
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    serving = asyncio.create_task(_serve(config, on_ready, services))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    serving.cancel()
+    if stop.is_set():  # else it ends by an error, which says itself why
+        _log.info("process.stopping")
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -> None:
+    health = Health()
+    api, origin, ops_url = (loop.create_future() for loop in [asyncio.get_running_loop()] * 3)
+
+    async def announce() -> None:
+        first = api if INGEST in services else ops_url
+        await on_ready(await first, await origin if PUBLISHER in services else "")
+
+    async def on_the_bus() -> None:
+        health.problem(BUS, f"reaching {config.bus.url}")
+        async with _patiently(config, health) as bus:
+            health.ok(BUS)
+            parts: list[Coroutine[Any, Any, None]] = [keep_probing(bus, config.bus.url, BUS, health)]
+            if INGEST in services:
+                parts.append(tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result, http=config.http))
+            if SIGNER in services:
+                tolerance = config.clock.tolerance
+                parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, health=health, clock_tolerance=tolerance))
+            if PUBLISHER in services:
+                store = LocalStore(config.publisher.directory)
+                parts.append(tufline_publisher.service.run(bus, config.publisher, store, health=health))
+            await all_of(*parts)
+
+    servers = [] if INGEST in services else [operations.serve(config.ops, health, ops_url.set_result, config.http)]
+    if PUBLISHER in services:
+        # What is published is there for clients, also while no bus can be reached.
+        servers.append(web_server.serve(config.publisher.directory, config.web, origin.set_result, config.http))
+    await all_of(on_the_bus(), announce(), *servers)
+
+
+@asynccontextmanager
+async def _patiently(config: Config, health: Health) -> AsyncIterator[Bus]:
+    # What is wrong with the configuration ends the process; a cluster that is not there yet is waited for.
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                bus = await stack.enter_async_context(open_bus(config))
+                break
+            except BusBusyError:
+                raise
+            except BusError as error:
+                health.problem(BUS, str(error))
+                _log.warning("process.bus_unreachable", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+        yield bus

@@ -1,0 +1,279 @@
+"""What the writer of a partition of ``inbox`` knows: how far it has come, and which events it has accepted lately.
+
+Both stand in ``inbox-progress``, a partition that nobody else writes. Each transaction that moves events says there what it accepted. It
+goes under one of a fixed number of keys in turn, so that compaction keeps the last so many transactions; and with them as many accepted
+events as are to be remembered, unless transactions that accept nothing come between.
+
+What a record said that can't be read any more is taken from ``receipts``, where the same transaction wrote a receipt for each event that it
+moved, and goes onto ``inbox-progress`` again before anything else is moved. Receipts are gone after a time, or damaged as well: an event
+whose receipt could be one of those is **uncertain**, and is rejected instead of being moved twice.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from tufline import records
+from tufline.bus import Bus, Message, Record
+from tufline.records import InboxProgress, topics
+from tufline.records.receipts import FETCH_BYTES, SKEW_MILLISECONDS, EventReceipt, receipt_decoder
+from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.takeover import Taken, read_up_to
+
+FIRST_STEP: Final = 256
+"""How many offsets before the claim reading back begins; it goes back in growing steps."""
+
+DIGEST_BYTES: Final = 16
+
+RECOVERED_EVENTS: Final = 500
+"""How many accepted events one record has at most of those that were taken from ``receipts``."""
+
+RECEIPTS_KEPT: Final = int(topics.RECEIPTS_SECONDS * 1000)
+"""In milliseconds."""
+
+MARK_REASON: Final = "no event: what an unreadable record of inbox-progress said was taken from the receipts before this one"
+
+_log = structlog.get_logger(__name__)
+
+
+def digest_of(source: str, event_id: str) -> str:
+    """Name an event briefly.
+
+    Args:
+        source: of the event.
+        event_id: of the event, unique for its source.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    return hashlib.blake2b(f"{len(source)}:{source}{event_id}".encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+class Moved:
+    """How far a partition of ``inbox`` is moved, and which events of it were accepted lately."""
+
+    def __init__(self, partition: int, remembered: int) -> None:
+        """Begin with nothing.
+
+        Args:
+            partition: of ``inbox``.
+            remembered: how many accepted events to know.
+        """
+        self._partition = partition
+        self.remembered = remembered
+        self._number = 0
+        self._tasks: OrderedDict[str, str] = OrderedDict()
+        self.offset = 0
+        """What is below it in ``inbox`` is moved."""
+        self.uncertain = 0
+        """What is below it in ``inbox``, and not below ``offset``, may be moved."""
+
+    def task_of(self, digest: str) -> str | None:
+        """Say which task an event became.
+
+        Args:
+            digest: of the event.
+
+        Returns:
+            The task id; None if the event is not known.
+        """
+        return self._tasks.get(digest)
+
+    def next(self, offset: int, accepted: Mapping[str, str]) -> InboxProgress:
+        """Make the record of the next transaction.
+
+        Args:
+            offset: up to where it moves ``inbox``.
+            accepted: the events that it accepts: digest to task id.
+
+        Returns:
+            The record; to be taken in when it is committed.
+        """
+        return self._progress(1, offset, accepted)
+
+    def recovered(self, offset: int, tasks: Mapping[str, str]) -> list[InboxProgress]:
+        """Make the records that say again what records said that can't be read.
+
+        Args:
+            offset: up to where ``inbox`` is moved.
+            tasks: the events that were accepted: digest to task id.
+
+        Returns:
+            The records, at least one; to be committed in one transaction, and taken in then.
+        """
+        unknown = [one for one in tasks.items() if one[0] not in self._tasks]
+        parts = [dict(unknown[at : at + RECOVERED_EVENTS]) for at in range(0, len(unknown), RECOVERED_EVENTS)]
+        return [self._progress(number, offset, some) for number, some in enumerate(parts or [{}], 1)]
+
+    def _progress(self, ahead: int, offset: int, accepted: Mapping[str, str]) -> InboxProgress:
+        uncertain = self.uncertain if self.uncertain > offset else 0
+        return InboxProgress(number=self._number + ahead, offset=offset, accepted=dict(accepted), uncertain=uncertain)
+
+    def message(self, progress: InboxProgress) -> Message:
+        """Make the message of a record.
+
+        Args:
+            progress: from ``next``.
+
+        Returns:
+            The message, for the transaction.
+        """
+        key = f"@{progress.number % self.remembered}"
+        return Message(topics.INBOX_PROGRESS, key, records.encode(progress), self._partition)
+
+    def take(self, progress: InboxProgress) -> None:
+        """Take in a transaction that is committed.
+
+        Args:
+            progress: its record.
+        """
+        self._number, self.offset, self.uncertain = progress.number, progress.offset, progress.uncertain
+        self._tasks.update(progress.accepted)
+        while len(self._tasks) > self.remembered:
+            self._tasks.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """Transactions between two that are known, of which nothing can be read in ``inbox-progress``.
+
+    Attributes:
+        since: when the one before was committed, in milliseconds since 1970; 0 where there is none.
+        low: the offset in ``inbox`` from which on they moved events.
+        high: the offset up to which they did (exclusive); None where no later one is known.
+        until: when the later one was committed; 0 where none is known.
+    """
+
+    since: int
+    low: int
+    high: int | None = None
+    until: int = 0
+
+    def has(self, offset: int) -> bool:
+        return self.low <= offset and (self.high is None or offset < self.high)
+
+
+@dataclass(slots=True)
+class _ReadBack:
+    """What stands in ``inbox-progress``, read in its order.
+
+    Attributes:
+        passed: takes the records that can't be read.
+        number: of the last transaction that is known; None where there may be earlier ones that were not looked at.
+        found: the transactions that are known.
+        gaps: what is missing between them.
+    """
+
+    passed: PassedOver
+    number: int | None
+    found: list[InboxProgress] = field(default_factory=list)
+    gaps: list[_Gap] = field(default_factory=list)
+    _time: int = 0
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        self._count = self.passed.count
+
+    def take(self, record: Record) -> None:
+        content = self.passed.decode(records.inbox_decoder, record)
+        if not isinstance(content, InboxProgress):
+            return
+        # Not each record that can't be read was one of ours: where the numbers go on, none is missing.
+        if self.passed.count > self._count and self.number is not None and content.number != self.number + 1:
+            self.gaps.append(_Gap(self._time, self._offset, content.offset, record.time))
+        self.found.append(content)
+        self.number, self._time, self._count = content.number, record.time, self.passed.count
+
+    def end(self) -> None:
+        if self.passed.count > self._count:
+            self.gaps.append(_Gap(self._time, self._offset))
+
+    @property
+    def _offset(self) -> int:
+        return self.found[-1].offset if self.found else 0
+
+
+async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -> Moved:
+    """Read back what the writers before knew, from the newest record on, and write again what of it can't be read there.
+
+    Args:
+        bus: the log.
+        taken: the partition of ``inbox-progress``.
+        remembered: how many accepted events to know.
+        passed: takes the records that can't be read.
+
+    Returns:
+        What the last writer knew.
+
+    Raises:
+        FencedError: if another writer took the partition over.
+        BusError: if it can't be read back yet.
+    """
+    claim = taken.claim
+    step = FIRST_STEP
+    while True:
+        start = max(0, claim.offset - step)
+        read = _ReadBack(passed, None if start else 0)
+        await read_up_to(bus, claim, read.take, start, passed)
+        read.end()
+        if start == 0 or max(len(read.found), sum(len(one.accepted) for one in read.found)) >= remembered:
+            break
+        step *= 8
+    moved = Moved(claim.partition, remembered)
+    for progress in read.found:
+        moved.take(progress)
+    # How far it came counts always; what was accepted, as long as receipts may tell it.
+    if gaps := [gap for gap in read.gaps if gap.high is None or gap.until >= claim.time - RECEIPTS_KEPT]:
+        await _recover(bus, taken, moved, gaps, passed)
+    return moved
+
+
+async def _recover(bus: Bus, taken: Taken, moved: Moved, gaps: Sequence[_Gap], passed: PassedOver) -> None:
+    partition = taken.claim.partition
+    # What the writers before wrote is visible once this is: an open transaction of the signer may hide it until then.
+    mark = EventReceipt(partition=partition, offset=-1, source="", id="", outcome="rejected", reason=MARK_REASON)
+    (marked,) = await taken.writer.commit([Message(topics.RECEIPTS, "", records.encode(mark), partition)])
+    offset, count = moved.offset, passed.count
+    tasks: OrderedDict[str, str] = OrderedDict()
+
+    def take(record: Record) -> None:
+        nonlocal offset, count
+        receipt = passed.decode(receipt_decoder, record)
+        if not isinstance(receipt, EventReceipt) or receipt.offset < 0:
+            return
+        count = passed.count  # receipts stand in the order of their events: this one says how far it came before
+        gap = next((gap for gap in gaps if gap.has(receipt.offset)), None)
+        if gap is not None and gap.high is None:
+            offset = max(offset, receipt.offset + 1)
+        if gap is not None and receipt.outcome == "accepted":
+            tasks[digest_of(receipt.source, receipt.id)] = receipt.task
+            if len(tasks) > moved.remembered:
+                tasks.popitem(last=False)
+
+    start = await bus.offset_at(topics.RECEIPTS, partition, max(0, gaps[0].since - SKEW_MILLISECONDS))
+    await read_up_to(bus, marked, take, start, passed, FETCH_BYTES)
+    is_newest_missing = gaps[-1].high is None
+    if is_newest_missing:
+        moved.uncertain = max(moved.uncertain, await _uncertain(bus, taken, gaps[-1], is_unread=passed.count > count))
+    said = moved.recovered(offset, tasks)
+    events = sum(len(progress.accepted) for progress in said)
+    if not events and not is_newest_missing:
+        return
+    await taken.writer.commit([moved.message(progress) for progress in said])
+    for progress in said:
+        moved.take(progress)
+    _log.warning("inbox.recovered", partition=partition, offset=offset, events=events, uncertain_below=moved.uncertain)
+
+
+async def _uncertain(bus: Bus, taken: Taken, gap: _Gap, *, is_unread: bool) -> int:
+    """Say below which offset of ``inbox`` an event may have been moved though no receipt of it can be read."""
+    partition = taken.claim.partition
+    if is_unread:
+        return await bus.end(topics.INBOX, partition)
+    # The receipt of what came later than that can't be gone yet, if there was one.
+    kept = taken.claim.time - RECEIPTS_KEPT + SKEW_MILLISECONDS
+    return 0 if gap.since >= kept else await bus.offset_at(topics.INBOX, partition, max(0, kept))

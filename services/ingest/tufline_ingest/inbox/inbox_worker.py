@@ -1,0 +1,345 @@
+"""The inbox: events of repositories, from ``inbox`` to ``artifacts`` or ``rejected``.
+
+Workflow, for each partition: take it over; wait for the bootstrap; then for ever: take what is there, judge each record by itself, and
+append in one transaction the changes of the accepted events, the rejected records byte for byte, a receipt for each, and the progress. So
+an event is moved once, whatever dies in between; and no record, whatever is in it, stops the partition.
+
+A producer that gets no answer sends its event again, under the same source and id. That must not put an old artifact back over a newer
+one, so the events that were accepted lately are known again (``moved``).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Final
+
+import structlog
+
+from tufline import records
+from tufline.bus import Bus, Message, Position, Record, Writer
+from tufline.config.settings import IngestConfig
+from tufline.errors import InputLostError, InvalidEventError, InvalidTargetError, RecordUnreadableError
+from tufline.records import FIRST_RULES, Add, Settings, cursor, events, topics
+from tufline.records.cursor import Task
+from tufline.records.events import Event
+from tufline.records.receipts import EventReceipt
+from tufline.records.rejected import size_of
+from tufline.reference_clock import ReferenceClock
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.takeover import take_over
+from tufline.runtime.turns import Turns
+from tufline.trust.admin_state import AdminState
+from tufline.views.admin import AdminFollower
+from tufline.views.lost_input import CheckedReader, is_accepted
+from tufline_ingest import accept, metrics
+from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
+from tufline_ingest.inbox import reject
+from tufline_ingest.inbox.dedupe import Moved, digest_of, restore
+
+GROUP: Final = "ingest.inbox"
+
+BATCH_BYTES: Final = 1_000_000
+BATCH_EVENTS: Final = 500
+"""How much one transaction moves at most; a single record may be larger."""
+
+POLL_SECONDS: Final = 30.0
+"""How long one fetch waits; only how soon a lost wake-up would be noticed hangs on it."""
+
+SHOWN_REASON_LENGTH: Final = 500
+"""How much of a reason is kept, in characters: it may repeat what was sent."""
+
+UNCERTAIN: Final = (
+    "it may have been accepted before: what the inbox had done with it was on a record that was damaged; "
+    "see whether the artifacts are live as the event says, and replay it, or send it again under another id, if they are not"
+)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all workers of a process share.
+
+    Attributes:
+        bus: the log.
+        config: of ingest.
+        health: where the parts say how they are.
+        admin: the state folded from ``admin``.
+        clock: the wall clock, which is told the log's time.
+    """
+
+    bus: Bus
+    config: IngestConfig
+    health: Health
+    admin: AdminFollower
+    clock: ReferenceClock
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A record of ``inbox``, and what is to become of it.
+
+    Attributes:
+        record: of ``inbox``.
+        source: of the event; empty where that can't be read.
+        event_id: of the event; empty where that can't be read.
+        changes: of the event; empty unless it is accepted.
+        messages: what is to be appended of it.
+        reason: why it is rejected; empty if it is not.
+    """
+
+    record: Record
+    source: str
+    event_id: str
+    changes: Sequence[Change] = ()
+    messages: Sequence[Message] = ()
+    reason: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Names the event."""
+        return digest_of(self.source, self.event_id)
+
+    @property
+    def task(self) -> Task:
+        """What the event asks for, in the words of the REST API."""
+        adds = sum(isinstance(change, Add) for change in self.changes)
+        return {0: Task.REMOVE, len(self.changes): Task.ADD}.get(adds, Task.BULK)
+
+    def receipt(self, task_id: str) -> Message:
+        """Make its receipt.
+
+        Args:
+            task_id: of the task that the event, or the first one of its source and id, has become; empty if it is rejected.
+
+        Returns:
+            The message.
+        """
+        outcome = "rejected" if self.reason else "accepted" if self.changes else "duplicate"
+        partition = self.record.partition
+        receipt = EventReceipt(
+            partition=partition,
+            offset=self.record.offset,
+            source=self.source,
+            id=self.event_id,
+            outcome=outcome,  # type: ignore[arg-type]  # mypy takes a conditional of literals for any text
+            task=task_id,
+            reason=self.reason,
+        )
+        return Message(topics.RECEIPTS, self.source, records.encode(receipt), partition)
+
+
+class InboxWorker:
+    """Moves the events of one partition, once it has taken it over."""
+
+    def __init__(self, shared: Shared, writer: Writer, moved: Moved, settings: Settings) -> None:
+        """Begin with what the log says.
+
+        Args:
+            shared: of the process.
+            writer: of the partition.
+            moved: what was moved before.
+            settings: of the repository.
+        """
+        self._shared = shared
+        self._writer = writer
+        self._moved = moved
+        self._settings = settings
+        self._allowed = shared.config.allowed(shared.admin.state.profile)
+
+    async def move(self, batch: Sequence[Record]) -> None:
+        """Move records, in as many transactions as they need.
+
+        Args:
+            batch: the next ones of the partition.
+        """
+        for piece in pieces(batch):
+            with metrics.move_seconds.time():
+                await self._commit(await self._judge(piece), piece[-1].offset + 1)
+
+    async def refuse(self, damaged: RecordUnreadableError) -> None:
+        """Move the progress past a record whose bytes nobody can read, with a receipt.
+
+        Args:
+            damaged: the record.
+        """
+        reason = str(damaged)[:SHOWN_REASON_LENGTH]
+        _log.error("inbox.unreadable_record", partition=damaged.partition, offset=damaged.offset, error=reason)
+        receipt = EventReceipt(partition=damaged.partition, offset=damaged.offset, source="", id="", outcome="rejected", reason=reason)
+        progress = self._moved.next(damaged.offset + 1, {})
+        message = Message(topics.RECEIPTS, "", records.encode(receipt), damaged.partition)
+        await self._writer.commit([message, self._moved.message(progress)])
+        self._moved.take(progress)
+
+    async def pass_over(self, lost: InputLostError) -> None:
+        """Move the progress past records that are gone, once people have accepted that.
+
+        Args:
+            lost: the records; all of them are gone.
+        """
+        progress = self._moved.next(lost.below, {})
+        await self._writer.commit([self._moved.message(progress)])
+        self._moved.take(progress)
+
+    async def _judge(self, piece: Sequence[Record]) -> list[Judged]:
+        judged: list[Judged] = []
+        turns = Turns()
+        accepted: set[str] = set()
+        for record in piece:
+            await turns.take(size_of(record))  # requests have their turn in between
+            try:
+                event = events.read(record.value, record.headers)
+                one = Judged(record, event.source, event.id)
+                if one.digest not in accepted and self._moved.task_of(one.digest) is None:
+                    if record.offset < self._moved.uncertain:
+                        raise InvalidEventError(UNCERTAIN, event.source, event.id)
+                    one = await self._accept(record, event)
+                    accepted.add(one.digest)
+            except InvalidEventError as error:
+                reason = str(error)[:SHOWN_REASON_LENGTH].encode(errors="backslashreplace").decode()
+                one = Judged(record, error.source, error.event_id, (), [reject.make_message(record, reason)], reason)
+            judged.append(one)
+        return judged
+
+    async def _accept(self, record: Record, event: Event) -> Judged:
+        changes: list[Change] = []
+        turns = Turns()
+        for number, said in enumerate(event.data.changes):
+            try:
+                changes.append(make_change(said, self._allowed))
+            except InvalidTargetError as error:
+                where = f"changes[{number}] ({said.path[:SHOWN_PATH_LENGTH]!a})"
+                reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"
+                raise InvalidEventError(reason, event.source, event.id) from None
+            await turns.take()
+        messages = await make_messages(changes, self._settings, self._shared.admin.state.next_offset)
+        return Judged(record, event.source, event.id, changes, messages)
+
+    async def _commit(self, judged: Sequence[Judged], offset: int) -> None:
+        progress = self._moved.next(offset, {})
+
+        def then(positions: Sequence[Position]) -> list[Message]:
+            nonlocal progress
+            left = iter(positions)
+            tasks: dict[str, str] = {}
+            receipts = []
+            for one in judged:
+                own = list(islice(left, len(one.messages)))
+                if one.changes:
+                    request = one.messages[0].key if one.task is Task.BULK else ""
+                    tasks[one.digest] = cursor.encode(make_cursor(one.task, self._shared.bus.log_id, own, request))
+                known = "" if one.reason else tasks.get(one.digest) or self._moved.task_of(one.digest)
+                receipts.append(one.receipt(known or ""))
+            progress = self._moved.next(offset, tasks)
+            return [*receipts, self._moved.message(progress)]
+
+        began = self._shared.clock.monotonic()
+        positions = await self._writer.commit([message for one in judged for message in one.messages], then)
+        self._shared.clock.observe(positions[-1].time, began)
+        self._moved.take(progress)
+        self._observe(judged)
+
+    def _observe(self, judged: Sequence[Judged]) -> None:
+        for one in judged:
+            outcome = "rejected" if one.reason else "accepted" if one.changes else "duplicate"
+            metrics.events.labels(outcome).inc()
+            accept.count(one.changes)
+            if one.reason:
+                where = {"partition": one.record.partition, "offset": one.record.offset}
+                _log.warning("inbox.rejected", source=one.source, id=one.event_id, reason=one.reason, **where)
+
+
+def pieces(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
+    """Split records so that each part fits a transaction.
+
+    Args:
+        batch: records of ``inbox``.
+
+    Yields:
+        Some of them, in their order.
+    """
+    piece: list[Record] = []
+    size = 0
+    for record in batch:
+        added = size_of(record)
+        if piece and (len(piece) == BATCH_EVENTS or size + added > BATCH_BYTES):
+            yield piece
+            piece, size = [], 0
+        piece.append(record)
+        size += added
+    if piece:
+        yield piece
+
+
+def part(partition: int) -> str:
+    """Name the work on a partition, in health, logs and as writer id.
+
+    Args:
+        partition: of ``inbox``.
+
+    Returns:
+        The name.
+    """
+    return f"{GROUP}.{partition}"
+
+
+def may_sort(state: AdminState) -> bool:
+    """Say whether it is settled for good which bin a path belongs to.
+
+    Args:
+        state: folded from ``admin``.
+    """
+    return state.bootstrap is not None and (state.begun or state.bootstrap.rules == FIRST_RULES)
+
+
+async def work(shared: Shared, partition: int) -> None:
+    """Take a partition over and move its events, for ever.
+
+    Args:
+        shared: of the process.
+        partition: of ``inbox``.
+
+    Raises:
+        FencedError: if another worker took the partition over.
+        BusError: what the bus can't do; begin again.
+    """
+    bus = shared.bus
+    async with AsyncExitStack() as stack:
+        began = shared.clock.monotonic()
+        taken = await stack.enter_async_context(take_over(bus, part(partition), topics.INBOX_PROGRESS, partition))
+        shared.clock.observe(taken.claim.time, began)
+        passed = PassedOver(shared.health, part(partition))
+        stack.callback(passed.forget)
+        moved = await restore(bus, taken, shared.config.inbox_remembered, passed)
+        # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
+        shared.health.ok(part(partition))
+        _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)
+        state = await shared.admin.wait_for(may_sort)
+        assert state.bootstrap is not None
+        worker = InboxWorker(shared, taken.writer, moved, state.bootstrap.settings)
+        while True:
+            try:
+                await _move_all(shared, worker, partition, moved)
+            except InputLostError as lost:
+                shared.health.problem(part(partition), str(lost))
+                _log.error("inbox.input_lost", partition=partition, first=lost.first, below=lost.below, error=str(lost))
+                await shared.admin.wait_for(partial(is_accepted, lost=lost))
+                await worker.pass_over(lost)
+                shared.health.ok(part(partition))
+
+
+async def _move_all(shared: Shared, worker: InboxWorker, partition: int, moved: Moved) -> None:
+    reader = CheckedReader(shared.bus, topics.INBOX, partition, moved.offset)
+    try:
+        while True:
+            try:
+                if batch := await reader.fetch(max_wait=POLL_SECONDS, max_bytes=BATCH_BYTES):
+                    await worker.move(batch)
+            except RecordUnreadableError as damaged:
+                await worker.refuse(damaged)
+                reader.seek(damaged.offset + 1)
+    finally:
+        await reader.close()

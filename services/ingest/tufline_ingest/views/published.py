@@ -1,0 +1,295 @@
+"""What is live: read models of ``published`` and ``heads``.
+
+Ingest asks no other service: it follows what the publisher appends when an origin shows a commit, and where the signer says the files are.
+"""
+
+import asyncio
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from tuf.api.metadata import Root, Snapshot, Targets
+
+from tufline import records
+from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
+from tufline.bus.follow import follow
+from tufline.bus.scan import scan
+from tufline.errors import RecordGoneError
+from tufline.metadata import envelope
+from tufline.metadata.bins import find_target
+from tufline.metadata.expiry import in_sight
+from tufline.metadata.snapshot import read_snapshot
+from tufline.metadata.target import Target
+from tufline.records import Bootstrap, FileRef, Head, Progress, Published, Settings, topics
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.tasks import all_of
+from tufline.views.published import follow_origin
+from tufline_ingest import metrics
+from tufline_ingest.errors import NotLiveError, NotNowError
+
+HEADS_KEPT: Final = 8
+"""How many heads of a role are kept: the signer may be that many versions ahead of the origin."""
+
+WATCHED_REQUESTS: Final = 10_000
+"""How many accepted requests are timed until they are live; beyond that some are not."""
+
+COUNTED_GAP: Final = 16
+"""Up to so many offsets between what is live and the end, the records are counted one by one."""
+
+CATCH_UP_SECONDS: Final = 2.0
+"""How long a query waits for a head that is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A live artifact.
+
+    Attributes:
+        target: what its metadata says.
+        role: the bin that it is in.
+        role_version: of the bin.
+        snapshot_version: of the published snapshot.
+    """
+
+    target: Target
+    role: str
+    role_version: int
+    snapshot_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is accepted and not live.
+
+    Attributes:
+        count: of records; where there are many, about.
+        since: when the bus took the oldest of them, in milliseconds since 1970; None for none.
+    """
+
+    count: int
+    since: int | None
+
+
+class Live:
+    """What an origin shows."""
+
+    def __init__(self, bus: Bus, origin: str, passed: PassedOver | None = None) -> None:
+        """Know nothing yet.
+
+        Args:
+            bus: the log.
+            origin: its name.
+            passed: takes the records that can't be read.
+        """
+        self._bus = bus
+        self._passed = passed or PassedOver(Health(), origin)
+        self._origin = origin
+        self._changed = asyncio.Condition()
+        self._heads: dict[str, tuple[FileRef, ...]] = {}
+        self._watched: OrderedDict[tuple[int, int], float] = OrderedDict()
+        self._snapshot: tuple[int, dict[str, int]] = (0, {})
+        self.published_known = asyncio.Event()
+        """Set once ``published`` is as the whole log says, and not its beginning."""
+        self.heads_known = asyncio.Event()
+        """The same of all that comes from ``heads``."""
+        self.expires: dict[str, str] = {}
+        self.keyids: dict[str, tuple[str, ...]] = {}
+        """Role to the keys that signed its newest version."""
+        self.versions: dict[str, int] = {}
+        """Role to its newest version on the log."""
+        self.progress: dict[int, Progress] = {}
+        """Partition of ``artifacts`` to how far its bins' writer has come."""
+        self.published: Published | None = None
+
+    async def run(self) -> None:
+        """Follow the log, for ever."""
+        self.heads_known.clear()  # they are read from their beginning, also the second time
+        partitions = range(self._bus.partitions(topics.HEADS))
+        unread = set(partitions)
+
+        def caught_up(partition: int) -> None:
+            unread.discard(partition)
+            if not unread:
+                self.heads_known.set()
+
+        heads = (
+            follow(self._bus, topics.HEADS, number, 0, self._take_heads, partial(caught_up, number), self._passed) for number in partitions
+        )
+        await all_of(follow_origin(self._bus, self._origin, self._take_published, self.published_known.set, self._passed), *heads)
+
+    async def _take_published(self, published: Published) -> None:
+        if self.published is not None and _progress(published) < _progress(self.published):
+            return  # of a publisher that was stopped, and says late what it had shown: what is live stays so
+        self.published = published
+        self._observe(published)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _take_heads(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            content = self._passed.decode(records.heads_decoder, record)
+            if isinstance(content, Head):
+                known = self._heads.get(record.key, ())
+                ref = FileRef(content.version, content.offset, content.sha256)
+                self._heads[record.key] = (*known[1 - HEADS_KEPT :], ref)
+                self.expires[record.key] = content.expires
+                self.keyids[record.key] = tuple(map(sys.intern, content.keyids))
+                self.versions[record.key] = content.version
+            elif isinstance(content, Progress):
+                self.progress[record.partition] = content
+
+    async def backlog(self) -> Backlog:
+        """Say what of ``artifacts`` is accepted and not live.
+
+        Returns:
+            How many records, and since when.
+
+        Raises:
+            BusError: if the log can't be read now.
+        """
+        found = await asyncio.gather(*map(self._behind, range(self._bus.partitions(topics.ARTIFACTS))))
+        return Backlog(sum(one.count for one in found), min((one.since for one in found if one.since is not None), default=None))
+
+    async def _behind(self, partition: int) -> Backlog:
+        end = await self._bus.end(topics.ARTIFACTS, partition)
+        live = self.published.vector.artifacts[partition] if self.published else 0
+        if end <= live:
+            return Backlog(0, None)
+        # Not every offset is a record's: the last ones before the end may be nobody's.
+        is_counted = end <= live + COUNTED_GAP
+        count, since = 0, None
+        max_bytes = DEFAULT_FETCH_BYTES if is_counted else 1
+        async with aclosing(scan(self._bus, topics.ARTIFACTS, partition, live, end, max_bytes=max_bytes, passed=self._passed)) as batches:
+            async for batch in batches:
+                count += len(batch)
+                since = batch[0].time if since is None else since
+                if not is_counted:
+                    return Backlog(end - live, since)
+        return Backlog(count, since)
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait until something else is published, or the time is over.
+
+        Args:
+            seconds: how long at most.
+        """
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def watch(self, positions: Sequence[Position]) -> None:
+        """Time how long a request takes until it is live.
+
+        Args:
+            positions: of its records; the last one is watched.
+        """
+        if positions and len(self._watched) < WATCHED_REQUESTS:
+            last = positions[-1]
+            self._watched[last.partition, last.offset] = time.perf_counter()
+
+    def _observe(self, published: Published) -> None:
+        covered = published.vector.artifacts
+        now = time.perf_counter()
+        for partition, offset in [place for place in self._watched if place[1] < covered[place[0]]]:
+            metrics.visible_seconds.observe(now - self._watched.pop((partition, offset)))
+
+    async def find(self, path: str, settings: Settings) -> Found:
+        """Find what the published metadata say of an artifact.
+
+        Args:
+            path: the target path.
+            settings: of the repository.
+
+        Returns:
+            The artifact.
+
+        Raises:
+            NotLiveError: if it is not live.
+            NotNowError: if what is published can't be read now.
+        """
+        published = self.published
+        if published is None:
+            raise NotLiveError("nothing is published yet")
+        layout = settings.layout
+        role = layout.name(layout.index_of(path))
+        versions = await self._versions(published.snapshot)
+        content = await self._read(role, await self._file(role, versions.get(role, 0)))
+        target = find_target(envelope.disassemble(content).signed, path)
+        if target is None:
+            raise NotLiveError(f"{path!r} is not live")
+        return Found(target, role, versions[role], published.snapshot.version)
+
+    async def _versions(self, snapshot: FileRef) -> dict[str, int]:
+        known, versions = self._snapshot
+        if known != snapshot.version:
+            content = await self._read(Snapshot.type, snapshot)
+            versions = read_snapshot(envelope.disassemble(content).signed)
+            self._snapshot = snapshot.version, versions
+        return versions
+
+    async def _file(self, role: str, version: int) -> FileRef:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CATCH_UP_SECONDS
+        while True:
+            known = self._heads.get(role, ())
+            found = next((ref for ref in known if ref.version == version), None)
+            if found is not None:
+                return found
+            left = deadline - loop.time()
+            if left <= 0 or (known and known[0].version > version):
+                raise NotNowError(f"version {version} of {role} is not known here yet")
+            await self.wait_for_change(min(left, CATCH_UP_SECONDS / 20))
+
+    async def _read(self, key: str, ref: FileRef) -> bytes:
+        try:
+            return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
+        except RecordGoneError:
+            raise NotNowError(f"version {ref.version} of {key} has just been superseded") from None
+
+
+def _progress(published: Published) -> tuple[int, int]:
+    return published.timestamp.version, sum(published.vector.artifacts)
+
+
+def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: datetime) -> dict[str, str]:
+    """Describe the expiries in sight of what people sign.
+
+    Args:
+        expires: role to expiry.
+        bootstrap: of the repository.
+        now: with a time zone.
+
+    Returns:
+        The part of health, ``expiry.<role>``, to what expires when.
+    """
+    found = {}
+    for role in [Root.type] if bootstrap.targets is None else [Root.type, Targets.type]:
+        if role in expires:
+            lifetime = timedelta(days=bootstrap.settings.expiration_days[role])
+            if sight := in_sight(role, envelope.parse_expires(expires[role]), lifetime, now):
+                found[f"expiry.{role}"] = sight.text
+    return found
+
+
+def summarize_expiries(expires: dict[str, str], bins: set[str]) -> dict[str, str]:
+    """Say when each role expires; of the bins, the first.
+
+    Args:
+        expires: role to expiry.
+        bins: the roles that are bins.
+
+    Returns:
+        Role, or ``bins``, to expiry.
+    """
+    summary = {role: moment for role, moment in expires.items() if role not in bins}
+    of_bins = [moment for role, moment in expires.items() if role in bins]
+    return summary | ({"bins": min(of_bins)} if of_bins else {})

@@ -1,0 +1,120 @@
+"""Where an origin stands: whose it is, what it shows, and from which offset of ``metadata`` to go on so that nothing is missed.
+
+In: the log, the origin. Out: the ``Origin``, and an offset: 0 to bring everything there (again), else that of the last publication. An
+origin that nobody has claimed is claimed, if this log may.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from tuf.api.metadata import Snapshot
+
+from tufline.bus import Bus
+from tufline.errors import ForeignOriginError, MetadataError
+from tufline.metadata import envelope
+from tufline.metadata.snapshot import read_snapshot
+from tufline.origin import provenance
+from tufline.origin.owner import check_owner, claim, read_owner
+from tufline.origin.store import TIMESTAMP, Store
+from tufline.records import FileRef, Published
+from tufline.runtime.passed_over import PassedOver
+from tufline.views.published import last_published
+from tufline_publisher.chain import read_named
+from tufline_publisher.origin_state import Origin
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """A snapshot of the log.
+
+    Attributes:
+        ref: where it is.
+        length: in bytes.
+        versions: role name to version.
+    """
+
+    ref: FileRef
+    length: int
+    versions: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where an origin stands.
+
+    Attributes:
+        origin: what is there.
+        offset: in ``metadata``, from which to go on.
+        snapshot: that is shown, if it is the last that was published.
+    """
+
+    origin: Origin
+    offset: int
+    snapshot: SnapshotFile | None = None
+
+
+async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: PassedOver) -> Found:
+    """Find out where an origin stands, and claim it if nobody has.
+
+    Args:
+        bus: the log.
+        store: the origin.
+        name: of the origin, in ``published``.
+        now: with a time zone.
+        passed: takes the records of ``published`` that can't be read.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ForeignOriginError: if this log may not publish there.
+        BusError: if the log can't be read.
+        StoreError: if the origin can't be read, or has just changed.
+    """
+    is_claimed = await read_owner(store) is not None
+    if is_claimed:
+        await check_owner(store, bus.log_id)
+    content = await store.get(TIMESTAMP)
+    published = await last_published(bus, name, passed)
+    last = None if published is None else published[1]
+    least = last.timestamp.version if last is not None else 0
+    is_known = content is not None and last is not None and envelope.sha256(content) == last.timestamp.sha256
+    shown = provenance.Shown(least) if is_known else await provenance.examine(bus, store, passed)
+    if shown.damage and not is_claimed and not shown.has_root:
+        raise ForeignOriginError(
+            f"the origin shows a timestamp that is not of this log ({shown.damage}): set publisher.directory to an empty directory, or to "
+            "this log's own"
+        )
+    if not is_claimed:
+        await claim(store, bus.log_id, now)
+        _log.info("publisher.claimed", origin=name, log=bus.log_id)
+    if shown.damage:
+        _log.warning("publisher.timestamp_damaged", origin=name, error=shown.damage)
+    origin = Origin(await store.names(), content, least)
+    if content is None or shown.damage:
+        return Found(origin, 0)
+    timestamp = last.timestamp if is_known and last is not None else FileRef(shown.version, -1, envelope.sha256(content))
+    return await _read_shown(store, origin, timestamp, content, last)
+
+
+async def _read_shown(store: Store, origin: Origin, timestamp: FileRef, content: bytes, last: Published | None) -> Found:
+    origin.timestamp, origin.least = timestamp, max(origin.least, timestamp.version)
+    try:
+        named = read_named(envelope.disassemble(content).signed)
+        snapshot = await store.get(envelope.file_name(Snapshot.type, named.version))
+        if snapshot is None or envelope.sha256(snapshot) != named.sha256:
+            return Found(origin, 0)
+        versions = read_snapshot(envelope.disassemble(snapshot).signed)
+    except MetadataError:
+        return Found(origin, 0)
+    is_last = last is not None and last.snapshot.sha256 == named.sha256
+    ref = last.snapshot if last is not None and is_last else FileRef(named.version, -1, named.sha256)
+    if lost := origin.find(timestamp, ref, versions, asyncio.get_running_loop().time()):
+        _log.warning("publisher.files_lost", files=len(lost), first=lost[0])
+    if lost or last is None or timestamp.version < last.timestamp.version:
+        return Found(origin, 0)  # the last: an older state of the origin, from a backup
+    return Found(origin, last.next_offset, SnapshotFile(ref, len(snapshot), versions) if is_last else None)

@@ -1,0 +1,297 @@
+"""What a batch of the log does to bins: pure logic, and the bins that are kept in memory.
+
+In: records of one partition of ``artifacts``. Out: for each bin the changes that it has not applied yet, in their order; and, when they are
+applied, what did not simply happen.
+"""
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Container, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from tufline import records
+from tufline.bus import MAX_TRANSACTION_BYTES, Record
+from tufline.errors import BinFullError, RecordError, SchemaError
+from tufline.metadata.bins import Bin, BinLayout
+from tufline.metadata.target import Entry, Target, encode_entry
+from tufline.records import Add, Changes, Head, Remove
+from tufline.records.receipts import ChangeReceipt
+
+CHANGE_OVERHEAD_BYTES: Final = 220
+"""What one change costs in memory beside its path and its entry: the headers of four objects and a list's slot (CPython 3.11)."""
+
+
+RECEIPT_BYTES: Final = 300
+"""The most bytes of a receipt without its path."""
+
+FULL_BYTES: Final = MAX_TRANSACTION_BYTES // 4
+"""A batch is full when the changes of one of its bins, or the receipts of no bin, may add as much to a transaction: with the bin itself and
+one more record they still fit."""
+
+
+RUN_BYTES: Final = 32_000_000
+"""A batch is full when the receipts of its requests may have as much, bulk requests aside: an answer about a task reads them."""
+
+
+class Change(NamedTuple):
+    """One change, and where on the log it stands: the ``nth`` of the record at ``offset``. Without an entry, ``path`` is to be removed."""
+
+    request: str
+    offset: int
+    nth: int
+    path: str
+    entry: bytes | None
+
+
+class KeyedReceipt(NamedTuple):
+    """A receipt and the request that it is for."""
+
+    request: str
+    receipt: ChangeReceipt
+
+
+class Batch:
+    """Some records of a partition, sorted by what they change.
+
+    It holds no more than what bins will: a record as it is read takes three times as much memory, and the more changes a batch holds, the
+    fewer times a bin is written.
+    """
+
+    def __init__(self, layout: BinLayout, partition: int, partitions: int) -> None:
+        """Begin with no records.
+
+        Args:
+            layout: how paths are spread over bins.
+            partition: the records' partition.
+            partitions: how many there are.
+        """
+        self._layout = layout
+        self._partition = partition
+        self._partitions = partitions
+        self.first_offset = 0
+        """Of the first record."""
+        self.next_offset = 0
+        """Above all of the records."""
+        self.admin = 0
+        """The offset in ``admin`` that must be applied before."""
+        self.by_bin: defaultdict[str, list[Change]] = defaultdict(list)
+        """Role name to its changes, in the order of the log."""
+        self.bytes_by_bin: defaultdict[str, int] = defaultdict(int)
+        """Role name to how many bytes its changes add to a transaction at most: as entries of the bin, or as receipts."""
+        self.receipts: list[KeyedReceipt] = []
+        """For changes that belong to no bin of this partition."""
+        self.receipt_bytes = 0
+        """How many bytes these receipts have at most."""
+        self.bulk: set[int] = set()
+        """Offsets of the records that belong to bulk requests."""
+        self.run_bytes = 0
+        """How many bytes the receipts of all other records have at most."""
+        self.changes = 0
+        """How many there are in ``by_bin``."""
+        self.memory = 0
+        """About how many bytes the changes take."""
+        self._largest = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more might not fit into the transactions that it is written in, or make too many receipts to read for one task."""
+        return max(self._largest, self.receipt_bytes) >= FULL_BYTES or self.run_bytes >= RUN_BYTES
+
+    def add(self, batch: Iterable[Record]) -> None:
+        """Sort more records in.
+
+        Args:
+            batch: the next ones of the partition of ``artifacts``, in the order of their offsets.
+
+        Raises:
+            SchemaError: if a record has a newer schema: nothing may go on past it.
+        """
+        for record in batch:
+            if not self.next_offset:
+                self.first_offset = record.offset
+            self.next_offset = record.offset + 1
+            try:
+                changes: Changes = records.decode(records.changes_decoder, record.value)
+                entries = [_entry_of(change) for change in changes.changes]
+            except SchemaError:
+                raise
+            except (RecordError, RecursionError) as error:
+                self._refuse(record.key, ChangeReceipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error)))
+                continue
+            self.admin = max(self.admin, changes.admin)
+            if changes.bulk:
+                self.bulk.add(record.offset)
+            for nth, (change, entry) in enumerate(zip(changes.changes, entries, strict=True)):
+                self._add(Change(changes.request, record.offset, nth, change.path, entry))
+
+    def refuse(self, offset: int, reason: str) -> None:
+        """Take note of a record that nobody can read.
+
+        Args:
+            offset: of the next record of the partition.
+            reason: why, for a human.
+        """
+        if not self.next_offset:
+            self.first_offset = offset
+        self.next_offset = offset + 1
+        self._refuse("", ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=reason))
+
+    def _add(self, change: Change) -> None:
+        bin_index = self._layout.index_of(change.path)
+        if self._layout.partition_of(bin_index, self._partitions) != self._partition:
+            reason = f"its bin is not in partition {self._partition}"
+            strayed = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
+            self._refuse(change.request, strayed)
+            return
+        role = self._layout.name(bin_index)
+        self.by_bin[role].append(change)
+        receipt_bytes = _receipt_bytes(change.path)
+        self.bytes_by_bin[role] += max(len(change.entry or b"") + 1, receipt_bytes)
+        if change.offset not in self.bulk:
+            self.run_bytes += receipt_bytes
+        self._largest = max(self._largest, self.bytes_by_bin[role])
+        self.changes += 1
+        self.memory += CHANGE_OVERHEAD_BYTES + len(change.path) + len(change.entry or b"")
+
+    def _refuse(self, request: str, receipt: ChangeReceipt) -> None:
+        self.receipts.append(KeyedReceipt(request, receipt))
+        self.receipt_bytes += _receipt_bytes(receipt.path) + len(receipt.reason)
+
+
+def _receipt_bytes(path: str) -> int:
+    return RECEIPT_BYTES + (len(path) if path.isascii() else len(path.encode()))
+
+
+def _entry_of(change: Add | Remove) -> bytes | None:
+    if isinstance(change, Remove):
+        return None
+    return encode_entry(Target(change.path, change.length, change.hashes, change.custom)).encoded
+
+
+def apply_changes(
+    target_bin: Bin, changes: Iterable[Change], applied: int, bulk: Container[int] = frozenset()
+) -> tuple[bool, list[KeyedReceipt]]:
+    """Apply changes to a bin, in the order of the log.
+
+    Args:
+        target_bin: changed in place.
+        changes: of this bin.
+        applied: the offset below which the bin has applied everything; such changes are passed over.
+        bulk: offsets of the records whose additions of what is there already have no receipt: an import that is sent again has millions.
+
+    Returns:
+        Whether the bin changed, and receipts for what did not simply happen.
+    """
+    changed = False
+    receipts = []
+    for request, offset, nth, path, entry in changes:
+        if offset < applied:
+            continue
+        reason = ""
+        try:
+            if entry is None:
+                happened, outcome = target_bin.remove(path), "not_found"
+            else:
+                happened, outcome = target_bin.add(Entry(path, entry)), "unchanged"
+        except BinFullError as error:
+            happened, outcome, reason = False, "refused", str(error)
+        changed |= happened
+        if not happened and not (outcome == "unchanged" and offset in bulk):
+            receipts.append(KeyedReceipt(request, ChangeReceipt(offset=offset, index=nth, path=path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
+    return changed, receipts
+
+
+def pack(receipts: Sequence[KeyedReceipt], bulk: Container[int]) -> list[KeyedReceipt]:
+    """Make one receipt of those of a bulk request's record that say the same, without their paths: the record has them.
+
+    Args:
+        receipts: of one transaction.
+        bulk: offsets of the records that belong to bulk requests.
+
+    Returns:
+        Receipts that say the same in a few bytes a change.
+    """
+    packed = [one for one in receipts if one.receipt.offset not in bulk]
+    alike: defaultdict[tuple[str, int, str, str], list[int]] = defaultdict(list)
+    for request, receipt in receipts:
+        if receipt.offset in bulk:
+            alike[request, receipt.offset, receipt.outcome, receipt.reason].append(receipt.index)
+    for (request, offset, outcome, reason), indexes in alike.items():
+        ranges = _ranges(sorted(indexes))
+        receipt = ChangeReceipt(offset=offset, index=ranges[0][0], path="", outcome=outcome, reason=reason, ranges=ranges)  # type: ignore[arg-type]
+        packed.append(KeyedReceipt(request, receipt))
+    return packed
+
+
+def _ranges(indexes: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    ranges: list[tuple[int, int]] = []
+    for index in indexes:
+        if ranges and ranges[-1][1] >= index - 1:
+            ranges[-1] = ranges[-1][0], index
+        else:
+            ranges.append((index, index))
+    return tuple(ranges)
+
+
+class BinCache:
+    """The bins that are in memory: the last used ones, up to a budget. What is not here is read back from the log."""
+
+    def __init__(self, budget: int) -> None:
+        """Make an empty cache.
+
+        Args:
+            budget: bytes.
+        """
+        self._budget = budget
+        self._lent = 0
+        self._bins: OrderedDict[str, tuple[int, Bin, int]] = OrderedDict()
+        self.memory = 0
+        """About how many bytes the bins take."""
+
+    def lend(self, size: int) -> None:
+        """Make room for something else that is in memory for a time.
+
+        Args:
+            size: about how many bytes it takes now; 0 when it is gone.
+        """
+        self._lent = size
+        self._shrink()
+
+    def take(self, role: str, head: Head) -> Bin | None:
+        """Take a bin out, to change it; who has written it puts it back. So no half-changed bin is ever in the cache.
+
+        Args:
+            role: its name.
+            head: the version that is wanted.
+
+        Returns:
+            The bin in that version, or None.
+        """
+        found = self._bins.get(role)
+        self.drop(role)
+        return found[1] if found and found[0] == head.version else None
+
+    def put(self, role: str, version: int, content: Bin) -> None:
+        """Keep a bin; the longest unused ones go if the budget is passed.
+
+        Args:
+            role: its name.
+            version: of the content, as it is on the log.
+            content: the bin.
+        """
+        self.drop(role)
+        self._bins[role] = version, content, content.memory
+        self.memory += content.memory
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self.memory + self._lent > self._budget and self._bins:
+            self.drop(next(iter(self._bins)))
+
+    def drop(self, role: str) -> None:
+        """Forget a bin.
+
+        Args:
+            role: its name.
+        """
+        if found := self._bins.pop(role, None):
+            self.memory -= found[2]

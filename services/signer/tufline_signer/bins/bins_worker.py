@@ -1,0 +1,203 @@
+"""The bins worker of one partition: from ``artifacts`` to signed bins on the log.
+
+Workflow. Take the partition over; make the bins that do not exist yet; then for ever: take what is there, sort it by bin, and have the
+touched bins written. In between, bins that near their expiry are signed anew.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from tufline.bus import Bus, Reader
+from tufline.errors import InputLostError, RecordUnreadableError
+from tufline.records import topics
+from tufline.runtime.passed_over import PassedOver
+from tufline.trust.admin_state import AdminState
+from tufline.views.lost_input import CheckedReader, is_accepted
+from tufline_signer.bins.batch import Batch
+from tufline_signer.bins.bins_writer import BinsWriter, part
+from tufline_signer.context import Shared
+from tufline_signer.heads import Owned, take_over
+
+FETCH_BYTES: Final = 256 * 1024
+"""How many bytes of records are sorted in one go: nothing else happens in that time."""
+
+BACKLOG_BYTES: Final = 2_000_000
+"""Where there is as much, there is a backlog: partitions take turns, each with as large a batch as memory allows."""
+
+HEAVY_SECONDS: Final = 0.3
+"""A batch that took longer, and that touched most bins of its partition, shows a backlog too."""
+
+LINGER_SECONDS: Final = 10.0
+"""Under backlog, how long a batch waits at most for more."""
+
+TICK_SECONDS: Final = 0.5
+TICK_GROWTH: Final = 0.1
+"""It waits no longer when in a tick what waits has grown by less than this part."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def read_some(reader: Reader, batch: Batch, max_wait: float, max_bytes: int) -> bool:
+    """Read the next records into a batch. One that can't be decoded is refused in it.
+
+    Args:
+        reader: of the partition.
+        batch: read into.
+        max_wait: see ``Reader.fetch``.
+        max_bytes: see ``Reader.fetch``.
+
+    Returns:
+        Whether there were any.
+    """
+    try:
+        some = await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+    except RecordUnreadableError as damaged:
+        _log.error("bins.unreadable_record", partition=damaged.partition, offset=damaged.offset, error=str(damaged))
+        batch.refuse(damaged.offset, str(damaged))
+        reader.seek(damaged.offset + 1)
+        return True
+    batch.add(some)
+    return bool(some)
+
+
+async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on_growth: Callable[[int], None] = lambda _: None) -> None:
+    """Read into a batch what is there, and what comes meanwhile.
+
+    Args:
+        reader: of the partition.
+        batch: read into.
+        most_bytes: its memory when it is full.
+        seconds: how long to wait for more.
+        on_growth: told the batch's memory whenever it has grown.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while (room := most_bytes - batch.memory) > 0 and not batch.is_full:
+        if not await read_some(reader, batch, max(0.0, deadline - loop.time()), min(FETCH_BYTES, room)):
+            return
+        on_growth(batch.memory)
+        await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
+
+
+async def linger(bus: Bus, partition: int, first: int) -> None:
+    """Let the log grow, as long as it grows well, so that a bin is written few times for many changes.
+
+    Args:
+        bus: the log.
+        partition: of ``artifacts``.
+        first: the offset at which what waits begins.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + LINGER_SECONDS
+    end = await bus.end(topics.ARTIFACTS, partition)
+    while loop.time() < deadline:
+        await asyncio.sleep(TICK_SECONDS)
+        before, end = end, await bus.end(topics.ARTIFACTS, partition)
+        if end - before < TICK_GROWTH * (end - first):
+            return
+
+
+async def take_turn(shared: Shared, writer: BinsWriter, reader: Reader, batch: Batch, *, is_backlog: bool) -> bool:
+    """Bring a batch into the bins, grown by the backlog if there is one.
+
+    Without a backlog partitions work side by side, each as soon as it can. With one, a batch waits for more as long as more comes, then
+    for its turn, and takes all that there is by then: so the work for each change falls, and one large batch at a time is in memory, where
+    bins make room for it.
+
+    Args:
+        shared: of the process.
+        writer: of the partition.
+        reader: of the partition.
+        batch: what was read first; used up.
+        is_backlog: whether the last batch showed one.
+
+    Returns:
+        Whether this one showed one.
+    """
+    loop = asyncio.get_running_loop()
+    config = shared.config
+    await fill(reader, batch, min(BACKLOG_BYTES, config.batch_max_bytes), config.batch_delay)
+    if batch.memory < BACKLOG_BYTES and not is_backlog:
+        began = loop.time()
+        return writer.is_most(await writer.apply(batch)) and loop.time() - began > HEAVY_SECONDS
+    await linger(shared.bus, writer.partition, batch.first_offset)
+    async with shared.backlog:
+        began = loop.time()
+        try:
+            await fill(reader, batch, config.batch_max_bytes, 0.0, shared.cache.lend)
+            return writer.is_most(await writer.apply(batch)) and loop.time() - began > HEAVY_SECONDS
+        finally:
+            shared.cache.lend(0)
+
+
+async def work(shared: Shared, partition: int) -> None:
+    """Take a partition over and write its bins, for ever.
+
+    Args:
+        shared: of the process.
+        partition: of ``artifacts``.
+
+    Raises:
+        FencedError: if another worker took the partition over.
+        TuflineError: what the bus or the keys can't do; begin again.
+    """
+    began = shared.clock.monotonic()
+    async with take_over(shared.bus, part(partition), partition, PassedOver(shared.health, part(partition))) as owned:
+        shared.clock.observe(owned.claimed_at, began)
+        await _work(shared, owned, partition)
+
+
+async def _work(shared: Shared, owned: Owned, partition: int) -> None:
+    if shared.admin.state.bootstrap is None:
+        shared.health.problem(part(partition), "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
+    await shared.released.known.wait()
+    # What is made now must verify under all that was given by now.
+    known = await shared.bus.end(topics.ADMIN, 0)
+
+    def has_begun(state: AdminState) -> bool:
+        # Until then another bootstrap may come in its place, with other bins. A log of before has nothing but its root to show it.
+        return state.bootstrap is not None and state.next_offset >= known and (state.begun or shared.released.root > 0)
+
+    state = await shared.admin.wait_for(has_begun)
+    assert state.bootstrap is not None
+    writer = BinsWriter(shared, owned, state.bootstrap)
+    await writer.create_bins()
+    _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=writer.progress)
+    while True:
+        try:
+            await _apply_all(shared, writer)
+        except InputLostError as lost:
+            await _hold(shared, writer, lost)
+
+
+async def _hold(shared: Shared, writer: BinsWriter, lost: InputLostError) -> None:
+    """Apply nothing new, and renew what there is, until people accept that input is lost; then go on behind it."""
+    shared.health.problem(part(writer.partition), str(lost))
+    _log.error("bins.input_lost", partition=writer.partition, first=lost.first, below=lost.below, error=str(lost))
+    while not is_accepted(shared.admin.state, lost):
+        wait = await writer.renew()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await shared.admin.wait_for(lambda state: is_accepted(state, lost))
+    await writer.pass_over(lost)
+    _log.warning("bins.loss_accepted", partition=writer.partition, progress=writer.progress)
+
+
+async def _apply_all(shared: Shared, writer: BinsWriter) -> None:
+    config, partition = shared.config, writer.partition
+    reader = CheckedReader(shared.bus, topics.ARTIFACTS, partition, writer.progress)
+    try:
+        wait, is_backlog = 0.0, False
+        while True:
+            batch = writer.new_batch()
+            is_new = await read_some(reader, batch, wait, min(FETCH_BYTES, config.batch_max_bytes))
+            shared.health.ok(part(partition))
+            if is_new:
+                is_backlog = await take_turn(shared, writer, reader, batch, is_backlog=is_backlog)
+            wait = await writer.renew()
+    finally:
+        await reader.close()

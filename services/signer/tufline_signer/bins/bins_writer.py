@@ -1,0 +1,311 @@
+"""The bins of one partition, written: apply a batch, encode, sign, and append bins, heads and receipts in one transaction.
+
+A batch is written piece by piece. A piece holds at most as much as a transaction may; each bin of a batch is in one piece, so that it is
+rewritten once however large the batch is. The last piece moves the progress, and has the receipts for what belongs to no bin.
+
+What a crash leaves behind is told by each head's ``applied``: on the second reading a bin passes over what it has already.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+import structlog
+
+from tufline import records
+from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position
+from tufline.errors import InputLostError, RecordGoneError
+from tufline.metadata import envelope
+from tufline.metadata.bins import Bin
+from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress, topics
+from tufline.records.receipt_index import Trail
+from tufline.records.receipts import ChangeReceipt
+from tufline.runtime.tasks import one_behind
+from tufline.trust.rules import RoleKeys
+from tufline_signer import metrics, renewal
+from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack
+from tufline_signer.context import Shared
+from tufline_signer.errors import InconsistentLogError
+from tufline_signer.heads import Owned
+from tufline_signer.signing.key_selection import keys_of_bins
+from tufline_signer.signing.keyring import SignedFile, ToSign
+
+PIECE_BINS: Final = 400
+"""The most bins in one transaction; as many signatures as Vault takes in one call."""
+
+PIECE_BYTES: Final = MAX_TRANSACTION_BYTES * 3 // 4
+"""The most bytes of bins and receipts in one transaction, as foreseen before the changes are applied; a single bin may need more."""
+
+BIN_OVERHEAD_BYTES: Final = 2_000
+"""The most that a new version adds to a bin beside its entries: signatures of more keys than the version before had, and the head."""
+
+LOST_AT_ONCE: Final = 10_000
+"""Of how many lost records one transaction has the receipts."""
+
+LOST: Final = "the record was lost from the log before it was applied: send it again"
+
+_log = structlog.get_logger(__name__)
+
+
+def part(partition: int) -> str:
+    """Name the work on a partition, in health, logs and as writer id.
+
+    Args:
+        partition: of ``artifacts``.
+
+    Returns:
+        The name.
+    """
+    return f"signer.bins.{partition}"
+
+
+class _Signed(NamedTuple):
+    file: SignedFile
+    content: Bin
+
+
+class BinsWriter:
+    """Writes the bins of one partition, once it has taken it over."""
+
+    def __init__(self, shared: Shared, owned: Owned, bootstrap: Bootstrap) -> None:
+        """Begin with what the log says.
+
+        Args:
+            shared: of the process.
+            owned: the partition, taken over.
+            bootstrap: of the repository.
+        """
+        self._shared = shared
+        self._owned = owned
+        self.partition = owned.partition
+        self._settings = bootstrap.settings
+        names = set(bootstrap.settings.layout.names_in(owned.partition, bootstrap.settings.partitions))
+        # Others may be there of a bootstrap that was replaced.
+        owned.heads = {role: head for role, head in owned.heads.items() if role in names}
+        self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
+        self._next_renewal_check = shared.clock.monotonic()
+        found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
+        self.progress = found.offset
+        # Without a trail, bins may be ahead of the progress, with receipts that no run has.
+        self._trail = found.trail or Trail(max([found.offset, *(head.applied for head in owned.heads.values())]))
+
+    @property
+    def _heads(self) -> dict[str, Head]:
+        return self._owned.heads
+
+    def _under(self) -> list[RoleKeys]:
+        return keys_of_bins(self._shared.admin.state, self._shared.released)
+
+    async def create_bins(self) -> None:
+        """Make and sign the bins of this partition that do not exist yet."""
+        missing = [role for role in self._settings.layout.names_in(self.partition, self._settings.partitions) if role not in self._heads]
+        async with one_behind() as follow:
+            for start in range(0, len(missing), PIECE_BINS):
+                signed = await self._sign({role: Bin() for role in missing[start : start + PIECE_BINS]})
+                await follow(self._commit(signed))
+
+    def new_batch(self) -> Batch:
+        """Make an empty batch of this partition."""
+        return Batch(self._settings.layout, self.partition, self._settings.partitions)
+
+    def is_most(self, bins: int) -> bool:
+        """Say whether so many bins are most of this partition's.
+
+        Args:
+            bins: how many.
+        """
+        return 2 * bins > len(self._heads)
+
+    async def apply(self, batch: Batch) -> int:
+        """Bring a batch into the bins.
+
+        Args:
+            batch: the next records; used up.
+
+        Returns:
+            How many bins it touched.
+        """
+        touches = len(batch.by_bin)
+        await self._wait_for_admin(batch.admin)
+        pieces = list(self._pieces(batch.bytes_by_bin, batch.receipt_bytes)) or [[]]
+        # While a piece goes to the log, the next one is read, changed and signed.
+        async with one_behind() as follow:
+            for roles in pieces:
+                is_last = roles is pieces[-1]
+                contents = await self._load(roles)
+                touched: dict[str, Bin] = {}
+                receipts = [*batch.receipts] if is_last else []
+                for role in roles:
+                    changed, of_bin = apply_changes(contents[role], batch.by_bin.pop(role), self._heads[role].applied, batch.bulk)
+                    receipts += of_bin
+                    if changed:
+                        touched[role] = contents[role]
+                    else:
+                        self._shared.cache.put(role, self._heads[role].version, contents[role])
+                progress = batch.next_offset if is_last else None
+                await follow(self._commit(await self._sign(touched), pack(receipts, batch.bulk), progress, batch.next_offset))
+        metrics.changes.inc(batch.changes)
+        return touches
+
+    async def _wait_for_admin(self, offset: int) -> None:
+        admin = self._shared.admin
+        if offset > admin.state.next_offset:
+            # Ingest names what it has applied, which is on the log by now; what names more must not be waited for.
+            offset = min(offset, await self._shared.bus.end(topics.ADMIN, 0))
+        await admin.wait_for(lambda state: state.next_offset >= offset)
+
+    async def pass_over(self, lost: InputLostError) -> None:
+        """Move the progress past records that are gone, once people have accepted that; each has a receipt that says so.
+
+        Args:
+            lost: the records; all of them are gone.
+        """
+        for start in range(self.progress, lost.below, LOST_AT_ONCE):
+            end = min(start + LOST_AT_ONCE, lost.below)
+            gone = [ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=LOST) for offset in range(start, end)]
+            await self._commit([], [KeyedReceipt("", receipt) for receipt in gone], end)
+
+    def _pieces(self, added: Mapping[str, int], at_last: int = 0) -> Iterator[list[str]]:
+        """Share bins out to transactions.
+
+        Args:
+            added: role to the most bytes that its changes add.
+            at_last: how many bytes go with the last piece.
+
+        Yields:
+            Role names; perhaps none in the last piece.
+        """
+        piece: list[str] = []
+        size = 0
+        for role, more in added.items():
+            length = self._heads[role].length + BIN_OVERHEAD_BYTES + more
+            if piece and (len(piece) == PIECE_BINS or size + length > PIECE_BYTES):
+                yield piece
+                piece, size = [], 0
+            piece.append(role)
+            size += length
+        if piece:
+            yield piece
+        if piece and size + at_last > PIECE_BYTES:
+            yield []
+
+    async def _load(self, roles: Iterable[str]) -> dict[str, Bin]:
+        found: dict[str, Bin] = {}
+        absent = []
+        for role in roles:
+            content = self._shared.cache.take(role, self._heads[role])
+            if content is None:
+                absent.append(role)
+            else:
+                found[role] = content
+        found.update(zip(absent, await asyncio.gather(*map(self._read_back, absent)), strict=True))
+        metrics.bins_read_back.inc(len(absent))
+        return found
+
+    async def _read_back(self, role: str) -> Bin:
+        head = self._heads[role]
+        try:
+            content = await self._shared.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
+        except RecordGoneError as error:
+            raise InconsistentLogError(f"{role} version {head.version} is not where its head says: {error}") from error
+        return Bin.decode(envelope.disassemble(content).signed)
+
+    async def _sign(self, contents: dict[str, Bin]) -> list["_Signed"]:
+        expires = envelope.expiry(self._shared.clock.latest(), self._lifetime)
+        versions = {role: self._heads[role].version + 1 if role in self._heads else 1 for role in contents}
+        to_sign = [ToSign(role, versions[role], expires, content.encode(versions[role], expires)) for role, content in contents.items()]
+        files = await self._shared.keyring.sign(self._under(), to_sign, part(self.partition)) if to_sign else []
+        return [_Signed(file, content) for file, content in zip(files, contents.values(), strict=True)]
+
+    async def _commit(
+        self, signed: Sequence["_Signed"], receipts: Sequence[KeyedReceipt] = (), progress: int | None = None, applied: int = 0
+    ) -> None:
+        """Append bins with their heads, receipts and the progress in one transaction.
+
+        Args:
+            signed: the bins; taken from the cache.
+            receipts: to append with them.
+            progress: the new one; None if there is more to come before it moves.
+            applied: see ``Head``; no bin's goes back.
+        """
+        heads: dict[str, Head] = {}
+        # The progress has not moved since the batch was begun.
+        since, until, trail = self.progress, max(applied, progress or 0), self._trail
+
+        def then(positions: Sequence[Position]) -> list[Message]:
+            nonlocal trail
+            for (file, _), position in zip(signed, positions, strict=False):
+                known = self._heads.get(file.role)
+                heads[file.role] = file.head(position, max(applied, known.applied if known else 0))
+            places = [position.offset for position in positions if position.topic == topics.RECEIPTS]
+            trail = self._trail.extended(since, until, places[0], places[-1]) if places else self._trail
+            messages = [self._head_message(role, records.encode(head)) for role, head in heads.items()]
+            return [*messages, *self._progress_message(progress, trail)]
+
+        began = self._shared.clock.monotonic()
+        messages = [*(file.message() for file, _ in signed), *self._receipt_messages(receipts)]
+        positions = await self._owned.writer.commit(messages, then)
+        self._shared.clock.observe(positions[-1].time, began)
+        self._trail = trail
+        self._heads.update(heads)
+        for file, content in signed:
+            self._shared.cache.put(file.role, file.version, content)
+        if progress is not None:
+            self.progress = progress
+        self._observe([file for file, _ in signed])
+
+    def _head_message(self, key: str, value: bytes) -> Message:
+        return Message(topics.HEADS, key, value, self.partition)
+
+    def _progress_message(self, progress: int | None, trail: Trail) -> list[Message]:
+        # Every transaction says the progress, also where it has not moved: so the newest one is always near the end of the partition.
+        offset = self.progress if progress is None else progress
+        return [self._head_message(PROGRESS_KEY, records.encode(Progress(offset=offset, trail=trail)))]
+
+    def _receipt_messages(self, receipts: Sequence[KeyedReceipt]) -> list[Message]:
+        messages = [Message(topics.RECEIPTS, request, records.encode(receipt), self.partition) for request, receipt in receipts]
+        if receipts and self._trail.begins(self.progress):
+            request, receipt = receipts[0]
+            first = records.encode(msgspec.structs.replace(receipt, runs=self._trail.runs))
+            messages[0] = Message(topics.RECEIPTS, request, first, self.partition)
+        return messages
+
+    def _observe(self, signed: Sequence[SignedFile]) -> None:
+        metrics.bins_signed.inc(len(signed))
+        metrics.bin_bytes.inc(sum(len(file.content) for file in signed))
+        metrics.cache_bytes.set(self._shared.cache.memory)
+        _log.debug("bins.written", partition=self.partition, bins=len(signed), progress=self.progress)
+
+    async def renew(self) -> float:
+        """Sign anew some of the bins whose time has come.
+
+        Returns:
+            After how many seconds to look again.
+        """
+        clock, pace = self._shared.clock, self._shared.renewal
+        if (wait := self._next_renewal_check - clock.monotonic()) > 0:
+            return wait
+        if wait := pace.wait:
+            return wait
+        # The most urgent first: where renewing takes longer than the time that it is spread over, all bins still have their turn.
+        keyring, name, now = self._shared.keyring, part(self.partition), clock.latest()
+        under = [keys for keys in self._under() if await keyring.can_meet(keys, name)]
+        moments = {role: self._renewal(role, head, now, under) for role, head in self._heads.items()}
+        due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
+        piece = next(self._pieces(dict.fromkeys(due, 0)), [])
+        if piece:
+            with pace.working():
+                await self._commit(await self._sign(await self._load(piece)))
+            metrics.renewals.inc(len(piece))
+        if len(piece) < len(due):
+            return pace.wait
+        self._next_renewal_check = clock.monotonic() + self._shared.config.renewal_check
+        return self._shared.config.renewal_check
+
+    def _renewal(self, role: str, head: Head, now: datetime, under: Iterable[RoleKeys]) -> datetime:
+        is_signed = all(keys.are_met_by(head.keyids) for keys in under)
+        if not is_signed or renewal.is_of_a_wrong_clock(head, self._lifetime, now):
+            return now
+        return renewal.spread(role, head, self._lifetime, self._shared.config.renew_fraction)

@@ -1,0 +1,414 @@
+"""The commit worker: the one writer of root, targets, snapshot and timestamp.
+
+Workflow. Take the last partition of ``heads`` over; at the bootstrap, publish root and targets; follow all other partitions of ``heads``;
+when every bin exists, and from then on whenever something has changed, append one new snapshot with its timestamp: at once after a quiet
+time, else at most once in the commit interval. The vector of progress that a commit covers goes with the timestamp; when only that has
+moved, the same timestamp is appended again with the new vector. What nears its expiry is made anew, also when nothing else happens.
+
+A snapshot never goes below the last one: it begins from what that names. It names a bin only in a version that verifies under the targets
+that it names; the progress of a partition that has another one stands still until the bin is signed anew.
+
+A new version of root or targets that people gave is released once all that it governs verifies under it (``tufline_signer.commits.release``):
+targets with the commit that first may name them, a root by itself, when timestamp and snapshot have been signed for it long enough.
+"""
+
+import asyncio
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+from tufline import records
+from tufline.bus import Message, Position, Record
+from tufline.bus.follow import follow
+from tufline.metadata import envelope
+from tufline.metadata.envelope import parse_expires
+from tufline.metadata.expiry import STEPS, in_sight
+from tufline.metadata.snapshot import encode_timestamp, read_snapshot
+from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Begun, Bootstrap, Committed, Head, Vector, topics
+from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.tasks import all_of
+from tufline.trust import rules
+from tufline.trust.admin_state import AdminState
+from tufline.trust.rules import RoleKeys
+from tufline_signer import metrics, renewal
+from tufline_signer.commits.release import (
+    changes_online_keys,
+    covered_in_admin,
+    lost_roots,
+    next_given_targets,
+    next_root,
+    root_to_delegate_by,
+    same_keys,
+    shown_root,
+    targets_stand,
+)
+from tufline_signer.commits.state import Folding
+from tufline_signer.context import Shared
+from tufline_signer.heads import Owned, take_over
+from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role
+from tufline_signer.signing.keyring import Sign, SignedFile, ToSign, signed_by_people
+
+PART: Final = "signer.commits"
+"""Names this work, in health, logs and as writer id."""
+
+_log = structlog.get_logger(__name__)
+
+
+def last_vector(owned: Owned, partitions: int) -> Vector:
+    """Say how far the last commit goes.
+
+    Args:
+        owned: the last partition of ``heads``.
+        partitions: of ``artifacts``.
+
+    Returns:
+        Its vector; nothing at all before the first commit.
+    """
+    return owned.progress.vector if isinstance(owned.progress, Committed) else Vector([0] * partitions, 0)
+
+
+class CommitWorker:
+    """Makes the commits, once it has taken the last partition of ``heads`` over."""
+
+    def __init__(self, shared: Shared, owned: Owned, bootstrap: Bootstrap) -> None:
+        """Begin with what the log says.
+
+        Args:
+            shared: of the process.
+            owned: the last partition of ``heads``, taken over.
+            bootstrap: of the repository.
+        """
+        self._shared = shared
+        self._owned = owned
+        self._bootstrap = bootstrap
+        self._committed = last_vector(owned, bootstrap.settings.partitions)
+        self.passed = PassedOver(shared.health, PART)
+        self._folding = Folding(bootstrap.settings, self._committed.artifacts, self.passed)
+        self._met_since: float | None = None
+        self._said: dict[str, int] = {}
+        self._news = asyncio.Event()
+
+    @property
+    def _heads(self) -> dict[str, Head]:
+        return self._owned.heads
+
+    @property
+    def _state(self) -> AdminState:
+        return self._shared.admin.state
+
+    @property
+    def _online(self) -> bool:
+        return self._bootstrap.targets is None
+
+    async def restore(self) -> None:
+        """Read back which keys the bins have now, and the last snapshot, so that no version goes below it."""
+        if head := self._heads.get(Targets.type):
+            self._name_under(await self._read_back(Targets.type, head))
+        if head := self._heads.get(Snapshot.type):
+            content = await self._read_back(Snapshot.type, head)
+            for role, version in read_snapshot(envelope.disassemble(content).signed).items():
+                self._folding.set(role, version)
+            self._folding.changed = False  # that much clients have: a restart alone costs them no snapshot
+
+    def _name_under(self, targets: bytes) -> None:
+        self._folding.name_under(rules.bin_keys(rules.parse(Targets, targets).signed))
+
+    async def _read_back(self, role: str, head: Head) -> bytes:
+        return await self._shared.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
+
+    async def publish_trust(self) -> None:
+        """Append root and targets of the bootstrap, unless they are there."""
+        if Root.type in self._heads:
+            return
+        given = self._bootstrap.targets
+        root = signed_by_people(Root.type, self._bootstrap.root)
+        first = self._state.roots[0].signed
+        async with self._shared.keyring.together(PART) as sign:
+            targets = await self._make_targets(sign, 1, first) if given is None else signed_by_people(Targets.type, given)
+        await self._append([root, targets])
+        self._name_under(targets.content)
+
+    async def _make_targets(self, sign: Sign, version: int, root: Root) -> SignedFile:
+        expires = envelope.expiry(self._shared.clock.latest(), self._lifetime(Targets.type))
+        signed, shown = rules.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
+        return await self._sign(sign, ToSign(Targets.type, version, expires, signed, shown))
+
+    async def _sign(self, sign: Sign, payload: ToSign) -> SignedFile:
+        (file,) = await sign(self._under(payload.role), [payload])
+        return file
+
+    def _under(self, role: str) -> list[RoleKeys]:
+        return keys_of_role(self._state, self._shared.released, role, self._shared.clock.earliest())
+
+    def _lifetime(self, role: str) -> timedelta:
+        return timedelta(days=self._bootstrap.settings.expiration_days[role])
+
+    async def _append(self, files: Sequence[SignedFile], vector: Vector | None = None) -> None:
+        # The timestamp, which is the last one, says what the commit covers.
+        covers = {} if vector is None else {VECTOR_HEADER: records.encode_vector(vector)}
+        messages = [*(file.message() for file in files[:-1]), files[-1].message(covers)]
+        heads: dict[str, Head] = {}
+
+        def then(positions: Sequence[Position]) -> list[Message]:
+            heads.update({file.role: file.head(position) for file, position in zip(files, positions, strict=True)})
+            named = {role: records.encode(head) for role, head in heads.items()}
+            named[PROGRESS_KEY] = records.encode(Committed(vector=vector or self._committed))
+            return [Message(topics.HEADS, key, value, self._owned.partition) for key, value in named.items()]
+
+        began = self._shared.clock.monotonic()
+        positions = await self._owned.writer.commit(messages, then)
+        self._shared.clock.observe(positions[-1].time, began)
+        self._heads.update(heads)
+        self._committed = vector or self._committed
+        for role, head in heads.items():
+            metrics.expires.labels(role).set(parse_expires(head.expires).timestamp())
+
+    async def fold(self, partition: int, batch: Sequence[Record]) -> None:
+        """Take note of new heads and progress.
+
+        Args:
+            partition: of ``heads``.
+            batch: its next records.
+        """
+        self._folding.take(partition, batch)
+        self._news.set()
+
+    async def follow_admin(self) -> None:
+        """Look anew whenever people gave something, for ever."""
+        seen = 0
+        while True:
+            seen = (await self._shared.admin.wait_for(lambda state: state.next_offset > seen)).next_offset  # noqa: B023 (awaited at once)
+            self._news.set()
+
+    async def run(self) -> None:
+        """Commit whenever there is something new or something nears its expiry, for ever."""
+        config = self._shared.config
+        loop = asyncio.get_running_loop()
+        while True:
+            # A request's changes lie in several partitions, whose workers end within moments of each other: one commit is to hold them all.
+            await asyncio.sleep(config.commit_delay)
+            began = loop.time()
+            if await self.commit():
+                await asyncio.sleep(max(0.0, began + config.commit_interval - loop.time()))
+            try:
+                async with asyncio.timeout(config.renewal_check):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+
+    async def commit(self) -> bool:
+        """Make one commit, if there is one to make.
+
+        Returns:
+            Whether there was.
+        """
+        self._news.clear()
+        if missing := len(self._folding.missing):
+            waiting = f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet"
+            self._shared.health.problem(PART, f"waiting for the bins' signers: {waiting}")
+            return False
+        now = self._shared.clock.latest()
+        with metrics.commit_seconds.time():
+            kind = await self._commit(now)
+            await self._release_root()
+        self._say_how_it_is(now)
+        if kind:
+            metrics.commits.labels(kind).inc()
+        return bool(kind)
+
+    async def _commit(self, now: datetime) -> str:
+        due = {role for role in (Snapshot.type, Timestamp.type) if await self._is_due(role, now)}
+        async with self._shared.keyring.together(PART) as sign:
+            files, vector = await self._make_files(sign, now, due)
+        if not files:
+            return "" if vector == self._committed else await self._append_vector(vector)
+        await self._append(files, vector)
+        _log.info("commits.committed", version=files[-1].version, roles=[file.role for file in files], vector=vector.artifacts)
+        return files[0].role
+
+    async def _make_files(self, sign: Sign, now: datetime, due: Collection[str]) -> tuple[list[SignedFile], Vector]:
+        """Make the files of a commit, the timestamp last.
+
+        Args:
+            sign: signs.
+            now: with a time zone.
+            due: of snapshot and timestamp, what is to be made anew whatever has changed.
+
+        Returns:
+            The files, none if nothing has changed; and what the commit covers.
+        """
+        folding = self._folding
+        lost = lost_roots(self._state, self._heads)
+        root = lost[-1].signed if lost else shown_root(self._state, self._heads).signed
+        targets = await self._next_targets(sign, root, now)
+        if targets is not None:
+            self._name_under(targets.content)
+        targets_version = targets.version if targets else self._heads[Targets.type].version
+        if lost and not targets_stand(self._state, targets_version, folding, root):
+            self._shared.health.problem(PART, f"root {root.version} waits for the bins to be signed anew: the keys before it are lost")
+            return [], self._committed
+        files = [*(signed_by_people(Root.type, given.metadata) for given in lost), *([targets] if targets else [])]
+        folding.set(Targets.type, targets_version)
+        vector = Vector(list(folding.covered), covered_in_admin(self._state, root.version, targets_version))
+        if files or folding.changed or Snapshot.type in due:
+            # What is folded from here on is for the next snapshot: this one is encoded before anything else can run.
+            folding.changed = False
+            files.append(await self._make_snapshot(sign, now))
+            files.append(await self._make_timestamp(sign, files[-1].version, files[-1].content, now))
+        elif Timestamp.type in due:
+            head = self._heads[Snapshot.type]
+            files.append(await self._make_timestamp(sign, head.version, await self._read_back(Snapshot.type, head), now))
+        return files, vector
+
+    async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
+        if self._online:
+            delegating = root_to_delegate_by(self._state, self._folding)
+            if not same_keys(rules.online_bin_keys(delegating), self._folding.keys) or await self._is_due(Targets.type, now):
+                return await self._make_targets(sign, self._heads[Targets.type].version + 1, delegating)
+            return None
+        given = next_given_targets(self._state, self._heads, self._folding, root)
+        return None if given is None else signed_by_people(Targets.type, given.metadata)
+
+    async def _release_root(self) -> None:
+        """Show the next root, if there is one, and all that it governs has verified under it for long enough."""
+        given = next_root(self._state, self._heads, self._folding)
+        if given is None:
+            self._met_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        self._met_since = now if self._met_since is None else self._met_since
+        changes = changes_online_keys(shown_root(self._state, self._heads).signed, given.signed)
+        if now < self._met_since + (self._shared.config.release_delay if changes else 0.0):
+            return
+        self._met_since = None
+        await self._append([signed_by_people(Root.type, given.metadata)])
+        self._news.set()  # more of admin is covered now
+        _log.info("commits.root_released", version=given.signed.version)
+
+    async def _append_vector(self, vector: Vector) -> str:
+        head = self._heads[Timestamp.type]
+        content = await self._read_back(Timestamp.type, head)
+        file = SignedFile(Timestamp.type, head.version, head.expires, content, head.keyids)
+        await self._append([file], vector)
+        return "vector"
+
+    async def _is_due(self, role: str, now: datetime) -> bool:
+        head = self._heads.get(role)
+        if head is None or renewal.latest(head, self._lifetime(role), self._shared.config.renew_fraction) <= now:
+            return True
+        if renewal.is_of_a_wrong_clock(head, self._lifetime(role), now):
+            return True
+        under = self._under(role)
+        is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)
+        unmet = [keys for keys in under if not keys.are_met_by(head.keyids)]
+        return is_dropped or any([await self._shared.keyring.can_meet(keys, PART) for keys in unmet])
+
+    async def _make_snapshot(self, sign: Sign, now: datetime) -> SignedFile:
+        version = self._next_version(Snapshot.type)
+        expires = envelope.expiry(now, self._lifetime(Snapshot.type))
+        return await self._sign(sign, ToSign(Snapshot.type, version, expires, self._folding.snapshot.encode(version, expires)))
+
+    async def _make_timestamp(self, sign: Sign, snapshot_version: int, snapshot: bytes, now: datetime) -> SignedFile:
+        version = self._next_version(Timestamp.type)
+        expires = envelope.expiry(now, self._lifetime(Timestamp.type))
+        return await self._sign(
+            sign, ToSign(Timestamp.type, version, expires, encode_timestamp(version, expires, snapshot_version, snapshot))
+        )
+
+    def _next_version(self, role: str) -> int:
+        head = self._heads.get(role)
+        return head.version + 1 if head else 1
+
+    def _say_how_it_is(self, now: datetime) -> None:
+        offline = [Root.type] if self._online else [Root.type, Targets.type]
+        expired = [role for role in offline if parse_expires(self._heads[role].expires) <= now]
+        for role in offline:
+            self._say_expiry(role, now)
+        if expired:
+            self._shared.health.problem(
+                PART, f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
+            )
+        elif unreadable := self._state.unreadable:
+            # It stays until a version comes that can be used: who gave it may not know that it is passed over.
+            self._shared.health.problem(PART, f"{'; '.join(unreadable.values())}; it is passed over: give a new version of it")
+        elif withheld := self._folding.withheld:
+            self._shared.health.problem(PART, f"{withheld} bins wait to be signed anew with the keys that targets delegates to")
+        else:
+            self._shared.health.ok(PART)
+
+    def _say_expiry(self, role: str, now: datetime) -> None:
+        sight = in_sight(role, parse_expires(self._heads[role].expires), self._lifetime(role), now)
+        has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself says so
+        self._shared.health.warn(f"expiry.{role}", sight.text if sight and not has_expired else "")
+        step = sight.step if sight else 0
+        if step > self._said.get(role, 0):
+            _log.warning("expiry.in_sight", role=role, expires=self._heads[role].expires, problem=sight.text if sight else "")
+        self._said[role] = step
+
+    def say_nothing(self) -> None:
+        """Leave what there is to say to who makes the commits now."""
+        for role in self._said:
+            self._shared.health.gone(f"expiry.{role}")
+
+
+async def work(shared: Shared) -> None:
+    """Take the last partition of ``heads`` over and make the commits, for ever.
+
+    Args:
+        shared: of the process.
+
+    Raises:
+        FencedError: if another worker took it over.
+        TuflineError: what the bus or the keys can't do; begin again.
+    """
+    partitions = shared.bus.partitions(topics.ARTIFACTS)
+    began = shared.clock.monotonic()
+    async with take_over(shared.bus, PART, partitions, PassedOver(shared.health, f"{PART}.takeover")) as owned:
+        shared.clock.observe(owned.claimed_at, began)
+        await _work(shared, owned, partitions)
+
+
+async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
+    if shared.admin.state.bootstrap is None:
+        shared.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
+    await shared.released.known.wait()
+    known = max(last_vector(owned, partitions).admin, await shared.bus.end(topics.ADMIN, 0))
+    state = await shared.admin.wait_for(lambda state: state.bootstrap is not None and state.next_offset >= known)
+    bootstrap = await _begin(shared, owned, state)
+    worker = CommitWorker(shared, owned, bootstrap)
+    await worker.restore()
+    await worker.publish_trust()
+    folding = (
+        follow(shared.bus, topics.HEADS, partition, 0, partial(worker.fold, partition), passed=worker.passed)
+        for partition in range(partitions)
+    )
+    try:
+        await all_of(*folding, worker.follow_admin(), worker.run())
+    finally:
+        worker.say_nothing()
+        worker.passed.forget()
+
+
+async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:
+    """Fix the bootstrap, before anything of it is published. The order in ``admin`` decides between this and a replacement.
+
+    Returns:
+        The bootstrap that counts from here on.
+
+    Raises:
+        KeyUnavailableError: if its keys can't be used; it may be replaced until they can.
+    """
+    while not state.begun:
+        if Root.type not in owned.heads:
+            roles = [Timestamp.type, Snapshot.type, *([] if state.targets else [Targets.type])]
+            under = [keys_of_role(state, shared.released, role, shared.clock.earliest()) for role in roles]
+            await shared.keyring.prove([*under, keys_of_bins(state, shared.released)], PART)
+        message = Message(topics.ADMIN, "begun", records.encode(Begun(bootstrap=state.bootstrap_offset)))
+        (position,) = await shared.bus.append([message])
+        state = await shared.admin.wait_for(lambda state: state.next_offset > position.offset)  # noqa: B023 (awaited at once)
+    assert state.bootstrap is not None
+    return state.bootstrap

@@ -1,0 +1,150 @@
+"""Taking over a partition of ``heads``, with all that it says.
+
+A head that can't be read (anybody who may write there can write anything) is made again from the newest file of its role in ``metadata``,
+and appended: a writer that took a role for one that does not exist would start it again at version 1.
+
+A record whose very bytes are damaged does not even say which role it is of. It stops the takeover: what the lost head says (``applied``)
+and what a lost progress says (the trail of receipts) stands nowhere else, and ``metadata`` may be visible up to an older version only.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from tuf.api.metadata import Root
+
+from tufline import records
+from tufline.bus import Bus, Message, Record, Writer
+from tufline.bus.last import last_record
+from tufline.errors import MetadataError, RecordUnreadableError
+from tufline.metadata import envelope
+from tufline.records import CLAIM_KEY, PROGRESS_KEY, Claim, Committed, Head, Progress, topics
+from tufline.runtime import takeover
+from tufline.runtime.passed_over import PassedOver
+from tufline_signer.errors import DamagedHeadsError
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Owned:
+    """A partition of ``heads`` that is ours.
+
+    Attributes:
+        writer: the one that may write it.
+        partition: its number.
+        heads: role to its newest head.
+        claimed_at: when the bus took our claim, in milliseconds since 1970.
+        progress: the newest progress of this partition's writer; None if there is none yet.
+        passed: takes the records that can't be read.
+        unreadable: key to a record that can't be read, and that no readable one has followed.
+    """
+
+    writer: Writer
+    partition: int
+    claimed_at: int
+    passed: PassedOver
+    heads: dict[str, Head] = field(default_factory=dict)
+    progress: Progress | Committed | None = None
+    unreadable: dict[str, Record] = field(default_factory=dict)
+
+    def take(self, record: Record) -> None:
+        """Take in the next record of the partition.
+
+        Args:
+            record: of ``heads``.
+        """
+        match self.passed.decode(records.heads_decoder, record):
+            case None:
+                self.unreadable[record.key] = record
+            case Head() as head:
+                self.heads[record.key] = head
+                self.unreadable.pop(record.key, None)
+            case Progress() | Committed() as progress:
+                self.progress = progress
+            case Claim():
+                pass
+
+
+@asynccontextmanager
+async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver) -> AsyncIterator[Owned]:
+    """Become the one writer of a partition of ``heads``, and read back what it says. After the block the writer is given back.
+
+    Args:
+        bus: to write and read.
+        writer_id: of this partition's writer.
+        partition: of ``heads``.
+        passed: takes the records that can't be read.
+
+    Yields:
+        The partition with all that it says.
+
+    Raises:
+        FencedError: if another writer took it over meanwhile.
+        DamagedHeadsError: if a record that may say what the newest version of a role is can't be read.
+        BusError: if the bus does not answer.
+    """
+    async with takeover.take_over(bus, writer_id, topics.HEADS, partition) as taken:
+        owned = Owned(taken.writer, partition, taken.claim.time, passed)
+        try:
+            try:
+                await takeover.read_up_to(bus, taken.claim, owned.take)
+                await _make_again(bus, owned)
+            except RecordUnreadableError as error:
+                raise DamagedHeadsError(partition, error) from error
+            yield owned
+        finally:
+            passed.forget()
+
+
+async def _make_again(bus: Bus, owned: Owned) -> None:
+    for role, record in [*owned.unreadable.items()]:
+        head = None if role in {PROGRESS_KEY, CLAIM_KEY} else await _newest_on_log(bus, role, owned.heads.get(role))
+        if head is None:
+            continue
+        await owned.writer.commit([Message(topics.HEADS, role, records.encode(head), owned.partition)])
+        owned.heads[role] = head
+        del owned.unreadable[role]
+        owned.passed.good(record)
+        _log.warning("heads.made_again", role=role, version=head.version, partition=owned.partition)
+
+
+async def _newest_on_log(bus: Bus, role: str, known: Head | None) -> Head | None:
+    """Make the head of a role from its newest file.
+
+    Args:
+        bus: to read ``metadata``.
+        role: its name.
+        known: its newest head that can be read.
+
+    Returns:
+        The head; None if the log has no file of the role. Its ``applied`` is that of ``known``: changes that the file has may be applied to
+        it once more, in their order.
+    """
+    found: Head | None = None
+
+    def take(record: Record) -> bool:
+        nonlocal found
+        if record.key != role and not (role == Root.type and record.key.endswith(f".{Root.type}")):
+            return False
+        try:
+            file = envelope.disassemble(record.value)
+            common = envelope.read_common(file.signed)
+        except MetadataError:
+            return False
+        if known is not None and common.version < known.version:
+            return False
+        found = Head(
+            version=common.version,
+            sha256=envelope.sha256(record.value),
+            length=len(record.value),
+            expires=common.expires,
+            offset=record.offset,
+            keyids=[entry.keyid for entry in file.signatures],
+            applied=0 if known is None else known.applied,
+        )
+        return True
+
+    await last_record(bus, topics.METADATA, 0, take)
+    return found

@@ -1,0 +1,205 @@
+"""The bus on Apache Kafka, for services in processes of their own.
+
+Each writer id is a transactional id, so a new writer of it fences the old one at the broker. Readers see committed records only. What is
+awaited is acknowledged by all replicas in sync. See ``tufline.bus`` for the contract, ``kafka_topics`` for the topics' settings.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.client import AIOKafkaClient
+
+from tufline.bus import DEFAULT_SESSION_SECONDS, Assigned, Message, Position
+from tufline.bus.kafka.client import Connection, Lookup, said_as_ours, stop_consumer
+from tufline.bus.kafka.group import KafkaMember
+from tufline.bus.kafka.reader import KafkaReader
+from tufline.bus.kafka.record_batches import read_hostile
+from tufline.bus.kafka.writer import CLOSED, Appender, KafkaWriter
+from tufline.bus.topic import Cleanup, Topic
+from tufline.errors import BusError
+
+
+class KafkaBus:
+    """The ``Bus`` on a cluster; see the module. Made by ``open_kafka``."""
+
+    def __init__(
+        self, connection: Connection, topics: Mapping[str, Topic], max_pending_bytes: int, session_seconds: float, instance_id: str
+    ) -> None:
+        """Be unconnected; see ``open``.
+
+        Args:
+            connection: to the cluster.
+            topics: all that the bus has; they exist.
+            max_pending_bytes: how much may wait for the cluster.
+            session_seconds: after so long without a heartbeat a member of a group counts as dead.
+            instance_id: of this process in groups; empty for none.
+        """
+        self._connection = connection
+        self._topics = topics
+        self.session_seconds = session_seconds
+        """See ``Bus.session_seconds``."""
+        self._instance_id = instance_id
+        self._client = AIOKafkaClient(**connection.arguments)
+        self._admin = AIOKafkaAdminClient(**connection.arguments)
+        self._asker = AIOKafkaConsumer(**connection.arguments, isolation_level="read_committed", enable_auto_commit=False)
+        self._appender = Appender(connection, topics, max_pending_bytes)
+        self._lookups: dict[TopicPartition, Lookup] = {}
+        self._given: set[KafkaReader | KafkaWriter] = set()
+        self._members: set[KafkaMember] = set()
+        self._closed = False
+        self._log_id = ""
+
+    async def open(self) -> None:
+        """Connect.
+
+        Raises:
+            BusError: if the cluster can't be reached.
+        """
+        with said_as_ours("reach the cluster"):
+            await self._client.bootstrap()
+            await self._admin.start()
+            await self._asker.start()
+            cluster = (await self._admin.describe_cluster())["cluster_id"]
+        self._log_id = f"{cluster}-{hashlib.sha256(self._connection.prefix.encode()).hexdigest()[:8]}"
+
+    @property
+    def log_id(self) -> str:
+        """See ``Bus.log_id``."""
+        return self._log_id
+
+    def partitions(self, topic: str) -> int:
+        """See ``Bus.partitions``."""
+        return self._topics[topic].partitions
+
+    async def append(self, messages: Sequence[Message]) -> list[Position]:
+        """See ``Bus.append``."""
+        return await self._appender.append(messages)
+
+    async def writer(self, writer_id: str) -> KafkaWriter:
+        """See ``Bus.writer``."""
+        self._check_open()
+        writer = KafkaWriter(self._connection, self._topics, writer_id, self._given.discard)
+        await writer.open()
+        self._given.add(writer)
+        return writer
+
+    def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
+        """See ``Bus.reader``."""
+        hostile = partial(read_hostile, self._client)
+        reader = KafkaReader(self._connection, topic, partition, offset, self._end, hostile, self._given.discard)
+        if self._closed:
+            reader.refuse()
+        self._given.add(reader)
+        return reader
+
+    async def read(self, topic: str, partition: int, offset: int, *, key: str, sha256: str) -> bytes:
+        """See ``Bus.read``."""
+        self._check_open()
+        place = self._connection.place(topic, partition)
+        lookup = self._lookups.get(place)
+        if lookup is None:
+            lookup = self._lookups[place] = Lookup(self._client, place, topic)
+        return await lookup.read(offset, key, sha256)
+
+    async def end(self, topic: str, partition: int) -> int:
+        """See ``Bus.end``."""
+        with said_as_ours(f"ask for the end of {topic}"):
+            return await self._end(self._connection.place(topic, partition))
+
+    async def _end(self, place: TopicPartition) -> int:
+        end: int = (await self._asker.end_offsets([place]))[place]
+        return end
+
+    async def start(self, topic: str, partition: int) -> int:
+        """See ``Bus.start``."""
+        place = self._connection.place(topic, partition)
+        with said_as_ours(f"ask for the start of {topic}"):
+            start: int = (await self._asker.beginning_offsets([place]))[place]
+        return start
+
+    async def offset_at(self, topic: str, partition: int, time: int) -> int:
+        """See ``Bus.offset_at``."""
+        place = self._connection.place(topic, partition)
+        with said_as_ours(f"ask for a time in {topic}"):
+            found = (await self._asker.offsets_for_times({place: time}))[place]
+            return await self._end(place) if found is None else int(found.offset)
+
+    async def trim(self, topic: str, partition: int, offset: int) -> None:
+        """See ``Bus.trim``."""
+        if self._topics[topic].cleanup is Cleanup.COMPACT:
+            return
+        place = self._connection.place(topic, partition)
+        with said_as_ours(f"trim {topic}"):
+            below = min(offset, await self._end(place))
+            await self._admin.delete_records({place: RecordsToDelete(before_offset=below)})
+
+    async def join(self, group: str, topic: str, assigned: Assigned, revoked: Assigned) -> KafkaMember:
+        """See ``Bus.join``."""
+        self._check_open()
+        member = KafkaMember(
+            self._connection,
+            group,
+            topic,
+            assigned=assigned,
+            revoked=revoked,
+            session_seconds=self.session_seconds,
+            instance_id=self._instance_id,
+            on_left=self._members.discard,
+        )
+        self._members.add(member)
+        await member.join()
+        return member
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BusError(CLOSED)
+
+    async def close(self) -> None:
+        """See ``Bus.close``."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._appender.close()
+        await asyncio.gather(*(member.leave() for member in [*self._members]))
+        await asyncio.gather(*(one.close() for one in [*self._given]))
+        for lookup in self._lookups.values():
+            await lookup.close()
+        await stop_consumer(self._asker)
+        await self._admin.close()
+        await self._client.close()
+
+
+async def open_kafka(
+    connection: Connection,
+    topics: Mapping[str, Topic],
+    *,
+    max_pending_bytes: int,
+    session_seconds: float = DEFAULT_SESSION_SECONDS,
+    instance_id: str = "",
+) -> KafkaBus:
+    """Connect to a cluster.
+
+    Args:
+        connection: to the cluster.
+        topics: all that the bus has; they exist, see ``kafka_topics``.
+        max_pending_bytes: how much may wait for the cluster before appending is refused.
+        session_seconds: after so long without a heartbeat a member of a group counts as dead.
+        instance_id: of this process in groups; empty for none.
+
+    Returns:
+        The bus.
+
+    Raises:
+        BusError: if the cluster can't be reached.
+    """
+    bus = KafkaBus(connection, topics, max_pending_bytes, session_seconds, instance_id)
+    try:
+        await bus.open()
+    except BaseException:
+        await bus.close()
+        raise
+    return bus

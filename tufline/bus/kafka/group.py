@@ -1,0 +1,148 @@
+"""Groups on Kafka: a consumer that reads nothing, and only learns which partitions are this process's."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from tufline.bus import Assigned
+from tufline.bus.kafka.client import Connection, stop_consumer
+from tufline.bus.kafka.writer import TRANSACTION_SECONDS
+
+POLL_MS: Final = 1000
+"""How often the consumer is asked for records, which it never has: Kafka takes who does not ask for dead."""
+
+REBALANCE_SECONDS: Final = 2 * TRANSACTION_SECONDS
+"""How long the group waits for a member that finishes its transaction."""
+
+HEARTBEATS: Final = 3
+"""How many heartbeats may be missed."""
+
+RETRY_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's classes have no types here
+    """A ``Member`` of a group of Kafka.
+
+    Rebalances are eager: whoever comes or goes, every member gives all its partitions back first. Who has been taken for dead learns that
+    from its next heartbeat, and gives back then.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        group: str,
+        topic: str,
+        *,
+        assigned: Assigned,
+        revoked: Assigned,
+        session_seconds: float,
+        instance_id: str,
+        on_left: "Callable[[KafkaMember], None]",
+    ) -> None:
+        """Be no member yet; see ``join``.
+
+        Args:
+            connection: to the cluster.
+            group: its name, without the prefix.
+            topic: whose partitions are shared.
+            assigned: see ``Bus.join``.
+            revoked: see ``Bus.join``.
+            session_seconds: after so long without a heartbeat a member counts as dead.
+            instance_id: names this member across restarts (static membership); empty for a member that leaves when it stops.
+            on_left: called when it has left.
+        """
+        self._connection = connection
+        self._group = f"{connection.prefix}{group}"
+        self._place = connection.place(topic, 0)
+        self._assigned = assigned
+        self._revoked = revoked
+        self._session_ms = int(1000 * session_seconds)
+        self._instance_id = instance_id
+        self._on_left = on_left
+        self._mine: frozenset[int] = frozenset()
+        self._joined = asyncio.Event()
+        self._leaving = False
+        self._calls: set[asyncio.Task[None]] = set()
+        self._consumer: AIOKafkaConsumer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def join(self) -> None:
+        """Become a member, and return when the group has said what is ours."""
+        self._task = asyncio.create_task(self._keep_joined(), name=f"bus.member.{self._group}")
+        try:
+            await self._joined.wait()
+        except asyncio.CancelledError:
+            # Nobody will have the member, so nobody could leave; and its end may have to wait for the others of the group.
+            self._task.cancel()
+            raise
+
+    async def leave(self) -> None:
+        """See ``Member.leave``."""
+        if self._task is not None:
+            if not self._leaving:
+                self._leaving = True
+                self._task.cancel()
+            await asyncio.wait([self._task])
+        self._on_left(self)
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """Called by the consumer after each rebalance."""
+        if self._consumer is None:
+            return  # it is being stopped, and what it is still given is not ours
+        self._consumer.pause(*assigned)
+        self._mine = frozenset(place.partition for place in assigned)
+        self._joined.set()
+        await self._call(self._assigned, self._mine)
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        """Called by the consumer before each rebalance; the group waits for it."""
+        del revoked  # of a consumer that failed, it may not be what was assigned
+        mine, self._mine = self._mine, frozenset()
+        if mine:
+            await self._call(self._revoked, mine)
+
+    async def _call(self, callback: Assigned, partitions: frozenset[int]) -> None:
+        # The consumer that calls may be stopped meanwhile; what was begun must still come to its end.
+        call = asyncio.create_task(self._guarded(callback, partitions))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        await asyncio.shield(call)
+
+    async def _guarded(self, callback: Assigned, partitions: frozenset[int]) -> None:
+        try:
+            await callback(partitions)
+        except Exception:  # noqa: BLE001 (the caller's fault must not keep the group from its partitions; it is logged)
+            _log.exception("bus.group_callback_failed", group=self._group, partitions=sorted(partitions))
+
+    async def _keep_joined(self) -> None:
+        while True:
+            consumer = self._consumer = AIOKafkaConsumer(
+                **self._connection.arguments,
+                group_id=self._group,
+                group_instance_id=f"{self._instance_id}.{self._group}" if self._instance_id else None,
+                session_timeout_ms=self._session_ms,
+                heartbeat_interval_ms=self._session_ms // HEARTBEATS,
+                rebalance_timeout_ms=int(1000 * REBALANCE_SECONDS),
+                enable_auto_commit=False,
+                auto_offset_reset="latest",
+            )
+            try:
+                await consumer.start()
+                consumer.subscribe([self._place.topic], listener=self)
+                while True:
+                    await consumer.getmany(timeout_ms=POLL_MS)
+            except KafkaError as error:
+                _log.warning("bus.group_failed", group=self._group, error=f"{type(error).__name__}: {error}")
+            finally:
+                self._consumer = None
+                if self._calls:
+                    await asyncio.wait(self._calls)
+                await self.on_partitions_revoked(set())
+                await stop_consumer(consumer)
+            await asyncio.sleep(RETRY_SECONDS)

@@ -1,0 +1,153 @@
+"""Reading a partition of Kafka in order."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+
+from tufline.bus import DEFAULT_FETCH_BYTES, Record
+from tufline.bus.headers import ESCAPE, make_headers
+from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours, stop_consumer
+from tufline.bus.kafka.record_batches import UNDECODABLE, DamagedError
+from tufline.bus.kafka.writer import CLOSED
+from tufline.errors import BusError, RecordUnreadableError
+
+PARTITION_FETCH_BYTES: Final = 2 * 1024 * 1024
+"""How much a reader holds at most before it is asked for; one batch of records may be larger."""
+
+LONG_POLL_MS: Final = 500
+"""How long the broker lets a reader at the end wait before it asks again."""
+
+STEP_MS: Final = 10
+"""How often to look whether what is left up to the end is no record but the marker of a transaction."""
+
+
+class KafkaReader:
+    """A ``Reader`` of Kafka: a consumer of its own, outside any group, which sees committed records only."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        topic: str,
+        partition: int,
+        offset: int,
+        end: Callable[[TopicPartition], Awaitable[int]],
+        read_hostile: "Callable[[TopicPartition, int], Awaitable[tuple[list[ConsumerRecord[bytes, bytes]], int]]]",
+        on_close: "Callable[[KafkaReader], None]",
+    ) -> None:
+        """Read from an offset; nothing is connected before the first ``fetch``.
+
+        Args:
+            connection: to the cluster.
+            topic: without the prefix.
+            partition: from 0.
+            offset: the lowest of interest.
+            end: says after which offset there is nothing to see now.
+            read_hostile: reads from an offset what a consumer can't, and says where to go on.
+            on_close: called when the reader is given back.
+        """
+        self._connection = connection
+        self._topic = topic
+        self._place = connection.place(topic, partition)
+        self._end = end
+        self._read_hostile = read_hostile
+        self._on_close = on_close
+        self._consumer: AIOKafkaConsumer | None = None
+        self._buffer: deque[Record] = deque()
+        self._closed = False
+        self.position = offset
+
+    async def fetch(self, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES) -> list[Record]:
+        """See ``Reader.fetch``."""
+        if self._closed:
+            raise BusError(CLOSED)
+        if not self._buffer:
+            with said_as_ours(f"read {self._place.topic}"):
+                await self._fill(max_wait)
+        found: list[Record] = []
+        size = 0
+        while self._buffer:
+            size += len(self._buffer[0].value)
+            if found and size > max_bytes:
+                break
+            found.append(self._buffer.popleft())
+        if found:
+            self.position = found[-1].offset + 1
+        return found
+
+    async def _fill(self, max_wait: float) -> None:
+        consumer = self._consumer or await self._start()
+        await self._get(consumer, int(1000 * max_wait))
+        if self._buffer:
+            return
+        # Nothing came; but what is there already must be given, however short the wait.
+        end = await self._end(self._place)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + REQUEST_TIMEOUT_SECONDS
+        while not self._buffer and await consumer.position(self._place) < end:
+            if loop.time() > deadline:
+                raise BusError(f"Kafka does not give what is in {self._place.topic}/{self._place.partition} below offset {end}")
+            await self._get(consumer, STEP_MS)
+
+    async def _start(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **self._connection.arguments,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",  # where the first records are gone
+            fetch_max_wait_ms=LONG_POLL_MS,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        )
+        try:
+            await consumer.start()
+        except BaseException:
+            await stop_consumer(consumer)
+            raise
+        consumer.assign([self._place])
+        consumer.seek(self._place, self.position)
+        self._consumer = consumer
+        return consumer
+
+    async def _get(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
+        try:
+            got = (await consumer.getmany(self._place, timeout_ms=wait_ms)).get(self._place, [])
+        except UNDECODABLE:
+            # What came before it is lost to the consumer, and is read again too.
+            at = await consumer.position(self._place)
+            try:
+                got, beyond = await self._read_hostile(self._place, at)
+            except DamagedError as error:
+                consumer.seek(self._place, at)
+                raise RecordUnreadableError(self._topic, self._place.partition, error.offset, error.reason) from error
+            consumer.seek(self._place, beyond)
+        if self._closed:
+            raise BusError(CLOSED)
+        if got and got[0].offset < self.position:
+            raise BusError(f"{self._place.topic}/{self._place.partition} ends below offset {self.position}: Kafka lost records")
+        self._buffer += [self._record(record) for record in got]
+
+    def _record(self, record: "ConsumerRecord[bytes, bytes]") -> Record:
+        headers = make_headers((name, bytes(value or b"").decode(errors=ESCAPE)) for name, value in record.headers)
+        key, value = bytes(record.key or b"").decode(errors=ESCAPE), bytes(record.value or b"")
+        return Record(self._topic, record.partition, record.offset, record.timestamp, key, value, headers)
+
+    def seek(self, offset: int) -> None:
+        """See ``Reader.seek``."""
+        self._buffer.clear()
+        self.position = offset
+        if self._consumer is not None:
+            self._consumer.seek(self._place, offset)
+
+    def refuse(self) -> None:
+        """Give nothing any more."""
+        self._closed = True
+
+    async def close(self) -> None:
+        """See ``Reader.close``."""
+        self._on_close(self)
+        self._closed = True
+        if self._consumer is not None:
+            consumer, self._consumer = self._consumer, None
+            await stop_consumer(consumer)

@@ -1,0 +1,126 @@
+"""Comparing metadata with records: an online signature in the world that no record tells of is an alarm.
+
+In: metadata files, wherever they were found, root and targets before what they delegate to; then all records. Out: findings in a
+``Report``. The signatures wait here for their records, so memory grows with the metadata, and not with the history of the audit. No I/O.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Targets
+
+from tufline.audit.records import PROBE_ROLE, AuditUse
+from tufline.checks.audit.checks import Report
+from tufline.errors import MetadataError
+from tufline.metadata import envelope
+from tufline.trust import rules
+from tufline.trust.rules import ONLINE_KEY_URI
+
+KEYID_SHOWN: Final = 12
+"""How much of a keyid names a key in a sentence."""
+
+
+@dataclass(slots=True)
+class _Wanted:
+    places: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Role and version to where they were found."""
+    signed_as: tuple[str, int] | None = None
+    """As what a record says that the same bytes were signed."""
+
+
+class Signatures:
+    """The online signatures of metadata files, until their records have been seen."""
+
+    def __init__(self, report: Report) -> None:
+        """Know no file yet.
+
+        Args:
+            report: where findings go.
+        """
+        self._report = report
+        self._keys: dict[str, Key] = {}
+        self._wanted: dict[tuple[str, str], _Wanted] = {}
+        self._unused = 0
+
+    def trust(self, metadata: Root | Targets) -> None:
+        """Take note of the keys that root or targets name; the first of a keyid counts.
+
+        Args:
+            metadata: either.
+        """
+        names = metadata if isinstance(metadata, Root) else metadata.delegations
+        for keyid, key in (names.keys if names is not None else {}).items():
+            self._keys.setdefault(keyid, key)
+
+    def take(self, role: str, content: bytes, place: str) -> None:
+        """Take note of the online signatures of a file.
+
+        Args:
+            role: its role.
+            content: the file.
+            place: where it was found, for messages.
+        """
+        try:
+            file = envelope.disassemble(content)
+            version = envelope.read_common(file.signed).version
+            signed = self._signed_bytes(role, content, bytes(file.signed))
+        except MetadataError as error:
+            self._report.find("metadata", f"{place} is no metadata file: {error}")
+            return
+        if all(entry.keyid not in self._keys for entry in file.signatures):
+            self._report.find("metadata", f"{place} is signed by no key that root or targets name")
+        digest = envelope.sha256(signed)
+        for entry in file.signatures:
+            key = self._keys.get(entry.keyid)
+            if key is None or not key.unrecognized_fields.get(ONLINE_KEY_URI):
+                continue
+            self._report.compared += 1
+            if envelope.is_signed_by(key, entry, signed):
+                self._wanted.setdefault((entry.keyid, digest), _Wanted()).places.setdefault((role, version), place)
+            else:
+                self._report.find("metadata", f"{place} has a signature of the key {entry.keyid[:KEYID_SHOWN]} that is not valid")
+
+    def _signed_bytes(self, role: str, content: bytes, signed: bytes) -> bytes:
+        # Of root and targets what is signed is not always what stands in the file; see ``trust.verified``.
+        metadata: Metadata[Root] | Metadata[Targets]
+        if role == Root.type:
+            metadata = rules.parse(Root, content)
+        elif role == Targets.type:
+            metadata = rules.parse(Targets, content)
+        else:
+            return signed
+        self.trust(metadata.signed)
+        return metadata.signed_bytes
+
+    def recorded(self, use: AuditUse) -> None:
+        """Take note that a record tells of signatures.
+
+        Args:
+            use: the record.
+        """
+        for one in use.signatures:
+            if one.role == PROBE_ROLE:
+                continue
+            self._report.recorded += 1
+            wanted = self._wanted.get((use.keyid, one.sha256))
+            if wanted is None:
+                self._unused += 1
+            else:
+                wanted.places.pop((one.role, one.version), None)
+                wanted.signed_as = one.role, one.version
+
+    def finish(self) -> None:
+        """Raise the alarms."""
+        for (keyid, digest), wanted in self._wanted.items():
+            for (role, version), place in wanted.places.items():
+                what = f"{role} version {version} ({place})"
+                if wanted.signed_as is not None:
+                    self._report.find("metadata", f"{what} was signed as {wanted.signed_as[0]} version {wanted.signed_as[1]}")
+                else:
+                    self._report.find("alarm", f"{what} is signed by the online key {keyid}, and no record tells of it (sha256 {digest})")
+        if self._report.compared and self._unused:
+            self._report.note(
+                f"{self._unused} of {self._report.recorded} recorded signatures are not in the metadata that was compared: superseded, or "
+                "never used as the signer died or was replaced"
+            )

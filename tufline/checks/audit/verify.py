@@ -1,0 +1,169 @@
+"""Verifying an audit: the topic, its copy in files, and the metadata that the signatures are in.
+
+Workflow. First the metadata, then the end of the topic, then the files, then the topic: a record is written to the file, then to the topic,
+then its signatures are used. So nothing that was read early lacks what was to come before it, and a running system can be verified.
+
+In: a log, files of records, metadata files. Out: a ``Report``.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tuf.api.metadata import Root
+
+from tufline.audit.records import Anchor, AuditBegin, AuditRecord, AuditUse
+from tufline.bus import Bus
+from tufline.bus.scan import scan
+from tufline.checks.audit.checks import Chains, Report
+from tufline.checks.audit.signatures import Signatures
+from tufline.errors import InvalidInputError, RecordGoneError
+from tufline.records import topics
+from tufline.trust.admin_state import AdminState, fold
+
+MetadataFile = tuple[str, bytes, str]
+"""A role, its file, and where it was found; root and targets come before what they delegate to."""
+
+Hashes = dict[str, dict[int, str]]
+"""Chain to number to hash."""
+
+
+async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> Report:
+    """Verify an audit.
+
+    Args:
+        bus: whose topic is read, with the metadata on it; None to read files alone.
+        files: of records, the oldest first.
+        metadata: published files to compare.
+
+    Returns:
+        What was found.
+
+    Raises:
+        InvalidInputError: if a file can't be read.
+        SchemaError: if a record has a newer schema version: upgrade.
+        BusError: if the bus can't be read.
+    """
+    report = Report()
+    signatures = Signatures(report)
+    if bus is not None:
+        await _take_log(bus, signatures)
+    for role, content, place in metadata:
+        signatures.take(role, content, place)
+    if bus is None:
+        _read_files(files, report, signatures)
+    else:
+        before = await bus.end(topics.AUDIT, 0)
+        in_files = _read_files(files, report, None)
+        await _read_topic(bus, report, signatures, _Copies(report, in_files, before))
+    signatures.finish()
+    return report
+
+
+async def _take_log(bus: Bus, signatures: Signatures) -> None:
+    state = AdminState()
+    async for batch in scan(bus, topics.ADMIN, 0):
+        for record in batch:
+            state = fold(state, record)
+    # Also those that are not shown yet: what they govern is signed for them before.
+    for root in state.roots:
+        signatures.trust(root.signed)
+    for targets in state.targets:
+        signatures.trust(targets.signed)
+    async for batch in scan(bus, topics.METADATA, 0):
+        for record in batch:
+            role = Root.type if record.key.endswith(f".{Root.type}") else record.key
+            signatures.take(role, record.value, f"metadata offset {record.offset}")
+
+
+def _read_files(files: Sequence[Path], report: Report, signatures: Signatures | None) -> Hashes:
+    found: Hashes = {}
+    chains = Chains(report)
+    for path in files:
+        for value, place in _lines(path, report):
+            record = chains.take(value, place)
+            if record is not None:
+                found.setdefault(record.chain, {}).setdefault(record.number, record.hash)
+            if signatures is not None and isinstance(record, AuditUse):
+                signatures.recorded(record)
+    chains.finish()
+    return found
+
+
+def _lines(path: Path, report: Report) -> Iterator[tuple[bytes, str]]:
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.endswith(b"\n"):
+                    yield line[:-1], f"{path} line {number}"
+                else:
+                    report.note(f"{path} ends in the middle of line {number}: it is being written, or the signer died just then")
+    except OSError as error:
+        raise InvalidInputError(f"{path} can't be read: {error.strerror}") from error
+
+
+class _Copies:
+    """Compares the topic with the files, for the chains that are in these."""
+
+    def __init__(self, report: Report, in_files: Hashes, before: int) -> None:
+        self._report = report
+        self._in_files = in_files
+        self._before = before  # what the topic had before the files were read, the files must have
+        self._seen: dict[str, set[int]] = {chain: set() for chain in in_files}
+
+    def compare(self, record: AuditRecord, offset: int) -> None:
+        seen = self._seen.get(record.chain)
+        if seen is None or record.number in seen:
+            return
+        seen.add(record.number)
+        copy = self._in_files[record.chain].get(record.number)
+        what = f"number {record.number} of chain {record.chain}"
+        if copy is None and offset < self._before:
+            self._report.find("file", f"{what} is at offset {offset} of audit, and not in the file")
+        elif copy is not None and copy != record.hash:
+            self._report.find("file", f"{what} is another one at offset {offset} of audit than in the file")
+
+    def finish(self) -> None:
+        for chain, seen in self._seen.items():
+            newest = max(seen, default=-1)
+            missing = sorted(self._in_files[chain].keys() - seen)
+            for number in missing:
+                if number < newest:
+                    self._report.find("file", f"number {number} of chain {chain} is in the file, and not on the topic")
+            if later := sum(number > newest for number in missing):
+                self._report.note(
+                    f"the last {later} records of chain {chain} in the file are not on the topic: they are being written, or the signer "
+                    "died just then; or the end of the topic was cut off, and their signatures are alarms"
+                )
+
+
+async def _read_topic(bus: Bus, report: Report, signatures: Signatures, copies: _Copies) -> None:
+    chains = Chains(report)
+    anchors: list[tuple[str, Anchor]] = []
+    expected, end = 0, await bus.end(topics.AUDIT, 0)
+    async for batch in scan(bus, topics.AUDIT, 0, 0, end):
+        for one in batch:
+            # Nothing is ever dropped from this topic, and nothing is written to it in transactions: no offset is free.
+            if one.offset != expected:
+                report.find("gap", f"nothing is at the offsets {expected} to {one.offset - 1} of audit")
+            expected = one.offset + 1
+            record = chains.take(one.value, f"audit offset {one.offset}", one.key)
+            if record is None:
+                continue
+            copies.compare(record, one.offset)
+            if isinstance(record, AuditUse):
+                signatures.recorded(record)
+            elif isinstance(record, AuditBegin) and record.after is not None:
+                anchors.append((record.chain, record.after))
+    if expected < end:
+        report.find("tail", f"nothing is at the offsets {expected} to {end - 1} of audit, its end")
+    for chain, anchor in anchors:
+        await _check_anchor(bus, chain, anchor, report)
+    chains.finish()
+    copies.finish()
+
+
+async def _check_anchor(bus: Bus, chain: str, anchor: Anchor, report: Report) -> None:
+    try:
+        await bus.read(topics.AUDIT, 0, anchor.offset, key=anchor.chain, sha256=anchor.sha256)
+    except RecordGoneError:
+        report.find("tail", f"chain {chain} began after a record of chain {anchor.chain} at offset {anchor.offset} of audit, which is gone")

@@ -1,0 +1,321 @@
+"""Comparing a log with an origin: every difference, whoever is at fault.
+
+Workflow. First ``published``: what the publisher said is live. Then every file of the origin. Then ``heads``: what the signer takes for the
+newest. Then ``metadata``: what each version is. That is against the way of the data: nothing that was read can lack what it came from, and
+services may run meanwhile. Then all must agree: what is shown must be there whole, byte for byte as on the log, and nothing may be there
+that no log made.
+
+In: a log, an origin. Out: findings, each a sentence; and notes on what is no fault, such as an origin that is behind and that the publisher
+brings up when it runs.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from tuf.api.metadata import Root, Snapshot, Timestamp
+
+from tufline import records
+from tufline.bus import Bus, Record
+from tufline.bus.last import last_record
+from tufline.bus.scan import scan
+from tufline.decoding import decode
+from tufline.errors import MetadataError, RecordError
+from tufline.metadata import envelope
+from tufline.metadata.snapshot import read_snapshot
+from tufline.origin.store import TIMESTAMP, Store
+from tufline.records import VERSION_HEADER, Head, Published, topics
+
+SETTLE_SECONDS: Final = 10.0
+"""How long a file may come after its head: both are of one transaction, and visible a moment apart."""
+
+_FILE_NAME = re.compile(r"([1-9][0-9]*)\.(.+)\.json")
+
+
+class _Named(msgspec.Struct):
+    version: int
+    length: int
+    hashes: dict[str, str]
+
+
+class _SignedTimestamp(msgspec.Struct):
+    meta: dict[str, _Named]
+
+
+_timestamp_decoder: Final = msgspec.json.Decoder(_SignedTimestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a role on the log.
+
+    Attributes:
+        offset: of its newest record in ``metadata``.
+        sha256: of the file.
+        length: of the file, in bytes.
+    """
+
+    offset: int
+    sha256: str
+    length: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What a comparison found.
+
+    Attributes:
+        findings: what is wrong.
+        notes: what differs and is no fault.
+        versions: how many versions the log has.
+        files: how many files the origin has.
+        shown: version of the timestamp that the origin shows; 0 for none.
+    """
+
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    versions: int = 0
+    files: int = 0
+    shown: int = 0
+
+
+class _Log:
+    """What a log says: all versions of all roles, and the newest of each."""
+
+    def __init__(self, report: Report, before: int) -> None:
+        """Know nothing yet.
+
+        Args:
+            report: where findings go.
+            before: the end of ``metadata`` when the comparison began; what comes later may be of a head that is not seen.
+        """
+        self._report = report
+        self._before = before
+        self.versions: dict[str, dict[int, Version]] = {}
+        self.heads: dict[str, Head] = {}
+
+    async def read(self, bus: Bus) -> None:
+        for partition in range(bus.partitions(topics.HEADS)):
+            await self._read_heads(bus, partition)
+        end = await bus.end(topics.METADATA, 0)
+        named = max((head.offset for head in self.heads.values()), default=-1)
+        async for batch in scan(bus, topics.METADATA, 0, 0, end):
+            self._take_files(batch)
+        async for batch in scan(bus, topics.METADATA, 0, end, named + 1, max_wait=SETTLE_SECONDS):
+            self._take_files(batch)
+        self._report.versions = sum(map(len, self.versions.values()))
+
+    def _take_files(self, batch: Sequence[Record]) -> None:
+        for record in batch:
+            self._take_file(record)
+
+    def _take_file(self, record: Record) -> None:
+        where = f"metadata offset {record.offset}"
+        try:
+            version = int(record.headers[VERSION_HEADER])
+            said = envelope.read_common(envelope.disassemble(record.value).signed).version
+        except (MetadataError, KeyError, ValueError) as error:
+            self._report.findings.append(f"log: {where} ({record.key}) is no metadata file: {error}")
+            return
+        if said != version:
+            self._report.findings.append(f"log: {where} says that {record.key} has version {version}, and the file in it says {said}")
+        role = Root.type if record.key == f"{version}.{Root.type}" else record.key
+        of_role = self.versions.setdefault(role, {})
+        newest = max(of_role, default=version)
+        if version < newest and version not in of_role:
+            self._report.findings.append(f"log: {role} goes back from version {newest} to {version} at {where}")
+        if version > newest + 1:
+            self._report.findings.append(f"log: {role} has nothing between the versions {newest} and {version}")
+        found = Version(record.offset, envelope.sha256(record.value), len(record.value))
+        known = of_role.setdefault(version, found)
+        if known.sha256 != found.sha256:
+            self._report.findings.append(
+                f"log: {role} version {version} has two contents, at the offsets {known.offset} and {record.offset}"
+            )
+        elif known is not found and not (record.offset >= self._before and self._is_named(role, known)):
+            of_role[version] = found  # a timestamp that was appended again with a new vector
+
+    def _is_named(self, role: str, version: Version) -> bool:
+        return role in self.heads and self.heads[role].offset == version.offset
+
+    async def _read_heads(self, bus: Bus, partition: int) -> None:
+        newest: dict[str, Head] = {}
+        async for batch in scan(bus, topics.HEADS, partition):
+            for record in batch:
+                try:
+                    content = records.decode(records.heads_decoder, record.value)
+                except RecordError as error:
+                    self._report.findings.append(f"log: heads/{partition} offset {record.offset} ({record.key}): {error}")
+                    continue
+                if isinstance(content, Head):
+                    newest[record.key] = content
+        for role, head in newest.items():
+            if role in self.heads:
+                self._report.findings.append(f"log: {role} has heads in two partitions of heads, one of them {partition}")
+            self.heads[role] = head
+
+    def check_heads(self) -> None:
+        for role, head in sorted(self.heads.items()):
+            found = self.versions.get(role, {}).get(head.version)
+            if found is None:
+                self._report.findings.append(f"log: the head of {role} names version {head.version}, which metadata does not have")
+            elif (found.offset, found.sha256, found.length) != (head.offset, head.sha256, head.length):
+                self._report.findings.append(f"log: the head of {role} names another version {head.version} than metadata has")
+        for role, of_role in self.versions.items():
+            newest = max((version for version, found in of_role.items() if found.offset < self._before), default=0)
+            if newest and role not in self.heads:
+                self._report.findings.append(f"log: {role} has no head")
+            elif role in self.heads and newest > self.heads[role].version:
+                self._report.findings.append(f"log: the head of {role} names version {self.heads[role].version}, and metadata has {newest}")
+
+
+class _Origin:
+    """The files of an origin against what a log says."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._timestamp: bytes | None = None
+        self._snapshot: bytes | None = None
+        self._files: dict[str, tuple[str, int]] = {}
+        """Name to hash and length."""
+        self._checked = {TIMESTAMP}
+
+    async def read(self, store: Store) -> None:
+        # The timestamp before the names: what it names came before it, and is kept for a while after it is superseded.
+        self._timestamp = await store.get(TIMESTAMP)
+        named = _snapshot_of(self._timestamp)
+        snapshot = "" if named is None else envelope.file_name(Snapshot.type, named.version)
+        names = await store.names()
+        for name in sorted(names):
+            content = self._timestamp if name == TIMESTAMP else await store.get(name)
+            if content is not None:
+                self._files[name] = envelope.sha256(content), len(content)
+            if name == snapshot:
+                self._snapshot = content
+        self._report.files = len(names)
+
+    def check(self, log: _Log, published: Published | None) -> None:
+        versions = self._check_timestamp(log, published)
+        for role, version in sorted(versions.items()):
+            self._check_file(log, role, version)
+        end = published.next_offset if published else 0
+        for version, root in sorted(log.versions.get(Root.type, {}).items()):
+            if root.offset < end or envelope.file_name(Root.type, version) in self._files:
+                self._check_file(log, Root.type, version)
+        self._check_others(log, versions)
+
+    def _check_timestamp(self, log: _Log, published: Published | None) -> dict[str, int]:
+        findings, notes = self._report.findings, self._report.notes
+        content = self._timestamp
+        last = published.timestamp.version if published else 0
+        if content is None:
+            if last:
+                findings.append(f"origin: {TIMESTAMP} is missing, and version {last} was published")
+            else:
+                notes.append("nothing is published yet")
+            return {}
+        named = _snapshot_of(content)
+        if named is None:
+            findings.append(f"origin: {TIMESTAMP} is no timestamp")
+            return {}
+        shown = envelope.read_common(envelope.disassemble(content).signed).version
+        self._report.shown = shown
+        on_log = log.versions.get(Timestamp.type, {})
+        if shown not in on_log:
+            findings.append(f"origin: {TIMESTAMP} has version {shown}, which the log does not have")
+        elif on_log[shown].sha256 != envelope.sha256(content):
+            findings.append(f"origin: {TIMESTAMP} is not version {shown} as the log has it")
+        if shown < last:
+            findings.append(f"origin: {TIMESTAMP} has gone back to version {shown}; {last} was published")
+        if shown < (newest := max(on_log, default=0)):
+            notes.append(f"the origin shows timestamp {shown}, and the log has {newest}: the publisher brings it when it runs")
+        name = envelope.file_name(Snapshot.type, named.version)
+        if self._snapshot is None:
+            self._checked.add(name)
+            findings.append(f"origin: {name} is missing")
+            return {}
+        if self._files[name] != (named.hashes["sha256"], named.length):
+            findings.append(f"origin: {name} is not the snapshot that {TIMESTAMP} names")
+        try:
+            return {Snapshot.type: named.version} | read_snapshot(envelope.disassemble(self._snapshot).signed)
+        except MetadataError as error:
+            self._checked.add(name)
+            findings.append(f"origin: {name}: {error}")
+            return {}
+
+    def _check_file(self, log: _Log, role: str, version: int) -> None:
+        name = envelope.file_name(role, version)
+        self._checked.add(name)
+        found = self._files.get(name)
+        on_log = log.versions.get(role, {}).get(version)
+        if found is None:
+            self._report.findings.append(f"origin: {name} is missing")
+        if on_log is None:
+            self._report.findings.append(f"origin: {name} is not on the log")
+        elif found is not None and found[0] != on_log.sha256:
+            self._report.findings.append(f"origin: {name} is not what the log has ({found[1]} bytes, and {on_log.length})")
+
+    def _check_others(self, log: _Log, shown: dict[str, int]) -> None:
+        superseded = pending = 0
+        for name in sorted(self._files.keys() - self._checked):
+            parsed = _FILE_NAME.fullmatch(name)
+            role, version = (parsed[2], int(parsed[1])) if parsed else ("", 0)
+            if role not in log.versions:
+                self._report.findings.append(f"origin: {name} is no file of this repository")
+            elif version in log.versions[role]:
+                self._check_file(log, role, version)
+                superseded += version < shown.get(role, 0)
+                pending += version > shown.get(role, 0)
+            elif version < min(log.versions[role]):
+                superseded += 1  # compaction has taken it from the log; retention takes it from here
+            else:
+                self._report.findings.append(f"origin: {name} is not on the log")
+        if superseded:
+            self._report.notes.append(f"{superseded} superseded files wait for their deletion (publisher.keep_superseded)")
+        if pending:
+            self._report.notes.append(f"{pending} files wait for the timestamp that makes them visible")
+
+
+def _snapshot_of(timestamp: bytes | None) -> _Named | None:
+    if timestamp is None:
+        return None
+    try:
+        signed = envelope.disassemble(timestamp).signed
+        envelope.read_common(signed)
+        named = decode(_timestamp_decoder, signed, MetadataError).meta["snapshot.json"]
+    except (MetadataError, KeyError):
+        return None
+    return named if "sha256" in named.hashes else None
+
+
+async def compare(bus: Bus, store: Store, origin: str) -> Report:
+    """Compare a log with an origin; both may go on meanwhile.
+
+    Args:
+        bus: the log.
+        store: the origin.
+        origin: its name in ``published``.
+
+    Returns:
+        All differences that were there at the beginning.
+
+    Raises:
+        BusError: if the log can't be read.
+        StoreError: if the origin can't be read.
+    """
+    report = Report()
+    before = await bus.end(topics.METADATA, 0)
+    last = await last_record(bus, topics.PUBLISHED, 0, lambda record: record.key == origin)
+    try:
+        published = None if last is None else records.decode(records.published_decoder, last.value)
+    except RecordError as error:
+        report.findings.append(f"log: published (of {origin}): {error}")
+        published = None
+    files, log = _Origin(report), _Log(report, before)
+    await files.read(store)
+    await log.read(bus)
+    log.check_heads()
+    files.check(log, published)
+    return report

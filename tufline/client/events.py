@@ -1,0 +1,285 @@
+"""For repositories in Python: send an event to ``inbox``, and return when what it says is live.
+
+    async with Client("kafka:broker1:9092,broker2:9092") as client:
+        outcome = await client.publish(Event("urn:my-repository", [add("a-1.0.whl", 1234, {"sha256": "…"}), remove("a-0.9.whl")]))
+
+An event that is sent again under the same source and id is accepted once, so after an error or a restart it may be sent again.
+
+In: events. Out: records of ``inbox``; and from ``receipts`` and ``published`` what became of them. However many events are under way, each
+partition of ``receipts`` is read once.
+"""
+
+import asyncio
+import contextlib
+import uuid
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import structlog
+
+from tufline.bus import Bus, Message, Position
+from tufline.bus.follow import RETRY_SECONDS
+from tufline.config.settings import Config, of_environment
+from tufline.errors import BusError, EventRejectedError, NotLiveYetError, PushbackError
+from tufline.records import Published, cursor, events, receipts, topics
+from tufline.records.cursor import Cursor
+from tufline.records.events import ArtifactInfo, ChangeRequest, EventData
+from tufline.records.receipts import ChangeReceipt, EventReceipt, Found
+from tufline.runtime import open_bus
+from tufline.runtime.tasks import all_of
+from tufline.views.published import follow_origin
+from tufline.views.receipts import REMARKS_BYTES, Receipts
+
+DEFAULT_TIMEOUT_SECONDS: Final = 600.0
+"""How long to wait until an event is live."""
+
+_HEADERS: Final = {events.CONTENT_TYPE_HEADER: events.STRUCTURED_TYPE}
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a repository announces.
+
+    Attributes:
+        source: who says it; events of one source keep their order.
+        changes: at least one; applied in this order, and accepted or rejected together.
+        id: unique for the source.
+    """
+
+    source: str
+    changes: Sequence[ChangeRequest]
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+def add(path: str, length: int, hashes: dict[str, str], custom: dict[str, Any] | None = None) -> ChangeRequest:
+    """Say that an artifact is to be there, in place of the one that has its path.
+
+    Args:
+        path: the target path.
+        length: in bytes.
+        hashes: algorithm to hexadecimal digest.
+        custom: what the repository adds.
+
+    Returns:
+        The change.
+    """
+    values: tuple[Any, ...] = (length, hashes, custom)  # they become JSON with the event
+    return ChangeRequest(path, info=ArtifactInfo(*values))
+
+
+def remove(path: str) -> ChangeRequest:
+    """Say that an artifact is to go.
+
+    Args:
+        path: the target path.
+
+    Returns:
+        The change.
+    """
+    return ChangeRequest(path, "remove")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an event: all of it is live, but for what was refused.
+
+    Attributes:
+        task: its task id, for GET /api/v1/task/.
+        is_duplicate: whether it had been accepted before.
+        remarks: what had no effect or was refused: a removal of what was not there, an addition of what was there already, a change that
+            does not fit into the metadata. Those of a duplicate may be gone.
+        is_complete: whether ``remarks`` has all of them: of an event that was sent again they may stand behind too many others to be read,
+            and one that can't be read may be among them. Then ask for the task, whose answer has them, or says what is unknown.
+    """
+
+    task: str
+    is_duplicate: bool
+    remarks: Sequence[ChangeReceipt]
+    is_complete: bool = True
+
+    @property
+    def refused(self) -> Sequence[ChangeReceipt]:
+        """Changes that were refused: they are not live."""
+        return [remark for remark in self.remarks if remark.outcome == "refused"]
+
+
+class Client:
+    """Sends events; an async context manager."""
+
+    def __init__(self, bus: Bus | str, config: Config | None = None) -> None:
+        """Be unconnected.
+
+        Args:
+            bus: an open one, or a URL as in ``bus.url``.
+            config: its section ``kafka`` says how the cluster is reached, ``ingest.origin`` which origin makes an event live; by default
+                the ``TUFLINE_*`` environment variables do.
+
+        Raises:
+            ConfigError: if one of these variables can't have its value.
+        """
+        self._config = config or of_environment()
+        self._given = bus
+        self._stack = contextlib.AsyncExitStack()
+        self._waiting: dict[tuple[str, str], list[asyncio.Queue[EventReceipt | BaseException]]] = {}
+        self._pending: dict[asyncio.Future[None], Cursor] = {}
+        self._published: Published | None = None
+        self._background: asyncio.Task[None]
+        self._receipts: list[Receipts]
+        self._bus: Bus
+
+    async def __aenter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            ConfigError: if there is no such bus, or no repository on it.
+            BusError: if it can't be reached.
+        """
+        try:
+            if isinstance(self._given, str):
+                section = self._config.bus.model_copy(update={"url": self._given})
+                self._config = self._config.model_copy(update={"bus": section})
+                self._bus = await self._stack.enter_async_context(open_bus.open_bus(self._config, as_client=True))
+            else:
+                self._bus = self._given
+            partitions = range(self._bus.partitions(topics.RECEIPTS))
+            ends = [await self._bus.end(topics.RECEIPTS, partition) for partition in partitions]
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        room = REMARKS_BYTES // len(partitions)
+        self._receipts = [Receipts(self._bus, partition, end, room) for partition, end in zip(partitions, ends, strict=True)]
+        self._background = asyncio.create_task(self._follow(), name="client")
+        self._background.add_done_callback(self._fail)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Disconnect; who still waits gets an error."""
+        self._background.cancel()
+        await asyncio.wait([self._background])
+        await self._stack.aclose()
+
+    async def _follow(self) -> None:
+        following = (one.follow(self._take_receipt) for one in self._receipts)
+        await all_of(follow_origin(self._bus, self._config.ingest.origin, self._take_published), *following)
+
+    async def publish(self, event: Event, *, seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Outcome:
+        """Send an event, and wait until what it says is live.
+
+        Args:
+            event: to send.
+            seconds: how long to wait.
+
+        Returns:
+            What became of it.
+
+        Raises:
+            InvalidEventError: if it is no event that can be sent.
+            EventRejectedError: if ingest rejected it; nothing of it will become live.
+            NotLiveYetError: if it takes longer; it may still become live.
+            BusError: if the bus can't be used any more.
+        """
+        said = events.Event("1.0", event.id, event.source, events.TYPE, EventData(list(event.changes)))
+        value = events.encode(said)
+        events.read(value, _HEADERS)
+        name = event.source, event.id
+        queue: asyncio.Queue[EventReceipt | BaseException] = asyncio.Queue()
+        self._waiting.setdefault(name, []).append(queue)
+        stage = "it could not be sent"
+        try:
+            async with asyncio.timeout(seconds):
+                self._check_alive()
+                position = await self._send(event.source, value)
+                stage = "ingest has not taken it yet"
+                receipt = await _receipt_of(position, queue)
+                if receipt.outcome == "rejected":
+                    raise EventRejectedError(receipt.reason)
+                stage = f"it is accepted, and not live yet (task {receipt.task})"
+                return await self._wait_until_live(receipt)
+        except TimeoutError:
+            message = f"after {seconds:g} s {stage}; it may still become live, and to send the same event again is safe"
+            raise NotLiveYetError(message) from None
+        finally:
+            self._waiting[name].remove(queue)
+            if not self._waiting[name]:
+                del self._waiting[name]
+
+    async def _send(self, source: str, value: bytes) -> Position:
+        # By the source, so that its events keep their order and its repetitions are known; as librdkafka places them by default.
+        partition = zlib.crc32(source.encode()) % self._bus.partitions(topics.INBOX)
+        while True:
+            try:
+                (position,) = await self._bus.append([Message(topics.INBOX, source, value, partition, _HEADERS)])
+            except PushbackError as error:
+                await asyncio.sleep(error.retry_after)
+            except BusError as error:
+                # It may be there; sent again it is accepted once all the same.
+                if not error.retriable:
+                    raise
+                _log.warning("client.send_again", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+                self._check_alive()
+            else:
+                return position
+
+    async def _wait_until_live(self, receipt: EventReceipt) -> Outcome:
+        where = cursor.decode(receipt.task, self._bus.log_id)
+        if self._published is None or not where.is_covered(self._published.vector):
+            live: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._pending[live] = where
+            try:
+                self._check_alive()
+                await live
+            finally:
+                del self._pending[live]
+        is_duplicate = receipt.outcome == "duplicate"
+        remarks: list[ChangeReceipt] = []
+        is_complete = True
+        for partition, offsets in where.positions.items():
+            followed = None
+            if not is_duplicate:
+                # The signer wrote them before what is live was made; they are only to be read.
+                await self._receipts[partition].caught_up()
+                followed = self._receipts[partition].remarks(offsets)
+            found = (
+                await receipts.of_records(self._bus, partition, offsets, where.time, where.request) if followed is None else Found(followed)
+            )
+            is_complete = is_complete and found is not None and not found.uncertain
+            remarks += () if found is None else found.receipts
+        return Outcome(receipt.task, is_duplicate, remarks, is_complete)
+
+    def _take_receipt(self, receipt: EventReceipt) -> None:
+        for queue in self._waiting.get((receipt.source, receipt.id), ()):
+            queue.put_nowait(receipt)
+
+    async def _take_published(self, published: Published) -> None:
+        self._published = published
+        for live, where in self._pending.items():
+            if not live.done() and where.is_covered(published.vector):
+                live.set_result(None)
+
+    def _fail(self, background: asyncio.Task[None]) -> None:
+        error = BusError("the client is closed") if background.cancelled() else background.exception()
+        assert error is not None
+        for queues in self._waiting.values():
+            for queue in queues:
+                queue.put_nowait(error)
+        for live in self._pending:
+            if not live.done():
+                live.set_exception(error)
+
+    def _check_alive(self) -> None:
+        if self._background.done():
+            raise BusError("the client is closed") if self._background.cancelled() else self._background.exception() or AssertionError
+
+
+async def _receipt_of(position: Position, queue: "asyncio.Queue[EventReceipt | BaseException]") -> EventReceipt:
+    # Receipts of the same event sent earlier may come by too, also before this one was appended.
+    while True:
+        receipt = await queue.get()
+        if isinstance(receipt, BaseException):
+            raise receipt
+        if (receipt.partition, receipt.offset) == (position.partition, position.offset):
+            return receipt

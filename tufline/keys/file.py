@@ -1,0 +1,109 @@
+"""Online keys in files: ``fn:<file>``, RSTUF's name for a key in a file of the key directory, an unencrypted PKCS#8 PEM."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.exceptions import Error as SecuresystemslibError
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+
+from tufline.errors import KeyUnavailableError
+from tufline.keys import PROBE
+from tufline.keys.verifying import SLICE_BYTES, SLICE_SIGNATURES, verify
+from tufline.metadata.envelope import SignatureEntry
+from tufline.metadata.key_uris import file_name
+
+
+class LocalKey:
+    """A key that this process asks for one signature after the other."""
+
+    is_probed = True
+
+    def __init__(self, public: Key, sign: Callable[[bytes], str]) -> None:
+        """Hold a key.
+
+        Args:
+            public: the public key as the metadata has it.
+            sign: makes a signature, in hexadecimal, with its private part.
+        """
+        self.public = public
+        self._sign = sign
+
+    async def sign_many(self, payloads: Sequence[bytes]) -> list[SignatureEntry]:
+        """Sign payloads; see ``SigningKey.sign_many``."""
+        signatures: list[SignatureEntry] = []
+        sliced = 0
+        for count, payload in enumerate(payloads, 1):
+            signatures.append(self.sign(payload))
+            sliced += len(payload)
+            if count % SLICE_SIGNATURES == 0 or sliced > SLICE_BYTES:
+                sliced = 0
+                await asyncio.sleep(0)
+        return signatures
+
+    def sign(self, payload: bytes) -> SignatureEntry:
+        """Sign one payload, and verify the signature.
+
+        Args:
+            payload: the bytes to sign.
+
+        Returns:
+            The signature.
+
+        Raises:
+            KeyUnavailableError: if it could not be made.
+        """
+        keyid = self.public.keyid
+        try:
+            signature = SignatureEntry(keyid, self._sign(payload))
+        except (SecuresystemslibError, ValueError, OSError) as error:
+            raise KeyUnavailableError(f"the key {keyid[:12]} did not sign: {error}") from error
+        verify(self.public, signature, payload)
+        return signature
+
+
+def _load_file(name: str, public: Key, key_dir: Path) -> Callable[[bytes], str]:
+    path = key_dir / name
+    try:
+        private = load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as error:
+        raise KeyUnavailableError(f"the online key {path} can't be read ({error.strerror}): put it there, or set signer.key_dir") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise KeyUnavailableError(f"the online key {path} is not an unencrypted PKCS#8 PEM: {error}") from error
+    # The two usual schemes directly: securesystemslib's signer copies its arguments deeply each time, which costs as much as signing.
+    if isinstance(private, Ed25519PrivateKey) and public.scheme == "ed25519":
+        return lambda payload: private.sign(payload).hex()
+    if isinstance(private, EllipticCurvePrivateKey) and public.scheme == "ecdsa-sha2-nistp256":
+        algorithm = ECDSA(SHA256())
+        return lambda payload: private.sign(payload, algorithm).hex()
+    if not isinstance(public, SSlibKey):
+        raise KeyUnavailableError(f"the online key {path} has the type {public.keytype!r}, which no key in a file has")
+    try:
+        signer = CryptoSigner(private, public)
+    except (SecuresystemslibError, ValueError) as error:
+        raise KeyUnavailableError(f"the online key {path} can't sign with the scheme {public.scheme!r}: {error}") from error
+    return lambda payload: str(signer.sign(payload).signature)
+
+
+def open_file_key(uri: str, public: Key, key_dir: Path) -> LocalKey:
+    """Open a private key in a file, and make sure that it is the one whose public part the metadata has.
+
+    Args:
+        uri: ``fn:<file>``.
+        public: its public part.
+        key_dir: directory of such files.
+
+    Returns:
+        The key.
+
+    Raises:
+        KeyUnavailableError: if it can't be used.
+    """
+    key = LocalKey(public, _load_file(file_name(uri), public, key_dir))
+    key.sign(PROBE)
+    return key

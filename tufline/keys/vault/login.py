@@ -1,0 +1,123 @@
+"""Logging in to Vault by token, AppRole or a Kubernetes service account, and renewing. Synchronous: ``VaultSession`` runs it in threads.
+
+Credentials in files are read anew at each login: who rotates them (an agent, Kubernetes) need not tell us.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr
+
+from tufline.config.settings import VaultConfig
+from tufline.errors import ConfigError, KeyUnavailableError
+
+if TYPE_CHECKING:
+    import hvac
+
+
+def check(config: VaultConfig) -> None:
+    """Refuse a login that lacks something.
+
+    Args:
+        config: who we are.
+
+    Raises:
+        ConfigError: with what is missing.
+    """
+    needed = {
+        "token": (("token", "token_file"),),
+        "approle": (("role",), ("secret_id", "secret_id_file")),
+        "kubernetes": (("role",),),
+    }[config.auth]
+    for names in needed:
+        if not any(_is_given(getattr(config, name)) for name in names):
+            raise ConfigError(f"vault.auth = {config.auth} needs {' or '.join(f'vault.{name}' for name in names)}")
+    if config.ca_file is not None and not config.ca_file.is_file():
+        raise ConfigError(f"vault.ca_file {config.ca_file} is not there")
+
+
+def _is_given(value: str | SecretStr | Path | None) -> bool:
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+def new_client(config: VaultConfig) -> "hvac.Client":
+    """Make a client with a connection of its own.
+
+    Args:
+        config: where Vault is.
+
+    Returns:
+        The client, without a token. It takes nothing from the environment (proxies, VAULT_TOKEN, .netrc): only the configuration says
+        where a token goes.
+    """
+    import hvac  # noqa: PLC0415 (see VaultSession)
+    import requests  # noqa: PLC0415 (hvac's own)
+
+    session = requests.Session()
+    session.trust_env = False
+    session.verify = True if config.ca_file is None else str(config.ca_file)
+    return hvac.Client(config.address, token="", timeout=config.timeout, namespace=config.namespace or None, session=session)
+
+
+def log_in(client: "hvac.Client", config: VaultConfig) -> tuple[str, float]:
+    """Log in.
+
+    Args:
+        client: for the call.
+        config: who we are.
+
+    Returns:
+        The token, and how many seconds it lives; 0 if it has no end, or does not let us ask.
+
+    Raises:
+        KeyUnavailableError: if a file of the credentials can't be read.
+    """
+    mount = {"mount_point": config.auth_mount or config.auth}
+    if config.auth == "token":
+        return _own_token(client, _secret(config.token, config.token_file, "token"))
+    if config.auth == "kubernetes":
+        jwt = _read(config.jwt_file, "jwt_file")
+        return _given(client.auth.kubernetes.login(role=config.role, jwt=jwt, use_token=False, **mount))
+    secret = _secret(config.secret_id, config.secret_id_file, "secret_id")
+    return _given(client.auth.approle.login(role_id=config.role, secret_id=secret, use_token=False, **mount))
+
+
+def _given(answer: Any) -> tuple[str, float]:
+    try:
+        return str(answer["auth"]["client_token"]), float(answer["auth"]["lease_duration"])
+    except (KeyError, TypeError) as error:
+        raise KeyUnavailableError("what answers at vault.address does not speak as Vault does: check the address") from error
+
+
+def _own_token(client: "hvac.Client", token: str) -> tuple[str, float]:
+    from hvac.exceptions import Forbidden  # noqa: PLC0415 (see VaultSession)
+
+    client.token = token
+    try:
+        return token, float(client.auth.token.lookup_self()["data"]["ttl"])
+    except (Forbidden, KeyError, TypeError):
+        # It is revoked, or may not look at itself: the first call that uses it tells which.
+        return token, 0.0
+
+
+def renew(client: "hvac.Client") -> float:
+    """Renew the client's token.
+
+    Args:
+        client: with the token.
+
+    Returns:
+        How many seconds it lives from now on.
+    """
+    return _given(client.auth.token.renew_self())[1]
+
+
+def _secret(given: SecretStr, file: Path | None, name: str) -> str:
+    return given.get_secret_value() if file is None else _read(file, f"{name}_file")
+
+
+def _read(file: Path, name: str) -> str:
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyUnavailableError(f"vault.{name} {file} can't be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error

@@ -1,0 +1,237 @@
+"""Topic ``rejected``: reading what ingest rejected, and bringing it to ``inbox`` again.
+
+A record is the inbox record byte for byte, with headers of ingest's behind its own. A mark behind them says which were brought to ``inbox``
+again: what became of those there is a matter of ``receipts``, and what was rejected again is a record of its own. So each original waits
+here once, however often it is replayed, and nobody needs to keep anything but the log.
+"""
+
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from tufline.bus import Bus, Message, Record, Writer
+from tufline.bus.headers import ESCAPE, make_headers, pairs_of
+from tufline.bus.scan import scan
+from tufline.decoding import describe
+from tufline.errors import InvalidInputError, RecordError
+from tufline.records import topics
+
+REASON_HEADER: Final = "tufline-reason"
+TOPIC_HEADER: Final = "tufline-topic"
+PARTITION_HEADER: Final = "tufline-partition"
+OFFSET_HEADER: Final = "tufline-offset"
+CUT_HEADER: Final = "tufline-cut"
+"""Size of the whole record, in bytes, where only the beginning is kept."""
+
+REPLAYED_HEADER: Final = "tufline-replayed"
+"""Of a mark, its only header: the first and the last offset of what was replayed. What lies between is too, where it is whole."""
+
+OURS: Final = frozenset({REASON_HEADER, TOPIC_HEADER, PARTITION_HEADER, OFFSET_HEADER, CUT_HEADER})
+
+REPLAYER: Final = "rejected.replay"
+"""Writer id of who replays: of two at once the first is fenced."""
+
+BATCH_BYTES: Final = 1_000_000
+"""How much is replayed in one transaction; a single record may be larger."""
+
+_RANGE: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}", re.ASCII)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A rejected record.
+
+    Attributes:
+        record: as it stands in ``rejected``.
+        reason: why it was rejected.
+        partition: of ``inbox``.
+        offset: in it.
+        is_cut: whether only its beginning was kept.
+    """
+
+    record: Record
+    reason: str
+    partition: int
+    offset: int
+    is_cut: bool
+
+    @property
+    def own_headers(self) -> Sequence[tuple[str, str]]:
+        """The headers that it had in ``inbox``."""
+        pairs = list(pairs_of(self.record.headers))
+        ours = OURS if self.is_cut else OURS - {CUT_HEADER}
+        return pairs[: len(pairs) - len(ours)]
+
+
+def size_of(record: Record) -> int:
+    """Say how large a record is.
+
+    Args:
+        record: of ``inbox`` or ``rejected``.
+
+    Returns:
+        Bytes of its value, key and headers.
+    """
+    around = sum(len(name.encode()) + len(value.encode(errors=ESCAPE)) for name, value in pairs_of(record.headers))
+    return len(record.value) + len(record.key.encode(errors=ESCAPE)) + around
+
+
+def understand(record: Record) -> Rejected:
+    """Read the headers of a rejected record.
+
+    Args:
+        record: of ``rejected``.
+
+    Returns:
+        What they say.
+
+    Raises:
+        RecordError: if they are not those that ingest writes.
+    """
+    headers = record.headers
+    try:
+        is_cut = pairs_of(headers)[-1][0] == CUT_HEADER
+        return Rejected(record, headers[REASON_HEADER], int(headers[PARTITION_HEADER]), int(headers[OFFSET_HEADER]), is_cut)
+    except (LookupError, ValueError) as error:
+        raise RecordError(f"the record has not the headers that ingest writes: {describe(error)}") from error
+
+
+async def each(bus: Bus, partition: int, offset: int = 0) -> AsyncIterator[Rejected]:
+    """Read what is rejected now and still kept, also what was replayed.
+
+    Args:
+        bus: the log.
+        partition: of ``rejected``.
+        offset: the lowest of interest.
+
+    Yields:
+        Each record, in order; none that comes meanwhile.
+
+    Raises:
+        BusError: if the log can't be read now.
+    """
+    async for record in _records(bus, partition, offset):
+        if not _is_mark(record):
+            try:
+                yield understand(record)
+            except RecordError as error:
+                _log.error("rejected.unreadable", partition=partition, offset=record.offset, error=str(error))
+
+
+async def waiting(bus: Bus, partition: int) -> AsyncIterator[Rejected]:
+    """Read what is rejected now, still kept, and was not replayed.
+
+    Args:
+        bus: the log.
+        partition: of ``rejected``.
+
+    Yields:
+        Each record, in order; none that comes meanwhile.
+
+    Raises:
+        BusError: if the log can't be read now.
+    """
+    # A mark stands behind what it is about, so all are read first. One mark is of a whole batch: this stays small.
+    marks = deque(sorted([_range(record) async for record in _records(bus, partition, 0) if _is_mark(record)]))
+    async for one in each(bus, partition):
+        while marks and marks[0][1] < one.record.offset:
+            marks.popleft()
+        if one.is_cut or not marks or one.record.offset < marks[0][0]:
+            yield one
+
+
+async def _records(bus: Bus, partition: int, offset: int) -> AsyncIterator[Record]:
+    async with aclosing(scan(bus, topics.REJECTED, partition, offset)) as batches:
+        async for batch in batches:
+            for record in batch:
+                yield record
+
+
+def _is_mark(record: Record) -> bool:
+    # Of a rejected record the last header is always another one of ours.
+    pairs = pairs_of(record.headers)
+    return bool(pairs) and pairs[-1][0] == REPLAYED_HEADER and _RANGE.fullmatch(pairs[-1][1]) is not None
+
+
+def _range(mark: Record) -> tuple[int, int]:
+    first, _, last = mark.headers[REPLAYED_HEADER].partition("-")
+    return int(first), int(last)
+
+
+async def replay(bus: Bus, partition: int, offset: int) -> None:
+    """Append a rejected record to ``inbox`` again, without ingest's headers, and mark it; also one that is marked already.
+
+    Args:
+        bus: the log.
+        partition: of ``rejected``.
+        offset: in it.
+
+    Raises:
+        InvalidInputError: if there is no such record, or only its beginning was kept.
+        BusError: if the outcome is unknown: what is replayed is marked.
+    """
+    if partition < bus.partitions(topics.REJECTED):
+        async for one in each(bus, partition, offset):
+            if one.record.offset != offset:
+                break
+            if one.is_cut:
+                where = f"partition {partition}, offset {offset}"
+                raise InvalidInputError(f"of the record at {where} only the beginning was kept: its producer has to send it again")
+            writer = await bus.writer(REPLAYER)
+            try:
+                await _commit(writer, [one])
+            finally:
+                await writer.close()
+            return
+    raise InvalidInputError(f"there is no rejected record at partition {partition}, offset {offset}: tufline rejected list shows them all")
+
+
+async def replay_all(bus: Bus) -> tuple[int, int]:
+    """Append all rejected records that wait to ``inbox`` again, without ingest's headers, and mark them.
+
+    Args:
+        bus: the log.
+
+    Returns:
+        How many were replayed, and how many not, as only their beginning was kept.
+
+    Raises:
+        FencedError: if another one began to replay; go on with what waits then.
+        BusError: if the outcome is unknown: what is replayed is marked.
+    """
+    replayed = cut = 0
+    writer = await bus.writer(REPLAYER)
+    try:
+        for partition in range(bus.partitions(topics.REJECTED)):
+            batch: list[Rejected] = []
+            size = 0
+            async for one in waiting(bus, partition):
+                if one.is_cut:
+                    cut += 1
+                    continue
+                if batch and size + size_of(one.record) > BATCH_BYTES:
+                    replayed += await _commit(writer, batch)
+                    batch, size = [], 0
+                batch.append(one)
+                size += size_of(one.record)
+            if batch:
+                replayed += await _commit(writer, batch)
+    finally:
+        await writer.close()
+    return replayed, cut
+
+
+async def _commit(writer: Writer, batch: Sequence[Rejected]) -> int:
+    """Replay records of one partition, and mark them, both or neither."""
+    first, last = batch[0].record, batch[-1].record
+    again = [Message(topics.INBOX, one.record.key, one.record.value, one.partition, make_headers(one.own_headers)) for one in batch]
+    mark = Message(topics.REJECTED, "", b"", first.partition, {REPLAYED_HEADER: f"{first.offset}-{last.offset}"})
+    await writer.commit([*again, mark])
+    return len(batch)

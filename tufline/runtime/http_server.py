@@ -1,0 +1,84 @@
+"""Serving a web application on an address, with limits that no client gets around, and errors that say which setting to change."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from tufline.config.settings import DEFAULT_HTTP, HttpConfig
+from tufline.errors import ConfigError
+from tufline.runtime import descriptors
+from tufline.runtime.connections import Connection, Room
+
+BACKLOG: Final = 1024
+"""How many connections the system keeps until they are accepted."""
+
+ACCEPTED_AT_ONCE: Final = 8
+"""Before each of them is counted: while the limit is reached they cost descriptors that nothing else may need."""
+
+SHUTDOWN_SECONDS: Final = 5.0
+"""How long requests under way may take to finish when the server stops."""
+
+SWEEP_SECONDS: Final = 1.0
+"""At least this often the clients that are waited for are looked at."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def listen(
+    app: web.Application,
+    host: str,
+    port: int,
+    section: str,
+    on_listening: Callable[[str], None] | None,
+    http: HttpConfig = DEFAULT_HTTP,
+) -> None:
+    """Serve an application, until cancelled.
+
+    Args:
+        app: to serve.
+        host: address to listen on.
+        port: to listen on; 0 for any free one.
+        section: of the configuration that has ``host`` and ``port``, for the error.
+        on_listening: called with the URL when requests are taken.
+        http: limits.
+
+    Raises:
+        ConfigError: if the address can't be listened on.
+    """
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG)
+    except OSError as error:
+        reason = f"{host}:{port} can't be listened on ({error.strerror})"
+        raise ConfigError(f"{reason}: set {section}.host and {section}.port to a free address") from error
+    loop = asyncio.get_running_loop()
+    most = descriptors.connections(http.max_connections)
+    if most < http.max_connections:
+        _log.warning("http.fewer_connections", server=section, connections=most, open_files=descriptors.limit())
+    room = Room(section, most, http.idle_timeout, loop.time)
+    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_SECONDS)
+    await runner.setup()
+    manager = runner.server
+    assert manager is not None
+    # Bodies come as they were sent: to unpack them is bounded only where it is done by hand (tufline_ingest.rest.request_body).
+    options = {"access_log": None, "keepalive_timeout": http.idle_timeout, "auto_decompress": False}
+    server = await loop.create_server(
+        lambda: Connection(room, manager, loop=loop, **options),
+        sock=listener,
+        backlog=ACCEPTED_AT_ONCE,
+    )
+    listener.listen(BACKLOG)  # asyncio has set it to the number that it accepts at once
+    try:
+        if on_listening is not None:
+            shown = f"[{host}]" if ":" in host else host
+            on_listening(f"http://{shown}:{listener.getsockname()[1]}")
+        while True:
+            await asyncio.sleep(min(SWEEP_SECONDS, http.idle_timeout / 4))
+            room.sweep()
+    finally:
+        server.close()
+        await runner.cleanup()
+        listener.close()

@@ -1,0 +1,116 @@
+"""The configured bus, opened: for a service, which refuses topics that are not as they must be; for a client, which takes them as they are.
+
+In: the configuration. Out: a ``Bus``, whichever implementation it names.
+"""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tufline.bus import Bus
+from tufline.bus.embedded.bus import open_embedded
+from tufline.clock import since_boot
+from tufline.config.kinds import EMBEDDED, KAFKA, check_bus_url
+from tufline.config.settings import Config, KafkaConfig
+from tufline.errors import ConfigError
+from tufline.records import topics
+
+if TYPE_CHECKING:
+    from tufline.bus.kafka.client import Connection
+
+
+@asynccontextmanager
+async def open_bus(config: Config, *, as_client: bool = False) -> AsyncIterator[Bus]:
+    """Open the configured bus.
+
+    Args:
+        config: of the process.
+        as_client: for a producer of events: on Kafka the number of partitions is asked for, and no topic is checked.
+
+    Yields:
+        The bus.
+
+    Raises:
+        ConfigError: if there is no such bus, or its topics are not as they must be.
+        BusError: if it can't be reached.
+    """
+    bus = await _open(config, as_client=as_client)
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _open(config: Config, *, as_client: bool) -> Bus:
+    url = check_bus_url(config.bus.url)  # also one that a client was given
+    if url.startswith(KAFKA):
+        return await _open_kafka(config, url.removeprefix(KAFKA), as_client=as_client)
+    file = Path(url.removeprefix(EMBEDDED))
+    return await open_embedded(
+        file, topics.topics(config.bus.partitions), monotonic=since_boot, max_pending_bytes=config.bus.max_pending_bytes
+    )
+
+
+async def _open_kafka(config: Config, servers: str, *, as_client: bool) -> Bus:
+    to_cluster = connection(config.kafka, servers)
+    from tufline.bus.kafka.bus import open_kafka  # noqa: PLC0415 (as in connection)
+    from tufline.bus.kafka.topic_admin import check, find_partitions  # noqa: PLC0415 (as in connection)
+
+    if as_client:
+        all_topics = topics.topics(await find_partitions(to_cluster, topics.INBOX))
+    else:
+        all_topics = topics.topics(config.bus.partitions)
+        await check(to_cluster, all_topics, config.kafka.replicas)
+    return await open_kafka(
+        to_cluster,
+        all_topics,
+        max_pending_bytes=config.bus.max_pending_bytes,
+        session_seconds=config.kafka.session_timeout,
+        instance_id=config.kafka.instance_id,
+    )
+
+
+def connection(config: KafkaConfig, servers: str) -> "Connection":
+    """Make the connection that is configured.
+
+    Args:
+        config: section ``kafka``.
+        servers: host:port of some brokers.
+
+    Returns:
+        The connection.
+
+    Raises:
+        ConfigError: if aiokafka is not installed, or what is configured does not fit together.
+    """
+    try:
+        from tufline.bus.kafka.client import Connection, TokenFile  # noqa: PLC0415 (one process without Kafka needs no client of it)
+    except ImportError as error:
+        raise ConfigError(f"bus.url names Kafka, whose client is not installed ({error.name}): pip install 'tufline[kafka]'") from error
+    security: dict[str, Any] = {"security_protocol": config.security_protocol}
+    if config.security_protocol.endswith("SSL"):
+        security["ssl_context"] = _tls(config)
+    if config.security_protocol.startswith("SASL"):
+        security["sasl_mechanism"] = config.sasl_mechanism
+        if config.sasl_mechanism == "OAUTHBEARER":
+            if config.token_file is None:
+                raise ConfigError("kafka.sasl_mechanism = OAUTHBEARER needs kafka.token_file")
+            security["sasl_oauth_token_provider"] = TokenFile(config.token_file)
+        elif not config.username:
+            raise ConfigError(f"kafka.sasl_mechanism = {config.sasl_mechanism} needs kafka.username and kafka.password")
+        else:
+            security["sasl_plain_username"] = config.username
+            security["sasl_plain_password"] = config.password.get_secret_value()
+    return Connection(servers, config.prefix, security)
+
+
+def _tls(config: KafkaConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+        if config.certificate_file is not None:
+            context.load_cert_chain(config.certificate_file, config.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"kafka.ca_file, kafka.certificate_file or kafka.key_file can't be used: {error}") from error
+    return context

@@ -1,0 +1,149 @@
+"""Owning partitions: one task for each partition that a group gives us, started anew when it fails.
+
+A failure never stops a partition for good: the task is started again after a pause, and takes the partition over anew, from what the log
+says. After a fence another writer has the partition, and the group is about to say so: then a new assignment begins the work. Or the bus
+took the writer for dead while the partition is still its own: then nobody else writes it, and the work begins again after the time in
+which the group would have said so.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import structlog
+
+from tufline.bus import Bus
+from tufline.errors import BusError, FencedError, KeyUnavailableError, TuflineError
+from tufline.runtime.health import Health
+
+FIRST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 10.0
+LONGEST_KEY_PAUSE_SECONDS: Final = 2.0
+"""Where a key can't be used: who has mended it waits for the result, and metadata that are renewed late expire."""
+
+JOINING: Final = "joining the group {}, whose members finish what they have begun first"
+
+_log = structlog.get_logger(__name__)
+
+
+async def _pause_after_a_fence() -> None:
+    await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+
+
+async def keep_working(
+    part: str, work: Callable[[], Awaitable[None]], health: Health, after_fence: Callable[[], Awaitable[None]] = _pause_after_a_fence
+) -> None:
+    """Do work that never ends, and begin it again whenever it fails, with growing pauses.
+
+    Args:
+        part: its name, in health and log.
+        work: begins from what the log says. It says by ``health.problem`` what it waits for, and by ``health.ok`` when that has come.
+        health: where a failure is said.
+        after_fence: awaited when another writer took over, before the work begins again.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        health.ok(part)
+        try:
+            await work()
+        except FencedError as error:
+            health.problem(part, f"another writer took over: {error}")
+            _log.warning("partition.fenced", part=part, error=str(error))
+            await after_fence()
+            pause = FIRST_PAUSE_SECONDS
+            continue
+        except KeyUnavailableError as error:
+            health.problem(part, str(error))
+            _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
+            pause = min(pause, LONGEST_KEY_PAUSE_SECONDS)
+        except TuflineError as error:
+            health.problem(part, str(error))
+            _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the partition goes on; it is logged with its traceback)
+            health.problem(part, f"unexpected {type(error).__name__}: {error}; see the log")
+            _log.exception("partition.failed", part=part)
+        if loop.time() - began > LONGEST_PAUSE_SECONDS:
+            pause = FIRST_PAUSE_SECONDS
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+
+async def _nobody_writes(bus: Bus, topic: str, partition: int) -> None:
+    """Wait until nobody has written a partition for as long as a group takes to give it to another member.
+
+    Args:
+        bus: to read.
+        topic: in which the partition's writers claim it, and say what they did.
+        partition: of that topic.
+    """
+    loop = asyncio.get_running_loop()
+    free_at = loop.time() + bus.session_seconds
+    reader = None
+    try:
+        while (left := free_at - loop.time()) > 0:
+            try:
+                reader = reader or bus.reader(topic, partition, await bus.end(topic, partition))
+                if await reader.fetch(max_wait=left):
+                    free_at = loop.time() + bus.session_seconds
+            except BusError as error:
+                _log.warning("partition.not_watched", topic=topic, partition=partition, error=str(error))
+                await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+    finally:
+        if reader is not None:
+            await reader.close()
+
+
+async def own_partitions(
+    bus: Bus,
+    group: str,
+    topic: str,
+    part: Callable[[int], str],
+    work: Callable[[int], Awaitable[None]],
+    health: Health,
+    claimed_in: Callable[[int], tuple[str, int]] | None = None,
+) -> None:
+    """Join a group, and work on each partition while it is ours. Runs until cancelled; no work goes on when it returns.
+
+    Args:
+        bus: to join on.
+        group: its name.
+        topic: whose partitions are shared.
+        part: names the work on a partition, in health and log.
+        work: the work on a partition; see ``keep_working``.
+        health: where the parts say how they are, and the membership itself, as ``<group>.group``: who stands by owns nothing and is ready.
+        claimed_in: says in which partition of which topic the writers of a partition claim it (``tufline.runtime.takeover``). A fenced worker
+            claims it again after a new assignment, or when nobody has written there for a session's time; without it, after a pause.
+    """
+    membership = f"{group}.group"
+    tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def begin(partition: int) -> None:
+        health.problem(part(partition), "taking the partition over")
+        await work(partition)
+
+    async def assigned(partitions: frozenset[int]) -> None:
+        health.ok(membership)
+        for partition in sorted(partitions):
+            name = part(partition)
+            after_fence = _pause_after_a_fence if claimed_in is None else partial(_nobody_writes, bus, *claimed_in(partition))
+            working = keep_working(name, partial(begin, partition), health, after_fence)
+            tasks[partition] = asyncio.create_task(working, name=name)
+
+    async def revoked(partitions: frozenset[int]) -> None:
+        health.problem(membership, JOINING.format(group))
+        ending = [tasks.pop(partition) for partition in sorted(partitions) if partition in tasks]
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
+        for partition in partitions:
+            health.gone(part(partition))
+
+    health.problem(membership, JOINING.format(group))
+    member = await bus.join(group, topic, assigned, revoked)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await member.leave()

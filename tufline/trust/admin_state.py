@@ -1,0 +1,235 @@
+"""What the topic ``admin`` comes to: the beginning of a repository, and the versions of root and targets that people gave it since.
+
+Every service folds the same records in the same order, and takes the time from the record, so that all come to the same state whenever they
+read it. A version that is given here is not shown yet: the signer releases it once all that it governs verifies under it, so that at no
+moment a client fails. No I/O, no clock.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Generic
+
+from tuf.api.metadata import Root, Targets
+
+from tufline import records
+from tufline.bus import Record
+from tufline.clock import moment_of
+from tufline.errors import (
+    InvalidBootstrapError,
+    InvalidInputError,
+    InvalidUpdateError,
+    MetadataError,
+    RecordError,
+    SchemaError,
+    UnreadableMetadataError,
+)
+from tufline.metadata.profiles import STANDARD, Profile
+from tufline.records import FIRST_RULES, AcceptedLoss, Begun, Bootstrap, NewMetadata
+from tufline.trust import rules
+from tufline.trust.rules import SignedRole
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Generic[SignedRole]):
+    """A version of root or targets that people signed.
+
+    Attributes:
+        offset: of its record in ``admin``.
+        metadata: the object, ``{"signatures": […], "signed": {…}}``.
+        signed: what it says.
+        at_once: see ``NewMetadata``.
+    """
+
+    offset: int
+    metadata: Mapping[str, Any]
+    signed: SignedRole
+    at_once: bool = False
+
+    def verifies_under(self, root: Root) -> bool:
+        """Say whether a root's keys signed it.
+
+        Args:
+            root: any.
+        """
+        role = type(self.signed)
+        try:
+            rules.verified(role, self.metadata, rules.root_keys(root, role.type))
+        except MetadataError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class AdminState:
+    """What all records of ``admin`` up to an offset come to.
+
+    Attributes:
+        next_offset: of the next record to apply.
+        bootstrap: the one that counts; None before.
+        bootstrap_offset: of its record in ``admin``; -1 before.
+        begun: whether its first root is published, or about to be: it can't be replaced any more.
+        roots: the versions of root, from the bootstrap's on, each one higher than the one before.
+        targets: the same of top-level targets; none if they are online.
+        refused: offset of a record that did not count, to the reason.
+        losses: topic and partition to the offset below which the loss of records is accepted (``tufline.views.lost_input``).
+        unreadable: role (or ``bootstrap``) to why its last record could never be published, until one comes that can: older rules had
+            accepted it.
+        profile: the clients that must be able to read the repository.
+    """
+
+    next_offset: int = 0
+    bootstrap: Bootstrap | None = None
+    bootstrap_offset: int = -1
+    begun: bool = False
+    roots: tuple[Given[Root], ...] = ()
+    targets: tuple[Given[Targets], ...] = ()
+    refused: Mapping[int, str] = field(default_factory=dict)
+    losses: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    profile: Profile = STANDARD
+
+
+def _check_version(role: str, found: int, newest: int) -> None:
+    if found != newest + 1:
+        raise InvalidUpdateError(f"{role} has version {found}, and the next one is {newest + 1}: sign that")
+
+
+def _check_root(state: AdminState, content: NewMetadata, now: datetime) -> Root:
+    newest, metadata = state.roots[-1].signed, content.metadata
+    root = rules.check_given(Root, metadata, now)
+    _check_version(Root.type, root.version, newest.version)
+    rules.check_root_roles(root, targets_online=not state.targets, rules=content.rules)
+    rules.check_form(root, metadata, content.rules, state.profile, newest.keys)
+    rules.verified(Root, metadata, rules.root_keys(newest, Root.type))
+    rules.verified(Root, metadata, rules.root_keys(root, Root.type))
+    return root
+
+
+def _check_targets(state: AdminState, bootstrap: Bootstrap, content: NewMetadata, now: datetime) -> Targets:
+    if not state.targets:
+        raise InvalidUpdateError("targets are online here, and made by the signer: give a root that names their new key")
+    newest, metadata = state.targets[-1], content.metadata
+    known = {keyid for root in state.roots for keyid in root.signed.keys}
+    targets = rules.check_given(Targets, metadata, now)
+    _check_version(Targets.type, targets.version, newest.signed.version)
+    rules.check_bins(bootstrap.settings, targets, content.rules)
+    rules.check_form(targets, metadata, content.rules, state.profile, known)
+    # A root waits for targets that verify under it: these must not in turn wait for that root.
+    under = next(number for number in reversed(range(len(state.roots))) if newest.verifies_under(state.roots[number].signed))
+    for root in state.roots[under:]:
+        rules.verified(Targets, metadata, rules.root_keys(root.signed, Targets.type))
+    return targets
+
+
+def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:
+    """Accept a bootstrap, unless clients would refuse it, it could never be published, or there is one that it may not replace.
+
+    Args:
+        state: before it.
+        bootstrap: the bootstrap.
+        offset: of its record in ``admin``.
+        now: with a time zone.
+
+    Returns:
+        The state after it.
+
+    Raises:
+        InvalidBootstrapError: with the reason and what to do.
+    """
+    refused = dict(state.refused)
+    if (before := state.bootstrap) is not None:
+        if not bootstrap.replace:
+            raise InvalidBootstrapError("the repository had been bootstrapped already")
+        if state.begun:
+            raise InvalidBootstrapError("the repository has begun: its first root is published, or about to be")
+        if before.rules == FIRST_RULES and before.settings.number_of_bins != bootstrap.settings.number_of_bins:
+            # In those days bins were made, and events of the inbox sorted by bin, before the first root was there.
+            raise InvalidBootstrapError(
+                f"the bootstrap to replace has {before.settings.number_of_bins} bins, which may be on the log already: give as many"
+            )
+        refused[state.bootstrap_offset] = "another bootstrap has replaced it"
+    rules.check_bootstrap(bootstrap, now)
+    given = bootstrap.targets
+    return replace(
+        state,
+        bootstrap=bootstrap,
+        bootstrap_offset=offset,
+        roots=(Given(offset, bootstrap.root, rules.parse(Root, bootstrap.root).signed),),
+        targets=() if given is None else (Given(offset, given, rules.parse(Targets, given).signed),),
+        profile=rules.profile_of(bootstrap),
+        refused=refused,
+        unreadable={},
+    )
+
+
+def _fix(state: AdminState, begun: Begun) -> AdminState:
+    if begun.bootstrap != state.bootstrap_offset:
+        raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before it began")
+    return replace(state, begun=True)
+
+
+def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) -> AdminState:
+    """Take a version of root or targets, unless clients would refuse it, or it could never be shown.
+
+    Args:
+        state: before it.
+        content: the version.
+        offset: of its record in ``admin``.
+        now: with a time zone.
+
+    Returns:
+        The state after it.
+
+    Raises:
+        InvalidUpdateError: with the reason and what to do.
+    """
+    if state.bootstrap is None:
+        raise InvalidUpdateError("there is no repository yet")
+    try:
+        unreadable = {role: reason for role, reason in state.unreadable.items() if role != content.role}
+        if content.role == Root.type:
+            root = _check_root(state, content, now)
+            roots = (*state.roots, Given(offset, content.metadata, root, content.at_once))
+            return replace(state, roots=roots, unreadable=unreadable)
+        targets = (*state.targets, Given(offset, content.metadata, _check_targets(state, state.bootstrap, content, now), content.at_once))
+        return replace(state, targets=targets, unreadable=unreadable)
+    except InvalidUpdateError:
+        raise
+    except (InvalidInputError, MetadataError, ValueError) as error:
+        raise InvalidUpdateError(str(error)) from error
+
+
+def fold(state: AdminState, record: Record) -> AdminState:
+    """Apply one record of ``admin``.
+
+    Args:
+        state: before it.
+        record: the next one.
+
+    Returns:
+        The state after it. A record that can't count (a second bootstrap, say) changes nothing but ``refused``.
+
+    Raises:
+        SchemaError: if it has a newer schema: this version must not go on.
+    """
+    state = replace(state, next_offset=record.offset + 1)
+    now = moment_of(record.time)
+    try:
+        match records.decode(records.admin_decoder, record.value):
+            case Bootstrap() as bootstrap:
+                return begin(state, bootstrap, record.offset, now)
+            case Begun() as begun:
+                return _fix(state, begun)
+            case NewMetadata() as content:
+                return update(state, content, record.offset, now)
+            case AcceptedLoss(topic=topic, partition=partition, below=below):
+                known = state.losses.get((topic, partition), 0)
+                return replace(state, losses={**state.losses, (topic, partition): max(known, below)})
+    except SchemaError:
+        raise
+    except (InvalidBootstrapError, InvalidUpdateError, RecordError) as error:
+        state = replace(state, refused={**state.refused, record.offset: str(error)})
+        if isinstance(error.__cause__, UnreadableMetadataError):
+            state = replace(state, unreadable={**state.unreadable, record.key: str(error)})
+        return state

@@ -1,0 +1,236 @@
+"""The beginning of a repository: its keys, and the bootstrap payload that they sign.
+
+Two modes. PEP 458's: root and targets are signed offline, each by a threshold of keys; targets delegate to the bins, which are signed
+online, as are snapshot and timestamp. RSTUF's: targets are signed online too, and the signer makes them. Each online role has the key that
+it is given (in Vault, say); those that are given none share one that is made here, for a file.
+"""
+
+import copy
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
+
+from tufline.metadata.bins import DEFAULT_NAME_PREFIX, BinLayout
+from tufline.metadata.profiles import STANDARD
+from tufline.trust.rules import BINS, ONLINE_KEY_URI, ROLE_FIELD, with_fields
+
+PEP458: Final = "pep458"
+RSTUF: Final = "rstuf"
+
+ONLINE_KEY_FILE: Final = "online.pem"
+
+DEFAULT_DAYS: Final[Mapping[str, int]] = MappingProxyType({"root": 365, "targets": 365, "snapshot": 7, "timestamp": 1, "bins": 7})
+"""Lifetimes of the roles' metadata, in days: long where people sign, short where the signer renews."""
+
+ONLINE_ROLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {PEP458: ("timestamp", "snapshot", BINS), RSTUF: ("timestamp", "snapshot", BINS, "targets")}
+)
+"""Mode to the roles that are signed online."""
+
+KEY_MODE: Final = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a repository is to begin with.
+
+    Attributes:
+        bins: how many; a power of two, 2 to 16,384.
+        mode: ``PEP458`` or ``RSTUF``.
+        scheme: of all keys: ``ecdsa`` (P-256) or ``ed25519``.
+        root_keys: how many.
+        root_threshold: how many of them must sign.
+        targets_keys: how many; in PEP 458's mode alone.
+        targets_threshold: how many of them must sign.
+        days: role to lifetime.
+        online: online role to its public key, with the URI of the private part; the others share one that is made.
+        profile: the clients that must be able to read it (``tufline.metadata.profiles``).
+    """
+
+    bins: int
+    mode: str = PEP458
+    scheme: str = "ecdsa"
+    root_keys: int = 3
+    root_threshold: int = 2
+    targets_keys: int = 3
+    targets_threshold: int = 2
+    days: Mapping[str, int] = field(default_factory=lambda: DEFAULT_DAYS)
+    online: Mapping[str, Key] = field(default_factory=dict)
+    profile: str = STANDARD
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key pair, with its private part in hand.
+
+    Attributes:
+        signer: with the public key.
+        pem: the private key, PKCS#8, unencrypted.
+    """
+
+    signer: CryptoSigner
+    pem: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ceremony:
+    """Keys, and what they signed.
+
+    Attributes:
+        root: the root keys.
+        targets: the targets keys; none in RSTUF's mode.
+        online: the online key that was made; None if every online role had one already.
+        root_json: the signed root, as clients need it to begin.
+        payload: for POST /api/v1/bootstrap/.
+    """
+
+    root: list[NewKey]
+    targets: list[NewKey]
+    online: NewKey | None
+    root_json: bytes
+    payload: dict[str, Any]
+
+
+def make_key(scheme: str, uri: str | None = None) -> NewKey:
+    """Make a key pair.
+
+    Args:
+        scheme: ``ecdsa`` or ``ed25519``.
+        uri: where the signer finds the private part; None for a key of people.
+
+    Returns:
+        The pair.
+    """
+    private = Ed25519PrivateKey.generate() if scheme == "ed25519" else generate_private_key(SECP256R1())
+    signer = CryptoSigner(private)
+    if uri is not None:
+        signer = CryptoSigner(private, with_fields(signer.public_key, **{ONLINE_KEY_URI: uri}))
+    return NewKey(signer, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
+    """Make all keys and sign the beginning of a repository.
+
+    Args:
+        plan: what it is to begin with.
+        now: from when lifetimes count; None for now.
+
+    Returns:
+        Keys and payload.
+
+    Raises:
+        ValueError: for a number of bins that is none, thresholds that the keys can't meet, or a key of a role that is not online.
+    """
+    layout = BinLayout.of(plan.bins)
+    began = (now or datetime.now(UTC)).replace(microsecond=0)
+    root_keys = [make_key(plan.scheme) for _ in range(plan.root_keys)]
+    targets_keys = [make_key(plan.scheme) for _ in range(plan.targets_keys)] if plan.mode == PEP458 else []
+    made, online = _online_keys(plan)
+    root = Root(expires=began + timedelta(days=plan.days["root"]), consistent_snapshot=True)
+    _give(root, Root.type, _publics(root_keys), plan.root_threshold)
+    if targets_keys or plan.mode == PEP458:
+        _give(root, Targets.type, _publics(targets_keys), plan.targets_threshold)
+    else:
+        _give(root, Targets.type, [online[Targets.type]], 1)
+    for role in ("snapshot", "timestamp"):
+        _give(root, role, [online[role]], 1)
+    of_bins = online[BINS]
+    if plan.mode == RSTUF and of_bins.keyid not in root.roles[Targets.type].keyids:
+        of_bins = _of_bins(of_bins)
+        root.keys[of_bins.keyid] = of_bins
+    metadata = {"root": _sign(Metadata(root), root_keys[: plan.root_threshold])}
+    if plan.mode == PEP458:
+        bins = SuccinctRoles([of_bins.keyid], 1, layout.bit_length, DEFAULT_NAME_PREFIX)
+        delegations = Delegations({of_bins.keyid: of_bins}, succinct_roles=bins)
+        targets = Targets(expires=began + timedelta(days=plan.days["targets"]), delegations=delegations)
+        metadata["targets"] = _sign(Metadata(targets), targets_keys[: plan.targets_threshold])
+    roles: dict[str, dict[str, int]] = {role: {"expiration": days} for role, days in plan.days.items()}
+    roles["bins"]["number_of_delegated_bins"] = plan.bins
+    payload = {
+        "settings": {"roles": roles, "client_profile": plan.profile},
+        "metadata": {role: signed.to_dict() for role, signed in metadata.items()},
+        "timeout": 300,
+    }
+    return Ceremony(root_keys, targets_keys, made, metadata["root"].to_bytes(), payload)
+
+
+def _online_keys(plan: Plan) -> tuple[NewKey | None, dict[str, Key]]:
+    roles = ONLINE_ROLES[plan.mode]
+    for role in plan.online:
+        if role not in roles:
+            raise ValueError(f"{role} has no online key in the mode {plan.mode}: {', '.join(roles)} have")
+    online = {role: copy.deepcopy(key) for role, key in plan.online.items()}
+    if online.keys() == set(roles):
+        return None, online
+    made = make_key(plan.scheme, f"fn:{ONLINE_KEY_FILE}")
+    return made, {role: online.get(role, made.signer.public_key) for role in roles}
+
+
+def _of_bins(key: Key) -> Key:
+    assert isinstance(key, SSlibKey)
+    return with_fields(key, **{ROLE_FIELD: BINS})
+
+
+def _publics(keys: list[NewKey]) -> list[Key]:
+    return [key.signer.public_key for key in keys]
+
+
+def _give(root: Root, role: str, keys: list[Key], threshold: int) -> None:
+    if not 1 <= threshold <= len(keys):
+        raise ValueError(f"a threshold of {threshold} for {role} can't be met by {len(keys)} keys")
+    for key in keys:
+        root.add_key(key, role)
+    root.roles[role].threshold = threshold
+
+
+def _sign(metadata: Metadata[Any], keys: list[NewKey]) -> Metadata[Any]:
+    for key in keys:
+        metadata.sign(key.signer, append=True)
+    return metadata
+
+
+def write_private(path: Path, pem: bytes) -> None:
+    """Write a private key that only its owner can read.
+
+    Args:
+        path: must not exist.
+        pem: the key.
+
+    Raises:
+        FileExistsError: if it does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(pem)
+
+
+def write(ceremony: Ceremony, out: Path) -> None:
+    """Write keys and payload: ``offline/``, ``online/`` if an online key was made, ``root.json``, ``bootstrap.json``.
+
+    Args:
+        ceremony: to write.
+        out: directory; nothing in it is written over.
+
+    Raises:
+        FileExistsError: if any of it is there already.
+    """
+    for role, keys in (("root", ceremony.root), ("targets", ceremony.targets)):
+        for number, key in enumerate(keys, 1):
+            write_private(out / "offline" / f"{role}-{number}.pem", key.pem)
+    if ceremony.online is not None:
+        write_private(out / "online" / ONLINE_KEY_FILE, ceremony.online.pem)
+    for name, content in (("root.json", ceremony.root_json), ("bootstrap.json", json.dumps(ceremony.payload, indent=1).encode())):
+        with (out / name).open("xb") as file:
+            file.write(content)

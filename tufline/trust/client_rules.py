@@ -1,0 +1,297 @@
+"""What the TUF clients of a repository accept of root and top-level targets: one list, each rule with its source.
+
+What is submitted is accepted only if every client of the repository's profile (``tufline.metadata.profiles``) accepts it. Signatures and expiry are
+verified by ``tufline.trust.rules``; here is what the form must be so that all clients see the same thing.
+
+The rules, and who would fail without them:
+
+- A value has its exact JSON type, a version is from 1 to 2^31 - 1, a threshold from 1 to the number of keys. python-tuf takes ``true``
+  for 1 and any iterable for a list (``_payload.py``, ``Role.__init__``); go-tuf decodes into typed fields (``types.go``).
+- ``consistent_snapshot`` is ``true``: tuf-js wants a boolean (``root.ts``, ``fromJSON``); bins change while clients read (specification,
+  6.2).
+- ``spec_version`` is 1.x or 1.x.y, ``expires`` is ``YYYY-MM-DDTHH:MM:SSZ``, in ASCII digits: python-tuf's ``strptime`` takes shorter forms
+  and writes them back longer, so it verifies other bytes than go-tuf (``time.Time``) and tuf-js (the text as it is).
+- What python-tuf writes back is what was submitted: each client verifies a signature over its own encoding of what it understood.
+- No field differs from a known one by case alone: go-tuf's ``encoding/json`` would read it as the known one.
+- A signature is an object of ``keyid`` and ``sig`` alone, and ``sig`` plain lower-case hexadecimal of even length (an empty one is valid:
+  it is not counted): go-tuf refuses the whole file otherwise (``marshal.go``, ``HexBytes``), tuf-js if one of them is no text
+  (``signature.ts``). A keyid stands there once (all three). It is a SHA-256, or that of a key of the root before: tuf-js looks it up in a
+  plain object, where ``constructor`` is there already (``metadata.ts``, ``fromJSON``).
+- A key's type and scheme are among ``profiles.SCHEMES``, and its public part is 64 lower-case hexadecimal digits (Ed25519) or PEM as
+  OpenSSL writes it: all three load it differently (securesystemslib ``_key.py``; tuf-js ``utils/key.ts``; go-tuf ``keys.go``).
+- A keyid is the SHA-256 of the canonical keytype, scheme and keyval, or of the whole key object (specification, 4.2; securesystemslib's
+  default is the first, go-tuf's and tough's the second).
+- A role names no public key twice: python-tuf and tuf-js count keyids, go-tuf from 2.4 public keys. It names only keys that are there:
+  go-tuf refuses the role otherwise (``metadata.go``, ``VerifyDelegate``).
+- Bins are named ``[a-z][a-z0-9-]*`` and a number: the name becomes the name of a file, next to ``1.root.json`` (specification, 6.2).
+- Top-level targets list no files: clients look there first, and would never see what the bins say of them (specification, 5.6.7).
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from securesystemslib.formats import encode_canonical
+
+from tufline.errors import MetadataError
+from tufline.metadata.profiles import CLIENTS, SCHEMES
+
+MIN_RSA_BITS: Final = 2048
+MAX_RSA_BITS: Final = 8192
+MAX_RSA_EXPONENT: Final = 2**31 - 1
+"""The largest public exponent that Go's crypto/rsa takes."""
+
+ED25519_HEX: Final = 64
+MAX_VERSION: Final = 2**31 - 1
+MAX_PREFIX: Final = 100
+"""The longest prefix of the bins' names: a file's name has at most 255 bytes."""
+
+_Expires = Annotated[str, msgspec.Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")]
+_SpecVersion = Annotated[str, msgspec.Meta(pattern=r"\A1\.[0-9]+(?:\.[0-9]+)?\Z")]
+_Version = Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
+_PREFIX: Final = re.compile(r"[a-z][a-z0-9-]*")
+
+
+class _Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keyid: str
+    sig: str
+
+
+class _Signatures(msgspec.Struct, frozen=True):
+    signatures: list[_Signature]
+
+
+class _Key(msgspec.Struct, frozen=True):
+    keytype: str
+    scheme: str
+    keyval: dict[str, str]
+
+
+class _Role(msgspec.Struct, frozen=True, kw_only=True):
+    keyids: Annotated[list[str], msgspec.Meta(min_length=1)]
+    threshold: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Bins(_Role, frozen=True, kw_only=True):
+    bit_length: int
+    name_prefix: str
+
+
+class _Delegations(msgspec.Struct, frozen=True):
+    keys: dict[str, _Key]
+    succinct_roles: _Bins
+
+
+class _Signed(msgspec.Struct, frozen=True, kw_only=True):
+    type_: str = msgspec.field(name="_type")
+    spec_version: _SpecVersion
+    version: _Version
+    expires: _Expires
+
+
+class _Root(_Signed, frozen=True, kw_only=True):
+    consistent_snapshot: bool
+    keys: dict[str, _Key]
+    roles: dict[str, _Role]
+
+
+class _Targets(_Signed, frozen=True, kw_only=True):
+    targets: dict[str, Any]
+    delegations: _Delegations
+
+
+class _RootFile(msgspec.Struct, frozen=True):
+    signatures: list[_Signature]
+    signed: _Root
+
+
+class _TargetsFile(msgspec.Struct, frozen=True):
+    signatures: list[_Signature]
+    signed: _Targets
+
+
+def keyid_of(key: Mapping[str, Any]) -> str:
+    """Name a key by the whole of its object, as Tufline does for the keys that it makes.
+
+    Args:
+        key: the object as it stands in the metadata.
+
+    Returns:
+        SHA-256 of its canonical form.
+    """
+    return hashlib.sha256(str(encode_canonical(dict(key))).encode()).hexdigest()
+
+
+def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ()) -> None:
+    """Refuse root or targets that a client of the profile would read otherwise than the others, or not at all.
+
+    Args:
+        content: the object, ``{"signatures": […], "signed": {…}}``, which python-tuf has read already.
+        profile: of the repository.
+        known: keyids of the root before, which may stand in signatures whatever they are.
+
+    Raises:
+        MetadataError: with the place, the reason and what to do.
+    """
+    signed = content["signed"]
+    is_root = signed["_type"] == "root"
+    form: type[_RootFile | _TargetsFile] = _RootFile if is_root else _TargetsFile
+    try:
+        file = msgspec.convert(content, form)
+    except msgspec.ValidationError as error:
+        raise MetadataError(f"clients do not read this {signed['_type']}: {error}") from None
+    _check_signatures(file.signatures, known)
+    _check_names(signed, _Root if is_root else _Targets, "signed")
+    if isinstance(file, _RootFile):
+        publics = _check_keys(signed["keys"], profile)
+        if not file.signed.consistent_snapshot:
+            raise MetadataError("root must have consistent_snapshot true: clients would else read files that are being replaced")
+        for name, role in file.signed.roles.items():
+            _check_names(signed["roles"][name], _Role, f"roles.{name}")
+            _check_role(name, role, publics)
+        return
+    if file.signed.targets:
+        raise MetadataError(
+            f"targets lists {len(file.signed.targets)} files itself, and clients would never see what the bins say of them: "
+            "sign targets that list none, and add the files as artifacts"
+        )
+    delegations = signed["delegations"]
+    _check_names(delegations, _Delegations, "delegations", {"roles"})
+    _check_names(delegations["succinct_roles"], _Bins, "delegations.succinct_roles")
+    prefix = file.signed.delegations.succinct_roles.name_prefix
+    if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix):
+        raise MetadataError(
+            f"name_prefix is {prefix[:MAX_PREFIX]!r}, and files are named by it: use lower-case letters, digits and '-', a letter first, "
+            f"at most {MAX_PREFIX} of them"
+        )
+    _check_role("bins", file.signed.delegations.succinct_roles, _check_keys(delegations["keys"], profile))
+
+
+def check_signatures(signatures: Any, known: Collection[str] = ()) -> None:
+    """Refuse signatures because of which some client would refuse the whole file.
+
+    Args:
+        signatures: as they stand in the file.
+        known: keyids that may stand there whatever they are.
+
+    Raises:
+        MetadataError: with the place, the reason and what to do.
+    """
+    try:
+        entries = msgspec.convert({"signatures": signatures}, _Signatures).signatures
+    except msgspec.ValidationError as error:
+        raise MetadataError(f"clients do not read its signatures: {error}") from None
+    _check_signatures(entries, known)
+
+
+def _check_signatures(signatures: Collection[_Signature], known: Collection[str]) -> None:
+    seen: set[str] = set()
+    for number, signature in enumerate(signatures):
+        keyid, digits = signature.keyid, len(signature.sig)
+        if digits % 2 or not (_is_hex(signature.sig, digits) or not digits):
+            raise MetadataError(
+                f"signatures[{number}].sig is not lower-case hexadecimal of even length, so go-tuf refuses the whole file: leave it out"
+            )
+        if keyid in seen:
+            raise MetadataError(f"there are two signatures of the keyid {keyid[:64]!r}: leave one")
+        seen.add(keyid)
+        if keyid not in known and not _is_hex(keyid, hashlib.sha256().digest_size * 2):
+            raise MetadataError(f"a signature names the keyid {keyid[:64]!r}, which is no SHA-256 in lower-case hexadecimal: leave it out")
+
+
+def _check_names(found: Mapping[str, Any], known: type[msgspec.Struct], where: str, more: Collection[str] = ()) -> None:
+    names = {*known.__struct_encode_fields__, *more}
+    for name in found:
+        if name not in names and name.casefold() in names:
+            raise MetadataError(f"{where} has a field {name!r}, which go-tuf reads as {name.casefold()!r}: name it otherwise")
+
+
+def _check_keys(keys: Mapping[str, Any], profile: str) -> dict[str, bytes]:
+    return {keyid: _check_key(keyid, key, profile) for keyid, key in keys.items()}
+
+
+def _check_key(keyid: str, key: Mapping[str, Any], profile: str) -> bytes:
+    where = f"the key {keyid[:12]!r}"
+    _check_names(key, _Key, where)
+    if any(name != "public" and name.casefold() == "public" for name in key["keyval"]):
+        raise MetadataError(f"keyval of {where} has a second field for the public part: leave it out")
+    common = {name: key[name] for name in ("keytype", "scheme", "keyval")}
+    if keyid not in {keyid_of(common), keyid_of(key)}:
+        raise MetadataError(
+            f"the keyid {keyid[:64]!r} is not the SHA-256 of its key, neither of the canonical keytype, scheme and keyval, nor of the "
+            f"whole key object: name it {keyid_of(key)}"
+        )
+    return check_public(where, key["keytype"], key["scheme"], key["keyval"]["public"], profile)
+
+
+def check_public(where: str, keytype: str, scheme: str, public: str, profile: str) -> bytes:
+    """Refuse a public key that a client of the profile can't load, or could load as another one.
+
+    Args:
+        where: names the key, for the message.
+        keytype: of the key.
+        scheme: of the key.
+        public: its public part, as in ``keyval``.
+        profile: of the repository.
+
+    Returns:
+        The key itself, however it is written: its SubjectPublicKeyInfo.
+
+    Raises:
+        MetadataError: with the reason and what to do.
+    """
+    if (keytype, scheme) not in SCHEMES[profile]:
+        allowed = ", ".join(sorted({scheme for _, scheme in SCHEMES[profile]}))
+        clients = ", ".join(f"{client.name} {client.oldest} to {client.newest}" for client in CLIENTS[profile])
+        raise MetadataError(f"{where} has the type {keytype!r} and the scheme {scheme!r}, which not all of {clients} verify: use {allowed}")
+    if keytype == "ed25519":
+        if not _is_hex(public, ED25519_HEX):
+            raise MetadataError(f"{where} is not an Ed25519 public key: write its 32 bytes as {ED25519_HEX} lower-case hexadecimal digits")
+        return _spki(Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)))
+    if _is_hex(public, len(public)):
+        raise MetadataError(f"{where} is hex-encoded, which python-tuf and go-tuf do not load for {scheme}: write it as PEM")
+    try:
+        loaded = load_pem_public_key(public.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise MetadataError(f"the public part of {where} is not a public key in PEM") from error
+    curve = SECP384R1 if scheme.endswith("384") else SECP256R1
+    match loaded:
+        case EllipticCurvePublicKey() if keytype != "rsa" and isinstance(loaded.curve, curve):
+            pass
+        case RSAPublicKey() if keytype == "rsa":
+            if not MIN_RSA_BITS <= loaded.key_size <= MAX_RSA_BITS or loaded.public_numbers().e > MAX_RSA_EXPONENT:
+                raise MetadataError(
+                    f"{where} has {loaded.key_size} bits: RSA keys must have {MIN_RSA_BITS} to {MAX_RSA_BITS}, and a small exponent"
+                )
+        case _:
+            raise MetadataError(f"the public part of {where} is another kind of key than {scheme} says")
+    written = loaded.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    if public not in {written, written.rstrip("\n")}:
+        raise MetadataError(f"the public part of {where} is PEM that clients do not all load: write it as {written!r}")
+    return _spki(loaded)
+
+
+def _spki(key: Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _is_hex(text: str, digits: int) -> bool:
+    return len(text) == digits > 0 and set(text) <= set("0123456789abcdef")
+
+
+def _check_role(name: str, role: _Role, publics: Mapping[str, bytes]) -> None:
+    for keyid in role.keyids:
+        if keyid not in publics:
+            raise MetadataError(f"{name} names the keyid {keyid[:64]!r}, of which there is no key: add the key, or leave the keyid out")
+    distinct = len({publics[keyid] for keyid in role.keyids})
+    if distinct < len(role.keyids):
+        raise MetadataError(f"{name} names one public key under two keyids: name it once, as a threshold counts public keys")
+    if role.threshold > distinct:
+        raise MetadataError(f"{name} has a threshold of {role.threshold}, which its {distinct} keys can't meet")

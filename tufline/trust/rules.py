@@ -1,0 +1,412 @@
+"""Trust: what a repository begins with, and who may sign what.
+
+Workflow. A bootstrap payload brings a root signed by its own threshold (TUF specification, 5.3.8) and settings. In PEP 458's mode it
+brings targets too, signed offline, which delegate to the bins; in RSTUF's mode the root names an online key for targets, and the signer
+makes them. ``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign; ``tufline.admin`` does the same
+for the versions that follow, and folds all of it into the state of every service.
+
+Root and targets are rare and small: all of it is python-tuf's own API. No I/O, no clock.
+"""
+
+import copy
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import msgspec
+from securesystemslib.signer import Key, SSlibKey
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, SuccinctRoles, Targets, Timestamp
+from tuf.api.serialization.json import CanonicalJSONSerializer
+
+from tufline.decoding import describe, shorten
+from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError, UnreadableMetadataError
+from tufline.metadata import canonical, envelope, key_uris, profiles
+from tufline.metadata.bins import BinLayout
+from tufline.metadata.profiles import Profile
+from tufline.records import FIRST_RULES, Bootstrap, Settings
+from tufline.trust import client_rules
+
+ONLINE_KEY_URI: Final = "x-rstuf-online-key-uri"
+"""Field of a key object that says where the signer finds its private part (RSTUF's name for it)."""
+
+ROLE_FIELD: Final = "x-tufline-role"
+"""Field of a key object in root that says ``bins``: where targets are online, the key of the bins, if they have one of their own."""
+
+BINS: Final = "bins"
+
+MAX_BYTES: Final[Mapping[str, int]] = MappingProxyType({Root.type: 500_000, Targets.type: 4_000_000})
+"""The largest root and top-level targets we take: python-tuf's client refuses more than 512,000 and 5,000,000 bytes."""
+
+MAX_EXPIRATION_DAYS: Final = 3_650
+"""The longest lifetime of metadata that we take, in days."""
+
+NO_BINS: Final = "targets does not delegate to hash bins (delegations.succinct_roles, TAP 15)"
+
+SignedRole = TypeVar("SignedRole", Root, Targets)
+
+
+@dataclass(frozen=True, slots=True)
+class RoleKeys:
+    """Who signs a role.
+
+    Attributes:
+        keys: keyid to public key.
+        threshold: how many of them must sign.
+    """
+
+    keys: Mapping[str, Key]
+    threshold: int
+
+    @property
+    def online(self) -> dict[str, str]:
+        """Keyid to the URI of its private part, of the keys that have one."""
+        uris = {keyid: key.unrecognized_fields.get(ONLINE_KEY_URI) for keyid, key in self.keys.items()}
+        return {keyid: uri for keyid, uri in uris.items() if isinstance(uri, str) and uri}
+
+    def are_met_by(self, keyids: Iterable[str]) -> bool:
+        """Say whether enough of the keys are among some that signed.
+
+        Args:
+            keyids: of keys whose signatures are valid.
+        """
+        return len(self.keys.keys() & set(keyids)) >= self.threshold
+
+    def verify(self, role: str, content: envelope.MetaFile) -> None:
+        """Verify that enough of the keys signed a file.
+
+        Args:
+            role: its name, for the message.
+            content: the file.
+
+        Raises:
+            MetadataError: if not.
+        """
+        envelope.verify_threshold(role, content, dict(self.keys), list(self.keys), self.threshold)
+
+
+def with_fields(key: SSlibKey, **fields: str) -> SSlibKey:
+    """Give a key fields of ours, and a keyid that covers them (docs/adr/0009).
+
+    Args:
+        key: unchanged.
+        **fields: to add to its object.
+
+    Returns:
+        The key, named by the whole of its object; by keytype, scheme and keyval, where it was named so although it had other fields.
+    """
+    covers = not key.unrecognized_fields or key.keyid == client_rules.keyid_of(key.to_dict())
+    whole = SSlibKey(key.keyid, key.keytype, key.scheme, dict(key.keyval), {**key.unrecognized_fields, **fields})
+    if covers:
+        whole.keyid = client_rules.keyid_of(whole.to_dict())
+    return whole
+
+
+def root_keys(root: Root, role: str) -> RoleKeys:
+    """Say who signs a top-level role.
+
+    Args:
+        root: the trusted root.
+        role: ``root``, ``targets``, ``snapshot`` or ``timestamp``.
+
+    Returns:
+        Its keys.
+    """
+    of_role = root.roles[role]
+    return RoleKeys({keyid: root.keys[keyid] for keyid in of_role.keyids if keyid in root.keys}, of_role.threshold)
+
+
+def bin_keys(targets: Targets) -> RoleKeys:
+    """Say who signs the bins.
+
+    Args:
+        targets: the trusted top-level targets.
+
+    Returns:
+        The keys of its ``succinct_roles``.
+
+    Raises:
+        MetadataError: if it does not delegate to hash bins.
+    """
+    if targets.delegations is None or targets.delegations.succinct_roles is None:
+        raise MetadataError(NO_BINS)
+    of_bins, keys = targets.delegations.succinct_roles, targets.delegations.keys
+    return RoleKeys({keyid: keys[keyid] for keyid in of_bins.keyids if keyid in keys}, of_bins.threshold)
+
+
+def online_bin_keys(root: Root) -> RoleKeys:
+    """Say who signs the bins where targets are online (RSTUF's mode).
+
+    Args:
+        root: the trusted root.
+
+    Returns:
+        The keys that root marks by ``ROLE_FIELD``, any of which suffices; where it marks none, those of targets. Clients learn of them from
+        targets, as of any delegation.
+    """
+    marked = {keyid: key for keyid, key in root.keys.items() if key.unrecognized_fields.get(ROLE_FIELD) == BINS}
+    return RoleKeys(marked, 1) if marked else root_keys(root, Targets.type)
+
+
+def bins_prefix(targets: Mapping[str, Any]) -> str:
+    """Say how the bins are named in targets that came in a request.
+
+    Args:
+        targets: the object, ``{"signatures": […], "signed": {…}}``.
+
+    Returns:
+        The name prefix.
+
+    Raises:
+        MetadataError: if it is not targets metadata that delegate to hash bins.
+    """
+    delegations = parse(Targets, targets).signed.delegations
+    if delegations is None or delegations.succinct_roles is None:
+        raise MetadataError(NO_BINS)
+    return delegations.succinct_roles.name_prefix
+
+
+def parse(role: type[SignedRole], content: bytes | Mapping[str, Any]) -> Metadata[SignedRole]:
+    """Read root or targets metadata with python-tuf.
+
+    Args:
+        role: ``Root`` or ``Targets``.
+        content: the file, or the object in it.
+
+    Returns:
+        The metadata; nothing about it is verified yet.
+
+    Raises:
+        MetadataError: if it is not metadata of that role.
+    """
+    try:
+        if isinstance(content, bytes):
+            metadata = Metadata[SignedRole].from_bytes(content)
+        else:
+            metadata = Metadata[SignedRole].from_dict(copy.deepcopy(dict(content)))
+    except (RepositoryError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        detail = f"{shorten(str(error))} is missing" if isinstance(error, KeyError) else describe(error)
+        raise MetadataError(f"not {role.type} metadata: {detail}") from error
+    if not isinstance(metadata.signed, role):
+        raise MetadataError(f"this is {metadata.signed.type} metadata, not {role.type}")
+    return metadata
+
+
+def verified(role: type[SignedRole], content: bytes | Mapping[str, Any], keys: RoleKeys) -> SignedRole:
+    """Read root or targets metadata, and verify its signatures.
+
+    Always by this, never over the bytes of the file: a PEM key has newlines, which stand raw in what is signed and escaped in the file.
+
+    Args:
+        role: ``Root`` or ``Targets``.
+        content: the file, or the object in it.
+        keys: who must have signed it.
+
+    Returns:
+        The role.
+
+    Raises:
+        MetadataError: if it is not metadata of that role, or not signed by enough of the keys.
+    """
+    metadata = parse(role, content)
+    signatures = [envelope.SignatureEntry(keyid, signature.signature) for keyid, signature in metadata.signatures.items()]
+    keys.verify(role.type, envelope.MetaFile(signatures, msgspec.Raw(metadata.signed_bytes)))
+    return metadata.signed
+
+
+def file_bytes(metadata: Mapping[str, Any]) -> bytes:
+    """Write metadata that came as an object in a request as the file that clients get.
+
+    Args:
+        metadata: the object, ``{"signatures": […], "signed": {…}}``.
+
+    Returns:
+        The file.
+    """
+    return canonical.encode({"signatures": metadata["signatures"], "signed": metadata["signed"]})
+
+
+def read_file(role: str, metadata: Mapping[str, Any]) -> tuple[bytes, envelope.Common, list[str]]:
+    """Read root or targets that people signed as the services do that publish them. What comes in is read by the same code.
+
+    Args:
+        role: ``root`` or ``targets``.
+        metadata: the object, ``{"signatures": […], "signed": {…}}``.
+
+    Returns:
+        The file that clients get, what all roles have in common, and the keyids of its signatures.
+
+    Raises:
+        UnreadableMetadataError: if it can't be published.
+    """
+    content = file_bytes(metadata)
+    try:
+        file = envelope.disassemble(content)
+        return content, envelope.read_common(file.signed), [entry.keyid for entry in file.signatures]
+    except MetadataError as error:
+        raise UnreadableMetadataError(f"{role} can't be published: {error}") from error
+
+
+def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetime) -> SignedRole:
+    """Refuse root or targets that came in a request and that clients would refuse, whoever signed them.
+
+    Args:
+        role: ``Root`` or ``Targets``.
+        content: the object, ``{"signatures": […], "signed": {…}}``.
+        now: with a time zone.
+
+    Returns:
+        The role; ``check_form`` and ``verified`` come next.
+
+    Raises:
+        MetadataError: with the reason.
+        InvalidInputError: if it has no canonical form.
+    """
+    canonical.check(dict(content), f"metadata.{role.type}", newlines=True)
+    signed = parse(role, content).signed
+    size, most_bytes = len(read_file(role.type, content)[0]), MAX_BYTES[role.type]
+    if size > most_bytes:
+        raise MetadataError(f"{role.type} is {size} bytes; TUF clients take at most {most_bytes}")
+    if signed.is_expired(now):
+        raise MetadataError(f"{role.type} has expired on {signed.expires:%Y-%m-%d}: sign a newer one")
+    return signed
+
+
+def check_form(signed: Root | Targets, content: Mapping[str, Any], rules: int, profile: Profile, known: Collection[str] = ()) -> None:
+    """Refuse root or targets that clients do not all read the same way.
+
+    Args:
+        signed: as python-tuf reads it.
+        content: the object, ``{"signatures": […], "signed": {…}}``.
+        rules: the version of the rules to judge by.
+        profile: of the repository.
+        known: keyids of the root before.
+
+    Raises:
+        MetadataError: with the reason.
+    """
+    if rules == FIRST_RULES:
+        return
+    client_rules.check(content, profile, known)
+    envelope.parse_expires(content["signed"]["expires"])
+    if canonical.encode(signed.to_dict()) != canonical.encode(content["signed"]):
+        raise MetadataError(f"python-tuf reads this {signed.type} otherwise than it is written: sign it as its to_dict() writes it")
+
+
+def _check_online(role: str, keys: RoleKeys, rules: int) -> None:
+    if rules > FIRST_RULES:
+        for keyid, uri in keys.online.items():
+            try:
+                key_uris.check(uri)
+            except InvalidInputError as error:
+                raise MetadataError(f"the signer can't find the key {keyid[:12]} of {role}: {error}") from error
+    if len(keys.online) < keys.threshold:
+        raise MetadataError(
+            f"{role} needs {keys.threshold} online key(s), but {len(keys.online)} of its keys say where the signer finds them: "
+            f"add {ONLINE_KEY_URI!r} to the key object, such as 'vault:<mount>/<key>#<version>' for a key in Vault, or 'fn:<file>' for a "
+            f"file in the signer's key directory"
+        )
+
+
+def check_root_roles(root: Root, *, targets_online: bool, rules: int) -> None:
+    """Refuse a root under which clients or the signer could not go on.
+
+    Args:
+        root: that is to be.
+        targets_online: whether the signer makes targets.
+        rules: the version of the rules to judge by.
+
+    Raises:
+        MetadataError: with the reason and what to do.
+    """
+    if not root.consistent_snapshot:
+        raise MetadataError("root must have consistent_snapshot true: clients would else read files that are being replaced")
+    for role in (Timestamp.type, Snapshot.type, *([Targets.type] if targets_online else [])):
+        _check_online(role, root_keys(root, role), rules)
+    if targets_online:
+        _check_online(BINS, online_bin_keys(root), rules)
+
+
+def check_bins(settings: Settings, targets: Targets, rules: int) -> None:
+    """Refuse targets that do not delegate to the repository's bins, or whose bins nobody here can sign.
+
+    Args:
+        settings: of the repository.
+        targets: that are to be.
+        rules: the version of the rules to judge by.
+
+    Raises:
+        MetadataError: with the reason and what to do.
+    """
+    keys = bin_keys(targets)
+    of_bins = targets.delegations.succinct_roles if targets.delegations else None
+    if of_bins is None or of_bins.bit_length != settings.layout.bit_length:
+        found = 0 if of_bins is None else of_bins.number_of_bins
+        raise MetadataError(f"targets delegates to {found} bins, but settings.roles.bins says {settings.number_of_bins}")
+    if of_bins.name_prefix != settings.name_prefix:
+        raise MetadataError(f"targets names its bins {of_bins.name_prefix!r}, but the settings say {settings.name_prefix!r}")
+    _check_online(BINS, keys, rules)
+
+
+def profile_of(bootstrap: Bootstrap) -> Profile:
+    """Say which clients must be able to read a repository.
+
+    Args:
+        bootstrap: of the repository.
+
+    Returns:
+        The profile that its settings name, or else that its keys suggest.
+    """
+    return bootstrap.settings.client_profile or profiles.profile_of(bootstrap.root, bootstrap.targets)
+
+
+def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
+    """Refuse a beginning that clients would refuse, or that the signer could not go on from.
+
+    Args:
+        bootstrap: the payload.
+        now: with a time zone.
+
+    Raises:
+        InvalidBootstrapError: with the reason and what to do.
+    """
+    rules, profile = bootstrap.rules, profile_of(bootstrap)
+    try:
+        BinLayout.of(bootstrap.settings.number_of_bins)
+        root = check_given(Root, bootstrap.root, now)
+        check_root_roles(root, targets_online=bootstrap.targets is None, rules=rules)
+        check_form(root, bootstrap.root, rules, profile)
+        verified(Root, bootstrap.root, root_keys(root, Root.type))
+        if bootstrap.targets is not None:
+            targets = check_given(Targets, bootstrap.targets, now)
+            check_bins(bootstrap.settings, targets, rules)
+            check_form(targets, bootstrap.targets, rules, profile)
+            verified(Targets, bootstrap.targets, root_keys(root, Targets.type))
+    except (InvalidInputError, MetadataError, ValueError) as error:
+        raise InvalidBootstrapError(str(error)) from error
+
+
+def make_targets(root: Root, settings: Settings, version: int, expires: datetime) -> tuple[bytes, bytes]:
+    """Make targets that are online (RSTUF's mode): nothing but the delegation to the bins.
+
+    Args:
+        root: the trusted root.
+        settings: what was settled at bootstrap.
+        version: of targets.
+        expires: when it expires.
+
+    Returns:
+        The canonical bytes to sign, and the same as it stands in the file; see ``verified``.
+    """
+    online = online_bin_keys(root)
+    layout = settings.layout
+    bins = SuccinctRoles(list(online.keys), online.threshold, layout.bit_length, layout.name_prefix)
+    targets = Targets(
+        version=version,
+        spec_version=envelope.SPEC_VERSION,
+        expires=expires.astimezone(UTC).replace(microsecond=0),
+        delegations=Delegations(keys=dict(online.keys), succinct_roles=bins),
+    )
+    return CanonicalJSONSerializer().serialize(targets), canonical.encode(targets.to_dict())

@@ -1,0 +1,148 @@
+"""Following ``receipts``: what did not simply happen of the records that are under way, without reading back for each of them.
+
+In: one partition of ``receipts``. Out: the change receipts of the last records, by their offset in ``artifacts``, in bounded memory; and
+each event receipt as it comes.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from tufline.bus import Bus
+from tufline.bus.follow import RETRY_SECONDS
+from tufline.errors import BusError
+from tufline.records import topics
+from tufline.records.receipts import FETCH_BYTES, ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+
+POLL_SECONDS: Final = 2.0
+"""How long one fetch waits for receipts."""
+
+REMARKS_BYTES: Final = 16_000_000
+"""How much memory the change receipts of all partitions that a process follows may take."""
+
+REMARK_OVERHEAD_BYTES: Final = 500
+"""What one change receipt takes in memory beside its path and its reason: the objects, and its place in a list and a dictionary."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Receipts:
+    """One partition of ``receipts``, followed from an offset on."""
+
+    def __init__(self, bus: Bus, partition: int, start: int, most_bytes: int = REMARKS_BYTES, passed: PassedOver | None = None) -> None:
+        """Know nothing yet.
+
+        Args:
+            bus: the log.
+            partition: of ``receipts``.
+            start: the offset to begin at.
+            most_bytes: how much memory change receipts may take.
+            passed: takes the records that can't be read; the following goes on past them, also without it.
+        """
+        self._bus = bus
+        self._partition = partition
+        self._passed = passed or PassedOver(Health(), topics.RECEIPTS)
+        self._start = start
+        self._read_to = start
+        self._has_ended = False
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._changed = asyncio.Condition()
+        self._remarks: OrderedDict[int, list[ChangeReceipt]] = OrderedDict()
+        self._forgotten = 0
+        self._unread = self._passed.count
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes the change receipts take."""
+        return self._bytes
+
+    def remarks(self, offsets: Sequence[int]) -> list[ChangeReceipt] | None:
+        """Give what had no effect or was refused of records that are live, once that is read (see ``caught_up``).
+
+        Args:
+            offsets: of records in ``artifacts`` that were accepted since the following began, ascending.
+
+        Returns:
+            Their receipts, but for those of bulk requests; None if some may be missing, for want of memory or because they can't be read.
+        """
+        if offsets and offsets[0] < self._forgotten:
+            return None
+        return [receipt for offset in offsets for receipt in self._remarks.get(offset, ())]
+
+    async def follow(self, take_event: Callable[[EventReceipt], None]) -> None:
+        """Follow the partition, for ever.
+
+        Args:
+            take_event: called with each event receipt.
+
+        Raises:
+            BusError: one that trying again can't mend.
+        """
+        reader = self._bus.reader(topics.RECEIPTS, self._partition, self._start)
+        try:
+            while True:
+                try:
+                    # Where nothing is left below the end as it was before, all of that is read, whatever offsets it had.
+                    end = await self._bus.end(topics.RECEIPTS, self._partition)
+                    batch = await self._passed.fetch(reader, max_wait=0, max_bytes=FETCH_BYTES)
+                    if not batch:
+                        await self._has_read(max(end, reader.position))
+                        batch = await self._passed.fetch(reader, max_wait=POLL_SECONDS, max_bytes=FETCH_BYTES)
+                    for record in batch:
+                        receipt = self._passed.decode(receipt_decoder, record)
+                        if isinstance(receipt, EventReceipt):
+                            take_event(receipt)
+                        elif receipt is not None:
+                            self._keep(receipt)
+                    await self._has_read(reader.position)
+                except BusError as error:
+                    if not error.retriable:
+                        raise
+                    _log.warning("receipts.retry", partition=self._partition, error=str(error))
+                    await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            self._has_ended = True
+            async with self._changed:
+                self._changed.notify_all()
+            await reader.close()
+
+    def _keep(self, receipt: ChangeReceipt) -> None:
+        if receipt.ranges:
+            return  # of a bulk request, which nobody follows
+        self._remarks.setdefault(receipt.offset, []).append(receipt)
+        self._bytes += _memory_of(receipt)
+        while self._bytes > self._most_bytes:
+            offset, receipts = self._remarks.popitem(last=False)
+            self._forgotten = max(self._forgotten, offset + 1)
+            self._bytes -= sum(map(_memory_of, receipts))
+
+    async def _has_read(self, offset: int) -> None:
+        if (count := self._passed.count) > self._unread:
+            # Nobody knows of which record a receipt is that can't be read: of all that are there by now, some may be missing here.
+            self._forgotten = max(self._forgotten, await self._bus.end(topics.ARTIFACTS, self._partition))
+            self._unread = count
+        async with self._changed:
+            self._read_to = max(self._read_to, offset)
+            self._changed.notify_all()
+
+    async def caught_up(self) -> None:
+        """Wait until all that is visible now is read.
+
+        Raises:
+            BusError: if the bus can't be asked, or the following ends before.
+        """
+        end = await self._bus.end(topics.RECEIPTS, self._partition)
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._read_to >= end or self._has_ended)
+        if self._read_to < end:
+            raise BusError("receipts are not followed any more: ask again")
+
+
+def _memory_of(receipt: ChangeReceipt) -> int:
+    return REMARK_OVERHEAD_BYTES + len(receipt.path) + len(receipt.reason)
