@@ -27,9 +27,9 @@ from rich.progress import Progress
 from tuf.ngclient import Updater, UpdaterConfig
 
 from tufline.client.rest import Client
+from tufline.errors import TuflineError
 from tufline_cli.commands.sources import describe_file
 from tufline_cli.commands.verify import REFUSALS
-from tufline_cli.exit_codes import Failure
 
 HERE: Final = Path(__file__).resolve().parent.parent
 WORK: Final = HERE / ".demo"
@@ -123,14 +123,14 @@ def register(server: Server, paths: list[str], label: str, on_accepted: Callable
         body = {"artifacts": [describe_file(WORK / path, path) for path in some]}
         try:
             task = server.api.request("POST", "/api/v1/artifacts/", body)["data"]["task_id"]
-        except Failure:
+        except TuflineError:
             return [], None
         began = time.monotonic()
         on_accepted()
         try:
             server.api.request("GET", f"/api/v1/task/?task_id={task}")
             result = server.api.wait_for_task(task, began + LIVE_SECONDS) if server.process.poll() is None else None
-        except Failure:
+        except TuflineError:
             return some, None
         return some, None if result is None or not result["status"] else time.monotonic() - began
 
@@ -341,7 +341,7 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     try:
         line = play()
-    except (DemoError, Failure, *REFUSALS, subprocess.CalledProcessError) as error:
+    except (DemoError, TuflineError, *REFUSALS, subprocess.CalledProcessError) as error:
         console.print(f"[red]the demo failed[/red]: {error}")
         return 1
     print(line)

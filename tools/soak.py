@@ -30,10 +30,10 @@ from tufline.bus.scan import scan
 from tufline.checks.audit.verify import verify as verify_audit
 from tufline.client.rest import Client
 from tufline.config.settings import KafkaConfig
+from tufline.errors import TuflineError
 from tufline.metadata.bins import BinLayout
 from tufline.records import topics
 from tufline.runtime.open_bus import connection
-from tufline_cli.exit_codes import Failure
 from vault_server import VaultServer
 
 BINS: Final = 16
@@ -112,7 +112,7 @@ class Soak:
                 status = Client(self._ingests()[0]).request("GET", "/api/v1/status")
                 if not any(service.problems() for service in alive) and status["backlog"] == 0:
                     return
-            except Failure:
+            except TuflineError:
                 pass
             time.sleep(0.5)
         self.report.problem(f"it does not settle: {[(service.name, service.problems()) for service in alive]}")

@@ -11,7 +11,6 @@ from typing import Any, Final
 from tufline.client.events import Client, Event, add, remove
 from tufline.config.settings import Config
 from tufline.errors import TuflineError
-from tufline_cli.exit_codes import Failure
 
 SOURCE: Final = "urn:soak"
 SECONDS: Final = 60.0
@@ -52,7 +51,7 @@ class InboxSender:
         except TimeoutError:
             raise RuntimeError(f"publishing does not end though its time is over; there hang {self._stacks()}") from None
         except TuflineError as error:
-            raise Failure(str(error)) from error
+            raise TuflineError(str(error)) from error
         self._unfinished = None
         return lambda: True
 

@@ -19,7 +19,7 @@ from tuf.ngclient import Updater, UpdaterConfig
 
 from soak_report import Report
 from tufline.client.rest import Client
-from tufline_cli.exit_codes import Failure
+from tufline.errors import TuflineError
 
 PATHS: Final = 60
 """How many paths each producer changes over and over."""
@@ -57,7 +57,7 @@ class Sender(Protocol):
             What says whether it is live.
 
         Raises:
-            Failure: it may be accepted or not: send it again.
+            TuflineError: it may be accepted or not: send it again.
         """
 
 
@@ -89,7 +89,7 @@ class RestSender:
         urls = self._urls()
         try:
             return Client(urls[self._turn % len(urls)]).request(method, path, body)["data"]
-        except Failure:
+        except TuflineError:
             self._turn += 1
             raise
 
@@ -184,7 +184,7 @@ class Load:
         while True:
             try:
                 return sender.send(path, length)
-            except Failure as failure:
+            except TuflineError as failure:
                 if self._has_failed:
                     return None
                 if time.monotonic() > began + self._patience:
@@ -206,7 +206,7 @@ class Load:
 
     @staticmethod
     def _is_true(asked: Callable[[], bool]) -> bool:
-        with suppress(Failure):
+        with suppress(TuflineError):
             return asked()
         return False
 

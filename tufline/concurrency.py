@@ -2,7 +2,8 @@
 
 ``asyncio.to_thread`` and ``run_in_executor`` return at once when they are cancelled, and their thread continues. Where that thread changes
 something (a file at the origin, the file of the embedded log), its old owner would still write after a new one has taken over. The audit
-trail does not use this: who records a use there does not cancel the write, which ends in a task of its own (``tufline_signer.signing.audit_trail``).
+trail does not use this: who records a use there does not cancel the write, which ends in a task of its own
+(``tufline_signer.signing.audit_trail``).
 """
 
 import asyncio

@@ -7,6 +7,7 @@
     │   ├── InvalidUpdateError       a new version of root or targets
     │   ├── InvalidCursorError       a task id
     │   ├── InvalidEventError        an event of the inbox
+    │   ├── InvalidAddressError      the URL of a server, or a header to send to it
     │   └── ConfigError              the configuration
     ├── BinFullError                 a change would make a bin larger than clients accept
     ├── MetadataError                metadata that a client would refuse
@@ -22,6 +23,9 @@
     │   └── BusBusyError             the log is open in another process
     ├── InputLostError               records are gone that were not applied: people must accept the loss
     ├── LogDamagedError              what the log must keep is gone from it
+    ├── ServerError                  a server's REST API refused a request, or its answer is of no use
+    │   ├── ServerUnreachableError   it does not answer, or is not ready
+    │   └── UnknownTaskError         it does not know a task
     ├── EventRejectedError           an event that was sent to the inbox is rejected
     ├── NotLiveYetError              it took longer than allowed; it may still become live
     ├── KeyUnavailableError          a key can't be used
@@ -31,8 +35,8 @@
         ├── StoreBusyError           another process keeps the origin locked
         └── ForeignOriginError       the origin is another log's, or is ahead of this one
 
-Every class carries ``retriable``: whether the same call may succeed later without anybody changing anything. That bit decides between
-trying again and a dead letter.
+``advice`` says what to do, where the message does not. Every class carries ``retriable``: whether the same call may succeed later without
+anybody changing anything. That bit decides between trying again and a dead letter.
 """
 
 from typing import ClassVar
@@ -42,6 +46,16 @@ class TuflineError(Exception):
     """Base of all errors that Tufline raises on purpose."""
 
     retriable: ClassVar[bool] = False
+
+    def __init__(self, *args: object, advice: str = "") -> None:
+        """Make an error.
+
+        Args:
+            *args: the message.
+            advice: what to do; empty where the message says it.
+        """
+        super().__init__(*args)
+        self.advice = advice
 
 
 class InvalidInputError(TuflineError, ValueError):
@@ -77,6 +91,10 @@ class InvalidEventError(InvalidInputError):
         super().__init__(message)
         self.source = source
         self.event_id = event_id
+
+
+class InvalidAddressError(InvalidInputError):
+    """The URL of a server, or a header to send to it, is not valid."""
 
 
 class ConfigError(InvalidInputError):
@@ -188,6 +206,20 @@ class InputLostError(TuflineError):
 
 class LogDamagedError(TuflineError):
     """Records that the log must keep indefinitely are gone from it; the message says which, and what to do."""
+
+
+class ServerError(TuflineError):
+    """A server's REST API refused a request, or its answer is of no use."""
+
+
+class ServerUnreachableError(ServerError):
+    """A server does not answer, or is not ready."""
+
+    retriable = True
+
+
+class UnknownTaskError(ServerError):
+    """A server does not know a task: it was accepted too long ago, or by another server."""
 
 
 class EventRejectedError(TuflineError):

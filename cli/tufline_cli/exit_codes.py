@@ -8,7 +8,16 @@ from typing import Any, Final
 
 import click
 
-from tufline.errors import BusBusyError, BusUnreachableError, ConfigError, KeyUnreachableError, TuflineError
+from tufline.errors import (
+    BusBusyError,
+    BusUnreachableError,
+    ConfigError,
+    InvalidAddressError,
+    KeyUnreachableError,
+    NotLiveYetError,
+    ServerUnreachableError,
+    TuflineError,
+)
 from tufline.runtime import terminal_text
 
 
@@ -72,13 +81,17 @@ def as_failure(error: TuflineError) -> Failure:
         The end.
     """
     match error:
+        case InvalidAddressError():
+            code = Exit.USAGE
         case ConfigError() | BusBusyError():
             code = Exit.CONFIGURATION
-        case BusUnreachableError() | KeyUnreachableError():
+        case BusUnreachableError() | KeyUnreachableError() | ServerUnreachableError():
             code = Exit.UNREACHABLE
+        case NotLiveYetError():
+            code = Exit.TIMEOUT
         case _:
             code = Exit.FAILED
-    return Failure(str(error), code=code)
+    return Failure(str(error), error.advice, code)
 
 
 def _of_a_file(error: OSError) -> Failure:

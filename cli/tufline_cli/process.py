@@ -77,7 +77,8 @@ async def run(config: Config, on_ready: OnReady, services: Collection[str] = SER
     Args:
         config: of the process.
         on_ready: awaited once everything listens that is to.
-        services: of ``SERVICES``; by default all of them. A process without ingest has the HTTP server of ``tufline.runtime.operations`` in its place.
+        services: of ``SERVICES``; by default all of them. A process without ingest has the HTTP server of ``tufline.runtime.operations`` in
+            its place.
     """
     memory.tune()
     descriptors.raise_limit()

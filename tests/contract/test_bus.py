@@ -16,8 +16,7 @@ from helpers.buses import FILLER, BusSetup, EmbeddedSetup, KafkaSetup
 from tufline.bus import Bus, Message, Position, Record
 from tufline.bus.follow import follow
 from tufline.bus.headers import ESCAPE, Headers, pairs_of
-from tufline.bus.last import last_record
-from tufline.bus.scan import scan
+from tufline.bus.scan import last_record, scan
 from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError, FencedError, RecordGoneError, RecordUnreadableError
 from tufline.runtime.health import Health

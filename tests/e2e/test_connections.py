@@ -86,7 +86,7 @@ def test_publication_goes_on_under_a_flood_of_connections(tmp_path: Path) -> Non
 def test_the_soft_limit_is_raised() -> None:
     """A process that serves may have as many files open as its hard limit says; never fewer than before."""
     program = (
-        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512)); from tufline import descriptors;"
+        "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512)); from tufline.runtime import descriptors;"
         "print(descriptors.raise_limit(), descriptors.limit(), resource.getrlimit(resource.RLIMIT_NOFILE), descriptors.connections(1000))"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -33,7 +33,7 @@ async def is_live(server: Any, path: str) -> bool:
 
 async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An import of artifacts that do not all fit exits with 1 and lists the others; what they are is sent again by the next import."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     monkeypatch.setattr(bulk_tasks, "PAGE_REFUSALS", 10)
     write_source(tmp_path / "source.ndjson")
     async with bootstrapped(tmp_path) as server:
@@ -44,7 +44,7 @@ async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch
         assert first.returncode == Exit.FAILED, first.stderr
         assert f"{len(live)} live, {150 - len(live)} refused" in first.stdout
         assert sorted(refused) == sorted({f"p/{number}" for number in range(150)} - {f"p/{number}" for number in live})
-        monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", 10 * ROOM)
+        monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", 10 * ROOM)
         second = await asyncio.to_thread(run_tufline, *command, cwd=tmp_path)
         assert second.returncode == Exit.OK, second.stderr
         assert f"{len(refused)} live, {len(live)} had been accepted before, 0 refused" in second.stdout
@@ -53,7 +53,7 @@ async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch
 
 async def test_an_interrupted_import_asks_for_what_it_had_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an import sent before it was interrupted is asked for by the next one: it says what of it was refused."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     source, path = tmp_path / "source.ndjson", tmp_path / "journal"
     write_source(source)
     async with bootstrapped(tmp_path) as server:

@@ -19,7 +19,8 @@ from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.records import cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.records.receipt_index import Trail
-from tufline.records.receipts import ChangeReceipt, Found
+from tufline.records.receipts import ChangeReceipt
+from tufline.views.task_receipts import Found
 from tufline_ingest import accept
 from tufline_ingest.rest import bulk_tasks
 from tufline_ingest.rest.task_receipts import Remarks
@@ -99,7 +100,7 @@ async def pages(server: Rest, task_id: str) -> list[dict[str, Any]]:
 
 async def test_a_bulk_task_names_what_was_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bulk task with changes that were refused is ERRORED, counts them, and names each once, page by page; all others are live."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     monkeypatch.setattr(bulk_tasks, "PAGE_REFUSALS", 7)
     monkeypatch.setattr("tufline_ingest.rest.bulk.BATCH_LINES", 40)
     sent = large(150)
@@ -128,7 +129,7 @@ async def test_a_bulk_task_names_what_was_refused(tmp_path: Path, monkeypatch: p
 
 async def test_pages_are_read_in_bounded_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page reads no more than it may, and what a page does not reach the next one has."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", ROOM)
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     monkeypatch.setattr("tufline_ingest.rest.bulk.BATCH_LINES", 40)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
@@ -317,7 +318,7 @@ async def test_an_id_of_records_that_are_gone_looks_for_one_receipt(tmp_path: Pa
 
 async def test_results_are_those_of_rstuf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that ended without success is ERRORED; nulls are left out; a path that is named twice is reported once."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", len(BIG["k"]))
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     async with bootstrapped(tmp_path) as server:
         await done(server, ARTIFACTS, {"artifacts": [artifact("a"), artifact("b")]})
         removed = await done(server, DELETE, {"artifacts": ["a", "never", "a", "never"]})

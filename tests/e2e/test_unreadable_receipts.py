@@ -64,7 +64,7 @@ def lines(artifacts: Sequence[dict[str, Any]]) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_may_have_been_refused_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A task whose receipt can't be read is ERRORED and names what is unknown; a task of another batch is answered as before."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", len(BIG["k"]))
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     async with bootstrapped(tmp_path) as server:
         fine = await done(server, ARTIFACTS, {"artifacts": [artifact("fine")]})
         refused = await done(server, ARTIFACTS, {"artifacts": [artifact("big", custom=BIG)]})
@@ -118,7 +118,7 @@ async def test_older_tasks_are_answered_without_the_trail(tmp_path: Path, kind: 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_bulk_task_counts_what_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A bulk task of which a receipt can't be read is ERRORED, and says on which record it is unknown; an import says so, too."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", len(BIG["k"]))
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     async with bootstrapped(tmp_path) as server:
         task = await done(server, BULK, lines([artifact("fine"), artifact("big", custom=BIG)]))
         assert [one["path"] for one in task["result"]["details"]["refused_artifacts"]] == ["big"]
@@ -142,7 +142,7 @@ async def test_a_bulk_task_counts_what_is_unknown(tmp_path: Path, monkeypatch: p
 
 async def test_an_old_bulk_id_claims_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The id that an older version gave for a bulk request can't tell what was refused: its task is not reported as a success."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", len(BIG["k"]))
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     source, journal = tmp_path / "source.ndjson", tmp_path / "journal"
     source.write_bytes(b"")
     async with bootstrapped(tmp_path) as server:

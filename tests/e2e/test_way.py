@@ -14,8 +14,8 @@ from helpers.server import TUFLINE, Running, artifact, dev, lengths, run_tufline
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
 from tufline.config.settings import DEFAULT_PARTITIONS
+from tufline.errors import TuflineError
 from tufline.records import topics
-from tufline_cli.exit_codes import Failure
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +149,7 @@ def test_kill_at_any_moment_loses_nothing(tmp_path: Path, seed: int) -> None:
             sent.update(dict.fromkeys(paths, number))
             try:
                 current[0].client.request("POST", "/api/v1/artifacts/", {"artifacts": [artifact(path, number) for path in paths]})
-            except Failure:
+            except TuflineError:
                 stop.wait(0.05)
             else:
                 accepted.update(dict.fromkeys(paths, number))

@@ -13,11 +13,12 @@ from tuf.api.metadata import Metadata, Root, Targets
 from helpers.payloads import make_bootstrap
 from tufline import records
 from tufline.bus import Bus, Message
+from tufline.metadata.keyids import with_fields
 from tufline.records import Bootstrap, NewMetadata, Settings, topics
 from tufline.trust import ceremony
 from tufline.trust.ceremony import NewKey
 from tufline.trust.rotation import in_place_of, next_root, next_targets
-from tufline.trust.rules import BINS, ROLE_FIELD, with_fields
+from tufline.trust.rules import BINS, ROLE_FIELD
 
 
 class Offline:

@@ -34,13 +34,14 @@ from tufline.bus.embedded.bus import open_embedded
 from tufline.clock import Clock
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError
+from tufline.metadata import keyids
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.origin.directory import LocalStore
 from tufline.records import CURRENT_RULES, NewMetadata, topics
 from tufline.runtime.health import Health
-from tufline.trust import admin_state, client_rules
+from tufline.trust import admin_state
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony
-from tufline.trust.rules import ONLINE_KEY_URI
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest import schemas
 from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
@@ -101,7 +102,7 @@ def rename_keys(signed: Any) -> None:
             continue
         for old, key in list(keys.items()):
             try:
-                new = client_rules.keyid_of(key)
+                new = keyids.keyid_of(key)
             except Exception:  # noqa: BLE001 (what has no canonical form has no name)
                 continue
             keys[new] = keys.pop(old)

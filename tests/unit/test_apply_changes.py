@@ -33,7 +33,7 @@ def test_what_a_bin_has_applied_is_not_applied_again() -> None:
 @pytest.mark.parametrize("bulk", [set[int](), {0, 1, 2, 3}])
 def test_what_did_not_happen_has_a_receipt(monkeypatch: pytest.MonkeyPatch, bulk: set[int]) -> None:
     """Whatever its bin has no room for, and each removal of what is not there, has a receipt; repeated additions unless they are bulk."""
-    monkeypatch.setattr(tufline.bins, "MAX_BIN_BYTES", 2000)
+    monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", 2000)
     changes = [add(0, "a"), add(1, "big", filling="x" * 3000), add(2, "a"), remove(3, "b")]
     mine = Bin()
     is_changed, receipts = apply_changes(mine, changes, 0, bulk)

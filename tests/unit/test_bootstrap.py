@@ -23,12 +23,13 @@ from tufline.clock import Clock, utc_now
 from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.errors import KeyUnavailableError
 from tufline.keys.opening import KeyOpener
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings, topics
 from tufline.runtime.health import Health
 from tufline.trust import admin_state, ceremony
 from tufline.trust.admin_state import AdminState
-from tufline.trust.rules import ONLINE_KEY_URI, RoleKeys
+from tufline.trust.rules import RoleKeys
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.keyring import Keyring, ToSign
 

@@ -18,13 +18,13 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from helpers.payloads import make_bootstrap
 from helpers.resign import resign
 from tufline.errors import InvalidBootstrapError, MetadataError
-from tufline.metadata import profiles
+from tufline.metadata import keyids, profiles
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import RSTUF, STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Bootstrap, Settings
 from tufline.trust import client_rules
 from tufline.trust import rules as trust
 from tufline.trust.ceremony import Ceremony, make_key
-from tufline.trust.rules import ONLINE_KEY_URI
 from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
 from tufline_ingest.rest.schemas import BootstrapRequest, decode
 
@@ -80,7 +80,7 @@ def one_key_twice(held: Ceremony, metadata: dict[str, Any]) -> None:
     signed, signer = metadata["root"]["signed"], held.root[0].signer
     key = signed["keys"][signer.public_key.keyid]
     twin = {**key, "x-name": "twin"}
-    keyid = client_rules.keyid_of(twin)
+    keyid = keyids.keyid_of(twin)
     signed["keys"][keyid] = twin
     signed["roles"]["root"]["keyids"] = [signer.public_key.keyid, keyid]
     resign(metadata["root"], [signer])
@@ -99,7 +99,7 @@ def extra_key(key: SSlibKey, **changes: str) -> Spoil:
     """Add a key to root that no role names, with another public part where that is given."""
     keyval = {**key.keyval, **changes}
     written = {"keytype": key.keytype, "scheme": key.scheme, "keyval": keyval}
-    return of_root(lambda signed: signed["keys"].update({client_rules.keyid_of(written): written}))
+    return of_root(lambda signed: signed["keys"].update({keyids.keyid_of(written): written}))
 
 
 def online(*named_by: str, **fields: Any) -> Spoil:
@@ -108,7 +108,7 @@ def online(*named_by: str, **fields: Any) -> Spoil:
     def spoil(signed: dict[str, Any]) -> None:
         (old,) = signed["roles"]["timestamp"]["keyids"]
         key = {**signed["keys"].pop(old), **fields}
-        new = client_rules.keyid_of({name: key[name] for name in named_by or key})
+        new = keyids.keyid_of({name: key[name] for name in named_by or key})
         signed["keys"][new] = key
         for role in ("timestamp", "snapshot"):
             signed["roles"][role]["keyids"] = [new]
@@ -327,5 +327,5 @@ def test_keys_that_are_made_are_named_by_their_whole_object(tmp_path: Path) -> N
         keys = dict(metadata["root"]["signed"]["keys"])
         if "targets" in metadata:
             keys |= metadata["targets"]["signed"]["delegations"]["keys"]
-        assert {keyid: client_rules.keyid_of(key) for keyid, key in keys.items()} == {keyid: keyid for keyid in keys}
+        assert {keyid: keyids.keyid_of(key) for keyid, key in keys.items()} == {keyid: keyid for keyid in keys}
         assert any(ONLINE_KEY_URI in key for key in keys.values())

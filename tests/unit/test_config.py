@@ -6,9 +6,8 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from tufline.config.settings import Config, load
+from tufline.config.settings import TIMESTAMP_MAX_AGE_SECONDS, Config, load
 from tufline.errors import ConfigError
-from tufline.origin.store import TIMESTAMP_MAX_AGE_SECONDS
 from tufline_cli import main
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -189,7 +189,7 @@ async def test_a_body_that_comes_is_waited_for(tmp_path: Path, monkeypatch: pyte
         rooms.append(Room(server, most, timeout, lambda: now[0]))
         return rooms[0]
 
-    monkeypatch.setattr(tufline.listen, "Room", make_room)
+    monkeypatch.setattr(tufline.runtime.http_server, "Room", make_room)
     async with served("ingest", tmp_path, HttpConfig(idle_timeout=30)) as port:
         reader, writer = await connect(port, b"POST /api/v1/bootstrap HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
         (room,) = rooms

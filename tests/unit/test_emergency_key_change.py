@@ -24,12 +24,12 @@ from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.metadata import envelope
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.origin.directory import LocalStore
 from tufline.origin.store import Store
 from tufline.records import Add, Head, NewMetadata, Published, topics
 from tufline.runtime.health import Health
 from tufline.trust.rotation import next_targets
-from tufline.trust.rules import ONLINE_KEY_URI
 
 PARTITIONS = 2
 KEPT = 0

@@ -23,12 +23,13 @@ from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Then, Wri
 from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config.settings import SignerConfig
+from tufline.metadata import key_uris
 from tufline.metadata.bins import Bin
 from tufline.metadata.target import Entry
 from tufline.records import Add, Bootstrap, Changes, Head, Remove, topics
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.runtime.health import Health
-from tufline.trust import ceremony, rules
+from tufline.trust import ceremony
 from tufline.trust.ceremony import NewKey
 from tufline_signer import service
 from tufline_signer.bins import bins_worker, bins_writer
@@ -440,7 +441,7 @@ def test_each_role_may_have_a_key_of_its_own(tmp_path: Path, mode: str, shared: 
     made: dict[str, NewKey] = {}
     for role in ceremony.ONLINE_ROLES[mode]:
         made[role] = made[shared[0]] if role in shared[1:] else ceremony.make_key("ed25519" if role == "bins" else "ecdsa")
-        made[role].signer.public_key.unrecognized_fields.setdefault(rules.ONLINE_KEY_URI, f"fn:{role}.pem")
+        made[role].signer.public_key.unrecognized_fields.setdefault(key_uris.ONLINE_KEY_URI, f"fn:{role}.pem")
         ceremony.write_private(tmp_path / "keys" / f"{role}.pem", made[role].pem)
     publics = {role: key.signer.public_key for role, key in made.items()}
 

@@ -13,12 +13,14 @@ from tuf.api.metadata import Root, SuccinctRoles, Targets
 
 from helpers.payloads import make_bootstrap
 from tufline.errors import MetadataError
-from tufline.metadata import canonical
+from tufline.metadata import canonical, keyids
+from tufline.metadata.key_uris import ONLINE_KEY_URI
+from tufline.metadata.keyids import with_fields
 from tufline.metadata.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Settings
-from tufline.trust import client_rules, rules
+from tufline.trust import rules
 from tufline.trust.ceremony import Ceremony, make_key
-from tufline.trust.rules import BINS, ONLINE_KEY_URI, ROLE_FIELD, RoleKeys, with_fields
+from tufline.trust.rules import BINS, ROLE_FIELD, RoleKeys
 
 NOW = datetime.now(UTC)
 KEYS = [make_key("ed25519").signer.public_key for _ in range(3)]
@@ -45,8 +47,8 @@ def test_a_role_needs_as_many_keys_as_its_threshold() -> None:
     keys = role_keys(2, *KEYS[:2])
     assert keys.are_met_by([one, two])
     assert keys.are_met_by([other, two, one])
-    for keyids in ([], [one], [one, one], [one, other]):
-        assert not keys.are_met_by(keyids)
+    for few in ([], [one], [one, one], [one, other]):
+        assert not keys.are_met_by(few)
 
 
 @pytest.mark.parametrize("uri", [None, "", 7, ["fn:a.pem"]])
@@ -62,7 +64,7 @@ def test_a_field_is_covered_by_the_keyid() -> None:
     named = SSlibKey("chosen by others", "ed25519", "ed25519", KEYS[0].keyval)
     for key in (KEYS[0], named, with_fields(KEYS[0], first="1")):
         whole = with_fields(key, second="2")
-        assert whole.keyid == client_rules.keyid_of(whole.to_dict())
+        assert whole.keyid == keyids.keyid_of(whole.to_dict())
         assert whole.unrecognized_fields == {**key.unrecognized_fields, "second": "2"}
         assert "second" not in key.unrecognized_fields
 

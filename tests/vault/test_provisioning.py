@@ -16,7 +16,7 @@ from helpers.server import run_tufline
 from helpers.vaults import make_key, new_name, signer_config
 from tufline.clock import utc_now
 from tufline.keys.vault import provision
-from tufline.trust.rules import ONLINE_KEY_URI
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline_cli.exit_codes import Exit
 from vault_server import MOUNT, VaultServer
 

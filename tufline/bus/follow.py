@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from tufline.bus import Bus, Record
-from tufline.errors import BusError
-from tufline.runtime.health import Health
-from tufline.runtime.passed_over import PassedOver
+from tufline.bus.scan import DamagedRecords, fetch_past_damaged
+from tufline.errors import BusError, RecordUnreadableError
 
 POLL_SECONDS = 30.0
 """How long one fetch waits; only how soon a lost wake-up would be noticed hangs on it."""
@@ -18,6 +17,13 @@ RETRY_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
+class _Logged:
+    """Passes over damaged records for a follower whom nobody asks for its health."""
+
+    def damaged(self, error: RecordUnreadableError) -> None:
+        _log.error("follow.passed_over", what=str(error))
+
+
 async def follow(
     bus: Bus,
     topic: str,
@@ -25,7 +31,7 @@ async def follow(
     offset: int,
     apply: Callable[[Sequence[Record]], Awaitable[None]],
     caught_up: Callable[[], None] = lambda: None,
-    passed: PassedOver | None = None,
+    passed: DamagedRecords | None = None,
 ) -> None:
     """Apply every record of a partition, for ever.
 
@@ -41,7 +47,7 @@ async def follow(
     Raises:
         BusError: one that trying again can't mend.
     """
-    passed = passed or PassedOver(Health(), topic)
+    passed = passed or _Logged()
     reader = bus.reader(topic, partition, offset)
     end: int | None = None
     is_caught_up = False
@@ -49,7 +55,7 @@ async def follow(
         while True:
             try:
                 end = await bus.end(topic, partition) if end is None else end
-                batch = await passed.fetch(reader, max_wait=POLL_SECONDS if is_caught_up else 0.0)
+                batch = await fetch_past_damaged(reader, passed, max_wait=POLL_SECONDS if is_caught_up else 0.0)
             except BusError as error:
                 if not error.retriable:
                     raise

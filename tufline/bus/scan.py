@@ -7,11 +7,51 @@ offset); there a fetch that does not wait and returns nothing says that there is
 Every reader that has an end is built on this; what has none (a worker's input, a read model) uses ``tufline.bus.follow``.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
+from typing import Final, Protocol
 
-from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Record
-from tufline.runtime.passed_over import PassedOver
+from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Reader, Record
+from tufline.errors import RecordUnreadableError
+
+FIRST_STEP: Final = 64
+"""How many offsets before the end the search for a newest record starts; it goes back in growing steps."""
+
+
+class DamagedRecords(Protocol):
+    """Is told of the records that a reader passes over because their bytes can't be decoded (``tufline.runtime.passed_over``)."""
+
+    def damaged(self, error: RecordUnreadableError) -> None:
+        """Take note of one.
+
+        Args:
+            error: that the reader raised at it.
+        """
+
+
+async def fetch_past_damaged(
+    reader: Reader, passed: DamagedRecords, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES
+) -> Sequence[Record]:
+    """Fetch the next records, past those that are damaged.
+
+    Args:
+        reader: of a partition.
+        passed: is told of the damaged records.
+        max_wait: as for ``Reader.fetch``.
+        max_bytes: as for ``Reader.fetch``.
+
+    Returns:
+        As ``Reader.fetch``.
+
+    Raises:
+        BusError: if the bus can't be read now.
+    """
+    while True:
+        try:
+            return await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+        except RecordUnreadableError as error:
+            passed.damaged(error)
+            reader.seek(error.offset + 1)
 
 
 async def scan(
@@ -23,7 +63,7 @@ async def scan(
     *,
     max_wait: float = 0.0,
     max_bytes: int = DEFAULT_FETCH_BYTES,
-    passed: PassedOver | None = None,
+    passed: DamagedRecords | None = None,
 ) -> AsyncGenerator[Sequence[Record], None]:
     """Read a partition from an offset to an end.
 
@@ -49,10 +89,41 @@ async def scan(
     """
     end = await bus.end(topic, partition) if end is None else end
     reader = bus.reader(topic, partition, start)
-    fetch = reader.fetch if passed is None else partial(passed.fetch, reader)
+    fetch = reader.fetch if passed is None else partial(fetch_past_damaged, reader, passed)
     try:
         while reader.position < end and (batch := await fetch(max_wait=max_wait, max_bytes=max_bytes)):
             if below := batch if batch[-1].offset < end else [record for record in batch if record.offset < end]:
                 yield below
     finally:
         await reader.close()
+
+
+async def last_record(
+    bus: Bus, topic: str, partition: int, wanted: Callable[[Record], bool] = lambda _: True, passed: DamagedRecords | None = None
+) -> Record | None:
+    """Find the newest record, going back from the end.
+
+    Args:
+        bus: to read from.
+        topic: without the prefix.
+        partition: from 0.
+        wanted: which records count.
+        passed: takes damaged records; without it they are an error.
+
+    Returns:
+        The newest one that is wanted, or None.
+
+    Raises:
+        RecordUnreadableError: at a damaged record, without ``passed``.
+        BusError: if the bus can't be read now.
+    """
+    end = await bus.end(topic, partition)
+    step = FIRST_STEP
+    while True:
+        start = max(0, end - step)
+        found = None
+        async for batch in scan(bus, topic, partition, start, end, passed=passed):
+            found = next((record for record in reversed(batch) if wanted(record)), found)
+        if found is not None or start == 0:
+            return found
+        step *= 8

@@ -19,8 +19,7 @@ from tuf.api.metadata import Root, Snapshot, Timestamp
 
 from tufline import records
 from tufline.bus import Bus, Record
-from tufline.bus.last import last_record
-from tufline.bus.scan import scan
+from tufline.bus.scan import last_record, scan
 from tufline.decoding import decode
 from tufline.errors import MetadataError, RecordError
 from tufline.metadata import envelope

@@ -1,0 +1,1 @@
+"""For repositories: events over Kafka (``events``) and the REST API (``rest``)."""

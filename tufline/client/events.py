@@ -23,14 +23,16 @@ from tufline.bus import Bus, Message, Position
 from tufline.bus.follow import RETRY_SECONDS
 from tufline.config.settings import Config, of_environment
 from tufline.errors import BusError, EventRejectedError, NotLiveYetError, PushbackError
-from tufline.records import Published, cursor, events, receipts, topics
+from tufline.records import Published, cursor, events, topics
 from tufline.records.cursor import Cursor
 from tufline.records.events import ArtifactInfo, ChangeRequest, EventData
-from tufline.records.receipts import ChangeReceipt, EventReceipt, Found
+from tufline.records.receipts import ChangeReceipt, EventReceipt
 from tufline.runtime import open_bus
 from tufline.runtime.tasks import all_of
+from tufline.views import task_receipts
 from tufline.views.published import follow_origin
 from tufline.views.receipts import REMARKS_BYTES, Receipts
+from tufline.views.task_receipts import Found
 
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 """How long to wait until an event is live."""
@@ -244,7 +246,9 @@ class Client:
                 await self._receipts[partition].caught_up()
                 followed = self._receipts[partition].remarks(offsets)
             found = (
-                await receipts.of_records(self._bus, partition, offsets, where.time, where.request) if followed is None else Found(followed)
+                await task_receipts.of_records(self._bus, partition, offsets, where.time, where.request)
+                if followed is None
+                else Found(followed)
             )
             is_complete = is_complete and found is not None and not found.uncertain
             remarks += () if found is None else found.receipts

@@ -1,4 +1,4 @@
-"""Speaking to a Tufline server over HTTP."""
+"""A client of the REST API: it sends requests again while the server is not ready, and waits for tasks."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import urllib3
 
-from tufline_cli.exit_codes import Exit, Failure
+from tufline.errors import InvalidAddressError, NotLiveYetError, ServerError, ServerUnreachableError, UnknownTaskError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
@@ -33,10 +33,6 @@ HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 UNAVAILABLE: Final = 503
 
 
-class UnknownTaskFailure(Failure):
-    """The server does not know a task: it was accepted long ago, or by another server."""
-
-
 def check_url(url: str) -> str:
     """Check that a URL is one of HTTP.
 
@@ -47,23 +43,25 @@ def check_url(url: str) -> str:
         The URL, without slashes at its end.
 
     Raises:
-        Failure: if it is none.
+        InvalidAddressError: if it is not.
     """
     try:
         parts = urllib3.util.parse_url(url)
     except urllib3.exceptions.LocationParseError:
         parts = urllib3.util.Url()
     if parts.scheme not in {"http", "https"} or not parts.host:
-        raise Failure(f"{url!r} is no URL of a server", f"give a URL such as {DEFAULT_URL}", Exit.USAGE)
+        raise InvalidAddressError(f"{url!r} is not the URL of a server", advice=f"give a URL such as {DEFAULT_URL}")
     return url.rstrip("/")
 
 
 def _parse_header(header: str) -> tuple[str, str]:
     name, colon, value = (part.strip() for part in header.partition(":"))
     if not colon or not HEADER_NAME.fullmatch(name):
-        raise Failure(f"{name!r} is no header", "write it as 'Name: value'", Exit.USAGE)
+        raise InvalidAddressError(f"{name!r} is not a valid header", advice="write it as 'Name: value'")
     if not HEADER_VALUE.fullmatch(value):  # which may be a secret, so it is not shown
-        raise Failure(f"the value of {name!r} is no header", "it may have one line, of Latin letters (ISO 8859-1)", Exit.USAGE)
+        raise InvalidAddressError(
+            f"the value of {name!r} is not a valid header value", advice="it may have one line, of Latin letters (ISO 8859-1)"
+        )
     return name, value
 
 
@@ -96,7 +94,7 @@ class Client:
             headers: ``Name: value`` lines to send with each request.
 
         Raises:
-            Failure: if the URL or a header is none.
+            InvalidAddressError: if the URL or a header is not valid.
         """
         self.url = check_url(url)
         self._headers = {"Content-Type": "application/json", **dict(map(_parse_header, headers))}
@@ -116,7 +114,8 @@ class Client:
             The JSON of the answer.
 
         Raises:
-            Failure: if the server can't be reached, or refuses.
+            ServerUnreachableError: if the server can't be reached, or is not ready.
+            ServerError: if it refuses.
         """
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         pause = 0.1
@@ -126,8 +125,8 @@ class Client:
                 response = self._pool.request(method, self.url + path, body=content, headers=self._headers)
             except urllib3.exceptions.HTTPError as error:
                 if last:
-                    raise Failure(
-                        f"{self.url} can't be reached: {reason_of(error)}", "is the server running? (tufline dev)", Exit.UNREACHABLE
+                    raise ServerUnreachableError(
+                        f"{self.url} can't be reached: {reason_of(error)}", advice="is the server running? (tufline dev)"
                     ) from error
             else:
                 if response.status < 400 or (accept_unavailable and response.status == UNAVAILABLE):  # noqa: PLR2004 (HTTP's border between success and error)
@@ -151,8 +150,9 @@ class Client:
             RSTUF's ``result`` of the task.
 
         Raises:
-            UnknownTaskFailure: if the server does not know the task.
-            Failure: if it takes too long.
+            UnknownTaskError: if the server does not know the task.
+            NotLiveYetError: if it takes too long.
+            ServerError: if the server can't be asked.
         """
         unknown_since: float | None = None
         while True:
@@ -164,10 +164,10 @@ class Client:
             unknown_since = (unknown_since or now) if data["state"] == "PENDING" else None
             if unknown_since is not None:
                 if now - unknown_since > UNKNOWN_SECONDS:
-                    raise UnknownTaskFailure("the server does not know this task, or not any more", "results are kept for seven days")
+                    raise UnknownTaskError("the server does not know this task, or not any more", advice="results are kept for seven days")
                 time.sleep(PENDING_PAUSE_SECONDS)  # unlike that about a task under way, this answer is not held back
             if now > deadline:
-                raise Failure("it is accepted, but not live yet", "tufline status says what it waits for", Exit.TIMEOUT)
+                raise NotLiveYetError("it is accepted, but not live yet", advice="tufline status says what it waits for")
             on_wait()
 
     def _task(self, task_id: str, after: str = "") -> dict[str, Any]:
@@ -186,7 +186,8 @@ class Client:
             Path and reason of each, page by page. The path is empty where the server can't tell it, or how many there are.
 
         Raises:
-            Failure: if a page can't be had.
+            UnknownTaskError: if the server does not know the task any more.
+            ServerError: if it can't be asked.
         """
         is_told = result["status"]
         while True:
@@ -200,16 +201,16 @@ class Client:
                 return
             data = self._task(task_id, details["after"])
             if data.get("result") is None:
-                raise UnknownTaskFailure("the server does not know this task any more", "results are kept for seven days")
+                raise UnknownTaskError("the server does not know this task any more", advice="results are kept for seven days")
             result = data["result"]
 
 
-def _refused(url: str, response: urllib3.BaseHTTPResponse) -> Failure:
+def _refused(url: str, response: urllib3.BaseHTTPResponse) -> ServerError:
     try:
         detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         detail = response.data[:200].decode(errors="replace")
     if isinstance(detail, dict):
         detail = " ".join(str(detail[key]) for key in ("message", "error") if key in detail)
-    code = Exit.UNREACHABLE if response.status == UNAVAILABLE else Exit.FAILED
-    return Failure(f"{url} answers {response.status}: {detail}", code=code)
+    kind = ServerUnreachableError if response.status == UNAVAILABLE else ServerError
+    return kind(f"{url} answers {response.status}: {detail}")

@@ -1,0 +1,1 @@
+"""The configuration: settings, and the kinds of values that they take."""

@@ -35,7 +35,6 @@ from tufline.errors import ConfigError
 from tufline.metadata.paths import check_encoded_path, check_new_path
 from tufline.metadata.profiles import Profile, hash_algorithms
 from tufline.metadata.target import DEFAULT_HASH_ALGORITHMS, Allowed
-from tufline.origin.store import TIMESTAMP_MAX_AGE_SECONDS
 from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS
 
 ENV_PREFIX: Final = "TUFLINE_"
@@ -44,6 +43,9 @@ DEFAULT_FILE: Final = Path("tufline.toml")
 
 OF_A_CHECK: Final = "Value error, "
 """Before what a check of ours says, pydantic puts this."""
+
+TIMESTAMP_MAX_AGE_SECONDS: Final = 5
+"""How long they may keep timestamp.json, and the answer that a file does not exist (yet): clients ask for the next root at each refresh."""
 
 DEFAULT_PARTITIONS: Final = 4
 DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.signer import Key, SSlibKey
 
 from tufline.errors import KeyUnavailableError
-from tufline.trust.rules import ONLINE_KEY_URI, with_fields
+from tufline.metadata.key_uris import ONLINE_KEY_URI
+from tufline.metadata.keyids import with_fields
 
 P256: Final = "ecdsa-sha2-nistp256"
 ED25519: Final = "ed25519"

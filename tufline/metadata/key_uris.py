@@ -12,6 +12,9 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME
 
 from tufline.errors import InvalidInputError, KeyUnavailableError
 
+ONLINE_KEY_URI: Final = "x-rstuf-online-key-uri"
+"""Field of a key object that says where the signer finds its private part (RSTUF's name for it)."""
+
 FILE_SCHEME: Final = "fn:"
 VAULT_SCHEME: Final = "vault:"
 

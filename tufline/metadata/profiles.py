@@ -1,7 +1,8 @@
 """The client profile of a repository: which TUF clients must be able to read it, and so what it may use.
 
 ``standard`` is every client that reads hash bins; ``rstuf`` is python-tuf alone, which RSTUF's users have, and lets targets carry
-``blake2b-256`` alone, as RSTUF's tools send it. A bootstrap names its profile in its settings. ``tufline.trust.client_rules`` has the rules.
+``blake2b-256`` alone, as RSTUF's tools send it. A bootstrap names its profile in its settings. ``tufline.trust.client_rules`` has the
+rules.
 """
 
 from collections.abc import Collection, Mapping

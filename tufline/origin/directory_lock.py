@@ -39,6 +39,7 @@ class Holder(msgspec.Struct, frozen=True):
     host: str
 
     def __str__(self) -> str:
+        """Name the process, for a message."""
         return f"process {self.pid} on {self.host}"
 
 

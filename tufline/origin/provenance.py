@@ -16,8 +16,7 @@ from typing import Final
 from tuf.api.metadata import Root, Timestamp
 
 from tufline.bus import Bus, Record
-from tufline.bus.last import last_record
-from tufline.bus.scan import scan
+from tufline.bus.scan import last_record, scan
 from tufline.errors import ForeignOriginError, MetadataError
 from tufline.metadata import envelope
 from tufline.origin.store import TIMESTAMP, Store
@@ -91,7 +90,8 @@ async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> S
 
 
 def _is_timestamp(record: Record) -> bool:
-    # Anybody who may write there can write one without a version: publishers pass it over (tufline_publisher.publication), and so does this.
+    # Anybody who may write there can write one without a version: publishers pass it over (tufline_publisher.publication), and so does
+    # this.
     return record.key == Timestamp.type and _VERSION.fullmatch(record.headers.get(VERSION_HEADER, "")) is not None
 
 

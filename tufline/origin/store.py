@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable
 from typing import Final, Protocol
 
+from tufline.config.settings import TIMESTAMP_MAX_AGE_SECONDS
+
 VERSIONED_MAX_AGE_SECONDS: Final = 31_536_000
 """How long a CDN and clients may keep a versioned file: a year; it never changes."""
 
-TIMESTAMP_MAX_AGE_SECONDS: Final = 5
-"""How long they may keep timestamp.json, and the answer that a file does not exist (yet): clients ask for the next root at each refresh."""
 
 TIMESTAMP: Final = "timestamp.json"
 

@@ -5,7 +5,8 @@ a rolling upgrade old and new services read the same ones. A reader refuses a ve
 it does not know.
 
 The topic ``metadata`` holds no such record but the exact bytes of metadata files; what goes with a file stands in the record's headers
-(``VERSION_HEADER``, ``VECTOR_HEADER``). The events of ``inbox`` are in ``tufline.records.events``, what became of them in ``tufline.receipts``.
+(``VERSION_HEADER``, ``VECTOR_HEADER``). The events of ``inbox`` are in ``tufline.records.events``, what became of them in
+``tufline.records.receipts``.
 """
 
 from collections.abc import Sequence
@@ -245,8 +246,8 @@ class Settings(msgspec.Struct, frozen=True):
         name_prefix: of the bins' role names.
         partitions: of ``artifacts``.
         expiration_days: role (root, targets, snapshot, timestamp, bins) to lifetime of its metadata, in days.
-        client_profile: the clients that must be able to read it (``tufline.metadata.profiles``); None where the bootstrap was accepted before there
-            were profiles.
+        client_profile: the clients that must be able to read it (``tufline.metadata.profiles``); None where the bootstrap was accepted
+            before there were profiles.
     """
 
     number_of_bins: int

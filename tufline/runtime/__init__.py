@@ -1,0 +1,1 @@
+"""What makes a process of services: partitions, takeover, health, logging, metrics, HTTP."""

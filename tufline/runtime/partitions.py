@@ -114,8 +114,8 @@ async def own_partitions(
         part: names the work on a partition, in health and log.
         work: the work on a partition; see ``keep_working``.
         health: where the parts say how they are, and the membership itself, as ``<group>.group``: who stands by owns nothing and is ready.
-        claimed_in: says in which partition of which topic the writers of a partition claim it (``tufline.runtime.takeover``). A fenced worker
-            claims it again after a new assignment, or when nobody has written there for a session's time; without it, after a pause.
+        claimed_in: says in which partition of which topic the writers of a partition claim it (``tufline.runtime.takeover``). A fenced
+            worker claims it again after a new assignment, or when nobody has written there for a session's time; without it, after a pause.
     """
     membership = f"{group}.group"
     tasks: dict[int, asyncio.Task[None]] = {}

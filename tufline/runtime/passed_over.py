@@ -5,14 +5,13 @@ What is passed over is a warning: the process does all that it can, so it stays 
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
 import structlog
 
 from tufline import records
-from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Reader, Record
+from tufline.bus import Bus, Record
 from tufline.errors import RecordError, RecordUnreadableError, SchemaError
 from tufline.runtime.health import Health
 
@@ -93,27 +92,6 @@ class PassedOver:
         if len(self._of_key) > MOST:
             self._of_key.popitem(last=False)
         self._report()
-
-    async def fetch(self, reader: Reader, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES) -> Sequence[Record]:
-        """Fetch the next records, past those that are damaged.
-
-        Args:
-            reader: of a partition.
-            max_wait: as for ``Reader.fetch``.
-            max_bytes: as for ``Reader.fetch``.
-
-        Returns:
-            As ``Reader.fetch``.
-
-        Raises:
-            BusError: if the bus can't be read now.
-        """
-        while True:
-            try:
-                return await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
-            except RecordUnreadableError as error:
-                self.damaged(error)
-                reader.seek(error.offset + 1)
 
     def good(self, record: Record) -> None:
         """Take note of a record that can be used: what was passed over of its key counts no more.

@@ -22,8 +22,10 @@ from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
 
 from tufline.metadata.bins import DEFAULT_NAME_PREFIX, BinLayout
+from tufline.metadata.key_uris import ONLINE_KEY_URI
+from tufline.metadata.keyids import with_fields
 from tufline.metadata.profiles import STANDARD
-from tufline.trust.rules import BINS, ONLINE_KEY_URI, ROLE_FIELD, with_fields
+from tufline.trust.rules import BINS, ROLE_FIELD
 
 PEP458: Final = "pep458"
 RSTUF: Final = "rstuf"

@@ -1,7 +1,7 @@
 """What the TUF clients of a repository accept of root and top-level targets: one list, each rule with its source.
 
-What is submitted is accepted only if every client of the repository's profile (``tufline.metadata.profiles``) accepts it. Signatures and expiry are
-verified by ``tufline.trust.rules``; here is what the form must be so that all clients see the same thing.
+What is submitted is accepted only if every client of the repository's profile (``tufline.metadata.profiles``) accepts it. Signatures and
+expiry are verified by ``tufline.trust.rules``; here is what the form must be so that all clients see the same thing.
 
 The rules, and who would fail without them:
 
@@ -38,9 +38,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, E
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-from securesystemslib.formats import encode_canonical
 
 from tufline.errors import MetadataError
+from tufline.metadata.keyids import keyid_of
 from tufline.metadata.profiles import CLIENTS, SCHEMES
 
 MIN_RSA_BITS: Final = 2048
@@ -115,18 +115,6 @@ class _RootFile(msgspec.Struct, frozen=True):
 class _TargetsFile(msgspec.Struct, frozen=True):
     signatures: list[_Signature]
     signed: _Targets
-
-
-def keyid_of(key: Mapping[str, Any]) -> str:
-    """Name a key by the whole of its object, as Tufline does for the keys that it makes.
-
-    Args:
-        key: the object as it stands in the metadata.
-
-    Returns:
-        SHA-256 of its canonical form.
-    """
-    return hashlib.sha256(str(encode_canonical(dict(key))).encode()).hexdigest()
 
 
 def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ()) -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 from securesystemslib.signer import Key, SSlibKey
 from tuf.api.metadata import Root, Targets
 
+from tufline.metadata import keyids
 from tufline.trust import rules
 
 
@@ -30,7 +31,7 @@ def in_place_of(old: str, root: Root, new: Key) -> Key:
     """
     if not _is_of_bins(old, root) or not isinstance(new, SSlibKey) or rules.ROLE_FIELD in new.unrecognized_fields:
         return copy.deepcopy(new)
-    return rules.with_fields(new, **{rules.ROLE_FIELD: rules.BINS})
+    return keyids.with_fields(new, **{rules.ROLE_FIELD: rules.BINS})
 
 
 def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:

@@ -2,8 +2,8 @@
 
 Workflow. A bootstrap payload brings a root signed by its own threshold (TUF specification, 5.3.8) and settings. In PEP 458's mode it
 brings targets too, signed offline, which delegate to the bins; in RSTUF's mode the root names an online key for targets, and the signer
-makes them. ``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign; ``tufline.admin`` does the same
-for the versions that follow, and folds all of it into the state of every service.
+makes them. ``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign; ``tufline.trust.admin_state``
+does the same for the versions that follow, and folds all of it into the state of every service.
 
 Root and targets are rare and small: all of it is python-tuf's own API. No I/O, no clock.
 """
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import msgspec
-from securesystemslib.signer import Key, SSlibKey
+from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Delegations, Metadata, Root, Snapshot, SuccinctRoles, Targets, Timestamp
 from tuf.api.serialization.json import CanonicalJSONSerializer
@@ -25,12 +25,10 @@ from tufline.decoding import describe, shorten
 from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError, UnreadableMetadataError
 from tufline.metadata import canonical, envelope, key_uris, profiles
 from tufline.metadata.bins import BinLayout
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import Profile
 from tufline.records import FIRST_RULES, Bootstrap, Settings
 from tufline.trust import client_rules
-
-ONLINE_KEY_URI: Final = "x-rstuf-online-key-uri"
-"""Field of a key object that says where the signer finds its private part (RSTUF's name for it)."""
 
 ROLE_FIELD: Final = "x-tufline-role"
 """Field of a key object in root that says ``bins``: where targets are online, the key of the bins, if they have one of their own."""
@@ -85,23 +83,6 @@ class RoleKeys:
             MetadataError: if not.
         """
         envelope.verify_threshold(role, content, dict(self.keys), list(self.keys), self.threshold)
-
-
-def with_fields(key: SSlibKey, **fields: str) -> SSlibKey:
-    """Give a key fields of ours, and a keyid that covers them (docs/adr/0009).
-
-    Args:
-        key: unchanged.
-        **fields: to add to its object.
-
-    Returns:
-        The key, named by the whole of its object; by keytype, scheme and keyval, where it was named so although it had other fields.
-    """
-    covers = not key.unrecognized_fields or key.keyid == client_rules.keyid_of(key.to_dict())
-    whole = SSlibKey(key.keyid, key.keytype, key.scheme, dict(key.keyval), {**key.unrecognized_fields, **fields})
-    if covers:
-        whole.keyid = client_rules.keyid_of(whole.to_dict())
-    return whole
 
 
 def root_keys(root: Root, role: str) -> RoleKeys:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Record
-from tufline.bus.last import last_record
+from tufline.bus.scan import last_record
 from tufline.errors import InputLostError
 from tufline.records import PROGRESS_KEY, InboxProgress, Progress, topics
 from tufline.runtime.health import Health

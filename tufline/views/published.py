@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from tufline import records
 from tufline.bus import Bus, Record
 from tufline.bus.follow import follow
-from tufline.bus.last import last_record
+from tufline.bus.scan import last_record
 from tufline.records import Published, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver

@@ -13,11 +13,13 @@ import structlog
 
 from tufline.bus import Bus
 from tufline.bus.follow import RETRY_SECONDS
+from tufline.bus.scan import fetch_past_damaged
 from tufline.errors import BusError
 from tufline.records import topics
-from tufline.records.receipts import FETCH_BYTES, ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.records.receipts import ChangeReceipt, EventReceipt, receipt_decoder
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
+from tufline.views.task_receipts import FETCH_BYTES
 
 POLL_SECONDS: Final = 2.0
 """How long one fetch waits for receipts."""
@@ -90,10 +92,10 @@ class Receipts:
                 try:
                     # Where nothing is left below the end as it was before, all of that is read, whatever offsets it had.
                     end = await self._bus.end(topics.RECEIPTS, self._partition)
-                    batch = await self._passed.fetch(reader, max_wait=0, max_bytes=FETCH_BYTES)
+                    batch = await fetch_past_damaged(reader, self._passed, max_wait=0, max_bytes=FETCH_BYTES)
                     if not batch:
                         await self._has_read(max(end, reader.position))
-                        batch = await self._passed.fetch(reader, max_wait=POLL_SECONDS, max_bytes=FETCH_BYTES)
+                        batch = await fetch_past_damaged(reader, self._passed, max_wait=POLL_SECONDS, max_bytes=FETCH_BYTES)
                     for record in batch:
                         receipt = self._passed.decode(receipt_decoder, record)
                         if isinstance(receipt, EventReceipt):

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tufline.client.rest import Client, UnknownTaskFailure
+from tufline.client.rest import Client
+from tufline.errors import UnknownTaskError
 from tufline.runtime import terminal_text
 from tufline_cli.commands.journal import PREFIX, Journal, open_journal
 from tufline_cli.commands.sources import Item, check_source, describe_file, items
@@ -197,7 +198,7 @@ class Import:
 
             try:
                 self._journal.settle(task_id, paths())
-            except UnknownTaskFailure:
+            except UnknownTaskError:
                 self.unknown += count
                 self._journal.settle(task_id, ())
             else:

@@ -24,6 +24,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline.client.rest import Client
 from tufline.errors import MetadataError
+from tufline.metadata import key_uris
 from tufline.trust import rules
 from tufline.trust.rotation import in_place_of, next_root, next_targets
 from tufline_cli.commands.sign import TRUSTED_ROOT, missing, read
@@ -76,13 +77,13 @@ def _online_keys(root: Root, targets: Targets | None) -> dict[str, Key]:
     keys = dict(root.keys)
     if targets is not None and targets.delegations is not None:
         keys |= targets.delegations.keys
-    return {keyid: key for keyid, key in keys.items() if rules.ONLINE_KEY_URI in key.unrecognized_fields}
+    return {keyid: key for keyid, key in keys.items() if key_uris.ONLINE_KEY_URI in key.unrecognized_fields}
 
 
 def _find(old: str, keys: Mapping[str, Key]) -> str:
-    found = {keyid for keyid, key in keys.items() if keyid.startswith(old) or key.unrecognized_fields[rules.ONLINE_KEY_URI] == old}
+    found = {keyid for keyid, key in keys.items() if keyid.startswith(old) or key.unrecognized_fields[key_uris.ONLINE_KEY_URI] == old}
     if len(found) != 1:
-        known = "; ".join(f"{keyid} ({key.unrecognized_fields[rules.ONLINE_KEY_URI]})" for keyid, key in keys.items())
+        known = "; ".join(f"{keyid} ({key.unrecognized_fields[key_uris.ONLINE_KEY_URI]})" for keyid, key in keys.items())
         raise Failure(f"{old!r} names {len(found)} online keys", f"the online keys are: {known}", Exit.USAGE)
     return found.pop()
 
@@ -109,10 +110,10 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
     targets = rules.parse(Targets, said["targets"]["metadata"]).signed if said["targets"]["metadata"] is not None else None
     keys = _online_keys(root, targets)
     if old is None and len(keys) != 1:
-        known = "; ".join(f"{keyid} ({key.unrecognized_fields[rules.ONLINE_KEY_URI]})" for keyid, key in keys.items())
+        known = "; ".join(f"{keyid} ({key.unrecognized_fields[key_uris.ONLINE_KEY_URI]})" for keyid, key in keys.items())
         raise Failure(f"there are {len(keys)} online keys", f"say by --old which of them goes: {known}", Exit.USAGE)
     keyid = next(iter(keys)) if old is None else _find(old, keys)
-    uri = str(keys[keyid].unrecognized_fields[rules.ONLINE_KEY_URI])
+    uri = str(keys[keyid].unrecognized_fields[key_uris.ONLINE_KEY_URI])
     new = in_place_of(keyid, root, make(uri))
     if new.keyid == keyid or (new.scheme, new.keyval) == (keys[keyid].scheme, keys[keyid].keyval):
         raise Failure("the new key is the old one", "make another key, or another version of it, first", Exit.USAGE)

@@ -21,6 +21,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline import records
 from tufline.bus import Bus, Message, Record
+from tufline.bus.scan import fetch_past_damaged
 from tufline.clock import Clock, utc_now
 from tufline.config.settings import PublisherConfig
 from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreBusyError, StoreChangedError
@@ -117,7 +118,7 @@ class Publisher:
         wait = POLL_SECONDS
         try:
             while True:
-                batch = await self._passed.fetch(reader, max_wait=wait)
+                batch = await fetch_past_damaged(reader, self._passed, max_wait=wait)
                 began = perf_counter()
                 for some in before_each_root(batch):
                     await self._take(some)

@@ -16,7 +16,7 @@ from tuf.api.metadata import Root
 
 from tufline import records
 from tufline.bus import Bus, Message, Record, Writer
-from tufline.bus.last import last_record
+from tufline.bus.scan import last_record
 from tufline.errors import MetadataError, RecordUnreadableError
 from tufline.metadata import envelope
 from tufline.records import CLAIM_KEY, PROGRESS_KEY, Claim, Committed, Head, Progress, topics

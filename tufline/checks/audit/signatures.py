@@ -14,8 +14,8 @@ from tufline.audit.records import PROBE_ROLE, AuditUse
 from tufline.checks.audit.checks import Report
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.trust import rules
-from tufline.trust.rules import ONLINE_KEY_URI
 
 KEYID_SHOWN: Final = 12
 """How much of a keyid names a key in a sentence."""

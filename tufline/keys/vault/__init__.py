@@ -1,0 +1,1 @@
+"""Keys in the Transit engine of HashiCorp Vault or OpenBao."""

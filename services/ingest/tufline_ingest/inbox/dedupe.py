@@ -20,9 +20,10 @@ import structlog
 from tufline import records
 from tufline.bus import Bus, Message, Record
 from tufline.records import InboxProgress, topics
-from tufline.records.receipts import FETCH_BYTES, SKEW_MILLISECONDS, EventReceipt, receipt_decoder
+from tufline.records.receipts import EventReceipt, receipt_decoder
 from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.takeover import Taken, read_up_to
+from tufline.views.task_receipts import FETCH_BYTES, SKEW_MILLISECONDS
 
 FIRST_STEP: Final = 256
 """How many offsets before the claim reading back begins; it goes back in growing steps."""

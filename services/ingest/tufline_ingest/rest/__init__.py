@@ -1,0 +1,1 @@
+"""The REST API: requests, answers, tasks, and their description in OpenAPI."""

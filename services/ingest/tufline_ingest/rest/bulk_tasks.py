@@ -21,8 +21,9 @@ from tufline.errors import RecordError, RecordUnreadableError
 from tufline.records import Changes, topics
 from tufline.records.cursor import MAX_OFFSET, Cursor
 from tufline.records.receipt_index import Trail
-from tufline.records.receipts import FETCH_BYTES, ChangeReceipt, fetch_or_pass, may_be_of, read_receipt
+from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.passed_over import PassedOver
+from tufline.views.task_receipts import FETCH_BYTES, fetch_or_pass, may_be_of, read_receipt
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest.schemas import RefusedArtifact
 from tufline_ingest.rest.task_receipts import ReceiptsUnreadableError, Remarks, Span

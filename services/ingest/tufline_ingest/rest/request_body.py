@@ -1,6 +1,7 @@
 """Bodies of requests: decoded as their Content-Encoding says, in pieces of bounded size, and whole or not at all.
 
-aiohttp's own decompression is off (``tufline.runtime.http_server``): it unpacks without a bound, and takes a stream that was cut off for a complete one.
+aiohttp's own decompression is off (``tufline.runtime.http_server``): it unpacks without a bound, and takes a stream that was cut off for a
+complete one.
 """
 
 import zlib

@@ -1,7 +1,8 @@
 """Which changes had no effect or were refused: the receipts of records that are live, read from where they stand.
 
-The signer keeps a skip list of where the receipts of each of its batches are (``tufline.records.receipt_index``). So a record without a remark costs no
-read of its batch, and one with a remark costs one read of that batch's receipts. Batches that were read are kept for a while, in bounded
+The signer keeps a skip list of where the receipts of each of its batches are (``tufline.records.receipt_index``). So a record without a
+remark costs no read of its batch, and one with a remark costs one read of that batch's receipts. Batches that were read are kept for a
+while, in bounded
 memory: the tasks that are asked for at one time are mostly of the same few batches.
 
 A receipt that can't be read is passed over, and health names it. What it may be about is **uncertain**: nobody can say that it was applied.
@@ -16,8 +17,9 @@ from typing import Final, NamedTuple
 from tufline.bus import Bus
 from tufline.records import topics
 from tufline.records.receipt_index import Run, Trail, step
-from tufline.records.receipts import FETCH_BYTES, ChangeReceipt, Found, fetch_or_pass, read_receipt
+from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.passed_over import PassedOver
+from tufline.views.task_receipts import FETCH_BYTES, Found, fetch_or_pass, read_receipt
 
 KEPT_BYTES: Final = 4_000_000
 """How many bytes of receipts, as they stand on the log, are kept in memory; there they take some three times as much."""

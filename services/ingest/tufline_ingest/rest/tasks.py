@@ -18,12 +18,14 @@ from typing import Any, Final
 from tufline.bus import Bus
 from tufline.clock import moment_of
 from tufline.errors import InvalidCursorError
-from tufline.records import Changes, Published, Settings, receipts, topics
+from tufline.records import Changes, Published, Settings, topics
 from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, Cursor, Task
 from tufline.records.events import MAX_EVENT_BYTES
 from tufline.records.receipt_index import Trail
-from tufline.records.receipts import ChangeReceipt, Found
+from tufline.records.receipts import ChangeReceipt
 from tufline.trust.admin_state import AdminState
+from tufline.views import task_receipts
+from tufline.views.task_receipts import Found
 from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_value
 from tufline_ingest.rest.schemas import TaskData, TaskResult
 from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
@@ -183,7 +185,7 @@ class Tasks:
         if trail is not None and offsets[0] >= trail.start:
             with suppress(ReceiptsUnreadableError):  # then they are looked for without it
                 return await self.remarks.of(partition, offsets, trail, request)
-        found = await receipts.of_records(self.bus, partition, offsets, cursor.time, request, self.remarks.passed)
+        found = await task_receipts.of_records(self.bus, partition, offsets, cursor.time, request, self.remarks.passed)
         if found is None:
             raise ReceiptsGoneError
         return found

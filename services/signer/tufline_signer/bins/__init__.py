@@ -1,0 +1,1 @@
+"""The bins half: changes of ``artifacts`` become new versions of bins."""

@@ -8,8 +8,9 @@ moved, the same timestamp is appended again with the new vector. What nears its 
 A snapshot never goes below the last one: it begins from what that names. It names a bin only in a version that verifies under the targets
 that it names; the progress of a partition that has another one stands still until the bin is signed anew.
 
-A new version of root or targets that people gave is released once all that it governs verifies under it (``tufline_signer.commits.release``):
-targets with the commit that first may name them, a root by itself, when timestamp and snapshot have been signed for it long enough.
+A new version of root or targets that people gave is released once all that it governs verifies under it
+(``tufline_signer.commits.release``): targets with the commit that first may name them, a root by itself, when timestamp and snapshot have
+been signed for it long enough.
 """
 
 import asyncio

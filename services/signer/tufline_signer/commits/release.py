@@ -1,6 +1,6 @@
 """When the next version of root or targets may be shown: once all that it governs verifies under it. Pure.
 
-In: what people gave (``tufline.admin``), what is shown, and the bins. Out: what to show next, or nothing.
+In: what people gave (``tufline.trust.admin_state``), what is shown, and the bins. Out: what to show next, or nothing.
 
 In PEP 458's mode the targets are given, and may be shown when every bin is signed for them. In RSTUF's the signer makes them: a root that
 names another key for targets first lets the bins be signed with it, then targets that delegate to it, then the root itself.

@@ -21,7 +21,7 @@ import structlog
 from tufline.audit.chain import Chain
 from tufline.audit.records import Anchor, SignedDigest
 from tufline.bus import Bus, Message
-from tufline.bus.last import last_record
+from tufline.bus.scan import last_record
 from tufline.clock import Clock
 from tufline.errors import BusError
 from tufline.records import topics

@@ -1,7 +1,7 @@
 """Which keys sign a new version of a role, so that it verifies under the root and targets that are shown and under those to come.
 
-A version of root or targets that people gave (``tufline.admin``) is not shown at once. Until all that it governs verifies under it, new
-versions of those roles are signed with the keys of both; then it is released. After that the keys of the root before still sign
+A version of root or targets that people gave (``tufline.trust.admin_state``) is not shown at once. Until all that it governs verifies under
+it, new versions of those roles are signed with the keys of both; then it is released. After that the keys of the root before still sign
 timestamp and snapshot for a grace time: a cache may go on saying that there is no newer root. So one rule serves every change of
 a key, of whatever role, and clients are never locked out.
 """
