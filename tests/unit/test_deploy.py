@@ -120,7 +120,8 @@ def test_what_is_copied_is_enough(tmp_path: Path) -> None:
     (wheel,) = (tmp_path / "wheel").glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    say = "import tufline_cli.process, tufline_ingest, tufline_publisher, tufline_signer as one; print(tufline.__file__, one.__file__)"
+    say = "import tufline, tufline_cli.process, tufline_ingest, tufline_publisher, tufline_signer as one; "
+    say += "print(tufline.__file__, one.__file__)"
     env = {"PYTHONPATH": str(tmp_path / "installed"), "PATH": ""}
     said = subprocess.run([sys.executable, "-c", say], env=env, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert said.count(str(tmp_path / "installed")) == 2
