@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.installed ## secure real packages end to end, attack them, and verify with a TUF client
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m tools.demo
 
 test: $(VENV)/.installed lint ## lint and all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -28,37 +28,37 @@ test-fast: $(VENV)/.installed ## the tests without servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 simulate: $(VENV)/.installed ## play simulated faults: make simulate N=1000 SEED=1
-	$(BIN)/python tools/simulate.py $(or $(N),1000) $(or $(SEED),1)
+	$(BIN)/python -m tufline_testing.simulation $(or $(N),1000) $(or $(SEED),1)
 
 stack: $(VENV)/.installed ## start Apache Kafka, OpenBao and each service as a process of its own, on loopback
-	$(BIN)/python tools/stack.py up
+	$(BIN)/python -m tufline_testing.servers.stack up
 
 stack-down: $(VENV)/.installed ## stop them
-	$(BIN)/python tools/stack.py down
+	$(BIN)/python -m tufline_testing.servers.stack down
 
 soak: $(VENV)/.installed ## break everything on Kafka under load: make soak FAULTS=100 SEED=1
-	$(BIN)/python tools/soak.py $(or $(FAULTS),100) $(or $(SEED),1)
+	$(BIN)/python -m tufline_testing.soak $(or $(FAULTS),100) $(or $(SEED),1)
 
 mutate: $(VENV)/.installed ## put small mistakes into the code, and see that a test sees each: make mutate ONLY="NAME …"
-	$(BIN)/python tools/mutate.py $(ONLY)
+	$(BIN)/python -m tufline_testing.proofs.mutate $(ONLY)
 
 mutate-pure: $(VENV)/.installed ## change the expressions of the pure modules: make mutate-pure SEED=1 MODULES="FILE …" (SEED=all: hours)
-	$(BIN)/python tools/mutate_pure.py $(or $(SEED),1) $(MODULES)
+	$(BIN)/python -m tufline_testing.proofs.mutate_pure $(or $(SEED),1) $(MODULES)
 
 fuzz: $(VENV)/.installed ## drive every decoder with hostile bytes that coverage guides: make fuzz SECONDS=600 SEED=1
-	$(BIN)/python tools/fuzz.py --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
+	$(BIN)/python -m tufline_testing.fuzz.decoders --seconds $(or $(SECONDS),60) --seed $(or $(SEED),1)
 
 nightly: $(VENV)/.installed ## run the long proofs and record them in docs/proofs.md: make nightly SEED=1 PROOFS="simulate-1 soak-1"
-	$(BIN)/python tools/nightly.py $(or $(SEED),1) $(PROOFS)
+	$(BIN)/python -m tufline_testing.proofs.nightly $(or $(SEED),1) $(PROOFS)
 
 hazards: $(VENV)/.installed ## show on a real broker what goes wrong without fences, claims and progress
-	$(BIN)/python tools/hazards.py
+	$(BIN)/python -m evidence.hazards
 
 faust-evidence: $(VENV)/.installed ## show on a real broker what Faust loses (docs/adr/0003)
-	$(BIN)/python tools/faust_evidence.py
+	$(BIN)/python -m evidence.faust_loses
 
 bench: $(VENV)/.installed ## measure, in an hour; writes benchmarks/results.json and docs/performance.md
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m benchmarks.bench
 
 lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .
@@ -71,10 +71,10 @@ format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff format .
 
 paths: $(VENV)/.installed ## ask TUF clients what they make of target paths, for docs/paths.md
-	$(BIN)/python tools/path_table.py
+	$(BIN)/python -m tools.path_table
 
 schemas: $(VENV)/.installed ## generate schemas/ from the code
-	$(BIN)/python tools/schemas.py
+	$(BIN)/python -m tools.schemas
 
 lock: $(VENV)/.installed ## pin the dependencies anew, without index and file addresses
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'

@@ -10,17 +10,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
-
-from core import bench_core
-from on_kafka import bench_kafka, bench_kafka_million
-from report import ROOT, Row, line, write, write_page
-from server import bench_million, bench_scale, bench_way
-
-from vault import bench_vault
+from benchmarks.core import bench_core
+from benchmarks.on_kafka import bench_kafka, bench_kafka_million
+from benchmarks.report import ROOT, Row, line, write, write_page
+from benchmarks.server import bench_million, bench_scale, bench_way
+from benchmarks.vault import bench_vault
 
 GROUPS: dict[str, Callable[[], Iterable[Row]]] = {
     "core": bench_core,

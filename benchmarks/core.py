@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from load import BINS, target
-from report import Row
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets
 
+from benchmarks.load import BINS, target
+from benchmarks.report import Row
 from tufline.keys.file import open_file_key
 from tufline.metadata import envelope
 from tufline.metadata.bins import Bin

@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
 
-from load import BINS, Load
-from profiling import cpu_seconds, peak_mb
-from report import Row
-from server import MILLION, import_lines
-from settle import settled_directory
-
-from kafka_cluster import Cluster
-from stack import Stack
-from vault_server import VaultServer
+from benchmarks.load import BINS, Load
+from benchmarks.profiling import cpu_seconds, peak_mb
+from benchmarks.report import Row
+from benchmarks.server import MILLION, import_lines
+from benchmarks.settle import settled_directory
+from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.stack import Stack
+from tufline_testing.servers.vault_server import VaultServer
 
 W = {"W1": (200, 1, None, None), "W2": (50, 50, 1500.0, 700.0), "W3": (20, 500, 1500.0, 700.0)}
 """Requests, artifacts in each, and the goals in artifacts/s: empty, and with a million in place."""

@@ -12,13 +12,13 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Final
 
-from kafka_cluster import Cluster
 from tufline.bus import Message
 from tufline.bus.kafka.bus import open_kafka
 from tufline.bus.kafka.client import Connection
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.kafka.writer import KafkaWriter
 from tufline.bus.topic import Cleanup, Topic
+from tufline_testing.servers.kafka_cluster import Cluster
 
 TOPICS: Final = {name: Topic(name, 1, Cleanup.KEEP) for name in ("metadata", "heads")}
 ROUNDS: Final = 20

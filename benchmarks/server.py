@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
 
-from load import BINS, Load, write_lines
-from profiling import Profile, cpu_seconds, peak_mb, profiled
-from report import Row
-from settle import settled_directory
-
-from helpers.server import TUFLINE, Running, dev, start_dev
+from benchmarks.load import BINS, Load, write_lines
+from benchmarks.profiling import Profile, cpu_seconds, peak_mb, profiled
+from benchmarks.report import Row
+from benchmarks.settle import settled_directory
 from tufline.metadata import envelope
 from tufline.metadata.snapshot import read_snapshot
+from tufline_testing.server import TUFLINE, Running, dev, start_dev
 
 W = {"W1": (200, 1, 500.0, None), "W2": (50, 50, 3000.0, 1000.0), "W3": (20, 500, 3000.0, 1000.0)}
 """Requests, artifacts in each, and the goals in artifacts/s: empty, and with a million in place."""

@@ -6,18 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from load import BINS, Load
-from on_kafka import said, spending, stack_of, steady
-from profiling import cpu_seconds
-from report import Row
-from server import MILLION, import_lines, versions
-from settle import settled_directory
-
 import tufline_signer.service
-from helpers.log import announce_bootstrap, eventually
-from helpers.payloads import make_bootstrap
-from helpers.vaults import make_key, session, signer_config
-from stack import Stack
+from benchmarks.load import BINS, Load
+from benchmarks.on_kafka import said, spending, stack_of, steady
+from benchmarks.profiling import cpu_seconds
+from benchmarks.report import Row
+from benchmarks.server import MILLION, import_lines, versions
+from benchmarks.settle import settled_directory
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.config.settings import DEFAULT_PARTITIONS, LogConfig, SignerConfig
 from tufline.keys.vault.key import open_vault_key
@@ -25,7 +20,11 @@ from tufline.records import Bootstrap, Settings, topics
 from tufline.runtime import memory
 from tufline.runtime.health import Health
 from tufline.runtime.telemetry import configure_logging
-from vault_server import VaultServer, vault_server
+from tufline_testing.log import announce_bootstrap, eventually
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.servers.stack import Stack
+from tufline_testing.servers.vault_server import VaultServer, vault_server
+from tufline_testing.vaults import make_key, session, signer_config
 
 SIGNATURES = 16_384
 ONE_BY_ONE = 500

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from helpers.clients import Client, all_clients
-from helpers.skips import pytest_runtest_makereport  # noqa: F401 (pytest finds hooks by their names)
-from jdk import java
-from kafka_cluster import Cluster, jars
-from parts import MissingPartError
-from vault_server import VaultServer, bao, vault_server
+from tufline_testing.clients.running import Client, all_clients
+from tufline_testing.servers.jdk import java
+from tufline_testing.servers.kafka_cluster import Cluster, jars
+from tufline_testing.servers.parts import MissingPartError
+from tufline_testing.servers.vault_server import VaultServer, bao, vault_server
+from tufline_testing.skips import pytest_runtest_makereport  # noqa: F401 (pytest finds hooks by their names)
 
 # A shared machine is slow at times: a slow example is no failure.
 settings.register_profile("tufline", deadline=None, print_blob=True)
 settings.load_profile("tufline")
-# tools/mutate_pure.py asks whether a test fails, and not for the smallest example.
+# testing/tufline_testing/proofs/mutate_pure.py asks whether a test fails, and not for the smallest example.
 settings.register_profile("mutation", settings.get_profile("tufline"), phases=(Phase.explicit, Phase.generate), database=None)
 
 

@@ -1,14 +1,11 @@
 """Writes the table of docs/paths.md: what each TUF client asks for when it fetches a target path. ``make paths`` runs it."""
 
-import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from helpers.clients import all_clients  # noqa: E402 (found by the path above)
-from helpers.paths import BEGIN, END, table  # noqa: E402 (likewise)
+from tufline_testing.checkout import ROOT
+from tufline_testing.clients.running import all_clients
+from tufline_testing.clients.target_paths import BEGIN, END, table
 
 PAGE = ROOT / "docs" / "paths.md"
 

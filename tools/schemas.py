@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-import channels
+from tools import channels
 from tufline import records
 from tufline.audit.records import AuditBegin, AuditEnd, AuditUse
 from tufline.records import events, receipts, topics

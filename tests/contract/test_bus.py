@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from helpers.buses import FILLER, BusSetup, EmbeddedSetup, KafkaSetup
 from tufline.bus import Bus, Message, Position, Record
 from tufline.bus.follow import follow
 from tufline.bus.headers import ESCAPE, Headers, pairs_of
@@ -21,6 +20,7 @@ from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError, FencedError, RecordGoneError, RecordUnreadableError
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
+from tufline_testing.buses import FILLER, BusSetup, EmbeddedSetup, KafkaSetup
 
 PLAIN, SECOND, COMPACTED, AGED = "plain", "second", "compacted", "aged"
 TOPICS = {

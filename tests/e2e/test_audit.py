@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Timestamp
 
-from helpers.server import artifact, dev, run_tufline, start_dev
 from tufline_cli.exit_codes import Exit
+from tufline_testing.server import artifact, dev, run_tufline, start_dev
 
 pytestmark = pytest.mark.slow
 

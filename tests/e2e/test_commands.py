@@ -15,9 +15,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from helpers.inbox import all_moved, change, event, moving, structured
-from helpers.log import announce_bootstrap, bootstrap_record
-from helpers.server import dev, run_tufline
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
 from tufline.bus.headers import ESCAPE
@@ -26,6 +23,9 @@ from tufline.records import topics
 from tufline_cli import main
 from tufline_cli.exit_codes import MEANINGS, Exit, Group
 from tufline_ingest.inbox.reject import KEPT_BYTES
+from tufline_testing.inbox import all_moved, change, event, moving, structured
+from tufline_testing.log import announce_bootstrap, bootstrap_record
+from tufline_testing.server import dev, run_tufline
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 

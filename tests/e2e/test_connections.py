@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from helpers.server import Running, dev
+from tufline_testing.server import Running, dev
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.log import read_all
-from helpers.power_loss import Call, Disk, record
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
 from tufline.origin.store import TIMESTAMP
 from tufline.records import topics
+from tufline_testing.log import read_all
+from tufline_testing.power_loss import Call, Disk, record
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from helpers.server import Running, artifact, dev, lengths, run_tufline, start_dev, wait_until
+from tufline_testing.server import Running, artifact, dev, lengths, run_tufline, start_dev, wait_until
 
 pytestmark = pytest.mark.slow
 

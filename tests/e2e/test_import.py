@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 import tufline.metadata.bins
-from helpers.rest import artifact, bootstrapped, lose, rest
-from helpers.server import run_tufline
 from tufline_cli.commands.journal import open_journal
 from tufline_cli.commands.sources import items
 from tufline_cli.exit_codes import Exit
 from tufline_ingest.rest import bulk_tasks
+from tufline_testing.rest import artifact, bootstrapped, lose, rest
+from tufline_testing.server import run_tufline
 
 ARTIFACTS = "/api/v1/artifacts/"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.offline import new_key_file
-from helpers.server import TUFLINE, Running, artifact, dev, lengths, run_tufline
 from tufline.trust import ceremony
 from tufline_cli.exit_codes import Exit
+from tufline_testing.offline import new_key_file
+from tufline_testing.server import TUFLINE, Running, artifact, dev, lengths, run_tufline
 
 pytestmark = pytest.mark.slow
 

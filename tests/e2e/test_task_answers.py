@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 import tufline.metadata.bins
-from helpers.payloads import make_bootstrap
-from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, lose, rest
 from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Message, Reader, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -25,6 +23,8 @@ from tufline_ingest import accept
 from tufline_ingest.rest import bulk_tasks
 from tufline_ingest.rest.task_receipts import Remarks
 from tufline_ingest.views import recent_requests
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, lose, rest
 
 ARTIFACTS, DELETE, BULK, TASK = "/api/v1/artifacts/", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/task/?task_id="
 

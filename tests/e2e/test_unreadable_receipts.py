@@ -11,9 +11,6 @@ from typing import Any
 import pytest
 
 import tufline.metadata.bins
-from helpers.log import read_all
-from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
-from helpers.server import run_tufline
 from tufline import records
 from tufline.bus import Bus, Message, Record
 from tufline.bus.embedded.bus import open_embedded
@@ -25,6 +22,9 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline_cli.commands.journal import open_journal
 from tufline_cli.exit_codes import Exit
+from tufline_testing.log import read_all
+from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
+from tufline_testing.server import run_tufline
 
 ARTIFACTS, DELETE, BULK, TASK = "/api/v1/artifacts/", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/task/?task_id="
 PART = "ingest.tasks.records"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from helpers.offline import new_key_file
-from helpers.server import Running, artifact, lengths, run_tufline, serve, wait_until
 from tufline_cli.exit_codes import Failure
+from tufline_testing.offline import new_key_file
+from tufline_testing.server import Running, artifact, lengths, run_tufline, serve, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from helpers.server import TUFLINE, Running, artifact, dev, lengths, run_tufline, serve, start_dev, wait_until
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
 from tufline.config.settings import DEFAULT_PARTITIONS
 from tufline.errors import TuflineError
 from tufline.records import topics
+from tufline_testing.server import TUFLINE, Running, artifact, dev, lengths, run_tufline, serve, start_dev, wait_until
 
 pytestmark = pytest.mark.slow
 

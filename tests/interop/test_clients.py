@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.clients import Client, Job
-from helpers.rest import artifact, bootstrapped
 from tufline.config.settings import WebConfig
 from tufline.origin import web_server
+from tufline_testing.clients.running import Client, Job
+from tufline_testing.rest import artifact, bootstrapped
 
 pytestmark = pytest.mark.slow
 

@@ -12,15 +12,15 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-import path_table
 import pytest
 
-import tuf_clients
-from helpers.clients import Client, Job
-from helpers.paths import ACCEPTED, BEGIN, CASES, ENCODED, END, REFUSED, ask_for, rule_for, table, write_repository
+from tools import path_table
 from tufline.config.settings import WebConfig
 from tufline.metadata.paths import NAMES_OF_JAVASCRIPT
 from tufline.origin import web_server
+from tufline_testing.clients import builds
+from tufline_testing.clients.running import Client, Job
+from tufline_testing.clients.target_paths import ACCEPTED, BEGIN, CASES, ENCODED, END, REFUSED, ask_for, rule_for, table, write_repository
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,7 @@ def of_python(root: Path) -> Iterator[str]:
 
 @contextmanager
 def of_go(root: Path) -> Iterator[str]:
-    with subprocess.Popen([tuf_clients.go_tuf(), "serve", root], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([builds.go_tuf(), "serve", root], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield process.stdout.readline().strip()

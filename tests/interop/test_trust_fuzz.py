@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from helpers.clients import Client
-from helpers.trust_fuzz import Fuzz, served
+from tufline_testing.clients.running import Client
+from tufline_testing.fuzz.trust_payloads import Fuzz, served
 
 pytestmark = pytest.mark.slow
 

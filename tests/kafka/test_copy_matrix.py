@@ -1,4 +1,4 @@
-"""Copying in transactions while brokers and clients are bounced: ``tools/copy_matrix.py`` in small."""
+"""Copying in transactions while brokers and clients are bounced: ``testing/tufline_testing/proofs/copy_matrix.py`` in small."""
 
 import os
 import random
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from copy_matrix import BROKERS, copy_matrix
 
-from kafka_cluster import Cluster
+from tufline_testing.proofs.copy_matrix import BROKERS, copy_matrix
+from tufline_testing.servers.kafka_cluster import Cluster
 
 RECORDS = 3000
 BOUNCES = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from soak import soak
+from tufline_testing.soak.__main__ import soak
 
 FAULTS = ["kill signer"] * 5 + ["freeze signer", "come and go", "kill broker", "roll services", "seal vault"]
 

@@ -8,22 +8,20 @@ import sys
 import threading
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from helpers.buses import KafkaSetup
-from helpers.log import read_all
-from kafka_cluster import Cluster
 from tufline.bus import Message, Position
 from tufline.bus.kafka.bus import open_kafka
 from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError, FencedError
+from tufline_testing.buses import KafkaSetup
+from tufline_testing.log import read_all
+from tufline_testing.servers.kafka_cluster import Cluster
 
 pytestmark = pytest.mark.slow
 
-WRITER_PROCESS = Path(__file__).resolve().parent.parent / "helpers" / "writer_process.py"
 TOPICS = {name: Topic(name, 2, Cleanup.KEEP) for name in ("plain", "second")}
 
 
@@ -79,7 +77,7 @@ async def test_a_frozen_process_that_wakes_can_not_write(kafka: Cluster) -> None
     setup = KafkaSetup(kafka.bootstrap, TOPICS)
     await setup.create()
     bus = await setup.open()
-    arguments = (str(WRITER_PROCESS), kafka.bootstrap, setup._connection.prefix, "plain")
+    arguments = ("-m", "tufline_testing.writer_process", kafka.bootstrap, setup._connection.prefix, "plain")
     zombie = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=PIPE, stderr=PIPE)
     try:
         assert zombie.stdout is not None

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from helpers.foreign import produce
-from kafka_cluster import Cluster
 from tufline.bus import Bus, Message, Record
 from tufline.bus.headers import ESCAPE, pairs_of
 from tufline.bus.kafka.bus import open_kafka
 from tufline.bus.kafka.client import Connection
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.topic import Cleanup, Topic
+from tufline_testing.foreign import produce
+from tufline_testing.servers.kafka_cluster import Cluster
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from hazards import show
-from kafka_cluster import Cluster
+from evidence.hazards import show
+from tufline_testing.servers.kafka_cluster import Cluster
 
 
 @pytest.mark.slow

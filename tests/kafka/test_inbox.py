@@ -18,17 +18,17 @@ from cloudevents.core.bindings.kafka import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from helpers.foreign import ForeignHeaders, produce
-from helpers.inbox import DIGEST, change, changes_on_log, event, event_receipts, every, is_moved, numbers, structured
-from helpers.server import Running, lengths, run_tufline, wait_until
-from kafka_cluster import Cluster
-from stack import Stack
 from tufline.bus.headers import ESCAPE, pairs_of
 from tufline.client.events import Client, Event, add, remove
 from tufline.config.settings import Config, KafkaConfig
 from tufline.errors import ConfigError, EventRejectedError
 from tufline.records import rejected, topics
 from tufline.runtime.open_bus import open_bus
+from tufline_testing.foreign import ForeignHeaders, produce
+from tufline_testing.inbox import DIGEST, change, changes_on_log, event, event_receipts, every, is_moved, numbers, structured
+from tufline_testing.server import Running, lengths, run_tufline, wait_until
+from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.stack import Stack
 
 pytestmark = pytest.mark.slow
 

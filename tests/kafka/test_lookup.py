@@ -5,11 +5,11 @@ from hashlib import sha256
 
 import pytest
 
-from helpers.buses import KafkaSetup
-from helpers.foreign import produce
-from kafka_cluster import Cluster
 from tufline.bus import Message
 from tufline.bus.topic import Cleanup, Topic
+from tufline_testing.buses import KafkaSetup
+from tufline_testing.foreign import produce
+from tufline_testing.servers.kafka_cluster import Cluster
 
 pytestmark = pytest.mark.slow
 

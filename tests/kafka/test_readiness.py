@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.server import artifact, wait_until
-from kafka_cluster import Cluster
-from stack import Service, Stack
 from tufline.client.rest import Client
+from tufline_testing.server import artifact, wait_until
+from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.stack import Service, Stack
 
 pytestmark = pytest.mark.slow
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from helpers.buses import KafkaSetup
-from helpers.log import read_all
-from helpers.server import artifact, wait_until
-from kafka_cluster import Cluster
-from stack import Service, Stack
 from tufline.bus import Message
 from tufline.bus.topic import Cleanup, Topic
+from tufline_testing.buses import KafkaSetup
+from tufline_testing.log import read_all
+from tufline_testing.server import artifact, wait_until
+from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.stack import Service, Stack
 
 pytestmark = pytest.mark.slow
 

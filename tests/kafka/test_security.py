@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from helpers.certificates import make_certificates
-from kafka_cluster import Cluster
 from tufline.bus import Message
 from tufline.bus.kafka.bus import open_kafka
 from tufline.bus.kafka.topic_admin import TopicAdmin
@@ -17,6 +15,8 @@ from tufline.bus.topic import Cleanup, Topic
 from tufline.config.settings import KafkaConfig
 from tufline.errors import BusError, ConfigError
 from tufline.runtime.open_bus import connection
+from tufline_testing.certificates import make_certificates
+from tufline_testing.servers.kafka_cluster import Cluster
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.server import TUFLINE, Running, artifact, lengths, run_tufline, wait_until
-from kafka_cluster import Cluster
-from stack import Stack
 from tufline_cli.exit_codes import Exit
+from tufline_testing.server import TUFLINE, Running, artifact, lengths, run_tufline, wait_until
+from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.stack import Stack
 
 pytestmark = pytest.mark.slow
 

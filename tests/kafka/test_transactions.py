@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-import transactions
-from kafka_proxy import REQUESTS, Held, KafkaProxy, Lane, kafka_proxy
-from ports import free_port
 
-from helpers.buses import KafkaSetup
-from helpers.log import read_all
-from kafka_cluster import Cluster
 from tufline.bus import Message
 from tufline.bus.kafka.epoch import Epoch
 from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import FencedError
+from tufline_testing.buses import KafkaSetup
+from tufline_testing.log import read_all
+from tufline_testing.proofs import transactions
+from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.kafka_proxy import REQUESTS, Held, KafkaProxy, Lane, kafka_proxy
+from tufline_testing.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -2,13 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from helpers import mutations
-
-ROOT = Path(__file__).resolve().parents[2]
+from tufline_testing.simulation import mistakes
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +18,7 @@ SCHEDULES_UNTIL_FOUND = 400
 
 def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Play schedules in a process of their own: what dies in them must stay dead."""
-    command = [sys.executable, str(ROOT / "tools" / "simulate.py"), *map(str, arguments)]
+    command = [sys.executable, "-m", "tufline_testing.simulation", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
@@ -34,7 +31,7 @@ def test_schedules(part: int) -> None:
 
 
 @pytest.mark.timeout(SECONDS)
-@pytest.mark.parametrize("mistake", sorted(mutations.MUTATIONS))
+@pytest.mark.parametrize("mistake", sorted(mistakes.MUTATIONS))
 def test_simulation_catches_the_classic_mistakes(mistake: str) -> None:
     """Each classic mistake, made on purpose, is found before long: the simulation is not blind."""
     done = simulate(SCHEDULES_UNTIL_FOUND, 1, "--mutation", mistake)

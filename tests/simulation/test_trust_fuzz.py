@@ -6,8 +6,8 @@ from pathlib import Path
 
 import structlog
 
-from helpers.clients import PythonTuf
-from helpers.trust_fuzz import Fuzz, served
+from tufline_testing.clients.running import PythonTuf
+from tufline_testing.fuzz.trust_payloads import Fuzz, served
 
 BOOTSTRAPS, UPDATES = 100, 200
 

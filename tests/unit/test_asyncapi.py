@@ -13,14 +13,10 @@ import aiohttp
 import pytest
 import yaml
 
-import channels
 import tufline_ingest.service
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.inbox import all_moved, change, event, structured
-from helpers.payloads import make_bootstrap
-from helpers.rest import PARTITIONS, Rest, artifact
-from parts import kept
+from tools import channels
 from tufline.bus import Bus, Message, Position, Reader, Then, Writer
 from tufline.bus.embedded.bus import open_embedded
 from tufline.config.settings import IngestConfig, PublisherConfig, SignerConfig
@@ -28,8 +24,12 @@ from tufline.origin.directory import LocalStore
 from tufline.records import topics
 from tufline.runtime.health import Health
 from tufline_ingest.views import recent_requests
+from tufline_testing.checkout import ROOT
+from tufline_testing.inbox import all_moved, change, event, structured
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.rest import PARTITIONS, Rest, artifact
+from tufline_testing.servers.parts import kept
 
-ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "asyncapi"
 DOCUMENT = ROOT / "schemas" / "asyncapi.yaml"
 INSTALL_SECONDS = 120

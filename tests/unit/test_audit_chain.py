@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from helpers.trails import NOW, kinds, trail, verify_files, write
 from tufline.audit.chain import Chain, without_secrets
 from tufline.audit.records import AuditUse, seal, unseal
 from tufline.checks.audit.checks import Chains, Report
 from tufline.errors import SchemaError
+from tufline_testing.trails import NOW, kinds, trail, verify_files, write
 
 
 def check(records: list[bytes]) -> Report:

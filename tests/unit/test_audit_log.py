@@ -16,9 +16,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
-from helpers.log import announce, announce_bootstrap, bootstrap_record, settled
-from helpers.trails import kinds
-from helpers.virtual_time import run_virtual
 from tufline import records
 from tufline.audit.records import AuditUse, unseal
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -34,6 +31,9 @@ from tufline_cli import main
 from tufline_cli.exit_codes import Exit
 from tufline_publisher import service as publisher
 from tufline_signer import service as signer
+from tufline_testing.log import announce, announce_bootstrap, bootstrap_record, settled
+from tufline_testing.simulation.virtual_time import run_virtual
+from tufline_testing.trails import kinds
 
 PARTITIONS = 2
 

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from helpers.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
-from helpers.trails import trail, verify_files
 from tufline.audit.records import AuditBegin, AuditEnd, AuditRecord, AuditUse, unseal
 from tufline.bus import Bus, Message, Position, Then, Writer
 from tufline.bus.embedded.bus import EmbeddedBus
@@ -28,6 +26,8 @@ from tufline.records import Add, Bootstrap, topics
 from tufline.runtime.health import Health
 from tufline_signer import service
 from tufline_signer.signing.audit_sinks import FileSink
+from tufline_testing.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
+from tufline_testing.trails import trail, verify_files
 
 PARTITIONS = 3
 

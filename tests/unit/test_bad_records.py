@@ -10,9 +10,6 @@ import pytest
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.inbox import change, event, event_receipts, moved_to, moving, service, structured
-from helpers.log import announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all
-from helpers.origin import Reader
 from tufline import records
 from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -28,6 +25,9 @@ from tufline_ingest.views.published import Live
 from tufline_publisher.resume import find_origin
 from tufline_signer.errors import DamagedHeadsError
 from tufline_signer.heads import take_over
+from tufline_testing.inbox import change, event, event_receipts, moved_to, moving, service, structured
+from tufline_testing.log import announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all
+from tufline_testing.origin import Reader
 
 PARTITIONS = 2
 JUNK = b'{"kind":"\xff'

@@ -12,10 +12,6 @@ from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Metadata, Root
 
 import tufline_signer.service
-from helpers.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
-from helpers.payloads import make_bootstrap
-from helpers.rest import PARTITIONS, rest
-from helpers.virtual_time import run_virtual
 from tufline import records
 from tufline.bus import Bus, Message, Position
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -32,6 +28,10 @@ from tufline.trust.admin_state import AdminState
 from tufline.trust.rules import RoleKeys
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.keyring import Keyring, ToSign
+from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.rest import PARTITIONS, rest
+from tufline_testing.simulation.virtual_time import run_virtual
 
 URL = "/api/v1/bootstrap/"
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from helpers.inbox import DIGEST, event_receipts, is_moved
-from helpers.rest import PARTITIONS, bootstrapped
 from tufline.bus import Bus, Reader
 from tufline.bus.embedded.bus import open_embedded
 from tufline.client.events import Client, Event, add, remove
 from tufline.config.settings import Config
 from tufline.errors import BusError, ConfigError, EventRejectedError, InvalidEventError, NotLiveYetError
 from tufline.records import topics
+from tufline_testing.inbox import DIGEST, event_receipts, is_moved
+from tufline_testing.rest import PARTITIONS, bootstrapped
 
 HASHES = {"sha256": DIGEST}
 

@@ -15,8 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key a
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.signer import CryptoSigner, SSlibKey
 
-from helpers.payloads import make_bootstrap
-from helpers.resign import resign
 from tufline.errors import InvalidBootstrapError, MetadataError
 from tufline.metadata import keyids, profiles
 from tufline.metadata.key_uris import ONLINE_KEY_URI
@@ -27,6 +25,8 @@ from tufline.trust import rules as trust
 from tufline.trust.ceremony import Ceremony, make_key
 from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
 from tufline_ingest.rest.schemas import BootstrapRequest, decode
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.resign import resign
 
 Spoil = Callable[[Ceremony, dict[str, Any]], None]
 

@@ -11,9 +11,6 @@ from pathlib import Path
 import pytest
 
 import tufline_signer.service
-from helpers.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
-from helpers.offline import Offline, announce_updates
-from helpers.virtual_time import START, run_virtual, suspend
 from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock, elapsed, since_boot
@@ -23,6 +20,9 @@ from tufline.metadata.expiry import in_sight
 from tufline.records import Add, topics
 from tufline.reference_clock import LASTING, ReferenceClock, SteadyClock
 from tufline.runtime.health import Health
+from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
+from tufline_testing.offline import Offline, announce_updates
+from tufline_testing.simulation.virtual_time import START, run_virtual, suspend
 
 NTP = timedelta(minutes=40)
 """After so long a wrong clock is right again."""

@@ -9,8 +9,7 @@ from pydantic import BaseModel
 from tufline.config.settings import TIMESTAMP_MAX_AGE_SECONDS, Config, load
 from tufline.errors import ConfigError
 from tufline_cli import main
-
-ROOT = Path(__file__).resolve().parents[2]
+from tufline_testing.checkout import ROOT
 
 
 def test_each_layer_goes_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

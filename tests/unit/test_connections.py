@@ -14,7 +14,6 @@ from aiohttp.typedefs import Handler
 from prometheus_client import REGISTRY
 
 import tufline.runtime.http_server
-from helpers.log import eventually
 from tufline.bus.embedded.bus import open_embedded
 from tufline.config.settings import HttpConfig, IngestConfig, OpsConfig, WebConfig
 from tufline.origin import web_server
@@ -23,6 +22,7 @@ from tufline.runtime import connections, operations
 from tufline.runtime.connections import Room
 from tufline.runtime.health import Health
 from tufline_ingest import service
+from tufline_testing.log import eventually
 
 DEADLINE_SECONDS = 60.0
 BIG_BYTES = 32 * 1024 * 1024

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz_targets import LOG_ID, TARGETS, Target
 from tufline.clock import MAX_MILLISECONDS, moment_of
 from tufline.errors import InvalidCursorError
 from tufline.records import cursor
 from tufline.records.cursor import Cursor, Task
+from tufline_testing.fuzz.targets import LOG_ID, TARGETS, Target
 
 DEEP = 100_000
 

@@ -17,8 +17,8 @@ import yaml
 from tufline.config.settings import DEFAULT_HTTP, ENV_PREFIX, load
 from tufline.runtime import descriptors
 from tufline_cli import main
+from tufline_testing.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 COMPOSE = ROOT / "deploy" / "compose" / "compose.yaml"
 DOCKERFILE = ROOT / "deploy" / "docker" / "Dockerfile"
 

@@ -15,9 +15,6 @@ from tuf.api.metadata import Metadata, Targets
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
-from helpers.offline import Offline, announce_updates
-from helpers.origin import Reader, WatchedStore
 from tufline import records
 from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -30,6 +27,9 @@ from tufline.origin.store import Store
 from tufline.records import Add, Head, NewMetadata, Published, topics
 from tufline.runtime.health import Health
 from tufline.trust.rotation import next_targets
+from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from tufline_testing.offline import Offline, announce_updates
+from tufline_testing.origin import Reader, WatchedStore
 
 PARTITIONS = 2
 KEPT = 0

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
-from helpers.origin import Reader
 from tufline import records
 from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus
@@ -18,6 +16,8 @@ from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.origin.directory import LocalStore
 from tufline.records import PROGRESS_KEY, Add, Bootstrap, Progress, topics
 from tufline.runtime.health import Health
+from tufline_testing.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
+from tufline_testing.origin import Reader
 
 PARTITIONS = 2
 

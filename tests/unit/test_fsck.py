@@ -9,8 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from helpers.log import read_all
-from helpers.rest import PARTITIONS, artifact, bootstrapped
 from tufline import records
 from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -18,6 +16,8 @@ from tufline.checks import fsck
 from tufline.metadata import envelope
 from tufline.origin.directory import LocalStore
 from tufline.records import Head, topics
+from tufline_testing.log import read_all
+from tufline_testing.rest import PARTITIONS, artifact, bootstrapped
 
 
 @asynccontextmanager

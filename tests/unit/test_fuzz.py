@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tufline_testing.checkout import ROOT
 
 
 def fuzz(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools" / "fuzz.py"), f"--found={tmp_path}", *arguments]
+    command = [sys.executable, "-m", "tufline_testing.fuzz.decoders", f"--found={tmp_path}", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)
 
 
@@ -31,10 +31,9 @@ def test_the_fuzzer_sees_an_undocumented_error(tmp_path: Path) -> None:
     """An input that makes a decoder raise something else ends the run with an error, and is kept to be read again."""
     pytest.importorskip("atheris", reason="NO ATHERIS for this platform, so nothing is shown by coverage-guided inputs")
     faulty = tmp_path / "faulty.py"
-    tools = str(ROOT / "tools")
     faulty.write_text(
-        f"import sys\nsys.path.insert(0, {tools!r})\nimport fuzz, fuzz_targets\n"
-        "fuzz.TARGETS = {'faulty': fuzz_targets.Target(bytes.decode, (), (b'text',))}\nsys.exit(fuzz.main())\n"
+        "import sys\nfrom tufline_testing.fuzz import decoders, targets\n"
+        "decoders.TARGETS = {'faulty': targets.Target(bytes.decode, (), (b'text',))}\nsys.exit(decoders.main())\n"
     )
     command = [sys.executable, str(faulty), "--runs=20000", f"--found={tmp_path}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=500)

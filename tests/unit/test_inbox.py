@@ -17,7 +17,16 @@ from cloudevents.core.bindings.kafka import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
-from helpers.inbox import (
+from tufline.bus import Bus, Message
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.bus.headers import ESCAPE, Headers, pairs_of
+from tufline.errors import FencedError, InvalidInputError
+from tufline.records import Add, Remove, cursor, events, rejected, topics
+from tufline.records.cursor import Task
+from tufline.records.events import MAX_EVENT_BYTES
+from tufline_ingest.inbox import dedupe, inbox_worker
+from tufline_ingest.inbox.reject import KEPT_BYTES
+from tufline_testing.inbox import (
     DIGEST,
     all_moved,
     change,
@@ -31,20 +40,11 @@ from helpers.inbox import (
     service,
     structured,
 )
-from helpers.log import announce_bootstrap, bootstrap_record, read_all
-from helpers.rest import PARTITIONS as REST_PARTITIONS
-from helpers.rest import bootstrapped
-from helpers.schedule import Crash, MortalLoop, StubbornBus
-from helpers.virtual_time import run_virtual
-from tufline.bus import Bus, Message
-from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
-from tufline.bus.headers import ESCAPE, Headers, pairs_of
-from tufline.errors import FencedError, InvalidInputError
-from tufline.records import Add, Remove, cursor, events, rejected, topics
-from tufline.records.cursor import Task
-from tufline.records.events import MAX_EVENT_BYTES
-from tufline_ingest.inbox import dedupe, inbox_worker
-from tufline_ingest.inbox.reject import KEPT_BYTES
+from tufline_testing.log import announce_bootstrap, bootstrap_record, read_all
+from tufline_testing.rest import PARTITIONS as REST_PARTITIONS
+from tufline_testing.rest import bootstrapped
+from tufline_testing.simulation.schedule import Crash, MortalLoop, StubbornBus
+from tufline_testing.simulation.virtual_time import run_virtual
 
 PARTITIONS = 2
 

@@ -7,9 +7,6 @@ from unittest.mock import patch
 import pytest
 import pytest_asyncio
 
-from helpers.buses import BusSetup, EmbeddedSetup, KafkaSetup
-from helpers.inbox import change, changes_on_log, event, every, moving, numbers, structured
-from helpers.log import announce_bootstrap, bootstrap_record, eventually
 from tufline import records
 from tufline.bus import Bus, Message, Record
 from tufline.bus.scan import scan
@@ -18,6 +15,9 @@ from tufline.records.receipts import EventReceipt, receipt_decoder
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline_ingest.inbox import inbox_worker
+from tufline_testing.buses import BusSetup, EmbeddedSetup, KafkaSetup
+from tufline_testing.inbox import change, changes_on_log, event, every, moving, numbers, structured
+from tufline_testing.log import announce_bootstrap, bootstrap_record, eventually
 
 JUNK = b'{"kind":"\xff'
 TOPICS = topics.topics(1)

@@ -11,10 +11,6 @@ from urllib.parse import quote
 
 import pytest
 
-from helpers.log import announce, read_all
-from helpers.payloads import make_bootstrap
-from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
-from helpers.server import run_tufline
 from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -26,6 +22,10 @@ from tufline_ingest.accept import make_messages
 from tufline_ingest.rest import api, openapi
 from tufline_ingest.views import recent_requests
 from tufline_ingest.views.published import COUNTED_GAP
+from tufline_testing.log import announce, read_all
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
+from tufline_testing.server import run_tufline
 
 ARTIFACTS, DELETE, BULK, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts", "artifacts/delete", "artifacts/bulk", "bootstrap"))
 

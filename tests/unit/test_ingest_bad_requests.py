@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 from tuf.api.metadata import Metadata, Root
 
-from helpers.payloads import make_bootstrap
-from helpers.rest import artifact, bootstrapped, rest
 from tufline.records import cursor
 from tufline.records.cursor import Cursor, Task
 from tufline_ingest.rest import openapi
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.rest import artifact, bootstrapped, rest
 
 ADD, DELETE, BULK, TASK, BOOTSTRAP = (
     f"/api/v1/{call}" for call in ("artifacts/", "artifacts/delete", "artifacts/bulk", "task/", "bootstrap/")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from helpers.rest import artifact, bootstrapped, rest
+from tufline_testing.rest import artifact, bootstrapped, rest
 
 ADD, DELETE, BULK, TASK, BOOTSTRAP, METADATA = (
     f"/api/v1/{call}" for call in ("artifacts/", "artifacts/delete", "artifacts/bulk", "task/", "bootstrap/", "metadata/")

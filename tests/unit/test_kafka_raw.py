@@ -2,8 +2,8 @@
 
 import pytest
 
-from fuzz_targets import TARGETS
 from tufline.bus.kafka.record_batches import DamagedError
+from tufline_testing.fuzz.targets import TARGETS
 
 HOSTILE = {
     "a value that ends far beyond the batch": (

@@ -3,9 +3,6 @@
 import asyncio
 from pathlib import Path
 
-from helpers.log import announce_bootstrap, on_a_log, read_all
-from helpers.offline import announce_updates
-from helpers.rotation import PARTITIONS, World, in_world
 from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Message
 from tufline.clock import Clock
@@ -13,6 +10,9 @@ from tufline.records import Bootstrap, Claim, Head, Progress, Settings, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline_signer.heads import take_over
+from tufline_testing.log import announce_bootstrap, on_a_log, read_all
+from tufline_testing.offline import announce_updates
+from tufline_testing.rotation import PARTITIONS, World, in_world
 
 BYTES = 100_000
 

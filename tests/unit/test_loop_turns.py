@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from helpers.loop_turns import longest_turn
-from helpers.rest import PARTITIONS, Rest, bootstrapped, rest
 from tufline.bus import Message, Position
 from tufline.bus.embedded.bus import open_embedded
 from tufline.metadata.target import DEFAULT_ALLOWED
@@ -24,6 +22,8 @@ from tufline.runtime.turns import ITEM_BYTES, TURN_BYTES
 from tufline_ingest import accept
 from tufline_ingest.rest import bulk
 from tufline_ingest.rest.schemas import AddEnvelope, RemoveRequest
+from tufline_testing.loop_turns import longest_turn
+from tufline_testing.rest import PARTITIONS, Rest, bootstrapped, rest
 
 LIMIT_SECONDS: Final = 0.1
 ADD, BULK, TASK, METADATA, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts/", "artifacts/bulk", "task/", "metadata/", "bootstrap/"))

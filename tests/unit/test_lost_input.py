@@ -13,10 +13,6 @@ import pytest
 from click.testing import CliRunner
 
 import tufline_signer.service
-from helpers.inbox import all_moved, change, changes_on_log, event, moved_to, numbers, structured
-from helpers.inbox import service as moving_service
-from helpers.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
-from helpers.virtual_time import run_virtual
 from tufline import records
 from tufline.bus import Bus, Message
 from tufline.bus.embedded import bus as embedded
@@ -33,6 +29,10 @@ from tufline.views.admin import AdminFollower
 from tufline.views.lost_input import CheckedReader
 from tufline_cli import main as command
 from tufline_ingest.rest.task_receipts import Remarks
+from tufline_testing.inbox import all_moved, change, changes_on_log, event, moved_to, numbers, structured
+from tufline_testing.inbox import service as moving_service
+from tufline_testing.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from tufline_testing.simulation.virtual_time import run_virtual
 
 BINS_PART = "signer.bins.0"
 INBOX_PART = "ingest.inbox.0"

@@ -4,9 +4,19 @@ from pathlib import Path
 
 import pytest
 
-import mutate_pure
-from mutate import HERE
-from mutate_pure import Change, Module, Outcome, Survivor, choose_share, find_changes, read_modules, read_survivors, try_module
+from tufline_testing.checkout import ROOT
+from tufline_testing.proofs import mutate_pure
+from tufline_testing.proofs.mutate_pure import (
+    Change,
+    Module,
+    Outcome,
+    Survivor,
+    choose_share,
+    find_changes,
+    read_modules,
+    read_survivors,
+    try_module,
+)
 
 PROGRAM = "def is_adult(age: int | float) -> bool:\n    return age >= 18\n"
 WEAK = "import people\n\n\ndef test_adults():\n    assert people.is_adult(30)\n    assert not people.is_adult(2)\n"
@@ -96,8 +106,8 @@ def test_consecutive_seeds_try_everything(total: int) -> None:
 def test_the_lists_are_true_to_the_code() -> None:
     """Each listed module and test exists, and the lines of each recorded survivor stand in their module."""
     modules, survivors = read_modules(), read_survivors()
-    lines = {one.file: [line.strip() for line in (HERE / one.file).read_text().splitlines()] for one in modules}
-    assert [test for one in modules for test in one.tests if not (HERE / test.partition("::")[0]).is_file()] == []
+    lines = {one.file: [line.strip() for line in (ROOT / one.file).read_text().splitlines()] for one in modules}
+    assert [test for one in modules for test in one.tests if not (ROOT / test.partition("::")[0]).is_file()] == []
     assert [one for one in survivors if not set(one.before.splitlines()) <= set(lines[one.file])] == []
     assert len({one.change for one in survivors}) == len(survivors)
 

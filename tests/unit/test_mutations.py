@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import mutate
-from mutate import Mutation, mutations
+from tufline_testing.checkout import ROOT
+from tufline_testing.proofs import mutate
+from tufline_testing.proofs.mutate import Mutation, mutations
 
 
 def mutation(**fields: object) -> Mutation:
@@ -32,7 +33,7 @@ def tree(tmp_path: Path) -> Path:
 def test_each_mistake_can_be_made(one: Mutation, tmp_path: Path) -> None:
     """Each listed piece stands in its file once, and the file is still a program with the mistake, so that its tests can run."""
     (tmp_path / one.file).parent.mkdir(parents=True)
-    source = (mutate.HERE / one.file).read_text()
+    source = (ROOT / one.file).read_text()
     (tmp_path / one.file).write_text(source)
     mutate.mutate(tmp_path, one)
     mistaken = (tmp_path / one.file).read_text()
@@ -41,14 +42,14 @@ def test_each_mistake_can_be_made(one: Mutation, tmp_path: Path) -> None:
     assert one.tests
     for test in one.tests:
         file, _, function = test.partition("::")
-        assert f"def {function}(" in (mutate.HERE / file).read_text() if function else (mutate.HERE / file).exists(), test
+        assert f"def {function}(" in (ROOT / file).read_text() if function else (ROOT / file).exists(), test
 
 
 def test_each_invariant_has_mistakes() -> None:
     """The list stays as broad as it is: sixty mistakes at least, and three that a test must see for each invariant."""
     must_be_seen = [one for one in mutations() if not one.survives]
     of_invariant = Counter(one.invariant for one in must_be_seen)
-    numbers = re.findall(r"^\| (\d+) \|", (mutate.HERE / "docs" / "guarantees.md").read_text(), re.MULTILINE)
+    numbers = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "guarantees.md").read_text(), re.MULTILINE)
     assert len(must_be_seen) >= 60
     assert sorted(of_invariant) == sorted(map(int, numbers))
     assert min(of_invariant.values()) >= 3

@@ -1,29 +1,38 @@
 """What ``make nightly`` records is what was proved."""
 
+import importlib.util
 import subprocess
 from pathlib import Path
 
 import pytest
 
-import nightly
-from nightly import PROOFS, Proof
+from tufline_testing.proofs import nightly
+from tufline_testing.proofs.nightly import PROOFS, Proof
 
-LONG_PROOFS = {"simulate.py", "soak.py", "transactions.py", "copy_matrix.py", "fuzz.py", "fuzz_trust.py", "mutate.py", "mutate_pure.py"}
-"""The programs in ``tools/`` that prove something and take too long for ``make test``."""
+LONG_PROOFS = {
+    "tufline_testing.fuzz.decoders",
+    "tufline_testing.fuzz.trust",
+    "tufline_testing.proofs.copy_matrix",
+    "tufline_testing.proofs.mutate",
+    "tufline_testing.proofs.mutate_pure",
+    "tufline_testing.proofs.transactions",
+    "tufline_testing.simulation",
+    "tufline_testing.soak",
+}
+"""The programs that prove something and take too long for ``make test``."""
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a repository with one proof that passes and one that fails, whose programs are committed."""
-    (tmp_path / "tools").mkdir()
     (tmp_path / "docs").mkdir()
-    (tmp_path / "tools" / "good.py").write_text("import sys\nprint('seed', sys.argv[1])\nprint('all | is well')\n")
-    (tmp_path / "tools" / "bad.py").write_text("import sys\nprint('2 torn')\nsys.exit(1)\n")
+    (tmp_path / "good.py").write_text("import sys\nprint('seed', sys.argv[1])\nprint('all | is well')\n")
+    (tmp_path / "bad.py").write_text("import sys\nprint('2 torn')\nsys.exit(1)\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "proofs"]):
         subprocess.run([nightly.GIT, *command], cwd=tmp_path, check=True)
-    monkeypatch.setattr(nightly, "HERE", tmp_path)
+    monkeypatch.setattr(nightly, "ROOT", tmp_path)
     monkeypatch.setattr(nightly, "PAGE", tmp_path / "docs" / "proofs.md")
-    proofs = (Proof("good-1", "it goes well", ("good.py", "{seed}")), Proof("bad-1", "it fails", ("bad.py",)))
+    proofs = (Proof("good-1", "it goes well", ("good", "{seed}")), Proof("bad-1", "it fails", ("bad",)))
     monkeypatch.setattr(nightly, "PROOFS", proofs)
     return tmp_path
 
@@ -40,7 +49,7 @@ def test_every_long_proof_is_run() -> None:
     """Each program that proves something is in the table, and each proof of the table has its program."""
     programs = {proof.script[0] for proof in PROOFS}
     assert programs >= LONG_PROOFS
-    assert [program for program in programs if not (nightly.HERE / "tools" / program).is_file()] == []
+    assert [program for program in programs if importlib.util.find_spec(program) is None] == []
 
 
 def test_a_proof_runs_for_as_long_as_was_promised() -> None:
@@ -77,6 +86,6 @@ def test_one_proof_alone_leaves_the_other_rows(tree: Path, monkeypatch: pytest.M
 
 def test_nothing_is_recorded_of_a_tree_with_changes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the code is not that of a commit nothing is run, and the page stays."""
-    (tree / "tools" / "good.py").write_text("print('other code')\n")
+    (tree / "good.py").write_text("print('other code')\n")
     assert "commit them first" in str(run(monkeypatch, "7"))
     assert not (tree / "docs" / "proofs.md").exists()

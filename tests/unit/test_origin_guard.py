@@ -20,10 +20,6 @@ from tuf.api.metadata import Root
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all, settled
-from helpers.offline import Offline, announce_updates
-from helpers.origin import Reader, WatchedStore
-from helpers.publishing import PARTITIONS, World, in_world
 from tufline import records
 from tufline.bus import Assigned, Member, Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
@@ -46,6 +42,10 @@ from tufline.trust import rules
 from tufline_cli import main
 from tufline_ingest.views.published import Live
 from tufline_publisher.resume import find_origin
+from tufline_testing.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all, settled
+from tufline_testing.offline import Offline, announce_updates
+from tufline_testing.origin import Reader, WatchedStore
+from tufline_testing.publishing import PARTITIONS, World, in_world
 
 
 class NoMember:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from helpers.virtual_time import run_virtual
 from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import Clock
@@ -17,6 +16,7 @@ from tufline.records import topics
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import LONGEST_KEY_PAUSE_SECONDS, keep_working, own_partitions
 from tufline.runtime.takeover import take_over
+from tufline_testing.simulation.virtual_time import run_virtual
 
 OTHER = "other"
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.log import announce, eventually, read_all
-from helpers.origin import FailingAt, Reader, WatchedStore
-from helpers.publishing import World, in_world
 from tufline import records
 from tufline.bus import Message
 from tufline.origin.directory import LocalStore
 from tufline.origin.store import OWNER
 from tufline.records import Add, Remove, topics
+from tufline_testing.log import announce, eventually, read_all
+from tufline_testing.origin import FailingAt, Reader, WatchedStore
+from tufline_testing.publishing import World, in_world
 
 
 def test_origin_shows_what_the_log_has(tmp_path: Path) -> None:

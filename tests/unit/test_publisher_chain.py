@@ -10,14 +10,14 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Signed, Snapshot, Targets, Timestamp
 
-from helpers.log import DEFAULT_DAYS
-from helpers.offline import Offline
 from tufline.errors import MetadataError
 from tufline.records import FileRef
 from tufline.trust import ceremony, rules
 from tufline_publisher.chain import Chain
 from tufline_publisher.errors import UntrustedError
 from tufline_publisher.origin_state import Origin
+from tufline_testing.log import DEFAULT_DAYS
+from tufline_testing.offline import Offline
 
 EXPIRES = datetime(2040, 1, 1, tzinfo=UTC)
 

@@ -13,9 +13,6 @@ from tuf.api.metadata import Metadata, Timestamp
 
 import tufline_publisher.service
 import tufline_signer.service
-from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
-from helpers.offline import Offline, announce_updates
-from helpers.origin import Reader, WatchedStore
 from tufline import records
 from tufline.bus import Message, Record
 from tufline.bus.embedded.bus import EmbeddedBus
@@ -28,6 +25,9 @@ from tufline.runtime.health import Health
 from tufline.trust import rules
 from tufline.trust.admin_state import AdminState, fold
 from tufline_publisher.chain import Chain
+from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from tufline_testing.offline import Offline, announce_updates
+from tufline_testing.origin import Reader, WatchedStore
 
 PARTITIONS = 2
 BINS = 4

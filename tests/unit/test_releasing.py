@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Root, Targets
 
-from helpers.log import DEFAULT_DAYS
-from helpers.offline import Offline
 from tufline import records
 from tufline.bus import Record
 from tufline.records import Head, NewMetadata, topics
@@ -19,6 +17,8 @@ from tufline.trust.admin_state import AdminState
 from tufline.trust.rules import RoleKeys
 from tufline_signer.commits.release import next_given_targets, next_root
 from tufline_signer.commits.state import Folding
+from tufline_testing.log import DEFAULT_DAYS
+from tufline_testing.offline import Offline
 
 PARTITIONS = 2
 BINS = 4

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from helpers.inbox import service
-from helpers.log import eventually, read_all
-from helpers.virtual_time import START, run_virtual
 from tufline import records
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
@@ -20,6 +17,9 @@ from tufline.runtime.passed_over import PassedOver
 from tufline_ingest import retention
 from tufline_ingest.retention import trim_once
 from tufline_ingest.views.published import Live
+from tufline_testing.inbox import service
+from tufline_testing.log import eventually, read_all
+from tufline_testing.simulation.virtual_time import START, run_virtual
 
 FILE = FileRef(1, 0, "")
 

@@ -11,11 +11,11 @@ import pytest
 import structlog
 from tuf.api.metadata import Root
 
-from helpers.log import DEFAULT_DAYS, announce, eventually, read_all
-from helpers.offline import Offline, announce_updates
-from helpers.rest import rest
-from helpers.rotation import BINS, DELAY_SECONDS, GRACE_SECONDS, PARTITIONS, World, in_world
 from tufline.records import Add, topics
+from tufline_testing.log import DEFAULT_DAYS, announce, eventually, read_all
+from tufline_testing.offline import Offline, announce_updates
+from tufline_testing.rest import rest
+from tufline_testing.rotation import BINS, DELAY_SECONDS, GRACE_SECONDS, PARTITIONS, World, in_world
 
 MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 

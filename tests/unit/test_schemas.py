@@ -1,15 +1,13 @@
 """The schemas say what the code does."""
 
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jsonschema
 import pytest
 from openapi_spec_validator import validate
 
+from tools import schemas
 from tufline import records
 from tufline.audit.records import Anchor, AuditBegin, AuditEnd, AuditUse, Requester, SignedDigest
 from tufline.records import (
@@ -32,8 +30,7 @@ from tufline.records import (
 )
 from tufline.records.receipts import ChangeReceipt, EventReceipt
 from tufline_ingest.rest import openapi
-
-ROOT = Path(__file__).resolve().parents[2]
+from tufline_testing.checkout import ROOT
 
 FILE = FileRef(1, 2, "00")
 LINK: dict[str, Any] = {"chain": "c", "number": 0, "previous": "00", "time": "t", "requester": Requester("h", 1, "signer")}
@@ -59,15 +56,6 @@ EXAMPLES: list[tuple[str, Versioned]] = [
 ]
 
 
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("schemas_tool", ROOT / "tools" / "schemas.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def read(name: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((ROOT / "schemas" / name).read_text())
     return content
@@ -75,7 +63,7 @@ def read(name: str) -> dict[str, Any]:
 
 def test_schemas_are_those_of_the_code() -> None:
     """The files in schemas/ are what the code generates."""
-    generated = load_tool().make_all()
+    generated = schemas.make_all()
     assert {name: (ROOT / "schemas" / name).read_text() for name in generated} == generated, "run make schemas"
 
 

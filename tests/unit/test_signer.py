@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata
 
-from helpers.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
-from helpers.virtual_time import run_virtual
 from tufline import records
 from tufline.bus import MAX_TRANSACTION_BYTES, Bus, Message, Position, Then, Writer
 from tufline.bus.embedded.bus import EmbeddedBus
@@ -35,6 +33,8 @@ from tufline_signer import service
 from tufline_signer.bins import bins_worker, bins_writer
 from tufline_signer.bins.batch import BinCache
 from tufline_signer.bins.pacing import Pace
+from tufline_testing.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
+from tufline_testing.simulation.virtual_time import run_virtual
 
 PARTITIONS = 3
 

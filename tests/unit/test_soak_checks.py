@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-import soak_checks
-from soak_load import History
 from tufline import records
 from tufline.bus import Record
 from tufline.metadata.bins import BinLayout
 from tufline.metadata.envelope import sha256
 from tufline.records import Head, Progress
+from tufline_testing.soak import checks
+from tufline_testing.soak.load import History
 
 LAYOUT = BinLayout.of(2)
 BIN = LAYOUT.name(LAYOUT.index_of("p"))
@@ -42,15 +42,15 @@ def metadata(*lengths: int | None, versions: list[int] | None = None) -> list[Re
 )
 def test_states(lengths: list[int | None], found: str) -> None:
     """A path that is put back, or lost, or applied twice, is found; what batches leave out is not."""
-    problems = list(soak_checks.states(metadata(*lengths), HISTORY, LAYOUT))
+    problems = list(checks.states(metadata(*lengths), HISTORY, LAYOUT))
     assert any(found in problem for problem in problems) if found else problems == []
 
 
 def test_versions() -> None:
     """A version that is missing, that goes back, or that has two contents is found."""
-    assert list(soak_checks.versions(metadata(None, 1))) == []
-    assert "from version 1 to 3" in next(soak_checks.versions(metadata(None, 1, versions=[1, 3])))
-    assert "two contents" in next(soak_checks.versions(metadata(1, 2, versions=[1, 1])))
+    assert list(checks.versions(metadata(None, 1))) == []
+    assert "from version 1 to 3" in next(checks.versions(metadata(None, 1, versions=[1, 3])))
+    assert "two contents" in next(checks.versions(metadata(1, 2, versions=[1, 1])))
 
 
 def test_heads() -> None:
@@ -63,7 +63,7 @@ def test_heads() -> None:
     def problems(*contents: Head | Progress) -> list[str]:
         keys = [BIN if isinstance(one, Head) else records.PROGRESS_KEY for one in contents]
         of_partition = [Record("heads", 0, at, 0, keys[at], records.encode(one), {}) for at, one in enumerate(contents)]
-        return list(soak_checks.heads(of_partition, {record.offset: record for record in files}))
+        return list(checks.heads(of_partition, {record.offset: record for record in files}))
 
     assert problems(head(0), Progress(offset=1), head(1), Progress(offset=2)) == []
     assert "goes back to version 1" in problems(head(1), head(0), Progress(offset=2))[0]
@@ -75,6 +75,6 @@ def test_epochs() -> None:
     """A write of a producer that had been fenced is found."""
     line = "baseOffset: {} lastOffset: 2 count: 1 baseSequence: 0 lastSequence: 0 producerId: {} producerEpoch: {} isTransactional: true\n"
     right = line.format(0, 7, 0) + line.format(1, 8, 5) + line.format(2, 7, 1)
-    assert list(soak_checks.epochs(right)) == []
-    assert "wrote in epoch 0, fenced by epoch 1" in next(soak_checks.epochs(right + line.format(3, 7, 0)))
-    assert list(soak_checks.epochs("")) == ["there is no batch in what was dumped"]
+    assert list(checks.epochs(right)) == []
+    assert "wrote in epoch 0, fenced by epoch 1" in next(checks.epochs(right + line.format(3, 7, 0)))
+    assert list(checks.epochs("")) == ["there is no batch in what was dumped"]

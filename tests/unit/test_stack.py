@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import stack
+from tufline_testing.servers import stack
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
 

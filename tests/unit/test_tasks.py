@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from helpers.virtual_time import run_virtual
 from tufline.runtime.tasks import one_behind
+from tufline_testing.simulation.virtual_time import run_virtual
 
 
 def in_loop(story: Callable[[list[str]], Coroutine[Any, Any, None]]) -> list[str]:

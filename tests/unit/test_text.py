@@ -30,7 +30,7 @@ PROGRAM = """
 import asyncio, sys, structlog, logging
 from pathlib import Path
 from urllib.parse import quote
-from helpers.rest import rest
+from tufline_testing.rest import rest
 from tufline.config.settings import LogConfig
 from tufline.runtime.telemetry import configure_logging
 

@@ -11,7 +11,6 @@ from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Root, SuccinctRoles, Targets
 
-from helpers.payloads import make_bootstrap
 from tufline.errors import MetadataError
 from tufline.metadata import canonical, keyids
 from tufline.metadata.key_uris import ONLINE_KEY_URI
@@ -21,6 +20,7 @@ from tufline.records import CURRENT_RULES, FIRST_RULES, Settings
 from tufline.trust import rules
 from tufline.trust.ceremony import Ceremony, make_key
 from tufline.trust.rules import BINS, ROLE_FIELD, RoleKeys
+from tufline_testing.payloads import make_bootstrap
 
 NOW = datetime.now(UTC)
 KEYS = [make_key("ed25519").signer.public_key for _ in range(3)]

@@ -10,9 +10,6 @@ import pytest
 from tuf.api.metadata import Metadata
 
 import tufline_signer.service
-from helpers.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
-from helpers.offline import Offline, announce_updates
-from helpers.rest import rest
 from tufline import records
 from tufline.bus import Bus, Message
 from tufline.clock import Clock
@@ -22,6 +19,9 @@ from tufline.runtime.health import Health
 from tufline.trust import admin_state
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import make_key
+from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from tufline_testing.offline import Offline, announce_updates
+from tufline_testing.rest import rest
 
 PARTITIONS = 2
 BINS = 4

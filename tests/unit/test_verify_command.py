@@ -7,14 +7,14 @@ from typing import Any
 
 from click.testing import CliRunner
 
-from helpers.log import DEFAULT_DAYS, bootstrap_record
-from helpers.trust_fuzz import served, wait_until_live, world
-from helpers.virtual_time import run_virtual
 from tufline import records
 from tufline.bus import Message
 from tufline.clock import Clock
 from tufline.records import topics
 from tufline_cli.commands.verify import verify
+from tufline_testing.fuzz.trust_payloads import served, wait_until_live, world
+from tufline_testing.log import DEFAULT_DAYS, bootstrap_record
+from tufline_testing.simulation.virtual_time import run_virtual
 
 
 async def published(path: Path, clock: Clock) -> None:

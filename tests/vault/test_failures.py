@@ -12,15 +12,15 @@ import pytest
 import structlog
 from hvac.exceptions import InvalidRequest
 
-from helpers.log import Published, eventually
-from helpers.proxy import Proxy, proxy
-from helpers.rest import PARTITIONS, Rest, artifact, bootstrapped
-from helpers.vaults import make_key
 from tufline.clock import utc_now
 from tufline.config.settings import VaultConfig
 from tufline.keys.vault import provision
 from tufline.metadata.key_uris import VaultKeyName
-from vault_server import MOUNT, VaultServer
+from tufline_testing.log import Published, eventually
+from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped
+from tufline_testing.servers.tcp_proxy import Proxy, proxy
+from tufline_testing.servers.vault_server import MOUNT, VaultServer
+from tufline_testing.vaults import make_key
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hvac.exceptions import InternalServerError
 
-from helpers.server import TUFLINE, run_tufline, serve
-from vault_server import VaultServer, bao
+from tufline_testing.server import TUFLINE, run_tufline, serve
+from tufline_testing.servers.vault_server import VaultServer, bao
 
 pytestmark = pytest.mark.slow
 

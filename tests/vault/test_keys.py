@@ -10,13 +10,13 @@ from base64 import b64encode
 import pytest
 from securesystemslib.signer import Signature
 
-from helpers.vaults import admin_config, make_key, new_name, session, signer_config
 from tufline.errors import KeyUnavailableError
 from tufline.keys.vault import key as vault_keys
 from tufline.keys.vault import provision
 from tufline.keys.vault.key import open_vault_key
 from tufline.metadata.key_uris import VaultKeyName
-from vault_server import MOUNT, VaultServer
+from tufline_testing.servers.vault_server import MOUNT, VaultServer
+from tufline_testing.vaults import admin_config, make_key, new_name, session, signer_config
 
 pytestmark = pytest.mark.slow
 

@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import SecretStr
 from securesystemslib.signer import Signature, SSlibKey
 
-from helpers.log import Published
-from helpers.rest import artifact, bootstrapped
 from tufline.clock import utc_now
 from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.errors import KeyUnavailableError
 from tufline.keys.opening import KeyOpener
 from tufline.keys.securesystemslib import EXTRAS, _azure_names, _hsm_names
 from tufline.trust.ceremony import make_key
+from tufline_testing.log import Published
+from tufline_testing.rest import artifact, bootstrapped
 
 PIN = "4826"
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so")

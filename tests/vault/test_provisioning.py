@@ -10,15 +10,15 @@ import pytest
 from hvac.exceptions import Forbidden, InvalidRequest, VaultError
 from tuf.api.metadata import Metadata, Root, Targets
 
-from helpers.log import Published
-from helpers.rest import artifact, rest
-from helpers.server import run_tufline
-from helpers.vaults import make_key, new_name, signer_config
 from tufline.clock import utc_now
 from tufline.keys.vault import provision
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline_cli.exit_codes import Exit
-from vault_server import MOUNT, VaultServer
+from tufline_testing.log import Published
+from tufline_testing.rest import artifact, rest
+from tufline_testing.server import run_tufline
+from tufline_testing.servers.vault_server import MOUNT, VaultServer
+from tufline_testing.vaults import make_key, new_name, signer_config
 
 pytestmark = pytest.mark.slow
 

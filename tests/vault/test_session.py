@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from helpers.certificates import make_certificates
-from helpers.log import eventually
-from helpers.proxy import proxy
-from helpers.vaults import admin_config, make_key, new_name, session, signer_config
 from tufline.config.settings import VaultConfig
 from tufline.errors import ConfigError, KeyUnavailableError
 from tufline.keys.vault import provision
 from tufline.keys.vault.key import open_vault_key
 from tufline.keys.vault.session import VaultSession
 from tufline.metadata.key_uris import VaultKeyName
-from vault_server import MOUNT, VaultServer, vault_server
+from tufline_testing.certificates import make_certificates
+from tufline_testing.log import eventually
+from tufline_testing.servers.tcp_proxy import proxy
+from tufline_testing.servers.vault_server import MOUNT, VaultServer, vault_server
+from tufline_testing.vaults import admin_config, make_key, new_name, session, signer_config
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +113,7 @@ def cluster_that_reviews(token: str) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name is the base class's)
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (http.server's name)
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Reviewer)

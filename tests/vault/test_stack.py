@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_public_key
 
-from helpers.server import Running, artifact, lengths, wait_until
-from kafka_cluster import Cluster
-from stack import VAULT_KEY, Stack
 from tufline.bus.kafka.bus import open_kafka
 from tufline.bus.kafka.client import Connection
 from tufline.records import topics
-from vault_server import MOUNT, VaultServer, bao
+from tufline_testing.server import Running, artifact, lengths, wait_until
+from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.stack import VAULT_KEY, Stack
+from tufline_testing.servers.vault_server import MOUNT, VaultServer, bao
 
 pytestmark = pytest.mark.slow
 

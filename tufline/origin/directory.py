@@ -159,7 +159,7 @@ class LocalStore:
                         f"{name} in the origin {self._directory} was {'deleted' if found is None else 'replaced'} by somebody else; "
                         "the origin is looked at again"
                     )
-                os.rename(temporary, path)  # noqa: PTH104 (next to what is done by plain system calls)
+                os.rename(temporary, path)  # noqa: PTH104 (as above)
             self._sync_names()
 
     def _sync_names(self) -> None:

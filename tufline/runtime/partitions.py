@@ -62,7 +62,7 @@ async def keep_working(
         except TuflineError as error:
             health.problem(part, str(error))
             _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
-        except Exception as error:  # noqa: BLE001 (whatever it is, the partition goes on; it is logged with its traceback)
+        except Exception as error:  # noqa: BLE001 (as an executor does)
             health.problem(part, f"unexpected {type(error).__name__}: {error}; see the log")
             _log.exception("partition.failed", part=part)
         if loop.time() - began > LONGEST_PAUSE_SECONDS:

@@ -235,7 +235,7 @@ class EmbeddedBus:
         results: Sequence[bytes | Exception]
         try:
             results = await self._reading(lambda db: [self._log.read(db, one.place, one.offset, one.key, one.sha256) for one in wanted])
-        except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
+        except Exception as error:  # noqa: BLE001 (as an executor does)
             results = [error] * len(wanted)
         for one, result in zip(wanted, results, strict=True):
             if one.done.done():

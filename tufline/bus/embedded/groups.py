@@ -131,5 +131,5 @@ async def _rebalance(group: _Group) -> None:
 async def _call(group: _Group, callback: Assigned, partitions: frozenset[int]) -> None:
     try:
         await callback(partitions)
-    except Exception:  # noqa: BLE001 (one member's fault must not keep the others from their partitions; it is logged)
+    except Exception:  # noqa: BLE001 (nobody can sign what has no canonical form: the old signatures stay)
         _log.exception("bus.group_callback_failed", group=group.name, partitions=sorted(partitions))

@@ -148,7 +148,7 @@ class Log:
             moved = [(*after, self._partitions[place].number) for place, after in staged.moved.items()]
             self._db.executemany("UPDATE partitions SET next_offset = ?, last_time = ? WHERE number = ?", moved)
             self._db.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 (those who wait must get an answer, and the next batch its chance)
+        except Exception as error:  # noqa: BLE001 (as an executor does)
             self._roll_back()
             return [_as_bus_error(error, self.path) for _ in operations]
         for place, (next_offset, last_time) in staged.moved.items():
@@ -176,7 +176,7 @@ class Log:
             if operation.then is not None:
                 positions = [Position(record.topic, record.partition, record.offset, record.time) for record in appended]
                 appended += self._plan(operation.then(positions), moved)
-        except Exception as error:  # noqa: BLE001 (what the caller gave or raised is for the caller alone; nothing is written yet)
+        except Exception as error:  # noqa: BLE001 (as an executor does)
             return error
         self._insert(appended)
         self._staged.moved.update(moved)

@@ -196,7 +196,7 @@ class Lookup:
             except asyncio.CancelledError:
                 self._wanted += some
                 raise
-            except Exception as error:  # noqa: BLE001 (whatever it is, those who wait must hear of it)
+            except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
                 for wanted in some:
                     _refuse(wanted, error)
 

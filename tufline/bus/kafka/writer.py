@@ -262,7 +262,7 @@ class KafkaWriter:
         try:
             more = then(positions) if then is not None else ()
             _check(more, self._topics)
-        except Exception as error:  # noqa: BLE001 (it is the caller's; nothing of the transaction may stay)
+        except Exception as error:  # noqa: BLE001 (as an executor does)
             return error
         return more
 

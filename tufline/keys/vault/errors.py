@@ -103,7 +103,7 @@ def login_sentence(error: Exception, config: VaultConfig) -> str:
     Returns:
         One sentence, as ``sentence`` gives it.
     """
-    from hvac.exceptions import VaultError  # noqa: PLC0415 (only there with hvac)
+    from hvac.exceptions import VaultError  # noqa: PLC0415 (as above)
 
     if not isinstance(error, VaultError):
         return sentence(error, "log in", config)

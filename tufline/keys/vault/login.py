@@ -51,7 +51,7 @@ def new_client(config: VaultConfig) -> "hvac.Client":
         where a token goes.
     """
     import hvac  # noqa: PLC0415 (see VaultSession)
-    import requests  # noqa: PLC0415 (hvac's own)
+    import requests  # noqa: PLC0415 (only there with hvac)
 
     session = requests.Session()
     session.trust_env = False

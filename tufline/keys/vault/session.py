@@ -178,7 +178,7 @@ class VaultSession:
                     if left < ENOUGH * token.first_seconds:
                         await self._log_in(token)
                     break
-                except Exception as error:  # noqa: BLE001 (whatever it is, the token is to live on)
+                except Exception as error:  # noqa: BLE001 (whatever a client says is a finding)
                     reason = str(error) if isinstance(error, TuflineError) else sentence(error, "renew its token", self.config)
                     _log.warning("vault.token_not_renewed", reason=reason)
                     if not is_passing(error):

@@ -1,0 +1,1 @@
+"""Scripts that show a hazard on the real thing; ADRs cite them."""

@@ -1,0 +1,1 @@
+"""TUF clients in three languages, built and run."""

@@ -1,0 +1,1 @@
+"""Fuzzing: hostile bytes for every decoder, changed payloads for everything that is signed."""

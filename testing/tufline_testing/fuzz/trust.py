@@ -1,0 +1,38 @@
+"""Changes correctly signed bootstraps and updates: ``fuzz_trust.py N SEED [--all-clients]``; exit code 1 if one is a fault.
+
+Each is refused, or goes live and is read by python-tuf; with ``--all-clients`` by tuf-js and go-tuf too.
+"""
+
+import logging
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import structlog
+
+from tufline_testing.clients.running import PythonTuf, all_clients
+from tufline_testing.fuzz.trust_payloads import Fuzz, served
+
+
+def main() -> int:
+    """Make and judge the payloads that the command line asks for, half of them bootstraps, half updates."""
+    count, seed = int(sys.argv[1]), int(sys.argv[2])
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    began = time.monotonic()
+    with ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        clients = stack.enter_context(all_clients()) if "--all-clients" in sys.argv else [PythonTuf()]
+        fuzz = Fuzz(path, stack.enter_context(served(path)), clients)
+        fuzz.run(seed, count // 2, count - count // 2)
+    for fault in fuzz.faults:
+        print(fault)
+    said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(fuzz.outcomes.items()))
+    names = ", ".join(client.name for client in clients)
+    print(f"seed {seed}: {said}; {len(fuzz.faults)} faults; read by {names}; {time.monotonic() - began:.0f} s")
+    return 1 if fuzz.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

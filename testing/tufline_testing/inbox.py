@@ -1,0 +1,104 @@
+"""Repositories that announce through the inbox, and ingest's side of it alone, for tests."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from tufline import records
+from tufline.bus import Bus, Message, Record
+from tufline.clock import utc_now
+from tufline.config.settings import IngestConfig
+from tufline.records import Add, InboxProgress, Remove, topics
+from tufline.records.receipts import EventReceipt, receipt_decoder
+from tufline.reference_clock import ReferenceClock
+from tufline.runtime.health import Health
+from tufline.runtime.partitions import own_partitions
+from tufline.runtime.tasks import all_of
+from tufline.views.admin import AdminFollower
+from tufline_ingest.inbox import inbox_worker
+from tufline_testing.log import eventually, read_all
+
+DIGEST = "ab" * 32
+
+
+def change(path: str, length: int = 1, op: str = "add", **info: Any) -> dict[str, Any]:
+    """Make a change of an event."""
+    return (
+        {"op": op, "path": path, "info": {"length": length, "hashes": {"sha256": DIGEST}, **info}}
+        if op == "add"
+        else {"op": op, "path": path}
+    )
+
+
+def event(*changes: Mapping[str, Any], id: str = "1", source: str = "repo", **more: Any) -> dict[str, Any]:  # noqa: A002 (CloudEvents' name)
+    """Make an event; ``None`` takes an attribute away."""
+    made = {"specversion": "1.0", "id": id, "source": source, "type": "tufline.artifacts.v1", "data": {"changes": list(changes)}, **more}
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def structured(content: Any, partition: int = 0, key: str = "repo") -> Message:
+    """Make a record of an event in structured mode."""
+    return Message(topics.INBOX, key, json.dumps(content).encode(), partition, {"content-type": "application/cloudevents+json"})
+
+
+async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock | None = None, **settings: Any) -> None:
+    """Run ingest without its REST API, for ever."""
+    admin = AdminFollower(bus)
+    shared = inbox_worker.Shared(bus, IngestConfig(**settings), health or Health(), admin, clock or ReferenceClock(utc_now))
+    owning = own_partitions(bus, inbox_worker.GROUP, topics.INBOX, inbox_worker.part, partial(inbox_worker.work, shared), shared.health)
+    await all_of(admin.run(), owning)
+
+
+@asynccontextmanager
+async def moving(bus: Bus, **settings: Any) -> AsyncIterator[None]:
+    """Run ingest without its REST API; leaving stops it wherever it is."""
+    task = asyncio.create_task(service(bus, **settings))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def moved_to(bus: Bus, partition: int) -> int:
+    """Say how far a partition of the inbox is moved."""
+    found = [records.decode(records.inbox_decoder, record.value) for record in await read_all(bus, topics.INBOX_PROGRESS, partition)]
+    return max((one.offset for one in found if isinstance(one, InboxProgress)), default=0)
+
+
+async def is_moved(bus: Bus) -> bool:
+    """Say whether all of the inbox is moved."""
+    for partition in range(bus.partitions(topics.INBOX)):
+        there = await read_all(bus, topics.INBOX, partition)
+        if there and await moved_to(bus, partition) <= there[-1].offset:
+            return False
+    return True
+
+
+async def all_moved(bus: Bus) -> None:
+    """Wait until all of the inbox is moved."""
+    await eventually(partial(is_moved, bus))
+
+
+async def every(bus: Bus, topic: str) -> list[Record]:
+    """Read all partitions of a topic."""
+    return [record for partition in range(bus.partitions(topic)) for record in await read_all(bus, topic, partition)]
+
+
+async def event_receipts(bus: Bus) -> list[EventReceipt]:
+    """Read what became of events, by partition and offset of the inbox."""
+    found = [records.decode(receipt_decoder, record.value) for record in await every(bus, topics.RECEIPTS)]
+    return sorted((one for one in found if isinstance(one, EventReceipt)), key=lambda one: (one.partition, one.offset))
+
+
+async def changes_on_log(bus: Bus) -> list[Add | Remove]:
+    """Read all changes that are on the log."""
+    return [one for record in await every(bus, topics.ARTIFACTS) for one in records.decode(records.changes_decoder, record.value).changes]
+
+
+def numbers(changes: Sequence[Add | Remove]) -> list[int]:
+    """Give the lengths of additions, by which tests tell them apart."""
+    return sorted(one.length for one in changes if isinstance(one, Add))

@@ -1,0 +1,143 @@
+"""Writing to a log as ingest does, and reading back what became of it, for tests of one service."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import Key
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+from tuf.ngclient.config import EnvelopeType
+
+from tufline import records
+from tufline.bus import Bus, Message, Record
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.bus.scan import scan
+from tufline.clock import Clock
+from tufline.records import Add, Bootstrap, Changes, Remove, Settings, topics
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.simulation.virtual_time import run_virtual
+
+DEFAULT_DAYS = {"root": 3650, "targets": 3650, "snapshot": 7, "timestamp": 1, "bins": 7}
+
+Change = Add | Remove
+
+
+def bootstrap_record(
+    key_dir: Path,
+    partitions: int,
+    *,
+    bins: int = 16,
+    mode: str = "pep458",
+    days: dict[str, int] | None = None,
+    online: Mapping[str, Key] | None = None,
+) -> Bootstrap:
+    """Make keys and what ingest would append for their bootstrap payload."""
+    expirations = DEFAULT_DAYS | (days or {})
+    metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=expirations, online=online).payload["metadata"]
+    settings = Settings(bins, "bins", partitions, expirations)
+    return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"))
+
+
+async def announce_bootstrap(bus: Bus, bootstrap: Bootstrap) -> None:
+    """Append a bootstrap to ``admin``."""
+    await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(bootstrap))])
+
+
+def on_a_log(path: Path, bootstrap: Bootstrap, story: Callable[[EmbeddedBus, Clock], Awaitable[None]], *, is_new: bool = True) -> None:
+    """Tell a story in virtual time, on a new log with a bootstrap, or on one that has it."""
+
+    async def main(clock: Clock) -> None:
+        bus = await open_embedded(path, topics.topics(bootstrap.settings.partitions), clock=clock, threads=False)
+        try:
+            if is_new:
+                await announce_bootstrap(bus, bootstrap)
+            await story(bus, clock)
+        finally:
+            await bus.close()
+
+    run_virtual(main)
+
+
+async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], request: str = "r") -> list[tuple[int, int]]:
+    """Append changes to ``artifacts`` as ingest does, and say at which partition and offset."""
+    by_partition: dict[int, list[Change]] = {}
+    for change in changes:
+        index = settings.layout.index_of(change.path)
+        by_partition.setdefault(settings.layout.partition_of(index, settings.partitions), []).append(change)
+    messages = [
+        Message(topics.ARTIFACTS, request, records.encode(Changes(request=request, admin=1, changes=some)), partition)
+        for partition, some in sorted(by_partition.items())
+    ]
+    return [(position.partition, position.offset) for position in await bus.append(messages)]
+
+
+async def read_all(bus: Bus, topic: str, partition: int = 0) -> list[Record]:
+    """Read every record of a partition that is there now."""
+    return [record async for batch in scan(bus, topic, partition) for record in batch]
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0, step: float = 0.05) -> None:
+    """Wait until a condition holds, with a deadline."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(step)
+
+
+@dataclass
+class Published:
+    """All metadata that the log holds, as the files of an origin would show them at a timestamp."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    timestamp: bytes = b""
+    vector: records.Vector | None = None
+
+    @classmethod
+    async def read(cls, bus: Bus) -> "Published":
+        """Read the newest state; a version with two contents is an error."""
+        self = cls()
+        for record in await read_all(bus, topics.METADATA):
+            version = int(record.headers[records.VERSION_HEADER])
+            if record.key == Timestamp.type:
+                self.timestamp = record.value
+                self.vector = records.decode(records.vector_decoder, record.headers[records.VECTOR_HEADER].encode())
+            name = f"{record.key}.json" if record.key.endswith(".root") else f"{version}.{record.key}.json"
+            assert self.files.setdefault(name, record.value) == record.value, f"{name} has two contents"
+        return self
+
+    def verify(self, now: datetime) -> dict[str, dict[str, Any]]:
+        """Go through everything as python-tuf's client does at a moment, and give the targets: path to what is said of it."""
+        root = Metadata[Root].from_bytes(self.files["1.root.json"])
+        trusted = TrustedMetadataSet(self.files["1.root.json"], EnvelopeType.METADATA)
+        trusted.reference_time = now
+        assert root.signed.version == 1
+        timestamp: Timestamp = trusted.update_timestamp(self.timestamp)
+        snapshot: Snapshot = trusted.update_snapshot(self.files[f"{timestamp.snapshot_meta.version}.snapshot.json"])
+        targets: Targets = trusted.update_targets(self.files[f"{snapshot.meta['targets.json'].version}.targets.json"])
+        assert targets.delegations is not None
+        assert targets.delegations.succinct_roles is not None
+        found: dict[str, dict[str, Any]] = {}
+        for role in targets.delegations.succinct_roles.get_roles():
+            version = snapshot.meta[f"{role}.json"].version
+            of_bin: Targets = trusted.update_delegated_targets(self.files[f"{version}.{role}.json"], role, Targets.type)
+            for path, target in of_bin.targets.items():
+                assert targets.delegations.succinct_roles.get_role_for_target(path) == role
+                found[path] = target.to_dict()
+        return found
+
+
+async def settled(bus: Bus, seconds: float = 600.0) -> Published:
+    """Wait until all that was announced is covered by a commit, and give what the log holds then."""
+    found = Published()
+
+    async def covered() -> bool:
+        nonlocal found
+        found = await Published.read(bus)
+        ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(bus.partitions(topics.ARTIFACTS))]
+        return found.vector is not None and all(mine >= end for mine, end in zip(found.vector.artifacts, ends, strict=True))
+
+    await eventually(covered, seconds)
+    return found

@@ -1,0 +1,109 @@
+"""The people who hold the offline keys: they begin a repository, and sign new versions of root and targets."""
+
+import copy
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root, Targets
+
+from tufline import records
+from tufline.bus import Bus, Message
+from tufline.metadata.keyids import with_fields
+from tufline.records import Bootstrap, NewMetadata, Settings, topics
+from tufline.trust import ceremony
+from tufline.trust.ceremony import NewKey
+from tufline.trust.rotation import in_place_of, next_root, next_targets
+from tufline.trust.rules import BINS, ROLE_FIELD
+from tufline_testing.payloads import make_bootstrap
+
+
+class Offline:
+    """A ceremony, and what comes after it."""
+
+    def __init__(self, key_dir: Path, *, bins: int, mode: str, days: Mapping[str, int], own_bins: bool = False) -> None:
+        self._key_dir = key_dir
+        self.keys = 1
+        self.of_bins = self.new_key().public_key if own_bins else None
+        online = {} if self.of_bins is None else {"bins": self.of_bins}
+        if self.of_bins is not None:
+            self.of_bins = with_fields(self.of_bins, **{ROLE_FIELD: BINS})
+        held = make_bootstrap(key_dir, bins=bins, mode=mode, days=days, online=online)
+        assert held.online is not None
+        self._root_keys: list[NewKey] = held.root
+        self._targets_keys: list[NewKey] = held.targets
+        metadata: dict[str, Any] = held.payload["metadata"]
+        self.root = Metadata[Root].from_dict(copy.deepcopy(metadata["root"])).signed
+        self.targets = Metadata[Targets].from_dict(copy.deepcopy(metadata["targets"])).signed if "targets" in metadata else None
+        assert held.online is not None
+        self.online = held.online.signer.public_key.keyid
+        self.payload = held.payload
+        self.days = dict(days)
+        self._bins = bins
+
+    def bootstrap(self, partitions: int) -> Bootstrap:
+        """Give what ingest would append for the payload."""
+        metadata = self.payload["metadata"]
+        settings = Settings(self._bins, "bins", partitions, self.days)
+        return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"))
+
+    def new_key(self) -> CryptoSigner:
+        """Make another online key, and put it where the signer finds it."""
+        self.keys += 1
+        name = f"online-{self.keys}.pem"
+        key = ceremony.make_key("ecdsa", f"fn:{name}")
+        ceremony.write_private(self._key_dir / name, key.pem)
+        return key.signer
+
+    def rotate_bins(self, now: datetime) -> tuple[list[NewMetadata], str]:
+        """Give another key in place of the one that online bins have of their own, and its keyid."""
+        assert self.of_bins is not None
+        new = self.new_key().public_key
+        root = next_root(self.root, self.of_bins.keyid, new, now.replace(microsecond=0) + timedelta(days=3650))
+        assert root is not None
+        keyid = in_place_of(self.of_bins.keyid, self.root, new).keyid
+        self.root = root
+        return [NewMetadata(role="root", metadata=self.sign(root))], keyid
+
+    def rotate(self, *, at_once: bool = False, new: CryptoSigner | None = None, now: datetime | None = None) -> list[NewMetadata]:
+        """Give another online key in place of the one that there is, in all roles."""
+        signer = new or self.new_key()
+        expires = (now or datetime.now(UTC)).replace(microsecond=0) + timedelta(days=3650)
+        updates: list[NewMetadata] = []
+        root = next_root(self.root, self.online, signer.public_key, expires)
+        assert root is not None
+        self.root = root
+        updates.append(NewMetadata(role="root", metadata=self.sign(root), at_once=at_once))
+        if self.targets is not None:
+            targets = next_targets(self.targets, self.online, signer.public_key, expires)
+            assert targets is not None
+            self.targets = targets
+            updates.append(NewMetadata(role="targets", metadata=self.sign(targets), at_once=at_once))
+        self.online = signer.public_key.keyid
+        return updates
+
+    def sign(self, role: Root | Targets) -> dict[str, Any]:
+        """Sign with two of the keys that there are for a role."""
+        metadata: Metadata[Any] = Metadata(role)
+        for key in (self._root_keys if isinstance(role, Root) else self._targets_keys)[:2]:
+            metadata.sign(key.signer, append=True)
+        return metadata.to_dict()
+
+
+def new_key_file(keys: Path, name: str) -> Path:
+    """Make another online key beside those of ``tufline init``, and write its public part as ``tufline keys show`` does."""
+    key = ceremony.make_key("ecdsa", f"fn:{name}.pem")
+    ceremony.write_private(keys / "online" / f"{name}.pem", key.pem)
+    public = key.signer.public_key
+    path = keys / f"{name}.json"
+    path.write_text(json.dumps({public.keyid: public.to_dict()}))
+    return path
+
+
+async def announce_updates(bus: Bus, updates: list[NewMetadata]) -> int:
+    """Append new versions to ``admin``, and give the offset of the last."""
+    positions = await bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
+    return positions[-1].offset

@@ -1,0 +1,1 @@
+"""Proofs that take longer than a test, and the program that runs and records them (``nightly``)."""

