@@ -68,7 +68,7 @@ class Offline:
         self.root = root
         return [NewMetadata(role="root", metadata=self.sign(root))], keyid
 
-    def rotate(self, *, at_once: bool = False, new: CryptoSigner | None = None, now: datetime | None = None) -> list[NewMetadata]:
+    def rotate(self, *, skip_overlap: bool = False, new: CryptoSigner | None = None, now: datetime | None = None) -> list[NewMetadata]:
         """Give another online key in place of the one that there is, in all roles."""
         signer = new or self.new_key()
         expires = (now or datetime.now(UTC)).replace(microsecond=0) + timedelta(days=3650)
@@ -76,12 +76,12 @@ class Offline:
         root = next_root(self.root, self.online, signer.public_key, expires)
         assert root is not None
         self.root = root
-        updates.append(NewMetadata(role="root", metadata=self.sign(root), at_once=at_once))
+        updates.append(NewMetadata(role="root", metadata=self.sign(root), skip_overlap=skip_overlap))
         if self.targets is not None:
             targets = next_targets(self.targets, self.online, signer.public_key, expires)
             assert targets is not None
             self.targets = targets
-            updates.append(NewMetadata(role="targets", metadata=self.sign(targets), at_once=at_once))
+            updates.append(NewMetadata(role="targets", metadata=self.sign(targets), skip_overlap=skip_overlap))
         self.online = signer.public_key.keyid
         return updates
 

@@ -98,7 +98,7 @@ def prepare(rotation: Rotation) -> None:
     assert (wrong.returncode, "may sign none of this" in wrong.stderr) == (Exit.FAILED, True), wrong.stderr
     others = ["targets-1.pem", "targets-3.pem"] if rotation.mode == ceremony.PEP458 else []
     assert rotation.sign("root-2.pem", *others).count("complete") == len(rotation.files)
-    assert rotation.server.client.request("GET", "/api/v1/trust")["root"]["given"] == 1
+    assert rotation.server.client.request("GET", "/api/v1/trust")["root"]["pending"] == 1
     early = rotation.run("keys", "retire", "rotation")
     assert (early.returncode, "still needed" in early.stderr) == (Exit.FAILED, True), early.stderr
 
@@ -108,7 +108,7 @@ def give(rotation: Rotation) -> None:
     command = [TUFLINE, "keys", "rotate", "rotation", "--url", rotation.server.client.url]
     with subprocess.Popen(command, cwd=rotation.path, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
-        assert "given" in first.stdout.readline()
+        assert "submitted" in first.stdout.readline()
         first.kill()
     said = rotation.rotate()
     assert (said.returncode, "signs nothing any more" in said.stdout) == (0, True), said
@@ -132,7 +132,7 @@ def test_an_operator_changes_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert len(new) == 1
         assert new.isdisjoint(old)
         trust = server.client.request("GET", "/api/v1/trust")
-        assert (trust["root"]["shown"], trust["bins"][next(iter(new))]) == (2, 4)
+        assert (trust["root"]["current"], trust["bins"][next(iter(new))]) == (2, 4)
         retired = rotation.run("keys", "retire", "rotation")
         assert (retired.returncode, "delete online.pem" in retired.stdout) == (0, True), retired
         (rotation.keys / "online" / "online.pem").unlink()

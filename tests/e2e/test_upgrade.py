@@ -70,7 +70,7 @@ def test_a_log_of_an_earlier_version_is_served_on(archive: Path, tmp_path: Path)
         with pytest.raises(Failure, match="%"):
             change(server, "", [artifact(odd, 1)])
         rotate(server, tmp_path / "repository")
-        assert server.client.request("GET", "/api/v1/trust")["root"]["shown"] == 3
+        assert server.client.request("GET", "/api/v1/trust")["root"]["current"] == 3
         assert lengths(server, tmp_path / "client", paths) == live
     with serve(tmp_path / "repository") as server:
         settle(server)

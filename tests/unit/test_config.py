@@ -101,11 +101,11 @@ def test_a_time_that_never_ends_is_refused(dotted: str, value: str, monkeypatch:
 def test_superseded_files_stay_longer_than_caches_keep_the_timestamp(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that was given the last timestamp by a cache must still find what it names: no shorter retention is accepted, such as 0."""
     for value in ("0", "4.9"):
-        monkeypatch.setenv("TUFLINE_PUBLISHER__KEEP_SUPERSEDED", value)
-        with pytest.raises(ConfigError, match=r"keep_superseded .* write a number of seconds from 5 to"):
+        monkeypatch.setenv("TUFLINE_PUBLISHER__SUPERSEDED_RETENTION", value)
+        with pytest.raises(ConfigError, match=r"superseded_retention .* write a number of seconds from 5 to"):
             load()
-    monkeypatch.setenv("TUFLINE_PUBLISHER__KEEP_SUPERSEDED", "5")
-    assert load()[0].publisher.keep_superseded == TIMESTAMP_MAX_AGE_SECONDS
+    monkeypatch.setenv("TUFLINE_PUBLISHER__SUPERSEDED_RETENTION", "5")
+    assert load()[0].publisher.superseded_retention == TIMESTAMP_MAX_AGE_SECONDS
 
 
 def test_a_fraction_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,7 @@ class World:
         targets = next_targets(self.offline.targets, old.keyid, new, self.clock().replace(microsecond=0) + timedelta(days=3650))
         assert targets is not None
         self.offline.targets = targets
-        await announce_updates(self.bus, [NewMetadata(role="targets", metadata=self.offline.sign(targets), at_once=True)])
+        await announce_updates(self.bus, [NewMetadata(role="targets", metadata=self.offline.sign(targets), skip_overlap=True)])
 
     async def refused_bins(self) -> list[int]:
         """Offsets of the bins that are not signed by the key that targets 1 delegates to."""
@@ -198,7 +198,7 @@ def test_a_slow_origin_gets_over_a_lost_key(tmp_path: Path, mode: str) -> None:
                 await settled(world.bus)
             (world.path / "keys" / "online.pem").unlink()
             async with world.running(world.signer()):
-                await announce_updates(world.bus, world.offline.rotate(at_once=True, now=world.clock()))
+                await announce_updates(world.bus, world.offline.rotate(skip_overlap=True, now=world.clock()))
                 await world.stays_fresh()
         assert any("of metadata/0 is not published" in text and "bins-" in text for text in world.health.said), world.health.said
 
@@ -314,7 +314,7 @@ def test_a_new_mirror_after_a_lost_key(tmp_path: Path) -> None:
             await settled(world.bus)
         (world.path / "keys" / "online.pem").unlink()
         async with world.running(world.signer()):
-            await announce_updates(world.bus, world.offline.rotate(at_once=True, now=world.clock()))
+            await announce_updates(world.bus, world.offline.rotate(skip_overlap=True, now=world.clock()))
             await world.announce(8)
             await settled(world.bus)
             roles = [record.key for record in await read_all(world.bus, topics.METADATA)]

@@ -294,15 +294,15 @@ async def test_duplicates_are_known_after_a_takeover(bus: EmbeddedBus, together:
     """The next worker knows as many accepted events as are to be remembered, however many came in one transaction; older ones not."""
     sent = [structured(event(change("a", number), id=str(number))) for number in range(300)]
     with patch.object(inbox_worker, "BATCH_EVENTS", together), patch.object(dedupe, "FIRST_STEP", 2):
-        async with moving(bus, inbox_remembered=200):
+        async with moving(bus, inbox_dedup_events=200):
             await bus.append(sent)
             await all_moved(bus)
         for _ in range(3):
-            async with moving(bus, inbox_remembered=200):
+            async with moving(bus, inbox_dedup_events=200):
                 await bus.append([sent[250]])
                 await all_moved(bus)
         await bus.maintain()
-        async with moving(bus, inbox_remembered=200):
+        async with moving(bus, inbox_dedup_events=200):
             await bus.append([sent[299], sent[103], sent[99]])
             await all_moved(bus)
     receipts = await event_receipts(bus)

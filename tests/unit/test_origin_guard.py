@@ -425,7 +425,7 @@ def test_versions_that_no_snapshot_named_are_deleted(tmp_path: Path) -> None:
         config = SignerConfig(key_dir=tmp_path / "keys", commit_interval=10.0)
         signer = asyncio.create_task(tufline_signer.service.run(bus, config, clock=clock, health=Health()))
         world = World(bus, clock, tmp_path, bootstrap)
-        async with world.publisher(keep_superseded=3600.0):
+        async with world.publisher(superseded_retention=3600.0):
             for number in range(60):
                 await world.announce(f"p{number}")
                 await asyncio.sleep(0.5)
@@ -446,7 +446,7 @@ def test_superseded_files_stay_for_their_time(tmp_path: Path) -> None:
     """What a client may be reading stays: right after a new commit, and until its time is over, every file of the last one is there."""
 
     async def story(world: World) -> None:
-        async with world.publisher(keep_superseded=1000.0):
+        async with world.publisher(superseded_retention=1000.0):
             await world.announce("a")
             await world.published()
             for number in range(3):

@@ -49,7 +49,7 @@ def test_at_every_moment_a_client_succeeds(tmp_path: Path) -> None:
             operations.append(operation)
 
         store = WatchedStore(LocalStore(world.directory), look, look)
-        async with world.publisher(store, keep_superseded=5.0):
+        async with world.publisher(store, superseded_retention=5.0):
             for number in range(1, 15):
                 await world.announce(f"p/{number}", "p/always", length=number)
                 await asyncio.sleep(number % 4)
@@ -302,11 +302,11 @@ def test_superseded_files_are_deleted_in_time(tmp_path: Path) -> None:
 
     async def story(world: World) -> None:
         for number in range(1, 10):
-            async with world.publisher(keep_superseded=1000.0):
+            async with world.publisher(superseded_retention=1000.0):
                 await world.announce("a", length=number)
                 await world.published()
         before = world.names()
-        async with world.publisher(keep_superseded=1000.0):
+        async with world.publisher(superseded_retention=1000.0):
             await asyncio.sleep(900)
             assert world.names() >= before
             await asyncio.sleep(300)

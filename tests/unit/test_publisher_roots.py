@@ -215,7 +215,7 @@ def test_a_commit_that_needs_a_root_comes_after_it(tmp_path: Path) -> None:
                 await world.becomes_live("a")
             (world.path / "keys" / "online.pem").unlink()
             async with world.running(world.signer()):
-                await announce_updates(world.bus, world.people.rotate(at_once=True, now=world.clock()))
+                await announce_updates(world.bus, world.people.rotate(skip_overlap=True, now=world.clock()))
                 await world.becomes_live("b")
 
     in_world(tmp_path, story)

@@ -110,13 +110,13 @@ def test_the_own_key_of_online_bins_is_changed(tmp_path: Path) -> None:
 
 @MODES
 def test_lost_keys_are_left_behind_at_once(tmp_path: Path, mode: str) -> None:
-    """When the old key is lost, nothing can be signed with both; a root given ``at_once`` gets the repository going again."""
+    """When the old key is lost, nothing can be signed with both; a root given ``skip_overlap`` gets the repository going again."""
 
     async def story(world: World) -> None:
         async with world.running():
             await world.announce(1)
         (world.path / "keys" / "online.pem").unlink()
-        updates = world.offline.rotate(at_once=True, now=world.clock())
+        updates = world.offline.rotate(skip_overlap=True, now=world.clock())
         async with world.running():
             await announce_updates(world.bus, updates)
             await world.announce(2)
@@ -140,7 +140,7 @@ def test_a_lost_key_is_no_problem_any_more_once_it_is_replaced(tmp_path: Path) -
             settings = world.offline.bootstrap(PARTITIONS).settings
             await announce(world.bus, settings, [Add("p/0", 2, {"sha256": "0" * 64})])
             await eventually(lambda: asyncio.sleep(0, bool(world.health.problems.get("signer.key.fn:online.pem"))))
-            await announce_updates(world.bus, world.offline.rotate(at_once=True, now=world.clock()))
+            await announce_updates(world.bus, world.offline.rotate(skip_overlap=True, now=world.clock()))
             for length in range(3, 40):
                 await world.announce(length)
                 await asyncio.sleep(60)
@@ -306,7 +306,12 @@ async def test_a_change_over_rest(tmp_path: Path, mode: str) -> None:
         await server.task(answer["data"]["task_id"])
         old = offline.online
         _, trust = await server.ask("GET", "/api/v1/trust")
-        assert (trust["root"]["shown"], trust["root"]["given"], trust["keyids"]["timestamp"], trust["bins"]) == (1, 1, [old], {old: BINS})
+        assert (trust["root"]["current"], trust["root"]["pending"], trust["keyids"]["timestamp"], trust["bins"]) == (
+            1,
+            1,
+            [old],
+            {old: BINS},
+        )
         metadata = {update.role: update.metadata for update in offline.rotate()}
         status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": metadata})
         assert (status, answer["message"]) == (202, "Metadata update accepted.")
@@ -315,6 +320,6 @@ async def test_a_change_over_rest(tmp_path: Path, mode: str) -> None:
         assert done["result"]["details"]["role"] == "root"
         assert done["result"]["status"]
         _, trust = await server.ask("GET", "/api/v1/trust")
-        assert (trust["root"]["shown"], trust["root"]["given"], trust["root"]["metadata"]) == (2, 2, metadata["root"])
+        assert (trust["root"]["current"], trust["root"]["pending"], trust["root"]["metadata"]) == (2, 2, metadata["root"])
         assert set(trust["keyids"]["timestamp"]) == {old, offline.online}
         assert trust["bins"][offline.online] == BINS

@@ -272,7 +272,7 @@ class _Origin:
             else:
                 self._report.findings.append(f"origin: {name} is not on the log")
         if superseded:
-            self._report.notes.append(f"{superseded} superseded files wait for their deletion (publisher.keep_superseded)")
+            self._report.notes.append(f"{superseded} superseded files wait for their deletion (publisher.superseded_retention)")
         if pending:
             self._report.notes.append(f"{pending} files wait for the timestamp that makes them visible")
 

@@ -50,7 +50,7 @@ TIMESTAMP_MAX_AGE_SECONDS: Final = 5
 DEFAULT_PARTITIONS: Final = 4
 DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_BULK_LINE_BYTES: Final = 16 * 1024
-DEFAULT_INBOX_REMEMBERED: Final = 50_000
+DEFAULT_INBOX_DEDUP_EVENTS: Final = 50_000
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_SESSION_SECONDS: Final = 6.0
 MAX_SESSION_SECONDS: Final = 1_800.0
@@ -65,7 +65,7 @@ DEFAULT_RENEW_FRACTION: Final = 0.5
 DEFAULT_RENEWAL_CHECK_SECONDS: Final = 10.0
 DEFAULT_RELEASE_DELAY_SECONDS: Final = 60.0
 DEFAULT_RELEASE_GRACE_SECONDS: Final = 3_600.0
-DEFAULT_KEEP_SUPERSEDED_SECONDS: Final = 86_400.0
+DEFAULT_SUPERSEDED_RETENTION_SECONDS: Final = 86_400.0
 DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_VAULT_RETRY_SECONDS: Final = 5.0
 DEFAULT_VAULT_CONNECTIONS: Final = 4
@@ -146,8 +146,8 @@ class IngestConfig(_Section):
         "else a '%' is refused.",
     )
     origin: str = Field("origin", description="A task is done when this origin shows it.")
-    inbox_remembered: Annotated[int, Field(ge=1)] = Field(
-        DEFAULT_INBOX_REMEMBERED,
+    inbox_dedup_events: Annotated[int, Field(ge=1)] = Field(
+        DEFAULT_INBOX_DEDUP_EVENTS,
         description="So many accepted events of each partition of the inbox are known again when they are sent again: 300 bytes each.",
     )
 
@@ -251,8 +251,8 @@ class PublisherConfig(_Section):
 
     origin: str = Field("origin", description="Name of this publisher's origin.")
     directory: Path = Field(Path("tufline-data/origin/metadata"), description="Directory in which the metadata files are published.")
-    keep_superseded: Annotated[float, seconds(TIMESTAMP_MAX_AGE_SECONDS, YEAR_SECONDS)] = Field(
-        DEFAULT_KEEP_SUPERSEDED_SECONDS,
+    superseded_retention: Annotated[float, seconds(TIMESTAMP_MAX_AGE_SECONDS, YEAR_SECONDS)] = Field(
+        DEFAULT_SUPERSEDED_RETENTION_SECONDS,
         description="How long a file stays after the last published snapshot that named it, in seconds; longer than caches keep "
         "timestamp.json, and than a client takes to refresh.",
     )

@@ -296,13 +296,14 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
     Attributes:
         role: whose.
         metadata: signed by its threshold.
-        at_once: the keys of the version before are lost: nothing is to wait until it is signed by them too.
+        skip_overlap: the keys of the previous version are lost: nothing waits until it is signed by them too.
         rules: the version of the rules by which this record is judged.
     """
 
     role: Literal["root", "targets"]
     metadata: dict[str, Any]
-    at_once: bool = False
+    # Its name on the log since before there was a release.
+    skip_overlap: bool = msgspec.field(default=False, name="at_once")
     rules: int = FIRST_RULES
 
 

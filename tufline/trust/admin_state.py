@@ -31,20 +31,20 @@ from tufline.trust.rules import SignedRole
 
 
 @dataclass(frozen=True, slots=True)
-class Given(Generic[SignedRole]):
+class Submitted(Generic[SignedRole]):
     """A version of root or targets that people signed.
 
     Attributes:
         offset: of its record in ``admin``.
         metadata: the object, ``{"signatures": […], "signed": {…}}``.
         signed: what it says.
-        at_once: see ``NewMetadata``.
+        skip_overlap: see ``NewMetadata``.
     """
 
     offset: int
     metadata: Mapping[str, Any]
     signed: SignedRole
-    at_once: bool = False
+    skip_overlap: bool = False
 
     def verifies_under(self, root: Root) -> bool:
         """Say whether a root's keys signed it.
@@ -82,8 +82,8 @@ class AdminState:
     bootstrap: Bootstrap | None = None
     bootstrap_offset: int = -1
     begun: bool = False
-    roots: tuple[Given[Root], ...] = ()
-    targets: tuple[Given[Targets], ...] = ()
+    roots: tuple[Submitted[Root], ...] = ()
+    targets: tuple[Submitted[Targets], ...] = ()
     refused: Mapping[int, str] = field(default_factory=dict)
     losses: Mapping[tuple[str, int], int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
@@ -155,8 +155,8 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         state,
         bootstrap=bootstrap,
         bootstrap_offset=offset,
-        roots=(Given(offset, bootstrap.root, rules.parse(Root, bootstrap.root).signed),),
-        targets=() if given is None else (Given(offset, given, rules.parse(Targets, given).signed),),
+        roots=(Submitted(offset, bootstrap.root, rules.parse(Root, bootstrap.root).signed),),
+        targets=() if given is None else (Submitted(offset, given, rules.parse(Targets, given).signed),),
         profile=rules.profile_of(bootstrap),
         refused=refused,
         unreadable={},
@@ -190,9 +190,12 @@ def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) 
         unreadable = {role: reason for role, reason in state.unreadable.items() if role != content.role}
         if content.role == Root.type:
             root = _check_root(state, content, now)
-            roots = (*state.roots, Given(offset, content.metadata, root, content.at_once))
+            roots = (*state.roots, Submitted(offset, content.metadata, root, content.skip_overlap))
             return replace(state, roots=roots, unreadable=unreadable)
-        targets = (*state.targets, Given(offset, content.metadata, _check_targets(state, state.bootstrap, content, now), content.at_once))
+        targets = (
+            *state.targets,
+            Submitted(offset, content.metadata, _check_targets(state, state.bootstrap, content, now), content.skip_overlap),
+        )
         return replace(state, targets=targets, unreadable=unreadable)
     except InvalidUpdateError:
         raise

@@ -28,7 +28,9 @@ ONLINE: Final = "online"
 @click.option("--new-version", is_flag=True, help="Make the next version of the key that goes, in Vault, and take that.")
 @click.option("--days", type=LIFETIME_DAYS, default=DEFAULT_DAYS, show_default=True, help="Lifetime of the new root and targets.")
 @click.option(
-    "--at-once", is_flag=True, help="The key that goes is lost: wait for nothing that it would have to sign. Clients may fail for a while."
+    "--skip-overlap",
+    is_flag=True,
+    help="The key that goes is lost: wait for nothing that it would have to sign. Clients may fail for a while.",
 )
 @url_option
 @header_option
@@ -40,7 +42,7 @@ def rotate(
     new: str | None,
     new_version: bool,
     days: int,
-    at_once: bool,
+    skip_overlap: bool,
     url: str,
     header: tuple[str, ...],
     timeout: float,
@@ -57,8 +59,8 @@ def rotate(
         if (new is None) == (not new_version):
             raise Failure("say which key comes: --new KEY, or --new-version", code=Exit.USAGE)
         if new is not None:
-            return begin(directory, client, old, lambda _: online_keys((new,), (ONLINE,), path)[ONLINE], days, at_once=at_once)
-        return begin(directory, client, old, lambda uri: _next_version(uri, path), days, at_once=at_once)
+            return begin(directory, client, old, lambda _: online_keys((new,), (ONLINE,), path)[ONLINE], days, skip_overlap=skip_overlap)
+        return begin(directory, client, old, lambda uri: _next_version(uri, path), days, skip_overlap=skip_overlap)
 
     rotation = run(directory, client, start, timeout)
     if rotation is not None:

@@ -44,13 +44,13 @@ class Rotation:
         old: keyid of the key that goes.
         new: keyid of the key that comes.
         uri: of the old key, for what is to be done with it in the end.
-        at_once: the old key is lost.
+        skip_overlap: the old key is lost.
     """
 
     old: str
     new: str
     uri: str
-    at_once: bool
+    skip_overlap: bool
 
 
 def begun(directory: Path) -> Rotation | None:
@@ -88,7 +88,7 @@ def _find(old: str, keys: Mapping[str, Key]) -> str:
     return found.pop()
 
 
-def begin(directory: Path, client: Client, old: str | None, make: Callable[[str], Key], days: int, *, at_once: bool) -> Rotation:
+def begin(directory: Path, client: Client, old: str | None, make: Callable[[str], Key], days: int, *, skip_overlap: bool) -> Rotation:
     """Write what people have to sign.
 
     Args:
@@ -97,7 +97,7 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
         old: keyid (or its beginning) or URI of the key that goes; None for the only one.
         make: given the URI of the key that goes, gives the one that comes, with its URI.
         days: lifetime of the new versions.
-        at_once: the old key is lost.
+        skip_overlap: the old key is lost.
 
     Returns:
         The rotation.
@@ -125,7 +125,7 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
         if signed is not None:
             metadata: Metadata[Any] = Metadata(signed)
             (directory / f"{signed.type}.json").write_bytes(metadata.to_bytes())
-    rotation = Rotation(keyid, new.keyid, uri, at_once)
+    rotation = Rotation(keyid, new.keyid, uri, skip_overlap)
     (directory / STATE).write_text(json.dumps(asdict(rotation), indent=1))  # last: without it nothing was begun
     return rotation
 
@@ -170,16 +170,16 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
     said = client.request("GET", "/api/v1/trust")
     wanted = {}
     for role, metadata in files.items():
-        given = said[role]["given"]
+        given = said[role]["pending"]
         if given >= metadata.signed.version:
             if rules.parse(type(metadata.signed), said[role]["metadata"]).signed.version == given == metadata.signed.version and (
                 rules.parse(type(metadata.signed), said[role]["metadata"]).signed != metadata.signed
             ):
-                raise Failure(f"the server has another {role} version {given}", "begin anew in another directory")
+                raise Failure(f"the server has another {role} version {given}", "start again in another directory")
             continue
         wanted[role] = metadata.to_dict()
     if wanted:
-        client.request("POST", "/api/v1/metadata/", {"metadata": wanted, "at_once": rotation.at_once})
+        client.request("POST", "/api/v1/metadata/", {"metadata": wanted, "skip_overlap": rotation.skip_overlap})
     return bool(wanted)
 
 
@@ -198,7 +198,7 @@ def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metad
     governs_bins = Targets.type in files or rotation.old in said["bins"]
     if governs_bins and bins < total:
         return f"{bins} of {total} bins are signed with the new key"
-    waiting = [f"{role} {metadata.signed.version}" for role, metadata in files.items() if said[role]["shown"] < metadata.signed.version]
+    waiting = [f"{role} {metadata.signed.version}" for role, metadata in files.items() if said[role]["current"] < metadata.signed.version]
     if waiting:
         return f"{' and '.join(waiting)} will be shown when all is signed with both keys, and caches have forgotten what was before"
     still = [role for role, keyids in said["keyids"].items() if rotation.old in keyids and role in {"timestamp", "snapshot"}]
@@ -260,6 +260,6 @@ def run(
     except MetadataError as error:
         raise Failure(f"{directory}: {error}") from error
     if give(client, rotation, files_to_give):
-        say(f"given: from now on everything is signed with {'the new key' if rotation.at_once else 'both keys'}")
+        say(f"submitted: from now on everything is signed with {'the new key' if rotation.skip_overlap else 'both keys'}")
     follow(client, rotation, files_to_give, time.monotonic() + timeout, say)
     return rotation

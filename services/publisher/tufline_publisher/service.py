@@ -372,7 +372,7 @@ class Publisher:
             raise FilesLostError(f"{len(lost)} files have vanished from the origin, such as {lost[0]}: they are put again")
 
     async def _delete_superseded(self) -> None:
-        names = self._origin.take_expired(_now(), self._config.keep_superseded, DELETE_AT_ONCE)
+        names = self._origin.take_expired(_now(), self._config.superseded_retention, DELETE_AT_ONCE)
         if names:
             await self._store.delete_many(names)
             self._origin.deleted(names)

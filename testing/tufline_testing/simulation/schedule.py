@@ -302,7 +302,7 @@ class Schedule:
             # What died still has its file.
             audit_file=self.chance.choice([None, self.path / f"audit.{next(self.numbers)}"]),
         )
-        publisher = PublisherConfig(directory=self.path / "origin", keep_superseded=self.chance.choice([5.0, 86_400.0]))
+        publisher = PublisherConfig(directory=self.path / "origin", superseded_retention=self.chance.choice([5.0, 86_400.0]))
         self.health = Health()
         seen_as: Bus = (StubbornBus if stubborn else SlowBus)(bus, self.chance)
         services = [

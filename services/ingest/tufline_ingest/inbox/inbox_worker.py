@@ -313,7 +313,7 @@ async def work(shared: Shared, partition: int) -> None:
         shared.clock.observe(taken.claim.time, began)
         passed = PassedOver(shared.health, part(partition))
         stack.callback(passed.forget)
-        moved = await restore(bus, taken, shared.config.inbox_remembered, passed)
+        moved = await restore(bus, taken, shared.config.inbox_dedup_events, passed)
         # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
         shared.health.ok(part(partition))
         _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)

@@ -188,11 +188,11 @@ class MetadataRequest(msgspec.Struct, frozen=True):
 
     Attributes:
         metadata: what is given.
-        at_once: the online keys before these are lost: nothing waits until it is signed by both. Clients may fail for a moment.
+        skip_overlap: the online keys before these are lost: nothing waits until it is signed by both. Clients may fail for a moment.
     """
 
     metadata: NewMetadata
-    at_once: bool = False
+    skip_overlap: bool = False
 
 
 class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -377,13 +377,13 @@ class TrustedRole(msgspec.Struct, frozen=True):
     """A role that people sign.
 
     Attributes:
-        shown: the version that the newest commit has.
-        given: the newest version that people gave; None where the signer makes the role.
+        current: the version that the newest commit has.
+        pending: the newest version that was submitted, the current one if none is newer; None where the signer makes the role.
         metadata: of that version.
     """
 
-    shown: int
-    given: int | None
+    current: int
+    pending: int | None
     metadata: dict[str, Any] | None
 
 

@@ -1,6 +1,6 @@
 """The REST API of trust: new versions of root and targets that people signed, and what is shown, given and signed now.
 
-RSTUF's call, which takes root alone, and beside it targets (PEP 458's mode) and ``at_once``. A version that is given is shown once all
+RSTUF's call, which takes root alone, and beside it targets (PEP 458's mode) and ``skip_overlap``. A version that is given is shown once all
 that it governs verifies under it; its task is done then.
 """
 
@@ -45,7 +45,7 @@ class TrustApi:
         # In a thread: what is not signed by anybody may take long to read.
         given = {role: await asyncio.to_thread(schemas.read_metadata, role, content) for role, content in of_role.items()}
         updates = [
-            NewMetadata(role=role, metadata=one, at_once=asked.at_once, rules=CURRENT_RULES)  # type: ignore[arg-type]
+            NewMetadata(role=role, metadata=one, skip_overlap=asked.skip_overlap, rules=CURRENT_RULES)  # type: ignore[arg-type]
             for role, one in given.items()
             if one is not None
         ]

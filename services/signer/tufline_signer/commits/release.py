@@ -12,14 +12,14 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline.records import Head
 from tufline.trust import rules
-from tufline.trust.admin_state import AdminState, Given
+from tufline.trust.admin_state import AdminState, Submitted
 from tufline.trust.rules import RoleKeys
 from tufline_signer.commits.state import Folding
 
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
 
-def shown_root(state: AdminState, heads: Mapping[str, Head]) -> Given[Root]:
+def shown_root(state: AdminState, heads: Mapping[str, Head]) -> Submitted[Root]:
     """Give the root that is shown.
 
     Args:
@@ -52,7 +52,7 @@ def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
     return mine.keys.keys() == other.keys.keys() and mine.threshold == other.threshold
 
 
-def next_given_targets(state: AdminState, heads: Mapping[str, Head], folding: Folding, root: Root) -> Given[Targets] | None:
+def next_given_targets(state: AdminState, heads: Mapping[str, Head], folding: Folding, root: Root) -> Submitted[Targets] | None:
     """Give the next targets, if they may be shown (PEP 458's mode).
 
     Args:
@@ -88,7 +88,7 @@ def root_to_delegate_by(state: AdminState, folding: Folding) -> Root:
     return next(root for root in roots if same_keys(rules.online_bin_keys(root), folding.keys))
 
 
-def next_root(state: AdminState, heads: Mapping[str, Head], folding: Folding) -> Given[Root] | None:
+def next_root(state: AdminState, heads: Mapping[str, Head], folding: Folding) -> Submitted[Root] | None:
     """Give the next root, if all that is shown verifies under it.
 
     Args:
@@ -109,7 +109,7 @@ def next_root(state: AdminState, heads: Mapping[str, Head], folding: Folding) ->
     return given if targets_stand(state, heads[Targets.type].version, folding, given.signed) else None
 
 
-def lost_roots(state: AdminState, heads: Mapping[str, Head]) -> list[Given[Root]]:
+def lost_roots(state: AdminState, heads: Mapping[str, Head]) -> list[Submitted[Root]]:
     """Give the roots that must not wait, as the keys before them are lost.
 
     Args:
@@ -121,7 +121,7 @@ def lost_roots(state: AdminState, heads: Mapping[str, Head]) -> list[Given[Root]
     """
     version = heads[Root.type].version
     waiting = [given for given in state.roots if given.signed.version > version]
-    last = max((number for number, given in enumerate(waiting) if given.at_once), default=-1)
+    last = max((number for number, given in enumerate(waiting) if given.skip_overlap), default=-1)
     return waiting[: last + 1]
 
 

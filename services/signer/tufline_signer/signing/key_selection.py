@@ -21,7 +21,7 @@ from tufline.clock import moment_of
 from tufline.records import Head, topics
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import rules
-from tufline.trust.admin_state import AdminState, Given
+from tufline.trust.admin_state import AdminState, Submitted
 from tufline.trust.rules import RoleKeys, SignedRole
 
 MILLISECONDS: Final = 1000
@@ -117,7 +117,7 @@ def _distinct(every: Sequence[RoleKeys]) -> list[RoleKeys]:
     return found
 
 
-def _to_sign_under(given: tuple[Given[SignedRole], ...], shown: int) -> list[Given[SignedRole]]:
+def _to_sign_under(given: tuple[Submitted[SignedRole], ...], shown: int) -> list[Submitted[SignedRole]]:
     """Choose the versions under which what is made now must verify.
 
     Args:
@@ -129,7 +129,7 @@ def _to_sign_under(given: tuple[Given[SignedRole], ...], shown: int) -> list[Giv
         shown one on, which are met as far as their keys can be used.
     """
     later = [one for one in given if one.signed.version >= shown]
-    must = next((one for one in reversed(later) if one.at_once), later[0])
+    must = next((one for one in reversed(later) if one.skip_overlap), later[0])
     later.remove(must)
     later.insert(0, must)
     return later
