@@ -18,7 +18,7 @@ RATE = 50
 """Samples in a second; more would slow the server down."""
 
 KINDS = (
-    ("signing and verifying", r"keys/|metafile.py:.*|_verify|is_signed_by"),
+    ("signing and verifying", r"keys/|envelope.py:.*|_verify|is_signed_by"),
     ("the log (SQLite)", r"bus/_log|bus/_schema|bus/embedded|bus/_tails"),
     ("the origin's files", r"store/local"),
     ("snapshots", r"tufline/snapshot|tufline_publisher/origin|tufline_signer/commits"),

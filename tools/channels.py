@@ -15,6 +15,7 @@ from tufline.bus.kafka.topic_admin import settings_of
 from tufline.bus.topic import Cleanup, Topic
 from tufline.config.settings import DEFAULT_PARTITIONS
 from tufline.records import events, receipts, rejected, topics
+from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
 
 BINDING: Final = "0.5.0"
 REPLICAS: Final = 3
@@ -164,8 +165,8 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "content-type": {"type": "string", "description": "Of the data: JSON."},
     },
     "MetadataFile": {
-        records.VERSION_HEADER: {"type": "string", "description": "Version of the role, in decimal."},
-        records.VECTOR_HEADER: {"type": "string", "description": "Of a timestamp: how far its commit goes (Vector, as JSON)."},
+        VERSION_HEADER: {"type": "string", "description": "Version of the role, in decimal."},
+        VECTOR_HEADER: {"type": "string", "description": "Of a timestamp: how far its commit goes (Vector, as JSON)."},
     },
     "Rejected": {
         rejected.REASON_HEADER: {"type": "string", "description": "Why, for people."},
@@ -184,7 +185,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
 }
 _REQUIRED_HEADERS: Final[dict[str, list[str]]] = {
     "BinaryEvent": [f"{events.ATTRIBUTE_PREFIX}{name}" for name in events.REQUIRED],
-    "MetadataFile": [records.VERSION_HEADER],
+    "MetadataFile": [VERSION_HEADER],
     "Rejected": [rejected.REASON_HEADER, rejected.TOPIC_HEADER, rejected.PARTITION_HEADER, rejected.OFFSET_HEADER],
     "Replayed": [rejected.REPLAYED_HEADER],
 }

@@ -18,6 +18,7 @@ from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.bus.scan import scan
 from tufline.clock import Clock
 from tufline.records import Add, Bootstrap, Changes, Remove, Settings, topics
+from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.simulation.virtual_time import run_virtual
 
@@ -100,10 +101,10 @@ class Published:
         """Read the newest state; a version with two contents is an error."""
         self = cls()
         for record in await read_all(bus, topics.METADATA):
-            version = int(record.headers[records.VERSION_HEADER])
+            version = int(record.headers[VERSION_HEADER])
             if record.key == Timestamp.type:
                 self.timestamp = record.value
-                self.vector = records.decode(records.vector_decoder, record.headers[records.VECTOR_HEADER].encode())
+                self.vector = records.decode(records.vector_decoder, record.headers[VECTOR_HEADER].encode())
             name = f"{record.key}.json" if record.key.endswith(".root") else f"{version}.{record.key}.json"
             assert self.files.setdefault(name, record.value) == record.value, f"{name} has two contents"
         return self

@@ -17,6 +17,7 @@ from tufline.clock import Clock, utc_now
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.origin.directory import LocalStore
 from tufline.records import Add, Bootstrap, Head, Progress, Settings, topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.admin import AdminFollower
@@ -61,7 +62,7 @@ async def running(*services: Awaitable[None]) -> AsyncIterator[None]:
 def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int, key: str) -> None:
     """With junk on a topic, services that run and services that start sign and publish on; health names the record, and they stay ready."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4)
-    junk = Message(topic, key, JUNK, partition, {records.VERSION_HEADER: "900"})
+    junk = Message(topic, key, JUNK, partition, {VERSION_HEADER: "900"})
 
     async def story(bus: EmbeddedBus, clock: Clock) -> None:
         health = Health()
@@ -149,7 +150,7 @@ def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
     async def story(bus: EmbeddedBus, clock: Clock) -> None:
         del clock
         await announce_bootstrap(bus, bootstrap)
-        (position,) = await bus.append([Message(topics.METADATA, "bins-0", file, headers={records.VERSION_HEADER: "7"})])
+        (position,) = await bus.append([Message(topics.METADATA, "bins-0", file, headers={VERSION_HEADER: "7"})])
         await bus.append([Message(topics.HEADS, records.PROGRESS_KEY, records.encode(Progress(offset=3)))])
         await bus.append([Message(topics.HEADS, key, JUNK) for key in ("bins-0", "junk")])
         health = Health()

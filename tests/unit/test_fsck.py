@@ -16,6 +16,7 @@ from tufline.checks import fsck
 from tufline.metadata import envelope
 from tufline.origin.directory import LocalStore
 from tufline.records import Head, topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline_testing.log import read_all
 from tufline_testing.rest import PARTITIONS, artifact, bootstrapped
 
@@ -104,7 +105,7 @@ async def test_an_origin_that_is_behind_is_no_fault(tmp_path: Path) -> None:
         empty = await fsck.compare(bus, LocalStore(tmp_path / "empty"), "another")
         assert (empty.findings, empty.notes) == ([], ["nothing is published yet"])
         (record,) = [record for record in await read_all(bus, topics.METADATA) if record.key == "timestamp"][-1:]
-        version = int(record.headers[records.VERSION_HEADER])
+        version = int(record.headers[VERSION_HEADER])
         later = record.value.replace(b'"version":%d}}' % version, b'"version":%d}}' % (version + 1))
         (position,) = await bus.append(
             [Message(topics.METADATA, "timestamp", later, headers={**record.headers, "version": f"{version + 1}"})]

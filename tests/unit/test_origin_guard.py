@@ -35,7 +35,8 @@ from tufline.origin.directory import LOCK_PATIENCE_SECONDS, LocalStore
 from tufline.origin.directory_lock import locked
 from tufline.origin.owner import claim, read_owner
 from tufline.origin.store import OWNER, TIMESTAMP
-from tufline.records import VERSION_HEADER, Add, FileRef, Head, Published, Vector, topics
+from tufline.records import Add, FileRef, Head, Published, Vector, topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import rules

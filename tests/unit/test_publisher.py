@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tufline import records
 from tufline.bus import Message
 from tufline.origin.directory import LocalStore
 from tufline.origin.store import OWNER
 from tufline.records import Add, Remove, topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline_testing.log import announce, eventually, read_all
 from tufline_testing.origin import FailingAt, Reader, WatchedStore
 from tufline_testing.publishing import World, in_world
@@ -287,7 +287,7 @@ def test_forged_records_are_not_published(tmp_path: Path, key: str, content: byt
         async with world.publisher(WatchedStore(LocalStore(world.directory), look, look)):
             await world.announce("a")
             await world.published()
-            headers = {} if version is None else {records.VERSION_HEADER: version}
+            headers = {} if version is None else {VERSION_HEADER: version}
             await world.bus.append([Message(topics.METADATA, key, content, headers=headers)])
             await eventually(lambda: asyncio.sleep(0, any("of metadata/0" in text for text in world.health.problems.values())))
             await announce(world.bus, world.bootstrap.settings, [Add("b", 1, {"sha256": "0" * 64})])

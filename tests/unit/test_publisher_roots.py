@@ -21,6 +21,7 @@ from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import MetadataError
 from tufline.origin.directory import LocalStore
 from tufline.records import Add, NewMetadata, Published, topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
 from tufline.trust import rules
 from tufline.trust.admin_state import AdminState, fold
@@ -157,7 +158,7 @@ def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
                 await world.becomes_live("a")
                 updates = world.people.rotate(now=world.clock())
                 file = rules.file_bytes(updates[0].metadata)
-                await world.bus.append([Message(topics.METADATA, "2.root", file, headers={records.VERSION_HEADER: "2"})])
+                await world.bus.append([Message(topics.METADATA, "2.root", file, headers={VERSION_HEADER: "2"})])
                 await world.announce("b")
                 await asyncio.sleep(60)
                 assert not held.exists()
@@ -189,7 +190,7 @@ def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
             timestamp.sign(old)
             timestamp.sign(new, append=True)
             files = {"2.root": (root, 2), "timestamp": (rules.file_bytes(timestamp.to_dict()), timestamp.signed.version)}
-            headers = {key: {**shown.headers, records.VERSION_HEADER: str(version)} for key, (_, version) in files.items()}
+            headers = {key: {**shown.headers, VERSION_HEADER: str(version)} for key, (_, version) in files.items()}
             positions = await world.bus.append(
                 [Message(topics.METADATA, key, content, headers=headers[key]) for key, (content, _) in files.items()]
             )

@@ -25,6 +25,7 @@ from tufline.metadata import key_uris
 from tufline.metadata.bins import Bin
 from tufline.metadata.target import Entry
 from tufline.records import Add, Bootstrap, Changes, Head, Remove, topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.runtime.health import Health
 from tufline.trust import ceremony
@@ -113,7 +114,7 @@ async def versions_are_consecutive(bus: Bus) -> None:
     """Check that over the whole log each role's versions are 1, 2, 3 and so on."""
     newest: Counter[str] = Counter()
     for record in await read_all(bus, topics.METADATA):
-        version = int(record.headers[records.VERSION_HEADER])
+        version = int(record.headers[VERSION_HEADER])
         if record.key.endswith(".root"):
             continue
         again = record.key == "timestamp" and version == newest[record.key]
@@ -543,7 +544,7 @@ def test_a_restart_alone_makes_no_snapshot(tmp_path: Path) -> None:
     """A signer that starts knows the last snapshot: it makes no other one until something changes, and then one that goes forward."""
 
     async def snapshots(world: World) -> list[str]:
-        return [record.headers[records.VERSION_HEADER] for record in await read_all(world.bus, topics.METADATA) if record.key == "snapshot"]
+        return [record.headers[VERSION_HEADER] for record in await read_all(world.bus, topics.METADATA) if record.key == "snapshot"]
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer():

@@ -9,6 +9,7 @@ from tufline.bus import Record
 from tufline.metadata.bins import BinLayout
 from tufline.metadata.envelope import sha256
 from tufline.records import Head, Progress
+from tufline.records.metadata import VERSION_HEADER
 from tufline_testing.soak import checks
 from tufline_testing.soak.load import History
 
@@ -23,7 +24,7 @@ def metadata(*lengths: int | None, versions: list[int] | None = None) -> list[Re
     for offset, (version, length) in enumerate(zip(versions or range(1, 1 + len(lengths)), lengths, strict=True)):
         targets = {} if length is None else {"p": {"length": length}}
         value = json.dumps({"signed": {"targets": targets, "version": version}}).encode()
-        made.append(Record("metadata", 0, offset, 0, BIN, value, {records.VERSION_HEADER: str(version)}))
+        made.append(Record("metadata", 0, offset, 0, BIN, value, {VERSION_HEADER: str(version)}))
     return made
 
 

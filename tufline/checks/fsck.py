@@ -25,7 +25,8 @@ from tufline.errors import MetadataError, RecordError
 from tufline.metadata import envelope
 from tufline.metadata.snapshot import read_snapshot
 from tufline.origin.store import TIMESTAMP, Store
-from tufline.records import VERSION_HEADER, Head, Published, topics
+from tufline.records import Head, Published, topics
+from tufline.records.metadata import role_of_key, version_of
 
 SETTLE_SECONDS: Final = 10.0
 """How long a file may come after its head: both are of one transaction, and visible a moment apart."""
@@ -113,14 +114,14 @@ class _Log:
     def _take_file(self, record: Record) -> None:
         where = f"metadata offset {record.offset}"
         try:
-            version = int(record.headers[VERSION_HEADER])
+            version = version_of(record)
             said = envelope.read_common(envelope.disassemble(record.value).signed).version
-        except (MetadataError, KeyError, ValueError) as error:
+        except (MetadataError, RecordError) as error:
             self._report.findings.append(f"log: {where} ({record.key}) is no metadata file: {error}")
             return
         if said != version:
             self._report.findings.append(f"log: {where} says that {record.key} has version {version}, and the file in it says {said}")
-        role = Root.type if record.key == f"{version}.{Root.type}" else record.key
+        role = role_of_key(record.key)
         of_role = self.versions.setdefault(role, {})
         newest = max(of_role, default=version)
         if version < newest and version not in of_role:

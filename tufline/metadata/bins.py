@@ -186,7 +186,7 @@ class Bin:
         """Put an entry in, in place of an older one of the same path.
 
         Args:
-            entry: from ``model.encode_entry``.
+            entry: from ``target.encode_entry``.
 
         Returns:
             Whether the bin changed: False if that very entry was in it.
@@ -230,7 +230,7 @@ class Bin:
 
         Args:
             version: of this bin.
-            expires: as ``metafile.format_expires`` writes it.
+            expires: as ``envelope.format_expires`` writes it.
 
         Returns:
             Canonical JSON.

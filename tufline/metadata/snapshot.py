@@ -104,7 +104,7 @@ class Snapshot:
 
         Args:
             version: of the snapshot.
-            expires: as ``metafile.format_expires`` writes it.
+            expires: as ``envelope.format_expires`` writes it.
 
         Returns:
             Canonical JSON.
@@ -123,7 +123,7 @@ def encode_timestamp(version: int, expires: str, snapshot_version: int, snapshot
 
     Args:
         version: of the timestamp.
-        expires: as ``metafile.format_expires`` writes it.
+        expires: as ``envelope.format_expires`` writes it.
         snapshot_version: of the snapshot that it names.
         snapshot: that snapshot's file.
 

@@ -17,15 +17,15 @@ from tuf.api.metadata import Root, Timestamp
 
 from tufline.bus import Bus, Record
 from tufline.bus.scan import last_record, scan
-from tufline.errors import ForeignOriginError, MetadataError
+from tufline.errors import ForeignOriginError, MetadataError, RecordError
 from tufline.metadata import envelope
 from tufline.origin.store import TIMESTAMP, Store
-from tufline.records import VERSION_HEADER, topics
+from tufline.records import topics
+from tufline.records.metadata import version_of
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import rules
 from tufline.trust.admin_state import AdminState, fold
 
-_VERSION: Final = re.compile(r"[1-9][0-9]{0,15}")
 _FILE_NAME: Final = re.compile(r"([1-9][0-9]*)\.([^/]+)\.json")
 
 
@@ -83,16 +83,20 @@ async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> S
     except MetadataError as error:
         return Shown(damage=str(error), has_root=has_root)
     newest = await last_record(bus, topics.METADATA, 0, _is_timestamp, passed)
-    last = 0 if newest is None else int(newest.headers[VERSION_HEADER])
+    last = 0 if newest is None else version_of(newest)
     if version > last:
         raise ForeignOriginError(ahead(version, last))
     return Shown(version, has_root=has_root)
 
 
 def _is_timestamp(record: Record) -> bool:
-    # Anybody who may write there can write one without a version: publishers pass it over (tufline_publisher.publication), and so does
-    # this.
-    return record.key == Timestamp.type and _VERSION.fullmatch(record.headers.get(VERSION_HEADER, "")) is not None
+    if record.key != Timestamp.type:
+        return False
+    try:
+        version_of(record)
+    except RecordError:
+        return False  # anybody who may write there can write one without a version: publishers pass it over, and so does this
+    return True
 
 
 def ahead(shown: int, newest: int) -> str:

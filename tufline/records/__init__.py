@@ -5,7 +5,7 @@ a rolling upgrade old and new services read the same ones. A reader refuses a ve
 it does not know.
 
 The topic ``metadata`` holds no such record but the exact bytes of metadata files; what goes with a file stands in the record's headers
-(``VERSION_HEADER``, ``VECTOR_HEADER``). The events of ``inbox`` are in ``tufline.records.events``, what became of them in
+(``tufline.records.metadata``). The events of ``inbox`` are in ``tufline.records.events``, what became of them in
 ``tufline.records.receipts``.
 """
 
@@ -30,12 +30,6 @@ FIRST_RULES: Final = 1
 
 CURRENT_RULES: Final = 2
 """The rules by which ingest judges what is submitted now. A record names its rules, and is judged by these for as long as the log lives."""
-
-VERSION_HEADER: Final = "version"
-"""Header of a ``metadata`` record: the role's version, in decimal."""
-
-VECTOR_HEADER: Final = "vector"
-"""Header of a timestamp's ``metadata`` record: the ``Vector`` that this commit covers, as JSON."""
 
 PROGRESS_KEY: Final = "@progress"
 """Key of ``Progress`` in ``heads``; no role name has an ``@``."""

@@ -55,7 +55,7 @@ def _null() -> msgspec.Raw:
 
 
 class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """What is to be said of an artifact. Its values are JSON that is not parsed yet: ``model.parse_target_json`` looks at the size first.
+    """What is to be said of an artifact. Its values are JSON that is not parsed yet: ``target.parse_target_json`` looks at the size first.
 
     Attributes:
         length: in bytes; a decimal string is accepted too.

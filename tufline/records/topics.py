@@ -24,6 +24,18 @@ RECEIPTS_SECONDS: Final = 7 * DAY_SECONDS
 """How long receipts are kept."""
 
 
+def commit_partition(partitions_of_heads: int) -> int:
+    """Find the partition of ``heads`` that the commit worker writes: the last, above those of the bins' writers.
+
+    Args:
+        partitions_of_heads: how many ``heads`` has.
+
+    Returns:
+        The partition.
+    """
+    return partitions_of_heads - 1
+
+
 def topics(partitions: int) -> dict[str, Topic]:
     """List all topics of a repository.
 

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import structlog
-from tuf.api.metadata import Root
 
 from tufline.bus import Bus, Record
 from tufline.errors import BusError
-from tufline.records import VERSION_HEADER, FileRef, Head, topics
+from tufline.records import FileRef, Head, topics
+from tufline.records.metadata import VERSION_HEADER, metadata_key
 from tufline_publisher.refused_bins import RefusedFiles
 
 FETCHED_AT_ONCE: Final = 64
@@ -54,7 +54,7 @@ async def fetch_files(
 
 
 async def _fetch(bus: Bus, role: str, ref: FileRef) -> Record | None:
-    key = f"{ref.version}.{role}" if role == Root.type else role
+    key = metadata_key(role, ref.version)
     try:
         content = await bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
     except BusError as error:

@@ -58,7 +58,7 @@ async def wait_for_trust(bus: Bus, passed: PassedOver) -> dict[str, Head]:
     Raises:
         BusError: if the log can't be read now.
     """
-    partition = bus.partitions(topics.HEADS) - 1
+    partition = topics.commit_partition(bus.partitions(topics.HEADS))
     while True:
         end = await bus.end(topics.HEADS, partition)
         heads = await read_heads(bus, [partition], passed)

@@ -4,16 +4,16 @@ In: timestamps and snapshots in the order of the log. Out: for each timestamp th
 newest is kept, so that a newest one that lacks something, or that nobody signed, does not keep the one before it from being shown.
 """
 
-import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 from tufline import records
 from tufline.bus import Record
-from tufline.errors import MetadataError, RecordError
+from tufline.errors import MetadataError
 from tufline.metadata import envelope
-from tufline.records import VECTOR_HEADER, VERSION_HEADER, FileRef, Vector
+from tufline.records import FileRef, Vector
+from tufline.records.metadata import VECTOR_HEADER, header_of, version_of
 from tufline_publisher.chain import Chain, Named
 from tufline_publisher.origin_state import Origin
 from tufline_publisher.resume import SnapshotFile
@@ -23,8 +23,6 @@ SNAPSHOTS_KEPT: Final = 4
 
 TIMESTAMPS_KEPT: Final = 4
 """How many timestamps are kept while they can't be shown."""
-
-_VERSION = re.compile(r"[1-9][0-9]{0,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +42,6 @@ class Commit:
     vector: Vector
 
 
-def version_of(record: Record) -> int:
-    """Read the version that the log says a file has.
-
-    Args:
-        record: of ``metadata``.
-
-    Returns:
-        The version, from 1.
-
-    Raises:
-        RecordError: if its header says none.
-    """
-    text = _header(record, VERSION_HEADER)
-    if not _VERSION.fullmatch(text):
-        raise RecordError(f"its header {VERSION_HEADER!r} is {text[:50]!r}, and not a version")
-    return int(text)
-
-
 def vector_of(record: Record) -> Vector:
     """Read what a commit covers.
 
@@ -74,13 +54,7 @@ def vector_of(record: Record) -> Vector:
     Raises:
         RecordError: if its header says none.
     """
-    return records.decode(records.vector_decoder, _header(record, VECTOR_HEADER).encode())
-
-
-def _header(record: Record, name: str) -> str:
-    if name not in record.headers:
-        raise RecordError(f"it has no header {name!r}")
-    return record.headers[name]
+    return records.decode(records.vector_decoder, header_of(record, VECTOR_HEADER).encode())
 
 
 class Commits:

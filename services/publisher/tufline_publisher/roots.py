@@ -18,6 +18,7 @@ from tufline.errors import ForeignOriginError
 from tufline.metadata import envelope
 from tufline.origin.provenance import whole_root
 from tufline.origin.store import TIMESTAMP, Store
+from tufline.records.metadata import role_of_key
 from tufline_publisher.chain import stands_under
 from tufline_publisher.origin_state import Origin
 
@@ -31,7 +32,7 @@ def is_root(record: Record) -> bool:
     Args:
         record: any.
     """
-    return record.key.endswith(f".{Root.type}")
+    return role_of_key(record.key) == Root.type
 
 
 def before_each_root(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -31,6 +31,7 @@ from tufline.origin.owner import check_owner
 from tufline.origin.provenance import parse_name
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.records import FileRef, Head, Published, topics
+from tufline.records.metadata import metadata_key, version_of
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import own_partitions
 from tufline.runtime.passed_over import PassedOver
@@ -40,7 +41,7 @@ from tufline_publisher.errors import FilesLostError, UntrustedError
 from tufline_publisher.metadata_reader import fetch_files
 from tufline_publisher.named_versions import read_heads, wait_for_trust
 from tufline_publisher.origin_state import Origin
-from tufline_publisher.publication import Commit, Commits, vector_of, version_of
+from tufline_publisher.publication import Commit, Commits, vector_of
 from tufline_publisher.refused_bins import Refused, RefusedFiles
 from tufline_publisher.resume import SnapshotFile, find_origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
@@ -142,7 +143,7 @@ class Publisher:
         heads = await wait_for_trust(self._bus, self._passed)
         root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
         self._trusted_from = max(root.offset, targets.offset)
-        self._chain.check_root(root.version, await self._read(f"{root.version}.{Root.type}", root))
+        self._chain.check_root(root.version, await self._read(metadata_key(Root.type, root.version), root))
         self._chain.check_targets(targets.version, await self._read(Targets.type, targets))
 
     async def _read(self, key: str, ref: FileRef) -> bytes:
@@ -221,7 +222,7 @@ class Publisher:
             vector_of(record)  # which must be there
             self._commits.add_timestamp(record)
             return None
-        if role == f"{version}.{Root.type}":
+        if role == metadata_key(Root.type, version):
             self._chain.check_root(version, content)
             return f"{role}.json"
         if role == Targets.type:

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import structlog
-from tuf.api.metadata import Root
 
 from tufline import records
 from tufline.bus import Bus, Message, Record, Writer
@@ -20,6 +19,7 @@ from tufline.bus.scan import last_record
 from tufline.errors import MetadataError, RecordUnreadableError
 from tufline.metadata import envelope
 from tufline.records import CLAIM_KEY, PROGRESS_KEY, Claim, Committed, Head, Progress, topics
+from tufline.records.metadata import role_of_key
 from tufline.runtime import takeover
 from tufline.runtime.passed_over import PassedOver
 from tufline_signer.errors import DamagedHeadsError
@@ -126,7 +126,7 @@ async def _newest_on_log(bus: Bus, role: str, known: Head | None) -> Head | None
 
     def take(record: Record) -> bool:
         nonlocal found
-        if record.key != role and not (role == Root.type and record.key.endswith(f".{Root.type}")):
+        if role_of_key(record.key) != role:
             return False
         try:
             file = envelope.disassemble(record.value)

@@ -32,6 +32,7 @@ from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
 from tufline.origin.directory import LocalStore
 from tufline.records import PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove, topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
@@ -457,7 +458,7 @@ class Schedule:
         newest: Counter[str] = Counter()
         contents: dict[tuple[str, int], bytes] = {}
         for record in await read_all(bus, topics.METADATA):
-            version = int(record.headers[records.VERSION_HEADER])
+            version = int(record.headers[VERSION_HEADER])
             assert contents.setdefault((record.key, version), record.value) == record.value, f"{record.key} {version} has two contents"
             again = record.key == "timestamp" and version == newest[record.key]
             first = record.key not in newest

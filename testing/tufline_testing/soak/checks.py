@@ -19,6 +19,7 @@ from tufline.bus import Record
 from tufline.metadata.bins import BinLayout
 from tufline.metadata.envelope import sha256
 from tufline.records import PROGRESS_KEY, Committed, Head, Progress
+from tufline.records.metadata import VERSION_HEADER, metadata_key, role_of_key
 from tufline_testing.soak.load import History
 
 BIN: Final = re.compile(r"bins-[0-9a-f]+")
@@ -37,11 +38,11 @@ def versions(metadata: Sequence[Record]) -> Iterator[str]:
     newest: dict[str, int] = {}
     contents: dict[tuple[str, int], str] = {}
     for record in metadata:
-        version, known = int(record.headers[records.VERSION_HEADER]), newest.get(record.key, 0)
+        version, known = int(record.headers[VERSION_HEADER]), newest.get(record.key, 0)
         if contents.setdefault((record.key, version), sha256(record.value)) != sha256(record.value):
             yield f"{record.key} version {version} has two contents"
         # A commit of progress alone has the same timestamp again; a root has its version in its key.
-        if version != known + 1 and not (record.key == Timestamp.type and version == known) and not record.key.endswith(f".{Root.type}"):
+        if version != known + 1 and not (record.key == Timestamp.type and version == known) and role_of_key(record.key) != Root.type:
             yield f"{record.key} goes from version {known} to {version}"
         newest[record.key] = version
 
@@ -70,7 +71,7 @@ def states(metadata: Sequence[Record], history: History, layout: BinLayout) -> I
         after = {path: target["length"] for path, target in json.loads(record.value)["signed"]["targets"].items()}
         lengths[record.key] = after
         changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
-        version = int(record.headers[records.VERSION_HEADER])
+        version = int(record.headers[VERSION_HEADER])
         if not changed and version > 1 and not any(before.get(path) in given[path][reached[path] + 1 :] for path in paths[record.key]):
             yield f"{record.key} version {version} changes nothing: something was applied twice"
         for path in changed:
@@ -111,7 +112,7 @@ def heads(of_partition: Sequence[Record], metadata: Mapping[int, Record]) -> Ite
                 ):
                     yield f"{where}: {record.key} goes back to version {head.version}, applied {head.applied}"
                 named = metadata.get(head.offset)
-                key = f"{head.version}.{Root.type}" if record.key == Root.type else record.key
+                key = metadata_key(record.key, head.version)
                 if named is None or named.key != key or sha256(named.value) != head.sha256:
                     yield f"{where}: the head of {record.key} names what is not on the log"
                 newest[record.key] = head

@@ -82,7 +82,7 @@ class Signatures:
                 self._report.find("metadata", f"{place} has a signature of the key {entry.keyid[:KEYID_SHOWN]} that is not valid")
 
     def _signed_bytes(self, role: str, content: bytes, signed: bytes) -> bytes:
-        # Of root and targets what is signed is not always what stands in the file; see ``trust.verified``.
+        # Of root and targets what is signed is not always what stands in the file; see ``rules.verified``.
         metadata: Metadata[Root] | Metadata[Targets]
         if role == Root.type:
             metadata = rules.parse(Root, content)

@@ -9,8 +9,6 @@ In: a log, files of records, metadata files. Out: a ``Report``.
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tuf.api.metadata import Root
-
 from tufline.audit.records import Anchor, AuditBegin, AuditRecord, AuditUse
 from tufline.bus import Bus
 from tufline.bus.scan import scan
@@ -18,6 +16,7 @@ from tufline.checks.audit.checks import Chains, Report
 from tufline.checks.audit.signatures import Signatures
 from tufline.errors import InvalidInputError, RecordGoneError
 from tufline.records import topics
+from tufline.records.metadata import role_of_key
 from tufline.trust.admin_state import AdminState, fold
 
 MetadataFile = tuple[str, bytes, str]
@@ -71,7 +70,7 @@ async def _take_log(bus: Bus, signatures: Signatures) -> None:
         signatures.trust(targets.signed)
     async for batch in scan(bus, topics.METADATA, 0):
         for record in batch:
-            role = Root.type if record.key.endswith(f".{Root.type}") else record.key
+            role = role_of_key(record.key)
             signatures.take(role, record.value, f"metadata offset {record.offset}")
 
 

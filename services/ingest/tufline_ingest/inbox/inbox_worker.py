@@ -5,7 +5,7 @@ append in one transaction the changes of the accepted events, the rejected recor
 an event is moved once, whatever dies in between; and no record, whatever is in it, stops the partition.
 
 A producer that gets no answer sends its event again, under the same source and id. That must not put an old artifact back over a newer
-one, so the events that were accepted lately are known again (``moved``).
+one, so the events that were accepted lately are known again (``dedupe``).
 """
 
 from collections.abc import Iterator, Sequence

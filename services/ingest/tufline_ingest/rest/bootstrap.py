@@ -12,7 +12,7 @@ from tufline_ingest.rest.schemas import BootstrapRequest, read_metadata
 
 
 def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
-    """Make the record of a bootstrap request; ``trust.check_bootstrap`` judges it.
+    """Make the record of a bootstrap request; ``rules.check_bootstrap`` judges it.
 
     Args:
         request: as sent.

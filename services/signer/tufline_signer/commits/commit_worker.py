@@ -29,7 +29,8 @@ from tufline.metadata import envelope
 from tufline.metadata.envelope import parse_expires
 from tufline.metadata.expiry import STEPS, in_sight
 from tufline.metadata.snapshot import encode_timestamp, read_snapshot
-from tufline.records import PROGRESS_KEY, VECTOR_HEADER, Begun, Bootstrap, Committed, Head, Vector, topics
+from tufline.records import PROGRESS_KEY, Begun, Bootstrap, Committed, Head, Vector, topics
+from tufline.records.metadata import VECTOR_HEADER
 from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.tasks import all_of
 from tufline.trust import rules

@@ -66,7 +66,15 @@ class Released:
 
     async def run(self) -> None:
         """Follow the log, for ever."""
-        await follow(self._bus, topics.HEADS, self._bus.partitions(topics.HEADS) - 1, 0, self._take, self.known.set, self._passed)
+        await follow(
+            self._bus,
+            topics.HEADS,
+            topics.commit_partition(self._bus.partitions(topics.HEADS)),
+            0,
+            self._take,
+            self.known.set,
+            self._passed,
+        )
 
     async def _take(self, batch: Sequence[Record]) -> None:
         for record in batch:

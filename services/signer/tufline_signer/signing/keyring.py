@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import structlog
 from securesystemslib.signer import Key
-from tuf.api.metadata import Root
 
 from tufline.audit.records import PROBE_ROLE, SignedDigest
 from tufline.bus import Message, Position
@@ -20,7 +19,8 @@ from tufline.keys import PROBE, SigningKey
 from tufline.keys.opening import KeyOpener
 from tufline.metadata import envelope
 from tufline.metadata.envelope import SignatureEntry
-from tufline.records import VERSION_HEADER, Head, topics
+from tufline.records import Head, topics
+from tufline.records.metadata import VERSION_HEADER, metadata_key
 from tufline.runtime.health import Health
 from tufline.trust import rules
 from tufline.trust.rules import RoleKeys
@@ -67,9 +67,12 @@ class SignedFile:
         Returns:
             The message.
         """
-        # Each version of root has a key of its own: all of them stay.
-        key = f"{self.version}.{Root.type}" if self.role == Root.type else self.role
-        return Message(topics.METADATA, key, self.content, headers={VERSION_HEADER: str(self.version), **(headers or {})})
+        return Message(
+            topics.METADATA,
+            metadata_key(self.role, self.version),
+            self.content,
+            headers={VERSION_HEADER: str(self.version), **(headers or {})},
+        )
 
     def head(self, position: Position, applied: int = 0) -> Head:
         """Make the head that names this file.
@@ -101,7 +104,7 @@ class ToSign:
         version: of the role.
         expires: as in ``signed``.
         signed: the canonical bytes.
-        shown: the same as it stands in the file; None where that is the same bytes (see ``trust.verified``).
+        shown: the same as it stands in the file; None where that is the same bytes (see ``rules.verified``).
     """
 
     role: str
