@@ -37,11 +37,11 @@ class WatchedStore:
         await self._store.flush()
         self._after("flush")
 
-    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
         kind = "root" if name.endswith(".root.json") else "owner" if name == OWNER else "repair"
         operation = "timestamp" if name == TIMESTAMP else f"{kind} {name}"
         self._before(operation)
-        await self._store.replace(name, content, expected=expected)
+        await self._store.replace(name, content, expected=expected, owner=owner)
         self._after(operation)
 
     async def get(self, name: str) -> bytes | None:

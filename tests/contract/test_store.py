@@ -1,6 +1,7 @@
 """The contract of the store: what every origin must keep."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,6 +25,11 @@ from tufline.origin.store import OWNER, TIMESTAMP, Store, content_headers
 def listing(directory: Path) -> set[str]:
     """Name all files of a directory, also those that the store does not list."""
     return {path.name for path in directory.iterdir()}
+
+
+def changed(directory: Path) -> int:
+    """Say when a file was last made, renamed or deleted in a directory, in nanoseconds."""
+    return directory.stat().st_mtime_ns
 
 
 @pytest_asyncio.fixture(params=["local"])
@@ -93,6 +99,19 @@ async def test_of_many_that_replace_one_wins(store: Store) -> None:
     assert len(winners) == 1
     assert all(isinstance(result, StoreChangedError) for result in done if result is not None)
     assert await store.get(TIMESTAMP) == b"%d" % winners[0]
+
+
+async def test_replace_changes_nothing_for_another_owner(store: Store) -> None:
+    """A file is replaced for an owner only while the origin is that owner's, also where the file itself is as expected."""
+    await store.replace(TIMESTAMP, b"1", expected=None)
+    with pytest.raises(StoreChangedError, match=OWNER):
+        await store.replace(TIMESTAMP, b"2", expected=b"1", owner=b"mine")
+    await store.replace(OWNER, b"mine", expected=None)
+    await store.replace(TIMESTAMP, b"2", expected=b"1", owner=b"mine")
+    await store.replace(OWNER, b"others", expected=b"mine")
+    with pytest.raises(StoreChangedError, match=OWNER):
+        await store.replace(TIMESTAMP, b"3", expected=b"2", owner=b"mine")
+    assert await store.get(TIMESTAMP) == b"2"
 
 
 async def test_owner_is_not_listed(store: Store) -> None:
@@ -175,7 +194,7 @@ def hold_lock(directory: Path) -> subprocess.Popen[bytes]:
 
 
 async def test_stopped_holder_of_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a process that holds the lock is stopped nothing is replaced, the error names its pid, and it goes on when that has ended."""
+    """While a process that holds the lock is stopped nothing is written, the error names its pid, and it goes on when that has ended."""
     monkeypatch.setattr(local, "LOCK_PATIENCE_SECONDS", 0.1)
     store = LocalStore(tmp_path)
     await store.replace(TIMESTAMP, b"1", expected=None)
@@ -184,12 +203,36 @@ async def test_stopped_holder_of_the_lock_is_named(tmp_path: Path, monkeypatch: 
         assert await asyncio.to_thread(holder.stdout.readline) == b"locked\n"
         holder.send_signal(signal.SIGSTOP)
         try:
+            before = changed(tmp_path)
             with pytest.raises(StoreBusyError, match=rf"by process {holder.pid} on .*kill -CONT"):
                 await store.replace(TIMESTAMP, b"2", expected=b"1")
             assert await store.get(TIMESTAMP) == b"1"
+            assert changed(tmp_path) == before, "a file was made there for each try"
             await store.put_many([("1.a.json", b"versioned files need no lock")])
         finally:
             holder.send_signal(signal.SIGKILL)
+    await store.replace(TIMESTAMP, b"2", expected=b"1")
+    assert await store.get(TIMESTAMP) == b"2"
+
+
+async def test_lock_that_is_taken_while_the_new_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds the lock taken after writing the new file replaces nothing, leaves no file behind, and goes on when the lock is free."""
+    monkeypatch.setattr(local, "LOCK_PATIENCE_SECONDS", 0.1)
+    store = LocalStore(tmp_path)
+    await store.replace(TIMESTAMP, b"1", expected=None)
+    fsync = os.fsync
+    with contextlib.ExitStack() as taken:
+
+        def fsync_then_lock(descriptor: int) -> None:
+            fsync(descriptor)
+            taken.enter_context(directory_lock.locked(tmp_path))
+
+        monkeypatch.setattr(os, "fsync", fsync_then_lock)
+        with pytest.raises(StoreBusyError, match=f"by process {os.getpid()}"):
+            await store.replace(TIMESTAMP, b"2", expected=b"1")
+        assert await store.get(TIMESTAMP) == b"1"
+        assert listing(tmp_path) == {directory_lock.LOCK_NAME, TIMESTAMP}
+    monkeypatch.undo()
     await store.replace(TIMESTAMP, b"2", expected=b"1")
     assert await store.get(TIMESTAMP) == b"2"
 

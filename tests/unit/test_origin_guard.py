@@ -78,13 +78,13 @@ class StopsBefore(LocalStore):
         self.is_armed = False
         self.woke_up = asyncio.Event()
 
-    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
         is_late = self.is_armed and name == TIMESTAMP
         if is_late:
             self.is_armed = False
             await asyncio.sleep(60)
         try:
-            await super().replace(name, content, expected=expected)
+            await super().replace(name, content, expected=expected, owner=owner)
         finally:
             if is_late:
                 self.woke_up.set()
@@ -118,6 +118,56 @@ def test_publisher_that_wakes_up_late_changes_nothing(tmp_path: Path) -> None:
             reader.refresh()
         old.cancel()
         await asyncio.gather(old, return_exceptions=True)
+
+    in_world(tmp_path, story)
+
+
+class ClaimedByAnother(LocalStore):
+    """A store that another log claims just before its publisher replaces the timestamp."""
+
+    is_armed = False
+
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
+        if self.is_armed and name == TIMESTAMP:
+            self.is_armed = False
+            await claim(self, "another", utc_now(), expected=await self.get(OWNER))
+        await super().replace(name, content, expected=expected, owner=owner)
+
+
+def test_origin_that_is_claimed_at_the_last_moment(tmp_path: Path) -> None:
+    """A publisher replaces nothing at an origin that another log has claimed since the last check, and health names that log."""
+
+    async def story(world: World) -> None:
+        store = ClaimedByAnother(world.directory)
+        async with world.publisher(store):
+            await world.announce("a")
+            await world.published()
+            shown = world.version
+            store.is_armed = True
+            await world.announce("b")
+            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in world.problem), seconds=120)
+            assert world.version == shown
+
+    in_world(tmp_path, story)
+
+
+class ClaimedAtFirstSight(LocalStore):
+    """A new origin that another log claims while a publisher looks at what it shows."""
+
+    async def names(self) -> set[str]:
+        if await self.get(OWNER) is None:
+            await claim(self, "another", utc_now(), expected=None)
+        return await super().names()
+
+
+def test_origin_that_two_logs_find_unclaimed(tmp_path: Path) -> None:
+    """Of two logs that find an origin unclaimed one gets it: the other changes nothing there, and its health names the owner."""
+
+    async def story(world: World) -> None:
+        async with world.publisher(ClaimedAtFirstSight(world.directory)):
+            await world.announce("a")
+            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in world.problem), seconds=120)
+            assert set(world.names()) == set()
 
     in_world(tmp_path, story)
 
@@ -297,13 +347,13 @@ def test_origin_that_was_given_to_another_log(tmp_path: Path) -> None:
         async with world.publisher():
             await world.announce("a")
             await world.published()
-            await claim(store, "another", world.clock())
+            await claim(store, "another", world.clock(), expected=await store.get(OWNER))
             shown = (world.directory / TIMESTAMP).read_bytes()
             await world.announce("b")
             await world.signed()
             await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in world.problem))
             assert (world.directory / TIMESTAMP).read_bytes() == shown
-            await claim(store, world.bus.log_id, world.clock())
+            await claim(store, world.bus.log_id, world.clock(), expected=await store.get(OWNER))
             assert "b" in await world.published()
         (world.directory / OWNER).write_bytes(b"\xff")
         with pytest.raises(ForeignOriginError, match=r"damaged.*tufline origin adopt"):

@@ -71,14 +71,14 @@ class LocalStore:
         """See ``Store.flush``."""
         await self._do("sync the file system", self._sync)
 
-    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
         """See ``Store.replace``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LOCK_PATIENCE_SECONDS
         pause = FIRST_LOCK_PAUSE_SECONDS
         while True:
             try:
-                await self._do(f"replace {name}", lambda: self._replace_durably(name, content, expected))
+                await self._do(f"replace {name}", lambda: self._replace_durably(name, content, expected, owner))
             except LockedError as error:
                 if loop.time() >= deadline:
                     raise StoreBusyError(
@@ -146,21 +146,34 @@ class LocalStore:
         finally:
             os.close(directory)
 
-    def _replace_durably(self, name: str, content: bytes, expected: bytes | None) -> None:
-        self._remove_leftovers()
+    def _replace_durably(self, name: str, content: bytes, expected: bytes | None, owner: bytes | None) -> None:
         path = self._path(name)
+
+        def check() -> None:
+            if owner is not None:
+                self._check(OWNER, owner)
+            self._check(name, expected, content)
+
+        # While another process holds the lock nothing is written, however often this is tried.
+        with locked(self._directory):
+            check()
+        self._remove_leftovers()
+        # The lock is not held while the new file is written: a process that is stopped just then would hold up all others.
         with self._temporary.file() as (descriptor, temporary):
             _write(descriptor, content)
             os.fsync(descriptor)
             with locked(self._directory):
-                found = self._read(path)
-                if found not in (expected, content):
-                    raise StoreChangedError(
-                        f"{name} in the origin {self._directory} was {'deleted' if found is None else 'replaced'} by somebody else; "
-                        "the origin is looked at again"
-                    )
+                check()
                 os.rename(temporary, path)  # noqa: PTH104 (as above)
             self._sync_names()
+
+    def _check(self, name: str, *expected: bytes | None) -> None:
+        found = self._read(self._path(name))
+        if found not in expected:
+            raise StoreChangedError(
+                f"{name} in the origin {self._directory} was {'deleted' if found is None else 'replaced'} by somebody else; "
+                "the origin is looked at again"
+            )
 
     def _sync_names(self) -> None:
         directory = os.open(self._directory, os.O_RDONLY)

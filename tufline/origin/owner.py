@@ -55,39 +55,45 @@ def _damaged(reason: str) -> ForeignOriginError:
     )
 
 
-async def check_owner(store: Store, log_id: str) -> None:
+async def check_owner(store: Store, log_id: str) -> bytes:
     """Make sure that an origin is still a log's.
 
     Args:
         store: the origin.
         log_id: of the log.
 
+    Returns:
+        The content of ``OWNER``, for ``Store.replace``: by then another log may have the origin.
+
     Raises:
         ForeignOriginError: if another log has it.
         StoreChangedError: if it is nobody's any more.
         StoreError: if the origin can't be read.
     """
-    owner = await read_owner(store)
-    if owner is None:
+    content = await store.get(OWNER)
+    if content is None:
         raise StoreChangedError(f"{OWNER} was deleted from the origin; it is looked at again")
+    owner = decode(_decoder, content, _damaged)
     if owner.log != log_id:
         raise ForeignOriginError(
             f"the origin belongs to the log {owner.log} since {owner.claimed}, and this is the log {log_id}: set publisher.directory to "
             "this log's own, or run tufline origin adopt if this log replaces that one"
         )
+    return content
 
 
-async def claim(store: Store, log_id: str, now: datetime) -> None:
-    """Write that an origin is a log's, whoever had it before.
+async def claim(store: Store, log_id: str, now: datetime, *, expected: bytes | None) -> None:
+    """Write that an origin is a log's, if it is still whose it was when that was decided.
 
     Args:
         store: the origin.
         log_id: of the log.
         now: with a time zone.
+        expected: the content of ``OWNER`` at that time; None if nobody had claimed the origin.
 
     Raises:
-        StoreChangedError: if another one claims it at the same moment.
+        StoreChangedError: if another log has claimed it since.
         StoreError: if it can't be written.
     """
     content = msgspec.json.encode(Owner(log_id, envelope.format_expires(now)))
-    await store.replace(OWNER, content + b"\n", expected=await store.get(OWNER))
+    await store.replace(OWNER, content + b"\n", expected=expected)

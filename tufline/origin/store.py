@@ -62,17 +62,18 @@ class Store(Protocol):
             StoreError: if that is not certain.
         """
 
-    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
         """Put or replace a file that clients find without being told of it, at once and durably: a reader sees the old one or the new one.
 
         Compare and swap: MUST change nothing unless the file is just as expected at that moment, whoever else writes meanwhile. (An object
-        store does it by a conditional write, with the ETag of what it has compared.) MUST have ended, one way or the other, when it
-        returns, also when it is cancelled.
+        store does it by a conditional write, with the ETag of what it has compared. That is a condition on one object only, so such a store
+        compares the owner just before.) MUST have ended, one way or the other, when it returns, also when it is cancelled.
 
         Args:
             name: ``timestamp.json``, that of a root, ``OWNER``, or that of a versioned file whose content is damaged.
             content: the new file.
             expected: the content that must be there; None if there must be no such file. A file that has the new content already is left.
+            owner: the content that ``OWNER`` must have at that moment too; None if any will do.
 
         Raises:
             StoreChangedError: if something else is there.

@@ -48,6 +48,7 @@ def show(data: Path | None, path: Path | None, as_json: bool) -> None:
 
 async def _adopt(config: Config) -> tuple[str, Owner | None]:
     store = LocalStore(config.publisher.directory)
+    content = await store.get(OWNER)
     try:
         before = await read_owner(store)
     except ForeignOriginError:
@@ -59,7 +60,7 @@ async def _adopt(config: Config) -> tuple[str, Owner | None]:
                 f"the origin shows a timestamp that is not of this log ({shown.damage}): its clients would refuse this log's"
             )
         if before is None or before.log != bus.log_id:
-            await claim(store, bus.log_id, utc_now())
+            await claim(store, bus.log_id, utc_now(), expected=content)
         return bus.log_id, before
 
 

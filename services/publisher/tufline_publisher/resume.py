@@ -90,7 +90,7 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
             "this log's own"
         )
     if not is_claimed:
-        await claim(store, bus.log_id, now)
+        await claim(store, bus.log_id, now, expected=None)
         _log.info("publisher.claimed", origin=name, log=bus.log_id)
     if shown.damage:
         _log.warning("publisher.timestamp_damaged", origin=name, error=shown.damage)

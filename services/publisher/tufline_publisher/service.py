@@ -96,6 +96,7 @@ class Publisher:
         self._refused = RefusedFiles()
         self._roots = Roots(store, self._replace)
         self._origin = Origin(set())
+        self._owner: bytes | None = None
         self._commits = Commits()
         self._unflushed = False
         self._from_start = from_start
@@ -152,6 +153,7 @@ class Publisher:
     async def _find_origin(self) -> int:
         found = await find_origin(self._bus, self._store, self._config.origin, self._clock(), self._passed)
         self._origin = found.origin
+        self._owner = await check_owner(self._store, self._bus.log_id)
         if found.snapshot is not None:
             self._commits.add_snapshot(found.snapshot)
         if self._from_start or not found.offset:
@@ -315,7 +317,6 @@ class Publisher:
         timestamp, snapshot, content = commit.timestamp, commit.snapshot, commit.content
         is_new = content != self._origin.content
         if is_new:
-            await check_owner(self._store, self._bus.log_id)
             await self._roots.before(content, snapshot.ref.version, self._origin)
         if self._unflushed:
             # Also without a new timestamp: a restart begins at next_offset, and takes what is before it for durable.
@@ -346,7 +347,7 @@ class Publisher:
         # To begin again would change nothing while another process keeps the origin locked; health names it until it does not.
         while True:
             try:
-                return await self._store.replace(name, content, expected=expected)
+                return await self._store.replace(name, content, expected=expected, owner=self._owner)
             except StoreBusyError as error:
                 self._health.problem(self._part, str(error))
                 _log.warning("publisher.locked_out", origin=self._config.origin, error=str(error))

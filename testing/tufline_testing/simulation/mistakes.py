@@ -153,8 +153,8 @@ def no_fence_at_the_origin() -> None:
     """The store replaces a file whatever is there, so that a publisher that was stopped puts an older timestamp over a newer one."""
     replace = LocalStore.replace
 
-    async def unfenced(self: LocalStore, name: str, content: bytes, *, expected: bytes | None) -> None:
-        del expected
+    async def unfenced(self: LocalStore, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
+        del expected, owner
         await replace(self, name, content, expected=await self.get(name))
 
     LocalStore.replace = unfenced  # type: ignore[method-assign]

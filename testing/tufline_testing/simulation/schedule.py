@@ -149,9 +149,9 @@ class LateStore(LocalStore):
         super().__init__(directory)
         self._chance = chance
 
-    async def replace(self, name: str, content: bytes, *, expected: bytes | None) -> None:
+    async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
         await asyncio.sleep(self._chance.choice(LATE_SECONDS))
-        await super().replace(name, content, expected=expected)
+        await super().replace(name, content, expected=expected, owner=owner)
 
     async def delete_many(self, names: Iterable[str]) -> None:
         await asyncio.sleep(self._chance.choice(LATE_SECONDS))
