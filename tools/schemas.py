@@ -16,7 +16,7 @@ from tools import channels
 from tufline import records
 from tufline.audit.records import AuditBegin, AuditEnd, AuditUse
 from tufline.records import events, receipts, topics
-from tufline_ingest.rest import openapi
+from tufline_ingest import routes
 
 SCHEMAS: Final = Path(__file__).resolve().parent.parent / "schemas"
 
@@ -61,7 +61,7 @@ def make_event() -> dict[str, Any]:
 
 def make_all() -> dict[str, str]:
     """Make every file: name to content."""
-    contents = {"records.json": make_records(), "event.json": make_event(), "openapi.json": openapi.make()}
+    contents = {"records.json": make_records(), "event.json": make_event(), "openapi.json": routes.description()}
     as_json = {name: json.dumps(content, indent=2, sort_keys=True) + "\n" for name, content in contents.items()}
     asyncapi = yaml.dump(channels.make(), Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120)
     return {**as_json, "asyncapi.yaml": asyncapi}

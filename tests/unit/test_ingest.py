@@ -17,9 +17,9 @@ from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import utc_now
 from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings, topics
 from tufline_cli.exit_codes import Exit
-from tufline_ingest import service
+from tufline_ingest import context, routes
 from tufline_ingest.accept import make_messages
-from tufline_ingest.rest import api, openapi
+from tufline_ingest.rest import application
 from tufline_ingest.views import recent_requests
 from tufline_ingest.views.published import COUNTED_GAP
 from tufline_testing.log import announce, read_all
@@ -194,7 +194,7 @@ class LateReader(HeldReader):
 
 async def test_a_bootstrap_that_is_not_read_back_does_not_hold_up_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who posts a bootstrap is answered, and the next one is judged, also while the record can't be read back; the first one counts."""
-    monkeypatch.setattr(api, "ADMIN_SECONDS", 0.2)
+    monkeypatch.setattr(context, "ADMIN_SECONDS", 0.2)
     payload = make_bootstrap(tmp_path / "keys").payload
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     released = asyncio.Event()
@@ -230,14 +230,14 @@ async def test_nothing_is_said_before_the_log_is_read(
     released = asyncio.Event()
     body = {"artifacts": [artifact("a")]}
     async with rest(tmp_path, bus=HeldBus(log, topic, released)) as server:
-        monkeypatch.setattr(service, "RESTORE_SECONDS", 0.05)
+        monkeypatch.setattr(application, "RESTORE_SECONDS", 0.05)
         for method, path in requests:
             status, answer = await server.ask(method, path, body)
             assert (status, "still being read" in answer["detail"]) == (503, True)
         status, answer = await server.ask("GET", "/readyz")
         assert (status, answer["parts"]["ingest.log"]) == (503, "reading what the log has")
         assert (await server.ask("GET", "/api/v1/openapi.json"))[0] == 200
-        monkeypatch.setattr(service, "RESTORE_SECONDS", 60)
+        monkeypatch.setattr(application, "RESTORE_SECONDS", 60)
         held = asyncio.create_task(server.ask("GET", "/api/v1/status"))
         assert await asyncio.wait([held], timeout=0.1) == (set(), {held})
         released.set()
@@ -381,8 +381,8 @@ async def test_operators_see(tmp_path: Path) -> None:
 async def test_every_described_call_is_routed(tmp_path: Path) -> None:
     """Every call in the API's description is answered by a handler, with and without the slash at the end."""
     async with rest(tmp_path) as server:
-        assert (await server.ask("GET", "/api/v1/openapi.json"))[1] == openapi.make()
-        for method, path in openapi.paths():
+        assert (await server.ask("GET", "/api/v1/openapi.json"))[1] == routes.description()
+        for method, path in ((route.method, route.path) for route in routes.ROUTES):
             for shown in {path.rstrip("/"), path.rstrip("/") + "/"} if "{" not in path else {path.format(path="x")}:
                 async with server.session.request(method, server.url + shown) as response:
                     assert response.status != 405, f"{method} {shown}"

@@ -12,7 +12,7 @@ from tuf.api.metadata import Metadata, Root
 
 from tufline.records import cursor
 from tufline.records.cursor import Cursor, Task
-from tufline_ingest.rest import openapi
+from tufline_ingest import routes
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import artifact, bootstrapped, rest
 
@@ -216,7 +216,7 @@ BEYOND_SCHEMAS = {
 
 def test_the_description_is_as_strict_as_the_server(tmp_path: Path) -> None:
     """A request that the server refuses for its form, an empty list or a value does not fit the description of the REST API either."""
-    described = openapi.make()
+    described = routes.description()
     by_call = {ADD: "AddRequest", DELETE: "RemoveRequest", BOOTSTRAP: "BootstrapRequest"}
     schemas = {call: {"$ref": f"#/components/schemas/{name}", "components": described["components"]} for call, name in by_call.items()}
     jsonschema.validate(add(artifact("a", "1", custom={})), schemas[ADD])

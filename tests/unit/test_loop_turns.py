@@ -20,6 +20,7 @@ from tufline.records import Remove, Settings, cursor, events, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.runtime.turns import ITEM_BYTES, TURN_BYTES
 from tufline_ingest import accept
+from tufline_ingest.rest import artifacts as artifact_calls
 from tufline_ingest.rest import bulk
 from tufline_ingest.rest.schemas import AddEnvelope, RemoveRequest
 from tufline_testing.loop_turns import longest_turn
@@ -190,8 +191,8 @@ async def take_refused_lines(most_bytes: int) -> None:
 
 
 LONG_WORK: dict[str, Callable[[], Awaitable[object]]] = {
-    "artifacts of a request": lambda: accept.make_adds(msgspec.json.decode(artifacts(ITEMS), type=AddEnvelope), DEFAULT_ALLOWED),
-    "paths of a request": lambda: accept.make_removes(RemoveRequest(PATHS)),
+    "artifacts of a request": lambda: artifact_calls.make_adds(msgspec.json.decode(artifacts(ITEMS), type=AddEnvelope), DEFAULT_ALLOWED),
+    "paths of a request": lambda: artifact_calls.make_removes(RemoveRequest(PATHS)),
     "records of changes": lambda: accept.make_messages(map(Remove, PATHS), Settings(4, "bins", 2, {}), 0),
     "lines of a bulk request": lambda: take_refused_lines(MEGABYTE),
     "lines that are too long": lambda: take_refused_lines(1),

@@ -30,6 +30,7 @@ from tufline.records import (
 )
 from tufline.records.receipts import ChangeReceipt, EventReceipt
 from tufline_ingest.rest import openapi
+from tufline_ingest.routes import ROUTES
 from tufline_testing.checkout import ROOT
 
 FILE = FileRef(1, 2, "00")
@@ -81,6 +82,14 @@ def test_openapi_is_valid() -> None:
     """The description of the REST API is valid OpenAPI 3.1, and has an operation for every call."""
     described = read("openapi.json")
     validate(described)
-    assert {(method, path) for method, path in openapi.paths()} == {
+    assert {(route.method, route.path) for route in ROUTES} == {
         (method.upper(), path) for path, operations in described["paths"].items() for method in operations
     }
+
+
+def test_every_route_has_its_permissions_in_the_description() -> None:
+    """Each route names what a caller will have to be allowed, OpenAPI shows it, and only these routes are open to everybody."""
+    described = read("openapi.json")["paths"]
+    shown = {(route.method, route.path): described[route.path][route.method.lower()][openapi.PERMISSIONS] for route in ROUTES}
+    assert shown == {(route.method, route.path): [one.value for one in route.permissions] for route in ROUTES}
+    assert {path for (_, path), permissions in shown.items() if not permissions} == {"/api/v1/openapi.json", "/healthz", "/readyz"}

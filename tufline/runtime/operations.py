@@ -17,8 +17,60 @@ SECTION: Final = "ops"
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def _json(content: Mapping[str, object], status: int = 200) -> web.Response:
+class Alive(msgspec.Struct, frozen=True):
+    """The answer of /healthz.
+
+    Attributes:
+        alive: always true; a process that does not live does not answer.
+    """
+
+    alive: bool
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """The answer of /readyz.
+
+    Attributes:
+        ready: whether every part of the process does its work.
+        parts: name of a part to why it is not ready, in one sentence; empty where it is.
+    """
+
+    ready: bool
+    parts: dict[str, str]
+
+
+def _json(content: Alive | Readiness, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")
+
+
+def liveness() -> web.Response:
+    """Answer that the process lives.
+
+    Returns:
+        The answer of /healthz.
+    """
+    return _json(Alive(alive=True))
+
+
+def readiness(health: Health) -> web.Response:
+    """Answer which parts are ready.
+
+    Args:
+        health: of the process.
+
+    Returns:
+        The answer of /readyz: 200 if all are ready, else 503.
+    """
+    return _json(Readiness(health.ready, health.problems), 200 if health.ready else 503)
+
+
+def metrics() -> web.Response:
+    """Answer with all metrics of the process.
+
+    Returns:
+        The answer of /metrics.
+    """
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def handlers(health: Health) -> Mapping[str, Handler]:
@@ -32,15 +84,15 @@ def handlers(health: Health) -> Mapping[str, Handler]:
     """
 
     async def healthz(_: web.Request) -> web.Response:
-        return _json({"alive": True})
+        return liveness()
 
     async def readyz(_: web.Request) -> web.Response:
-        return _json({"ready": health.ready, "parts": health.problems}, 200 if health.ready else 503)
+        return readiness(health)
 
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def counted(_: web.Request) -> web.Response:
+        return metrics()
 
-    return MappingProxyType({"/healthz": healthz, "/readyz": readyz, "/metrics": metrics})
+    return MappingProxyType({"/healthz": healthz, "/readyz": readyz, "/metrics": counted})
 
 
 async def serve(

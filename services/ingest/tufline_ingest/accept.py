@@ -1,7 +1,7 @@
 """Putting changes onto the log: the way of every artifact begins here.
 
-In: what a request says of artifacts. Out: records of ``artifacts``, one or more for each partition, and the cursor that says where they
-are.
+In: what a request or an event says of artifacts. Out: records of ``artifacts``, one or more for each partition, and the cursor that says
+where they are.
 """
 
 import uuid
@@ -18,8 +18,6 @@ from tufline.records.cursor import Cursor, Task
 from tufline.records.events import ArtifactInfo, ChangeRequest
 from tufline.runtime.turns import Turns
 from tufline_ingest import metrics
-from tufline_ingest.errors import BadRequestError
-from tufline_ingest.rest.schemas import AddEnvelope, Artifact, RemoveRequest, decode
 
 Change = Add | Remove
 
@@ -66,70 +64,6 @@ def make_change(said: ChangeRequest, allowed: Allowed) -> Change:
     if said.info is None:
         raise InvalidTargetError("info is missing: it says length and hashes of the artifact")
     return make_add(said.path, said.info, allowed)
-
-
-async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
-    """Make the changes of a request to add.
-
-    Args:
-        request: as sent.
-        allowed: what targets may have.
-
-    Returns:
-        A change for each artifact.
-
-    Raises:
-        BadRequestError: if any can't be accepted; none is then.
-    """
-    if request.add_task_id_to_custom:
-        raise BadRequestError("add_task_id_to_custom is not supported: leave it out, or false")
-    _check_request(request.artifacts, request.publish_artifacts)
-    changes: list[Change] = []
-    turns = Turns()
-    for number, raw in enumerate(request.artifacts):
-        artifact = decode(Artifact, raw, f"artifacts[{number}] of the request")
-        try:
-            changes.append(make_add(artifact.path, artifact.info, allowed))
-        except InvalidTargetError as error:
-            raise _refusal(number, artifact.path, error) from None
-        await turns.take(len(memoryview(raw)))
-    return changes
-
-
-async def make_removes(request: RemoveRequest) -> list[Change]:
-    """Make the changes of a request to remove.
-
-    Args:
-        request: as sent.
-
-    Returns:
-        A change for each path.
-
-    Raises:
-        BadRequestError: if any can't be accepted; none is then.
-    """
-    _check_request(request.artifacts, request.publish_artifacts)
-    changes: list[Change] = []
-    turns = Turns()
-    for number, path in enumerate(request.artifacts):
-        try:
-            changes.append(Remove(check_path(path)))
-        except InvalidTargetError as error:
-            raise _refusal(number, path, error) from None
-        await turns.take()
-    return changes
-
-
-def _check_request(artifacts: Sequence[object], publish: bool) -> None:
-    if not publish:
-        raise BadRequestError("publish_artifacts false is not supported yet: leave it out, or true")
-    if not artifacts:
-        raise BadRequestError("artifacts is empty: name at least one")
-
-
-def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestError:
-    shown = ascii(path[:SHOWN_PATH_LENGTH])
-    return BadRequestError(f"artifacts[{number}] ({shown}) can't be accepted: {error}; nothing of this request was accepted")
 
 
 def name_request() -> str:

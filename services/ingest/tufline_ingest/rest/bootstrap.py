@@ -1,13 +1,26 @@
-"""A bootstrap request as the record of ``admin`` that it becomes."""
+"""The bootstrap over REST: RSTUF's calls, and the record of ``admin`` that a request becomes."""
 
+import asyncio
+
+from aiohttp import web
 from tuf.api.metadata import Root, Targets
 
-from tufline.errors import MetadataError
+from tufline import records
+from tufline.bus import Message
+from tufline.clock import moment_of
+from tufline.errors import InvalidBootstrapError, MetadataError
 from tufline.metadata.bins import DEFAULT_NAME_PREFIX
 from tufline.metadata.profiles import profile_of
-from tufline.records import CURRENT_RULES, Bootstrap, Settings
+from tufline.records import CURRENT_RULES, Bootstrap, Settings, cursor, topics
+from tufline.records.cursor import Cursor, Task
+from tufline.trust import admin_state
+from tufline.trust.admin_state import AdminState
 from tufline.trust.rules import MAX_EXPIRATION_DAYS, bins_prefix
-from tufline_ingest.errors import BadRequestError
+from tufline_ingest import accept
+from tufline_ingest.context import Context
+from tufline_ingest.errors import BadRequestError, BootstrappedError
+from tufline_ingest.rest import schemas
+from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas import BootstrapRequest, read_metadata
 
 
@@ -43,3 +56,40 @@ def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
     profile = request.settings.client_profile or profile_of(root, targets)
     settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days, profile)
     return Bootstrap(settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)
+
+
+async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
+    """Answer whether there is a repository."""
+    state = context.bootstrap_state()
+    if state is None:
+        return answer(schemas.BootstrapAnswer(schemas.BootstrapState(False, None, None), "System available for bootstrap."))
+    where = Cursor(cursor.FORMAT, Task.BOOTSTRAP, context.bus.log_id, 0, {0: [context.admin.state.bootstrap_offset]})
+    data = schemas.BootstrapState(True, state, cursor.encode(where))
+    return answer(schemas.BootstrapAnswer(data, "System LOCKED for bootstrap."))
+
+
+async def post_bootstrap(context: Context, request: web.Request) -> web.Response:
+    """Start a repository, or replace a bootstrap of which nothing is published yet."""
+    asked = schemas.decode(schemas.BootstrapRequest, await context.body(request))
+    async with context.alone():
+        state = context.admin.state
+        if state.bootstrap is not None and not (asked.replace and _may_replace(context, state)):
+            raise BootstrappedError(context.bootstrap_state())
+        # In a thread: what is not signed by anybody may take long to read.
+        wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS))
+        try:
+            await asyncio.to_thread(admin_state.begin, state, wanted, state.next_offset, context.clock())
+        except InvalidBootstrapError as error:
+            raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
+        (position,) = await context.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
+        await context.read_back(position.offset)
+        if asked.replace and position.offset in context.admin.state.refused:
+            raise BootstrappedError(context.bootstrap_state())  # the signer was faster
+    where = accept.make_cursor(Task.BOOTSTRAP, context.bus.log_id, [position])
+    data = schemas.Submitted(cursor.encode(where), moment_of(where.time))
+    return answer(schemas.SubmittedAnswer(data, "Bootstrap accepted."), 202)
+
+
+def _may_replace(context: Context, state: AdminState) -> bool:
+    # A log that was written before may have a root that no record of admin tells of.
+    return not state.begun and not context.live.versions.get(Root.type)

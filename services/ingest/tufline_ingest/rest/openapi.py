@@ -1,52 +1,19 @@
-"""The REST API in OpenAPI 3.1, from the very types that read and write it."""
+"""The REST API in OpenAPI 3.1: from the table of routes, and the very types that read and write requests and answers."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 import tufline
-from tufline.records.cursor import MAX_TEXT_LENGTH
-from tufline.records.events import ChangeRequest
 from tufline_ingest.rest import schemas as wire
-from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
+from tufline_ingest.rest.route import JSON, Body, Route
 
-PREFIX: Final = "/api/v1"
+PERMISSIONS: Final = "x-tufline-permissions"
+"""The field of an operation that lists the permissions that a caller will need."""
 
 _TITLE: Final = "Tufline"
-
-_CALLS: Final[tuple[tuple[str, str, str, type | None, int, type | None], ...]] = (
-    ("post", f"{PREFIX}/artifacts/", "Add artifacts", wire.AddRequest, 202, wire.SubmittedAnswer),
-    ("post", f"{PREFIX}/artifacts/delete", "Remove artifacts", wire.RemoveRequest, 202, wire.SubmittedAnswer),
-    ("post", f"{PREFIX}/artifacts/bulk", "Add and remove artifacts, one a line (NDJSON)", ChangeRequest, 202, wire.BulkAnswer),
-    ("get", f"{PREFIX}/artifacts/{{path}}", "What the published metadata say of an artifact", None, 200, wire.LiveArtifact),
-    ("get", f"{PREFIX}/task/", "The state of a task", None, 200, wire.TaskAnswer),
-    ("get", f"{PREFIX}/bootstrap/", "The state of the bootstrap", None, 200, wire.BootstrapAnswer),
-    ("post", f"{PREFIX}/bootstrap/", "Begin a repository", wire.BootstrapRequest, 202, wire.SubmittedAnswer),
-    ("post", f"{PREFIX}/metadata/", "Give new versions of root and targets", wire.MetadataRequest, 202, wire.SubmittedAnswer),
-    ("get", f"{PREFIX}/trust", "Which root and targets are shown and given, and which keys sign", None, 200, wire.TrustAnswer),
-    ("get", f"{PREFIX}/status", "What is live, and what is not yet", None, 200, wire.StatusAnswer),
-    ("get", f"{PREFIX}/openapi.json", "This description", None, 200, None),
-    ("get", "/healthz", "Whether the process lives", None, 200, None),
-    ("get", "/readyz", "Whether every part of the process is ready", None, 200, None),
-    ("get", "/metrics", "Metrics for Prometheus", None, 200, None),
-)
-"""Method, path, summary, request body, status and body of the answer."""
-
-_PARAMETERS: Final[Mapping[str, list[dict[str, Any]]]] = {
-    f"{PREFIX}/artifacts/{{path}}": [{"name": "path", "in": "path", "required": True, "schema": {"type": "string"}}],
-    f"{PREFIX}/task/": [
-        {"name": "task_id", "in": "query", "required": True, "schema": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}},
-        {
-            "name": "after",
-            "in": "query",
-            "required": False,
-            "description": "result.details.after of the page before, for the next page of a bulk task's refused changes",
-            "schema": {"type": "string", "maxLength": MAX_AFTER_LENGTH},
-        },
-    ],
-}
 
 _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
     "RolesSettings": {"required": ["root", "targets", "snapshot", "timestamp", "bins"]},
@@ -61,46 +28,46 @@ _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
 """What a type can't say of its values: which of them need one another."""
 
 
-def paths() -> Iterator[tuple[str, str]]:
-    """List all calls.
-
-    Yields:
-        Method, in capitals, and path.
-    """
-    for method, path, *_ in _CALLS:
-        yield method.upper(), path
+def _content(body: Body, schemas: Mapping[type, Any]) -> dict[str, Any]:
+    return {"content": {body.media_type: {"schema": schemas[body.kind]}}}
 
 
-def _content(kind: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"content": {kind: {"schema": schema}}}
+def _operation(route: Route, schemas: Mapping[type, Any]) -> dict[str, Any]:
+    accepted = {} if route.answer is None else _content(route.answer, schemas)
+    refused = {"description": "Refused; detail says why and what to do.", **_content(Body(wire.ErrorAnswer, JSON), schemas)}
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {route.path}").strip("_"),
+        PERMISSIONS: [str(permission) for permission in route.permissions],
+        "responses": {str(route.status): {"description": route.summary, **accepted}, "default": refused},
+    }
+    if route.request is not None:
+        operation["requestBody"] = {"required": True, **_content(route.request, schemas)}
+    if route.parameters:
+        operation["parameters"] = [
+            {"name": one.name, "in": one.place, "required": one.is_required, "description": one.description, "schema": one.schema}
+            for one in route.parameters
+        ]
+    return operation
 
 
-def make() -> dict[str, Any]:
-    """Make the description.
+def make(routes: Iterable[Route]) -> dict[str, Any]:
+    """Make the document.
+
+    Args:
+        routes: all of the API.
 
     Returns:
         An OpenAPI 3.1 document.
     """
-    types = {kind for call in _CALLS for kind in (call[3], call[5]) if kind is not None} | {wire.ErrorAnswer}
+    routes = tuple(routes)
+    types = {body.kind for route in routes for body in (route.request, route.answer) if body is not None} | {wire.ErrorAnswer}
     ordered = sorted(types, key=lambda kind: kind.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(ordered, schemas, strict=True))
-    refused = {"description": "Refused; detail says why and what to do.", **_content("application/json", by_type[wire.ErrorAnswer])}
     described: dict[str, dict[str, Any]] = {}
-    for method, path, summary, body, status, result in _CALLS:
-        operation: dict[str, Any] = {
-            "summary": summary,
-            "operationId": re.sub(r"\W+", "_", f"{method} {path}").strip("_"),
-            "responses": {str(status): {"description": summary}, "default": refused},
-        }
-        if body is not None:
-            kind = "application/x-ndjson" if body is ChangeRequest else "application/json"
-            operation["requestBody"] = {"required": True, **_content(kind, by_type[body])}
-        if result is not None:
-            operation["responses"][str(status)] |= _content("application/json", by_type[result])
-        if path in _PARAMETERS:
-            operation["parameters"] = _PARAMETERS[path]
-        described.setdefault(path, {})[method] = operation
+    for route in routes:
+        described.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
     return {
         "openapi": "3.1.0",
         "info": {"title": _TITLE, "version": tufline.__version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},

@@ -1,0 +1,140 @@
+"""What the handlers of the REST API work on: the log, the read models of this process, and the rules that they share."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from aiohttp import web
+
+from tufline.bus import Bus
+from tufline.clock import Clock
+from tufline.config.settings import IngestConfig
+from tufline.metadata.target import Allowed
+from tufline.records import Settings
+from tufline.runtime.health import Health
+from tufline.views.admin import AdminFollower
+from tufline_ingest.errors import NotBootstrappedError, NotNowError
+from tufline_ingest.rest import request_body
+from tufline_ingest.rest.task_states import Tasks
+from tufline_ingest.views.published import Live
+
+ADMIN_SECONDS: Final = 10.0
+"""How long a request waits for another one that writes to ``admin``, and for its own record to be read back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every handler is called with.
+
+    Attributes:
+        bus: the log.
+        config: the settings of ingest.
+        clock: the wall clock.
+        health: the health of the process.
+        admin: the state folded from ``admin``.
+        live: what the origin shows.
+        tasks: the states of tasks.
+        changing_trust: held by the one request here that writes to ``admin``, so that the second of two bootstraps (or of two new versions
+            of root) is refused at the edge.
+    """
+
+    bus: Bus
+    config: IngestConfig
+    clock: Clock
+    health: Health
+    admin: AdminFollower
+    live: Live
+    tasks: Tasks
+    changing_trust: asyncio.Lock
+
+    async def restored(self, *, heads: bool = False) -> None:
+        """Wait until the read models are those of the whole log: an answer made from them before could be long out of date.
+
+        Args:
+            heads: whether those of ``heads`` are needed too.
+        """
+        await self.admin.known.wait()
+        await self.live.published_known.wait()
+        if heads:
+            await self.live.heads_known.wait()
+
+    async def body(self, request: web.Request) -> bytes:
+        """Read a body whole.
+
+        Args:
+            request: from a client.
+
+        Returns:
+            The body, decoded.
+
+        Raises:
+            IngestError: if it is too large, or is not what its encoding says.
+        """
+        return await request_body.read(request, self.config.max_request_bytes)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Be the only one here that writes to ``admin``.
+
+        Raises:
+            NotNowError: if another request takes too long.
+        """
+        try:
+            async with asyncio.timeout(ADMIN_SECONDS):
+                await self.changing_trust.acquire()
+        except TimeoutError:
+            raise NotNowError("another bootstrap or metadata update is under way: ask for its state, or try again") from None
+        try:
+            yield
+        finally:
+            self.changing_trust.release()
+
+    async def read_back(self, offset: int) -> None:
+        """Wait until a record of ``admin`` is applied here, so that the next request is judged by it.
+
+        Args:
+            offset: of the record.
+
+        Raises:
+            NotNowError: if that takes too long; the record is on the log.
+        """
+        try:
+            async with asyncio.timeout(ADMIN_SECONDS):
+                await self.admin.wait_for(lambda state: state.next_offset > offset)
+        except TimeoutError:
+            reason = "the request is on the log, but this process could not read it back yet: ask for the state before sending it again"
+            raise NotNowError(reason) from None
+
+    def bootstrap_state(self) -> Literal["pre", "finished"] | None:
+        """Report where the bootstrap stands.
+
+        Returns:
+            None before; ``pre`` until its metadata is published; then ``finished``.
+        """
+        state = self.admin.state
+        if state.bootstrap is None:
+            return None
+        published = self.live.published
+        return "finished" if published and published.vector.admin > state.bootstrap_offset else "pre"
+
+    @property
+    def allowed(self) -> Allowed:
+        """What targets may have here."""
+        return self.config.allowed(self.admin.state.profile)
+
+    def check_bootstrapped(self) -> Settings:
+        """Make sure that there is a repository.
+
+        Returns:
+            Its settings.
+
+        Raises:
+            NotBootstrappedError: if there is none yet.
+        """
+        found = self.admin.state.bootstrap
+        state = self.bootstrap_state()
+        if found is None or state != "finished":
+            raise NotBootstrappedError(state)
+        return found.settings

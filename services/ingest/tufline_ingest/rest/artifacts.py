@@ -1,0 +1,164 @@
+"""Artifacts over REST: RSTUF's calls to add and remove them, bulk import, and a query for what is live.
+
+A change is answered when the log has it. A request is accepted whole or not at all; of a bulk request each line by itself.
+"""
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from tufline.bus import Position
+from tufline.clock import moment_of
+from tufline.errors import BusError, InvalidTargetError
+from tufline.metadata.paths import check_path
+from tufline.metadata.target import Allowed
+from tufline.records import Remove, Settings, cursor
+from tufline.records.cursor import Task
+from tufline.runtime.turns import Turns
+from tufline_ingest import accept, metrics
+from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change
+from tufline_ingest.context import Context
+from tufline_ingest.errors import BadRequestError, NotNowError
+from tufline_ingest.rest import request_body, schemas
+from tufline_ingest.rest.bulk import Outcome, take_lines
+from tufline_ingest.rest.responses import PART_OF_IT, answer
+
+
+async def make_adds(request: schemas.AddEnvelope, allowed: Allowed) -> list[Change]:
+    """Make the changes of a request to add.
+
+    Args:
+        request: as sent.
+        allowed: what targets may have.
+
+    Returns:
+        A change for each artifact.
+
+    Raises:
+        BadRequestError: if any can't be accepted; none is then.
+    """
+    if request.add_task_id_to_custom:
+        raise BadRequestError("add_task_id_to_custom is not supported: leave it out, or false")
+    _check_request(request.artifacts, request.publish_artifacts)
+    changes: list[Change] = []
+    turns = Turns()
+    for number, raw in enumerate(request.artifacts):
+        artifact = schemas.decode(schemas.Artifact, raw, f"artifacts[{number}] of the request")
+        try:
+            changes.append(accept.make_add(artifact.path, artifact.info, allowed))
+        except InvalidTargetError as error:
+            raise _refusal(number, artifact.path, error) from None
+        await turns.take(len(memoryview(raw)))
+    return changes
+
+
+async def make_removes(request: schemas.RemoveRequest) -> list[Change]:
+    """Make the changes of a request to remove.
+
+    Args:
+        request: as sent.
+
+    Returns:
+        A change for each path.
+
+    Raises:
+        BadRequestError: if any can't be accepted; none is then.
+    """
+    _check_request(request.artifacts, request.publish_artifacts)
+    changes: list[Change] = []
+    turns = Turns()
+    for number, path in enumerate(request.artifacts):
+        try:
+            changes.append(Remove(check_path(path)))
+        except InvalidTargetError as error:
+            raise _refusal(number, path, error) from None
+        await turns.take()
+    return changes
+
+
+def _check_request(artifacts: Sequence[object], publish: bool) -> None:
+    if not publish:
+        raise BadRequestError("publish_artifacts false is not supported yet: leave it out, or true")
+    if not artifacts:
+        raise BadRequestError("artifacts is empty: name at least one")
+
+
+def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestError:
+    shown = ascii(path[:SHOWN_PATH_LENGTH])
+    return BadRequestError(f"artifacts[{number}] ({shown}) can't be accepted: {error}; nothing of this request was accepted")
+
+
+async def _append(context: Context, changes: Sequence[Change], settings: Settings, bulk: str = "") -> Sequence[Position]:
+    messages = await accept.make_messages(changes, settings, context.admin.state.next_offset, bulk)
+    with metrics.append_seconds.time():
+        positions = await context.bus.append(messages)
+    if not bulk:
+        context.tasks.recent.accepted(messages, positions)
+    context.live.watch(positions)
+    accept.count(changes)
+    return positions
+
+
+async def _submit(context: Context, task: Task, changes: Sequence[Change], settings: Settings, message: str) -> web.Response:
+    positions = await _append(context, changes, settings)
+    where = accept.make_cursor(task, context.bus.log_id, positions)
+    paths = [change.path for change in changes]
+    data = schemas.Submitted(cursor.encode(where), moment_of(where.time), paths)
+    return answer(schemas.SubmittedAnswer(data, message), 202)
+
+
+async def add_artifacts(context: Context, request: web.Request) -> web.Response:
+    """Put new or changed artifacts onto the log."""
+    settings = context.check_bootstrapped()
+    asked = schemas.decode(schemas.AddEnvelope, await context.body(request))
+    changes = await make_adds(asked, context.allowed)
+    return await _submit(context, Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
+
+
+async def remove_artifacts(context: Context, request: web.Request) -> web.Response:
+    """Put removals of artifacts onto the log."""
+    settings = context.check_bootstrapped()
+    changes = await make_removes(schemas.decode(schemas.RemoveRequest, await context.body(request)))
+    return await _submit(context, Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
+
+
+async def import_lines(context: Context, request: web.Request) -> web.Response:
+    """Put the changes of a bulk request onto the log while its lines come in."""
+    settings = context.check_bootstrapped()
+    outcome, name = Outcome(), accept.name_request()
+
+    async def append(changes: list[Change]) -> Sequence[Position]:
+        return await _append(context, changes, settings, name)
+
+    try:
+        await take_lines(request_body.pieces(request), context.config.bulk_line_bytes, context.allowed, append, outcome)
+    except BusError as error:
+        raise NotNowError(f"{outcome.accepted} lines are on the log, then it could take no more: {error}; {PART_OF_IT}") from error
+    except BadRequestError as error:
+        raise BadRequestError(f"{outcome.accepted} lines are on the log, then reading stopped: {error}") from error
+    finally:
+        metrics.refused.inc(outcome.refused)
+    if not outcome.accepted and not outcome.refused:
+        raise BadRequestError("the request has no lines: send one change a line, each a JSON object")
+    task_id, time = None, context.clock()
+    if outcome.ends:
+        where = accept.make_cursor(Task.BULK, context.bus.log_id, outcome.positions, name)
+        task_id, time = cursor.encode(where), moment_of(where.time)
+    result = schemas.BulkResult(task_id, time, outcome.accepted, outcome.refused, outcome.refused_lines)
+    return answer(schemas.BulkAnswer(result, "Lines submitted."), 202)
+
+
+async def get_artifact(context: Context, request: web.Request) -> web.Response:
+    """Answer what the published metadata says of an artifact."""
+    settings = context.check_bootstrapped()
+    try:
+        path = check_path(request.match_info["path"])
+    except InvalidTargetError as error:
+        raise BadRequestError(f"no artifact can have this path: {error}") from None
+    found = await context.live.find(path, settings)
+    target = found.target
+    return answer(
+        schemas.LiveArtifact(
+            target.path, target.length, target.hashes, found.role, found.role_version, found.snapshot_version, target.custom
+        )
+    )

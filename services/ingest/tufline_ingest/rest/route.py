@@ -1,0 +1,102 @@
+"""What a route of the REST API is: the one description from which it is served, documented and, later, authorized."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from aiohttp import web
+
+from tufline_ingest.context import Context
+
+JSON: Final = "application/json"
+NDJSON: Final = "application/x-ndjson"
+
+Handler = Callable[[Context, web.Request], Awaitable[web.Response]]
+
+
+class Permission(StrEnum):
+    """What a caller may be allowed to do."""
+
+    ARTIFACTS_ADD = "artifacts:add"
+    ARTIFACTS_REMOVE = "artifacts:remove"
+    ARTIFACTS_READ = "artifacts:read"
+    TRUST_PROPOSE = "trust:propose"
+    TRUST_SIGN = "trust:sign"
+    SETTINGS = "settings"
+    OBSERVE = "observe"
+
+
+OPEN: Final[tuple[Permission, ...]] = ()
+"""The permissions of a route that anybody may call."""
+
+
+class Reads(Enum):
+    """Which read models a handler works on. A request waits until they are those of the whole log."""
+
+    NOTHING = "nothing"
+    TRUST = "trust"
+    """The state of ``admin``, and what is published."""
+    HEADS = "heads"
+    """Those, and the newest version of every role."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a path or a query.
+
+    Attributes:
+        name: as it stands in the URL.
+        place: ``path`` or ``query``.
+        description: for people.
+        schema: JSON Schema of the value.
+        is_required: whether a request must have it.
+    """
+
+    name: str
+    place: str
+    description: str
+    schema: dict[str, Any]
+    is_required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """The body of a request or an answer.
+
+    Attributes:
+        kind: the type that reads or writes it.
+        media_type: of the body as a whole; ``kind`` is one line of NDJSON.
+    """
+
+    kind: type
+    media_type: str = JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One call.
+
+    Attributes:
+        method: of HTTP.
+        path: with its parameters in braces. It is served with and without a slash at the end, unless it ends with a parameter.
+        summary: one line for people.
+        handler: answers requests.
+        permissions: all that a caller needs; ``OPEN`` for none.
+        reads: the read models that the handler works on.
+        answer: the body of the answer to a request that is accepted; None where no schema describes it.
+        status: of that answer.
+        request: the body of the request; None for a call without one.
+        parameters: of the path and the query.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    permissions: tuple[Permission, ...]
+    reads: Reads
+    answer: Body | None
+    status: int = 200
+    request: Body | None = None
+    parameters: tuple[Parameter, ...] = ()

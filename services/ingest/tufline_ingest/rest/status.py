@@ -1,0 +1,34 @@
+"""The status of the repository over REST, for operators and for the command line."""
+
+from aiohttp import web
+
+import tufline
+from tufline.clock import moment_of
+from tufline_ingest.context import Context
+from tufline_ingest.rest import schemas
+from tufline_ingest.rest.responses import answer
+from tufline_ingest.views.published import describe_expiries, summarize_expiries
+
+
+async def get_status(context: Context, _: web.Request) -> web.Response:
+    """Answer what is live, what is not yet, and what is wrong."""
+    published, found = context.live.published, context.admin.state.bootstrap
+    backlog, now = await context.live.backlog(), context.clock()
+    expiring = {} if found is None else describe_expiries(context.live.expires, found, now)
+    problems = expiring | {part: reason for part, reason in context.health.problems.items() if reason}
+    bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
+    return answer(
+        schemas.StatusAnswer(
+            version=tufline.__version__,
+            log=context.bus.log_id,
+            bootstrap=context.bootstrap_state(),
+            number_of_bins=len(bins) or None,
+            timestamp=published.timestamp.version if published else 0,
+            snapshot=published.snapshot.version if published else 0,
+            backlog=backlog.count,
+            waiting_seconds=0 if backlog.since is None else max(0, int((now - moment_of(backlog.since)).total_seconds())),
+            expires=summarize_expiries(context.live.expires, bins),
+            problems=problems,
+            warnings=sorted(problems.keys() & {*context.health.warnings, *expiring}),
+        )
+    )

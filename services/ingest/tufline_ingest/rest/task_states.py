@@ -1,0 +1,261 @@
+"""The state of a task, from its cursor alone.
+
+A task is done when what is published covers its positions. What became of it in detail is read back from the log: its records at the
+positions, and the receipts that the signer wrote for what had no effect or was refused.
+
+What the log can't say any more is answered as unknown, and the task as ERRORED: what may have been refused is never reported as done.
+
+Anybody can make a task id up. So what is read for one is bounded: the records that it names must be of one request, of no more bytes than a
+request may have, and their receipts are found in a few steps. An id that names something else is one that this repository does not know.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tufline.bus import Bus
+from tufline.clock import moment_of
+from tufline.errors import InvalidCursorError
+from tufline.records import Changes, Published, Settings, topics
+from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, Cursor, Task
+from tufline.records.events import MAX_EVENT_BYTES
+from tufline.records.receipt_index import Trail
+from tufline.records.receipts import ChangeReceipt
+from tufline.trust.admin_state import AdminState
+from tufline.views import task_receipts
+from tufline.views.task_receipts import Found
+from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_value
+from tufline_ingest.rest.schemas import TaskData, TaskResult
+from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
+from tufline_ingest.views.published import Live
+from tufline_ingest.views.recent_requests import Recent
+
+GROWTH: Final = 8
+"""How many times as large as a request its records may be: a removal has four bytes in a request, and 26 on the log."""
+
+LIVE_IS_SHOWN: Final = "GET /api/v1/artifacts/{path} says what is live, and to send the changes again is safe while no newer ones were sent"
+UNREADABLE: Final = f"a record of receipts can't be read (see the health of ingest); {LIVE_IS_SHOWN}"
+OLD_BULK_ID: Final = f"it is unknown which of its changes were refused, because the task id is of an older version; {LIVE_IS_SHOWN}"
+
+Position = tuple[int, int]
+"""A partition of ``artifacts`` and an offset in it."""
+
+READ_AT_ONCE: Final = 4
+"""For how many tasks the log is read at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Answers for any task.
+
+    Attributes:
+        bus: the log.
+        max_request_bytes: of a request.
+        live: what the origin shows.
+        admin: gives the state folded from ``admin``.
+        recent: what this process accepted lately.
+        remarks: what had no effect or was refused.
+    """
+
+    bus: Bus
+    max_request_bytes: int
+    live: Live
+    admin: Callable[[], AdminState]
+    recent: Recent
+    remarks: Remarks
+    _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
+
+    async def describe(self, task_id: str, cursor: Cursor, start: Place) -> TaskData:
+        """Say what became of a task.
+
+        Args:
+            task_id: as the client sent it.
+            cursor: that is in it.
+            start: of a bulk task, where the page of refused changes starts.
+
+        Returns:
+            The task's state; PENDING for one that this log does not know, or does not know any more.
+
+        Raises:
+            BusError: if the log can't be read now.
+        """
+        try:
+            if cursor.task in IN_ADMIN:
+                return _describe_given(task_id, cursor, self.live.published, self.admin())
+            trails = self._trails(cursor)
+            if trails is None:
+                known = all(map(self.recent.find, _places(cursor))) or await self._may_exist(cursor)
+                return TaskData(task_id, "RUNNING" if known else "PENDING")
+            async with self._reading:
+                if cursor.task is Task.BULK:
+                    return await self._describe_bulk(task_id, cursor, trails, start)
+                return await self._describe_changes(task_id, cursor, trails)
+        except (InvalidCursorError, ReceiptsGoneError):
+            return TaskData(task_id, "PENDING")
+
+    def _trails(self, cursor: Cursor) -> dict[int, Trail | None] | None:
+        """Give the trails of a task's partitions; None if it is not live yet, or what is live has not come here yet."""
+        published = self.live.published
+        if published is None or not cursor.is_covered(published.vector):
+            return None
+        found = {partition: self.live.progress.get(partition) for partition in cursor.positions}
+        if any(one is None or one.offset <= cursor.positions[partition][-1] for partition, one in found.items()):
+            return None
+        return {partition: one.trail for partition, one in found.items() if one is not None}
+
+    async def _may_exist(self, cursor: Cursor) -> bool:
+        partitions = self.bus.partitions(topics.ARTIFACTS)
+        if any(not 0 <= partition < partitions for partition in cursor.positions):
+            return False
+        ends = [await self.bus.end(topics.ARTIFACTS, partition) for partition in cursor.positions]
+        return all(offsets[-1] < end for offsets, end in zip(cursor.positions.values(), ends, strict=True))
+
+    async def _describe_bulk(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None], start: Place) -> TaskData:
+        for partition, offsets in cursor.positions.items():
+            value = await read_value(self.bus, partition, offsets[-1])
+            changes = None if value is None else read_changes(value)
+            is_known = changes is not None or any(await self._refusals(cursor, (partition, offsets[-1]), trails))
+            if not is_known or (changes is not None and cursor.request and changes.request != cursor.request):
+                return TaskData(task_id, "PENDING")
+        message = "Artifact(s) published"
+        if cursor.format != BULK_FORMAT:
+            return _finished(task_id, cursor, f"{message}, but those that were refused", {}, OLD_BULK_ID)
+        known = {partition: trail for partition, trail in trails.items() if trail is not None}
+        if len(known) < len(trails):
+            raise ReceiptsGoneError
+        page = await read_page(self.bus, self.remarks, cursor, known, start)
+        details: dict[str, Any] = {"refused": page.refused, "refused_artifacts": page.artifacts}
+        if page.after is not None:
+            details["after"] = page.after
+        if not page.refused:
+            return _finished(task_id, cursor, message, details)
+        error = f"{page.refused} changes were refused" + ("" if all(one.path for one in page.artifacts) else ", or may have been")
+        error += "; the next page may have more" if page.after is not None else ""
+        return _finished(task_id, cursor, f"{message}, but not those that were refused", details, error)
+
+    async def _describe_changes(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None]) -> TaskData:
+        found = await self._read_back(cursor)
+        if not isinstance(found, dict):
+            reasons, is_unknown = await self._refusals(cursor, found, trails)
+            if reasons:
+                return _finished(task_id, cursor, "Not accepted", {}, "; ".join(reasons))
+            unknown = _finished(task_id, cursor, "Unknown", {}, f"what became of it is unknown: {UNREADABLE}")
+            return unknown if is_unknown else TaskData(task_id, "PENDING")
+        request = next(iter(found.values())).request
+        remarks: dict[tuple[int, int, int], ChangeReceipt] = {}
+        uncertain: set[Position] = set()
+        for partition, trail in trails.items():
+            read = await self._read_remarks(cursor, partition, cursor.positions[partition], trail, request)
+            remarks.update(((partition, receipt.offset, receipt.index), receipt) for receipt in read.receipts)
+            uncertain.update((partition, offset) for offset in read.uncertain)
+        settings = bootstrap.settings if (bootstrap := self.admin().bootstrap) else None
+        return await _describe_artifacts(task_id, cursor, found, remarks, uncertain, settings)
+
+    async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
+        """Read the records of a task, or name the first that is gone or can't be read.
+
+        Raises:
+            InvalidCursorError: if they are not those of one request.
+        """
+        found: dict[Position, Changes] = {}
+        room = GROWTH * max(self.max_request_bytes, MAX_EVENT_BYTES)
+        request = ""
+        for place in _places(cursor):
+            value = self.recent.find(place) or await read_value(self.bus, *place)
+            changes = None if value is None else read_changes(value)
+            if changes is None:
+                return place
+            room -= len(value or b"")
+            if changes.bulk or room < 0 or request not in {"", changes.request}:
+                raise InvalidCursorError("the task id names records that are not those of one request")
+            found[place], request = changes, changes.request
+            await asyncio.sleep(0)  # records are decoded one at a time, so that others have their turn
+        return found
+
+    async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, Trail | None]) -> tuple[list[str], bool]:
+        """Say why a record that is gone, or can't be read, was not applied, and whether its receipt may be one that can't be read."""
+        partition, offset = place
+        read = await self._read_remarks(cursor, partition, [offset], trails[partition])
+        reasons = {one.reason for one in read.receipts if one.outcome == "refused" and not one.path and not one.ranges}
+        return sorted(reasons), bool(read.uncertain)
+
+    async def _read_remarks(self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: Trail | None, request: str = "") -> Found:
+        if trail is not None and offsets[0] >= trail.start:
+            with suppress(ReceiptsUnreadableError):  # then they are looked for without it
+                return await self.remarks.of(partition, offsets, trail, request)
+        found = await task_receipts.of_records(self.bus, partition, offsets, cursor.time, request, self.remarks.passed)
+        if found is None:
+            raise ReceiptsGoneError
+        return found
+
+
+def _places(cursor: Cursor) -> list[Position]:
+    return [(partition, offset) for partition, offsets in cursor.positions.items() for offset in offsets]
+
+
+def _finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any], error: str | None = None) -> TaskData:
+    known = {name: value for name, value in details.items() if value is not None}
+    result = TaskResult(message, error is None, cursor.task.value, moment_of(cursor.time), known, error)
+    return TaskData(task_id, "SUCCESS" if error is None else "ERRORED", result)
+
+
+def _describe_given(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
+    is_bootstrap = cursor.task is Task.BOOTSTRAP
+    offsets = cursor.positions.get(0, [])
+    roles = [one.signed.type for one in admin.roots if one.offset in offsets]
+    roles += [one.signed.type for one in admin.targets if one.offset in offsets]
+    given = {one.offset for one in admin.roots} | {one.offset for one in admin.targets}
+    if len(cursor.positions) != 1 or any(offset not in admin.refused and offset not in given for offset in offsets):
+        return TaskData(task_id, "PENDING")
+    reasons = [admin.refused[offset] for offset in offsets if offset in admin.refused]
+    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": roles[0] if roles else None, "roles": roles}
+    if reasons:
+        return _finished(task_id, cursor, "Bootstrap failed" if is_bootstrap else "Metadata Update failed", details, "; ".join(reasons))
+    if published is None or not cursor.is_covered(published.vector):
+        return TaskData(task_id, "RUNNING")
+    return _finished(task_id, cursor, "Bootstrap Processed" if is_bootstrap else "Metadata Update Processed", details)
+
+
+async def _describe_artifacts(
+    task_id: str,
+    cursor: Cursor,
+    found: Mapping[Position, Changes],
+    remarks: Mapping[tuple[int, int, int], ChangeReceipt],
+    uncertain: Collection[Position],
+    settings: Settings | None,
+) -> TaskData:
+    roles: set[str] = set()
+    happened: dict[str, bool] = {}
+    refused: dict[str, str] = {}
+    unknown: dict[str, None] = {}
+    for (partition, offset), changes in found.items():
+        for index, change in enumerate(changes.changes):
+            remark = remarks.get((partition, offset, index))
+            outcome = remark.outcome if remark is not None else ""
+            # A path that is removed twice was there the first time.
+            happened[change.path] = happened.get(change.path, False) or outcome in {"", "unchanged"}
+            if remark is not None and outcome == "refused":
+                refused[change.path] = remark.reason
+            if remark is None and (partition, offset) in uncertain:
+                unknown[change.path] = None
+        if settings is not None:
+            roles |= {settings.layout.name(settings.layout.index_of(change.path)) for change in changes.changes}
+        await asyncio.sleep(0)  # a request may have millions of changes: others have their turn after each record
+    done = [path for path, is_done in happened.items() if is_done and path not in refused and path not in unknown]
+    details: dict[str, Any] = {}
+    if cursor.task is Task.ADD:
+        message = "Artifact(s) Added"
+        details = {"added_artifacts": done, "invalid_paths": list(refused), "artifact_roles": sorted(roles)}
+    else:
+        message = "Artifact(s) Removed"
+        missing = [path for path, is_done in happened.items() if not is_done and path not in refused and path not in unknown]
+        details = {"deleted_artifacts": done, "not_found_artifacts": missing, "invalid_paths": list(refused) or None}
+    if unknown:
+        details["unknown_artifacts"] = list(unknown)
+        reasons = [f"what became of {len(unknown)} artifacts is unknown: {UNREADABLE}", *sorted(set(refused.values()))]
+        return _finished(task_id, cursor, f"{message}, but it is unknown whether all were", details, "; ".join(reasons))
+    if refused and len(refused) == len(happened):
+        return _finished(task_id, cursor, "No artifact was accepted", details, "; ".join(sorted(set(refused.values()))))
+    return _finished(task_id, cursor, message, details)

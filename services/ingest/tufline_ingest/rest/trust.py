@@ -1,0 +1,78 @@
+"""The REST API of trust: new versions of root and targets that people signed, and what is shown, given and signed now.
+
+RSTUF's call, which takes root alone, and beside it targets (PEP 458's mode) and ``skip_overlap``. A version that is given is shown once all
+that it governs verifies under it; its task is done then.
+"""
+
+import asyncio
+from collections import Counter
+
+from aiohttp import web
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+from tufline import records
+from tufline.bus import Message
+from tufline.clock import moment_of
+from tufline.errors import InvalidUpdateError
+from tufline.records import CURRENT_RULES, NewMetadata, cursor, topics
+from tufline.records.cursor import Task
+from tufline.trust import admin_state
+from tufline.trust.admin_state import AdminState
+from tufline_ingest import accept
+from tufline_ingest.context import Context
+from tufline_ingest.errors import BadRequestError
+from tufline_ingest.rest import schemas
+from tufline_ingest.rest.responses import answer
+
+
+async def post_metadata(context: Context, request: web.Request) -> web.Response:
+    """Put new versions of root and targets onto the log."""
+    context.check_bootstrapped()
+    asked = schemas.decode(schemas.MetadataRequest, await context.body(request))
+    of_role = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
+    # In a thread: what is not signed by anybody may take long to read.
+    given = {role: await asyncio.to_thread(schemas.read_metadata, role, content) for role, content in of_role.items()}
+    updates = [
+        NewMetadata(role=role, metadata=one, skip_overlap=asked.skip_overlap, rules=CURRENT_RULES)  # type: ignore[arg-type]
+        for role, one in given.items()
+        if one is not None
+    ]
+    if not updates:
+        raise BadRequestError("metadata is empty: give root, or targets, or both")
+    async with context.alone():
+        await asyncio.to_thread(_check, context, updates)
+        positions = await context.bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
+        await context.read_back(positions[-1].offset)
+    where = accept.make_cursor(Task.METADATA, context.bus.log_id, positions)
+    data = schemas.Submitted(cursor.encode(where), moment_of(where.time))
+    return answer(schemas.SubmittedAnswer(data, "Metadata update accepted."), 202)
+
+
+def _check(context: Context, updates: list[NewMetadata]) -> None:
+    state: AdminState = context.admin.state
+    try:
+        for update in updates:
+            state = admin_state.update(state, update, state.next_offset, context.clock())
+    except InvalidUpdateError as error:
+        raise BadRequestError(f"the metadata can't be accepted: {error}") from None
+
+
+async def get_trust(context: Context, _: web.Request) -> web.Response:
+    """Answer which root and targets are current and pending, and which keys sign."""
+    settings, state, live = context.check_bootstrapped(), context.admin.state, context.live
+    layout = settings.layout
+    bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in live.keyids.get(layout.name(index), ()))
+    targets = state.targets[-1] if state.targets else None
+    return answer(
+        schemas.TrustAnswer(
+            root=schemas.TrustedRole(live.versions.get(Root.type, 0), state.roots[-1].signed.version, dict(state.roots[-1].metadata)),
+            targets=schemas.TrustedRole(
+                live.versions.get(Targets.type, 0),
+                targets.signed.version if targets else None,
+                dict(targets.metadata) if targets else None,
+            ),
+            keyids={role: list(live.keyids.get(role, ())) for role in (Timestamp.type, Snapshot.type, Targets.type)},
+            bins=dict(bins),
+            number_of_bins=settings.number_of_bins,
+        )
+    )

@@ -1,0 +1,171 @@
+"""The REST API as one table: what each route takes, answers and needs, and who may call it.
+
+The application, the OpenAPI document and authorization are made from it, so a call that is served is described and has a permission. No
+permission is enforced yet: every caller has all of them.
+"""
+
+from functools import cache
+from typing import Any, Final
+
+from aiohttp import web
+
+from tufline.records.cursor import MAX_TEXT_LENGTH
+from tufline.records.events import ChangeRequest
+from tufline.runtime import operations
+from tufline_ingest.context import Context
+from tufline_ingest.rest import artifacts, bootstrap, openapi, schemas, status, tasks, trust
+from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
+from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.route import NDJSON, OPEN, Body, Parameter, Permission, Reads, Route
+
+PREFIX: Final = "/api/v1"
+
+
+@cache
+def description() -> dict[str, Any]:
+    """Make the OpenAPI document of all routes.
+
+    Returns:
+        The document; one object, which nobody changes.
+    """
+    return openapi.make(ROUTES)
+
+
+async def _describe(_: Context, __: web.Request) -> web.Response:
+    return answer(description())
+
+
+async def _live(_: Context, __: web.Request) -> web.Response:
+    return operations.liveness()
+
+
+async def _ready(context: Context, _: web.Request) -> web.Response:
+    return operations.readiness(context.health)
+
+
+async def _metrics(_: Context, __: web.Request) -> web.Response:
+    return operations.metrics()
+
+
+_ARTIFACT_PATH: Final = Parameter("path", "path", "The target path of the artifact.", {"type": "string"})
+
+_TASK_ID: Final = Parameter(
+    "task_id", "query", "The id that the answer to the request had.", {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}
+)
+
+_AFTER: Final = Parameter(
+    "after",
+    "query",
+    "result.details.after of the page before, for the next page of a bulk task's refused changes",
+    {"type": "string", "maxLength": MAX_AFTER_LENGTH},
+    is_required=False,
+)
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        "POST",
+        f"{PREFIX}/artifacts/",
+        "Add artifacts",
+        artifacts.add_artifacts,
+        (Permission.ARTIFACTS_ADD,),
+        Reads.TRUST,
+        Body(schemas.SubmittedAnswer),
+        202,
+        Body(schemas.AddRequest),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/artifacts/delete",
+        "Remove artifacts",
+        artifacts.remove_artifacts,
+        (Permission.ARTIFACTS_REMOVE,),
+        Reads.TRUST,
+        Body(schemas.SubmittedAnswer),
+        202,
+        Body(schemas.RemoveRequest),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/artifacts/bulk",
+        "Add and remove artifacts, one a line (NDJSON)",
+        artifacts.import_lines,
+        (Permission.ARTIFACTS_ADD, Permission.ARTIFACTS_REMOVE),
+        Reads.TRUST,
+        Body(schemas.BulkAnswer),
+        202,
+        Body(ChangeRequest, NDJSON),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/artifacts/{{path}}",
+        "What the published metadata says of an artifact",
+        artifacts.get_artifact,
+        (Permission.ARTIFACTS_READ,),
+        Reads.TRUST,
+        Body(schemas.LiveArtifact),
+        parameters=(_ARTIFACT_PATH,),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/task/",
+        "The state of a task",
+        tasks.get_task,
+        (Permission.ARTIFACTS_READ,),
+        Reads.TRUST,
+        Body(schemas.TaskAnswer),
+        parameters=(_TASK_ID, _AFTER),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/bootstrap/",
+        "The state of the bootstrap",
+        bootstrap.get_bootstrap,
+        (Permission.OBSERVE,),
+        Reads.TRUST,
+        Body(schemas.BootstrapAnswer),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/bootstrap/",
+        "Start a repository",
+        bootstrap.post_bootstrap,
+        (Permission.TRUST_PROPOSE,),
+        Reads.HEADS,
+        Body(schemas.SubmittedAnswer),
+        202,
+        Body(schemas.BootstrapRequest),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/metadata/",
+        "Submit new versions of root and targets",
+        trust.post_metadata,
+        (Permission.TRUST_PROPOSE,),
+        Reads.TRUST,
+        Body(schemas.SubmittedAnswer),
+        202,
+        Body(schemas.MetadataRequest),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/trust",
+        "Which root and targets are current and pending, and which keys sign",
+        trust.get_trust,
+        (Permission.OBSERVE,),
+        Reads.HEADS,
+        Body(schemas.TrustAnswer),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/status",
+        "What is live, and what is not yet",
+        status.get_status,
+        (Permission.OBSERVE,),
+        Reads.HEADS,
+        Body(schemas.StatusAnswer),
+    ),
+    Route("GET", f"{PREFIX}/openapi.json", "This description", _describe, OPEN, Reads.NOTHING, None),
+    Route("GET", "/healthz", "Whether the process lives", _live, OPEN, Reads.NOTHING, None),
+    Route("GET", "/readyz", "Whether every part of the process is ready", _ready, OPEN, Reads.NOTHING, None),
+    Route("GET", "/metrics", "Metrics for Prometheus", _metrics, (Permission.OBSERVE,), Reads.NOTHING, None),
+)
