@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint format paths schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases format paths schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -65,6 +65,9 @@ lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+phrases: $(VENV)/.installed ## find phrases that a reader stumbles over
+	$(BIN)/python -m tools.phrases
 
 format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff check --fix .
