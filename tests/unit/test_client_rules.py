@@ -24,7 +24,8 @@ from tufline.trust import client_rules
 from tufline.trust import rules as trust
 from tufline.trust.ceremony import Ceremony, make_key
 from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
-from tufline_ingest.rest.schemas import BootstrapRequest, decode
+from tufline_ingest.rest.request_json import decode
+from tufline_ingest.rest.schemas.trust import BootstrapRequest
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.resign import resign
 

@@ -22,7 +22,7 @@ from tufline.runtime.turns import ITEM_BYTES, TURN_BYTES
 from tufline_ingest import accept
 from tufline_ingest.rest import artifacts as artifact_calls
 from tufline_ingest.rest import bulk
-from tufline_ingest.rest.schemas import AddEnvelope, RemoveRequest
+from tufline_ingest.rest.schemas.artifacts import AddEnvelope, RemoveRequest
 from tufline_testing.loop_turns import longest_turn
 from tufline_testing.rest import PARTITIONS, Rest, bootstrapped, rest
 

@@ -13,10 +13,15 @@ from tufline.records.cursor import MAX_TEXT_LENGTH
 from tufline.records.events import ChangeRequest
 from tufline.runtime import operations
 from tufline_ingest.context import Context
-from tufline_ingest.rest import artifacts, bootstrap, openapi, schemas, status, tasks, trust
+from tufline_ingest.rest import artifacts, bootstrap, openapi, status, tasks, trust
 from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.route import NDJSON, OPEN, Body, Parameter, Permission, Reads, Route
+from tufline_ingest.rest.schemas.answers import SubmittedAnswer
+from tufline_ingest.rest.schemas.artifacts import AddRequest, BulkAnswer, LiveArtifact, RemoveRequest
+from tufline_ingest.rest.schemas.status import StatusAnswer
+from tufline_ingest.rest.schemas.tasks import TaskAnswer
+from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, MetadataRequest, TrustAnswer
 
 PREFIX: Final = "/api/v1"
 
@@ -69,9 +74,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.add_artifacts,
         (Permission.ARTIFACTS_ADD,),
         Reads.TRUST,
-        Body(schemas.SubmittedAnswer),
+        Body(SubmittedAnswer),
         202,
-        Body(schemas.AddRequest),
+        Body(AddRequest),
     ),
     Route(
         "POST",
@@ -80,9 +85,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.remove_artifacts,
         (Permission.ARTIFACTS_REMOVE,),
         Reads.TRUST,
-        Body(schemas.SubmittedAnswer),
+        Body(SubmittedAnswer),
         202,
-        Body(schemas.RemoveRequest),
+        Body(RemoveRequest),
     ),
     Route(
         "POST",
@@ -91,7 +96,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.import_lines,
         (Permission.ARTIFACTS_ADD, Permission.ARTIFACTS_REMOVE),
         Reads.TRUST,
-        Body(schemas.BulkAnswer),
+        Body(BulkAnswer),
         202,
         Body(ChangeRequest, NDJSON),
     ),
@@ -102,7 +107,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.get_artifact,
         (Permission.ARTIFACTS_READ,),
         Reads.TRUST,
-        Body(schemas.LiveArtifact),
+        Body(LiveArtifact),
         parameters=(_ARTIFACT_PATH,),
     ),
     Route(
@@ -112,7 +117,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         tasks.get_task,
         (Permission.ARTIFACTS_READ,),
         Reads.TRUST,
-        Body(schemas.TaskAnswer),
+        Body(TaskAnswer),
         parameters=(_TASK_ID, _AFTER),
     ),
     Route(
@@ -122,7 +127,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         bootstrap.get_bootstrap,
         (Permission.OBSERVE,),
         Reads.TRUST,
-        Body(schemas.BootstrapAnswer),
+        Body(BootstrapAnswer),
     ),
     Route(
         "POST",
@@ -131,9 +136,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         bootstrap.post_bootstrap,
         (Permission.TRUST_PROPOSE,),
         Reads.HEADS,
-        Body(schemas.SubmittedAnswer),
+        Body(SubmittedAnswer),
         202,
-        Body(schemas.BootstrapRequest),
+        Body(BootstrapRequest),
     ),
     Route(
         "POST",
@@ -142,9 +147,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         trust.post_metadata,
         (Permission.TRUST_PROPOSE,),
         Reads.TRUST,
-        Body(schemas.SubmittedAnswer),
+        Body(SubmittedAnswer),
         202,
-        Body(schemas.MetadataRequest),
+        Body(MetadataRequest),
     ),
     Route(
         "GET",
@@ -153,7 +158,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         trust.get_trust,
         (Permission.OBSERVE,),
         Reads.HEADS,
-        Body(schemas.TrustAnswer),
+        Body(TrustAnswer),
     ),
     Route(
         "GET",
@@ -162,7 +167,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         status.get_status,
         (Permission.OBSERVE,),
         Reads.HEADS,
-        Body(schemas.StatusAnswer),
+        Body(StatusAnswer),
     ),
     Route("GET", f"{PREFIX}/openapi.json", "This description", _describe, OPEN, Reads.NOTHING, None),
     Route("GET", "/healthz", "Whether the process lives", _live, OPEN, Reads.NOTHING, None),

@@ -54,7 +54,10 @@ from tufline.records.cursor import Cursor, Task
 from tufline.records.receipts import ChangeReceipt, EventReceipt, receipt_decoder
 from tufline.trust import admin_state, rules
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.rest import bulk, schemas
+from tufline_ingest.rest import bulk
+from tufline_ingest.rest.request_json import decode
+from tufline_ingest.rest.schemas.artifacts import AddRequest, RemoveRequest
+from tufline_ingest.rest.schemas.trust import BootstrapRequest, MetadataRequest
 
 LOG_ID: Final = "0123456789abcdef"
 ALLOWED: Final = target.DEFAULT_ALLOWED
@@ -246,13 +249,11 @@ TARGETS: Final[Mapping[str, Target]] = {
     ),
     "event": Target(lambda content: events.read(content, {}), (InvalidEventError,), (_json(_EVENT),)),
     "binary event": Target(_read_binary_event, (InvalidEventError,), (f"1.0\ti\ts\t{events.TYPE}\n".encode() + _json(_EVENT["data"]),)),
-    "add request": Target(
-        partial(schemas.decode, schemas.AddRequest), _IN_REQUESTS, (_json({"artifacts": [{"path": "a", "info": _INFO}]}),)
-    ),
-    "remove request": Target(partial(schemas.decode, schemas.RemoveRequest), _IN_REQUESTS, (_json({"artifacts": ["a"]}),)),
-    "bootstrap request": Target(partial(schemas.decode, schemas.BootstrapRequest), _IN_REQUESTS, (_json(_BOOTSTRAP),)),
+    "add request": Target(partial(decode, AddRequest), _IN_REQUESTS, (_json({"artifacts": [{"path": "a", "info": _INFO}]}),)),
+    "remove request": Target(partial(decode, RemoveRequest), _IN_REQUESTS, (_json({"artifacts": ["a"]}),)),
+    "bootstrap request": Target(partial(decode, BootstrapRequest), _IN_REQUESTS, (_json(_BOOTSTRAP),)),
     "metadata request": Target(
-        partial(schemas.decode, schemas.MetadataRequest), _IN_REQUESTS, (_json({"metadata": {"root": _ROOT, "targets": _TARGETS}}),)
+        partial(decode, MetadataRequest), _IN_REQUESTS, (_json({"metadata": {"root": _ROOT, "targets": _TARGETS}}),)
     ),
     "bulk line": Target(
         lambda content: bulk.read_line(content, ALLOWED), (BadRequestError, InvalidTargetError), tuple(map(_json, _CHANGES))

@@ -39,8 +39,9 @@ from tufline.trust import admin_state
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.rest import schemas
 from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
+from tufline_ingest.rest.request_json import decode, read_metadata
+from tufline_ingest.rest.schemas.trust import BootstrapRequest, MetadataRequest
 from tufline_testing.clients.running import Client, Job
 from tufline_testing.log import DEFAULT_DAYS, read_all
 from tufline_testing.payloads import make_bootstrap
@@ -224,7 +225,7 @@ class Fuzz:
     def _bootstrap(self, seed: int) -> None:
         mode, payload = self.bootstrap_case(seed)
         try:
-            asked = schemas.decode(schemas.BootstrapRequest, json.dumps(payload).encode())
+            asked = decode(BootstrapRequest, json.dumps(payload).encode())
             record = make_record(asked, PARTITIONS)
             run_virtual(partial(self._judge, record))
         except (BadRequestError, InvalidBootstrapError):
@@ -251,7 +252,7 @@ class Fuzz:
 
     async def _updates(self, mode: str, seeds: range, clock: Clock) -> None:
         name, payload = f"u-{mode}", self.held[mode].payload
-        record = make_record(schemas.decode(schemas.BootstrapRequest, json.dumps(payload).encode()), PARTITIONS)
+        record = make_record(decode(BootstrapRequest, json.dumps(payload).encode()), PARTITIONS)
         async with world(self.path / name, self.path / f"keys-{mode}", clock) as bus:
             await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
             await wait_until_live(bus, 0)
@@ -274,8 +275,8 @@ class Fuzz:
         keys = [one.metadata["signed"]["keys"] for one in state.roots]
         spoilt = self._spoil(chance, mode, {role: metadata}, keys=keys)[role]
         try:
-            asked = schemas.decode(schemas.MetadataRequest, json.dumps({"metadata": {role: spoilt}}).encode()).metadata
-            given = schemas.read_metadata(role, asked.root if role == "root" else asked.targets)
+            asked = decode(MetadataRequest, json.dumps({"metadata": {role: spoilt}}).encode()).metadata
+            given = read_metadata(role, asked.root if role == "root" else asked.targets)
             if given is None:
                 raise BadRequestError("nothing is given")
             update = NewMetadata(role=role, metadata=given, rules=CURRENT_RULES)

@@ -19,12 +19,15 @@ from tufline_ingest import accept, metrics
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, NotNowError
-from tufline_ingest.rest import request_body, schemas
+from tufline_ingest.rest import request_body
 from tufline_ingest.rest.bulk import Outcome, take_lines
+from tufline_ingest.rest.request_json import decode
 from tufline_ingest.rest.responses import PART_OF_IT, answer
+from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
+from tufline_ingest.rest.schemas.artifacts import AddEnvelope, Artifact, BulkAnswer, BulkResult, LiveArtifact, RemoveRequest
 
 
-async def make_adds(request: schemas.AddEnvelope, allowed: Allowed) -> list[Change]:
+async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
     """Make the changes of a request to add.
 
     Args:
@@ -43,7 +46,7 @@ async def make_adds(request: schemas.AddEnvelope, allowed: Allowed) -> list[Chan
     changes: list[Change] = []
     turns = Turns()
     for number, raw in enumerate(request.artifacts):
-        artifact = schemas.decode(schemas.Artifact, raw, f"artifacts[{number}] of the request")
+        artifact = decode(Artifact, raw, f"artifacts[{number}] of the request")
         try:
             changes.append(accept.make_add(artifact.path, artifact.info, allowed))
         except InvalidTargetError as error:
@@ -52,7 +55,7 @@ async def make_adds(request: schemas.AddEnvelope, allowed: Allowed) -> list[Chan
     return changes
 
 
-async def make_removes(request: schemas.RemoveRequest) -> list[Change]:
+async def make_removes(request: RemoveRequest) -> list[Change]:
     """Make the changes of a request to remove.
 
     Args:
@@ -103,14 +106,14 @@ async def _submit(context: Context, task: Task, changes: Sequence[Change], setti
     positions = await _append(context, changes, settings)
     where = accept.make_cursor(task, context.bus.log_id, positions)
     paths = [change.path for change in changes]
-    data = schemas.Submitted(cursor.encode(where), moment_of(where.time), paths)
-    return answer(schemas.SubmittedAnswer(data, message), 202)
+    data = Submitted(cursor.encode(where), moment_of(where.time), paths)
+    return answer(SubmittedAnswer(data, message), 202)
 
 
 async def add_artifacts(context: Context, request: web.Request) -> web.Response:
     """Put new or changed artifacts onto the log."""
     settings = context.check_bootstrapped()
-    asked = schemas.decode(schemas.AddEnvelope, await context.body(request))
+    asked = decode(AddEnvelope, await context.body(request))
     changes = await make_adds(asked, context.allowed)
     return await _submit(context, Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
 
@@ -118,7 +121,7 @@ async def add_artifacts(context: Context, request: web.Request) -> web.Response:
 async def remove_artifacts(context: Context, request: web.Request) -> web.Response:
     """Put removals of artifacts onto the log."""
     settings = context.check_bootstrapped()
-    changes = await make_removes(schemas.decode(schemas.RemoveRequest, await context.body(request)))
+    changes = await make_removes(decode(RemoveRequest, await context.body(request)))
     return await _submit(context, Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
 
 
@@ -144,8 +147,8 @@ async def import_lines(context: Context, request: web.Request) -> web.Response:
     if outcome.ends:
         where = accept.make_cursor(Task.BULK, context.bus.log_id, outcome.positions, name)
         task_id, time = cursor.encode(where), moment_of(where.time)
-    result = schemas.BulkResult(task_id, time, outcome.accepted, outcome.refused, outcome.refused_lines)
-    return answer(schemas.BulkAnswer(result, "Lines submitted."), 202)
+    result = BulkResult(task_id, time, outcome.accepted, outcome.refused, outcome.refused_lines)
+    return answer(BulkAnswer(result, "Lines submitted."), 202)
 
 
 async def get_artifact(context: Context, request: web.Request) -> web.Response:
@@ -158,7 +161,5 @@ async def get_artifact(context: Context, request: web.Request) -> web.Response:
     found = await context.live.find(path, settings)
     target = found.target
     return answer(
-        schemas.LiveArtifact(
-            target.path, target.length, target.hashes, found.role, found.role_version, found.snapshot_version, target.custom
-        )
+        LiveArtifact(target.path, target.length, target.hashes, found.role, found.role_version, found.snapshot_version, target.custom)
     )

@@ -19,9 +19,10 @@ from tufline.trust.rules import MAX_EXPIRATION_DAYS, bins_prefix
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, BootstrappedError
-from tufline_ingest.rest import schemas
+from tufline_ingest.rest.request_json import decode, read_metadata
 from tufline_ingest.rest.responses import answer
-from tufline_ingest.rest.schemas import BootstrapRequest, read_metadata
+from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
+from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, BootstrapState
 
 
 def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
@@ -62,15 +63,15 @@ async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
     """Answer whether there is a repository."""
     state = context.bootstrap_state()
     if state is None:
-        return answer(schemas.BootstrapAnswer(schemas.BootstrapState(False, None, None), "System available for bootstrap."))
+        return answer(BootstrapAnswer(BootstrapState(False, None, None), "System available for bootstrap."))
     where = Cursor(cursor.FORMAT, Task.BOOTSTRAP, context.bus.log_id, 0, {0: [context.admin.state.bootstrap_offset]})
-    data = schemas.BootstrapState(True, state, cursor.encode(where))
-    return answer(schemas.BootstrapAnswer(data, "System LOCKED for bootstrap."))
+    data = BootstrapState(True, state, cursor.encode(where))
+    return answer(BootstrapAnswer(data, "System LOCKED for bootstrap."))
 
 
 async def post_bootstrap(context: Context, request: web.Request) -> web.Response:
     """Start a repository, or replace a bootstrap of which nothing is published yet."""
-    asked = schemas.decode(schemas.BootstrapRequest, await context.body(request))
+    asked = decode(BootstrapRequest, await context.body(request))
     async with context.alone():
         state = context.admin.state
         if state.bootstrap is not None and not (asked.replace and _may_replace(context, state)):
@@ -86,8 +87,8 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
         if asked.replace and position.offset in context.admin.state.refused:
             raise BootstrappedError(context.bootstrap_state())  # the signer was faster
     where = accept.make_cursor(Task.BOOTSTRAP, context.bus.log_id, [position])
-    data = schemas.Submitted(cursor.encode(where), moment_of(where.time))
-    return answer(schemas.SubmittedAnswer(data, "Bootstrap accepted."), 202)
+    data = Submitted(cursor.encode(where), moment_of(where.time))
+    return answer(SubmittedAnswer(data, "Bootstrap accepted."), 202)
 
 
 def _may_replace(context: Context, state: AdminState) -> bool:

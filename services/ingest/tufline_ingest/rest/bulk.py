@@ -17,7 +17,8 @@ from tufline.records.events import ChangeRequest
 from tufline.runtime.turns import Turns
 from tufline_ingest.accept import Change, make_change
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.rest.schemas import RefusedLine, decode
+from tufline_ingest.rest.request_json import decode
+from tufline_ingest.rest.schemas.artifacts import RefusedLine
 
 BATCH_LINES: Final = 2000
 BATCH_BYTES: Final = 1024 * 1024

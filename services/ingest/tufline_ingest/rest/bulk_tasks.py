@@ -25,7 +25,7 @@ from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.task_receipts import FETCH_BYTES, fetch_or_pass, may_be_of, read_receipt
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.rest.schemas import RefusedArtifact
+from tufline_ingest.rest.schemas.tasks import RefusedArtifact
 from tufline_ingest.rest.task_receipts import ReceiptsUnreadableError, Remarks, Span
 
 PAGE_REFUSALS: Final = 1000

@@ -7,8 +7,8 @@ from typing import Any, Final
 import msgspec
 
 import tufline
-from tufline_ingest.rest import schemas as wire
 from tufline_ingest.rest.route import JSON, Body, Route
+from tufline_ingest.rest.schemas.answers import ErrorAnswer
 
 PERMISSIONS: Final = "x-tufline-permissions"
 """The field of an operation that lists the permissions that a caller will need."""
@@ -34,7 +34,7 @@ def _content(body: Body, schemas: Mapping[type, Any]) -> dict[str, Any]:
 
 def _operation(route: Route, schemas: Mapping[type, Any]) -> dict[str, Any]:
     accepted = {} if route.answer is None else _content(route.answer, schemas)
-    refused = {"description": "Refused; detail says why and what to do.", **_content(Body(wire.ErrorAnswer, JSON), schemas)}
+    refused = {"description": "Refused; detail says why and what to do.", **_content(Body(ErrorAnswer, JSON), schemas)}
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {route.path}").strip("_"),
@@ -61,7 +61,7 @@ def make(routes: Iterable[Route]) -> dict[str, Any]:
         An OpenAPI 3.1 document.
     """
     routes = tuple(routes)
-    types = {body.kind for route in routes for body in (route.request, route.answer) if body is not None} | {wire.ErrorAnswer}
+    types = {body.kind for route in routes for body in (route.request, route.answer) if body is not None} | {ErrorAnswer}
     ordered = sorted(types, key=lambda kind: kind.__name__)
     schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(ordered, schemas, strict=True))

@@ -5,8 +5,8 @@ from aiohttp import web
 import tufline
 from tufline.clock import moment_of
 from tufline_ingest.context import Context
-from tufline_ingest.rest import schemas
 from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.schemas.status import StatusAnswer
 from tufline_ingest.views.published import describe_expiries, summarize_expiries
 
 
@@ -18,7 +18,7 @@ async def get_status(context: Context, _: web.Request) -> web.Response:
     problems = expiring | {part: reason for part, reason in context.health.problems.items() if reason}
     bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
     return answer(
-        schemas.StatusAnswer(
+        StatusAnswer(
             version=tufline.__version__,
             log=context.bus.log_id,
             bootstrap=context.bootstrap_state(),

@@ -27,7 +27,7 @@ from tufline.trust.admin_state import AdminState
 from tufline.views import task_receipts
 from tufline.views.task_receipts import Found
 from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_value
-from tufline_ingest.rest.schemas import TaskData, TaskResult
+from tufline_ingest.rest.schemas.tasks import TaskData, TaskResult
 from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
 from tufline_ingest.views.published import Live
 from tufline_ingest.views.recent_requests import Recent

@@ -8,9 +8,9 @@ from tufline.errors import InvalidCursorError
 from tufline.records import cursor
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.rest import schemas
 from tufline_ingest.rest.bulk_tasks import parse_place
 from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.schemas.tasks import TaskAnswer, TaskData
 
 TASK_HOLD_SECONDS: Final = 1.0
 """How long an answer about an unfinished task is held back for a change: RSTUF's command line asks again without a pause."""
@@ -27,9 +27,9 @@ async def get_task(context: Context, request: web.Request) -> web.Response:
     try:
         where = cursor.decode(task_id, context.bus.log_id)
     except InvalidCursorError:
-        return answer(schemas.TaskAnswer(schemas.TaskData(task_id, "PENDING")))
+        return answer(TaskAnswer(TaskData(task_id, "PENDING")))
     data = await context.tasks.describe(task_id, where, start)
     if data.state == "RUNNING":
         await context.live.wait_for_change(TASK_HOLD_SECONDS)
         data = await context.tasks.describe(task_id, where, start)
-    return answer(schemas.TaskAnswer(data))
+    return answer(TaskAnswer(data))

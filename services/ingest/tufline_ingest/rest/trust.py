@@ -21,17 +21,19 @@ from tufline.trust.admin_state import AdminState
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError
-from tufline_ingest.rest import schemas
+from tufline_ingest.rest.request_json import decode, read_metadata
 from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
+from tufline_ingest.rest.schemas.trust import MetadataRequest, TrustAnswer, TrustedRole
 
 
 async def post_metadata(context: Context, request: web.Request) -> web.Response:
     """Put new versions of root and targets onto the log."""
     context.check_bootstrapped()
-    asked = schemas.decode(schemas.MetadataRequest, await context.body(request))
+    asked = decode(MetadataRequest, await context.body(request))
     of_role = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
     # In a thread: what is not signed by anybody may take long to read.
-    given = {role: await asyncio.to_thread(schemas.read_metadata, role, content) for role, content in of_role.items()}
+    given = {role: await asyncio.to_thread(read_metadata, role, content) for role, content in of_role.items()}
     updates = [
         NewMetadata(role=role, metadata=one, skip_overlap=asked.skip_overlap, rules=CURRENT_RULES)  # type: ignore[arg-type]
         for role, one in given.items()
@@ -44,8 +46,8 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
         positions = await context.bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
         await context.read_back(positions[-1].offset)
     where = accept.make_cursor(Task.METADATA, context.bus.log_id, positions)
-    data = schemas.Submitted(cursor.encode(where), moment_of(where.time))
-    return answer(schemas.SubmittedAnswer(data, "Metadata update accepted."), 202)
+    data = Submitted(cursor.encode(where), moment_of(where.time))
+    return answer(SubmittedAnswer(data, "Metadata update accepted."), 202)
 
 
 def _check(context: Context, updates: list[NewMetadata]) -> None:
@@ -64,9 +66,9 @@ async def get_trust(context: Context, _: web.Request) -> web.Response:
     bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in live.keyids.get(layout.name(index), ()))
     targets = state.targets[-1] if state.targets else None
     return answer(
-        schemas.TrustAnswer(
-            root=schemas.TrustedRole(live.versions.get(Root.type, 0), state.roots[-1].signed.version, dict(state.roots[-1].metadata)),
-            targets=schemas.TrustedRole(
+        TrustAnswer(
+            root=TrustedRole(live.versions.get(Root.type, 0), state.roots[-1].signed.version, dict(state.roots[-1].metadata)),
+            targets=TrustedRole(
                 live.versions.get(Targets.type, 0),
                 targets.signed.version if targets else None,
                 dict(targets.metadata) if targets else None,

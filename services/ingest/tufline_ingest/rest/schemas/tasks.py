@@ -1,0 +1,68 @@
+"""Tasks: what became of a request, in RSTUF's form."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+
+class RefusedArtifact(msgspec.Struct, frozen=True):
+    """A change of a bulk request that was accepted, and refused later.
+
+    Attributes:
+        path: the target path; empty if the record with it is no longer kept, or if it is unknown whether and which changes were refused.
+        reason: for people.
+    """
+
+    path: str
+    reason: str
+
+
+class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of a task.
+
+    Attributes:
+        message: for people.
+        status: whether it succeeded.
+        task: RSTUF's name of what was asked for.
+        last_update: when it was accepted.
+        details: depends on the task. Where it can't be read any more what became of some artifacts, ``unknown_artifacts`` has their paths,
+            and the task is ERRORED. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
+            ``refused_artifacts``, those of this page, with ``path`` and ``reason``; and ``after``, where there is another page: the
+            parameter ``after`` for it.
+        error: why it failed; left out if it did not.
+    """
+
+    message: str
+    status: bool
+    task: str
+    last_update: datetime
+    details: dict[str, Any]
+    error: str | None = None
+
+
+class TaskData(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task.
+
+    Attributes:
+        task_id: its id.
+        state: RSTUF's: PENDING if this repository does not know the task, or not any more; RUNNING until it is finished; then SUCCESS or
+            ERRORED.
+        result: once it is finished; left out before.
+    """
+
+    task_id: str
+    state: Literal["PENDING", "RUNNING", "SUCCESS", "ERRORED"]
+    result: TaskResult | None = None
+
+
+class TaskAnswer(msgspec.Struct, frozen=True):
+    """200: the state of a task.
+
+    Attributes:
+        data: the task.
+        message: for people.
+    """
+
+    data: TaskData
+    message: str = "Task state."
