@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases format paths schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases workflows coverage release-check format paths schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -69,6 +69,15 @@ lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
 phrases: $(VENV)/.installed ## find phrases that a reader stumbles over
 	$(BIN)/python -m tools.phrases
 
+workflows: $(VENV)/.installed ## check the GitHub workflows with actionlint (built with Go, once)
+	$(BIN)/python -m tools.workflows
+
+coverage: $(VENV)/.installed ## run the tests without servers, and report the lines and branches that none of them reaches
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" --cov --cov-report=term --cov-report=html:dist/coverage
+
+release-check: $(VENV)/.installed ## build sdist and wheel, install each on its own, run the demo from the wheel: make release-check TAG=v0.1.0
+	$(BIN)/python -m tools.release_check $(TAG)
+
 format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -86,7 +95,7 @@ lock: $(VENV)/.installed ## pin the dependencies anew, without index and file ad
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		-c requirements/tufline.lock pyproject.toml --extra kafka --extra vault -o requirements/signer.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
-		-c requirements/signer.lock pyproject.toml --extra kafka --extra vault --extra aws --extra hsm --group bench --group build --group fuzz --group lint --group mutate --group test -o requirements/dev.lock
+		-c requirements/signer.lock pyproject.toml --extra kafka --extra vault --extra aws --extra hsm --group bench --group build --group docs --group fuzz --group lint --group mutate --group test -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		requirements/faust.in -o requirements/faust.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \

