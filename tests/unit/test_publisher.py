@@ -181,7 +181,7 @@ def test_new_mirror_after_compaction(tmp_path: Path) -> None:
     in_world(tmp_path, story)
 
 
-@pytest.mark.parametrize(("is_claimed", "said"), [(True, "belongs to the log"), (False, "not of this log")])
+@pytest.mark.parametrize(("is_claimed", "said"), [(True, "belongs to the log"), (False, "not belong to this log")])
 def test_foreign_origin_is_left_alone(tmp_path: Path, is_claimed: bool, said: str) -> None:
     """A directory that holds another repository is not touched, and the publisher says why, until it is the right one."""
     (tmp_path / "other").mkdir()

@@ -75,10 +75,10 @@ def test_a_file_that_its_keys_have_not_signed_is_refused(tmp_path: Path, role: s
 def test_a_file_is_what_its_record_says(tmp_path: Path, role: str) -> None:
     """A file that is rightly signed, and whose record says another version or role, is refused."""
     chain, signer = followed(tmp_path)
-    with pytest.raises(MetadataError, match=f"{role} version 4 says it is .* version 3"):
+    with pytest.raises(MetadataError, match=f"{role} version 4 describes itself as .* version 3"):
         check(chain, role, 4, signed_by(signer, MAKE[role](3)))
     other = "timestamp" if role == "snapshot" else "snapshot"
-    with pytest.raises(MetadataError, match=f"{role} version 3 says it is {other} version 3"):
+    with pytest.raises(MetadataError, match=f"{role} version 3 describes itself as {other} version 3"):
         check(chain, role, 3, signed_by(signer, MAKE[other](3)))
 
 
@@ -117,11 +117,11 @@ def test_nothing_goes_back_behind_what_is_shown() -> None:
     for forward in ((shown, 3, versions), (FileRef(6, 60, "6" * 64), 3, versions), (FileRef(6, 60, "6" * 64), 4, versions | {"bins-0": 3})):
         origin.check_forward(*forward)
     backward = {
-        "timestamp version 4 after 5": (FileRef(4, 60, "4" * 64), 3, versions),
-        "shows another timestamp version 5": (FileRef(5, 60, "6" * 64), 3, versions),
-        "names snapshot version 2 after 3": (FileRef(6, 60, "6" * 64), 2, versions),
-        "names bins-0 version 1 after 2": (FileRef(6, 60, "6" * 64), 4, versions | {"bins-0": 1}),
-        "names bins-0 version none after 2": (FileRef(6, 60, "6" * 64), 4, {"targets": 1}),
+        "timestamp version 4 is lower than the published version 5": (FileRef(4, 60, "4" * 64), 3, versions),
+        "timestamp version 5 at the origin differs": (FileRef(5, 60, "6" * 64), 3, versions),
+        "names snapshot version 2, lower than the published version 3": (FileRef(6, 60, "6" * 64), 2, versions),
+        "names bins-0 version 1, lower than the published version 2": (FileRef(6, 60, "6" * 64), 4, versions | {"bins-0": 1}),
+        "names bins-0 version none, lower than the published version 2": (FileRef(6, 60, "6" * 64), 4, {"targets": 1}),
     }
     for reason, commit in backward.items():
         with pytest.raises(MetadataError, match=reason):

@@ -155,8 +155,8 @@ async def _check_roots(store: Store, roots: Sequence[Root]) -> int:
             count += 1
         else:
             raise ForeignOriginError(
-                f"the origin holds {name}, which is not of this log: another repository publishes there; set publisher.directory to "
-                "an empty directory, or to this log's own"
+                f"the origin holds {name}, which does not belong to this log: another repository publishes there; "
+                "set publisher.directory to an empty directory, or to this log's own"
             )
     return count
 

@@ -57,7 +57,7 @@ async def _adopt(config: Config) -> tuple[str, Owner | None]:
         shown = await provenance.examine(bus, store)
         if shown.damage and not shown.has_root:
             raise ForeignOriginError(
-                f"the origin shows a timestamp that is not of this log ({shown.damage}): its clients would refuse this log's"
+                f"the origin's timestamp does not belong to this log ({shown.damage}): its clients would refuse this log's"
             )
         if before is None or before.log != bus.log_id:
             await claim(store, bus.log_id, utc_now(), expected=content)

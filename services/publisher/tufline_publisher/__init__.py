@@ -1,1 +1,1 @@
-"""Publisher: brings the repository's metadata to an origin, in an order that no client can stumble over."""
+"""Publisher: brings the repository's metadata to an origin, in an order that is safe for clients at every moment."""

@@ -1,8 +1,8 @@
 """The chain of trust as a client follows it, over the files of the log. Pure.
 
-In: metadata files in the order of the log. Out: what they say, once signature, version, type and form are what a client accepts; everything
-else is refused by an error, and changes nothing. What is refused for its signatures alone may be accepted under keys that come later, and
-has an error of its own.
+In: metadata files in the order of the log. Out: their content, if a client accepts their signatures, version, type and format. Any other
+file raises an error and changes nothing. A file whose only fault is its signatures may become valid under later keys, so it has its own
+error: ``UntrustedError``.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from tufline.trust.rules import RoleKeys
 from tufline_publisher.errors import UntrustedError
 
 MAX_FILE_BYTES = MAX_BIN_BYTES + 100_000
-"""The largest file: a bin's content with its signatures."""
+"""The largest accepted file, in bytes: a bin's content with its signatures."""
 
 
 class _SnapshotRef(msgspec.Struct):
@@ -38,9 +38,9 @@ class Named:
     """The snapshot that a timestamp names.
 
     Attributes:
-        version: of the snapshot.
-        length: of its file, in bytes.
-        sha256: of its file.
+        version: the snapshot's version.
+        length: length of the snapshot file, in bytes.
+        sha256: hex digest of the snapshot file.
     """
 
     version: int
@@ -61,7 +61,7 @@ def read_named(signed: bytes | msgspec.Raw) -> Named:
         The snapshot.
 
     Raises:
-        MetadataError: if it names none.
+        MetadataError: if it does not name a snapshot.
     """
     meta = decode(_timestamp_decoder, signed, lambda reason: MetadataError(f"timestamp does not name a snapshot: {reason}")).meta
     try:
@@ -72,26 +72,26 @@ def read_named(signed: bytes | msgspec.Raw) -> Named:
 
 
 def read_file(role: str, kind: str, version: int, content: bytes) -> envelope.MetaFile:
-    """Read a file, and refuse one that no client would accept, whatever keys it trusts.
+    """Read a file, and refuse one that clients would reject whatever keys they trust.
 
     Args:
-        role: its name.
-        kind: the type that it must say.
-        version: that the log says it has.
-        content: the file.
+        role: name of the file's role.
+        kind: the expected ``_type``.
+        version: the version recorded on the log.
+        content: bytes of the file.
 
     Returns:
-        The file, taken apart; its signatures are not verified.
+        The file's signed part and its signatures, which are not verified here.
 
     Raises:
         MetadataError: if a client would refuse it.
     """
     if len(content) > MAX_FILE_BYTES:
-        raise MetadataError(f"{role} is {len(content)} bytes, more than clients take")
+        raise MetadataError(f"{role} is {len(content)} bytes, more than clients accept ({MAX_FILE_BYTES})")
     file = envelope.disassemble(content)
     common = envelope.read_common(file.signed)
     if common.type != kind or common.version != version:
-        raise MetadataError(f"{role} version {version} says it is {common.type} version {common.version}")
+        raise MetadataError(f"{role} version {version} describes itself as {common.type} version {common.version}")
     envelope.parse_expires(common.expires)
     if not file.signatures:
         raise MetadataError(f"{role} version {version} has no signature")
@@ -99,15 +99,15 @@ def read_file(role: str, kind: str, version: int, content: bytes) -> envelope.Me
 
 
 def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
-    """Say whether clients that have a root accept a commit.
+    """Return whether clients that trust a root accept a commit.
 
     Args:
-        root: the file of that root.
-        timestamp: the file.
-        snapshot: the file that it names.
+        root: bytes of the root file.
+        timestamp: bytes of the timestamp file.
+        snapshot: bytes of the snapshot file that the timestamp names.
 
     Returns:
-        Whether the root's keys signed both.
+        Whether the root's keys signed both files.
     """
     keys_of = rules.parse(Root, root).signed
     try:
@@ -119,10 +119,10 @@ def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
 
 
 class Chain:
-    """What a client that has followed the log so far trusts."""
+    """The trust of a client that has followed the log so far."""
 
     def __init__(self) -> None:
-        """Trust nothing yet: the first root is taken as it comes, as a client's own is."""
+        """Trust nothing yet: the first root is trusted as it is, like the root that a client ships with."""
         self._root: Root | None = None
         self._root_file = b""
         self._targets_version = 0
@@ -140,11 +140,11 @@ class Chain:
         return self._targets_version
 
     def check_root(self, version: int, content: bytes) -> None:
-        """Take a root, as a client does: signed by the one before and by itself, one version higher (TUF specification, 5.3).
+        """Accept a root as a client does: signed by the previous root and by itself, one version higher (TUF specification, 5.3).
 
         Args:
-            version: that the log says it has.
-            content: the file.
+            version: the version recorded on the log.
+            content: bytes of the root file.
 
         Raises:
             MetadataError: if a client would refuse it.
@@ -154,23 +154,23 @@ class Chain:
             raise MetadataError(f"root has version {root.version} after {self.root_version}")
         rules.verified(Root, content, rules.root_keys(root, Root.type))
         if version == self.root_version and content != self._root_file:
-            raise MetadataError(f"root {version} is another one than the trusted root {version}")
+            raise MetadataError(f"root {version} differs from the trusted root {version}")
         if version <= self.root_version:
-            return  # a link of the chain that brought us here; clients that come from further back still need it
+            return  # an earlier link of the chain, which clients with an older root still need
         if self._root is not None:
             rules.verified(Root, content, rules.root_keys(self._root, Root.type))
         self._root, self._root_file = root, content
 
     def check_targets(self, version: int, content: bytes) -> None:
-        """Take top-level targets.
+        """Accept top-level targets.
 
         Args:
-            version: that the log says it has.
-            content: the file.
+            version: the version recorded on the log.
+            content: bytes of the targets file.
 
         Raises:
             MetadataError: if a client would refuse it.
-            UntrustedError: if it would do so for the signatures.
+            UntrustedError: if the signatures are the reason.
         """
         targets = rules.parse(Targets, content).signed
         if targets.version != version:
@@ -188,17 +188,17 @@ class Chain:
         """Check a bin.
 
         Args:
-            role: its name.
-            version: that the log says it has.
-            content: the file.
+            role: the bin's name.
+            version: the version recorded on the log.
+            content: bytes of the bin's file.
 
         Raises:
             MetadataError: if a client would refuse it.
-            UntrustedError: if it would do so for the signatures.
+            UntrustedError: if the signatures are the reason.
         """
         if self._bins is None or self._newest_bins is None:
             raise UntrustedError(f"{role} comes before any targets that delegate to it")
-        # Who reads the log again comes by old targets; what stands behind them may be signed for the newest alone.
+        # A publisher that reads the log again passes old targets; the bins that follow may be signed only for the newest targets.
         try:
             self._check(role, Targets.type, version, content, self._newest_bins)
         except UntrustedError:
@@ -210,15 +210,15 @@ class Chain:
         """Check a snapshot.
 
         Args:
-            version: that the log says it has.
-            content: the file.
+            version: the version recorded on the log.
+            content: bytes of the snapshot file.
 
         Returns:
             Role name to version.
 
         Raises:
             MetadataError: if a client would refuse it.
-            UntrustedError: if it would do so for the signatures.
+            UntrustedError: if the signatures are the reason.
         """
         return read_snapshot(self._check(Snapshot.type, Snapshot.type, version, content, self._keys(Snapshot.type)))
 
@@ -226,8 +226,8 @@ class Chain:
         """Check a timestamp.
 
         Args:
-            version: that the log says it has.
-            content: the file.
+            version: the version recorded on the log.
+            content: bytes of the timestamp file.
 
         Returns:
             The snapshot that it names.
@@ -238,12 +238,12 @@ class Chain:
         return read_named(self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type)))
 
     def is_valid(self, role: str, version: int, content: bytes) -> bool:
-        """Say whether clients accept a versioned file, which may be of another log than the one followed.
+        """Return whether clients accept a versioned file, which may come from another log than this one.
 
         Args:
-            role: whose it is; not root.
-            version: that its name has.
-            content: the file.
+            role: role of the file; not root.
+            version: the version in the file's name.
+            content: bytes of the file.
         """
         try:
             if role == Targets.type:

@@ -2,10 +2,10 @@
 
     TuflineError
     └── PublisherError
-        ├── UntrustedError           a file is not signed by the keys that are known now; keys that come later may change that
-        └── FilesLostError           files have vanished from the origin: the log has to be read from its beginning
+        ├── UntrustedError           a file is not signed by the keys known so far; it may be valid under later keys
+        └── FilesLostError           files have vanished from the origin: the log has to be read again from its start
 
-Each is met by trying again, and shown by the publisher's health meanwhile.
+The publisher retries after each of them, and its health reports the error meanwhile.
 """
 
 from typing import ClassVar
@@ -18,12 +18,12 @@ class PublisherError(TuflineError):
 
 
 class UntrustedError(PublisherError, MetadataError):
-    """A file of the log is well-formed, and not signed by the keys that are known now; under keys that come later it may be."""
+    """A file of the log is well-formed, but is not signed by the keys known so far; it may be valid under later keys."""
 
     retriable: ClassVar[bool] = True
 
 
 class FilesLostError(PublisherError):
-    """Files that the publisher had put have vanished from the origin: they are put again, from the beginning of the log."""
+    """Files that the publisher uploaded have vanished from the origin: it uploads them again from the start of the log."""
 
     retriable: ClassVar[bool] = True

@@ -1,9 +1,9 @@
-"""Fetching single files of the log: what a commit names and nothing has brought to the origin.
+"""Fetches single files from the log: files that a commit names and that are missing at the origin.
 
-Such a file was refused before its keys were known, by a publisher before this one perhaps, or it has vanished from the origin. Where it is
-on the log says the list of what was refused, or its head.
+Such a file was refused before its keys were known, possibly by an earlier publisher process, or it has vanished from the origin. Its
+offset comes from the list of refused files or from its role's head.
 
-In: roles and versions. Out: their records of ``metadata``, as if they were read now.
+In: roles and versions. Out: their records of ``metadata``, as a reader would return them.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tufline.records.metadata import VERSION_HEADER, metadata_key
 from tufline_publisher.refused_bins import RefusedFiles
 
 FETCHED_AT_ONCE: Final = 64
-"""How many files are fetched together, and are in memory at once."""
+"""How many files are fetched concurrently and held in memory at once."""
 
 _log = structlog.get_logger(__name__)
 
@@ -27,19 +27,19 @@ _log = structlog.get_logger(__name__)
 async def fetch_files(
     bus: Bus, wanted: Mapping[str, int], heads: Mapping[str, Head], refused: RefusedFiles
 ) -> AsyncIterator[Sequence[Record]]:
-    """Fetch files.
+    """Fetch files from the log.
 
     Args:
         bus: the log.
         wanted: role name to version.
         heads: role name to its newest head.
-        refused: what was refused.
+        refused: the files that were refused, with their offsets.
 
     Yields:
-        The records of those that are on the log and can be read, some at a time.
+        The records of the files that are on the log and can be read, at most ``FETCHED_AT_ONCE`` at a time.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the log is temporarily unavailable.
     """
     found: list[tuple[str, FileRef]] = []
     for role, version in wanted.items():

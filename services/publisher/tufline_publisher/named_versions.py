@@ -1,6 +1,6 @@
-"""The heads as a publisher reads them: which version of each role is the newest, and where in ``metadata`` its file is.
+"""The heads as a publisher reads them: the newest version of each role, and the offset of its file in ``metadata``.
 
-A publisher follows ``metadata``, and looks at ``heads`` when it starts, for the keys by which everything else is checked.
+A publisher follows ``metadata``. It reads ``heads`` when it starts, to find the root and targets whose keys verify everything else.
 """
 
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ from tufline.records import Head, topics
 from tufline.runtime.passed_over import PassedOver
 
 WAIT_SECONDS: Final = 30.0
-"""How long one wait for a first root and targets lasts; only how soon a lost wake-up would be noticed depends on it."""
+"""How long one wait for the first root and targets lasts, in seconds; it only bounds the delay after a lost wake-up."""
 
 TRUST: Final = frozenset({Root.type, Targets.type})
-"""The roles that say who signs all others."""
+"""The roles that delegate to the keys of all other roles."""
 
 
 async def read_heads(bus: Bus, partitions: Iterable[int], passed: PassedOver) -> dict[str, Head]:
@@ -26,14 +26,14 @@ async def read_heads(bus: Bus, partitions: Iterable[int], passed: PassedOver) ->
 
     Args:
         bus: the log.
-        partitions: of ``heads``.
-        passed: takes the heads that can't be read.
+        partitions: partitions of ``heads`` to read.
+        passed: collects the heads that can't be decoded.
 
     Returns:
         Role name to head.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the log is temporarily unavailable.
     """
     heads: dict[str, Head] = {}
     for partition in partitions:
@@ -50,13 +50,13 @@ async def wait_for_trust(bus: Bus, passed: PassedOver) -> dict[str, Head]:
 
     Args:
         bus: the log.
-        passed: takes the heads that can't be read.
+        passed: collects the heads that can't be decoded.
 
     Returns:
-        The newest head of each top-level role, ``TRUST`` among them.
+        Role name to newest head, for the top-level roles including ``TRUST``.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the log is temporarily unavailable.
     """
     partition = topics.commit_partition(bus.partitions(topics.HEADS))
     while True:

@@ -1,7 +1,7 @@
-"""What an origin shows, and what may be done to it: the plan of a commit, and which files have had their time. Pure.
+"""The state of an origin: what is published, what the next commit lacks, and which superseded files may be deleted. Pure.
 
-In: the names of the files that are there, what the shown snapshot names, what the next one names. Out: what is missing, what is wrong, what
-may be deleted.
+In: the names of the files at the origin, and the versions that the published and the next snapshot name. Out: the missing files, the
+reasons to refuse a commit, the files to delete.
 """
 
 from collections.abc import Iterable
@@ -18,15 +18,15 @@ NOTHING: Final = FileRef(0, -1, "")
 
 
 class Origin:
-    """The files of an origin, and what it shows."""
+    """The files at an origin, and the published commit."""
 
     def __init__(self, names: set[str], content: bytes | None = None, least: int = 0) -> None:
-        """Start with what is there, and know nothing of what it says.
+        """Start with the files found at the origin; the published commit is not known yet.
 
         Args:
-            names: of all files.
-            content: of ``timestamp.json``; None if there is none.
-            least: the lowest version of the timestamp that clients may not have passed yet: what was shown at some time.
+            names: names of all files at the origin.
+            content: bytes of ``timestamp.json``; None if there is none.
+            least: the highest timestamp version ever published, which clients may already have: a lower one must not be published.
         """
         self.names = names
         self.content = content
@@ -41,21 +41,22 @@ class Origin:
 
     @property
     def newest_root(self) -> int:
-        """Version of the newest root that is there; 0 for none."""
+        """Version of the newest root at the origin; 0 for none."""
         found = (parse_name(name) for name in self.names)
         return max((parsed[1] for parsed in found if parsed is not None and parsed[0] == Root.type), default=0)
 
     def missing(self, versions: dict[str, int]) -> list[str]:
-        """Find the files that a snapshot names and that this publisher has neither put nor found shown, or not in this log's version.
+        """Find the files that a snapshot names and that are not known to be at the origin with this log's content.
 
-        A file that an earlier process left does not count: a crash may have cut it short, and nothing has compared it with the log since,
-        if its record was refused. What is shown was durable before it was shown.
+        A file counts if this publisher uploaded it or a published snapshot names it: those files were durable before they were
+        published. Another file left by an earlier process does not count: a crash may have truncated it, and if its record was refused,
+        nothing has compared it with the log since.
 
         Args:
             versions: role name to version.
 
         Returns:
-            Their names; where all that the shown snapshot names is there, only what differs from it is looked at.
+            Their names. If every file of the published snapshot is there, only the differences to that snapshot are checked.
         """
         shown = self._versions if self._is_whole else {}
         named = (envelope.file_name(role, version) for role, version in versions.items() if shown.get(role) != version)
@@ -63,12 +64,12 @@ class Origin:
         return absent + [name for name, role in self._others.items() if envelope.file_name(role, versions.get(role, 0)) == name]
 
     def put(self, role: str, name: str, *, is_other: bool) -> None:
-        """Take note that a file was put.
+        """Record that a file was uploaded.
 
         Args:
-            role: whose it is.
-            name: of the file.
-            is_other: whether another valid content had been there, and stays.
+            role: role of the file.
+            name: name of the file at the origin.
+            is_other: whether the origin already had this file with different, valid content, which was kept.
         """
         self.names.add(name)
         self._put.add(name)
@@ -78,7 +79,7 @@ class Origin:
             self._others.pop(name, None)
 
     def left(self, versions: dict[str, int]) -> list[tuple[str, int]]:
-        """Find the files that a snapshot names, and that an earlier process left: they are there, and nothing has looked into them.
+        """Find the files that a snapshot names and that an earlier process left at the origin, where nothing has verified their content.
 
         Args:
             versions: role name to version.
@@ -90,36 +91,38 @@ class Origin:
         return [parsed for name in self.missing(versions) if name in left and (parsed := parse_name(name)) is not None]
 
     def check_forward(self, timestamp: FileRef, snapshot: int, versions: dict[str, int]) -> None:
-        """Refuse a commit that goes back behind the shown one, as clients do (TUF specification, 5.4.3, 5.5.5), or that forks from it.
+        """Refuse a commit that is older than the published one, as clients do (TUF specification, 5.4.3, 5.5.5), or that forks from it.
 
         Args:
-            timestamp: of the commit.
-            snapshot: version of the snapshot that it names.
+            timestamp: the commit's timestamp.
+            snapshot: version of the snapshot that the timestamp names.
             versions: role name to version.
 
         Raises:
-            MetadataError: if a version goes back, a role is lost, or the shown timestamp has the same version and another content.
+            MetadataError: if a version goes back, a role is missing, or the published timestamp has the same version and other content.
         """
         if timestamp.version < self.least:
-            raise MetadataError(f"it is timestamp version {timestamp.version} after {self.least}")
+            raise MetadataError(f"its timestamp version {timestamp.version} is lower than the published version {self.least}")
         if timestamp.version == self.timestamp.version and timestamp.sha256 != self.timestamp.sha256:
             raise MetadataError(
-                f"the origin shows another timestamp version {timestamp.version} than this log has: another copy of this log published it"
+                f"timestamp version {timestamp.version} at the origin differs from this log's: another copy of this log published it"
             )
         if snapshot < self.snapshot.version:
-            raise MetadataError(f"it names snapshot version {snapshot} after {self.snapshot.version}")
+            raise MetadataError(f"it names snapshot version {snapshot}, lower than the published version {self.snapshot.version}")
         for role, version in self._versions.items():
             if versions.get(role, 0) < version:
-                raise MetadataError(f"snapshot names {role} version {versions.get(role, 'none')} after {version}")
+                raise MetadataError(
+                    f"its snapshot names {role} version {versions.get(role, 'none')}, lower than the published version {version}"
+                )
 
     def find(self, timestamp: FileRef, snapshot: FileRef, versions: dict[str, int], now: float) -> list[str]:
-        """Take note of what is shown, as it was found.
+        """Record the published commit, as it was found at the origin.
 
         Args:
-            timestamp: that is shown.
-            snapshot: that it names.
-            versions: that the snapshot names.
-            now: when, in seconds of a monotonic clock.
+            timestamp: the published timestamp.
+            snapshot: the snapshot that it names.
+            versions: role name to version, as the snapshot names them.
+            now: current time, in seconds of a monotonic clock.
 
         Returns:
             Names of the files that are missing.
@@ -133,14 +136,14 @@ class Origin:
         return lost
 
     def show(self, timestamp: FileRef, content: bytes, snapshot: FileRef, versions: dict[str, int], now: float) -> None:
-        """Take note that a commit is shown.
+        """Record that a commit was published.
 
         Args:
-            timestamp: of the commit.
-            content: of ``timestamp.json``.
-            snapshot: that it names.
-            versions: that the snapshot names.
-            now: when, in seconds of a monotonic clock.
+            timestamp: the commit's timestamp.
+            content: bytes of ``timestamp.json``.
+            snapshot: the snapshot that it names.
+            versions: role name to version, as the snapshot names them.
+            now: current time, in seconds of a monotonic clock.
         """
         before = self._versions | {Snapshot.type: self.snapshot.version}
         is_first = self.snapshot.version == 0
@@ -151,12 +154,12 @@ class Origin:
             self._find_superseded(self.names, now)
             return
         for role, version in (versions | {Snapshot.type: snapshot.version}).items():
-            # Also those in between, which no snapshot named.
+            # Including the versions in between, which no snapshot named.
             for old in range(before.get(role, version), version):
                 self._supersede(envelope.file_name(role, old), now)
 
     def _find_superseded(self, names: Iterable[str], now: float) -> None:
-        # However they came to be left: from now on their time runs.
+        # Whatever left these files: their retention time starts now.
         shown = self._versions | {Snapshot.type: self.snapshot.version}
         for name in names:
             parsed = parse_name(name)
@@ -168,11 +171,11 @@ class Origin:
             self._superseded.setdefault(name, now)
 
     def look(self, names: set[str], now: float) -> list[str]:
-        """Compare what is there with what should be.
+        """Compare the files at the origin with the expected ones.
 
         Args:
-            names: of all files that are there now.
-            now: when, in seconds of a monotonic clock.
+            names: names of all files at the origin now.
+            now: current time, in seconds of a monotonic clock.
 
         Returns:
             Names of files that have vanished and are still needed.
@@ -185,18 +188,18 @@ class Origin:
         return lost
 
     def take_expired(self, now: float, keep: float, most: int) -> list[str]:
-        """Find superseded files that have had their time, and forget them.
+        """Remove the superseded files whose retention time is over from the list, and return them.
 
         Args:
-            now: when, in seconds of a monotonic clock.
+            now: current time, in seconds of a monotonic clock.
             keep: how many seconds a file stays after it was superseded.
-            most: how many to name at most.
+            most: the most names to return.
 
         Returns:
             Their names.
         """
         expired: list[str] = []
-        for name, since in self._superseded.items():  # in the order of their time
+        for name, since in self._superseded.items():  # oldest first
             if since + keep > now or len(expired) == most:
                 break
             expired.append(name)
@@ -205,10 +208,10 @@ class Origin:
         return expired
 
     def deleted(self, names: Iterable[str]) -> None:
-        """Take note that files are gone.
+        """Record that files were deleted.
 
         Args:
-            names: of them.
+            names: names of the deleted files.
         """
         gone = set(names)
         self.names -= gone

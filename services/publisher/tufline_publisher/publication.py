@@ -1,7 +1,7 @@
-"""The commits of the log that wait to be shown: timestamps, and the snapshots that they name. Pure.
+"""The commits of the log that wait to be published: timestamps, and the snapshots that they name. Pure.
 
-In: timestamps and snapshots in the order of the log. Out: for each timestamp the commit that can be shown, or what it lacks. More than the
-newest is kept, so that a newest one that lacks something, or that nobody signed, does not keep the one before it from being shown.
+In: timestamps and snapshots in the order of the log. Out: for each timestamp, the commit to publish or what it lacks. Several timestamps
+are kept, so that an incomplete or untrusted newest one does not block the one before it.
 """
 
 from collections import OrderedDict
@@ -19,21 +19,21 @@ from tufline_publisher.origin_state import Origin
 from tufline_publisher.resume import SnapshotFile
 
 SNAPSHOTS_KEPT: Final = 4
-"""How many snapshots' contents are kept while their timestamps have not come."""
+"""How many snapshots are kept while their timestamps have not been read."""
 
 TIMESTAMPS_KEPT: Final = 4
-"""How many timestamps are kept while they can't be shown."""
+"""How many timestamps are kept while they can't be published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit that can be shown.
+    """A commit that can be published.
 
     Attributes:
-        timestamp: where its file is.
-        content: of that file.
-        snapshot: that it names.
-        vector: what it covers.
+        timestamp: version, offset and digest of the timestamp file.
+        content: bytes of the timestamp file.
+        snapshot: the snapshot that the timestamp names.
+        vector: how far in each partition of ``artifacts`` the commit goes.
     """
 
     timestamp: FileRef
@@ -43,51 +43,51 @@ class Commit:
 
 
 def vector_of(record: Record) -> Vector:
-    """Read what a commit covers.
+    """Read a commit's vector.
 
     Args:
-        record: of a timestamp.
+        record: a record of a timestamp.
 
     Returns:
-        Its vector.
+        The vector.
 
     Raises:
-        RecordError: if its header says none.
+        RecordError: if the vector's header is missing or malformed.
     """
     return records.decode(records.vector_decoder, header_of(record, VECTOR_HEADER).encode())
 
 
 class Commits:
-    """The timestamps that are not shown, and the last snapshots."""
+    """The timestamps that are not published yet, and the last snapshots."""
 
     def __init__(self) -> None:
-        """Know of none."""
+        """Start empty."""
         self.waiting: list[Record] = []
-        """Timestamps that are well-formed and not shown, in the order of the log."""
+        """Well-formed timestamps that are not published, in the order of the log."""
         self._snapshots: OrderedDict[int, SnapshotFile] = OrderedDict()
 
     def add_timestamp(self, record: Record) -> None:
-        """Take a timestamp.
+        """Add a timestamp.
 
         Args:
-            record: well-formed, with its headers.
+            record: a well-formed timestamp, with its headers.
         """
         self.waiting = [*self.waiting[1 - TIMESTAMPS_KEPT :], record]
 
     def drop_passed(self, shown: FileRef) -> None:
-        """Drop the timestamps that stand behind the shown one on the log and have a lower version: they are repeated, and wait for nothing.
+        """Drop the timestamps that follow the published one on the log but have a lower version: they are repetitions.
 
         Args:
-            shown: the timestamp that is shown; its offset is -1 if it is not known.
+            shown: the published timestamp; its offset is -1 if unknown.
         """
         if shown.offset >= 0:
             self.waiting = [one for one in self.waiting if one.offset < shown.offset or version_of(one) >= shown.version]
 
     def add_snapshot(self, snapshot: SnapshotFile) -> None:
-        """Take a snapshot.
+        """Add a snapshot.
 
         Args:
-            snapshot: that clients accept.
+            snapshot: a snapshot that clients accept.
         """
         self._snapshots[snapshot.ref.version] = snapshot
         self._snapshots.move_to_end(snapshot.ref.version)
@@ -98,19 +98,19 @@ class Commits:
         """Find the snapshot that a timestamp names.
 
         Args:
-            named: what the timestamp says of it.
+            named: version, length and digest in the timestamp.
 
         Returns:
-            The snapshot; None if it has not come.
+            The snapshot; None if it has not been read.
         """
         found = self._snapshots.get(named.version)
         return found if found is not None and (found.length, found.ref.sha256) == (named.length, named.sha256) else None
 
     def newest(self, chain: Chain) -> tuple[Record, Named] | None:
-        """Find the newest timestamp that waits and that clients accept.
+        """Find the newest waiting timestamp that clients accept.
 
         Args:
-            chain: what they trust.
+            chain: what clients trust.
 
         Returns:
             The timestamp, and the snapshot that it names; None if there is no such timestamp.
@@ -123,26 +123,26 @@ class Commits:
         return None
 
     def check(self, record: Record, chain: Chain, origin: Origin) -> Commit:
-        """Find out whether a commit can be shown.
+        """Check whether a commit can be published.
 
         Args:
-            record: of its timestamp.
+            record: the commit's timestamp.
             chain: what clients trust.
-            origin: what is there.
+            origin: the state of the origin.
 
         Returns:
             The commit.
 
         Raises:
-            MetadataError: with what it lacks, or why a client would refuse it.
+            MetadataError: if files are missing, or a client would refuse the commit.
         """
         version = version_of(record)
         named = chain.read_timestamp(version, record.value)
         snapshot = self.snapshot(named)
         if snapshot is None:
-            raise MetadataError(f"timestamp {version} names a snapshot {named.version} that is not on the log")
+            raise MetadataError(f"timestamp {version} names snapshot {named.version}, which is not on the log")
         timestamp = FileRef(version, record.offset, envelope.sha256(record.value))
         origin.check_forward(timestamp, named.version, snapshot.versions)
         if missing := origin.missing(snapshot.versions):
-            raise MetadataError(f"snapshot {named.version} names {len(missing)} files that are not there (yet), such as {missing[0]}")
+            raise MetadataError(f"snapshot {named.version} names {len(missing)} files that are not at the origin yet, such as {missing[0]}")
         return Commit(timestamp, record.value, snapshot, vector_of(record))

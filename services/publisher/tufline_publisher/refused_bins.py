@@ -1,8 +1,9 @@
-"""The files of the log that are not signed by the keys that are known: put aside until a commit needs them, or nobody does any more. Pure.
+"""The files of the log that the known keys did not sign: remembered until a commit needs them, or until no commit can need them. Pure.
 
-An emergency key change brings them: bins signed by the new key stand on the log before the targets that delegate to it. A publisher goes on
-with everything else, and takes what a commit names from the log again once it knows the keys. Until then ``next_offset`` stays below the
-first of them, so that a publisher that starts meanwhile reads them too. What somebody else wrote, no head names: that holds up nothing.
+An emergency key change causes them: bins signed by the new key are on the log before the targets that delegate to it. A publisher goes on
+with everything else, and reads the files that a commit names again once it knows the keys. Until then ``next_offset`` stays at or below
+the first of them, so that a publisher that starts meanwhile reads them too. No head names a file that somebody other than the signer
+wrote, so such a file does not hold back ``next_offset``.
 """
 
 from collections import OrderedDict
@@ -13,10 +14,10 @@ from typing import Final
 from tufline.records import FileRef, Head
 
 SETTLE_SECONDS: Final = 10.0
-"""How long the head of a file may come after it: both are of one transaction, and visible a moment apart."""
+"""How long after a file its head may become visible, in seconds: one transaction writes both, but they appear one after the other."""
 
 MOST: Final = 50_000
-"""How many files are kept in mind; beyond that the oldest are forgotten, and found again by their heads."""
+"""How many files are remembered; beyond that the oldest are dropped, and found again through their heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,9 @@ class Refused:
     """A file that is not published.
 
     Attributes:
-        role: its name.
-        ref: where it is.
-        reason: why, for a human.
+        role: role of the file.
+        ref: version, offset in ``metadata`` and digest of the file.
+        reason: why it was refused, for a human.
         since: when it was refused, in seconds of a monotonic clock.
     """
 
@@ -40,14 +41,14 @@ class RefusedFiles:
     """The refused files that a commit may still name."""
 
     def __init__(self) -> None:
-        """Know of none."""
+        """Start empty."""
         self._files: OrderedDict[tuple[str, int], Refused] = OrderedDict()
 
     def add(self, refused: Refused) -> None:
-        """Take note of a file.
+        """Add a refused file.
 
         Args:
-            refused: the file; in the order of the log.
+            refused: the file; calls follow the order of the log.
         """
         self._files[refused.role, refused.ref.version] = refused
         self._files.move_to_end((refused.role, refused.ref.version))
@@ -55,46 +56,46 @@ class RefusedFiles:
             self._files.popitem(last=False)
 
     def accepted(self, role: str, version: int) -> None:
-        """Forget a file that is accepted now.
+        """Remove a file that has been accepted.
 
         Args:
-            role: its name.
-            version: its version.
+            role: role of the file.
+            version: version of the file.
         """
         self._files.pop((role, version), None)
 
     def find(self, role: str, version: int) -> FileRef | None:
-        """Find a file.
+        """Find a refused file.
 
         Args:
-            role: its name.
-            version: its version.
+            role: role of the file.
+            version: version of the file.
 
         Returns:
-            Where it is; None if it was not refused.
+            Its version, offset and digest; None if it was not refused.
         """
         found = self._files.get((role, version))
         return None if found is None else found.ref
 
     def shown(self, versions: Mapping[str, int]) -> None:
-        """Forget what nobody needs any more: a snapshot that is shown names a version as high, and none that follows names a lower one.
+        """Remove the files that a published commit has reached or passed: no later snapshot names a lower version.
 
         Args:
-            versions: role name to version, of all that the shown commit consists of.
+            versions: role name to version, for all files of the published commit.
         """
         for role, version in [key for key in self._files if key[1] <= versions.get(key[0], 0)]:
             del self._files[role, version]
 
     def take_unnamed(self, heads: Mapping[str, Head], is_in_doubt: Callable[[str], bool], now: float) -> list[Refused]:
-        """Forget what no commit will need: files that no head names, now or before. The signer has not written them.
+        """Remove the files that no head has ever named: the signer did not write them, so no commit will need them.
 
         Args:
             heads: role name to its newest head.
-            is_in_doubt: says whether a role may have a newer head, which can't be read.
-            now: before the heads were read, in seconds of the clock of ``Refused.since``.
+            is_in_doubt: returns whether a role may have a newer head that can't be decoded.
+            now: a time before the heads were read, in seconds of the clock of ``Refused.since``.
 
         Returns:
-            The files. One that has just come is not among them: its head may not be visible yet.
+            The removed files. A file younger than ``SETTLE_SECONDS`` stays: its head may not be visible yet.
         """
         found = [
             one
@@ -114,12 +115,12 @@ class RefusedFiles:
 
     @property
     def problem(self) -> str:
-        """What is refused, in one sentence; empty for nothing."""
+        """The newest refused file and the number of others, in one sentence; empty if there are none."""
         if not self._files:
             return ""
         newest = next(reversed(self._files.values()))
-        others = f", and {len(self._files) - 1} more are not either" if len(self._files) > 1 else ""
+        others = f" ({len(self._files) - 1} more files are refused)" if len(self._files) > 1 else ""
         return (
-            f"{newest.role} version {newest.ref.version} at offset {newest.ref.offset} of metadata/0 is not published, as clients would "
-            f"refuse it: {newest.reason}{others}; it waits for a root or targets with its keys, or for a newer version"
+            f"{newest.role} version {newest.ref.version} at offset {newest.ref.offset} of metadata/0 is not published, because clients "
+            f"would refuse it: {newest.reason}{others}; it waits for a root or targets with its keys, or for a newer version"
         )

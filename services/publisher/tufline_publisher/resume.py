@@ -1,7 +1,7 @@
-"""Where an origin stands: whose it is, what it shows, and from which offset of ``metadata`` to go on so that nothing is missed.
+"""Where a publisher resumes: the origin's owner, its published commit, and the offset of ``metadata`` from which nothing is missed.
 
-In: the log, the origin. Out: the ``Origin``, and an offset: 0 to bring everything there (again), else that of the last publication. An
-origin that nobody has claimed is claimed, if this log may.
+In: the log, the origin. Out: the ``Origin``, and an offset: 0 to upload everything (again), otherwise the one recorded by the last
+publication. An origin without an owner is claimed if this log may claim it.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ class SnapshotFile:
     """A snapshot of the log.
 
     Attributes:
-        ref: where it is.
-        length: in bytes.
+        ref: version, offset and digest of the file.
+        length: length of the file, in bytes.
         versions: role name to version.
     """
 
@@ -44,12 +44,12 @@ class SnapshotFile:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where an origin stands.
+    """The state of an origin, and where to resume.
 
     Attributes:
-        origin: what is there.
-        offset: in ``metadata``, from which to go on.
-        snapshot: that is shown, if it is the last that was published.
+        origin: the files at the origin, and the published commit.
+        offset: the offset in ``metadata`` to resume from.
+        snapshot: the snapshot at the origin, if it is that of the last recorded publication.
     """
 
     origin: Origin
@@ -58,17 +58,17 @@ class Found:
 
 
 async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: PassedOver) -> Found:
-    """Find out where an origin stands, and claim it if nobody has.
+    """Read the state of an origin, and claim it if it has no owner.
 
     Args:
         bus: the log.
         store: the origin.
-        name: of the origin, in ``published``.
-        now: with a time zone.
-        passed: takes the records of ``published`` that can't be read.
+        name: name of the origin in ``published``.
+        now: current time, with a time zone.
+        passed: collects the records of ``published`` that can't be decoded.
 
     Returns:
-        What was found.
+        The state, and the offset to resume from.
 
     Raises:
         ForeignOriginError: if this log may not publish there.
@@ -86,7 +86,7 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
     shown = provenance.Shown(least) if is_known else await provenance.examine(bus, store, passed)
     if shown.damage and not is_claimed and not shown.has_root:
         raise ForeignOriginError(
-            f"the origin shows a timestamp that is not of this log ({shown.damage}): set publisher.directory to an empty directory, or to "
+            f"the origin's timestamp does not belong to this log ({shown.damage}): set publisher.directory to an empty directory, or to "
             "this log's own"
         )
     if not is_claimed:
@@ -116,5 +116,5 @@ async def _read_shown(store: Store, origin: Origin, timestamp: FileRef, content:
     if lost := origin.find(timestamp, ref, versions, asyncio.get_running_loop().time()):
         _log.warning("publisher.files_lost", files=len(lost), first=lost[0])
     if lost or last is None or timestamp.version < last.timestamp.version:
-        return Found(origin, 0)  # the last: an older state of the origin, from a backup
+        return Found(origin, 0)  # the last condition: the origin was restored from an older backup
     return Found(origin, last.next_offset, SnapshotFile(ref, len(snapshot), versions) if is_last else None)

@@ -1,9 +1,10 @@
-"""When a new root is put at the origin: never while the commit that is shown there does not verify under it.
+"""When a new root is published: never while the published commit does not verify under it.
 
-A root is the one file that clients find by its number alone, so it is seen at once. The signer brings it when timestamp and snapshot are
-signed for it; but a publisher may be behind. So the commits before a root are shown before it, and a root under which the shown
-commit does not stand waits for one that does. Only where a commit comes that does not stand under the shown root either (its keys are
-lost, or this publisher has slept longer than the grace time) the root is put first, a moment before that commit.
+Clients find a root by its number alone, so they see it as soon as it is uploaded. The signer releases a root when timestamp and snapshot
+are signed for it, but a publisher may be behind. So the commits before a root are published before it, and a root under which the
+published commit does not verify waits for a commit that does. There is one exception: the next commit does not verify under the
+published root either (its keys are lost, or this publisher was down for longer than the grace time). Then the root is published
+immediately before that commit.
 
 In: root records of the log, the origin. Out: root files at the origin.
 """
@@ -23,42 +24,42 @@ from tufline_publisher.chain import stands_under
 from tufline_publisher.origin_state import Origin
 
 Replace = Callable[[str, bytes, bytes | None], Awaitable[None]]
-"""``Store.replace``, however long another process keeps the origin locked: name, content, and the content that is expected there."""
+"""``Store.replace``, repeated while another process keeps the origin locked: name, new content, expected current content."""
 
 
 def is_root(record: Record) -> bool:
-    """Say whether a record of ``metadata`` is a root.
+    """Return whether a record of ``metadata`` is a root.
 
     Args:
-        record: any.
+        record: any record of ``metadata``.
     """
     return role_of_key(record.key) == Root.type
 
 
 def before_each_root(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
-    """Cut a batch so that each root begins a part.
+    """Split a batch so that each root starts a new part.
 
     Args:
         batch: records of ``metadata``.
 
     Yields:
-        The parts; one that is empty for an empty batch.
+        The parts; a single empty one for an empty batch.
     """
-    begins = [0, *(number for number, record in enumerate(batch) if number and is_root(record)), len(batch)]
-    for begin, end in pairwise(begins):
-        if begin < end or not batch:
-            yield batch[begin:end]
+    starts = [0, *(number for number, record in enumerate(batch) if number and is_root(record)), len(batch)]
+    for start, end in pairwise(starts):
+        if start < end or not batch:
+            yield batch[start:end]
 
 
 class Roots:
-    """The roots of an origin, and those that wait to be put there."""
+    """The roots of an origin, and those held back."""
 
     def __init__(self, store: Store, replace: Replace) -> None:
-        """Hold nothing back.
+        """Start with no root held back.
 
         Args:
             store: the origin.
-            replace: puts a root there.
+            replace: writes a root to the origin.
         """
         self._store = store
         self._replace = replace
@@ -66,15 +67,15 @@ class Roots:
 
     @property
     def first_held(self) -> int | None:
-        """The offset of the first root that waits; None if none does."""
+        """The offset of the first root that is held back; None if there is none."""
         return self._held[0].offset if self._held else None
 
     async def take(self, record: Record, origin: Origin) -> None:
-        """Put a root at the origin, if clients there can go on under it; else hold it back.
+        """Publish a root if the published commit verifies under it; otherwise hold it back.
 
         Args:
-            record: of the root; checked by the chain.
-            origin: what is there.
+            record: the root's record, already checked by the chain.
+            origin: the state of the origin.
         """
         if _name(record) not in origin.names and (self._held or not await self._stands(record.value, origin)):
             self._held.append(record)
@@ -82,12 +83,12 @@ class Roots:
             await self._put([record], origin)
 
     async def before(self, timestamp: bytes, snapshot: int, origin: Origin) -> None:
-        """Make ready for a commit that is about to be shown.
+        """Publish the held roots before a commit, if that commit does not verify under the published root.
 
         Args:
-            timestamp: the file.
+            timestamp: bytes of the commit's timestamp file.
             snapshot: version of the snapshot that it names, which is at the origin.
-            origin: what is there.
+            origin: the state of the origin.
         """
         if not self._held:
             return
@@ -96,12 +97,12 @@ class Roots:
             await self._put_held(origin)
 
     async def after(self, timestamp: bytes, snapshot: int, origin: Origin) -> None:
-        """Put the roots that waited for a commit, now that it is shown.
+        """Publish the held roots after a commit, if that commit verifies under the last of them.
 
         Args:
-            timestamp: the file.
+            timestamp: bytes of the commit's timestamp file.
             snapshot: version of the snapshot that it names, which is at the origin.
-            origin: what is there.
+            origin: the state of the origin.
         """
         if self._held and await self._commit_stands(self._held[-1].value, timestamp, snapshot):
             await self._put_held(origin)
@@ -124,7 +125,7 @@ class Roots:
             there = await self._store.get(name)
             if there != record.value:
                 if there is not None and whole_root(there) is not None:
-                    raise ForeignOriginError(f"the origin holds another {name} than this log: another log published it; see docs/fsck.md")
+                    raise ForeignOriginError(f"the origin's {name} differs from this log's: another log published it; see docs/fsck.md")
                 await self._replace(name, record.value, there)
             origin.names.add(name)
 

@@ -1,12 +1,12 @@
-"""The publisher as a service: brings ``metadata`` to one origin.
+"""The publisher as a service: publishes ``metadata`` to one origin.
 
-Workflow. Wait for root and targets, and find out where this origin stands; then follow ``metadata``: put versioned files as they come (they
-are harmless until a snapshot names them); at the newest timestamp of what was read, make sure that all its snapshot names is at the
-origin, make it durable, replace ``timestamp.json``, and append to ``published`` what is live. Steady state, catching up, a new mirror and a
-rebuild are this one way, from another offset.
+Workflow. Wait for root and targets, and read the state of the origin. Then follow ``metadata``, and upload versioned files as they are
+read (they are harmless until a snapshot names them). At the newest timestamp read so far, check that every file its snapshot names is at
+the origin, flush the files to durable storage, replace ``timestamp.json``, and record the commit in ``published``. Steady state, catching
+up, a new mirror and a rebuild all work this way; only the start offset differs.
 
-What a client would refuse is passed over. Where a commit names it all the same (its keys were not known yet), it is fetched from where its
-head says it is, as soon as the log is read and nothing else brings it; older commits are shown meanwhile.
+Files that a client would refuse are skipped. If a commit names such a file nevertheless (its keys were not known yet), the publisher
+fetches it from the offset in its head, once it has read the rest of the log. Older commits are published meanwhile.
 
 In: ``metadata``. Out: the origin, ``published``.
 """
@@ -47,10 +47,10 @@ from tufline_publisher.resume import SnapshotFile, find_origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
 
 POLL_SECONDS: Final = 30.0
-"""How long to wait for something new before looking for files to delete."""
+"""How long to wait for new records before checking for files to delete, in seconds."""
 
 LOOK_SECONDS: Final = 60.0
-"""How often to look whether the origin still shows what was put there."""
+"""How often to check that the origin still has the uploaded files, in seconds."""
 
 DELETE_AT_ONCE: Final = 1000
 """The most files that are deleted between two batches."""
@@ -59,30 +59,30 @@ _log = structlog.get_logger(__name__)
 
 
 def part(origin: str) -> str:
-    """Name the work on an origin, in health and logs.
+    """Return the name under which health and logs report the work on an origin.
 
     Args:
-        origin: its name.
+        origin: name of the origin.
 
     Returns:
-        The name.
+        ``publisher.`` and the origin's name.
     """
     return f"publisher.{origin}"
 
 
 class Publisher:
-    """Brings the log to one origin."""
+    """Publishes the log to one origin."""
 
     def __init__(self, bus: Bus, config: PublisherConfig, store: Store, clock: Clock, health: Health, *, from_start: bool) -> None:
-        """Begin with nothing known.
+        """Start without any state.
 
         Args:
             bus: the log.
-            config: of this publisher.
+            config: this publisher's settings.
             store: the origin.
             clock: the wall clock.
-            health: where the publisher says how it is.
-            from_start: whether to bring everything to the origin again, whatever it shows.
+            health: where the publisher reports problems.
+            from_start: whether to upload everything again, whatever is at the origin.
         """
         self._bus = bus
         self._config = config
@@ -103,10 +103,10 @@ class Publisher:
         self._next_look = _now() + LOOK_SECONDS
 
     async def run(self) -> None:
-        """Publish, for ever.
+        """Publish until cancelled.
 
         Raises:
-            TuflineError: what the bus or the store can't do; begin again.
+            TuflineError: if the bus or the store fails; the caller starts again.
         """
         try:
             await self._wait_for_trust()
@@ -128,7 +128,7 @@ class Publisher:
                 if self._commits.waiting and not batch:
                     await self._fetch_what_is_missing()
                     await self._publish_newest(reader.position, began)
-                # With a commit that waits, what it lacks is fetched as soon as all of the log is read.
+                # While a commit waits, its missing files are fetched as soon as the whole log is read.
                 wait = 0.0 if self._commits.waiting and batch else POLL_SECONDS
                 await self._look()
                 await self._delete_superseded()
@@ -139,7 +139,7 @@ class Publisher:
             await reader.close()
 
     async def _wait_for_trust(self) -> None:
-        """Read the newest root and targets: whatever else is on the log can be checked only with them."""
+        """Read the newest root and targets: everything else on the log is verified with their keys."""
         self._health.problem(self._part, "waiting for the signer's first root and targets")
         heads = await wait_for_trust(self._bus, self._passed)
         root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
@@ -184,7 +184,7 @@ class Publisher:
 
     def _refuse(self, record: Record, error: Exception) -> None:
         if record.offset < self._trusted_from:
-            # Signed with keys of before, which the chain no longer knows; what is shown has been signed again since.
+            # Signed with earlier keys, which the chain no longer trusts; the current files have been signed again since.
             _log.debug("publisher.passed_over", key=record.key, offset=record.offset, error=str(error))
             return
         metrics.refused.inc()
@@ -208,7 +208,7 @@ class Publisher:
             role, version = parse_name(name) or (name, 0)
             is_other = False
             if name in others and (there := await self._store.get(name)) != content:
-                # What a crash left half-written is put again; but a version that clients accept has one content, ever.
+                # A file that a crash left half-written is uploaded again, but a version that clients accept never changes its content.
                 is_other = there is not None and self._chain.is_valid(role, version, there)
                 if is_other:
                     _log.error("publisher.other_content", origin=self._config.origin, name=name)
@@ -221,7 +221,7 @@ class Publisher:
         role, content = record.key, record.value
         if role == Timestamp.type:
             read_file(role, role, version, content)
-            vector_of(record)  # which must be there
+            vector_of(record)  # raises if it is missing
             self._commits.add_timestamp(record)
             return None
         if role == metadata_key(Root.type, version):
@@ -238,25 +238,25 @@ class Publisher:
         return envelope.file_name(role, version)
 
     async def _publish_newest(self, next_offset: int, began: float) -> None:
-        """Show the newest commit that can be shown, and say why the newest of all can't.
+        """Publish the newest complete commit, and report why a newer one can't be published.
 
         Args:
-            next_offset: up to where (exclusive) ``metadata`` is read.
-            began: when what was read last came, by ``perf_counter``.
+            next_offset: the offset after the last record read from ``metadata``.
+            began: when the last batch was read, by ``perf_counter``.
         """
         problem = ""
         self._commits.drop_passed(self._origin.timestamp)
         for number, record in reversed([*enumerate(self._commits.waiting)]):
             if version_of(record) < self._origin.least:
-                continue  # on the way to what has been shown before
+                continue  # older than the published timestamp
             try:
                 commit = self._commits.check(record, self._chain, self._origin)
             except MetadataError as error:
-                problem = problem or f"the newest commit can't be published, waiting for what it lacks, or for the next: {error}"
+                problem = problem or f"the newest commit can't be published: {error}; waiting for what it lacks, or for the next commit"
                 _log.warning("publisher.waiting", offset=record.offset, error=str(error))
                 continue
             waiting = self._commits.waiting[number + 1 :]
-            # Who starts again reads the commits that wait, too.
+            # A publisher that starts again must also read the commits that wait.
             await self._show(commit, record.offset + 1 if waiting else next_offset)
             self._commits.waiting = waiting
             metrics.publish_seconds.observe(perf_counter() - began)
@@ -265,9 +265,9 @@ class Publisher:
             self._health.problem(self._part, problem)
 
     async def _fetch_what_is_missing(self) -> None:
-        """Fetch what the newest commit names and is not at the origin.
+        """Fetch the files that the newest commit names and that are missing at the origin.
 
-        It was refused before its keys were known, by a publisher before this one perhaps; or it has vanished from the origin.
+        They were refused before their keys were known, possibly by an earlier publisher process, or they have vanished from the origin.
         """
         heads = await self._read_heads()
         known = {Root.type: self._chain.root_version, Targets.type: self._chain.targets_version}
@@ -282,13 +282,13 @@ class Publisher:
             return
         missing = set(self._origin.missing(snapshot.versions))
         wanted = {role: version for role, version in snapshot.versions.items() if envelope.file_name(role, version) in missing}
-        # The targets say who signs the bins.
+        # Targets first: they delegate to the bins' keys.
         for first in (True, False):
             await self._fetch({role: version for role, version in wanted.items() if (role == Targets.type) is first}, heads)
         await self._count_what_was_left(snapshot.versions)
 
     async def _count_what_was_left(self, versions: dict[str, int]) -> None:
-        """Count files that an earlier publisher put, and that no head leads to any more, where clients accept them as they are."""
+        """Accept valid files that an earlier publisher uploaded, and that can't be fetched because no head refers to them any more."""
         for role, version in self._origin.left(versions):
             name = envelope.file_name(role, version)
             content = await self._store.get(name)
@@ -297,13 +297,13 @@ class Publisher:
                 self._origin.put(role, name, is_other=False)
 
     async def _forget_unnamed(self) -> None:
-        """Let go of refused files that the signer has not written: ``next_offset`` must not wait for them."""
+        """Forget refused files that the signer did not write: ``next_offset`` must not wait for them."""
         if self._refused.first_offset is None:
             return
         now = _now()
         heads = await self._read_heads()
         for one in self._refused.take_unnamed(heads, lambda role: self._passed.is_in_doubt(topics.HEADS, role), now):
-            self._passed.add(Record(topics.METADATA, 0, one.ref.offset, 0, one.role, b"", {}), f"no head names it, and {one.reason}")
+            self._passed.add(Record(topics.METADATA, 0, one.ref.offset, 0, one.role, b"", {}), f"no head names it; {one.reason}")
         self._say_what_is_refused()
 
     async def _read_heads(self) -> dict[str, Head]:
@@ -319,7 +319,7 @@ class Publisher:
         if is_new:
             await self._roots.before(content, snapshot.ref.version, self._origin)
         if self._unflushed:
-            # Also without a new timestamp: a restart begins at next_offset, and takes what is before it for durable.
+            # Also without a new timestamp: a restart resumes at next_offset, and relies on all files before it being durable.
             await self._store.flush()
             self._unflushed = False
         if is_new:
@@ -327,7 +327,7 @@ class Publisher:
         self._origin.show(timestamp, content, snapshot.ref, snapshot.versions, _now())
         await self._roots.after(content, snapshot.ref.version, self._origin)
         self._refused.shown(snapshot.versions | {Snapshot.type: snapshot.ref.version})
-        # A publisher that starts again must come by what was held back or refused: it may be shown under keys that come later.
+        # A publisher that starts again must read the held and refused records again: later keys may make them valid.
         held = [offset for offset in (self._roots.first_held, self._refused.first_offset) if offset is not None]
         published = Published(
             origin=self._config.origin,
@@ -344,7 +344,7 @@ class Publisher:
         _log.info("publisher.published", version=timestamp.version, snapshot=snapshot.ref.version, new=is_new)
 
     async def _replace(self, name: str, content: bytes, expected: bytes | None) -> None:
-        # To begin again would change nothing while another process keeps the origin locked; health names it until it does not.
+        # Starting again would not help while another process keeps the origin locked; health reports the lock until it is released.
         while True:
             try:
                 return await self._store.replace(name, content, expected=expected, owner=self._owner)
@@ -353,7 +353,7 @@ class Publisher:
                 _log.warning("publisher.locked_out", origin=self._config.origin, error=str(error))
 
     def _check_stands(self) -> None:
-        """Say what no further record of the log will settle, now that all of it is read."""
+        """Raise an error, once the whole log is read, for a commit that waits for something no further record can provide."""
         newest = self._commits.newest(self._chain)
         if newest is None:
             return
@@ -361,17 +361,17 @@ class Publisher:
         if version < self._origin.least:
             raise ForeignOriginError(provenance.ahead(self._origin.least, version))
         if not self._from_start:
-            raise FilesLostError("files that the newest commit names are not at the origin: they are put again")
+            raise FilesLostError("files that the newest commit names are missing at the origin: uploading them again")
 
     async def _look(self) -> None:
-        """Find out whether the origin still shows what was put there."""
+        """Check that the origin still has the uploaded files."""
         if _now() < self._next_look:
             return
         self._next_look = _now() + LOOK_SECONDS
         if await self._store.get(TIMESTAMP) != self._origin.content:
-            raise StoreChangedError(f"{TIMESTAMP} was changed or deleted by somebody else; the origin is looked at again")
+            raise StoreChangedError(f"another process changed or deleted {TIMESTAMP}; reading the state of the origin again")
         if lost := self._origin.look(await self._store.names(), _now()):
-            raise FilesLostError(f"{len(lost)} files have vanished from the origin, such as {lost[0]}: they are put again")
+            raise FilesLostError(f"{len(lost)} files have vanished from the origin, such as {lost[0]}: uploading them again")
 
     async def _delete_superseded(self) -> None:
         names = self._origin.take_expired(_now(), self._config.superseded_retention, DELETE_AT_ONCE)
@@ -383,7 +383,7 @@ class Publisher:
 
 
 def _now() -> float:
-    # How long a file is kept is counted from when it was superseded, whatever happens to the wall clock.
+    # Monotonic, so that changes of the wall clock do not affect how long superseded files are kept.
     return asyncio.get_running_loop().time()
 
 
@@ -392,10 +392,10 @@ async def run(bus: Bus, config: PublisherConfig, store: Store, *, clock: Clock =
 
     Args:
         bus: the log.
-        config: of this publisher.
+        config: this publisher's settings.
         store: the origin.
         clock: the wall clock.
-        health: where the publisher says how it is.
+        health: where the publisher reports problems.
     """
     from_start = False
 
