@@ -203,6 +203,6 @@ async def test_moved_once_when_ingest_is_killed(stack: Stack, tmp_path: Path) ->
 async def test_the_wrong_prefix(kafka: Cluster) -> None:
     """A client whose prefix names no repository is told so."""
     config = Config().model_copy(update={"kafka": KafkaConfig(prefix="nothing.")})
-    with pytest.raises(ConfigError, match=r"the topic nothing\.inbox does not exist: is kafka\.prefix right"):
+    with pytest.raises(ConfigError, match=r"the topic nothing\.inbox does not exist: check kafka\.prefix"):
         async with Client(f"kafka:{kafka.bootstrap}", config):
             pass

@@ -92,7 +92,7 @@ def test_a_wrong_topic_is_refused(stack: Stack, tmp_path: Path) -> None:
     other = {**environment, "TUFLINE_BUS__PARTITIONS": "3"}
     refused = subprocess.run(RUN_SIGNER, env=other, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == Exit.CONFIGURATION, refused.stderr
-    assert "artifacts has 2 partitions, and must have 3 (bus.partitions)" in refused.stderr
+    assert "artifacts has 2 partitions, but must have 3 (bus.partitions)" in refused.stderr
     dry = run_tufline("topics", "apply", "--dry-run", cwd=tmp_path, env=environment)
     assert (dry.returncode, dry.stdout) == (0, "all topics are as they must be\n"), dry.stderr
     prefix = stack.settings["TUFLINE_KAFKA__PREFIX"]
@@ -100,6 +100,6 @@ def test_a_wrong_topic_is_refused(stack: Stack, tmp_path: Path) -> None:
     stack.cluster.tool("kafka.admin.ConfigCommand", "--bootstrap-server", stack.cluster.bootstrap, *alter)
     refused = subprocess.run(RUN_SIGNER, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == Exit.CONFIGURATION, refused.stderr
-    assert "artifacts has retention.ms=1000, and must have -1" in refused.stderr
+    assert "artifacts has retention.ms=1000, but must have -1" in refused.stderr
     mended = run_tufline("topics", "apply", cwd=tmp_path, env=environment)
-    assert f"set retention.ms=-1 of the topic {prefix}artifacts" in mended.stdout
+    assert f"set retention.ms=-1 on the topic {prefix}artifacts" in mended.stdout

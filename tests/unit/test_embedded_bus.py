@@ -53,7 +53,7 @@ async def test_commits_are_synced(tmp_path: Path) -> None:
 async def test_partitions_are_fixed(tmp_path: Path) -> None:
     """A log made with other partitions is refused with both numbers, and left as it is."""
     await (await open_embedded(tmp_path / "log.db", TOPICS)).close()
-    with pytest.raises(ConfigError, match=r"has 2 partitions of artifacts, and bus\.partitions asks for 3"):
+    with pytest.raises(ConfigError, match=r"has 2 partitions of artifacts, but bus\.partitions asks for 3"):
         await open_embedded(tmp_path / "log.db", topics.topics(3))
     await (await open_embedded(tmp_path / "log.db", TOPICS)).close()
 
@@ -95,7 +95,7 @@ async def test_full_disk_loses_nothing(tmp_path: Path, threads: bool) -> None:
             accepted += 1
         except PushbackError as error:
             full = str(error)
-    assert "is full: make room" in full
+    assert "is full: free some space" in full
     with pytest.raises(PushbackError):
         await writer.commit([Message(topics.ARTIFACTS, "k", b"y" * 50_000)])
     assert len(await read(bus, topics.ARTIFACTS, 0)) == accepted > 5
@@ -159,7 +159,7 @@ async def test_any_file_name(tmp_path: Path, name: str) -> None:
 async def test_place_that_can_be_no_log(tmp_path: Path) -> None:
     """Where there can be no file, the error says which setting to change."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"choose another place in bus\.url"):
+    with pytest.raises(ConfigError, match=r"choose another path in bus\.url"):
         await open_embedded(tmp_path / "file" / "log.db", TOPICS)
 
 
@@ -168,7 +168,7 @@ async def test_file_of_somebody_else(tmp_path: Path, version: int) -> None:
     """A SQLite file that is no log, or one of another form, is refused and gets no tables."""
     with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as db:
         db.executescript(f"CREATE TABLE theirs (a); PRAGMA user_version = {version};")
-    with pytest.raises(ConfigError, match="no log of this Tufline"):
+    with pytest.raises(ConfigError, match="not a log that this version"):
         await open_embedded(tmp_path / "log.db", TOPICS)
     with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as db:
         assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]

@@ -1,31 +1,31 @@
-"""The bus: all that the services share.
+"""The bus: the only thing that the services share.
 
-A bus is a set of topics; a topic has partitions; a partition is a log of records, each at an offset. The contract below is written so that
-Apache Kafka fulfils it with one transactional producer for each input partition, and one process fulfils it with SQLite (``embedded``).
-Nothing in the services may know which one runs. ``tests/contract`` holds every implementation to it.
+A bus is a set of topics; a topic has partitions; a partition is a log of records, each at an offset. Two implementations keep the contract
+below: Apache Kafka with one transactional producer per input partition (``kafka``), and SQLite within one process (``embedded``). No
+service may depend on which one runs. ``tests/contract`` runs the same tests against both.
 
 What every implementation MUST keep:
 
-1. **Durable**: when ``append`` or ``commit`` returns, the records survive the death of every process, and the loss of power.
+1. **Durable**: when ``append`` or ``commit`` returns, the records survive the death of every process and a loss of power.
 2. **Ordered**: offsets of a partition grow in the order in which records become visible. They need not be consecutive. A reader never
    sees a record while one at a lower offset of the same partition may still appear.
-3. **Atomic**: of a transaction all records become visible, or none; in one partition perhaps a moment before another. A reader sees
-   committed records only.
-4. **Fenced**: from the moment ``writer(id)`` returns, no earlier writer of the same id can make anything visible; what it had not
-   committed by then never appears; its calls raise ``FencedError``.
-5. **Exact**: ``append`` and ``commit`` put a record on the log once, also when the implementation tries again. If they raise anything but
-   a refusal (``PushbackError``, ``FencedError``), the records may be on the log or not: the caller finds out by reading.
-6. **Kept**: a record goes only by its topic's policy: after its time (``delete``), when a later one has its key and the compaction lag is
-   over (``compact``), or after ``trim``. The newest record of a key in a compacted topic stays for ever.
-7. **Anybody's**: a record that others wrote is read whatever bytes it holds. Key and headers are text in which bytes that are not UTF-8 are
-   escaped (``headers.ESCAPE``), and are appended again as the same bytes; no key, or no value, is an empty one.
+3. **Atomic**: either all records of a transaction become visible or none, though perhaps in one partition a moment before another. A
+   reader sees committed records only.
+4. **Fenced**: from the moment ``writer(id)`` returns, no earlier writer of the same id can make anything visible. What it had not
+   committed by then never appears, and its calls raise ``FencedError``.
+5. **Exact**: ``append`` and ``commit`` put each record on the log once, even when the implementation retries. If they raise anything but
+   a refusal (``PushbackError``, ``FencedError``), the records may or may not be on the log: the caller finds out by reading.
+6. **Retained**: a record is deleted only under its topic's policy: after the retention time (``delete``), when a later record has its key
+   and the compaction lag is over (``compact``), or after ``trim``. A compacted topic always keeps the newest record of each key.
+7. **Readable**: a record that another program wrote can be read whatever bytes it holds. Keys and headers are text in which bytes that are
+   not UTF-8 are escaped (``headers.ESCAPE``); appending them again writes the same bytes. A missing key or value is read as an empty one.
 
 What a service MUST do:
 
-- Take a partition over thus: ``writer(id)``, then commit a claim to its own partition of ``heads``, then read that partition up to the
-  claim, then read its input from the progress found there. Never from a group's offset nor from ``end``.
-- Check what ``read`` gives: it does so itself by key and hash, and raises ``RecordGoneError``.
-- Not stop at a record that can't be decoded (``RecordUnreadableError``): report it, then ``Reader.seek`` to the offset after it.
+- Take a partition over in this order: call ``writer(id)``, commit a claim to its own partition of ``heads``, read that partition up to the
+  claim, then read its input from the progress found there. Never start from a group's offset or from ``end``.
+- Handle ``RecordGoneError``: ``read`` compares the record's key and hash with the expected ones, and raises it if they differ.
+- Go on past a record that can't be decoded (``RecordUnreadableError``): report it, then ``Reader.seek`` to the offset after it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,14 +33,14 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 MAX_TRANSACTION_BYTES: Final = 16_000_000
-"""The largest transaction, in bytes of values: longer ones hold back every reader of the same topics."""
+"""The largest transaction, in bytes of values. A larger one would hold back every reader of the same topics."""
 
 DEFAULT_FETCH_BYTES: Final = 4_000_000
-"""How much a reader takes at once, in bytes of values; one record may be larger than that."""
+"""How much one fetch returns, in bytes of values; a single record may be larger than that."""
 
 
 DEFAULT_SESSION_SECONDS: Final = 6.0
-"""After so long without a sign of life a member of a group counts as dead."""
+"""A group member that sends no heartbeat for this long counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ class Message:
 
     Attributes:
         topic: without the prefix.
-        key: what compaction goes by; empty for none, where the topic is not compacted.
+        key: identifies the record for compaction; may be empty if the topic is not compacted.
         value: the record's bytes.
         partition: from 0.
-        headers: names to values, beside the value; ``Headers`` where a name stands more than once.
+        headers: name to value; an instance of ``Headers`` if a name occurs more than once.
     """
 
     topic: str
@@ -64,13 +64,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a record is.
+    """The place of a record on the log.
 
     Attributes:
         topic: without the prefix.
         partition: from 0.
         offset: in the partition.
-        time: when the bus took it, in milliseconds since 1970; grows with the offset.
+        time: when the bus accepted it, in milliseconds since 1970; never less than that of a lower offset.
     """
 
     topic: str
@@ -87,10 +87,10 @@ class Record:
         topic: without the prefix.
         partition: from 0.
         offset: in the partition.
-        time: when the bus took it, in milliseconds since 1970; grows with the offset.
+        time: when the bus accepted it, in milliseconds since 1970; never less than that of a lower offset.
         key: as appended.
         value: as appended.
-        headers: as appended. A name that is not UTF-8, which only others can write, has ``\xff`` in place of such a byte.
+        headers: as appended. A byte of a name that is not UTF-8 is written as ``\xff``; only other programs can write such a name.
     """
 
     topic: str
@@ -107,7 +107,7 @@ Assigned = Callable[[frozenset[int]], Awaitable[None]]
 
 
 class Reader(Protocol):
-    """Reads one partition in order. Not to be used by two tasks at once."""
+    """Reads one partition in order. Only one task may use it at a time."""
 
     @property
     def position(self) -> int:
@@ -117,28 +117,28 @@ class Reader(Protocol):
         """Read the next records, waiting for the first.
 
         Args:
-            max_wait: how long to wait when there is none, in seconds; 0 for not at all.
-            max_bytes: about how many bytes of values to take at most; at least one record is taken.
+            max_wait: how long to wait if there is no record yet, in seconds; 0 to return at once.
+            max_bytes: about how many bytes of values to return at most; at least one record is returned.
 
         Returns:
-            Records in the order of their offsets; none if ``max_wait`` is over. Never one below ``position``; the first may be above it
-            where records are gone.
+            Records in the order of their offsets; empty if ``max_wait`` passed without one. None is below ``position``; the first may be
+            above it where records were deleted.
 
         Raises:
-            RecordUnreadableError: if the next record can't be decoded. What is before it was returned, the position stays, so
-                that a caller that does not expect this never passes over the record; ``seek`` does.
-            BusError: if the bus can't be read now.
+            RecordUnreadableError: if the next record can't be decoded. All records before it have been returned. The position stays at
+                it, so that no caller skips it by accident; ``seek`` skips it.
+            BusError: if the bus is temporarily unavailable.
         """
 
     def seek(self, offset: int) -> None:
-        """Read on from another offset, without waiting for anything.
+        """Continue at another offset. Does no I/O.
 
         Args:
-            offset: the lowest that the next ``fetch`` may return; after a ``RecordUnreadableError``, its offset + 1.
+            offset: the lowest that the next ``fetch`` may return; to skip an unreadable record, the error's offset + 1.
         """
 
     async def close(self) -> None:
-        """Give the reader back."""
+        """Release the reader."""
 
 
 class Writer(Protocol):
@@ -149,43 +149,43 @@ class Writer(Protocol):
 
         Args:
             messages: appended in this order.
-            then: called with the positions of ``messages`` once they are known, inside the transaction; what it returns is appended to the
-                same transaction. It MUST be quick and MUST NOT wait for anything. It may run in another thread, while the caller
-                waits, and may be called again if the bus tries again.
+            then: called inside the transaction with the positions of ``messages`` once they are known; the messages that it returns are
+                appended to the same transaction. It MUST be quick and MUST NOT wait for anything. It may run in another thread while the
+                caller waits, and may be called again if the bus retries.
 
         Returns:
-            The positions of ``messages``, then of what ``then`` returned.
+            The positions of ``messages``, followed by those of the messages that ``then`` returned.
 
         Raises:
-            FencedError: another writer of this id exists; nothing was and nothing will be visible.
-            PushbackError: the log takes no more for now; nothing was appended.
-            BusError: the outcome is unknown: take the partition over anew to find out.
+            FencedError: if another writer of this id exists; nothing of this transaction is or will be visible.
+            PushbackError: if the log accepts no more for now; nothing was appended.
+            BusError: if the outcome is unknown; take the partition over again to find out.
         """
 
     async def close(self) -> None:
-        """Give the writer back. The id stays with nobody until somebody asks for it."""
+        """Release the writer. Nobody holds the id until ``Bus.writer`` is called with it again."""
 
 
 class Member(Protocol):
     """A place in a consumer group."""
 
     async def leave(self) -> None:
-        """Give all partitions back, waiting for ``revoked``, and leave the group."""
+        """Release all partitions, wait for ``revoked``, and leave the group."""
 
 
 class Bus(Protocol):
-    """A log of topics that all services share; see the module for what it MUST keep."""
+    """A log of topics that all services share; the module's docstring has the contract."""
 
     @property
     def log_id(self) -> str:
-        """Names this very log: another cluster, prefix or file has another one. At most 64 characters ``[A-Za-z0-9_-]``."""
+        """Identifies this log: another cluster, prefix or file has another id. At most 64 characters of ``[A-Za-z0-9_-]``."""
 
     @property
     def session_seconds(self) -> float:
-        """After so long without a sign of life a member of a group counts as dead, and its partitions go to others."""
+        """A group member that sends no heartbeat for this long counts as dead, and its partitions go to other members."""
 
     def partitions(self, topic: str) -> int:
-        """Say how many partitions a topic has.
+        """Return the number of partitions of a topic.
 
         Args:
             topic: without the prefix.
@@ -194,31 +194,31 @@ class Bus(Protocol):
             At least 1.
 
         Raises:
-            KeyError: if there is no such topic.
+            KeyError: if the topic does not exist.
         """
 
     async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
-        """Append messages, outside any transaction; they may become visible one after the other.
+        """Append messages outside any transaction; they may become visible one after the other.
 
         Args:
-            messages: to any topics.
+            messages: for any topics.
 
         Returns:
             The positions, in the order of the messages.
 
         Raises:
-            PushbackError: the log takes no more for now; none was appended.
-            BusError: the outcome is unknown; some may be on the log.
+            PushbackError: if the log accepts no more for now; none was appended.
+            BusError: if the outcome is unknown; some may be on the log.
         """
 
     async def writer(self, writer_id: str) -> Writer:
-        """Become the one writer of an id, fencing whoever was it before.
+        """Become the only writer of an id, and fence the previous one.
 
         Args:
             writer_id: such as ``bins.3``.
 
         Returns:
-            The writer.
+            The writer; close it.
 
         Raises:
             BusError: if the bus can't be reached.
@@ -230,33 +230,33 @@ class Bus(Protocol):
         Args:
             topic: without the prefix.
             partition: from 0.
-            offset: the lowest offset of interest; 0 for the oldest record there is.
+            offset: the lowest to read; 0 for the oldest existing record.
 
         Returns:
-            The reader.
+            The reader; close it.
         """
 
     async def read(self, topic: str, partition: int, offset: int, *, key: str, sha256: str) -> bytes:
-        """Read one record by its offset, and make sure that it is the one meant.
+        """Read one record by its offset, and check that it is the expected one.
 
         Args:
             topic: without the prefix.
             partition: from 0.
-            offset: of the record.
-            key: that it must have.
-            sha256: of its value, lower-case hexadecimal.
+            offset: the record's.
+            key: the key that the record must have.
+            sha256: the digest that the record's value must have, in lower-case hexadecimal.
 
         Returns:
             The value.
 
         Raises:
-            RecordGoneError: the record is gone (compaction), or another one.
-            RecordUnreadableError: the record's bytes can't be decoded.
-            BusError: if the bus can't be read now.
+            RecordGoneError: if the record was deleted, for example by compaction, or is not the expected one.
+            RecordUnreadableError: if the record's bytes can't be decoded.
+            BusError: if the bus is temporarily unavailable.
         """
 
     async def end(self, topic: str, partition: int) -> int:
-        """Say after which offset there is nothing to see now. For read models only: a committed record may lie beyond it for a moment.
+        """Return the end of what is visible now. For read models only: for a moment a committed record may lie above it.
 
         Args:
             topic: without the prefix.
@@ -267,21 +267,21 @@ class Bus(Protocol):
         """
 
     async def start(self, topic: str, partition: int) -> int:
-        """Say from which offset on there is something to see. All records below it are gone.
+        """Return the offset at which the existing records start. All records below it are gone.
 
         Args:
             topic: without the prefix.
             partition: from 0.
 
         Returns:
-            An offset not above that of the oldest record; as ``end`` if there is none.
+            An offset not above that of the oldest record; the same as ``end`` if there is no record.
 
         Raises:
-            BusError: if the bus can't be asked now.
+            BusError: if the bus is temporarily unavailable.
         """
 
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
-        """Find where a time begins.
+        """Find the first record at or after a time.
 
         Args:
             topic: without the prefix.
@@ -289,32 +289,32 @@ class Bus(Protocol):
             time: in milliseconds since 1970.
 
         Returns:
-            The offset of the first record that the bus took at that time or later; as ``end`` if there is none.
+            The offset of the first record that the bus accepted at that time or later; the same as ``end`` if there is none.
         """
 
     async def trim(self, topic: str, partition: int, offset: int) -> None:
-        """Allow the bus to drop all records below an offset. The newest record of a key in a compacted topic stays.
+        """Allow the bus to delete all records below an offset. A compacted topic still keeps the newest record of each key.
 
         Args:
             topic: without the prefix.
             partition: from 0.
-            offset: the first one to keep.
+            offset: the lowest to keep.
         """
 
     async def join(self, group: str, topic: str, assigned: Assigned, revoked: Assigned) -> Member:
         """Join a consumer group, which shares a topic's partitions among its members.
 
         Args:
-            group: its name.
-            topic: whose partitions are shared.
-            assigned: awaited after each rebalance with partitions that are this member's from now on, beside those that it kept; perhaps
-                none. It MUST return soon: start a task for the work.
-            revoked: awaited with partitions that are no longer this member's, before another member gets them (or, if this member was
-                taken for dead, after: then only the fence protects). It MUST return only when no work on them goes on.
+            group: the group's name, without the prefix.
+            topic: the topic whose partitions are shared, without the prefix.
+            assigned: awaited after each rebalance with the partitions that this member gained, perhaps none; it keeps those that were not
+                revoked. It MUST return soon: start a task for the work.
+            revoked: awaited with the partitions that this member loses, before another member gets them. If this member was taken for
+                dead, it is awaited afterwards, and only the fence protects. It MUST return only when all work on them has stopped.
 
         Returns:
             The place in the group.
         """
 
     async def close(self) -> None:
-        """Finish what is under way and give everything back."""
+        """Finish pending work and release everything."""

@@ -1,4 +1,4 @@
-"""Following a topic: a read model that one task keeps up with the log, and that others wait for."""
+"""Following a partition: one task applies every record to a read model as it appears."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +10,7 @@ from tufline.bus.scan import DamagedRecords, fetch_past_damaged
 from tufline.errors import BusError, RecordUnreadableError
 
 POLL_SECONDS = 30.0
-"""How long one fetch waits; only how soon a lost wake-up would be noticed hangs on it."""
+"""How long one fetch waits. It only limits how late a lost wake-up would be noticed."""
 
 RETRY_SECONDS = 1.0
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Logged:
-    """Passes over damaged records for a follower whom nobody asks for its health."""
+    """Logs damaged records, for a follower that reports no health."""
 
     def damaged(self, error: RecordUnreadableError) -> None:
         _log.error("follow.passed_over", what=str(error))
@@ -33,19 +33,19 @@ async def follow(
     caught_up: Callable[[], None] = lambda: None,
     passed: DamagedRecords | None = None,
 ) -> None:
-    """Apply every record of a partition, for ever.
+    """Apply every record of a partition, until cancelled.
 
     Args:
         bus: to read from.
         topic: without the prefix.
         partition: from 0.
-        offset: where to begin.
-        apply: awaited with the next records, in order; what it raises ends the following.
-        caught_up: called once, when all that was there in the beginning has been applied.
-        passed: takes damaged records; the following goes on past them, also without it.
+        offset: where to start.
+        apply: awaited with the next records, in order; an exception that it raises ends the loop.
+        caught_up: called once, when every record that was visible at the start has been applied.
+        passed: notified of each damaged record, which is skipped; without it they are only logged.
 
     Raises:
-        BusError: one that trying again can't mend.
+        BusError: if a retry can't help.
     """
     passed = passed or _Logged()
     reader = bus.reader(topic, partition, offset)
@@ -64,7 +64,7 @@ async def follow(
                 continue
             if batch:
                 await apply(batch)
-            # The end may lie above the last record: then what comes next is nothing.
+            # The end may lie above the last record: then the fetch returns nothing.
             if not is_caught_up and (not batch or reader.position >= end):
                 is_caught_up = True
                 caught_up()

@@ -1,7 +1,7 @@
-"""Headers of records, and the checks of what may be appended: what both implementations of the bus say the same of.
+"""Headers of records, and the checks of a message before it is appended. Both implementations of the bus share them.
 
-On Kafka others write too, and a record of theirs may hold any bytes. A key or a header's value that is not UTF-8 is text all the same, by
-Python's ``surrogateescape``: what is appended again has the very bytes that were read. A name may stand more than once.
+On Kafka other programs write too, and their records may hold any bytes. A key or a header's value that is not UTF-8 becomes text through
+Python's ``surrogateescape``, so that appending it again writes the bytes that were read. A header's name may occur more than once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,55 +10,55 @@ from typing import Final
 from tufline.bus.topic import Cleanup, Topic
 
 ESCAPE: Final = "surrogateescape"
-"""How bytes that are not UTF-8 stand in text (Python's name of an error handler)."""
+"""How bytes that are not UTF-8 are written in text: the name of one of Python's error handlers."""
 
 
 class Headers(Mapping[str, str]):
-    """Headers in which a name stands more than once. As a mapping it gives the last value of each name."""
+    """Headers in which a name occurs more than once. As a mapping it has the last value of each name."""
 
     __slots__ = ("pairs",)
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Keep all of them, in their order.
+        """Keep all headers, in their order.
 
         Args:
-            pairs: name and value of each.
+            pairs: name and value of each header.
         """
         self.pairs = tuple(pairs)
 
     def __getitem__(self, name: str) -> str:
-        """The last value of a name."""
+        """Return the last value of a name."""
         return dict(self.pairs)[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Every name once."""
+        """Iterate over the distinct names."""
         return iter(dict(self.pairs))
 
     def __len__(self) -> int:
-        """How many names there are."""
+        """Return the number of distinct names."""
         return len(dict(self.pairs))
 
 
 def pairs_of(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """List headers, each as often as it stands there.
+    """List all headers, including repeated names.
 
     Args:
-        headers: of a record or message.
+        headers: the headers of a record or a message.
 
     Returns:
-        Name and value of each, in their order.
+        Name and value of each header, in their order.
     """
     return headers.pairs if isinstance(headers, Headers) else tuple(headers.items())
 
 
 def make_headers(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
-    """Make headers of pairs.
+    """Make headers from pairs.
 
     Args:
-        pairs: name and value of each.
+        pairs: name and value of each header.
 
     Returns:
-        A dict where no name stands twice, else ``Headers``.
+        A dict if no name occurs twice, otherwise ``Headers``.
     """
     kept = tuple(pairs)
     unique = dict(kept)
@@ -66,22 +66,22 @@ def make_headers(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str]:
 
 
 def check_message(topic: Topic, partition: int, key: str, headers: Mapping[str, str]) -> None:
-    """Refuse what can't be appended.
+    """Refuse a message that can't be appended.
 
     Args:
-        topic: that it is for.
-        partition: of it.
-        key: of the message.
-        headers: of the message.
+        topic: the message's topic.
+        partition: the message's partition, from 0.
+        key: the message's key.
+        headers: the message's headers.
 
     Raises:
-        ValueError: if it is no text, the partition does not exist, or the key is empty where compaction goes by it.
+        ValueError: if the key or a header is not valid text, the partition does not exist, or a message for a compacted topic has no key.
     """
     if not key and topic.cleanup is Cleanup.COMPACT:
-        raise ValueError(f"a record of {topic.name} has no key")
+        raise ValueError(f"a record of the compacted topic {topic.name} needs a key")
     if not 0 <= partition < topic.partitions:
         raise ValueError(f"the topic {topic.name} has no partition {partition}")
-    key.encode(errors=ESCAPE)  # raises for what is no text, such as half a surrogate pair
+    key.encode(errors=ESCAPE)  # raises for invalid text, such as half a surrogate pair
     for name, value in pairs_of(headers):
         name.encode()
         value.encode(errors=ESCAPE)

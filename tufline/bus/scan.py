@@ -1,10 +1,10 @@
-"""Reading what a partition holds now: from an offset to the end, however many fetches that takes.
+"""Reading the current content of a partition: from an offset to the end, with as many fetches as that takes.
 
-A fetch returns as much as the bus likes: on Kafka about 2 MiB of the log, compacted or not. So one fetch is never all there is, and the
-newest record of a key is known only at the end. The end may lie above the last record (on Kafka the marker of a transaction takes an
-offset); there a fetch that does not wait and returns nothing says that there is nothing left below the end.
+The bus decides how much one fetch returns: on Kafka about 2 MiB of the log, compacted or not. So one fetch may return only a part, and the
+newest record of a key is known only at the end. The end may lie above the last record, because on Kafka the marker of a transaction takes
+an offset. There a fetch that does not wait returns nothing, which means that no record is left below the end.
 
-Every reader that has an end is built on this; what has none (a worker's input, a read model) uses ``tufline.bus.follow``.
+Every read that has an end is built on this. A read model, which has none, uses ``tufline.bus.follow``.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -15,36 +15,36 @@ from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Reader, Record
 from tufline.errors import RecordUnreadableError
 
 FIRST_STEP: Final = 64
-"""How many offsets before the end the search for a newest record starts; it goes back in growing steps."""
+"""How many offsets before the end the search for the newest record starts. It goes back in growing steps."""
 
 
 class DamagedRecords(Protocol):
-    """Is told of the records that a reader passes over because their bytes can't be decoded (``tufline.runtime.passed_over``)."""
+    """Notified of records that are skipped because their bytes can't be decoded; see ``tufline.runtime.passed_over``."""
 
     def damaged(self, error: RecordUnreadableError) -> None:
-        """Take note of one.
+        """Note a skipped record.
 
         Args:
-            error: that the reader raised at it.
+            error: what the reader raised; it names the record's topic, partition and offset.
         """
 
 
 async def fetch_past_damaged(
     reader: Reader, passed: DamagedRecords, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES
 ) -> Sequence[Record]:
-    """Fetch the next records, past those that are damaged.
+    """Fetch the next records, and skip damaged ones.
 
     Args:
-        reader: of a partition.
-        passed: is told of the damaged records.
-        max_wait: as for ``Reader.fetch``.
-        max_bytes: as for ``Reader.fetch``.
+        reader: where to read; its position moves past the damaged records.
+        passed: notified of each damaged record.
+        max_wait: see ``Reader.fetch``.
+        max_bytes: see ``Reader.fetch``.
 
     Returns:
-        As ``Reader.fetch``.
+        Records as from ``Reader.fetch``.
 
     Raises:
-        BusError: if the bus can't be read now.
+        BusError: if the bus is temporarily unavailable.
     """
     while True:
         try:
@@ -67,25 +67,25 @@ async def scan(
 ) -> AsyncGenerator[Sequence[Record], None]:
     """Read a partition from an offset to an end.
 
-    Whoever leaves the loop early closes the generator (``contextlib.aclosing``), and with it the reader.
+    A caller that leaves the loop early must close the generator (``contextlib.aclosing``), which closes the reader.
 
     Args:
         bus: to read from.
         topic: without the prefix.
         partition: from 0.
-        start: the lowest offset of interest.
-        end: the offset to stop at (exclusive); without it, the end as it is when the reading starts.
-        max_wait: how long to wait for a record below ``end``, in seconds: 0 where ``end`` was visible when it was asked for, more where it
-            is known from elsewhere and may become visible a moment later.
+        start: the lowest offset to read.
+        end: the offset to stop at (exclusive); by default the partition's end when the scan starts.
+        max_wait: how long to wait for a record below ``end``, in seconds. 0 if ``end`` came from ``Bus.end``; more if it is known from
+            elsewhere and may become visible a moment later.
         max_bytes: about how many bytes of values one batch may have.
-        passed: takes damaged records; without it they are an error.
+        passed: notified of damaged records, which are skipped; without it they are an error.
 
     Yields:
-        Batches of records, none of them empty, in the order of their offsets, all of them below ``end``.
+        Non-empty batches of records below ``end``, in the order of their offsets.
 
     Raises:
-        RecordUnreadableError: at a damaged record, without ``passed``.
-        BusError: if the bus can't be read now.
+        RecordUnreadableError: at a damaged record, if ``passed`` is not set.
+        BusError: if the bus is temporarily unavailable.
     """
     end = await bus.end(topic, partition) if end is None else end
     reader = bus.reader(topic, partition, start)
@@ -101,21 +101,21 @@ async def scan(
 async def last_record(
     bus: Bus, topic: str, partition: int, wanted: Callable[[Record], bool] = lambda _: True, passed: DamagedRecords | None = None
 ) -> Record | None:
-    """Find the newest record, going back from the end.
+    """Find the newest record, searching back from the end.
 
     Args:
         bus: to read from.
         topic: without the prefix.
         partition: from 0.
-        wanted: which records count.
-        passed: takes damaged records; without it they are an error.
+        wanted: whether a record matches; by default every record does.
+        passed: notified of damaged records, which are skipped; without it they are an error.
 
     Returns:
-        The newest one that is wanted, or None.
+        The newest matching record, or None.
 
     Raises:
-        RecordUnreadableError: at a damaged record, without ``passed``.
-        BusError: if the bus can't be read now.
+        RecordUnreadableError: at a damaged record, if ``passed`` is not set.
+        BusError: if the bus is temporarily unavailable.
     """
     end = await bus.end(topic, partition)
     step = FIRST_STEP

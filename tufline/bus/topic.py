@@ -1,16 +1,16 @@
-"""What a topic of the bus is: its partitions, and how long its records stay."""
+"""A topic of the bus: its partitions, and how long it keeps its records."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Cleanup(Enum):
-    """When a topic's records go (as Kafka's ``cleanup.policy``)."""
+    """When a topic's records are deleted (Kafka's ``cleanup.policy``)."""
 
     KEEP = "keep"
     """Never, or when ``trim`` allows it."""
     DELETE = "delete"
-    """When they are older than the retention."""
+    """When they are older than the retention time."""
     COMPACT = "compact"
     """When a newer record has the same key, and the compaction lag is over."""
 
@@ -21,9 +21,9 @@ class Topic:
 
     Attributes:
         name: without the prefix.
-        partitions: how many.
-        cleanup: when records go.
-        seconds: the retention (``DELETE``) or the compaction lag (``COMPACT``).
+        partitions: how many there are.
+        cleanup: when records are deleted.
+        seconds: the retention time (``DELETE``) or the compaction lag (``COMPACT``).
     """
 
     name: str

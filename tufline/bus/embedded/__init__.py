@@ -1,1 +1,1 @@
-"""The bus in one process: a log in an SQLite file."""
+"""The bus within one process: a log in a SQLite file."""

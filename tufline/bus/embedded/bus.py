@@ -1,13 +1,13 @@
 """The embedded bus: the log in a SQLite file, for one process without a server.
 
-Group commit: what is waiting when the writer thread is free goes to the disk in one commit, and all who waited get their answers at once.
-So many small requests cost one sync together, and one alone costs no waiting.
+Group commit: when the writer thread is free, it writes all waiting operations in one commit, and then answers all of them. So many small
+requests share one sync, and a single request does not wait for others.
 
-Reading: a reader that is at the end gets new records from memory as soon as they are durable; one further behind reads the file on a
+Reading: a reader at the end gets new records from memory as soon as they are durable. A reader further behind reads the file on a
 connection of its own.
 
-With ``threads=False`` everything runs in the event loop: what is submitted in one turn of the loop is one commit. Together with a loop in
-virtual time that makes a simulation whose every run is the same.
+With ``threads=False`` everything runs in the event loop: all operations submitted in one turn of the loop are one commit. With a loop in
+virtual time, that makes simulations reproducible.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ TAIL_BYTES: Final = 32 * 1024 * 1024
 
 READ_THREADS: Final = 2
 READS: Final = 50
-"""How many records a thread reads in one go."""
+"""How many records one job of a reader thread reads."""
 
 MAINTENANCE_SECONDS: Final = 30.0
-"""How often records that may go are looked for."""
+"""How often the bus looks for records that may be deleted."""
 
 CLOSED: Final = "the log is closed"
 
@@ -70,16 +70,16 @@ class _Wanted(NamedTuple):
 
 
 class EmbeddedBus:
-    """The ``Bus`` in one process; see the module. Made by ``open_embedded``."""
+    """The ``Bus`` within one process; made by ``open_embedded``."""
 
     def __init__(self, log: Log, topics: Mapping[str, Topic], max_pending_bytes: int, *, threads: bool) -> None:
         """Serve a log.
 
         Args:
-            log: open.
-            topics: all that it has.
-            max_pending_bytes: how much may wait for the disk.
-            threads: whether the disk is worked by threads, or in the event loop.
+            log: an open log; closed with the bus.
+            topics: all topics of the log, by name.
+            max_pending_bytes: how much may wait for the disk before ``append`` is refused.
+            threads: whether threads do the disk I/O; otherwise the event loop does it.
         """
         self._log = log
         self._topics = topics
@@ -123,10 +123,10 @@ class EmbeddedBus:
 
     async def append(self, messages: Sequence[Message]) -> list[Position]:
         """See ``Bus.append``."""
-        # Transactions are not held back: a writer has one at a time, and it is what makes room.
+        # Transactions are never refused: each writer has only one at a time, and they are what makes progress and so frees memory.
         size = sum(map(cost, messages))
         if self._pending_bytes and self._pending_bytes + size > self._max_pending_bytes:
-            raise PushbackError(f"{self._pending_bytes} bytes wait for the disk of the log already (bus.max_pending_bytes)")
+            raise PushbackError(f"{self._pending_bytes} bytes already wait for the disk of the log (limit: bus.max_pending_bytes)")
         return await self.submit_append(Append(messages))
 
     async def writer(self, writer_id: str) -> "EmbeddedWriter":
@@ -139,13 +139,13 @@ class EmbeddedBus:
         await self._submit(lambda: self._log.trim((topic, partition), offset), 0)
 
     async def submit_append(self, operation: Append) -> list[Position]:
-        """Append, when the disk is free.
+        """Append in the next commit.
 
         Args:
-            operation: what to append.
+            operation: the messages, and the writer if there is one.
 
         Returns:
-            The positions.
+            The positions of all appended records.
 
         Raises:
             BusError: as ``Bus.append`` and ``Writer.commit`` say.
@@ -157,7 +157,7 @@ class EmbeddedBus:
     async def _submit(self, operation: Operation, size: int) -> Any:
         if self._closed:
             raise BusError(CLOSED)
-        # Who is cancelled while waiting does not take the operation back: it may be on the disk.
+        # Cancelling the waiting caller does not undo the operation: it may already be on the disk.
         return await self._enqueue(operation, size)
 
     def _enqueue(self, operation: Operation, size: int) -> asyncio.Future[Any]:
@@ -188,7 +188,7 @@ class EmbeddedBus:
         assert self._work is not None
         while (batch := self._work.get()) is not None:
             results = self._execute(batch)
-            with contextlib.suppress(RuntimeError):  # the loop was closed under us; what is durable stays so
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile; the records are durable all the same
                 self._loop.call_soon_threadsafe(self._finish, batch, results)
 
     def _finish(self, batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
@@ -202,7 +202,7 @@ class EmbeddedBus:
                 continue
             if isinstance(result, BaseException):
                 waiting.done.set_exception(result)
-                waiting.done.exception()  # seen: whoever is cancelled from now on does not read it
+                waiting.done.exception()  # marks it as retrieved: a caller cancelled from now on does not read it
             else:
                 waiting.done.set_result(result)
         for tail in woken:
@@ -217,7 +217,7 @@ class EmbeddedBus:
 
     async def read(self, topic: str, partition: int, offset: int, *, key: str, sha256: str) -> bytes:
         """See ``Bus.read``."""
-        # What is asked for in one turn of the loop is read together: to another thread and back takes longer than reading a record.
+        # All records requested in one turn of the loop are read together: a change of thread takes longer than reading a record.
         done: asyncio.Future[bytes] = self._loop.create_future()
         self._wanted.append(_Wanted((topic, partition), offset, key, sha256, done))
         if len(self._wanted) == 1:
@@ -266,7 +266,7 @@ class EmbeddedBus:
         while True:
             if self._closed:
                 raise BusError(CLOSED)
-            # The file may be ahead of what is visible: up to its end here, a transaction is visible in all its partitions.
+            # The file may be ahead of what is visible: below ``tail.end`` every transaction is visible in all its partitions.
             if offset < (end := tail.end):
                 found = tail.since(offset, max_bytes)
                 if found is None:
@@ -286,7 +286,7 @@ class EmbeddedBus:
                 return work(self._connection())
             return await self._loop.run_in_executor(self._readers, lambda: work(self._connection()))
         except sqlite3.Error as error:
-            raise BusError(f"the log {self._log.path} can't be read: {error}") from error
+            raise BusError(f"can't read the log {self._log.path}: {error}") from error
 
     def _connection(self) -> sqlite3.Connection:
         db: sqlite3.Connection | None = getattr(self._connections, "db", None)
@@ -302,7 +302,7 @@ class EmbeddedBus:
         return await self._groups.join(group, topic, self.partitions(topic), assigned, revoked)
 
     async def maintain(self) -> None:
-        """Drop all records that may go by now, a few at a time, so that commits do not wait."""
+        """Delete all records that may be deleted by now, a few at a time so that commits do not wait long."""
         while await self._submit(self._log.maintain, 0):
             pass
 
@@ -344,9 +344,9 @@ class EmbeddedWriter:
         """Write under an epoch.
 
         Args:
-            bus: to write to.
-            writer_id: whose writer this is.
-            epoch: as the log gave it.
+            bus: where to write.
+            writer_id: such as ``bins.3``.
+            epoch: from ``Log.new_epoch``.
         """
         self._bus = bus
         self._writer = writer_id, epoch
@@ -367,8 +367,8 @@ class EmbeddedReader:
 
         Args:
             bus: to read from.
-            place: the partition.
-            offset: the lowest of interest.
+            place: topic and partition.
+            offset: the lowest to read.
         """
         self._bus = bus
         self._place = place
@@ -398,21 +398,21 @@ async def open_embedded(
     max_pending_bytes: int = DEFAULT_MAX_PENDING_BYTES,
     threads: bool = True,
 ) -> EmbeddedBus:
-    """Open the log in a file, or make a new one.
+    """Open the log in a file, or create a new one.
 
     Args:
-        path: of the SQLite file; its directory is made.
-        topics: all that the log has.
-        clock: gives the records' times.
-        monotonic: seconds that no correction of the clock moves: where it is given, a short fault of the clock moves no record's time.
-        max_pending_bytes: how much may wait for the disk before appending is refused.
-        threads: whether the disk is worked by threads; without, everything runs in the event loop, for simulations.
+        path: the SQLite file; its directory is created.
+        topics: all topics of the log, by name.
+        clock: the source of the records' times.
+        monotonic: a clock in seconds that is never corrected; if set, a short fault of ``clock`` does not move the records' times.
+        max_pending_bytes: how much may wait for the disk before ``append`` is refused.
+        threads: whether threads do the disk I/O; otherwise everything runs in the event loop, for simulations.
 
     Returns:
         The bus; close it.
 
     Raises:
         BusBusyError: if another process has the log open.
-        ConfigError: if the log has other partitions, or the file is none, or can't be at this place.
+        ConfigError: if the log has another number of partitions, the file is not a log, or the path can't hold one.
     """
     return EmbeddedBus(Log(path, topics, clock, monotonic), topics, max_pending_bytes, threads=threads)

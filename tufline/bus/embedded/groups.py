@@ -1,7 +1,7 @@
 """Consumer groups within one process.
 
-A rebalance takes from every member what it loses before it gives anybody anything. It always runs to its end, in a task of its own: who
-asked for it may be cancelled in the middle, and the others' partitions must not hang on that.
+A rebalance revokes all lost partitions from every member before it assigns any. It always runs to its end, in a task of its own: the caller
+that triggered it may be cancelled in the middle, and the other members' partitions must not depend on that.
 """
 
 import asyncio
@@ -38,9 +38,9 @@ class GroupMember:
         """Hold a place.
 
         Args:
-            groups: of the bus.
-            group: that it is in.
-            place: in that group.
+            groups: all groups of the bus.
+            group: the group that the member is in.
+            place: the member's partitions and callbacks.
         """
         self._groups = groups
         self._group = group
@@ -55,7 +55,7 @@ class Groups:
     """All groups of a bus."""
 
     def __init__(self) -> None:
-        """Begin without a group."""
+        """Start without a group."""
         self._groups: dict[tuple[str, str], _Group] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -63,9 +63,9 @@ class Groups:
         """Add a member; see ``Bus.join``.
 
         Args:
-            name: of the group.
-            topic: that it shares.
-            partitions: of the topic.
+            name: the group's name.
+            topic: the topic whose partitions are shared.
+            partitions: how many partitions the topic has.
             assigned: see ``Bus.join``.
             revoked: see ``Bus.join``.
 
@@ -77,17 +77,17 @@ class Groups:
         try:
             await self._to_its_end(_add(group, place))
         except asyncio.CancelledError:
-            # Nobody will have the member, so nobody could take it out later.
+            # The caller never gets the member, so nobody could remove it later.
             self._start(_take_out(group, place))
             raise
         return GroupMember(self, group, place)
 
     async def leave(self, group: _Group, place: _Place) -> None:
-        """Take a member out; see ``Member.leave``.
+        """Remove a member; see ``Member.leave``.
 
         Args:
-            group: that it is in.
-            place: of the member.
+            group: the group that the member is in.
+            place: the member's place in it.
         """
         await self._to_its_end(_take_out(group, place))
 
@@ -131,5 +131,5 @@ async def _rebalance(group: _Group) -> None:
 async def _call(group: _Group, callback: Assigned, partitions: frozenset[int]) -> None:
     try:
         await callback(partitions)
-    except Exception:  # noqa: BLE001 (nobody can sign what has no canonical form: the old signatures stay)
+    except Exception:  # noqa: BLE001 (one member's fault must not keep the others from their partitions; it is logged)
         _log.exception("bus.group_callback_failed", group=group.name, partitions=sorted(partitions))

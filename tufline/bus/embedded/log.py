@@ -1,11 +1,11 @@
 """The log in a SQLite file: the synchronous half of the embedded bus.
 
-WAL mode with ``synchronous=FULL``: a batch is on the disk when ``execute`` returns, and readers on their own connections see whole batches
-only. What is known in memory (next offsets, newest records of keys, epochs) changes when the batch is committed, not before.
+WAL mode with ``synchronous=FULL``: a batch is on the disk when ``execute`` returns, and readers on their own connections see only whole
+batches. The state in memory (next offsets, the newest record of each key, epochs) changes only once the batch is committed.
 
-Space: deleted records leave free pages, which later records use again; the file itself does not shrink.
+Space: deleted records leave free pages, which later records reuse; the file itself does not shrink.
 
-One thread at a time may write (``execute``). ``open_reader`` gives a connection for reading in another thread.
+Only one thread at a time may write (``execute``). ``open_reader`` returns a connection for reading in another thread.
 """
 
 import hashlib
@@ -26,20 +26,20 @@ from tufline.reference_clock import SteadyClock
 
 MAINTENANCE_RECORDS: Final = 200
 MAINTENANCE_BYTES: Final = 8_000_000
-"""How many records, and about how many bytes of values, one step of maintenance deletes: commits wait for no more than that."""
+"""How many records, and about how many bytes of values, one step of maintenance deletes. A commit waits for at most one step."""
 
 DISK_FULL_RETRY_SECONDS: Final = 5.0
 
 UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
-"""What decoding a row raises whose bytes Tufline did not write."""
+"""The exceptions that decoding a row may raise if its bytes were not written by Tufline."""
 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append messages: of anybody, or of a writer as long as it is the last one of its id.
+    """Append messages; with a writer, only if it is still the newest one of its id.
 
     Attributes:
-        messages: in this order.
+        messages: appended in this order.
         then: see ``Writer.commit``.
         writer: id and epoch; None outside a transaction.
     """
@@ -50,19 +50,19 @@ class Append:
 
 
 Operation = Append | Callable[[], int]
-"""What can be executed: appending, or anything else that writes."""
+"""A write operation: an append, or a function that writes and returns a number."""
 
 Result = list[Record] | int | BaseException
-"""What became of an operation: the records that it appended, the number it gave, or its error."""
+"""The result of an operation: the records that it appended, the number that it returned, or its error."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Staged:
-    """What a batch changes of what is known in memory, until it is committed.
+    """Changes of a batch to the state in memory, applied once the batch is committed.
 
     Attributes:
-        moved: the next offset and the last time of partitions.
-        newest: number of a partition and key to the newest record.
+        moved: partition to its next offset and last time.
+        newest: number of a partition and key to the id of the newest record.
         writers: id to epoch.
     """
 
@@ -72,20 +72,20 @@ class _Staged:
 
 
 class Log:
-    """A log in a file, open for writing by this process alone."""
+    """A log in a file that only this process has open for writing."""
 
     def __init__(self, path: Path, topics: Mapping[str, Topic], clock: Clock, monotonic: Callable[[], float] | None = None) -> None:
-        """Open a log, or make a new one.
+        """Open a log, or create a new one.
 
         Args:
-            path: of the SQLite file; its directory is made.
-            topics: all that the log has.
-            clock: gives the records' times.
+            path: the SQLite file; its directory is created.
+            topics: all topics of the log, by name.
+            clock: the source of the records' times.
             monotonic: see ``open_embedded``.
 
         Raises:
             BusBusyError: if another process has it open.
-            ConfigError: if the log has other partitions, or is none, or can't be at this place.
+            ConfigError: if the log has another number of partitions, the file is not a log, or the path can't hold one.
         """
         self.path = path
         self._clock = clock
@@ -104,7 +104,7 @@ class Log:
         except BaseException as error:
             self._lock.close()
             if isinstance(error, sqlite3.DatabaseError):
-                raise ConfigError(f"{path} can't be opened as a log of Tufline: {error}") from error
+                raise ConfigError(f"{path} can't be opened as a log of Tufline ({error}): choose another file in bus.url") from error
             raise
         if monotonic is not None:
             last = max((part.last_time for part in self._partitions.values()), default=0)
@@ -112,17 +112,17 @@ class Log:
         self._staged = _Staged()
 
     def close(self) -> None:
-        """Close the file and let other processes have it."""
+        """Close the file and release its lock."""
         self._db.close()
         self._lock.close()
 
     @property
     def ends(self) -> dict[Place, int]:
-        """All partitions, and the next offset of each."""
+        """The next offset of every partition."""
         return {place: part.next_offset for place, part in self._partitions.items()}
 
     def open_reader(self) -> sqlite3.Connection:
-        """Open a connection for reading. It gives text as bytes, so that what is not UTF-8 is one record's fault and not a query's.
+        """Open a connection for reading. It returns text as bytes, so that invalid UTF-8 fails one record and not the whole query.
 
         Returns:
             The connection; close it.
@@ -136,10 +136,10 @@ class Log:
         """Execute operations in order, in one durable commit.
 
         Args:
-            operations: what to execute.
+            operations: writes that may come from different callers.
 
         Returns:
-            What became of each operation. An error leaves nothing behind, for that operation; if the disk fails, for none of them.
+            The result of each operation. An operation that fails writes nothing; if the disk fails, all fail and nothing is written.
         """
         self._staged = staged = _Staged()
         try:
@@ -158,7 +158,7 @@ class Log:
         return results
 
     def _roll_back(self) -> None:
-        # SQLite has rolled back by itself after some errors; if rolling back fails too, the next BEGIN says why.
+        # SQLite rolls back by itself after some errors. If this fails too, the next BEGIN raises the reason.
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -169,7 +169,7 @@ class Log:
         if not isinstance(operation, Append):
             return operation()
         if operation.writer is not None and self._epoch(operation.writer[0]) != operation.writer[1]:
-            return FencedError(f"another writer {operation.writer[0]!r} has taken over")
+            return FencedError(f"another writer of {operation.writer[0]!r} has taken over")
         moved: dict[Place, tuple[int, int]] = {}
         try:
             appended = self._plan(operation.messages, moved)
@@ -222,7 +222,7 @@ class Log:
         return int(self._clock().timestamp() * 1000)
 
     def new_epoch(self, writer_id: str) -> int:
-        """Fence all writers of an id; to be executed as an operation.
+        """Fence all writers of an id. Run it as an operation of ``execute``.
 
         Args:
             writer_id: such as ``bins.3``.
@@ -236,14 +236,14 @@ class Log:
         return epoch
 
     def trim(self, place: Place, offset: int) -> int:
-        """Allow dropping what is below an offset; to be executed as an operation.
+        """Allow deletion of all records below an offset. Run it as an operation of ``execute``.
 
         Args:
-            place: the partition; a compacted one keeps to its compaction.
-            offset: the first one to keep.
+            place: topic and partition; has no effect on a compacted topic.
+            offset: the lowest to keep.
 
         Returns:
-            0.
+            Always 0.
         """
         part = self._partitions[place]
         part.trimmed = max(part.trimmed, min(offset, part.next_offset))
@@ -251,10 +251,10 @@ class Log:
         return 0
 
     def maintain(self) -> int:
-        """Drop some of what may go; to be executed as an operation.
+        """Delete some of the records that may be deleted. Run it as an operation of ``execute``.
 
         Returns:
-            How many records were dropped; 0 when there are no more to drop now.
+            How many records were deleted; 0 if no more can be deleted now.
         """
         now = self._now()
         query = "SELECT due, id, length(value) FROM superseded JOIN records USING (id) WHERE due < ? ORDER BY due LIMIT ?"
@@ -289,16 +289,16 @@ class Log:
 
         Args:
             db: from ``open_reader``.
-            place: the partition.
-            offset: the lowest of interest.
-            end: above the highest of interest.
-            max_bytes: about how much to read.
+            place: topic and partition.
+            offset: the lowest to read.
+            end: the offset to stop at (exclusive).
+            max_bytes: about how many bytes of values to read.
 
         Returns:
-            The next records, at least one if there is one.
+            The next records, at least one if any exists in the range.
 
         Raises:
-            RecordUnreadableError: if the first of them can't be decoded.
+            RecordUnreadableError: if the first record can't be decoded.
         """
         first = self._partitions[place].first_id
         query = "SELECT id, time, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id"
@@ -320,7 +320,7 @@ class Log:
     def read(
         self, db: sqlite3.Connection, place: Place, offset: int, key: str, sha256: str
     ) -> bytes | RecordGoneError | RecordUnreadableError:
-        """Read one record; see ``Bus.read``. What that raises is returned: it is for one of many who are read for together."""
+        """Read one record; see ``Bus.read``. Returns the error instead of raising it, as one of several records read together may fail."""
         row = self._partitions[place].first_id | offset
         found = db.execute("SELECT key, value FROM records WHERE id = ?", (row,)).fetchone()
         try:
@@ -328,18 +328,20 @@ class Log:
                 return value
         except UNDECODABLE as error:
             return RecordUnreadableError(*place, offset, f"{type(error).__name__}: {error}")
-        return RecordGoneError(f"the record at {place[0]}/{place[1]} offset {offset} is not {key} with sha256 {sha256[:12]}… (any more)")
+        return RecordGoneError(
+            f"the record {key} with sha256 {sha256[:12]}… is not (or no longer) at offset {offset} of {place[0]}/{place[1]}"
+        )
 
     def start(self, db: sqlite3.Connection, place: Place, end: int) -> int:
         """Find the oldest record.
 
         Args:
             db: from ``open_reader``.
-            place: the partition.
-            end: above the highest offset of interest.
+            place: topic and partition.
+            end: the offset to stop at (exclusive).
 
         Returns:
-            Its offset; ``end`` if there is none.
+            Its offset; ``end`` if there is no record below it.
         """
         first = self._partitions[place].first_id
         query = "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1"
@@ -347,13 +349,13 @@ class Log:
         return end if row is None else int(row[0]) - first
 
     def offset_at(self, db: sqlite3.Connection, place: Place, time: int, end: int) -> int:
-        """Find where a time begins.
+        """Find the first record at or after a time.
 
         Args:
             db: from ``open_reader``.
-            place: the partition.
+            place: topic and partition.
             time: in milliseconds since 1970.
-            end: above the highest offset of interest.
+            end: the offset to stop at (exclusive).
 
         Returns:
             The offset of the first record of that time or later; ``end`` if there is none.
@@ -373,7 +375,7 @@ class Log:
 
 
 def _stored(key: str) -> str | bytes:
-    # SQLite's text is UTF-8; what is not has to be a blob there.
+    # SQLite's text is UTF-8; any other key has to be a blob.
     return key if key.isascii() else _as_text_or_blob(key.encode(errors=ESCAPE))
 
 
@@ -395,9 +397,9 @@ def _headers_stored(headers: Mapping[str, str]) -> str | None:
 
 
 def _bytes(stored: object) -> bytes:
-    # Not by assertion: SQLite keeps a number in a column of bytes, if somebody puts one there.
+    # Not an assertion: SQLite accepts a number in a BLOB column if another program puts one there.
     if not isinstance(stored, bytes):
-        raise TypeError(f"a value is {type(stored).__name__}")
+        raise TypeError(f"the value is {type(stored).__name__}, not bytes")
     return stored
 
 
@@ -426,9 +428,9 @@ def _one_step(rows: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]
 def _as_bus_error(error: Exception, path: Path) -> BusError:
     failure: BusError
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        message = f"the disk of the log {path} is full: make room; nothing is lost, and it goes on by itself"
+        message = f"the disk of the log {path} is full: free some space; no accepted record is lost, and writing resumes by itself"
         failure = PushbackError(message, DISK_FULL_RETRY_SECONDS)
     else:
-        failure = BusError(f"the log {path} can't be written: {error}")
+        failure = BusError(f"can't write to the log {path}: {error}")
     failure.__cause__ = error
     return failure

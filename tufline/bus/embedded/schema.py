@@ -1,8 +1,7 @@
 """The file of the embedded log: its lock, its tables, its partitions.
 
-One table holds the records; its integer key is made of the partition's number and the offset, so that a partition is one contiguous range
-and the newest records of a partition are next to each other. ``newest`` and ``superseded`` say what compaction may drop and when, so that
-it never searches.
+One table holds the records. Its integer key combines the partition's number and the offset, so that each partition is one contiguous range
+in the order of its offsets. ``newest`` and ``superseded`` tell which records compaction may delete and when, so that it never searches.
 
 In: a path and the topics. Out: a connection that writes durably, and the partitions; or a ``ConfigError`` that says what to do.
 """
@@ -21,13 +20,13 @@ from tufline.errors import BusBusyError, ConfigError
 
 SCHEMA_VERSION: Final = 2
 OFFSET_BITS: Final = 40
-"""Bits of a record's key that are its offset: a trillion records a partition."""
+"""How many bits of a record's key are its offset: enough for a trillion records per partition."""
 
 BUSY_TIMEOUT_SECONDS: Final = 5.0
-"""How long another program's lock on the file (a backup, a shell) is waited for."""
+"""How long to wait for another program's lock on the file, such as a backup's or a shell's."""
 
 CHECKPOINT_PAGES: Final = 4_000
-"""The WAL is copied to the file when it has this many pages of 4 KiB: fewer, and commits of large records copy all the time."""
+"""The WAL is copied to the file when it has this many pages of 4 KiB. With fewer, commits of large records would copy all the time."""
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -50,12 +49,12 @@ class Partition:
     """A partition as of the last commit.
 
     Attributes:
-        number: of the partition in this file.
-        topic: that it is of.
+        number: identifies the partition in this file.
+        topic: the topic that it belongs to.
         partition: from 0.
-        next_offset: what the next record gets.
-        last_time: of the newest record; the next one's is not less.
-        trimmed: what is below may go.
+        next_offset: the offset of the next record.
+        last_time: the time of the newest record, in milliseconds since 1970; no later record has a lower one.
+        trimmed: records below this offset may be deleted.
     """
 
     number: int
@@ -72,31 +71,31 @@ class Partition:
 
 
 def lock(path: Path) -> IO[str]:
-    """Make sure that no other process has a log, and make its directory.
+    """Lock a log for this process, and create its directory.
 
     Args:
-        path: of the log.
+        path: the log's file.
 
     Returns:
-        A file; closing it gives the log free, as does the death of the process.
+        The lock file; closing it releases the lock, as does the death of the process.
 
     Raises:
-        BusBusyError: if another process has the log.
-        ConfigError: if there can be no log at this place.
+        BusBusyError: if another process has the log open.
+        ConfigError: if the path can't hold a log.
     """
     try:
         _make_directory(path.parent)
         held = path.with_name(path.name + ".lock").open("w")
     except OSError as error:
-        raise ConfigError(f"the log can't be at {path}: {error}; choose another place in bus.url") from error
+        raise ConfigError(f"the log can't be created at {path} ({error}): choose another path in bus.url") from error
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         held.close()
-        raise BusBusyError(f"the log {path} is open in another process: stop that one, or choose another file in bus.url") from None
+        raise BusBusyError(f"the log {path} is open in another process: stop that process, or choose another file in bus.url") from None
     except OSError as error:
         held.close()
-        raise ConfigError(f"the log {path} can't be locked: {error}; choose a place on a local disk in bus.url") from error
+        raise ConfigError(f"the log {path} can't be locked ({error}): choose a path on a local disk in bus.url") from error
     return held
 
 
@@ -104,7 +103,7 @@ def _make_directory(directory: Path) -> None:
     missing = [one for one in (directory, *directory.parents) if not one.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for made in missing:
-        # Else a loss of power could take the directory, with all that was acknowledged in it.
+        # Otherwise a loss of power could remove the directory, and with it all acknowledged records.
         descriptor = os.open(made.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -113,17 +112,17 @@ def _make_directory(directory: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the file for writing, and make the tables if there are none.
+    """Open the file for writing, and create the tables if there are none.
 
     Args:
-        path: of the file, locked.
+        path: the file, locked by ``lock``.
 
     Returns:
         A connection in autocommit mode whose commits are durable.
 
     Raises:
-        ConfigError: if it is not a log that this Tufline can use.
-        sqlite3.DatabaseError: if it is no SQLite file, or can't be opened.
+        ConfigError: if it is not a log that this version of Tufline can use.
+        sqlite3.DatabaseError: if it is not a SQLite file, or can't be opened.
     """
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
     try:
@@ -131,15 +130,15 @@ def connect(path: Path) -> sqlite3.Connection:
         (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if version != SCHEMA_VERSION and tables:
             raise ConfigError(
-                f"{path} is no log of this Tufline (form {version}, not {SCHEMA_VERSION}): use the Tufline that made it, or choose another "
-                "file in bus.url"
+                f"{path} is not a log that this version of Tufline can use (schema {version}, not {SCHEMA_VERSION}): run the version that "
+                "created it, or choose another file in bus.url"
             )
         if db.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
-            raise ConfigError(f"the log {path} needs a disk that several connections can share: choose a place on a local disk in bus.url")
+            raise ConfigError(f"the disk of the log {path} does not support SQLite's WAL mode: choose a path on a local disk in bus.url")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if not tables:
-            # In one transaction with its version: half made, it would be refused for ever.
+            # In one transaction with the version: a half-created file could never be opened again.
             db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION};")
             db.execute("INSERT INTO facts VALUES ('log_id', ?)", (secrets.token_hex(8),))
             db.execute("COMMIT")
@@ -150,12 +149,12 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def load_partitions(db: sqlite3.Connection, path: Path, topics: Mapping[str, Topic]) -> dict[Place, Partition]:
-    """Read the partitions, and make those of topics that the log does not have yet.
+    """Read the partitions, and create those of topics that the log does not have yet.
 
     Args:
         db: from ``connect``.
-        path: of the file, for messages.
-        topics: all that the log is to have.
+        path: the file, for error messages.
+        topics: all topics that the log must have, by name.
 
     Returns:
         The partitions of these topics.
@@ -171,13 +170,13 @@ def load_partitions(db: sqlite3.Connection, path: Path, topics: Mapping[str, Top
         existing = sum(1 for name, _ in found if name == topic.name)
         if existing not in {0, topic.partitions}:
             raise ConfigError(
-                f"the log {path} has {existing} partitions of {topic.name}, and bus.partitions asks for {topic.partitions}: the number is "
-                "fixed when the log is made; set it as it was, or choose another file in bus.url"
+                f"the log {path} has {existing} partitions of {topic.name}, but bus.partitions asks for {topic.partitions}, and the number "
+                f"can't change once the log exists: set it to {existing}, or choose another file in bus.url"
             )
         if not existing:
             made += [Partition(number + 1 + partition, topic, partition) for partition in range(topic.partitions)]
             number += topic.partitions
-    # In one transaction: a topic with some of its partitions would be refused for ever.
+    # In one transaction: a log with only some partitions of a topic could never be opened again.
     db.execute("BEGIN IMMEDIATE")
     try:
         inserted = [(part.number, part.topic.name, part.partition) for part in made]

@@ -1,7 +1,7 @@
-"""The newest records of all partitions, in memory: what readers at the end read, and where they wait.
+"""The newest records of all partitions in memory, for readers at the end, which also wait here.
 
-In: records as they become durable. Out: records to readers that are not far behind; the others read the file. Memory is bounded over all
-partitions together: the oldest record of all goes first.
+In: records as they become durable. Out: records for readers that are not far behind; the others read the file. One memory limit applies to
+all partitions together: the record appended first is dropped first.
 """
 
 import asyncio
@@ -13,50 +13,50 @@ from tufline.bus import Message, Record
 from tufline.bus.embedded.schema import Place
 
 RECORD_OVERHEAD_BYTES = 500
-"""What a record takes in memory beside its value, about."""
+"""About how much memory a record takes in addition to its value."""
 
 
 def cost(record: Record | Message) -> int:
-    """Say what a record takes in memory.
+    """Estimate how much memory a record takes.
 
     Args:
-        record: any.
+        record: a record, or a message that waits to be appended.
 
     Returns:
-        About how many bytes.
+        The estimate, in bytes.
     """
     return len(record.value) + RECORD_OVERHEAD_BYTES
 
 
 class Tail:
-    """The newest records of a partition, and who waits for more."""
+    """The newest records of a partition, and the readers that wait for more."""
 
     __slots__ = ("end", "records", "waiting")
 
     def __init__(self, end: int) -> None:
-        """Begin with nothing in memory.
+        """Start with nothing in memory.
 
         Args:
-            end: the next offset.
+            end: the partition's next offset.
         """
         self.end = end
         self.records: deque[Record] = deque()
         self.waiting: set[asyncio.Future[None]] = set()
 
     def wake(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting readers."""
         for waiter in self.waiting:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def news(self, seconds: float) -> bool:
-        """Wait until there may be something new.
+        """Wait until there may be new records.
 
         Args:
-            seconds: how long at most.
+            seconds: the longest time to wait.
 
         Returns:
-            False if the time is over.
+            False if the time ran out.
         """
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.add(waiter)
@@ -70,20 +70,20 @@ class Tail:
         return True
 
     def since(self, offset: int, max_bytes: int) -> list[Record] | None:
-        """Give the records from an offset on.
+        """Return the records from an offset on.
 
         Args:
             offset: below ``end``.
-            max_bytes: about how many bytes of values to give; at least one record is given.
+            max_bytes: about how many bytes of values to return; at least one record is returned.
 
         Returns:
-            The records; None if some of them are not in memory.
+            The records; None if the first of them is no longer in memory.
         """
         if not self.records or self.records[0].offset > offset:
             return None
         found: list[Record] = []
         size = 0
-        # The log numbers without gaps, so the place in memory is the distance of the offsets.
+        # The log's offsets have no gaps, so the index in the deque is the difference of the offsets.
         for record in islice(self.records, offset - self.records[0].offset, None):
             size += len(record.value)
             if found and size > max_bytes:
@@ -96,11 +96,11 @@ class Tails:
     """The tails of all partitions."""
 
     def __init__(self, ends: Mapping[Place, int], max_bytes: int) -> None:
-        """Begin with nothing in memory.
+        """Start with nothing in memory.
 
         Args:
             ends: the next offset of every partition.
-            max_bytes: how much all tails may hold together; the newest record of all is always held.
+            max_bytes: how much memory all tails may use together; the newest record is always kept.
         """
         self._tails = {place: Tail(end) for place, end in ends.items()}
         self._max_bytes = max_bytes
@@ -108,17 +108,17 @@ class Tails:
         self._order: deque[Tail] = deque()
 
     def __getitem__(self, place: Place) -> Tail:
-        """The tail of a partition."""
+        """Return the tail of a partition."""
         return self._tails[place]
 
     def append(self, record: Record) -> Tail:
-        """Take a record that is durable.
+        """Add a record that is durable.
 
         Args:
             record: the next one of its partition.
 
         Returns:
-            The tail that it is in, to be woken when all records of its transaction are in.
+            The partition's tail; the caller wakes it once all records of the transaction are added.
         """
         tail = self._tails[record.topic, record.partition]
         tail.records.append(record)
@@ -130,6 +130,6 @@ class Tails:
         return tail
 
     def wake_all(self) -> None:
-        """Wake all who wait, on any partition."""
+        """Wake all waiting readers of all partitions."""
         for tail in self._tails.values():
             tail.wake()

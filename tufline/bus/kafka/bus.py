@@ -1,7 +1,8 @@
 """The bus on Apache Kafka, for services in processes of their own.
 
-Each writer id is a transactional id, so a new writer of it fences the old one at the broker. Readers see committed records only. What is
-awaited is acknowledged by all replicas in sync. See ``tufline.bus`` for the contract, ``kafka_topics`` for the topics' settings.
+Each writer id is a transactional id, so a new writer of it fences the old one at the broker. Readers see committed records only. Appends
+and commits return once all replicas in sync have acknowledged them. See ``tufline.bus`` for the contract, ``topic_admin`` for the topics'
+settings.
 """
 
 import asyncio
@@ -24,19 +25,19 @@ from tufline.errors import BusError
 
 
 class KafkaBus:
-    """The ``Bus`` on a cluster; see the module. Made by ``open_kafka``."""
+    """The ``Bus`` on a cluster; made by ``open_kafka``."""
 
     def __init__(
         self, connection: Connection, topics: Mapping[str, Topic], max_pending_bytes: int, session_seconds: float, instance_id: str
     ) -> None:
-        """Be unconnected; see ``open``.
+        """Start unconnected; see ``open``.
 
         Args:
-            connection: to the cluster.
-            topics: all that the bus has; they exist.
-            max_pending_bytes: how much may wait for the cluster.
-            session_seconds: after so long without a heartbeat a member of a group counts as dead.
-            instance_id: of this process in groups; empty for none.
+            connection: how to reach the cluster.
+            topics: all topics of the bus, by name; they must exist.
+            max_pending_bytes: how much may wait for the cluster before ``append`` is refused.
+            session_seconds: a group member that sends no heartbeat for this long counts as dead.
+            instance_id: identifies this process in groups across restarts (static membership); empty for none.
         """
         self._connection = connection
         self._topics = topics
@@ -59,7 +60,7 @@ class KafkaBus:
         Raises:
             BusError: if the cluster can't be reached.
         """
-        with said_as_ours("reach the cluster"):
+        with said_as_ours("reach the Kafka cluster"):
             await self._client.bootstrap()
             await self._admin.start()
             await self._asker.start()
@@ -107,7 +108,7 @@ class KafkaBus:
 
     async def end(self, topic: str, partition: int) -> int:
         """See ``Bus.end``."""
-        with said_as_ours(f"ask for the end of {topic}"):
+        with said_as_ours(f"look up the end of {topic}"):
             return await self._end(self._connection.place(topic, partition))
 
     async def _end(self, place: TopicPartition) -> int:
@@ -117,14 +118,14 @@ class KafkaBus:
     async def start(self, topic: str, partition: int) -> int:
         """See ``Bus.start``."""
         place = self._connection.place(topic, partition)
-        with said_as_ours(f"ask for the start of {topic}"):
+        with said_as_ours(f"look up the start of {topic}"):
             start: int = (await self._asker.beginning_offsets([place]))[place]
         return start
 
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
         place = self._connection.place(topic, partition)
-        with said_as_ours(f"ask for a time in {topic}"):
+        with said_as_ours(f"look up a time in {topic}"):
             found = (await self._asker.offsets_for_times({place: time}))[place]
             return await self._end(place) if found is None else int(found.offset)
 
@@ -184,14 +185,14 @@ async def open_kafka(
     """Connect to a cluster.
 
     Args:
-        connection: to the cluster.
-        topics: all that the bus has; they exist, see ``kafka_topics``.
-        max_pending_bytes: how much may wait for the cluster before appending is refused.
-        session_seconds: after so long without a heartbeat a member of a group counts as dead.
-        instance_id: of this process in groups; empty for none.
+        connection: how to reach the cluster.
+        topics: all topics of the bus, by name; they must exist, see ``topic_admin``.
+        max_pending_bytes: how much may wait for the cluster before ``append`` is refused.
+        session_seconds: a group member that sends no heartbeat for this long counts as dead.
+        instance_id: identifies this process in groups across restarts (static membership); empty for none.
 
     Returns:
-        The bus.
+        The bus; close it.
 
     Raises:
         BusError: if the cluster can't be reached.

@@ -1,6 +1,6 @@
-"""Speaking to Kafka: how a connection is made, what its errors mean here, and requests that no consumer or producer makes.
+"""Connecting to Kafka, translating its errors, and reading single records by offset, which aiokafka's consumer does not offer.
 
-In: the settings. Out: arguments of every aiokafka client, and ``Lookup``, which reads single records by their offsets.
+In: the settings. Out: the arguments of every aiokafka client, and ``Lookup``, which reads single records by their offsets.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from tufline.bus.kafka.record_batches import READ_UNCOMMITTED, RETRY_SECONDS, Da
 from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGoneError, RecordUnreadableError
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
-"""After so long without an answer the outcome of a request counts as unknown."""
+"""A request without an answer for this long counts as one with an unknown outcome."""
 
 LAG_SECONDS: Final = 5.0
-"""For so long a partition's leader may not see a record that readers have seen: a new one learns from the others how far all have come."""
+"""How long a new partition leader may lag behind records that readers have seen, until it learns the high watermark from its replicas."""
 
 PRODUCER_FENCED: Final = 90
-"""The error code of KIP-360, which aiokafka does not know by name."""
+"""The error code PRODUCER_FENCED of KIP-360, which aiokafka has no class for."""
 
 NOT_THERE: Final = (
     errors.KafkaConnectionError,
@@ -38,17 +38,17 @@ NOT_THERE: Final = (
     errors.NotControllerError,
     errors.GroupCoordinatorNotAvailableError,
 )
-"""aiokafka's errors that say nothing of what was asked for: no broker takes it, or none that could do it."""
+"""aiokafka's errors that mean that no suitable broker could be reached; they say nothing about the request itself."""
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A cluster, a prefix in it, and how to reach it.
+    """A cluster, how to reach it, and the prefix that Tufline uses in it.
 
     Attributes:
         servers: host:port of some brokers, comma-separated.
-        prefix: of topics, groups and transactional ids.
-        security: more arguments of aiokafka's clients (``security_protocol`` and so on).
+        prefix: prepended to the names of topics and groups and to transactional ids.
+        security: further arguments of aiokafka's clients, such as ``security_protocol``.
     """
 
     servers: str
@@ -57,7 +57,7 @@ class Connection:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of every client."""
+        """The arguments of every aiokafka client."""
         return {
             "bootstrap_servers": self.servers,
             "client_id": f"{self.prefix}tufline",
@@ -66,40 +66,40 @@ class Connection:
         }
 
     def place(self, topic: str, partition: int) -> TopicPartition:
-        """Name a partition as the cluster does.
+        """Return the cluster's name of a partition.
 
         Args:
             topic: without the prefix.
             partition: from 0.
 
         Returns:
-            It.
+            The topic with the prefix, and the partition.
         """
         return TopicPartition(f"{self.prefix}{topic}", partition)
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka's classes have no types here
-    """Gives the token in a file, such as Kubernetes writes and renews it."""
+    """Provides the token from a file, such as one that Kubernetes writes and renews."""
 
     def __init__(self, path: Path) -> None:
-        """Read nothing yet.
+        """Remember the path; the file is read for each token.
 
         Args:
-            path: of the file.
+            path: the file that holds the token.
         """
         self._path = path
 
     async def token(self) -> str:
-        """Read the token."""
+        """Read the current token."""
         return self._path.read_text().strip()
 
 
 @contextlib.contextmanager
 def said_as_ours(doing: str) -> Iterator[None]:
-    """Raise aiokafka's errors as the bus's.
+    """Translate aiokafka's errors to the bus's.
 
     Args:
-        doing: what is tried, for the message.
+        doing: the attempted operation as a verb phrase, for the message.
 
     Yields:
         Nothing.
@@ -107,23 +107,24 @@ def said_as_ours(doing: str) -> Iterator[None]:
     try:
         yield
     except (errors.ProducerFenced, errors.InvalidProducerEpoch) as error:
-        raise FencedError(f"{doing}: another writer took over, or the transaction took too long") from error
+        raise FencedError(f"can't {doing}: another writer took over, or the transaction took too long") from error
     except errors.KafkaError as error:
         if getattr(error, "errno", None) == PRODUCER_FENCED:
-            raise FencedError(f"{doing}: another writer took over") from error
+            raise FencedError(f"can't {doing}: another writer took over") from error
         kind = BusUnreachableError if isinstance(error, NOT_THERE) else BusError
-        raise kind(f"Kafka can't {doing}: {_words(error)}") from error
+        raise kind(f"can't {doing}: {_words(error)}") from error
     except TimeoutError as error:
-        raise BusUnreachableError(f"Kafka does not answer: {doing}") from error
+        raise BusUnreachableError(f"can't {doing}: Kafka did not answer in time") from error
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
     """Stop a consumer, whatever state the cluster is in.
 
     Args:
-        consumer: perhaps not started.
+        consumer: it need not be started.
     """
-    # A fetch that waits to be tried again is cancelled; aiokafka passes that on as if the caller were cancelled, and goes no further.
+    # Stopping cancels a fetch that waits for its retry; aiokafka lets that CancelledError escape as if the caller were cancelled, and stops
+    # there without closing its connections.
     stopped = await asyncio.gather(consumer.stop(), return_exceptions=True)
     if stopped[0] is not None:
         await consumer._client.close()  # noqa: SLF001 (there is no public way)
@@ -131,8 +132,8 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
 
 def _words(error: errors.KafkaError) -> str:
     if isinstance(error, errors.KafkaConnectionError):
-        # aiokafka keeps the reason to its own log.
-        return f"no broker takes the connection (is it up; are address, certificate and login right? the log says which): {error}"
+        # aiokafka writes the reason only to its own log.
+        return f"no broker accepts the connection ({error}); check that one is up, and the address, certificate and login (see the log)"
     return f"{type(error).__name__}: {error}" if str(error) != type(error).__name__ else str(error)
 
 
@@ -144,16 +145,16 @@ class _Wanted(NamedTuple):
 
 
 class Lookup:
-    """Reads single records. What is asked for in one turn of the loop, or while an answer is awaited, is read together, in the log's order.
+    """Reads single records. Those requested in one turn of the loop, or while an answer is awaited, are read together in the log's order.
 
-    It reads uncommitted records too: who asks knows the hash from a committed one, and must not wait for other writers' transactions.
+    It reads uncommitted records too: the caller knows the hash from a committed record, and must not wait for other writers' transactions.
     """
 
     def __init__(self, client: AIOKafkaClient, place: TopicPartition, topic: str) -> None:
-        """Begin with nothing wanted.
+        """Start with no requests.
 
         Args:
-            client: started.
+            client: a started client.
             place: the partition to read.
             topic: its topic, without the prefix.
         """
@@ -172,7 +173,7 @@ class Lookup:
         return await wanted.done
 
     async def close(self) -> None:
-        """Stop reading; who waits gets an error."""
+        """Stop reading; callers that still wait get a ``BusError``."""
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -192,27 +193,27 @@ class Lookup:
                     _refuse(wanted, error)
             except TimeoutError:
                 for wanted in some:
-                    _refuse(wanted, BusUnreachableError(f"Kafka does not answer: read {self._place.topic}"))
+                    _refuse(wanted, BusUnreachableError(f"can't read {self._place.topic}: Kafka did not answer in time"))
             except asyncio.CancelledError:
                 self._wanted += some
                 raise
-            except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
+            except Exception as error:  # noqa: BLE001 (every waiting caller gets it)
                 for wanted in some:
                     _refuse(wanted, error)
 
     async def _read_some(self, wanted: list[_Wanted]) -> list[_Wanted]:
-        """Ask for the first of what is wanted, and take all of it that comes along.
+        """Fetch from the first requested offset, and answer all requests that the fetch covers.
 
         Args:
-            wanted: by offset; not empty.
+            wanted: requests in the order of their offsets; not empty.
 
         Returns:
-            What is still wanted.
+            The requests that are still open.
         """
         try:
             found, reached = await self._fetch(wanted[0].offset)
         except DamagedError as error:
-            # What it names may lie behind a gap, in which there is nothing.
+            # The damaged record may lie behind a gap in which there are no records.
             found, reached = {}, max(error.offset, wanted[0].offset)
             while wanted and wanted[0].offset == error.offset:
                 _refuse(wanted.pop(0), RecordUnreadableError(self._topic, self._place.partition, error.offset, error.reason))
@@ -226,21 +227,21 @@ class Lookup:
                 if not one.done.done():
                     one.done.set_result(record[1])
             else:
-                where = f"{self._place.topic}/{self._place.partition} offset {one.offset}"
-                _refuse(one, RecordGoneError(f"the record at {where} is not {one.key} with sha256 {one.sha256[:12]}… (any more)"))
+                where = f"offset {one.offset} of {self._place.topic}/{self._place.partition}"
+                _refuse(one, RecordGoneError(f"the record {one.key} with sha256 {one.sha256[:12]}… is not (or no longer) at {where}"))
         return left
 
     async def _fetch(self, offset: int) -> tuple[dict[int, tuple[bytes, bytes]], int]:
         """Fetch from an offset on.
 
         Args:
-            offset: the lowest of interest.
+            offset: the lowest to fetch.
 
         Returns:
-            Offset to key and value; and the offset up to which (exclusive) that is all there is.
+            Offset to key and value; and the offset (exclusive) up to which these are all records.
 
         Raises:
-            DamagedError: if the first of them can't be decoded.
+            DamagedError: if the first record can't be decoded.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LAG_SECONDS
@@ -249,10 +250,10 @@ class Lookup:
                 fetched = await fetch(self._client, self._place, offset, READ_UNCOMMITTED)
             except errors.OffsetOutOfRangeError:
                 return {}, offset + 1
-            # Who asks knows that the record is committed, so a leader that has nothing there, and knows of nothing later, may be behind.
+            # The caller knows that the record is committed. So a leader that has no record there or later may still be lagging.
             if fetched.data or offset < fetched.high_watermark or loop.time() > deadline:
                 found, reached = read_uncommitted(fetched, offset)
-                # Where nothing came, there is nothing at this offset.
+                # If nothing was returned, there is no record at this offset.
                 return found, max(reached, offset + 1)
             await asyncio.sleep(RETRY_SECONDS)
 

@@ -1,11 +1,11 @@
 """The epoch of a transactional producer on Kafka: whether it may be used again, and the next one.
 
-aiokafka speaks the first version of the transaction protocol, in which all transactions of a producer have one epoch, and tries again by
-itself where an answer does not come. The request that had no answer may still be on its way. If it arrives during a later transaction of
-the same epoch, the broker takes it for one of that: half of the transaction is committed or aborted, and its caller is told that all is
-well. So after a transaction whose requests did not all get their answers at the first attempt, nothing is sent under its epoch any more.
-The producer asks for the next one (``InitProducerId`` with its id and epoch, KIP-360), and from then on brokers refuse whatever comes late.
-A producer that another one has fenced is refused the next epoch, too: it can't fence its successor (docs/adr/0007).
+aiokafka speaks the first version of the transaction protocol, in which all transactions of a producer have the same epoch, and it retries
+by itself when an answer does not come. The unanswered request may still be on its way. If it arrives during a later transaction of the same
+epoch, the broker takes it for a part of that one: half of the transaction is committed or aborted, and its caller gets no error. So after a
+transaction with a request that was not answered at the first attempt, nothing is sent under that epoch any more. The producer asks for the
+next epoch (``InitProducerId`` with its id and epoch, KIP-360), and from then on brokers refuse late requests of the old one. A producer
+that another one has fenced is refused the next epoch too, so it can't fence its successor (docs/adr/0007).
 """
 
 from typing import Any, Final
@@ -21,11 +21,11 @@ from aiokafka.protocol.transaction import AddOffsetsToTxnRequest, AddPartitionsT
 from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
 RENEW_SECONDS: Final = 2.0
-"""How long a transaction that is over waits for the next epoch; if it does not come, the next transaction asks again."""
+"""How long a finished transaction waits for the next epoch. If it does not come, the next transaction asks again."""
 
 OF_TRANSACTIONS: Final = (AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, ProduceRequest, EndTxnRequest)
 SETTLED: Final = frozenset({NoError.errno, ConcurrentTransactions.errno})
-"""Answers after which nothing more of a request happens: it is done, or was not begun as the transaction before is still being ended."""
+"""Answers that settle a request: it was done, or it was refused without effect because the previous transaction is still being ended."""
 
 
 class _NextEpochResponse(Response):  # type: ignore[misc]  # aiokafka's classes have no types here
@@ -51,7 +51,7 @@ class _NextEpochRequestStruct(RequestStruct):  # type: ignore[misc]
 
 
 class _NextEpochRequest(Request[_NextEpochRequestStruct]):  # type: ignore[misc]
-    """``InitProducerId`` of a producer that has an epoch; aiokafka's has no place for it."""
+    """``InitProducerId`` with the producer's current id and epoch, which aiokafka's own request can't carry."""
 
     API_KEY = 22
 
@@ -74,18 +74,18 @@ class _NextEpochHandler(InitPIDHandler):  # type: ignore[misc]
             return backoff
         manager = self._sender._txn_manager  # noqa: SLF001
         manager._pid_and_epoch = PidAndEpoch(response.producer_id, response.producer_epoch)  # noqa: SLF001
-        manager._sequence_numbers.clear()  # noqa: SLF001 (under each epoch they start from 0)
+        manager._sequence_numbers.clear()  # noqa: SLF001 (each epoch starts from 0)
         return None
 
 
 class Epoch:
-    """Watches the requests of a transactional producer, and renews its epoch."""
+    """Watches the requests of a transactional producer, and renews its epoch when it is spent."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
-        """Watch from now on.
+        """Start to watch.
 
         Args:
-            producer: with a transactional id; not started yet.
+            producer: a producer with a transactional id, not started yet.
         """
         self._producer = producer
         self._send = producer.client.send
@@ -95,11 +95,11 @@ class Epoch:
 
     @property
     def is_spent(self) -> bool:
-        """Whether no further transaction may use the epoch. Also if no end of the last one was seen: then this watches the wrong place."""
+        """Whether no further transaction may use the epoch. True also if the end of the last one was not seen, so requests were missed."""
         return self._is_unsure or not self._saw_end
 
     def begin(self) -> None:
-        """Expect the requests of another transaction."""
+        """Note that another transaction starts."""
         self._saw_end = False
 
     async def _watched(self, node_id: int, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
@@ -116,11 +116,11 @@ class Epoch:
         return response
 
     async def renew(self) -> None:
-        """Get the next epoch, if this one is spent. Not within a transaction.
+        """Get the next epoch if this one is spent. Must not be called within a transaction.
 
         Raises:
-            KafkaError: if another producer has fenced this one, or the cluster does not give it.
-            IncompatibleBrokerVersion: if the broker does not know how (before Kafka 2.5).
+            KafkaError: if another producer has fenced this one, or the cluster refuses.
+            IncompatibleBrokerVersion: if the broker does not support it (before Kafka 2.5).
         """
         sender = self._producer._sender  # noqa: SLF001 (there is no public way)
         while self.is_spent:

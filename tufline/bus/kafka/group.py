@@ -1,4 +1,4 @@
-"""Groups on Kafka: a consumer that reads nothing, and only learns which partitions are this process's."""
+"""Consumer groups on Kafka: a consumer that reads no records, and only learns which partitions are assigned to this process."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from tufline.bus.kafka.client import Connection, stop_consumer
 from tufline.bus.kafka.writer import TRANSACTION_SECONDS
 
 POLL_MS: Final = 1000
-"""How often the consumer is asked for records, which it never has: Kafka takes who does not ask for dead."""
+"""How often the consumer is polled, though its partitions are paused: Kafka takes a consumer that does not poll for dead."""
 
 REBALANCE_SECONDS: Final = 2 * TRANSACTION_SECONDS
-"""How long the group waits for a member that finishes its transaction."""
+"""How long the group waits for a member that is finishing its transaction."""
 
 HEARTBEATS: Final = 3
-"""How many heartbeats may be missed."""
+"""How many heartbeats a session consists of."""
 
 RETRY_SECONDS: Final = 1.0
 
@@ -27,10 +27,10 @@ _log = structlog.get_logger(__name__)
 
 
 class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's classes have no types here
-    """A ``Member`` of a group of Kafka.
+    """A ``Member`` of a consumer group on Kafka.
 
-    Rebalances are eager: whoever comes or goes, every member gives all its partitions back first. Who has been taken for dead learns that
-    from its next heartbeat, and gives back then.
+    Rebalances are eager: whenever a member joins or leaves, every member releases all its partitions first. A member that was taken for
+    dead learns so from its next heartbeat, and releases its partitions then.
     """
 
     def __init__(
@@ -45,17 +45,17 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
         instance_id: str,
         on_left: "Callable[[KafkaMember], None]",
     ) -> None:
-        """Be no member yet; see ``join``.
+        """Prepare a member; ``join`` makes it one.
 
         Args:
-            connection: to the cluster.
-            group: its name, without the prefix.
-            topic: whose partitions are shared.
+            connection: how to reach the cluster.
+            group: the group's name, without the prefix.
+            topic: the topic whose partitions are shared, without the prefix.
             assigned: see ``Bus.join``.
             revoked: see ``Bus.join``.
-            session_seconds: after so long without a heartbeat a member counts as dead.
-            instance_id: names this member across restarts (static membership); empty for a member that leaves when it stops.
-            on_left: called when it has left.
+            session_seconds: a member that sends no heartbeat for this long counts as dead.
+            instance_id: identifies this member across restarts (static membership); empty for a member that leaves when it stops.
+            on_left: called once the member has left.
         """
         self._connection = connection
         self._group = f"{connection.prefix}{group}"
@@ -73,12 +73,12 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
         self._task: asyncio.Task[None] | None = None
 
     async def join(self) -> None:
-        """Become a member, and return when the group has said what is ours."""
+        """Join the group, and return once it has assigned partitions to this member (perhaps none)."""
         self._task = asyncio.create_task(self._keep_joined(), name=f"bus.member.{self._group}")
         try:
             await self._joined.wait()
         except asyncio.CancelledError:
-            # Nobody will have the member, so nobody could leave; and its end may have to wait for the others of the group.
+            # The caller never gets the member, so nobody else can make it leave. Not awaited: its end may have to wait for other members.
             self._task.cancel()
             raise
 
@@ -94,7 +94,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Called by the consumer after each rebalance."""
         if self._consumer is None:
-            return  # it is being stopped, and what it is still given is not ours
+            return  # it is being stopped; partitions that it is still assigned are not ours
         self._consumer.pause(*assigned)
         self._mine = frozenset(place.partition for place in assigned)
         self._joined.set()
@@ -102,13 +102,13 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """Called by the consumer before each rebalance; the group waits for it."""
-        del revoked  # of a consumer that failed, it may not be what was assigned
+        del revoked  # after a failure of the consumer it may differ from what was assigned
         mine, self._mine = self._mine, frozenset()
         if mine:
             await self._call(self._revoked, mine)
 
     async def _call(self, callback: Assigned, partitions: frozenset[int]) -> None:
-        # The consumer that calls may be stopped meanwhile; what was begun must still come to its end.
+        # The calling consumer may be stopped meanwhile; a callback that has started must still run to its end.
         call = asyncio.create_task(self._guarded(callback, partitions))
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
@@ -117,7 +117,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
     async def _guarded(self, callback: Assigned, partitions: frozenset[int]) -> None:
         try:
             await callback(partitions)
-        except Exception:  # noqa: BLE001 (the caller's fault must not keep the group from its partitions; it is logged)
+        except Exception:  # noqa: BLE001 (one member's fault must not keep the others from their partitions; it is logged)
             _log.exception("bus.group_callback_failed", group=self._group, partitions=sorted(partitions))
 
     async def _keep_joined(self) -> None:

@@ -15,17 +15,17 @@ from tufline.bus.kafka.writer import CLOSED
 from tufline.errors import BusError, RecordUnreadableError
 
 PARTITION_FETCH_BYTES: Final = 2 * 1024 * 1024
-"""How much a reader holds at most before it is asked for; one batch of records may be larger."""
+"""How much a reader buffers at most before ``fetch`` asks for it; one batch of records may be larger."""
 
 LONG_POLL_MS: Final = 500
-"""How long the broker lets a reader at the end wait before it asks again."""
+"""How long the broker holds back its answer to a reader at the end."""
 
 STEP_MS: Final = 10
-"""How often to look whether what is left up to the end is no record but the marker of a transaction."""
+"""How often to check whether only the marker of a transaction, and no record, is left below the end."""
 
 
 class KafkaReader:
-    """A ``Reader`` of Kafka: a consumer of its own, outside any group, which sees committed records only."""
+    """A ``Reader`` on Kafka: a consumer of its own, outside any group, which sees committed records only."""
 
     def __init__(
         self,
@@ -37,16 +37,16 @@ class KafkaReader:
         read_hostile: "Callable[[TopicPartition, int], Awaitable[tuple[list[ConsumerRecord[bytes, bytes]], int]]]",
         on_close: "Callable[[KafkaReader], None]",
     ) -> None:
-        """Read from an offset; nothing is connected before the first ``fetch``.
+        """Read from an offset; the first ``fetch`` connects.
 
         Args:
-            connection: to the cluster.
+            connection: how to reach the cluster.
             topic: without the prefix.
             partition: from 0.
-            offset: the lowest of interest.
-            end: says after which offset there is nothing to see now.
-            read_hostile: reads from an offset what a consumer can't, and says where to go on.
-            on_close: called when the reader is given back.
+            offset: the lowest to read.
+            end: returns the end of a partition, see ``Bus.end``.
+            read_hostile: reads records that aiokafka's consumer can't read; returns them and the offset to continue at.
+            on_close: called when the reader is closed.
         """
         self._connection = connection
         self._topic = topic
@@ -82,13 +82,14 @@ class KafkaReader:
         await self._get(consumer, int(1000 * max_wait))
         if self._buffer:
             return
-        # Nothing came; but what is there already must be given, however short the wait.
+        # Nothing came yet; but records below the end must be returned, however short the wait.
         end = await self._end(self._place)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + REQUEST_TIMEOUT_SECONDS
         while not self._buffer and await consumer.position(self._place) < end:
             if loop.time() > deadline:
-                raise BusError(f"Kafka does not give what is in {self._place.topic}/{self._place.partition} below offset {end}")
+                place = f"{self._place.topic}/{self._place.partition}"
+                raise BusError(f"Kafka did not return the records of {place} below offset {end} within {REQUEST_TIMEOUT_SECONDS:g} s")
             await self._get(consumer, STEP_MS)
 
     async def _start(self) -> AIOKafkaConsumer:
@@ -96,7 +97,7 @@ class KafkaReader:
             **self._connection.arguments,
             isolation_level="read_committed",
             enable_auto_commit=False,
-            auto_offset_reset="earliest",  # where the first records are gone
+            auto_offset_reset="earliest",  # for an offset whose record has been deleted
             fetch_max_wait_ms=LONG_POLL_MS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         )
@@ -114,7 +115,7 @@ class KafkaReader:
         try:
             got = (await consumer.getmany(self._place, timeout_ms=wait_ms)).get(self._place, [])
         except UNDECODABLE:
-            # What came before it is lost to the consumer, and is read again too.
+            # The consumer has dropped the records before it, so they are read again too.
             at = await consumer.position(self._place)
             try:
                 got, beyond = await self._read_hostile(self._place, at)
@@ -125,7 +126,8 @@ class KafkaReader:
         if self._closed:
             raise BusError(CLOSED)
         if got and got[0].offset < self.position:
-            raise BusError(f"{self._place.topic}/{self._place.partition} ends below offset {self.position}: Kafka lost records")
+            place = f"{self._place.topic}/{self._place.partition}"
+            raise BusError(f"{place} ends below offset {self.position}, which was read before: Kafka has lost records")
         self._buffer += [self._record(record) for record in got]
 
     def _record(self, record: "ConsumerRecord[bytes, bytes]") -> Record:
@@ -141,7 +143,7 @@ class KafkaReader:
             self._consumer.seek(self._place, offset)
 
     def refuse(self) -> None:
-        """Give nothing any more."""
+        """Let every further ``fetch`` fail, as the bus is closed."""
         self._closed = True
 
     async def close(self) -> None:

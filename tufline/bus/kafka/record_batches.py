@@ -1,8 +1,8 @@
 """Fetching from Kafka without a consumer: for single records by their offsets, and for records that aiokafka's consumer can't read.
 
-A consumer that comes to a header's name that is not UTF-8, or to a damaged batch, raises, throws away what came with it, and comes to the
-same record again, indefinitely. ``read_hostile`` reads on from there, with aiokafka's own reader over a buffer that decodes whatever there
-is; what can't be decoded at all is one error that names its place (``DamagedError``), and does not touch what is before and after it.
+At a header's name that is not UTF-8, or a damaged batch, aiokafka's consumer raises, drops the records that it fetched along with it, and
+reaches the same record again, indefinitely. ``read_hostile`` continues from there, with aiokafka's own reader over a buffer that decodes
+any bytes as text. A record that can't be decoded at all raises ``DamagedError`` with its offset; the records before and after it are read.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from aiokafka.record.util import decode_varint_py
 RETRY_SECONDS: Final = 0.1
 
 FETCH_BYTES: Final = 1024 * 1024
-"""How much one request brings along; the batch that its offset is in comes whole in any case."""
+"""How much one request fetches at most; the batch that contains its offset is returned whole in any case."""
 
 READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
 
 LENGTH_END: Final = 12
-"""A batch begins with its offset (8 bytes) and the length of what follows (4 bytes)."""
+"""Where the length ends: a batch starts with its offset (8 bytes) and the length of the rest (4 bytes)."""
 
 UNDECODABLE: Final = (
     errors.CorruptRecordException,
@@ -46,7 +46,7 @@ UNDECODABLE: Final = (
     zlib.error,
     SystemError,
 )
-"""What aiokafka's readers of batches raise of bytes that are no batch: its compiled one raises ``SystemError`` for a negative length."""
+"""What aiokafka's batch readers may raise for invalid bytes. The compiled one raises ``SystemError`` for a negative length."""
 
 
 WRONG_CHECKSUM: Final = "a batch has a wrong checksum"
@@ -57,8 +57,8 @@ class DamagedError(Exception):
     """The next record can't be decoded.
 
     Args:
-        offset: of it.
-        reason: what the decoder says.
+        offset: the record's.
+        reason: the decoder's message.
     """
 
     def __init__(self, offset: int, reason: str) -> None:
@@ -68,12 +68,12 @@ class DamagedError(Exception):
 
 
 class Fetched(NamedTuple):
-    """An answer to a fetch.
+    """The answer to a fetch.
 
     Attributes:
-        data: whole batches, and perhaps a part of one.
-        aborted: the aborted transactions in them: producer id and first offset.
-        high_watermark: below which all replicas in sync have every record, as far as this leader knows: a new one may lag.
+        data: whole batches, perhaps followed by a part of one.
+        aborted: producer id and first offset of each aborted transaction in them.
+        high_watermark: the offset below which all replicas in sync have every record, as far as this leader knows. A new leader may lag.
     """
 
     data: bytes
@@ -82,19 +82,19 @@ class Fetched(NamedTuple):
 
 
 async def fetch(client: AIOKafkaClient, place: TopicPartition, offset: int, isolation: int) -> Fetched:
-    """Fetch what is at an offset, waiting for the partition's leader.
+    """Fetch from an offset on, and wait for the partition's leader if there is none.
 
     Args:
-        client: started.
-        place: the partition.
-        offset: the lowest of interest.
+        client: a started client.
+        place: topic (with the prefix) and partition.
+        offset: the lowest to fetch.
         isolation: ``READ_COMMITTED`` or ``READ_UNCOMMITTED``.
 
     Returns:
-        What the leader gives.
+        The leader's answer.
 
     Raises:
-        KafkaError: one that trying again can't fix.
+        KafkaError: if a retry can't help.
     """
     topic, partition = place
     while True:
@@ -124,36 +124,36 @@ def _only_partition(response: Any) -> tuple[type[errors.KafkaError], Fetched]:
 
 
 async def read_hostile(client: AIOKafkaClient, place: TopicPartition, offset: int) -> "tuple[list[ConsumerRecord[bytes, bytes]], int]":
-    r"""Read the next committed records, whatever their headers are called.
+    r"""Read the next committed records, whatever bytes the names of their headers hold.
 
     Args:
-        client: started.
-        place: the partition.
-        offset: the lowest of interest.
+        client: a started client.
+        place: topic (with the prefix) and partition.
+        offset: the lowest to read.
 
     Returns:
-        The records, and the offset to go on from. A byte of a name that is not UTF-8 is written ``\xff``.
+        The records, and the offset to continue at. A byte of a name that is not UTF-8 is written as ``\xff``.
 
     Raises:
-        DamagedError: if the first of them can't be decoded.
-        KafkaError: one that trying again can't fix.
+        DamagedError: if the first record can't be decoded.
+        KafkaError: if a retry can't help.
     """
     return read_committed(await fetch(client, place, offset, READ_COMMITTED), place, offset)
 
 
 def read_committed(fetched: Fetched, place: TopicPartition, offset: int) -> "tuple[list[ConsumerRecord[bytes, bytes]], int]":
-    """Decode the committed records of an answer, whatever their headers are called.
+    """Decode the committed records of an answer, whatever bytes the names of their headers hold.
 
     Args:
-        fetched: from ``offset`` on.
-        place: the partition.
-        offset: the lowest of interest.
+        fetched: the answer to a fetch from ``offset`` on.
+        place: topic (with the prefix) and partition.
+        offset: the lowest to return.
 
     Returns:
-        The records, and the offset to go on from.
+        The records, and the offset to continue at.
 
     Raises:
-        DamagedError: if the first of them can't be decoded.
+        DamagedError: if the first record can't be decoded.
     """
     data, aborted, high_watermark = fetched
     batches = _Batches(data)
@@ -170,20 +170,20 @@ def read_committed(fetched: Fetched, place: TopicPartition, offset: int) -> "tup
 
 
 def read_uncommitted(fetched: Fetched, offset: int) -> tuple[dict[int, tuple[bytes, bytes]], int]:
-    """Decode the records of an answer, those of open and aborted transactions too.
+    """Decode the records of an answer, including those of open and aborted transactions.
 
     Args:
-        fetched: from ``offset`` on.
-        offset: the lowest of interest.
+        fetched: the answer to a fetch from ``offset`` on.
+        offset: the lowest to return.
 
     Returns:
-        Offset to key and value; and the offset up to which (exclusive) that is all there is.
+        Offset to key and value; and the offset (exclusive) up to which these are all records.
 
     Raises:
-        DamagedError: if the first of them can't be decoded.
+        DamagedError: if the first record can't be decoded.
     """
     batches = _Batches(fetched.data)
-    # aiokafka's own reader is much faster, and takes all but the rarest.
+    # aiokafka's own reader is much faster, and fails only on rare records.
     for some in (MemoryRecords(fetched.data), batches):
         found: dict[int, tuple[bytes, bytes]] = {}
         reached = offset
@@ -206,12 +206,12 @@ def read_uncommitted(fetched: Fetched, offset: int) -> tuple[dict[int, tuple[byt
 
 
 def _damaged(first_offset: int, offset: int, high_watermark: int, reason: str) -> DamagedError:
-    # A batch may begin before what was asked for. Its offset may be damaged, too: then it is not believed.
+    # A batch may start below the requested offset. Its own offset may be damaged too: one out of range is ignored.
     return DamagedError(first_offset if offset < first_offset < high_watermark else offset, reason)
 
 
 class _Batches:
-    """The batches of an answer, as aiokafka's ``MemoryRecords`` gives them."""
+    """The batches of an answer, with the interface of aiokafka's ``MemoryRecords``."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -231,7 +231,7 @@ class _Batches:
         if not batch.validate_crc():
             raise errors.CorruptRecordException(WRONG_CHECKSUM)
         iter(batch)  # decompresses it
-        batch._buffer = _AnyText(batch._buffer)  # noqa: SLF001 (the only way in; the contract's tests go through it)
+        batch._buffer = _AnyText(batch._buffer)  # noqa: SLF001 (there is no public way; the contract's tests cover it)
         return batch
 
 

@@ -1,6 +1,6 @@
-"""The topics on Apache Kafka: what settings each must have, making them, and saying what differs.
+"""The topics on Apache Kafka: the settings that each must have, creating topics, and reporting differences.
 
-A wrong setting loses data quietly (a compacted ``artifacts``, a short retention), so a service that finds one refuses to start.
+A wrong setting loses data silently (a compacted ``artifacts``, a short retention), so a service that finds one refuses to start.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ EVER: Final = "-1"
 SETTLE_SECONDS: Final = 10.0
 
 DYNAMIC_TOPIC_CONFIG: Final = 1
-"""The source of a setting that is the topic's own, in Kafka's DescribeConfigs."""
+"""The source that Kafka's DescribeConfigs reports for a topic's own setting."""
 
 
 def settings_of(topic: Topic, replicas: int) -> dict[str, str]:
-    """Say which settings a topic must have.
+    """Return the settings that a topic must have.
 
     Args:
-        topic: which.
-        replicas: how many copies of it there are.
+        topic: a topic of Tufline.
+        replicas: the topic's replication factor.
 
     Returns:
-        Name to value, as Kafka writes them.
+        Name to value, in Kafka's notation.
     """
     every = {
         "max.message.bytes": str(MAX_BATCH_BYTES),
@@ -51,7 +51,7 @@ def settings_of(topic: Topic, replicas: int) -> dict[str, str]:
         case Cleanup.DELETE:
             return {**every, "cleanup.policy": "delete", "retention.ms": _ms(topic.seconds), "retention.bytes": EVER}
         case Cleanup.COMPACT:
-            # Without a largest lag a quiet topic would never be compacted, and taking a partition over would read all its history.
+            # Without a maximum lag a quiet topic would never be compacted, and a takeover would read the partition's whole history.
             return {
                 **every,
                 "cleanup.policy": "compact",
@@ -66,15 +66,15 @@ def _ms(seconds: float) -> str:
 
 
 class TopicAdmin:
-    """Looks at the topics of a cluster, and makes them."""
+    """Inspects and creates the topics of a cluster."""
 
     def __init__(self, connection: Connection, topics: Mapping[str, Topic], replicas: int) -> None:
-        """Be unconnected; used as an async context manager.
+        """Start unconnected; use it as an async context manager.
 
         Args:
-            connection: to the cluster.
-            topics: all that there are to be.
-            replicas: how many copies of each.
+            connection: how to reach the cluster.
+            topics: all topics that must exist, by name.
+            replicas: the replication factor of each.
         """
         self._connection = connection
         self._topics = topics
@@ -83,7 +83,7 @@ class TopicAdmin:
 
     async def __aenter__(self) -> Self:
         """Connect."""
-        with said_as_ours("reach the cluster"):
+        with said_as_ours("reach the Kafka cluster"):
             await self._admin.start()
         return self
 
@@ -92,15 +92,15 @@ class TopicAdmin:
         await self._admin.close()
 
     async def differences(self) -> list[str]:
-        """Say what is not as it must be.
+        """List how the topics differ from what they must be.
 
         Returns:
-            One sentence for each difference; none if all is well.
+            One sentence for each difference; empty if there is none.
 
         Raises:
-            BusError: if the cluster does not say.
+            BusError: if the cluster can't be reached or does not answer.
         """
-        with said_as_ours("look at the topics"):
+        with said_as_ours("inspect the topics on Kafka"):
             found = await self._describe()
             settings = await self._settings([name for name in found if found[name]])
         said = []
@@ -111,60 +111,60 @@ class TopicAdmin:
                 said.append(f"the topic {name} does not exist")
                 continue
             if partitions != topic.partitions:
-                said.append(f"the topic {name} has {partitions} partitions, and must have {topic.partitions} (bus.partitions)")
+                said.append(f"the topic {name} has {partitions} partitions, but must have {topic.partitions} (bus.partitions)")
             for setting, wanted in settings_of(topic, self._replicas).items():
                 value = settings[name].get(setting)
                 if value != wanted:
-                    said.append(f"the topic {name} has {setting}={value}, and must have {wanted}")
+                    said.append(f"the topic {name} has {setting}={value}, but must have {wanted}")
         return said
 
     async def partitions(self, topic: str) -> int:
-        """Say how many partitions a topic has.
+        """Return the number of partitions of a topic.
 
         Args:
             topic: without the prefix.
 
         Returns:
-            How many; 0 if there is no such topic.
+            The number; 0 if the topic does not exist.
 
         Raises:
-            BusError: if the cluster does not say.
+            BusError: if the cluster can't be reached or does not answer.
         """
-        with said_as_ours("look at the topics"):
+        with said_as_ours("inspect the topics on Kafka"):
             return (await self._describe())[self._name(self._topics[topic])]
 
     async def apply(self) -> list[str]:
-        """Make the topics that are missing, and set what differs.
+        """Create missing topics, and correct settings that differ.
 
         Returns:
-            What was done, one sentence each.
+            One sentence for each change.
 
         Raises:
-            BusError: if the cluster refuses.
+            BusError: if the cluster refuses, or can't be reached.
         """
         done = []
-        with said_as_ours("look at the topics"):
+        with said_as_ours("inspect the topics on Kafka"):
             found = await self._describe()
         for topic in self._topics.values():
             name, wanted = self._name(topic), settings_of(topic, self._replicas)
             if not found[name]:
-                with said_as_ours(f"make the topic {name}"):
+                with said_as_ours(f"create the topic {name}"):
                     await self._create(NewTopic(name, topic.partitions, self._replicas, topic_configs=wanted))
-                done.append(f"made the topic {name} with {topic.partitions} partitions")
+                done.append(f"created the topic {name} with {topic.partitions} partitions")
                 continue
-            with said_as_ours(f"set the topic {name}"):
+            with said_as_ours(f"configure the topic {name}"):
                 own, now = await self._own_settings(name)
                 differing = {setting: value for setting, value in wanted.items() if now.get(setting) != value}
                 if differing:
-                    # Kafka's call replaces all settings of a topic: those that are somebody else's go with it.
+                    # Kafka's call replaces all settings of a topic, so settings that somebody else made are sent along.
                     await self._alter(name, {**own, **wanted})
-            done += [f"set {setting}={value} of the topic {name}" for setting, value in differing.items()]
+            done += [f"set {setting}={value} on the topic {name}" for setting, value in differing.items()]
         if done:
             await self._settle()
         return done
 
     async def _settle(self) -> None:
-        # What one broker has done the others learn a moment later; until then they may not know a topic.
+        # The other brokers learn of a change a moment later; until then they may not know a new topic.
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SETTLE_SECONDS
         while loop.time() < deadline:
@@ -174,17 +174,17 @@ class TopicAdmin:
             await asyncio.sleep(SETTLE_SECONDS / 100)
 
     async def set(self, topic: str, settings: Mapping[str, str]) -> None:
-        """Give a topic settings beside those that it must have.
+        """Change settings of a topic, and keep its others.
 
         Args:
             topic: without the prefix.
-            settings: name to value.
+            settings: name to value, in Kafka's notation.
 
         Raises:
-            BusError: if the cluster refuses.
+            BusError: if the cluster refuses, or can't be reached.
         """
         name = self._name(self._topics[topic])
-        with said_as_ours(f"set the topic {name}"):
+        with said_as_ours(f"configure the topic {name}"):
             own, _ = await self._own_settings(name)
             await self._alter(name, {**own, **settings})
 
@@ -204,7 +204,7 @@ class TopicAdmin:
         own, every = {}, {}
         for code, message, _, _, entries in answer.resources:
             if code:
-                raise BusError(f"Kafka does not show the settings of {name}: {for_code(code).__name__} {message or ''}")
+                raise BusError(f"Kafka refused to describe the settings of {name}: {for_code(code).__name__} {message or ''}")
             for setting, value, _, source, *_ in entries:
                 every[setting] = value
                 if source == DYNAMIC_TOPIC_CONFIG:
@@ -215,50 +215,50 @@ class TopicAdmin:
         answer = await self._admin.create_topics([topic])
         for name, code, *message in answer.topic_errors:
             if code and for_code(code) is not TopicAlreadyExistsError:
-                raise BusError(f"Kafka does not make the topic {name}: {for_code(code).__name__} {' '.join(map(str, message))}")
+                raise BusError(f"Kafka refused to create the topic {name}: {for_code(code).__name__} {' '.join(map(str, message))}")
 
     async def _alter(self, name: str, settings: dict[str, str]) -> None:
         answer: Any = await self._admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, settings)])
         for response in answer if isinstance(answer, list) else [answer]:
             for code, message, *_ in response.resources:
                 if code:
-                    raise BusError(f"Kafka does not set the topic {name}: {for_code(code).__name__} {message or ''}")
+                    raise BusError(f"Kafka refused to configure the topic {name}: {for_code(code).__name__} {message or ''}")
 
 
 async def check(connection: Connection, topics: Mapping[str, Topic], replicas: int) -> None:
-    """Refuse topics that are not as they must be.
+    """Raise an error if any topic is missing or has wrong settings.
 
     Args:
-        connection: to the cluster.
-        topics: all that there are to be.
-        replicas: how many copies of each.
+        connection: how to reach the cluster.
+        topics: all topics that must exist, by name.
+        replicas: the replication factor of each.
 
     Raises:
         ConfigError: with every difference.
-        BusError: if the cluster does not say.
+        BusError: if the cluster can't be reached or does not answer.
     """
     async with TopicAdmin(connection, topics, replicas) as admin:
         if differences := await admin.differences():
-            raise ConfigError(f"{'; '.join(differences)}: run tufline topics apply, or set it as it was")
+            raise ConfigError(f"{'; '.join(differences)}: run tufline topics apply, or restore the previous configuration")
 
 
 async def find_partitions(connection: Connection, topic: str) -> int:
-    """Ask how many partitions a topic has.
+    """Ask the cluster how many partitions a topic has.
 
     Args:
-        connection: to the cluster.
+        connection: how to reach the cluster.
         topic: without the prefix.
 
     Returns:
-        How many.
+        The number of partitions, at least 1.
 
     Raises:
-        ConfigError: if there is no such topic.
-        BusError: if the cluster does not say.
+        ConfigError: if the topic does not exist.
+        BusError: if the cluster can't be reached or does not answer.
     """
     async with TopicAdmin(connection, {topic: Topic(topic, 1, Cleanup.KEEP)}, 1) as admin:
         partitions = await admin.partitions(topic)
     if not partitions:
         name = f"{connection.prefix}{topic}"
-        raise ConfigError(f"the topic {name} does not exist: is kafka.prefix right? tufline topics apply makes the topics")
+        raise ConfigError(f"the topic {name} does not exist: check kafka.prefix, or create the topics with tufline topics apply")
     return partitions

@@ -1,9 +1,9 @@
 """Writing to Kafka: single appends by an idempotent producer, and transactions by one producer for each writer id.
 
-What aiokafka's producers do after an error decides the shape of this: a batch that failed has used its sequence numbers, so the next one
-of the same producer is refused, or taken for a duplicate and acknowledged without being written. So a producer that had an error is never
-used again. And they try again indefinitely: the time limits are ours. What may still be on its way of a transaction that is over must not
-touch the next one: see ``_kafka_epoch``.
+The behaviour of aiokafka's producers after an error explains the design. A failed batch has used up its sequence numbers, so the same
+producer's next batch is refused, or taken for a duplicate and acknowledged without being written. So a producer that had an error is never
+used again. They also retry indefinitely, so the time limits are ours. Late requests of a finished transaction must not touch the next one:
+see ``epoch``.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from tufline.bus.topic import Topic
 from tufline.errors import BusError, FencedError, PushbackError
 
 TRANSACTION_SECONDS: Final = 10.0
-"""After so long the broker ends a transaction whose writer is silent; until then it may hold back all readers of the same topics."""
+"""The broker ends a transaction whose writer is silent for this long; until then it may hold back all readers of the same topics."""
 
 MAX_RECORD_BYTES: Final = 5_000_000
-"""The largest record, with its key and headers; a full bin has up to 4 MB."""
+"""The largest record including its key and headers; a full bin has up to 4 MB."""
 
 BATCH_BYTES: Final = 1024 * 1024
 CLOSED: Final = "the bus is closed"
@@ -48,7 +48,7 @@ def _producer(connection: Connection, **arguments: Any) -> AIOKafkaProducer:
 
 
 def _read_what_failed(producer: AIOKafkaProducer) -> None:
-    # Who called has been told. What aiokafka keeps beside that, nobody else reads, and asyncio would say each with a traceback.
+    # The caller already has the error. Nobody reads aiokafka's other futures, and asyncio would log a traceback for each failed one.
     accumulator, manager = producer._message_accumulator, producer._txn_manager  # noqa: SLF001 (there is no public way to them)
     batches = [*accumulator._pending_batches, *(batch for waiting in accumulator._batches.values() for batch in waiting)]  # noqa: SLF001
     for ended in (manager._transaction_waiter, *(batch._drain_waiter for batch in batches)):  # noqa: SLF001
@@ -58,7 +58,7 @@ def _read_what_failed(producer: AIOKafkaProducer) -> None:
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     _read_what_failed(producer)
-    # It waits for what it can't send, for ever.
+    # It would wait indefinitely for records that it can't send.
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await producer.stop()
@@ -95,7 +95,7 @@ async def _send(producer: AIOKafkaProducer, connection: Connection, messages: It
         raise
     positions = [Position(one.topic, one.partition, done.offset, done.timestamp) for (one, _), done in zip(sent, results, strict=True)]
     if any(position.offset < 0 for position in positions):
-        raise BusError("Kafka took a record for one that it has, and does not say where it is")
+        raise BusError("Kafka took a record for a duplicate and did not return its offset, so it is unknown whether the record was written")
     return positions
 
 
@@ -103,12 +103,12 @@ class Appender:
     """Appends outside transactions."""
 
     def __init__(self, connection: Connection, topics: Mapping[str, Topic], max_pending_bytes: int) -> None:
-        """Begin without a producer.
+        """Start without a producer; the first append connects.
 
         Args:
-            connection: to the cluster.
-            topics: that may be appended to.
-            max_pending_bytes: how much may wait for the cluster.
+            connection: how to reach the cluster.
+            topics: all topics of the bus, by name.
+            max_pending_bytes: how much may wait for the cluster before ``append`` is refused.
         """
         self._connection = connection
         self._topics = topics
@@ -128,14 +128,14 @@ class Appender:
         _check(messages, self._topics)
         size = sum(len(message.value) for message in messages)
         if self._pending_bytes and self._pending_bytes + size > self._max_pending_bytes:
-            raise PushbackError(f"{self._pending_bytes} bytes wait for Kafka already (bus.max_pending_bytes)")
+            raise PushbackError(f"{self._pending_bytes} bytes already wait for Kafka (limit: bus.max_pending_bytes)")
         self._pending_bytes += size
         self._under_way += 1
         self._idle.clear()
         try:
             producer = await self._started()
             try:
-                with said_as_ours("append"):
+                with said_as_ours("append to Kafka"):
                     async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                         return await _send(producer, self._connection, messages)
             except BusError:
@@ -151,7 +151,7 @@ class Appender:
         async with self._starting:
             if self._producer is None:
                 producer = _producer(self._connection)
-                await _start(producer, "reach the cluster")
+                await _start(producer, "reach the Kafka cluster")
                 self._producer = producer
             return self._producer
 
@@ -161,7 +161,7 @@ class Appender:
             await _stop(producer)
 
     async def close(self) -> None:
-        """Finish what is under way."""
+        """Finish pending appends."""
         self._closed = True
         await self._idle.wait()
         if self._producer is not None:
@@ -170,24 +170,24 @@ class Appender:
 
 
 def _check(messages: Iterable[Message], topics: Mapping[str, Topic]) -> None:
-    # All before the first is sent: what was sent can't be taken back.
+    # All messages are checked before the first is sent: a sent one can't be withdrawn.
     for message in messages:
         check_message(topics[message.topic], message.partition, message.key, message.headers)
 
 
 class KafkaWriter:
-    """A ``Writer`` of Kafka: one transactional producer."""
+    """A ``Writer`` on Kafka: one transactional producer."""
 
     def __init__(
         self, connection: Connection, topics: Mapping[str, Topic], writer_id: str, on_close: "Callable[[KafkaWriter], None]"
     ) -> None:
-        """Begin unconnected; see ``open``.
+        """Start unconnected; see ``open``.
 
         Args:
-            connection: to the cluster.
-            topics: that may be written.
-            writer_id: its transactional id, without the prefix.
-            on_close: called when the writer is given back.
+            connection: how to reach the cluster.
+            topics: all topics of the bus, by name.
+            writer_id: the transactional id, without the prefix.
+            on_close: called when the writer is closed.
         """
         self._connection = connection
         self._topics = topics
@@ -201,12 +201,12 @@ class KafkaWriter:
         self._under_way: asyncio.Task[list[Position]] | None = None
 
     async def open(self) -> None:
-        """Fence whoever had the id before.
+        """Connect, and fence the previous writer of the id.
 
         Raises:
             BusError: if the cluster can't be reached.
         """
-        await _start(self._producer, f"become the writer {self._id}")
+        await _start(self._producer, f"become the writer {self._id} on Kafka")
 
     async def commit(self, messages: Sequence[Message], then: Then | None = None) -> list[Position]:
         """See ``Writer.commit``."""
@@ -217,7 +217,7 @@ class KafkaWriter:
         try:
             return await asyncio.shield(self._under_way)
         except asyncio.CancelledError:
-            # Who is cancelled must not leave a transaction open: all readers would wait for its end.
+            # A cancelled caller must not leave a transaction open: all readers would wait for its end.
             await asyncio.wait([self._under_way], timeout=TRANSACTION_SECONDS)
             raise
 
@@ -226,7 +226,8 @@ class KafkaWriter:
             return await self._in_transaction(messages, then)
         finally:
             if self._failed is None:
-                # The sooner, the less can be done by what comes late; but what is committed is committed, so the next transaction says so.
+                # The sooner the epoch is renewed, the less harm a late request can do. An error here does not undo the commit, so it is
+                # dropped: the next transaction renews again, and raises.
                 with contextlib.suppress(KafkaError, TimeoutError):
                     async with asyncio.timeout(RENEW_SECONDS):
                         await self._epoch.renew()
@@ -234,7 +235,7 @@ class KafkaWriter:
     async def _in_transaction(self, messages: Sequence[Message], then: Then | None) -> list[Position]:
         producer = self._producer
         try:
-            with said_as_ours("commit a transaction"):
+            with said_as_ours("commit a transaction on Kafka"):
                 async with asyncio.timeout(TRANSACTION_SECONDS):
                     await self._epoch.renew()
                     self._epoch.begin()
@@ -255,7 +256,8 @@ class KafkaWriter:
                     async with asyncio.timeout(TRANSACTION_SECONDS):
                         await producer.abort_transaction()
                         raise
-            self._failed = error if isinstance(error, FencedError) else BusError(f"the writer {self._id} failed: {error}; take over anew")
+            failed = f"the writer {self._id} failed earlier ({error}): take the partition over again"
+            self._failed = error if isinstance(error, FencedError) else BusError(failed)
             raise
 
     def _more(self, then: Then | None, positions: Sequence[Position]) -> Sequence[Message] | Exception:
