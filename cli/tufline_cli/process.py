@@ -110,14 +110,14 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
         async with _patiently(config, health) as bus:
             health.ok(BUS)
             parts: list[Coroutine[Any, Any, None]] = [keep_probing(bus, config.bus.url, BUS, health)]
+            shared: dict[str, Any] = {"health": health, "clock_tolerance": config.clock.tolerance}
             if INGEST in services:
-                parts.append(tufline_ingest.service.run(bus, config.ingest, health=health, on_listening=api.set_result, http=config.http))
+                parts.append(tufline_ingest.service.run(bus, config.ingest, on_listening=api.set_result, http=config.http, **shared))
             if SIGNER in services:
-                tolerance = config.clock.tolerance
-                parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, health=health, clock_tolerance=tolerance))
+                parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, **shared))
             if PUBLISHER in services:
                 store = LocalStore(config.publisher.directory)
-                parts.append(tufline_publisher.service.run(bus, config.publisher, store, health=health))
+                parts.append(tufline_publisher.service.run(bus, config.publisher, store, **shared))
             await all_of(*parts)
 
     servers = [] if INGEST in services else [operations.serve(config.ops, health, ops_url.set_result, config.http)]

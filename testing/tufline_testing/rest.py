@@ -17,6 +17,7 @@ import tufline_signer.service
 from tufline import records
 from tufline.bus import Bus, Message
 from tufline.bus.embedded.bus import open_embedded
+from tufline.clock import Clock, utc_now
 from tufline.config.settings import IngestConfig, PublisherConfig, SignerConfig, VaultConfig
 from tufline.origin.directory import LocalStore
 from tufline.records import topics
@@ -68,19 +69,20 @@ async def rest(
     bus: Bus | None = None,
     vault: VaultConfig | None = None,
     signer: Mapping[str, Any] | None = None,
+    clock: Clock = utc_now,
     **settings: Any,
 ) -> AsyncIterator[Rest]:
-    """Run ingest; ``whole`` runs signer and publisher beside it."""
+    """Run ingest, and with ``whole`` signer and publisher too, on a machine with a clock; a log that is made here has the right time."""
     own = bus is None
     log = bus or await open_embedded(path / "log.db", topics.topics(PARTITIONS))
     health, listening = Health(), asyncio.get_running_loop().create_future()
     config = IngestConfig(port=0, **settings)
-    services = [tufline_ingest.service.run(log, config, health=health, on_listening=listening.set_result)]
+    services = [tufline_ingest.service.run(log, config, clock=clock, health=health, on_listening=listening.set_result)]
     if whole:
         store = LocalStore(path / "origin")
         of_signer = SignerConfig.model_validate({"key_dir": path / "keys"} | dict(signer or {}))
-        services.append(tufline_signer.service.run(log, of_signer, vault=vault, health=health))
-        services.append(tufline_publisher.service.run(log, PublisherConfig(directory=path / "origin"), store, health=health))
+        services.append(tufline_signer.service.run(log, of_signer, vault=vault, clock=clock, health=health))
+        services.append(tufline_publisher.service.run(log, PublisherConfig(directory=path / "origin"), store, clock=clock, health=health))
     tasks = [asyncio.create_task(service) for service in services]
     try:
         async with aiohttp.ClientSession() as session:

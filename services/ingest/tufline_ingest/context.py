@@ -1,18 +1,19 @@
 """What the handlers of the REST API work on: the log, the read models of this process, and the rules that they share."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from aiohttp import web
 
-from tufline.bus import Bus
-from tufline.clock import Clock
+from tufline.bus import Bus, Message, Position
 from tufline.config.settings import IngestConfig
 from tufline.metadata.target import Allowed
 from tufline.records import Settings
+from tufline.reference_clock import ReferenceClock
+from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.views.admin import AdminFollower
 from tufline_ingest.errors import NotBootstrappedError, NotNowError
@@ -31,7 +32,7 @@ class Context:
     Attributes:
         bus: the log.
         config: the settings of ingest.
-        clock: the wall clock.
+        clock: the wall clock, held against the log's.
         health: the health of the process.
         admin: the state folded from ``admin``.
         live: what the origin shows.
@@ -42,7 +43,7 @@ class Context:
 
     bus: Bus
     config: IngestConfig
-    clock: Clock
+    clock: ReferenceClock
     health: Health
     admin: AdminFollower
     live: Live
@@ -73,6 +74,20 @@ class Context:
             IngestError: if it is too large, or is not what its encoding says.
         """
         return await request_body.read(request, self.config.max_request_bytes)
+
+    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
+        """Append records, and learn from them what time it is by the log.
+
+        Args:
+            messages: the records to append.
+
+        Returns:
+            Where the records are.
+
+        Raises:
+            BusError: if the bus can't append them.
+        """
+        return await clock_watch.append(self.bus, messages, self.clock)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:

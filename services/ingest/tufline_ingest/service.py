@@ -13,7 +13,8 @@ from tufline.bus import Bus
 from tufline.clock import Clock, utc_now
 from tufline.config.settings import DEFAULT_HTTP, HttpConfig, IngestConfig
 from tufline.records import topics
-from tufline.reference_clock import ReferenceClock
+from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
+from tufline.runtime.clock_watch import watch_clock
 from tufline.runtime.health import Health
 from tufline.runtime.http_server import listen
 from tufline.runtime.partitions import keep_working, own_partitions
@@ -39,6 +40,7 @@ async def run(
     config: IngestConfig,
     *,
     clock: Clock = utc_now,
+    clock_tolerance: float = DEFAULT_TOLERANCE_SECONDS,
     health: Health,
     on_listening: Callable[[str], None] | None = None,
     http: HttpConfig = DEFAULT_HTTP,
@@ -49,6 +51,7 @@ async def run(
         bus: the log.
         config: of ingest.
         clock: the wall clock.
+        clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
         health: of the process, which ``/readyz`` tells.
         on_listening: called with the URL when requests are taken.
         http: limits of the HTTP server.
@@ -59,7 +62,8 @@ async def run(
     of_admin, of_live, of_tasks, of_retention = (PassedOver(health, f"{PART}.{part}") for part in ("admin", "live", "tasks", "retention"))
     admin, live = AdminFollower(bus, of_admin), Live(bus, config.origin, of_live)
     tasks = Tasks(bus, config.max_request_bytes, live, lambda: admin.state, Recent(), Remarks(bus, of_tasks))
-    context = Context(bus, config, clock, health, admin, live, tasks, asyncio.Lock())
+    reference = ReferenceClock(clock, clock_tolerance)
+    context = Context(bus, config, reference, health, admin, live, tasks, asyncio.Lock())
 
     def listening(url: str) -> None:
         health.ok(PART)
@@ -70,13 +74,13 @@ async def run(
         await context.restored(heads=True)
         health.ok(READING)
 
-    reference = ReferenceClock(clock)
     moving = partial(inbox_worker.work, inbox_worker.Shared(bus, config, health, admin, reference))
     health.problem(PART, "beginning to listen")
     health.problem(READING, "reading what the log has")
     await all_of(
         listen(make_app(context, ROUTES), config.host, config.port, PART, listening, http),
         restore(),
+        watch_clock(reference, PART, health),
         keep_working(f"{PART}.admin", admin.run, health),
         keep_working(f"{PART}.live", live.run, health),
         own_partitions(

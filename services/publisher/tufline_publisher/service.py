@@ -32,9 +32,12 @@ from tufline.origin.provenance import parse_name
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.records import FileRef, Head, Published, topics
 from tufline.records.metadata import metadata_key, version_of
+from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
+from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import own_partitions
 from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.tasks import all_of
 from tufline_publisher import metrics
 from tufline_publisher.chain import Chain, read_file
 from tufline_publisher.errors import FilesLostError, UntrustedError
@@ -45,6 +48,8 @@ from tufline_publisher.publication import Commit, Commits, vector_of
 from tufline_publisher.refused_bins import Refused, RefusedFiles
 from tufline_publisher.resume import SnapshotFile, find_origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
+
+PART: Final = "publisher"
 
 POLL_SECONDS: Final = 30.0
 """How long to wait for new records before checking for files to delete, in seconds."""
@@ -67,20 +72,20 @@ def part(origin: str) -> str:
     Returns:
         ``publisher.`` and the origin's name.
     """
-    return f"publisher.{origin}"
+    return f"{PART}.{origin}"
 
 
 class Publisher:
     """Publishes the log to one origin."""
 
-    def __init__(self, bus: Bus, config: PublisherConfig, store: Store, clock: Clock, health: Health, *, from_start: bool) -> None:
+    def __init__(self, bus: Bus, config: PublisherConfig, store: Store, clock: ReferenceClock, health: Health, *, from_start: bool) -> None:
         """Start without any state.
 
         Args:
             bus: the log.
             config: this publisher's settings.
             store: the origin.
-            clock: the wall clock.
+            clock: the wall clock, held against the log's.
             health: where the publisher reports problems.
             from_start: whether to upload everything again, whatever is at the origin.
         """
@@ -151,7 +156,7 @@ class Publisher:
         return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
 
     async def _find_origin(self) -> int:
-        found = await find_origin(self._bus, self._store, self._config.origin, self._clock(), self._passed)
+        found = await find_origin(self._bus, self._store, self._config.origin, self._clock.wall(), self._passed)
         self._origin = found.origin
         self._owner = await check_owner(self._store, self._bus.log_id)
         if found.snapshot is not None:
@@ -336,7 +341,8 @@ class Publisher:
             vector=commit.vector,
             next_offset=min([next_offset, *held]),
         )
-        await self._bus.append([Message(topics.PUBLISHED, self._config.origin, records.encode(published))])
+        message = Message(topics.PUBLISHED, self._config.origin, records.encode(published))
+        await clock_watch.append(self._bus, [message], self._clock)
         self._health.ok(self._part)
         self._say_what_is_refused()
         metrics.published.inc()
@@ -387,7 +393,15 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def run(bus: Bus, config: PublisherConfig, store: Store, *, clock: Clock = utc_now, health: Health) -> None:
+async def run(
+    bus: Bus,
+    config: PublisherConfig,
+    store: Store,
+    *,
+    clock: Clock = utc_now,
+    clock_tolerance: float = DEFAULT_TOLERANCE_SECONDS,
+    health: Health,
+) -> None:
     """Publish to one origin, until cancelled.
 
     Args:
@@ -395,13 +409,15 @@ async def run(bus: Bus, config: PublisherConfig, store: Store, *, clock: Clock =
         config: this publisher's settings.
         store: the origin.
         clock: the wall clock.
+        clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
         health: where the publisher reports problems.
     """
+    reference = ReferenceClock(clock, clock_tolerance)
     from_start = False
 
     async def work(_: int) -> None:
         nonlocal from_start
-        publisher = Publisher(bus, config, store, clock, health, from_start=from_start)
+        publisher = Publisher(bus, config, store, reference, health, from_start=from_start)
         from_start = False
         try:
             await publisher.run()
@@ -409,4 +425,7 @@ async def run(bus: Bus, config: PublisherConfig, store: Store, *, clock: Clock =
             from_start = True
             raise
 
-    await own_partitions(bus, part(config.origin), topics.METADATA, lambda _: part(config.origin), work, health)
+    await all_of(
+        clock_watch.watch_clock(reference, PART, health),
+        own_partitions(bus, part(config.origin), topics.METADATA, lambda _: part(config.origin), work, health),
+    )

@@ -4,12 +4,10 @@ In: ``artifacts`` and ``admin``. Out: ``metadata``, ``heads``, ``receipts`` and 
 signs only what it made from the log. It joins its groups once it has shown that it can sign.
 """
 
-import asyncio
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
-import structlog
 from tuf.api.metadata import Snapshot, Timestamp
 
 from tufline.bus import Bus
@@ -18,6 +16,7 @@ from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.keys.opening import KeyOpener
 from tufline.records import topics
 from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
+from tufline.runtime.clock_watch import watch_clock
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import keep_working, own_partitions
 from tufline.runtime.passed_over import PassedOver
@@ -36,14 +35,9 @@ from tufline_signer.signing.keyring import Keyring
 PART: Final = "signer"
 ADMIN_PART: Final = "signer.admin"
 RELEASED_PART: Final = "signer.released"
-CLOCK_PART: Final = "signer.clock"
-CLOCK_SECONDS: Final = 60.0
-"""How often the clock is held against the log's."""
 
 BINS_GROUP: Final = "signer.bins"
 COMMITS_GROUP: Final = "signer.commits"
-
-_log = structlog.get_logger(__name__)
 
 
 async def run(
@@ -73,7 +67,7 @@ async def run(
     shared = Shared(bus, config, reference, health, admin, keyring, BinCache(config.bin_memory_bytes), released)
     try:
         await all_of(
-            _watch_the_clock(shared),
+            watch_clock(reference, PART, health),
             keep_working(ADMIN_PART, admin.run, health),
             keep_working(RELEASED_PART, released.run, health),
             keep_working(PART, partial(_share_the_work, shared), health),
@@ -81,17 +75,6 @@ async def run(
     finally:
         await trail.close()
         await opener.close()
-
-
-async def _watch_the_clock(shared: Shared) -> None:
-    said = ""
-    while True:
-        problem = shared.clock.problem
-        shared.health.warn(CLOCK_PART, problem)
-        if bool(problem) != bool(said):
-            _log.warning("clock.differs" if problem else "clock.agrees", seconds=shared.clock.difference.total_seconds(), problem=problem)
-        said = problem
-        await asyncio.sleep(CLOCK_SECONDS)
 
 
 async def _share_the_work(shared: Shared) -> None:

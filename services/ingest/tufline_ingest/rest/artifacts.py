@@ -94,7 +94,7 @@ def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestErr
 async def _append(context: Context, changes: Sequence[Change], settings: Settings, bulk: str = "") -> Sequence[Position]:
     messages = await accept.make_messages(changes, settings, context.admin.state.next_offset, bulk)
     with metrics.append_seconds.time():
-        positions = await context.bus.append(messages)
+        positions = await context.append(messages)
     if not bulk:
         context.tasks.recent.accepted(messages, positions)
     context.live.watch(positions)
@@ -143,7 +143,7 @@ async def import_lines(context: Context, request: web.Request) -> web.Response:
         metrics.refused.inc(outcome.refused)
     if not outcome.accepted and not outcome.refused:
         raise BadRequestError("the request has no lines: send one change a line, each a JSON object")
-    task_id, time = None, context.clock()
+    task_id, time = None, context.clock.latest()
     if outcome.ends:
         where = accept.make_cursor(Task.BULK, context.bus.log_id, outcome.positions, name)
         task_id, time = cursor.encode(where), moment_of(where.time)

@@ -79,10 +79,10 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
         # In a thread: what is not signed by anybody may take long to read.
         wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS))
         try:
-            await asyncio.to_thread(admin_state.begin, state, wanted, state.next_offset, context.clock())
+            await asyncio.to_thread(admin_state.begin, state, wanted, state.next_offset, context.clock.latest())
         except InvalidBootstrapError as error:
             raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
-        (position,) = await context.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
+        (position,) = await context.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
         await context.read_back(position.offset)
         if asked.replace and position.offset in context.admin.state.refused:
             raise BootstrappedError(context.bootstrap_state())  # the signer was faster

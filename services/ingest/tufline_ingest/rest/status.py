@@ -13,7 +13,7 @@ from tufline_ingest.views.published import describe_expiries, summarize_expiries
 async def get_status(context: Context, _: web.Request) -> web.Response:
     """Answer what is live, what is not yet, and what is wrong."""
     published, found = context.live.published, context.admin.state.bootstrap
-    backlog, now = await context.live.backlog(), context.clock()
+    backlog, now = await context.live.backlog(), context.clock.latest()
     expiring = {} if found is None else describe_expiries(context.live.expires, found, now)
     problems = expiring | {part: reason for part, reason in context.health.problems.items() if reason}
     bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}

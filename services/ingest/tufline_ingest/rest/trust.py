@@ -43,7 +43,7 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
         raise BadRequestError("metadata is empty: give root, or targets, or both")
     async with context.alone():
         await asyncio.to_thread(_check, context, updates)
-        positions = await context.bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
+        positions = await context.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
         await context.read_back(positions[-1].offset)
     where = accept.make_cursor(Task.METADATA, context.bus.log_id, positions)
     data = Submitted(cursor.encode(where), moment_of(where.time))
@@ -54,7 +54,7 @@ def _check(context: Context, updates: list[NewMetadata]) -> None:
     state: AdminState = context.admin.state
     try:
         for update in updates:
-            state = admin_state.update(state, update, state.next_offset, context.clock())
+            state = admin_state.update(state, update, state.next_offset, context.clock.latest())
     except InvalidUpdateError as error:
         raise BadRequestError(f"the metadata can't be accepted: {error}") from None
 
