@@ -40,7 +40,8 @@ def make_records() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "The records of Tufline's topics",
-        "description": f"Version {records.SCHEMA_VERSION} of the schema. Validate a record against #/properties/<topic>.",
+        "description": f"Versions {records.SCHEMA_VERSION} to {records.NEWEST_SCHEMA} of the schema. "
+        "Validate a record against #/properties/<topic>.",
         "type": "object",
         "properties": {topic: {"anyOf": [by_type[kind] for kind in kinds]} for topic, kinds in BY_TOPIC.items()},
         "$defs": components,

@@ -19,12 +19,18 @@ from tufline.bus.scan import scan
 from tufline.clock import Clock
 from tufline.records import Add, Bootstrap, Changes, Remove, Settings, topics
 from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
+from tufline.records.partitioning import partition_bits
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.simulation.virtual_time import run_virtual
 
 DEFAULT_DAYS = {"root": 3650, "targets": 3650, "snapshot": 7, "timestamp": 1, "bins": 7}
 
 Change = Add | Remove
+
+
+def settings_of(bins: int, partitions: int, days: dict[str, int], *, by_hash: bool = True) -> Settings:
+    """Make the settings of a new repository, or of one that spreads its bins by the first rule."""
+    return Settings(bins, "bins", partitions, days, partition_bits=partition_bits(partitions, bins) if by_hash else None)
 
 
 def bootstrap_record(
@@ -35,12 +41,13 @@ def bootstrap_record(
     mode: str = "pep458",
     days: dict[str, int] | None = None,
     online: Mapping[str, Key] | None = None,
+    by_hash: bool = True,
 ) -> Bootstrap:
     """Make keys and what ingest would append for their bootstrap payload."""
     expirations = DEFAULT_DAYS | (days or {})
     metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=expirations, online=online).payload["metadata"]
-    settings = Settings(bins, "bins", partitions, expirations)
-    return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"))
+    settings = settings_of(bins, partitions, expirations, by_hash=by_hash)
+    return Bootstrap(v=settings.schema, settings=settings, root=metadata["root"], targets=metadata.get("targets"))
 
 
 async def announce_bootstrap(bus: Bus, bootstrap: Bootstrap) -> None:
@@ -67,8 +74,7 @@ async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], requ
     """Append changes to ``artifacts`` as ingest does, and say at which partition and offset."""
     by_partition: dict[int, list[Change]] = {}
     for change in changes:
-        index = settings.layout.index_of(change.path)
-        by_partition.setdefault(settings.layout.partition_of(index, settings.partitions), []).append(change)
+        by_partition.setdefault(settings.partitioning.partition_of_path(change.path), []).append(change)
     messages = [
         Message(topics.ARTIFACTS, request, records.encode(Changes(request=request, admin=1, changes=some)), partition)
         for partition, some in sorted(by_partition.items())

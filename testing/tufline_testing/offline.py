@@ -13,11 +13,12 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tufline import records
 from tufline.bus import Bus, Message
 from tufline.metadata.keyids import with_fields
-from tufline.records import Bootstrap, NewMetadata, Settings, topics
+from tufline.records import Bootstrap, NewMetadata, topics
 from tufline.trust import ceremony
 from tufline.trust.ceremony import NewKey
 from tufline.trust.rotation import in_place_of, next_root, next_targets
 from tufline.trust.rules import BINS, ROLE_FIELD
+from tufline_testing.log import settings_of
 from tufline_testing.payloads import make_bootstrap
 
 
@@ -44,11 +45,11 @@ class Offline:
         self.days = dict(days)
         self._bins = bins
 
-    def bootstrap(self, partitions: int) -> Bootstrap:
+    def bootstrap(self, partitions: int, *, by_hash: bool = True) -> Bootstrap:
         """Give what ingest would append for the payload."""
         metadata = self.payload["metadata"]
-        settings = Settings(self._bins, "bins", partitions, self.days)
-        return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"))
+        settings = settings_of(self._bins, partitions, self.days, by_hash=by_hash)
+        return Bootstrap(v=settings.schema, settings=settings, root=metadata["root"], targets=metadata.get("targets"))
 
     def new_key(self) -> CryptoSigner:
         """Make another online key, and put it where the signer finds it."""

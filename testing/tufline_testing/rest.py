@@ -24,7 +24,7 @@ from tufline.records import topics
 from tufline.runtime.health import Health
 from tufline_testing.payloads import make_bootstrap
 
-PARTITIONS = 3
+PARTITIONS = 4
 LIVE_SECONDS = 30.0
 
 

@@ -8,6 +8,7 @@ from tufline.bus import Record
 from tufline.metadata.bins import Bin, BinLayout
 from tufline.metadata.target import Target, encode_entry
 from tufline.records import Add, Changes, topics
+from tufline.records.partitioning import Partitioning
 from tufline_signer.bins.batch import Batch, Change, apply_changes
 
 
@@ -44,11 +45,12 @@ def test_what_did_not_happen_has_a_receipt(monkeypatch: pytest.MonkeyPatch, bulk
     assert "more bins" in receipts[0].receipt.reason
 
 
-def test_a_change_of_another_partition_is_refused() -> None:
+@pytest.mark.parametrize("bits", [None, 1])
+def test_a_change_of_another_partition_is_refused(bits: int | None) -> None:
     """A record that is in a partition which its bin is not in changes nothing, and has a receipt: each bin has one writer."""
-    layout = BinLayout.of(4)
+    partitioning = Partitioning(BinLayout.of(4), 2, bits)
     changes = Changes(request="r", admin=0, changes=[Add(f"p/{number}", 1, {"sha256": "0" * 64}) for number in range(20)])
-    batches = [Batch(layout, partition, 2) for partition in range(2)]
+    batches = [Batch(partitioning, partition) for partition in range(2)]
     for partition, batch in enumerate(batches):
         batch.add([Record(topics.ARTIFACTS, partition, 7, 0, "r", records.encode(changes), {})])
     for batch, other in (batches, reversed(batches)):

@@ -29,7 +29,7 @@ from tufline_signer.signing.audit_sinks import FileSink
 from tufline_testing.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from tufline_testing.trails import trail, verify_files
 
-PARTITIONS = 3
+PARTITIONS = 4
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """A bootstrap that is accepted can be replaced until its first root is published; whoever comes first in ``admin`` decides, for all."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,10 +23,14 @@ from tufline.keys.opening import KeyOpener
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings, topics
+from tufline.records.partitioning import partition_bits
 from tufline.runtime.health import Health
 from tufline.trust import admin_state, ceremony
 from tufline.trust.admin_state import AdminState
 from tufline.trust.rules import RoleKeys
+from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
+from tufline_ingest.rest.request_json import decode
+from tufline_ingest.rest.schemas.trust import BootstrapRequest
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.keyring import Keyring, ToSign
 from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
@@ -36,14 +41,19 @@ from tufline_testing.simulation.virtual_time import run_virtual
 URL = "/api/v1/bootstrap/"
 
 
-def bootstrap(key_dir: Path, *, bins: int = 4, replaces: bool = False, rules: int = CURRENT_RULES, mode: str = "pep458") -> Bootstrap:
+def bootstrap(
+    key_dir: Path, *, bins: int = 4, replaces: bool = False, rules: int = CURRENT_RULES, mode: str = "pep458", by_hash: bool = True
+) -> Bootstrap:
     """Make keys, and the record of their bootstrap; the online key is in a file that is named as the directory."""
     key = ceremony.make_key("ecdsa", f"fn:{key_dir.name}.pem")
     ceremony.write_private(key_dir.parent / f"{key_dir.name}.pem", key.pem)
     online = dict.fromkeys(ceremony.ONLINE_ROLES[mode], key.signer.public_key)
     metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=DEFAULT_DAYS, online=online).payload["metadata"]
-    settings = Settings(bins, "bins", PARTITIONS, DEFAULT_DAYS, STANDARD)
-    return Bootstrap(settings=settings, root=metadata["root"], targets=metadata.get("targets"), replace=replaces, rules=rules)
+    bits = None if rules == FIRST_RULES else partition_bits(PARTITIONS, bins)
+    settings = Settings(bins, "bins", PARTITIONS, DEFAULT_DAYS, STANDARD, bits if by_hash else None)
+    return Bootstrap(
+        v=settings.schema, settings=settings, root=metadata["root"], targets=metadata.get("targets"), replace=replaces, rules=rules
+    )
 
 
 async def fold(bus: Bus) -> AdminState:
@@ -179,10 +189,22 @@ async def test_a_bootstrap_that_was_replaced_can_not_begin(tmp_path: Path) -> No
 async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None:
     """Before there were replacements bins were made before the first root: another number of them would mix them up."""
     first = bootstrap(tmp_path / "a", rules=FIRST_RULES)
-    other, same = bootstrap(tmp_path / "b", bins=8, replaces=True), bootstrap(tmp_path / "c", replaces=True)
+    other, same = (bootstrap(tmp_path / name, bins=bins, replaces=True, by_hash=False) for name, bins in (("b", 8), ("c", 4)))
     state = await folded(tmp_path, first, other, same)
     assert state.bootstrap == same
     assert "give as many" in state.refused[1]
+
+
+async def test_a_bootstrap_of_older_rules_keeps_its_partitions(tmp_path: Path) -> None:
+    """What such bins have on the log stays in its partition: what replaces the bootstrap by REST spreads them by the same rule."""
+    first = bootstrap(tmp_path / "a", rules=FIRST_RULES)
+    state = await folded(tmp_path, first, bootstrap(tmp_path / "b", replaces=True))
+    assert state.bootstrap == first
+    assert "by another rule" in state.refused[1]
+    request = decode(BootstrapRequest, json.dumps({**make_bootstrap(tmp_path / "c", bins=4).payload, "replace": True}).encode())
+    for before, bits in ((first, None), (bootstrap(tmp_path / "d", by_hash=False), 2), (None, 2)):
+        made = make_record(request, PARTITIONS, before)
+        assert (made.settings.partition_bits, made.v) == (bits, 1 if bits is None else 2)
 
 
 @asynccontextmanager

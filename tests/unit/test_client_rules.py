@@ -31,7 +31,7 @@ from tufline_testing.resign import resign
 
 Spoil = Callable[[Ceremony, dict[str, Any]], None]
 
-PARTITIONS = 3
+PARTITIONS = 4
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,7 @@ class World:
         settings = self.offline.bootstrap(PARTITIONS).settings
 
         def wanted(path: str) -> bool:
-            return partition in {None, settings.layout.partition_of(settings.layout.index_of(path), PARTITIONS)}
+            return partition in {None, settings.partitioning.partition_of_path(path)}
 
         paths = (path for path in map("p/{}".format, self.numbers) if wanted(path))
         await announce(self.bus, settings, [Add(path, 1, {"sha256": "0" * 64}) for path in islice(paths, number)])

@@ -17,7 +17,7 @@ from tufline.metadata import envelope
 from tufline.origin.directory import LocalStore
 from tufline.records import Head, topics
 from tufline.records.metadata import VERSION_HEADER
-from tufline_testing.log import read_all
+from tufline_testing.log import read_all, settings_of
 from tufline_testing.rest import PARTITIONS, artifact, bootstrapped
 
 
@@ -223,7 +223,8 @@ async def test_every_damage_of_heads_is_found(tmp_path: Path, changes: dict[str,
         role, head = max(
             ((role, head) for role, head in (await _heads(bus)).items() if role.startswith("bins-")), key=lambda one: one[1].version
         )
-        home = int(role.partition("-")[2], 16) % PARTITIONS if partition is None else partition
+        bins = settings_of(8, PARTITIONS, {}).partitioning
+        home = bins.partition_of(int(role.partition("-")[2], 16)) if partition is None else partition
         await bus.append([Message(topics.HEADS, role, records.encode(msgspec.structs.replace(head, **changes)), home)])
         found = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
         assert any(expected in finding for finding in found.findings), found.findings

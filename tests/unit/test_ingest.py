@@ -15,14 +15,14 @@ from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import utc_now
-from tufline.records import MAX_CHANGES_BYTES, Add, Remove, Settings, topics
+from tufline.records import MAX_CHANGES_BYTES, Add, Remove, topics
 from tufline_cli.exit_codes import Exit
 from tufline_ingest import context, routes
 from tufline_ingest.accept import make_messages
 from tufline_ingest.rest import application
 from tufline_ingest.views import recent_requests
 from tufline_ingest.views.published import COUNTED_GAP
-from tufline_testing.log import announce, read_all
+from tufline_testing.log import announce, read_all, settings_of
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
 from tufline_testing.server import run_tufline
@@ -70,7 +70,7 @@ async def test_an_old_path_stays_until_it_is_removed(tmp_path: Path) -> None:
     """A path that the first rules accepted stays live, is found, and can be removed by every call; nothing new is added under it."""
     old = ["100%.whl", "a?b", "a#b", "a\\b", "a "]
     async with bootstrapped(tmp_path) as server:
-        settings = Settings(8, "bins", PARTITIONS, {})
+        settings = settings_of(8, PARTITIONS, {})
         await announce(server.bus, settings, [Add(path, 7, {"sha256": "ab" * 32}) for path in old])
         await submit(server, ARTIFACTS, {"artifacts": [artifact("new")]}, "New Artifact(s) successfully submitted.")
         for path in old:
@@ -390,7 +390,7 @@ async def test_every_described_call_is_routed(tmp_path: Path) -> None:
                         assert "openapi.json" not in await response.text(), f"{method} {shown} is not routed"
 
 
-SETTINGS = Settings(64, "bins", PARTITIONS, {})
+SETTINGS = settings_of(64, PARTITIONS, {})
 
 
 async def test_records_hold_at_most_half_a_megabyte() -> None:
@@ -401,7 +401,7 @@ async def test_records_hold_at_most_half_a_megabyte() -> None:
     assert max(len(message.value) for message in messages) <= MAX_CHANGES_BYTES
     assert len(messages) > PARTITIONS
     for partition in range(PARTITIONS):
-        expected = [change for change in changes if SETTINGS.layout.index_of(change.path) % PARTITIONS == partition]
+        expected = [change for change in changes if SETTINGS.partitioning.partition_of_path(change.path) == partition]
         written = [
             change
             for message in messages

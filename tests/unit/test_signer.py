@@ -37,7 +37,7 @@ from tufline_signer.bins.pacing import Pace
 from tufline_testing.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
 from tufline_testing.simulation.virtual_time import run_virtual
 
-PARTITIONS = 3
+PARTITIONS = 4
 
 CHECK_SECONDS = 4 * 3600.0
 
@@ -300,9 +300,8 @@ def test_a_record_that_names_what_is_not_on_admin_is_not_waited_for(tmp_path: Pa
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer():
-            layout = bootstrap.settings.layout
             strange = Changes(request="r", admin=2**62, changes=[add("a")])
-            partition = layout.partition_of(layout.index_of("a"), PARTITIONS)
+            partition = bootstrap.settings.partitioning.partition_of_path("a")
             await world.bus.append([Message(topics.ARTIFACTS, "r", records.encode(strange), partition)])
             published = await world.settled()
         assert set(published.verify(world.clock())) == {"a"}
@@ -379,9 +378,9 @@ def test_receipts_of_strayed_changes_are_not_too_many_for_a_transaction(tmp_path
     each, times = 450, 60
 
     async def story(bus: EmbeddedBus, clock: Clock) -> None:
-        layout = bootstrap.settings.layout
+        partitioning = bootstrap.settings.partitioning
         paths = (f"{number}/{LARGE}" for number in itertools.count())
-        strayed = itertools.islice((path for path in paths if layout.partition_of(layout.index_of(path), 2) == 0), each)
+        strayed = itertools.islice((path for path in paths if partitioning.partition_of_path(path) == 0), each)
         value = records.encode(Changes(request="r", admin=1, changes=[Remove(path) for path in strayed]))
         for _ in range(times):
             await bus.append([Message(topics.ARTIFACTS, "r", value, 1)])
@@ -403,8 +402,7 @@ def test_newer_schema_waits_for_an_upgrade(tmp_path: Path) -> None:
             await world.bus.append([Message(topics.ARTIFACTS, "new", b'{"v":99,"other":true}', 1)])
             await eventually(lambda: asyncio.sleep(0, "upgrade" in health.problems["signer.bins.1"]))
             paths = (f"p/{number}" for number in itertools.count())
-            layout = bootstrap.settings.layout
-            path = next(path for path in paths if layout.partition_of(layout.index_of(path), PARTITIONS) == 0)
+            path = next(path for path in paths if bootstrap.settings.partitioning.partition_of_path(path) == 0)
             await announce(world.bus, bootstrap.settings, [add(path)])
             await eventually(lambda: is_live(world, path))
         head = (await Published.read(world.bus)).vector

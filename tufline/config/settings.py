@@ -89,7 +89,7 @@ class BusConfig(_Section):
         description="The bus: 'embedded:<file>' for one process without a server, or 'kafka:<host>:<port>,…' (see [kafka]).",
     )
     partitions: Annotated[int, Field(ge=1, le=256)] = Field(
-        DEFAULT_PARTITIONS, description="Partitions of 'artifacts'; fixed when the log is made."
+        DEFAULT_PARTITIONS, description="Partitions of 'artifacts'; fixed when the log is made, and then a power of two."
     )
     max_pending_bytes: Bytes = Field(
         DEFAULT_MAX_PENDING_BYTES, description="How much may wait to be written before requests are answered with 503."

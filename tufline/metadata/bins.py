@@ -88,30 +88,6 @@ class BinLayout(msgspec.Struct, frozen=True):
         """
         return _names(self)[index]
 
-    def partition_of(self, index: int, partitions: int) -> int:
-        """Say in which partition of ``artifacts`` and ``heads`` a bin's changes and heads are.
-
-        Args:
-            index: of the bin.
-            partitions: how many partitions ``artifacts`` has.
-
-        Returns:
-            The partition, from 0.
-        """
-        return index % partitions
-
-    def names_in(self, partition: int, partitions: int) -> list[str]:
-        """Name all bins of one partition.
-
-        Args:
-            partition: from 0.
-            partitions: how many partitions ``artifacts`` has.
-
-        Returns:
-            Their role names, by index.
-        """
-        return [self.name(index) for index in range(partition, self.number_of_bins, partitions)]
-
 
 @lru_cache(maxsize=16)
 def _names(layout: BinLayout) -> list[str]:

@@ -2,7 +2,7 @@
 
 ``schemas/records.json`` is generated from these types. A record says the version of its schema (``v``): logs live for years, and during
 a rolling upgrade old and new services read the same ones. A reader refuses a version that it does not know, and passes over fields that
-it does not know.
+it does not know: so a record that a reader without a new field would misunderstand says a newer version, and only that record does.
 
 The topic ``metadata`` holds no such record but the exact bytes of metadata files; what goes with a file stands in the record's headers
 (``tufline.records.metadata``). The events of ``inbox`` are in ``tufline.records.events``, what became of them in
@@ -18,9 +18,17 @@ from tufline import decoding
 from tufline.errors import RecordError, SchemaError
 from tufline.metadata.bins import BinLayout
 from tufline.metadata.profiles import Profile
+from tufline.records.partitioning import Partitioning
 from tufline.records.receipt_index import Trail
 
 SCHEMA_VERSION: Final = 1
+"""The version that a record says unless it needs a newer one."""
+
+PARTITION_BITS_SCHEMA: Final = 2
+"""The version from which ``Settings.partition_bits`` is known: who passed over it would look for each bin in another partition."""
+
+NEWEST_SCHEMA: Final = PARTITION_BITS_SCHEMA
+"""The newest version that can be read."""
 
 MAX_CHANGES_BYTES: Final = 512 * 1024
 """The largest record of ``artifacts``, in bytes."""
@@ -242,6 +250,8 @@ class Settings(msgspec.Struct, frozen=True):
         expiration_days: role (root, targets, snapshot, timestamp, bins) to lifetime of its metadata, in days.
         client_profile: the clients that must be able to read it (``tufline.metadata.profiles``); None where the bootstrap was accepted
             before there were profiles.
+        partition_bits: how many top bits of SHA-256(path) choose the partition (``tufline.records.partitioning``), at most as many as
+            choose the bin; None for the first rule. It never changes, and the number of bins never goes below the partitions in use.
     """
 
     number_of_bins: int
@@ -249,11 +259,22 @@ class Settings(msgspec.Struct, frozen=True):
     partitions: int
     expiration_days: dict[str, int]
     client_profile: Profile | None = None
+    partition_bits: int | None = None
 
     @property
     def layout(self) -> BinLayout:
         """How paths are spread over bins."""
         return BinLayout.of(self.number_of_bins, self.name_prefix)
+
+    @property
+    def partitioning(self) -> Partitioning:
+        """How bins are spread over partitions."""
+        return Partitioning(self.layout, self.partitions, self.partition_bits)
+
+    @property
+    def schema(self) -> int:
+        """The schema version that a record with these settings must say at least."""
+        return SCHEMA_VERSION if self.partition_bits is None else PARTITION_BITS_SCHEMA
 
 
 class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field="kind"):
@@ -405,11 +426,11 @@ def decode(with_decoder: "msgspec.json.Decoder[T]", value: bytes) -> T:
             version = decoding.decode(_version_decoder, value, _unknown_form).v
         except RecordError:
             raise error from None
-        if version > SCHEMA_VERSION:
+        if version > NEWEST_SCHEMA:
             raise _newer(version) from error
         raise
     version = getattr(record, "v", SCHEMA_VERSION)
-    if version > SCHEMA_VERSION:
+    if version > NEWEST_SCHEMA:
         raise _newer(version)
     return record
 
@@ -420,7 +441,7 @@ def _unknown_form(reason: str) -> RecordError:
 
 def _newer(version: int) -> SchemaError:
     found = decoding.shown(version)
-    return SchemaError(f"the record has schema version {found}, and this version of Tufline knows {SCHEMA_VERSION}: upgrade it")
+    return SchemaError(f"the record has schema version {found}, and this version of Tufline knows {NEWEST_SCHEMA}: upgrade it")
 
 
 _version_decoder: Final = msgspec.json.Decoder(Versioned)

@@ -16,6 +16,7 @@ from tufline.config.kinds import EMBEDDED, KAFKA, check_bus_url
 from tufline.config.settings import Config, KafkaConfig
 from tufline.errors import ConfigError
 from tufline.records import topics
+from tufline.records.partitioning import check_partitions
 
 if TYPE_CHECKING:
     from tufline.bus.kafka.client import Connection
@@ -48,9 +49,16 @@ async def _open(config: Config, *, as_client: bool) -> Bus:
     if url.startswith(KAFKA):
         return await _open_kafka(config, url.removeprefix(KAFKA), as_client=as_client)
     file = Path(url.removeprefix(EMBEDDED))
+    _check_if_new(file, config.bus.partitions)
     return await open_embedded(
         file, topics.topics(config.bus.partitions), monotonic=since_boot, max_pending_bytes=config.bus.max_pending_bytes
     )
+
+
+def _check_if_new(log: Path, partitions: int) -> None:
+    # A log that is there keeps the number that it was made with.
+    if not log.exists():
+        check_partitions(partitions)
 
 
 async def _open_kafka(config: Config, servers: str, *, as_client: bool) -> Bus:

@@ -148,6 +148,8 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
             raise InvalidBootstrapError(
                 f"the bootstrap to replace has {before.settings.number_of_bins} bins, which may be on the log already: give as many"
             )
+        if before.rules == FIRST_RULES and before.settings.partition_bits != bootstrap.settings.partition_bits:
+            raise InvalidBootstrapError("the bootstrap to replace spreads its bins over partitions by another rule: post it again")
         refused[state.bootstrap_offset] = "another bootstrap has replaced it"
     rules.check_bootstrap(bootstrap, now)
     given = bootstrap.targets

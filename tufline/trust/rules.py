@@ -28,6 +28,7 @@ from tufline.metadata.bins import BinLayout
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import Profile
 from tufline.records import FIRST_RULES, Bootstrap, Settings
+from tufline.records.partitioning import check_partitions, partition_bits
 from tufline.trust import client_rules
 
 ROLE_FIELD: Final = "x-tufline-role"
@@ -343,6 +344,27 @@ def profile_of(bootstrap: Bootstrap) -> Profile:
     return bootstrap.settings.client_profile or profiles.profile_of(bootstrap.root, bootstrap.targets)
 
 
+def check_settings(bootstrap: Bootstrap) -> None:
+    """Refuse settings by which bins could not be made, or would be looked for in different partitions.
+
+    Args:
+        bootstrap: the payload.
+
+    Raises:
+        ValueError: with the reason and what to do.
+    """
+    settings = bootstrap.settings
+    layout = BinLayout.of(settings.number_of_bins)
+    if settings.partition_bits is None:
+        return
+    check_partitions(settings.partitions)
+    most = partition_bits(settings.partitions, layout.number_of_bins)
+    if not 0 <= settings.partition_bits <= most:
+        raise ValueError(f"partition_bits is {settings.partition_bits}, and must be from 0 to {most}")
+    if bootstrap.v < settings.schema:
+        raise ValueError(f"a bootstrap with partition_bits must have schema version {settings.schema}, not {bootstrap.v}")
+
+
 def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
     """Refuse a beginning that clients would refuse, or that the signer could not go on from.
 
@@ -355,7 +377,7 @@ def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
     """
     rules, profile = bootstrap.rules, profile_of(bootstrap)
     try:
-        BinLayout.of(bootstrap.settings.number_of_bins)
+        check_settings(bootstrap)
         root = check_given(Root, bootstrap.root, now)
         check_root_roles(root, targets_online=bootstrap.targets is None, rules=rules)
         check_form(root, bootstrap.root, rules, profile)

@@ -9,6 +9,7 @@ from tufline.config.kinds import KAFKA
 from tufline.config.settings import Config, load
 from tufline.errors import ConfigError
 from tufline.records import topics as all_topics
+from tufline.records.partitioning import check_partitions
 from tufline.runtime.open_bus import connection
 from tufline_cli.exit_codes import Failure
 from tufline_cli.options import config_option
@@ -25,7 +26,8 @@ def topics() -> None:
 def apply(path: Path | None, dry_run: bool) -> None:
     """Make the topics that are missing, set what differs, and say so.
 
-    A number of partitions that differs is only said: to change it would put artifacts into other bins' partitions.
+    A number of partitions that differs is only said: to change it would put artifacts into other bins' partitions. For new topics it must
+    be a power of two.
     """
     config, _ = load(path)
     if not config.bus.url.startswith(KAFKA):
@@ -41,6 +43,8 @@ async def _apply(config: Config, *, dry_run: bool) -> list[str]:
     from tufline.bus.kafka.topic_admin import TopicAdmin  # noqa: PLC0415 (one process without Kafka needs no client of it)
 
     async with TopicAdmin(to_cluster, all_topics.topics(config.bus.partitions), config.kafka.replicas) as admin:
+        if not await admin.partitions(all_topics.ARTIFACTS):
+            check_partitions(config.bus.partitions)
         if not dry_run:
             for done in await admin.apply():
                 click.echo(done)

@@ -87,12 +87,12 @@ async def make_messages(changes: Iterable[Change], settings: Settings, admin: in
     Returns:
         Messages for ``artifacts``.
     """
-    layout, partitions = settings.layout, settings.partitions
+    partitioning = settings.partitioning
     grouped: dict[int, list[_Group]] = {}
     turns = Turns()
     for change in changes:
         encoded = records.encode_change(change)
-        groups = grouped.setdefault(layout.partition_of(layout.index_of(change.path), partitions), [])
+        groups = grouped.setdefault(partitioning.partition_of_path(change.path), [])
         if not groups or groups[-1].size + len(encoded) >= MAX_CHANGES_BYTES - HEAD_BYTES:
             groups.append(_Group())
         groups[-1].add(encoded)

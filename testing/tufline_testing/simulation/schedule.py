@@ -46,7 +46,12 @@ from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
 from tufline_testing.simulation.virtual_time import START, VirtualTimeLoop
 
-PARTITIONS = 2
+SOURCES = 2
+"""Of events; each sends to a partition of the inbox of its own, if there are as many."""
+
+PARTITIONS = {True: (1, 2, 2, 4, 8), False: (1, 2, 2, 3, 5)}
+"""Of logs that spread bins by hash, some more partitions than bins, and by the first rule."""
+
 SETTLE_SECONDS = 3600.0
 
 LOOK_AT_PUTS = 0.05
@@ -170,7 +175,7 @@ class Schedule:
     path: Path
     chance: random.Random = field(init=False)
     expected: dict[str, int] = field(default_factory=dict)
-    sent: dict[int, list[Message]] = field(default_factory=lambda: {source: [] for source in range(PARTITIONS)})
+    sent: dict[int, list[Message]] = field(default_factory=lambda: {source: [] for source in range(SOURCES)})
     unacknowledged: dict[int, tuple[Message, dict[str, int]]] = field(default_factory=dict)
     maybe: dict[str, list[int]] = field(default_factory=dict)
     unsynced: set[str] = field(default_factory=set)
@@ -187,12 +192,21 @@ class Schedule:
         self.offline = Offline(self.path / "keys", bins=self.chance.choice([4, 8, 16]), mode=self.mode, days=days)
         self.rotations = self.chance.choice(ROTATIONS)
         self.updates: list[NewMetadata] = []
-        self.bootstrap: Bootstrap = self.offline.bootstrap(PARTITIONS)
+        self.bootstrap: Bootstrap = self.offline.bootstrap(self.partitions, by_hash=self.by_hash)
         self.loop: MortalLoop
 
     @property
     def mode(self) -> str:
         return "pep458" if self.seed % 2 else "rstuf"
+
+    @property
+    def by_hash(self) -> bool:
+        """Whether the hash of a path says its partition, or the first rule."""
+        return self.seed // 2 % 2 == 0
+
+    @property
+    def partitions(self) -> int:
+        return random.Random(f"partitions {self.seed}").choice(PARTITIONS[self.by_hash])
 
     def clock(self) -> datetime:
         return START + timedelta(seconds=self.loop.now + self.jumps)
@@ -228,7 +242,7 @@ class Schedule:
 
         async def main() -> None:
             bus = await open_embedded(
-                self.path / "log.db", topics.topics(PARTITIONS), clock=self.machine_clock, monotonic=loop.time, threads=False
+                self.path / "log.db", topics.topics(self.partitions), clock=self.machine_clock, monotonic=loop.time, threads=False
             )
             opened.append(bus)
             await life(bus)
@@ -325,7 +339,7 @@ class Schedule:
                 case 0 | 1 | 2:
                     await self._announce(bus)
                 case 8 | 9:
-                    await self._send_event(bus, self.chance.randrange(PARTITIONS))
+                    await self._send_event(bus, self.chance.randrange(SOURCES))
                 case 3 if len(running) < 6:
                     running += self._services(bus, failures, stubborn=self.chance.random() < 0.4)
                 case 4:
@@ -372,7 +386,7 @@ class Schedule:
         if source in self.unacknowledged and self.chance.random() < 0.7:
             message, meant = self.unacknowledged[source]
         elif self.sent[source] and self.chance.random() < 0.3:
-            await bus.append([self.chance.choice(self.sent[source]), Message(topics.INBOX, "", b"bad", source)])
+            await bus.append([self.chance.choice(self.sent[source]), Message(topics.INBOX, "", b"bad", source % self.partitions)])
             return
         else:
             changes, meant = self._make_changes(f"q{source}")
@@ -382,7 +396,7 @@ class Schedule:
                 else {"path": one.path, "info": {"length": one.length, "hashes": one.hashes}}
                 for one in changes
             ]
-            message = structured(event(*said, id=str(next(self.numbers)), source=f"source {source}"), source)
+            message = structured(event(*said, id=str(next(self.numbers)), source=f"source {source}"), source % self.partitions)
         self.unacknowledged[source] = message, meant
         await bus.append([message])
         del self.unacknowledged[source]
@@ -408,7 +422,7 @@ class Schedule:
                 self.updates += self.offline.rotate(now=self.clock())
                 await self._announce_updates(bus)
         await self._announce(bus)
-        for source in range(PARTITIONS):
+        for source in range(SOURCES):
             await self._send_event(bus, source)
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -447,7 +461,7 @@ class Schedule:
         if not published or not await is_moved(bus):
             return False
         vector = records.decode(records.published_decoder, published[-1].value).vector
-        ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)]
+        ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(self.partitions)]
         return all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
 
     async def _check_log(self, bus: EmbeddedBus) -> None:
@@ -468,8 +482,10 @@ class Schedule:
     async def _check_receipts(self, bus: EmbeddedBus) -> None:
         """Every receipt is found from the newest progress on, whatever broke off while it was written."""
         remarks = Remarks(bus, PassedOver(Health(), "check"))
-        for partition in range(PARTITIONS):
+        for partition in range(self.partitions):
             heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
+            if not heads:
+                continue  # it has no bins
             progress = records.decode(records.heads_decoder, heads[-1].value)
             assert isinstance(progress, Progress)
             assert progress.trail is not None

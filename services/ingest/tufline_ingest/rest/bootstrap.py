@@ -11,8 +11,9 @@ from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, MetadataError
 from tufline.metadata.bins import DEFAULT_NAME_PREFIX
 from tufline.metadata.profiles import profile_of
-from tufline.records import CURRENT_RULES, Bootstrap, Settings, cursor, topics
+from tufline.records import CURRENT_RULES, FIRST_RULES, Bootstrap, Settings, cursor, topics
 from tufline.records.cursor import Cursor, Task
+from tufline.records.partitioning import partition_bits
 from tufline.trust import admin_state
 from tufline.trust.admin_state import AdminState
 from tufline.trust.rules import MAX_EXPIRATION_DAYS, bins_prefix
@@ -25,12 +26,13 @@ from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, BootstrapState
 
 
-def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
+def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap | None = None) -> Bootstrap:
     """Make the record of a bootstrap request; ``rules.check_bootstrap`` judges it.
 
     Args:
         request: as sent.
         partitions: of ``artifacts``.
+        before: the bootstrap to replace, if there is one.
 
     Returns:
         The record.
@@ -55,8 +57,11 @@ def make_bootstrap(request: BootstrapRequest, partitions: int) -> Bootstrap:
     except MetadataError as error:
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     profile = request.settings.client_profile or profile_of(root, targets)
-    settings = Settings(roles.bins.number_of_delegated_bins, prefix, partitions, days, profile)
-    return Bootstrap(settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)
+    bins = roles.bins.number_of_delegated_bins
+    # Of a bootstrap of the first rules, bins and changes may be on the log already (admin_state.begin).
+    bits = before.settings.partition_bits if before is not None and before.rules == FIRST_RULES else partition_bits(partitions, bins)
+    settings = Settings(bins, prefix, partitions, days, profile, bits)
+    return Bootstrap(v=settings.schema, settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)
 
 
 async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
@@ -77,7 +82,7 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
         if state.bootstrap is not None and not (asked.replace and _may_replace(context, state)):
             raise BootstrappedError(context.bootstrap_state())
         # In a thread: what is not signed by anybody may take long to read.
-        wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS))
+        wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS), state.bootstrap)
         try:
             await asyncio.to_thread(admin_state.begin, state, wanted, state.next_offset, context.clock.latest())
         except InvalidBootstrapError as error:

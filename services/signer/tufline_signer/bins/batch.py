@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 from tufline import records
 from tufline.bus import MAX_TRANSACTION_BYTES, Record
 from tufline.errors import BinFullError, RecordError, SchemaError
-from tufline.metadata.bins import Bin, BinLayout
+from tufline.metadata.bins import Bin
 from tufline.metadata.target import Entry, Target, encode_entry
 from tufline.records import Add, Changes, Head, Remove
+from tufline.records.partitioning import Partitioning
 from tufline.records.receipts import ChangeReceipt
 
 CHANGE_OVERHEAD_BYTES: Final = 220
@@ -56,17 +57,16 @@ class Batch:
     fewer times a bin is written.
     """
 
-    def __init__(self, layout: BinLayout, partition: int, partitions: int) -> None:
+    def __init__(self, partitioning: Partitioning, partition: int) -> None:
         """Begin with no records.
 
         Args:
-            layout: how paths are spread over bins.
+            partitioning: how bins are spread over partitions.
             partition: the records' partition.
-            partitions: how many there are.
         """
-        self._layout = layout
+        self._partitioning = partitioning
+        self._layout = partitioning.layout
         self._partition = partition
-        self._partitions = partitions
         self.first_offset = 0
         """Of the first record."""
         self.next_offset = 0
@@ -137,7 +137,7 @@ class Batch:
 
     def _add(self, change: Change) -> None:
         bin_index = self._layout.index_of(change.path)
-        if self._layout.partition_of(bin_index, self._partitions) != self._partition:
+        if self._partitioning.partition_of(bin_index) != self._partition:
             reason = f"its bin is not in partition {self._partition}"
             strayed = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
             self._refuse(change.request, strayed)

@@ -81,7 +81,7 @@ class BinsWriter:
         self._owned = owned
         self.partition = owned.partition
         self._settings = bootstrap.settings
-        names = set(bootstrap.settings.layout.names_in(owned.partition, bootstrap.settings.partitions))
+        names = set(bootstrap.settings.partitioning.names_in(owned.partition))
         # Others may be there of a bootstrap that was replaced.
         owned.heads = {role: head for role, head in owned.heads.items() if role in names}
         self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
@@ -100,7 +100,7 @@ class BinsWriter:
 
     async def create_bins(self) -> None:
         """Make and sign the bins of this partition that do not exist yet."""
-        missing = [role for role in self._settings.layout.names_in(self.partition, self._settings.partitions) if role not in self._heads]
+        missing = [role for role in self._settings.partitioning.names_in(self.partition) if role not in self._heads]
         async with one_behind() as follow:
             for start in range(0, len(missing), PIECE_BINS):
                 signed = await self._sign({role: Bin() for role in missing[start : start + PIECE_BINS]})
@@ -108,7 +108,7 @@ class BinsWriter:
 
     def new_batch(self) -> Batch:
         """Make an empty batch of this partition."""
-        return Batch(self._settings.layout, self.partition, self._settings.partitions)
+        return Batch(self._settings.partitioning, self.partition)
 
     def is_most(self, bins: int) -> bool:
         """Say whether so many bins are most of this partition's.
