@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases workflows coverage release-check format paths schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases docs workflows coverage release-check format paths schemas lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements/dev.lock pyproject.toml
 demo: $(VENV)/.installed ## secure real packages end to end, attack them, and verify with a TUF client
 	$(BIN)/python -m tools.demo
 
-test: $(VENV)/.installed lint ## lint and all tests
+test: $(VENV)/.installed lint docs ## lint, docs and all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-fast: $(VENV)/.installed ## the tests without servers
@@ -57,7 +57,7 @@ hazards: $(VENV)/.installed ## show on a real broker what goes wrong without fen
 faust-evidence: $(VENV)/.installed ## show on a real broker what Faust loses (docs/adr/0003)
 	$(BIN)/python -m evidence.faust_loses
 
-bench: $(VENV)/.installed ## measure, in an hour; writes benchmarks/results.json and docs/performance.md
+bench: $(VENV)/.installed ## measure, in an hour; writes benchmarks/results.json and docs/explanation/performance.md
 	$(BIN)/python -m benchmarks.bench
 
 lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
@@ -68,6 +68,9 @@ lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
 
 phrases: $(VENV)/.installed ## find phrases that a reader stumbles over
 	$(BIN)/python -m tools.phrases
+
+docs: $(VENV)/.installed ## build docs/ into a site, dist/docs; a warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env docs dist/docs
 
 workflows: $(VENV)/.installed ## check the GitHub workflows with actionlint (built with Go, once)
 	$(BIN)/python -m tools.workflows
@@ -82,7 +85,7 @@ format: $(VENV)/.installed ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-paths: $(VENV)/.installed ## ask TUF clients what they make of target paths, for docs/paths.md
+paths: $(VENV)/.installed ## ask TUF clients what they make of target paths, for docs/reference/paths.md
 	$(BIN)/python -m tools.path_table
 
 schemas: $(VENV)/.installed ## generate schemas/ from the code

@@ -1,4 +1,4 @@
-"""Measures what the README and docs/performance.md say, and writes benchmarks/results.json.
+"""Measures what the README and docs/explanation/performance.md say, and writes benchmarks/results.json.
 
 ``make bench`` runs everything, in about an hour; ``bench.py NAME ...`` only some groups (see ``GROUPS``), whose rows go in place of their
 earlier ones; ``bench.py page`` writes the page anew. Every row has a name, a value, a unit, and where there is one a baseline measured in

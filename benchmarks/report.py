@@ -52,7 +52,7 @@ def line(row: Row) -> str:
 
 
 def write(machine: str, group: str, rows: list[Row], groups: list[str]) -> None:
-    """Write benchmarks/results.json and docs/performance.md, with the rows of a group in place of its earlier ones."""
+    """Write benchmarks/results.json and docs/explanation/performance.md, with the rows of a group in place of its earlier ones."""
     path = ROOT / "benchmarks" / "results.json"
     others = [row for row in json.loads(path.read_text())["rows"] if row["group"] in groups and row["group"] != group]
     every = [*others, *(asdict(row) | {"group": group} for row in rows)]
@@ -62,7 +62,7 @@ def write(machine: str, group: str, rows: list[Row], groups: list[str]) -> None:
 
 
 def write_page(results: dict[str, Any]) -> None:
-    """Write docs/performance.md from the results."""
+    """Write docs/explanation/performance.md from the results."""
     lines = [
         "# Performance",
         "",
@@ -86,7 +86,7 @@ def write_page(results: dict[str, Any]) -> None:
     notes = ROOT / "benchmarks" / "notes.md"
     if notes.exists():
         lines += ["", notes.read_text().rstrip()]
-    (ROOT / "docs" / "performance.md").write_text("\n".join(lines) + "\n")
+    (ROOT / "docs" / "explanation" / "performance.md").write_text("\n".join(lines) + "\n")
 
 
 def plot(row: dict[str, Any]) -> list[str]:

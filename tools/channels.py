@@ -52,7 +52,7 @@ P: Final = "P (bus.partitions)"
 
 CHANNELS: Final[dict[str, Channel]] = {
     topics.INBOX: Channel(
-        "Events of repositories, written by themselves. See docs/inbox.md.",
+        "Events of repositories, written by themselves. See docs/how-to/inbox.md.",
         P,
         "The source of the event; a producer may choose another one, as long as all events of a source are in one partition.",
         (REPOSITORY, OPERATOR),
@@ -119,7 +119,7 @@ CHANNELS: Final[dict[str, Channel]] = {
     ),
     topics.ADMIN: Channel(
         "What people settled: the bootstrap, that it has begun, the versions of root and targets that they gave since, and the losses of "
-        "records that they accepted (docs/lost-input.md).",
+        "records that they accepted (docs/how-to/lost-input.md).",
         "1",
         "bootstrap; begun; root or targets; accepted-loss",
         (INGEST, SIGNER, OPERATOR),
@@ -127,7 +127,7 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("Bootstrap", "Begun", "NewMetadata", "AcceptedLoss"),
     ),
     topics.AUDIT: Channel(
-        "Every use of an online key, on record before its signatures are used. See docs/audit.md.",
+        "Every use of an online key, on record before its signatures are used. See docs/how-to/audit.md.",
         "1",
         "Name of the chain: one for each life of a signer.",
         (SIGNER,),

@@ -1,4 +1,4 @@
-"""Writes the table of docs/paths.md: what each TUF client asks for when it fetches a target path. ``make paths`` runs it."""
+"""Writes the table of docs/reference/paths.md: what each TUF client asks for when it fetches a target path. ``make paths`` runs it."""
 
 import tempfile
 from pathlib import Path
@@ -7,7 +7,7 @@ from tufline_testing.checkout import ROOT
 from tufline_testing.clients.running import all_clients
 from tufline_testing.clients.target_paths import BEGIN, END, table
 
-PAGE = ROOT / "docs" / "paths.md"
+PAGE = ROOT / "docs" / "reference" / "paths.md"
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def wheel_problems(names: Iterable[str], expected: set[str]) -> list[str]:
     packages = sorted({name.partition("/")[0] for name in missing})
     lacking = [[name for name in missing if name.startswith(f"{package}/")] for package in packages]
     return [f"the wheel lacks {len(some)} files of {some[0].partition('/')[0]}, such as {some[0]}" for some in lacking] + [
-        f"the wheel holds {name}, which is no file of a package" for name in sorted(held - expected)
+        f"the wheel holds {name}, which belongs to none of the packages" for name in sorted(held - expected)
     ]
 
 

@@ -54,7 +54,7 @@ def make_event() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An event of a repository",
-        "description": "A CloudEvent in structured mode, as a record of the topic inbox; see docs/inbox.md.",
+        "description": "A CloudEvent in structured mode, as a record of the topic inbox; see docs/how-to/inbox.md.",
         **schema,
         "$defs": components,
     }

@@ -196,8 +196,8 @@ class InputLostError(TuflineError):
 
     def __init__(self, topic: str, partition: int, first: int, below: int) -> None:
         lost = f"the records of {topic} {partition} from offset {first} to {below - 1} are gone from the log, and were not applied"
-        todo = f"nothing new is applied there until the loss is accepted: tufline accept-loss {topic} {partition} (docs/lost-input.md)"
-        super().__init__(f"{lost}; {todo}")
+        todo = f"nothing new is applied there until the loss is accepted: tufline accept-loss {topic} {partition}"
+        super().__init__(f"{lost}; {todo} (docs/how-to/lost-input.md)")
         self.topic = topic
         self.partition = partition
         self.first = first

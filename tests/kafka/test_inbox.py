@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 PARTITIONS = 2
 HASHES = {"sha256": DIGEST}
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "inbox.md"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "inbox.md"
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ async def test_published_by_the_client_is_live(stack: Stack, tmp_path: Path) -> 
 
 
 async def test_the_example_of_the_guide(stack: Stack, tmp_path: Path) -> None:
-    """The Python of docs/inbox.md runs as it stands, but for the address."""
+    """The Python of docs/how-to/inbox.md runs as it stands, but for the address."""
     (program,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(program.replace("kafka:127.0.0.1:9092", url_of(stack)))
     command = [sys.executable, "-W", "error", "example.py"]

@@ -309,7 +309,7 @@ def test_the_command_says_every_finding(repository: Repository) -> None:
         assert alarmed.exit_code == Exit.FAILED
         assert alarmed.stdout.startswith("ALARM: timestamp version ")
         assert "error: 1 online signatures without a record" in alarmed.stderr
-        assert "docs/audit.md" in alarmed.stderr
+        assert "docs/how-to/audit.md" in alarmed.stderr
     as_json = run(repository, "--metadata", repository.origin, "--json")
     assert as_json.exit_code == Exit.FAILED
     assert [finding["kind"] for finding in json.loads(as_json.stdout)["findings"]] == ["alarm"]

@@ -183,7 +183,7 @@ async def test_a_damaged_head_stops_a_takeover_and_says_how_to_go_on(tmp_path: P
     said = str(caught.value)
     assert f"{topic}/0 offset {position.offset} can't be decoded" in said
     assert "restore it from a replica or a backup; do not delete it" in said
-    assert "docs/lost-input.md, damaged heads" in said
+    assert "docs/how-to/lost-input.md, damaged heads" in said
     assert "go on without" not in said
     await bus.close()
 

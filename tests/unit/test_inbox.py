@@ -527,8 +527,8 @@ async def test_a_task_of_an_event_is_a_task(tmp_path: Path) -> None:
 
 
 def test_events_of_the_guide() -> None:
-    """The events in docs/inbox.md are events."""
-    guide = (Path(__file__).resolve().parents[2] / "docs" / "inbox.md").read_text()
+    """The events in docs/how-to/inbox.md are events."""
+    guide = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "inbox.md").read_text()
     (shown,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
     (sent,) = re.findall(r"echo '(.*?)\|(.*?)'", guide)
     assert [len(events.read(text.encode(), {}).data.changes) for text in (shown, sent[1])] == [2, 1]

@@ -49,7 +49,7 @@ def test_each_invariant_has_mistakes() -> None:
     """The list stays as broad as it is: sixty mistakes at least, and three that a test must see for each invariant."""
     must_be_seen = [one for one in mutations() if not one.survives]
     of_invariant = Counter(one.invariant for one in must_be_seen)
-    numbers = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "guarantees.md").read_text(), re.MULTILINE)
+    numbers = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "explanation" / "guarantees.md").read_text(), re.MULTILINE)
     assert len(must_be_seen) >= 60
     assert sorted(of_invariant) == sorted(map(int, numbers))
     assert min(of_invariant.values()) >= 3

@@ -42,7 +42,7 @@ def test_a_wheel_without_a_service_is_refused(service: str) -> None:
 
 def test_a_wheel_with_tests_is_refused() -> None:
     """A wheel that would put foreign files next to other people's packages is refused."""
-    assert wheel_problems([*EXPECTED, "tests/x.py"], EXPECTED) == ["the wheel holds tests/x.py, which is no file of a package"]
+    assert wheel_problems([*EXPECTED, "tests/x.py"], EXPECTED) == ["the wheel holds tests/x.py, which belongs to none of the packages"]
 
 
 def test_a_package_that_is_nowhere_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""The guide for operators: every command in docs/vault.md is run as it stands there, on a real OpenBao."""
+"""The guide for operators: every command in docs/how-to/vault.md is run as it stands there, on a real OpenBao."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tufline_testing.servers.vault_server import VaultServer, bao
 
 pytestmark = pytest.mark.slow
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "vault.md").read_text()
+GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "vault.md").read_text()
 EXAMPLE = "https://vault.example.org:8200"
 
 

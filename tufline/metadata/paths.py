@@ -1,8 +1,8 @@
 r"""Which target paths are accepted: those that every client fetches from the place that the repository means.
 
 A client makes a URL of a target path by joining it to a base, and none of them percent-encodes it first: what a ``%``, ``?``, ``#`` or
-``\`` in it becomes is up to the URL parser of each language. ``docs/paths.md`` shows what each client asks for; ``tests/interop`` holds
-the rule, the table and the clients together.
+``\`` in it becomes is up to the URL parser of each language. ``docs/reference/paths.md`` shows what each client asks for; ``tests/interop``
+holds the rule, the table and the clients together.
 
 - ``check_path`` is what a path may be at all (the first rules): for removals, queries, and what is on a log already.
 - ``check_new_path`` is for artifacts that are submitted now.

@@ -86,7 +86,8 @@ def hash_algorithms(profile: Profile, configured: Collection[str]) -> tuple[str,
     """Say which hash algorithms a target may carry.
 
     The setting is read before anybody knows the profile, so it can name algorithms that clients of the repository refuse. In a ``standard``
-    repository those do not count; where no other is named, the setting says nothing, and its default holds. docs/clients.md has the rule.
+    repository those do not count; where no other is named, the setting says nothing, and its default holds.
+    docs/reference/clients.md has the rule.
 
     Args:
         profile: of the repository.

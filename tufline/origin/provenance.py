@@ -112,7 +112,7 @@ def ahead(shown: int, newest: int) -> str:
     return (
         f"the origin shows timestamp version {shown}, and the newest of this log is {newest}: the log is an older copy, and clients would "
         "refuse what it has, so nothing is published until the log has passed what is shown; leave the origin as it is, and see "
-        "'A log that was restored from an older copy' in docs/fsck.md"
+        "'A log that was restored from an older copy' in docs/how-to/fsck.md"
     )
 
 

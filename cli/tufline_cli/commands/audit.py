@@ -27,7 +27,7 @@ from tufline_cli.options import config_option, data_option
 
 INCOMPLETE: Final = (
     "give the files of all signers, from the beginning: what is in none of them is an alarm. If these are all, somebody else may use the "
-    "online key: see docs/audit.md at once"
+    "online key: see docs/how-to/audit.md at once"
 )
 
 
@@ -85,10 +85,10 @@ def _say(report: Report, as_json: bool, *, whole: bool) -> None:
     if alarms := sum(finding.kind == "alarm" for finding in report.findings):
         raise Failure(
             f"{alarms} online signatures without a record, {len(report.findings)} findings; {counts}",
-            "somebody else may use the online key: see docs/audit.md at once" if whole else INCOMPLETE,
+            "somebody else may use the online key: see docs/how-to/audit.md at once" if whole else INCOMPLETE,
         )
     if report.findings:
-        raise Failure(f"{len(report.findings)} findings; {counts}", "docs/audit.md says what each means")
+        raise Failure(f"{len(report.findings)} findings; {counts}", "docs/how-to/audit.md says what each means")
     if not as_json:
         click.echo(f"no finding: {counts}")
 

@@ -25,7 +25,7 @@ def accept_loss(topic: str, partition: int, path: Path | None, yes: bool) -> Non
     """Accept that records of a partition are gone from the log before they were applied.
 
     The signer (for artifacts) or ingest (for inbox) has stopped there, and says so in its health. What the records asked for will not
-    become live: whoever sent them has to send them again. See docs/lost-input.md.
+    become live: whoever sent them has to send them again. See docs/how-to/lost-input.md.
     """
     config, _ = load(path)
     asyncio.run(_accept(config, topic, partition, is_sure=yes))

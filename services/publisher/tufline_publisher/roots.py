@@ -125,7 +125,8 @@ class Roots:
             there = await self._store.get(name)
             if there != record.value:
                 if there is not None and whole_root(there) is not None:
-                    raise ForeignOriginError(f"the origin's {name} differs from this log's: another log published it; see docs/fsck.md")
+                    differs = f"the origin's {name} differs from this log's: another log published it"
+                    raise ForeignOriginError(f"{differs}; see docs/how-to/fsck.md")
                 await self._replace(name, record.value, there)
             origin.names.add(name)
 

@@ -37,7 +37,8 @@ class DamagedHeadsError(SignerError):
     def __init__(self, partition: int, damaged: RecordUnreadableError) -> None:
         super().__init__(
             f"partition {partition} of heads can't be taken over, and nothing of it is signed, as a damaged record may name the newest "
-            f"version of a role: {damaged}; do not delete it, which would let versions be used twice (docs/lost-input.md, damaged heads)"
+            f"version of a role: {damaged}; do not delete it, which would let versions be used twice "
+            "(docs/how-to/lost-input.md, damaged heads)"
         )
 
 

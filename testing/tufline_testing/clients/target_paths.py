@@ -1,4 +1,4 @@
-"""What TUF clients make of target paths: repositories of any paths, a server that notes requests, and the table in docs/paths.md.
+"""What TUF clients make of target paths: repositories of any paths, a server that notes requests, and the table in docs/reference/paths.md.
 
 No service of ours takes part: ingest would refuse most of these paths.
 """
@@ -24,7 +24,7 @@ from tufline.metadata.paths import check_encoded_path, check_new_path
 from tufline_testing.clients.running import Client, Job
 
 BEGIN, END = "<!-- made by make paths -->", "<!-- end -->"
-"""Around the table in docs/paths.md."""
+"""Around the table in docs/reference/paths.md."""
 
 MARK = "next.path"
 """Each client fetches this after each path, so that requests can be told apart."""

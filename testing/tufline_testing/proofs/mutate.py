@@ -1,9 +1,9 @@
 """Puts small mistakes into the code, one at a time, and runs the tests that must see them: ``mutate.py [NAME …]``.
 
-The mistakes are listed in ``tests/mutations/*.toml``, by invariant of docs/guarantees.md. Each is an exact piece of a source file and what
-stands in its place; a piece that is not found once is an error, so the list stays true to the code. It is made in a copy of the work tree,
-where the tests named with it are run. A mistake that no test sees has survived: the program names it and ends with exit code 1, unless the
-list says next to it why it may.
+The mistakes are listed in ``tests/mutations/*.toml``, by invariant of docs/explanation/guarantees.md. Each is an exact piece of a source
+file and what stands in its place; a piece that is not found once is an error, so the list stays true to the code. It is made in a copy of
+the work tree, where the tests named with it are run. A mistake that no test sees has survived: the program names it and ends with exit
+code 1, unless the list says next to it why it may.
 """
 
 import os
@@ -40,7 +40,7 @@ class Mutation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: names it on the command line.
-        invariant: number of the invariant that it breaks, in the list of docs/guarantees.md.
+        invariant: number of the invariant that it breaks, in the list of docs/explanation/guarantees.md.
         file: path of the source file, from the repository's root.
         before: a piece of it that stands there once.
         after: what stands in its place.

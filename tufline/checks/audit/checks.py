@@ -21,7 +21,7 @@ class Finding:
     """Something that is wrong.
 
     Attributes:
-        kind: of it; ``docs/audit.md`` says what each means.
+        kind: of it; ``docs/how-to/audit.md`` says what each means.
         text: one sentence.
     """
 

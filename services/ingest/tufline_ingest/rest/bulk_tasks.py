@@ -2,9 +2,9 @@
 
 A bulk request may have millions of changes, and all may be refused. A page reads a bounded part of the receipts that stand between those of
 its first and of its last record, and says where the next page goes on. Receipts of a bulk request name changes by their index; the paths
-are in the request's records. A record between these two that was lost before it was applied (docs/lost-input.md) counts as refused: it may
-have been one of the request's. So does a receipt that can't be read: nobody can tell whether it said that a change of the request was
-refused, and health names it.
+are in the request's records. A record between these two that was lost before it was applied (docs/how-to/lost-input.md) counts as refused:
+it may have been one of the request's. So does a receipt that can't be read: nobody can tell whether it said that a change of the request
+was refused, and health names it.
 """
 
 import base64

@@ -1,0 +1,60 @@
+"""The documentation: its links lead somewhere, each page is in one index, and what it shows is true."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tufline_testing.checkout import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+TEXTS = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+LINK = re.compile(r"\]\(((?![a-z]+:)[^)\s#]*)(#[^)\s]+)?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Give the anchors of a page's headings, as GitHub and the site name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """A link to a file of the repository names one that exists, and an anchor a heading in it."""
+    for target, anchor in LINK.findall(page.read_text()):
+        file = Path(os.path.normpath(page.parent / target)) if target else page
+        assert file.exists(), f"{page}: {target}"
+        if anchor and file.suffix == ".md":
+            assert anchor[1:] in anchors(file), f"{page}: {target}{anchor}"
+
+
+@pytest.mark.parametrize("folder", ["how-to", "explanation", "reference", "adr"])
+def test_an_index_lists_every_page(folder: str) -> None:
+    """The index of a folder links every page in it, so that a reader finds each without a search."""
+    index = (DOCS / folder / "index.md").read_text()
+    for page in (DOCS / folder).glob("*.md"):
+        assert page.name in {"index.md", "template.md"} or f"({page.name})" in index, page
+
+
+def test_paths_of_pages_in_the_code_exist() -> None:
+    """Where a message, a docstring or a comment names a page of docs/, the page exists."""
+    written = {"docs/proofs.md"}  # by make nightly, once it has run
+    sources = [
+        file
+        for folder in ("tufline", "cli", "services", "testing", "tools", "benchmarks", "evidence")
+        for file in (ROOT / folder).rglob("*.py")
+    ]
+    for file in [*sources, ROOT / "Makefile", *(ROOT / "schemas").iterdir(), *TEXTS]:
+        for name in re.findall(r"(?<![\w./-])docs/[\w/-]+\.md", file.read_text()):
+            assert name in written or (ROOT / name).exists(), f"{file}: {name}"
+
+
+def test_decisions_follow_the_template() -> None:
+    """Every decision has the sections of the template, and the index has its title."""
+    index = (DOCS / "adr" / "index.md").read_text()
+    for record in (DOCS / "adr").glob("0*.md"):
+        number, title = re.match(r"# (\d+)\. (.*)", record.read_text()).groups()  # type: ignore[union-attr]
+        assert f"| {number} | [{title}]({record.name}) | 20" in index
+        assert {"context", "decision", "drawbacks"} <= anchors(record), record
