@@ -6,10 +6,8 @@ What is written here by hand is who writes and reads a topic, its key and its me
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
 import tufline
-from tufline import clock, records
+from tufline import clock, json_schema, records
 from tufline.audit.records import AuditBegin, AuditEnd, AuditUse
 from tufline.bus.kafka.topic_admin import settings_of
 from tufline.bus.topic import Cleanup, Topic
@@ -157,20 +155,31 @@ TYPES: Final = (
     AuditEnd,
 )
 
-_TEXT: Final = {"type": "string"}
 _HEADERS: Final[dict[str, dict[str, Any]]] = {
-    "StructuredEvent": {"content-type": {"type": "string", "pattern": f"^{events.STRUCTURED_TYPE}"}},
+    "StructuredEvent": {
+        "content-type": {
+            "type": "string",
+            "pattern": f"^{events.STRUCTURED_TYPE}",
+            "description": "Says that the value is a whole CloudEvent.",
+        }
+    },
     "BinaryEvent": {
-        **{f"{events.ATTRIBUTE_PREFIX}{name}": _TEXT for name in events.REQUIRED},
-        "content-type": {"type": "string", "description": "Of the data: JSON."},
+        **{
+            f"{events.ATTRIBUTE_PREFIX}{name}": {
+                "type": "string",
+                "description": f"The attribute {name} of the CloudEvent; see Event.",
+            }
+            for name in events.REQUIRED
+        },
+        "content-type": {"type": "string", "description": "The media type of the value, which is JSON."},
     },
     "MetadataFile": {
         VERSION_HEADER: {"type": "string", "description": "Version of the role, in decimal."},
-        VECTOR_HEADER: {"type": "string", "description": "Of a timestamp: how far its commit goes (Vector, as JSON)."},
+        VECTOR_HEADER: {"type": "string", "description": "On a timestamp, how far its commit goes (Vector, as JSON)."},
     },
     "Rejected": {
-        rejected.REASON_HEADER: {"type": "string", "description": "Why, for people."},
-        rejected.TOPIC_HEADER: _TEXT,
+        rejected.REASON_HEADER: {"type": "string", "description": "Why it was rejected, for people."},
+        rejected.TOPIC_HEADER: {"type": "string", "description": "The topic that the record was in: inbox."},
         rejected.PARTITION_HEADER: {"type": "string", "description": "Partition of inbox, in decimal."},
         rejected.OFFSET_HEADER: {"type": "string", "description": "Offset in inbox, in decimal."},
         rejected.CUT_HEADER: {"type": "string", "description": "Size of the whole record, where only its beginning is kept."},
@@ -196,7 +205,10 @@ _PAYLOADS: Final[dict[str, dict[str, Any]]] = {
         "type": "object",
         "description": "A metadata file, as the specification of TUF describes it.",
         "required": ["signatures", "signed"],
-        "properties": {"signatures": {"type": "array"}, "signed": {"type": "object"}},
+        "properties": {
+            "signatures": {"type": "array", "description": "The keyid and the signature of each signer."},
+            "signed": {"type": "object", "description": "The role's metadata, which is what the signatures are made of."},
+        },
     },
     "Rejected": {"description": "The bytes of the inbox record."},
     "Replayed": {"description": "Empty."},
@@ -214,7 +226,7 @@ def make() -> dict[str, Any]:
     Returns:
         It, to be written as YAML.
     """
-    _, schemas = msgspec.json.schema_components(TYPES, ref_template="#/components/schemas/{name}")
+    _, schemas = json_schema.describe(TYPES, ref_template="#/components/schemas/{name}")
     every = topics.topics(DEFAULT_PARTITIONS)
     return {
         "asyncapi": "3.0.0",

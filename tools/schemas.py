@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import yaml
 
 from tools import channels
-from tufline import records
+from tufline import json_schema, records
 from tufline.audit.records import AuditBegin, AuditEnd, AuditUse
 from tufline.records import events, receipts, topics
 from tufline_ingest import routes
@@ -35,7 +34,7 @@ BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
 def make_records() -> dict[str, Any]:
     """Make the JSON Schema of every record."""
     types = [kind for kinds in BY_TOPIC.values() for kind in kinds]
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    schemas, components = json_schema.describe(types, ref_template="#/$defs/{name}")
     by_type = dict(zip(types, schemas, strict=True))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -43,14 +42,17 @@ def make_records() -> dict[str, Any]:
         "description": f"Versions {records.SCHEMA_VERSION} to {records.NEWEST_SCHEMA} of the schema. "
         "Validate a record against #/properties/<topic>.",
         "type": "object",
-        "properties": {topic: {"anyOf": [by_type[kind] for kind in kinds]} for topic, kinds in BY_TOPIC.items()},
+        "properties": {
+            topic: {"description": channels.CHANNELS[topic].description, "anyOf": [by_type[kind] for kind in kinds]}
+            for topic, kinds in BY_TOPIC.items()
+        },
         "$defs": components,
     }
 
 
 def make_event() -> dict[str, Any]:
     """Make the JSON Schema of an event in structured mode."""
-    (schema,), components = msgspec.json.schema_components([events.Event], ref_template="#/$defs/{name}")
+    (schema,), components = json_schema.describe([events.Event], ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An event of a repository",

@@ -22,6 +22,7 @@ from tufline.config.settings import IngestConfig, PublisherConfig, SignerConfig,
 from tufline.origin.directory import LocalStore
 from tufline.records import topics
 from tufline.runtime.health import Health
+from tufline_testing.described import check_answer
 from tufline_testing.payloads import make_bootstrap
 
 PARTITIONS = 4
@@ -38,10 +39,12 @@ class Rest:
     health: Health
 
     async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """Send a request, with bytes as they are and anything else as JSON, and give status and JSON of the answer."""
+        """Send a request, bytes as they are and anything else as JSON; return status and JSON of the answer, which OpenAPI describes."""
         content = {"data": io.BytesIO(body)} if isinstance(body, bytes) else {"json": body}
         async with self.session.request(method, self.url + path, headers=headers, **content) as response:
-            return response.status, await response.json()
+            answer = await response.json()
+            check_answer(method, response.url.path, response.status, answer)
+            return response.status, answer
 
     async def on_log(self) -> dict[str, list[int]]:
         """Say how much is on the log."""

@@ -390,6 +390,17 @@ async def test_every_described_call_is_routed(tmp_path: Path) -> None:
                         assert "openapi.json" not in await response.text(), f"{method} {shown} is not routed"
 
 
+async def test_described_requests_are_accepted(tmp_path: Path) -> None:
+    """The examples of requests about artifacts that the API's description shows are accepted as they stand."""
+    shown = {route.path: route.request for route in routes.ROUTES if route.method == "POST" and "/artifacts/" in route.path}
+    assert len(shown) == 3
+    async with bootstrapped(tmp_path) as server:
+        for path, body in shown.items():
+            assert body is not None
+            content = body.example.encode() if isinstance(body.example, str) else body.example
+            assert (await server.ask("POST", path, content))[0] == 202, path
+
+
 SETTINGS = settings_of(64, PARTITIONS, {})
 
 

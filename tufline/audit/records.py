@@ -27,8 +27,8 @@ class Requester(msgspec.Struct, frozen=True):
 
     Attributes:
         host: the machine's name.
-        pid: of the process.
-        part: of the process, which is its writer id too, such as ``signer.bins.3``; ``signer`` for the process itself.
+        pid: the process id on that machine.
+        part: the part of the process, which is its writer id too, such as ``signer.bins.3``; ``signer`` for the process itself.
     """
 
     host: str
@@ -40,9 +40,9 @@ class SignedDigest(msgspec.Struct, frozen=True):
     """One signature of a call.
 
     Attributes:
-        role: that was signed, or ``PROBE_ROLE``.
-        version: of the role.
-        sha256: of the signed bytes, lower-case hexadecimal.
+        role: the role that was signed, or ``PROBE_ROLE``.
+        version: the role's version that was signed.
+        sha256: the digest of the signed bytes, lower-case hexadecimal.
     """
 
     role: str
@@ -54,9 +54,9 @@ class Anchor(msgspec.Struct, frozen=True):
     """The newest record that the topic had when a chain began: what ties the chains of all processes together.
 
     Attributes:
-        chain: that it is of, which is its key.
-        offset: in ``audit``.
-        sha256: of the whole record.
+        chain: the chain that the record belongs to, which is its key.
+        offset: where the record is in ``audit``.
+        sha256: the digest of the whole record, lower-case hexadecimal.
     """
 
     chain: str
@@ -69,7 +69,7 @@ class Link(Versioned, frozen=True, kw_only=True):
 
     Attributes:
         chain: names it: random for each process that signs.
-        number: from 0.
+        number: counts the records of the chain, from 0.
         previous: ``hash`` of the record before; ``NO_HASH`` of the first one.
         time: when it was made, UTC.
         requester: who asked for it.
@@ -87,7 +87,7 @@ class AuditBegin(Link, frozen=True, kw_only=True, tag="begin", tag_field="kind")
 
     Attributes:
         after: the newest record before; None if there was none.
-        hash: of this record; see the module.
+        hash: the SHA-256 of this record up to this field, lower-case hexadecimal; the next record repeats it.
     """
 
     after: Anchor | None
@@ -98,10 +98,10 @@ class AuditUse(Link, frozen=True, kw_only=True, tag="use", tag_field="kind"):
     """Topic ``audit``. One call of an online key.
 
     Attributes:
-        keyid: of the key.
+        keyid: the public key's id.
         key: URI of its private part, with the key's version where there are some, without secrets.
-        signatures: that it gave.
-        hash: of this record; see the module.
+        signatures: what the call signed.
+        hash: the SHA-256 of this record up to this field, lower-case hexadecimal; the next record repeats it.
     """
 
     keyid: str
@@ -114,7 +114,7 @@ class AuditEnd(Link, frozen=True, kw_only=True, tag="end", tag_field="kind"):
     """Topic ``audit``. A process ended in order: no record of its chain comes after this one.
 
     Attributes:
-        hash: of this record; see the module.
+        hash: the SHA-256 of this record up to this field, lower-case hexadecimal.
     """
 
     hash: str = ""

@@ -54,7 +54,7 @@ class Versioned(msgspec.Struct, frozen=True, kw_only=True):
     """A record that says the version of its schema.
 
     Attributes:
-        v: the version.
+        v: the version of the record's schema.
     """
 
     v: int = SCHEMA_VERSION
@@ -65,9 +65,9 @@ class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=
 
     Attributes:
         path: the target path.
-        length: in bytes.
+        length: the size of the artifact, in bytes.
         hashes: algorithm to lower-case hexadecimal digest.
-        custom: what the repository adds.
+        custom: an object of the repository's own; None for none.
     """
 
     path: str
@@ -92,7 +92,7 @@ class Changes(Versioned, frozen=True, kw_only=True):
     Attributes:
         request: names the request; the record's key.
         admin: the offset in ``admin`` up to which (exclusive) ingest had applied it.
-        changes: at most ``MAX_CHANGES_BYTES`` when encoded.
+        changes: what to do, in this order; at most ``MAX_CHANGES_BYTES`` when encoded.
         rules: the version of the rules by which ingest accepted them.
         bulk: part of a bulk request: its receipts name changes by their index alone, and only those that were refused or not found.
     """
@@ -108,13 +108,13 @@ class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
     """Topic ``heads``, key: role. The newest version of a role.
 
     Attributes:
-        version: of the role.
-        sha256: of the file, lower-case hexadecimal.
-        length: of the file, in bytes.
-        expires: as in the file.
-        offset: of the file in ``metadata``.
-        keyids: of the keys that signed it.
-        applied: of a bin: the offset in ``artifacts`` below which this version has every change of its own. What is applied again after a
+        version: the role's newest version.
+        sha256: the digest of its file, lower-case hexadecimal.
+        length: the size of its file, in bytes.
+        expires: when that version expires, as its file has it.
+        offset: where its file is in ``metadata``.
+        keyids: the keys that signed it.
+        applied: for a bin, the offset in ``artifacts`` below which this version has every change of its own. What is applied again after a
             crash is told by it, so that a batch may be written in many transactions, each bin in one of them.
     """
 
@@ -131,7 +131,7 @@ class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="
     """Topic ``heads``, key ``PROGRESS_KEY``, partition of ``artifacts``. How far the bins' writer has come.
 
     Attributes:
-        offset: in ``artifacts``; every change below it is applied.
+        offset: an offset in ``artifacts``; every change below it is applied.
         trail: where the receipts are; None where a version that did not keep it wrote last.
     """
 
@@ -177,7 +177,7 @@ class Committed(Versioned, frozen=True, kw_only=True, tag="committed", tag_field
     """Topic ``heads``, key ``PROGRESS_KEY``, last partition. How far the newest commit goes.
 
     Attributes:
-        vector: of that commit.
+        vector: what that commit covers.
     """
 
     vector: Vector
@@ -191,9 +191,9 @@ class FileRef(msgspec.Struct, frozen=True):
     """Where in ``metadata`` a file is.
 
     Attributes:
-        version: of the role.
-        offset: in ``metadata``.
-        sha256: of the file.
+        version: the role's version that the file is.
+        offset: where the file is in ``metadata``.
+        sha256: the digest of the file, lower-case hexadecimal.
     """
 
     version: int
@@ -205,9 +205,9 @@ class Published(Versioned, frozen=True, kw_only=True):
     """Topic ``published``, key: origin. An origin shows a commit.
 
     Attributes:
-        origin: its name.
-        timestamp: the timestamp file.
-        snapshot: the snapshot file that it names.
+        origin: the configured name of the origin.
+        timestamp: the timestamp file of the commit.
+        snapshot: the snapshot file that the timestamp names.
         vector: what the commit covers.
         next_offset: up to where (exclusive) in ``metadata`` the publisher has read.
     """
@@ -223,9 +223,9 @@ class InboxProgress(Versioned, frozen=True, kw_only=True, tag="inbox", tag_field
     """Topic ``inbox-progress``, key: see ``tufline_ingest.inbox.dedupe``. One transaction that moved events from ``inbox``.
 
     Attributes:
-        number: of the transaction, from 1.
-        offset: in ``inbox``; what is below it is moved.
-        accepted: of the events that it accepted: digest of source and id, to the task id.
+        number: counts the transactions of the partition, from 1.
+        offset: an offset in ``inbox``; what is below it is moved.
+        accepted: the events that the transaction accepted: digest of source and id, to the task id.
         uncertain: the offset in ``inbox`` below which an event may have been moved by a transaction of which nothing can be read any more;
             0 where there is none.
     """
@@ -245,8 +245,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     Attributes:
         number_of_bins: a power of two, 2 to 16,384.
-        name_prefix: of the bins' role names.
-        partitions: of ``artifacts``.
+        name_prefix: what the names of the bins start with.
+        partitions: how many partitions ``artifacts`` has.
         expiration_days: role (root, targets, snapshot, timestamp, bins) to lifetime of its metadata, in days.
         client_profile: the clients that must be able to read it (``tufline.metadata.profiles``); None where the bootstrap was accepted
             before there were profiles.
@@ -281,7 +281,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
     """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one counts, until another replaces it.
 
     Attributes:
-        settings: what is settled.
+        settings: what is settled for good.
         root: the signed root metadata.
         targets: the signed targets metadata; None when targets are online, and the signer makes them.
         replace: it counts in place of an earlier one that has not begun (``Begun``).
@@ -309,8 +309,8 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
     """Topic ``admin``, key: role. The next version of a role that people sign; it is shown once all that it governs verifies under it.
 
     Attributes:
-        role: whose.
-        metadata: signed by its threshold.
+        role: whose version it is.
+        metadata: the signed metadata of that version.
         skip_overlap: the keys of the previous version are lost: nothing waits until it is signed by them too.
         rules: the version of the rules by which this record is judged.
     """
@@ -326,8 +326,8 @@ class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", ta
     """Topic ``admin``, key ``ACCEPTED_LOSS_KEY``. An operator accepts that records are gone from the log which were not applied.
 
     Attributes:
-        topic: of the records.
-        partition: of that topic.
+        topic: the topic that has lost records, without the prefix.
+        partition: the partition that has lost them.
         below: the offset below which every record may be lost.
     """
 

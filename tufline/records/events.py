@@ -58,8 +58,8 @@ class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """What is to be said of an artifact. Its values are JSON that is not parsed yet: ``target.parse_target_json`` looks at the size first.
 
     Attributes:
-        length: in bytes; a decimal string is accepted too.
-        hashes: algorithm to hexadecimal digest.
+        length: the size of the artifact in bytes; a decimal string is accepted too.
+        hashes: name of each algorithm to the hexadecimal digest; at least one.
         custom: an object of the repository's own; null for none.
     """
 
@@ -73,8 +73,8 @@ class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
     Attributes:
         path: the target path.
-        op: what to do with it.
-        info: what is to be said of it; for ``add`` alone.
+        op: whether to add the artifact, or to remove it.
+        info: what the metadata is to say of the artifact; for ``add`` alone.
     """
 
     path: Path
@@ -86,7 +86,7 @@ class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an event says.
 
     Attributes:
-        changes: at least one; applied in this order.
+        changes: the changes to apply, in this order; at least one.
     """
 
     changes: Annotated[list[ChangeRequest], Meta(min_length=1)]
@@ -96,12 +96,12 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """A CloudEvent that announces changes. It is accepted or rejected whole.
 
     Attributes:
-        specversion: of CloudEvents.
+        specversion: the version of the CloudEvents specification.
         id: with ``source`` it names the event: what is sent again under both names is the same event.
         source: who sends it.
-        type: of the event.
-        data: what it says.
-        datacontenttype: of the data: JSON.
+        type: what kind of event it is, with the version of its form.
+        data: the changes that it announces.
+        datacontenttype: the media type of ``data``, which is JSON.
         data_base64: not read; give ``data``.
     """
 

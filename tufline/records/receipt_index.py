@@ -15,7 +15,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     """The receipts of one batch of a partition of ``artifacts``; after a crash in the middle of it, of all that was read again.
 
     Attributes:
-        number: of the run in its partition, from 1.
+        number: counts the runs of the partition, from 1.
         since: the offset in ``artifacts`` from which on the batch goes; at least the ``until`` of the run before.
         until: the offset in ``artifacts`` at which the batch ends (exclusive).
         first: the offset in ``receipts`` of its first receipt.

@@ -16,8 +16,8 @@ class ChangeReceipt(Versioned, frozen=True, kw_only=True, tag="change", tag_fiel
     """Topic ``receipts``, same partition as the change, key: request. A change that did not simply happen.
 
     Attributes:
-        offset: in ``artifacts``, of the record with the change.
-        index: of the change in it.
+        offset: where the record with the change is in ``artifacts``.
+        index: which change of that record it is, from 0.
         path: the target path.
         outcome: what became of it.
         reason: for a human; empty where ``outcome`` says it all.
@@ -44,10 +44,11 @@ class EventReceipt(Versioned, frozen=True, kw_only=True, tag="event", tag_field=
     """Topic ``receipts``, same partition as the event, key: its source. What became of an event of ``inbox``.
 
     Attributes:
-        partition: of ``inbox``.
-        offset: in it; -1 in a record that is about no event: ingest writes one where it reads its own receipts back.
-        source: of the event; empty where that can't be read.
-        id: of the event; empty where that can't be read.
+        partition: the partition of ``inbox`` that had the event.
+        offset: where the event is in that partition; -1 in a record that is about no event: ingest writes one where it reads its own
+            receipts back.
+        source: who sent the event; empty where that can't be read.
+        id: what its sender named the event; empty where that can't be read.
         outcome: accepted, a duplicate of an accepted one, or rejected.
         task: task id of the accepted event, or of the one that this is a duplicate of; empty for a rejected one.
         reason: why it was rejected, for a human; empty otherwise.

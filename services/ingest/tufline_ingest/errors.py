@@ -2,6 +2,7 @@
 
     TuflineError
     └── IngestError                  carries the status and the body of the answer
+        ├── BrokenRequestError       400: the request broke off, or its body can't be read
         ├── BadRequestError          422: what was sent can't be accepted
         ├── TooLargeError            413: the body is too large
         ├── UnsupportedEncodingError 415: the body's encoding is not supported
@@ -27,6 +28,12 @@ class IngestError(TuflineError):
     def detail(self) -> Any:
         """The ``detail`` of the answer."""
         return str(self)
+
+
+class BrokenRequestError(IngestError):
+    """The request broke off, or its body can't be read."""
+
+    status = 400
 
 
 class BadRequestError(IngestError):
@@ -98,10 +105,10 @@ class NotLiveError(IngestError):
 
 
 class NotNowError(IngestError):
-    """It is not to be had now; the same request succeeds later.
+    """The log or the published state is temporarily unavailable; the same request succeeds later.
 
     Args:
-        message: what is not there.
+        message: what is unavailable.
         retry_after: when to try again, in seconds.
     """
 

@@ -8,12 +8,23 @@ from functools import cache
 from typing import Any, Final
 
 from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from tufline.records.cursor import MAX_TEXT_LENGTH
 from tufline.records.events import ChangeRequest
 from tufline.runtime import operations
 from tufline_ingest.context import Context
-from tufline_ingest.rest import artifacts, bootstrap, openapi, status, tasks, trust
+from tufline_ingest.errors import (
+    BadRequestError,
+    BootstrappedError,
+    BrokenRequestError,
+    NotBootstrappedError,
+    NotLiveError,
+    NotNowError,
+    TooLargeError,
+    UnsupportedEncodingError,
+)
+from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, status, tasks, trust
 from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.route import NDJSON, OPEN, Body, Parameter, Permission, Reads, Route
@@ -52,19 +63,26 @@ async def _metrics(_: Context, __: web.Request) -> web.Response:
     return operations.metrics()
 
 
-_ARTIFACT_PATH: Final = Parameter("path", "path", "The target path of the artifact.", {"type": "string"})
+_ARTIFACT_PATH: Final = Parameter("path", "path", "The target path of the artifact.", {"type": "string"}, examples.PATH)
 
 _TASK_ID: Final = Parameter(
-    "task_id", "query", "The id that the answer to the request had.", {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH}
+    "task_id",
+    "query",
+    "The id that the answer to the request had.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_LENGTH},
+    examples.TASK_ID,
 )
 
 _AFTER: Final = Parameter(
     "after",
     "query",
-    "result.details.after of the page before, for the next page of a bulk task's refused changes",
+    "Where the next page of a bulk task's refused changes starts: result.details.after of the page before.",
     {"type": "string", "maxLength": MAX_AFTER_LENGTH},
+    examples.AFTER,
     is_required=False,
 )
+
+_OF_BODY: Final = (BrokenRequestError, TooLargeError, UnsupportedEncodingError, BadRequestError)
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -74,9 +92,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.add_artifacts,
         (Permission.ARTIFACTS_ADD,),
         Reads.TRUST,
-        Body(SubmittedAnswer),
-        202,
-        Body(AddRequest),
+        {202: Body(SubmittedAnswer, examples.ADDED)},
+        request=Body(AddRequest, examples.ADD),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
     ),
     Route(
         "POST",
@@ -85,9 +103,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.remove_artifacts,
         (Permission.ARTIFACTS_REMOVE,),
         Reads.TRUST,
-        Body(SubmittedAnswer),
-        202,
-        Body(RemoveRequest),
+        {202: Body(SubmittedAnswer, examples.REMOVED)},
+        request=Body(RemoveRequest, examples.REMOVE),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
     ),
     Route(
         "POST",
@@ -96,9 +114,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.import_lines,
         (Permission.ARTIFACTS_ADD, Permission.ARTIFACTS_REMOVE),
         Reads.TRUST,
-        Body(BulkAnswer),
-        202,
-        Body(ChangeRequest, NDJSON),
+        {202: Body(BulkAnswer, examples.IMPORTED)},
+        request=Body(ChangeRequest, examples.LINES, NDJSON),
+        errors=(BrokenRequestError, UnsupportedEncodingError, BadRequestError, NotBootstrappedError, NotNowError),
     ),
     Route(
         "GET",
@@ -107,7 +125,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         artifacts.get_artifact,
         (Permission.ARTIFACTS_READ,),
         Reads.TRUST,
-        Body(LiveArtifact),
+        {200: Body(LiveArtifact, examples.LIVE)},
+        errors=(BadRequestError, NotBootstrappedError, NotLiveError, NotNowError),
         parameters=(_ARTIFACT_PATH,),
     ),
     Route(
@@ -117,7 +136,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         tasks.get_task,
         (Permission.ARTIFACTS_READ,),
         Reads.TRUST,
-        Body(TaskAnswer),
+        {200: Body(TaskAnswer, examples.TASK)},
+        errors=(BadRequestError, NotNowError),
         parameters=(_TASK_ID, _AFTER),
     ),
     Route(
@@ -127,7 +147,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         bootstrap.get_bootstrap,
         (Permission.OBSERVE,),
         Reads.TRUST,
-        Body(BootstrapAnswer),
+        {200: Body(BootstrapAnswer, examples.BOOTSTRAPPED)},
+        errors=(NotNowError,),
     ),
     Route(
         "POST",
@@ -136,9 +157,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         bootstrap.post_bootstrap,
         (Permission.TRUST_PROPOSE,),
         Reads.HEADS,
-        Body(SubmittedAnswer),
-        202,
-        Body(BootstrapRequest),
+        {202: Body(SubmittedAnswer, examples.STARTED)},
+        request=Body(BootstrapRequest, examples.BOOTSTRAP),
+        errors=(*_OF_BODY, BootstrappedError, NotNowError),
     ),
     Route(
         "POST",
@@ -147,9 +168,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         trust.post_metadata,
         (Permission.TRUST_PROPOSE,),
         Reads.TRUST,
-        Body(SubmittedAnswer),
-        202,
-        Body(MetadataRequest),
+        {202: Body(SubmittedAnswer, examples.UPDATED)},
+        request=Body(MetadataRequest, examples.METADATA),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
     ),
     Route(
         "GET",
@@ -158,7 +179,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         trust.get_trust,
         (Permission.OBSERVE,),
         Reads.HEADS,
-        Body(TrustAnswer),
+        {200: Body(TrustAnswer, examples.TRUST)},
+        errors=(NotBootstrappedError, NotNowError),
     ),
     Route(
         "GET",
@@ -167,10 +189,43 @@ ROUTES: Final[tuple[Route, ...]] = (
         status.get_status,
         (Permission.OBSERVE,),
         Reads.HEADS,
-        Body(StatusAnswer),
+        {200: Body(StatusAnswer, examples.STATUS)},
+        errors=(NotNowError,),
     ),
-    Route("GET", f"{PREFIX}/openapi.json", "This description", _describe, OPEN, Reads.NOTHING, None),
-    Route("GET", "/healthz", "Whether the process lives", _live, OPEN, Reads.NOTHING, None),
-    Route("GET", "/readyz", "Whether every part of the process is ready", _ready, OPEN, Reads.NOTHING, None),
-    Route("GET", "/metrics", "Metrics for Prometheus", _metrics, (Permission.OBSERVE,), Reads.NOTHING, None),
+    Route(
+        "GET",
+        f"{PREFIX}/openapi.json",
+        "This description",
+        _describe,
+        OPEN,
+        Reads.NOTHING,
+        {200: Body(dict[str, Any], examples.DESCRIPTION)},
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        "Whether the process lives",
+        _live,
+        OPEN,
+        Reads.NOTHING,
+        {200: Body(operations.Alive, operations.Alive(alive=True))},
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        "Whether every part of the process is ready",
+        _ready,
+        OPEN,
+        Reads.NOTHING,
+        {200: Body(operations.Readiness, examples.READY), 503: Body(operations.Readiness, examples.NOT_READY)},
+    ),
+    Route(
+        "GET",
+        "/metrics",
+        "Metrics for Prometheus",
+        _metrics,
+        (Permission.OBSERVE,),
+        Reads.NOTHING,
+        {200: Body(str, examples.METRICS, CONTENT_TYPE_LATEST)},
+    ),
 )

@@ -1,12 +1,16 @@
 """The REST API in OpenAPI 3.1: from the table of routes, and the very types that read and write requests and answers."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 import tufline
+from tufline import json_schema
+from tufline.json_schema import split_docstring
+from tufline_ingest.errors import IngestError
+from tufline_ingest.rest import examples
 from tufline_ingest.rest.route import JSON, Body, Route
 from tufline_ingest.rest.schemas.answers import ErrorAnswer
 
@@ -14,6 +18,10 @@ PERMISSIONS: Final = "x-tufline-permissions"
 """The field of an operation that lists the permissions that a caller will need."""
 
 _TITLE: Final = "Tufline"
+
+_RETRY_AFTER: Final = {
+    "Retry-After": {"description": "After how many seconds to send the same request again.", "schema": {"type": "integer", "minimum": 1}}
+}
 
 _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
     "RolesSettings": {"required": ["root", "targets", "snapshot", "timestamp", "bins"]},
@@ -28,24 +36,47 @@ _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
 """What a type can't say of its values: which of them need one another."""
 
 
-def _content(body: Body, schemas: Mapping[type, Any]) -> dict[str, Any]:
-    return {"content": {body.media_type: {"schema": schemas[body.kind]}}}
+def _content(body: Body, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    return {"content": {body.media_type: {"schema": schemas[repr(body.kind)], "example": msgspec.to_builtins(body.example)}}}
 
 
-def _operation(route: Route, schemas: Mapping[type, Any]) -> dict[str, Any]:
-    accepted = {} if route.answer is None else _content(route.answer, schemas)
-    refused = {"description": "Refused; detail says why and what to do.", **_content(Body(ErrorAnswer, JSON), schemas)}
+def _refusals(errors: Sequence[type[IngestError]], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the answers that refuse a request: of each status, with an example of each error that has it."""
+    by_status: dict[int, list[type[IngestError]]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, []).append(error)
+    refusals: dict[str, Any] = {}
+    for status, some in sorted(by_status.items()):
+        named = {error.__name__.removesuffix("Error"): {"value": {"detail": examples.ERRORS[error].detail}} for error in some}
+        refusals[str(status)] = {
+            "description": " ".join(split_docstring(error.__doc__ or "")[0].splitlines()[0] for error in some),
+            "content": {JSON: {"schema": schemas[repr(ErrorAnswer)], "examples": named}},
+            **({"headers": _RETRY_AFTER} if any(error.retriable for error in some) else {}),
+        }
+    fault = _content(Body(ErrorAnswer, ErrorAnswer("an unexpected fault; it is in the log of the service")), schemas)
+    return {**refusals, "default": {"description": "A fault of the service, or a refusal by a proxy in front of it.", **fault}}
+
+
+def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
+    accepted = {str(status): {"description": route.summary, **_content(body, schemas)} for status, body in route.answers.items()}
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {route.path}").strip("_"),
         PERMISSIONS: [str(permission) for permission in route.permissions],
-        "responses": {str(route.status): {"description": route.summary, **accepted}, "default": refused},
+        "responses": {**accepted, **_refusals(route.errors, schemas)},
     }
     if route.request is not None:
         operation["requestBody"] = {"required": True, **_content(route.request, schemas)}
     if route.parameters:
         operation["parameters"] = [
-            {"name": one.name, "in": one.place, "required": one.is_required, "description": one.description, "schema": one.schema}
+            {
+                "name": one.name,
+                "in": one.place,
+                "required": one.is_required,
+                "description": one.description,
+                "schema": one.schema,
+                "example": one.example,
+            }
             for one in route.parameters
         ]
     return operation
@@ -61,9 +92,10 @@ def make(routes: Iterable[Route]) -> dict[str, Any]:
         An OpenAPI 3.1 document.
     """
     routes = tuple(routes)
-    types = {body.kind for route in routes for body in (route.request, route.answer) if body is not None} | {ErrorAnswer}
-    ordered = sorted(types, key=lambda kind: kind.__name__)
-    schemas, components = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
+    bodies = [body for route in routes for body in (route.request, *route.answers.values()) if body is not None]
+    types = {repr(kind): kind for kind in (*(body.kind for body in bodies), ErrorAnswer)}
+    ordered = sorted(types)
+    schemas, components = json_schema.describe([types[name] for name in ordered], ref_template="#/components/schemas/{name}")
     by_type = dict(zip(ordered, schemas, strict=True))
     described: dict[str, dict[str, Any]] = {}
     for route in routes:

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler
 from tufline.decoding import shorten
 from tufline.errors import BusError, InvalidInputError, PushbackError
 from tufline_ingest import metrics
-from tufline_ingest.errors import IngestError, NotNowError, UnsupportedEncodingError
+from tufline_ingest.errors import BrokenRequestError, IngestError, NotNowError, UnsupportedEncodingError
 from tufline_ingest.rest.request_body import WINDOWS
 
 PART_OF_IT: Final = "part of the request may be on the log; to send it again is safe"
@@ -87,9 +87,9 @@ def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of err
         case web.HTTPException():
             return _of_http(error)
         case web.RequestPayloadError():
-            return refusal(400, f"the body can't be read: {shorten(str(error))}")
+            return of_error(BrokenRequestError(f"the body can't be read: {shorten(str(error))}"))
         case ConnectionError():
-            return refusal(400, "the connection broke before the request was read")
+            return of_error(BrokenRequestError("the connection broke before the request was read"))
         case _:
             _log.exception("ingest.fault")
             return refusal(500, "an unexpected fault; it is in the log of the service")

@@ -1,6 +1,6 @@
 """What a route of the REST API is: the one description from which it is served, documented and, later, authorized."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any, Final
@@ -8,6 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from tufline_ingest.context import Context
+from tufline_ingest.errors import IngestError
 
 JSON: Final = "application/json"
 NDJSON: Final = "application/x-ndjson"
@@ -50,6 +51,7 @@ class Parameter:
         place: ``path`` or ``query``.
         description: for people.
         schema: JSON Schema of the value.
+        example: a value.
         is_required: whether a request must have it.
     """
 
@@ -57,6 +59,7 @@ class Parameter:
     place: str
     description: str
     schema: dict[str, Any]
+    example: str
     is_required: bool = True
 
 
@@ -65,11 +68,13 @@ class Body:
     """The body of a request or an answer.
 
     Attributes:
-        kind: the type that reads or writes it.
-        media_type: of the body as a whole; ``kind`` is one line of NDJSON.
+        kind: the type that reads or writes it, a line of NDJSON by itself.
+        example: a body of that type: JSON, or what msgspec writes as JSON; of NDJSON all lines as text.
+        media_type: its Content-Type.
     """
 
-    kind: type
+    kind: Any
+    example: Any
     media_type: str = JSON
 
 
@@ -84,9 +89,9 @@ class Route:
         handler: answers requests.
         permissions: all that a caller needs; ``OPEN`` for none.
         reads: the read models that the handler works on.
-        answer: the body of the answer to a request that is accepted; None where no schema describes it.
-        status: of that answer.
+        answers: status to the body of each answer that is no ``ErrorAnswer``.
         request: the body of the request; None for a call without one.
+        errors: what a request may be refused with.
         parameters: of the path and the query.
     """
 
@@ -96,7 +101,7 @@ class Route:
     handler: Handler
     permissions: tuple[Permission, ...]
     reads: Reads
-    answer: Body | None
-    status: int = 200
+    answers: Mapping[int, Body]
     request: Body | None = None
+    errors: tuple[type[IngestError], ...] = ()
     parameters: tuple[Parameter, ...] = ()

@@ -7,12 +7,12 @@ import msgspec
 
 
 class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an accepted request is answered with.
+    """The task that an accepted request has become.
 
     Attributes:
-        task_id: for GET /api/v1/task/.
-        last_update: when it was accepted.
-        artifacts: the paths.
+        task_id: the id to ask GET /api/v1/task/ with.
+        last_update: when the request was accepted.
+        artifacts: the target paths of the request; left out where it was about none.
     """
 
     task_id: str
@@ -21,11 +21,11 @@ class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SubmittedAnswer(msgspec.Struct, frozen=True):
-    """202: the log has it.
+    """The answer to a request that is on the log.
 
     Attributes:
-        data: the task.
-        message: for people.
+        data: the task that the request has become.
+        message: one sentence for people.
     """
 
     data: Submitted
@@ -33,10 +33,10 @@ class SubmittedAnswer(msgspec.Struct, frozen=True):
 
 
 class ErrorAnswer(msgspec.Struct, frozen=True):
-    """4xx, 5xx: why not.
+    """The answer to a request that was refused.
 
     Attributes:
-        detail: a sentence, or an object with one.
+        detail: why the request was refused and what to do: a sentence, or in RSTUF's form an object with one.
     """
 
-    detail: Any
+    detail: str | dict[str, Any]

@@ -16,7 +16,7 @@ class Artifact(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         path: the target path.
-        info: what is to be said of it.
+        info: what the metadata is to say of it.
     """
 
     path: Path
@@ -24,12 +24,12 @@ class Artifact(msgspec.Struct, frozen=True, gc=False):
 
 
 class AddRequest(msgspec.Struct, frozen=True):
-    """POST /api/v1/artifacts/.
+    """A request to add artifacts.
 
     Attributes:
-        artifacts: at least one.
-        add_task_id_to_custom: not supported yet.
-        publish_artifacts: only true is supported yet.
+        artifacts: the artifacts to add or to replace, at least one.
+        add_task_id_to_custom: whether ``custom`` gets the task id: not supported yet.
+        publish_artifacts: whether to publish them: only true is supported yet.
     """
 
     artifacts: Annotated[list[Artifact], _AT_LEAST_ONE]
@@ -52,11 +52,11 @@ class AddEnvelope(msgspec.Struct, frozen=True):
 
 
 class RemoveRequest(msgspec.Struct, frozen=True):
-    """POST /api/v1/artifacts/delete.
+    """A request to remove artifacts.
 
     Attributes:
-        artifacts: target paths, at least one.
-        publish_artifacts: only true is supported yet.
+        artifacts: the target paths to remove, at least one.
+        publish_artifacts: whether to publish the removal: only true is supported yet.
     """
 
     artifacts: Annotated[list[Path], _AT_LEAST_ONE]
@@ -67,8 +67,8 @@ class RefusedLine(msgspec.Struct, frozen=True):
     """A line of a bulk request that was not accepted.
 
     Attributes:
-        line: its number, from 1.
-        reason: for people.
+        line: which line it is, from 1.
+        reason: why it was refused, for people.
     """
 
     line: int
@@ -79,11 +79,11 @@ class BulkResult(msgspec.Struct, frozen=True):
     """What became of a bulk request.
 
     Attributes:
-        task_id: for GET /api/v1/task/; None if no line was accepted.
+        task_id: the id to ask GET /api/v1/task/ with; null if no line was accepted.
         last_update: when the last line was accepted.
-        accepted: how many lines.
-        refused: how many lines.
-        refused_lines: the first of them.
+        accepted: how many lines are on the log.
+        refused: how many lines were not accepted.
+        refused_lines: the first of the refused lines.
     """
 
     task_id: str | None
@@ -94,11 +94,11 @@ class BulkResult(msgspec.Struct, frozen=True):
 
 
 class BulkAnswer(msgspec.Struct, frozen=True):
-    """202: the log has the accepted lines.
+    """The answer to a bulk request whose accepted lines are on the log.
 
     Attributes:
         data: what became of the lines.
-        message: for people.
+        message: one sentence for people.
     """
 
     data: BulkResult
@@ -106,16 +106,16 @@ class BulkAnswer(msgspec.Struct, frozen=True):
 
 
 class LiveArtifact(msgspec.Struct, frozen=True, omit_defaults=True):
-    """200: what the published metadata say of an artifact.
+    """What the published metadata says of an artifact.
 
     Attributes:
         path: the target path.
-        length: in bytes.
-        hashes: algorithm to hexadecimal digest.
-        role: the bin that it is in.
-        role_version: of the bin.
-        snapshot_version: of the published snapshot.
-        custom: the repository's own.
+        length: the size of the artifact, in bytes.
+        hashes: name of each algorithm to the hexadecimal digest.
+        role: the name of the bin that it is in.
+        role_version: the version of that bin.
+        snapshot_version: the version of the published snapshot.
+        custom: the object that the repository added; left out where there is none.
     """
 
     path: str

@@ -4,18 +4,18 @@ import msgspec
 
 
 class StatusAnswer(msgspec.Struct, frozen=True):
-    """200: what is live, and what is not yet.
+    """What is live, and what is not yet.
 
     Attributes:
-        version: of Tufline.
-        log: id of the log.
-        bootstrap: its state, as in GET /api/v1/bootstrap/.
-        number_of_bins: None before the bootstrap.
-        timestamp: version that the origin shows; 0 before the first.
-        snapshot: version that the origin shows; 0 before the first.
-        backlog: accepted records of artifacts that are not live yet; about, where there are many.
-        waiting_seconds: for how long the oldest of them has waited; 0 if there is none.
-        expires: role to when its newest version expires; of the bins the first one to expire.
+        version: which Tufline answers.
+        log: the id of the log that this process works on.
+        bootstrap: where the bootstrap stands, as in GET /api/v1/bootstrap/.
+        number_of_bins: how many bins there are; null before the bootstrap.
+        timestamp: the version of timestamp that the origin shows; 0 before the first.
+        snapshot: the version of snapshot that the origin shows; 0 before the first.
+        backlog: how many accepted records of artifacts are not live yet; where there are many, an estimate.
+        waiting_seconds: how long the oldest record of the backlog has waited; 0 if there is none.
+        expires: name of each role to when its newest version expires; ``bins`` stands for the first bin to expire.
         problems: part of this process to what is wrong with it; on Kafka signer and publisher have a /readyz of their own. And
             ``expiry.<role>`` for root and offline targets that expire soon.
         warnings: the parts of ``problems`` that do not keep this process from being ready.

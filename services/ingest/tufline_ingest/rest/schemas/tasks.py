@@ -11,7 +11,7 @@ class RefusedArtifact(msgspec.Struct, frozen=True):
 
     Attributes:
         path: the target path; empty if the record with it is no longer kept, or if it is unknown whether and which changes were refused.
-        reason: for people.
+        reason: why it was refused, for people.
     """
 
     path: str
@@ -22,15 +22,15 @@ class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of a task.
 
     Attributes:
-        message: for people.
-        status: whether it succeeded.
+        message: one sentence for people.
+        status: whether the task succeeded.
         task: RSTUF's name of what was asked for.
-        last_update: when it was accepted.
+        last_update: when the request was accepted.
         details: depends on the task. Where it can't be read any more what became of some artifacts, ``unknown_artifacts`` has their paths,
             and the task is ERRORED. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
             ``refused_artifacts``, those of this page, with ``path`` and ``reason``; and ``after``, where there is another page: the
             parameter ``after`` for it.
-        error: why it failed; left out if it did not.
+        error: why the task failed; left out if it did not.
     """
 
     message: str
@@ -42,13 +42,13 @@ class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskData(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A task.
+    """A task and what is known of it.
 
     Attributes:
-        task_id: its id.
+        task_id: the id that was asked for.
         state: RSTUF's: PENDING if this repository does not know the task, or not any more; RUNNING until it is finished; then SUCCESS or
             ERRORED.
-        result: once it is finished; left out before.
+        result: what became of the task; left out until it is finished.
     """
 
     task_id: str
@@ -57,11 +57,11 @@ class TaskData(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskAnswer(msgspec.Struct, frozen=True):
-    """200: the state of a task.
+    """The answer to a question about a task.
 
     Attributes:
-        data: the task.
-        message: for people.
+        data: the state of the task.
+        message: one sentence for people.
     """
 
     data: TaskData

@@ -22,7 +22,7 @@ class RoleSettings(msgspec.Struct, frozen=True):
     """Settings of a role.
 
     Attributes:
-        expiration: days.
+        expiration: the lifetime of each version of the role, in days.
     """
 
     expiration: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_EXPIRATION_DAYS})]
@@ -32,7 +32,7 @@ class BinsSettings(RoleSettings, frozen=True):
     """Settings of the bins.
 
     Attributes:
-        number_of_delegated_bins: a power of two, 2 to 16,384.
+        number_of_delegated_bins: how many bins there are: a power of two, 2 to 16,384.
     """
 
     number_of_delegated_bins: Annotated[int, msgspec.Meta(extra_json_schema={"enum": NUMBERS_OF_BINS})]
@@ -42,11 +42,11 @@ class RolesSettings(msgspec.Struct, frozen=True):
     """Settings of all roles.
 
     Attributes:
-        root: of root.
-        targets: of targets.
-        snapshot: of snapshot.
-        timestamp: of timestamp.
-        bins: of the bins.
+        root: how long a version of root is valid.
+        targets: how long a version of top-level targets is valid.
+        snapshot: how long a snapshot is valid.
+        timestamp: how long a timestamp is valid.
+        bins: how many bins there are, and how long each version is valid.
         delegations: custom delegations in place of bins: not supported yet.
     """
 
@@ -62,7 +62,7 @@ class BootstrapSettings(msgspec.Struct, frozen=True):
     """The settings of a bootstrap.
 
     Attributes:
-        roles: of each role.
+        roles: the settings of each role.
         client_profile: the clients that must be able to read the repository; without, ``rstuf`` if a key carries a field of RSTUF's, else
             ``standard``.
     """
@@ -75,8 +75,8 @@ class BootstrapMetadata(msgspec.Struct, frozen=True):
     """The metadata of a bootstrap.
 
     Attributes:
-        root: signed by its threshold.
-        targets: signed by its threshold, when targets are offline (PEP 458).
+        root: the first root, signed by its threshold.
+        targets: the first targets, signed by their threshold, when targets are offline (PEP 458).
     """
 
     root: Annotated[msgspec.Raw, _OBJECT]
@@ -84,13 +84,13 @@ class BootstrapMetadata(msgspec.Struct, frozen=True):
 
 
 class BootstrapRequest(msgspec.Struct, frozen=True):
-    """POST /api/v1/bootstrap/.
+    """A request to start a repository.
 
     Attributes:
-        settings: of each role.
-        metadata: root, and targets when they are offline.
-        timeout: RSTUF's; no meaning here.
-        replace: it comes in place of an earlier one, of which nothing is published yet.
+        settings: how many bins there are, and how long each role's metadata is valid.
+        metadata: the first root, and the first targets when they are offline.
+        timeout: accepted as RSTUF's clients send it, and ignored.
+        replace: whether it replaces an earlier bootstrap of which nothing is published yet.
     """
 
     settings: BootstrapSettings
@@ -103,8 +103,8 @@ class NewMetadata(msgspec.Struct, frozen=True):
     """New versions of roles that people sign.
 
     Attributes:
-        root: signed by its threshold, and by that of the root before.
-        targets: signed by its threshold, where targets are offline (PEP 458).
+        root: the next root, signed by its threshold and by that of the root before.
+        targets: the next targets, signed by their threshold, where targets are offline (PEP 458).
     """
 
     root: Annotated[msgspec.Raw, _OBJECT_OR_NULL] = msgspec.field(default_factory=_null)
@@ -112,11 +112,12 @@ class NewMetadata(msgspec.Struct, frozen=True):
 
 
 class MetadataRequest(msgspec.Struct, frozen=True):
-    """POST /api/v1/metadata/.
+    """A request that submits new versions of root and targets.
 
     Attributes:
-        metadata: what is given.
-        skip_overlap: the online keys before these are lost: nothing waits until it is signed by both. Clients may fail for a moment.
+        metadata: the new versions: root, or targets, or both.
+        skip_overlap: whether the online keys before these are lost: nothing waits until it is signed by both. Clients may fail for a
+            moment.
     """
 
     metadata: NewMetadata
@@ -128,8 +129,8 @@ class BootstrapState(msgspec.Struct, frozen=True):
 
     Attributes:
         bootstrap: whether there is a repository.
-        state: None before, ``pre`` until its first metadata are published, then ``finished``.
-        id: task id of the bootstrap.
+        state: null before, ``pre`` until its first metadata is published, then ``finished``.
+        id: the task id of the bootstrap; null before.
     """
 
     bootstrap: bool
@@ -138,11 +139,11 @@ class BootstrapState(msgspec.Struct, frozen=True):
 
 
 class BootstrapAnswer(msgspec.Struct, frozen=True):
-    """200: whether there is a repository.
+    """Whether there is a repository.
 
     Attributes:
-        data: the state.
-        message: for people.
+        data: where the bootstrap stands.
+        message: one sentence for people.
     """
 
     data: BootstrapState
@@ -154,8 +155,8 @@ class TrustedRole(msgspec.Struct, frozen=True):
 
     Attributes:
         current: the version that the newest commit has.
-        pending: the newest version that was submitted, the current one if none is newer; None where the signer makes the role.
-        metadata: of that version.
+        pending: the newest version that was submitted, the current one if none is newer; null where the signer makes the role.
+        metadata: the signed metadata of the pending version; null where the signer makes the role.
     """
 
     current: int
@@ -164,14 +165,14 @@ class TrustedRole(msgspec.Struct, frozen=True):
 
 
 class TrustAnswer(msgspec.Struct, frozen=True):
-    """200: whom clients trust now and soon, and who signs.
+    """Whom clients trust now and soon, and who signs.
 
     Attributes:
-        root: the root.
-        targets: the top-level targets.
-        keyids: role to the keys that signed its newest version.
+        root: which root clients have, and which is to come.
+        targets: which top-level targets clients have, and which are to come.
+        keyids: name of each role to the keys that signed its newest version.
         bins: keyid to how many bins' newest version it signed.
-        number_of_bins: how many there are.
+        number_of_bins: how many bins the repository has.
     """
 
     root: TrustedRole

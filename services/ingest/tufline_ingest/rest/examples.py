@@ -1,0 +1,144 @@
+"""Examples of requests and answers, for the OpenAPI document: one small repository, told from its bootstrap to an artifact that is live.
+
+Answers are values of the types that write them. Signed metadata is cut: of a whole root an example would show nothing but keys.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from tufline.records import cursor
+from tufline.records.cursor import Cursor, Task
+from tufline.runtime.operations import Readiness
+from tufline_ingest.errors import (
+    BadRequestError,
+    BootstrappedError,
+    BrokenRequestError,
+    IngestError,
+    NotBootstrappedError,
+    NotLiveError,
+    NotNowError,
+    TooLargeError,
+    UnsupportedEncodingError,
+)
+from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
+from tufline_ingest.rest.schemas.artifacts import BulkAnswer, BulkResult, LiveArtifact, RefusedLine
+from tufline_ingest.rest.schemas.status import StatusAnswer
+from tufline_ingest.rest.schemas.tasks import TaskAnswer, TaskData, TaskResult
+from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapState, TrustAnswer, TrustedRole
+
+PATH: Final = "demo/demo-1.0.tar.gz"
+
+_LOG: Final = "5f0c6ad3b1e94c27"
+_NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+_SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_KEYID: Final = "c1e0f5d2a86b47339b5a1f0de7c4826f90a7b3d5e6f8012c4d9a3b7e5f60c18d"
+
+
+def _task(task: Task, partition: int, offset: int) -> str:
+    return cursor.encode(Cursor(cursor.FORMAT, task, _LOG, int(_NOW.timestamp()), {partition: [offset]}))
+
+
+def _signed(role: str, version: int, **fields: Any) -> dict[str, Any]:
+    signed = {"_type": role, "spec_version": "1.0.31", "version": version, "expires": "2027-03-01T12:00:00Z", **fields}
+    return {"signatures": [{"keyid": _KEYID, "sig": "30450221..."}], "signed": signed}
+
+
+TASK_ID: Final = _task(Task.ADD, 3, 41)
+AFTER: Final = "kwMpzQPo"
+
+ADD: Final = {"artifacts": [{"path": PATH, "info": {"length": 4096, "hashes": {"sha256": _SHA256}, "custom": {"channel": "stable"}}}]}
+ADDED: Final = SubmittedAnswer(Submitted(TASK_ID, _NOW, [PATH]), "New Artifact(s) successfully submitted.")
+
+REMOVE: Final = {"artifacts": [PATH]}
+REMOVED: Final = SubmittedAnswer(Submitted(_task(Task.REMOVE, 3, 42), _NOW, [PATH]), "Remove Artifact(s) successfully submitted.")
+
+LINES: Final = (
+    f'{{"path": "{PATH}", "info": {{"length": 4096, "hashes": {{"sha256": "{_SHA256}"}}}}}}\n'
+    '{"path": "demo/demo-0.9.tar.gz", "op": "remove"}\n'
+)
+IMPORTED: Final = BulkAnswer(
+    BulkResult(_task(Task.BULK, 3, 43), _NOW, 2, 1, [RefusedLine(3, "info is missing: it says length and hashes of the artifact")]),
+    "Lines submitted.",
+)
+
+LIVE: Final = LiveArtifact(PATH, 4096, {"sha256": _SHA256}, "bins-3a", 7, 12, {"channel": "stable"})
+
+TASK: Final = TaskAnswer(
+    TaskData(
+        TASK_ID,
+        "SUCCESS",
+        TaskResult(
+            "Artifact(s) Added",
+            True,
+            Task.ADD.value,
+            _NOW,
+            {"added_artifacts": [PATH], "invalid_paths": [], "artifact_roles": ["bins-3a"]},
+        ),
+    )
+)
+
+_ROOT: Final = _signed("root", 1, consistent_snapshot=True, keys={}, roles={})
+
+BOOTSTRAP: Final = {
+    "settings": {
+        "roles": {
+            "root": {"expiration": 365},
+            "targets": {"expiration": 365},
+            "snapshot": {"expiration": 7},
+            "timestamp": {"expiration": 1},
+            "bins": {"expiration": 7, "number_of_delegated_bins": 256},
+        }
+    },
+    "metadata": {"root": _ROOT},
+}
+STARTED: Final = SubmittedAnswer(Submitted(_task(Task.BOOTSTRAP, 0, 0), _NOW), "Bootstrap accepted.")
+BOOTSTRAPPED: Final = BootstrapAnswer(BootstrapState(True, "finished", _task(Task.BOOTSTRAP, 0, 0)), "System LOCKED for bootstrap.")
+
+METADATA: Final = {"metadata": {"root": _signed("root", 2, consistent_snapshot=True, keys={}, roles={})}}
+UPDATED: Final = SubmittedAnswer(Submitted(_task(Task.METADATA, 0, 2), _NOW), "Metadata update accepted.")
+
+TRUST: Final = TrustAnswer(
+    TrustedRole(1, 1, _ROOT),
+    TrustedRole(1, None, None),
+    {"timestamp": [_KEYID], "snapshot": [_KEYID], "targets": [_KEYID]},
+    {_KEYID: 256},
+    256,
+)
+
+STATUS: Final = StatusAnswer(
+    version="1.0.0",
+    log=_LOG,
+    bootstrap="finished",
+    number_of_bins=256,
+    timestamp=20,
+    snapshot=12,
+    backlog=3,
+    waiting_seconds=1,
+    expires={"root": "2027-03-01T12:00:00Z", "timestamp": "2026-03-02T12:00:00Z", "bins": "2026-03-05T08:30:00Z"},
+    problems={},
+    warnings=[],
+)
+
+READY: Final = Readiness(ready=True, parts={"ingest": "", "ingest.log": ""})
+NOT_READY: Final = Readiness(ready=False, parts={"ingest": "", "ingest.log": "reading what the log has"})
+
+DESCRIPTION: Final = {"openapi": "3.1.0", "info": {"title": "Tufline", "version": "1.0.0"}, "paths": {}}
+METRICS: Final = '# HELP tufline_ingest_changes_total Changes that were accepted.\ntufline_ingest_changes_total{op="add"} 1.0\n'
+
+ERRORS: Final[Mapping[type[IngestError], IngestError]] = MappingProxyType(
+    {
+        type(error): error
+        for error in (
+            BrokenRequestError("the connection broke before the request was read"),
+            BadRequestError("artifacts is empty: name at least one"),
+            TooLargeError(8_000_000),
+            UnsupportedEncodingError("the content encoding 'br' is not supported: send gzip, x-gzip, deflate, or no encoding"),
+            NotBootstrappedError(None),
+            BootstrappedError("finished"),
+            NotLiveError("'demo/demo-2.0.tar.gz' is not live"),
+            NotNowError("the log takes no more for now; part of the request may be on the log; to send it again is safe"),
+        )
+    }
+)
