@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases docs workflows coverage release-check format paths schemas lock clean
+.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases docs workflows coverage release-check format paths schemas reference lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -90,6 +90,9 @@ paths: $(VENV)/.installed ## ask TUF clients what they make of target paths, for
 
 schemas: $(VENV)/.installed ## generate schemas/ from the code
 	$(BIN)/python -m tools.schemas
+
+reference: $(VENV)/.installed ## generate docs/reference from the code
+	$(BIN)/python -m tools.reference
 
 lock: $(VENV)/.installed ## pin the dependencies anew, without index and file addresses
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'

@@ -1,0 +1,59 @@
+"""The pages of docs/reference say what the code does."""
+
+import re
+
+import pytest
+
+from tools.reference import PAGES, cell, kind_of, make_all
+from tufline.config.settings import Config
+from tufline.records import topics
+from tufline_cli import main
+from tufline_testing.checkout import ROOT
+
+MADE = make_all()
+PRODUCT = [file for folder in ("tufline", "cli", "services") for file in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_page_is_what_the_code_says(name: str) -> None:
+    """Each generated page is what the code says now: run make reference after a change."""
+    assert (PAGES / name).read_text() == MADE[name]
+
+
+def test_every_command_and_setting_is_there() -> None:
+    """No command, and no setting, is missing from its page."""
+    for command in main.commands:
+        assert f"## tufline {command}\n" in MADE["command-line.md"]
+    for section, values in Config().model_dump().items():
+        for name in values:
+            assert f"| `{section}.{name}` |" in MADE["settings.md"]
+
+
+def test_every_error_metric_and_topic_is_there() -> None:
+    """An error, a metric or a topic that is written anywhere in the product is on its page, also if its module is new."""
+    for file in PRODUCT:
+        text = file.read_text()
+        for metric in re.findall(r"= (?:Counter|Gauge|Histogram)\(\s*\"(tufline_\w+)\"", text):
+            assert f"| `{metric}" in MADE["metrics.md"], file
+        for error in re.findall(r"^class (\w+)\((?:\w*Error)(?:, \w+)*\):", text, re.MULTILINE):
+            assert f"`{error}`" in MADE["errors.md"], file
+    for topic in (value for name, value in vars(topics).items() if name.isupper() and isinstance(value, str)):
+        assert f"## {topic}\n" in MADE["topics.md"]
+
+
+def test_secrets_have_no_default_on_the_page() -> None:
+    """A setting that holds a secret shows no value, not even the stars in place of it."""
+    rows = [row for row in MADE["settings.md"].splitlines() if "| secret |" in row]
+    assert rows
+    assert all("| secret |  |" in row for row in rows)
+
+
+def test_cells_and_kinds() -> None:
+    """What would end a cell, or begin an element, is escaped; kinds are in words."""
+    assert cell("a|b\n  <c>") == "a\\|b &lt;c>"
+    assert [kind_of(kind) for kind in (int, bool, str | None, tuple[str, ...])] == [
+        "whole number",
+        "true or false",
+        "text or nothing",
+        "list of text",
+    ]
