@@ -298,7 +298,7 @@ async def test_pushback_when_the_disk_is_slow(tmp_path: Path) -> None:
 CHILD = """
 import asyncio, sys
 from pathlib import Path
-from tufline import topics
+from tufline.records import topics
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
 
