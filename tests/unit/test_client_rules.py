@@ -182,7 +182,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "a second value in a key": (extra_key(ECDSA, Public=PEM), "second field for the public part"),
     "an online key that is none": (online(keyval={"public": "zz"}), "is not a public key in PEM"),
-    "an online key of no provider": (online(**{ONLINE_KEY_URI: "nonsense"}), "'nonsense' is the URI of no key provider"),
+    "an online key of no provider": (online(**{ONLINE_KEY_URI: "nonsense"}), "'nonsense' is not a URI of a known key provider"),
     "an online key outside the directory": (online(**{ONLINE_KEY_URI: "fn:../x.pem"}), "does not name a file in the key directory"),
     "an online key in Vault without a version": (online(**{ONLINE_KEY_URI: "vault:transit/x"}), "lacks the version"),
     "a field that go-tuf reads as another": (of_root(set_in("Version", 7)), "'Version', which go-tuf reads as 'version'"),

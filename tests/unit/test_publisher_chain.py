@@ -67,7 +67,7 @@ def test_a_file_that_its_keys_have_not_signed_is_refused(tmp_path: Path, role: s
     tampered = copy.deepcopy(good)
     tampered.signed.version = 4
     for wrong in (signed_by(ceremony.make_key("ecdsa").signer, MAKE[role](4)), tampered):
-        with pytest.raises(UntrustedError, match=f"{role} is signed by 0 of the 1"):
+        with pytest.raises(UntrustedError, match=f"{role} has 0 valid signatures, but its threshold is 1"):
             check(chain, role, 4, wrong)
 
 
@@ -93,7 +93,7 @@ def test_older_targets_do_not_replace_the_newest(tmp_path: Path) -> None:
 
     def refuses(*bins: Metadata[Any]) -> None:
         for one in bins:
-            with pytest.raises(UntrustedError, match="bins-0 is signed by 0 of the 1"):
+            with pytest.raises(UntrustedError, match="bins-0 has 0 valid signatures, but its threshold is 1"):
                 check(chain, "bins-0", 3, one)
 
     chain.check_targets(2, rules.file_bytes(second.metadata))

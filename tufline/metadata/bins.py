@@ -1,8 +1,8 @@
 """Hash bins: which bin a path belongs to, and a bin as a list of encoded entries.
 
-A bin is a delegated targets role that is named in one line of its parent, ``succinct_roles`` (TAP 15): the top bits of SHA-256 of a path
-say which. A bin's content is kept as the path-sorted list of its canonical entries, so that a change splices one entry and the signed bytes
-are one join; python-tuf's own serialisation is the oracle in the property tests.
+A bin is a delegated targets role. Its parent names all bins at once in ``succinct_roles`` (TAP 15), and the leading bits of a path's
+SHA-256 choose the bin. A bin's content is the list of its canonical entries sorted by path, so that a change replaces one entry, and one
+join makes the signed bytes. The property tests compare them with python-tuf's own serialisation.
 
 In: paths, entries, a version and an expiry. Out: bytes to sign. No I/O, no clock.
 """
@@ -24,12 +24,12 @@ MIN_BINS: Final = 2
 MAX_BINS: Final = 16_384
 
 MAX_BIN_BYTES: Final = 4_000_000
-"""The largest bin we sign, in bytes: python-tuf's client refuses targets metadata over 5,000,000."""
+"""The largest bin that the signer signs, in bytes; python-tuf's client refuses targets metadata of more than 5,000,000."""
 
 DEFAULT_NAME_PREFIX: Final = "bins"
 
 ENTRY_OVERHEAD_BYTES: Final = 160
-"""What one entry costs in memory beside its bytes: two objects' headers, two list slots and the path's share (CPython 3.11)."""
+"""Memory per entry in addition to its bytes: two objects' headers, two list slots and the path's share (CPython 3.11)."""
 
 
 class BinLayout(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class BinLayout(msgspec.Struct, frozen=True):
 
     Attributes:
         bit_length: how many leading bits of SHA-256(path) choose the bin, 1 to 14.
-        name_prefix: of the bins' role names.
+        name_prefix: the prefix of the bins' role names.
     """
 
     bit_length: int
@@ -49,7 +49,7 @@ class BinLayout(msgspec.Struct, frozen=True):
 
         Args:
             number_of_bins: a power of two, ``MIN_BINS`` to ``MAX_BINS``.
-            name_prefix: of the bins' role names.
+            name_prefix: the prefix of the bins' role names.
 
         Returns:
             The layout.
@@ -63,11 +63,11 @@ class BinLayout(msgspec.Struct, frozen=True):
 
     @property
     def number_of_bins(self) -> int:
-        """How many bins there are."""
+        """The number of bins."""
         return 1 << self.bit_length
 
     def index_of(self, path: str) -> int:
-        """Say which bin a path belongs to.
+        """Return the bin that a path belongs to.
 
         Args:
             path: a target path.
@@ -78,10 +78,10 @@ class BinLayout(msgspec.Struct, frozen=True):
         return int.from_bytes(hashlib.sha256(path.encode()).digest()[:4], "big") >> (32 - self.bit_length)
 
     def name(self, index: int) -> str:
-        """Name a bin's role.
+        """Return the role name of a bin.
 
         Args:
-            index: from 0.
+            index: the bin's index, from 0.
 
         Returns:
             Such as ``bins-03ff``; as many hexadecimal digits as the last index needs.
@@ -91,7 +91,7 @@ class BinLayout(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=16)
 def _names(layout: BinLayout) -> list[str]:
-    # Asked for with every change; so all of them share one string for each bin too.
+    # Cached because every change asks for a name; this way all of them also share one string per bin.
     digits = len(f"{layout.number_of_bins - 1:x}")
     return [f"{layout.name_prefix}-{index:0{digits}x}" for index in range(layout.number_of_bins)]
 
@@ -117,7 +117,7 @@ def _not_a_bin(reason: str) -> MetadataError:
 class Bin:
     """The content of one bin: its entries, sorted by their raw paths.
 
-    Sorted by the path and never by the encoded entry: escapes and quotes sort otherwise.
+    The encoded entries would sort differently, because of their escapes and quotes.
     """
 
     __slots__ = ("_encoded", "_paths", "size")
@@ -127,11 +127,11 @@ class Bin:
         self._paths: list[str] = []
         self._encoded: list[bytes] = []
         self.size = 0
-        """Bytes of all entries, without the commas between them."""
+        """The size of all entries in bytes, without the commas between them."""
 
     @classmethod
     def decode(cls, signed: bytes | msgspec.Raw) -> "Bin":
-        """Read a bin back from what ``encode`` made.
+        """Read a bin from the bytes that ``encode`` writes.
 
         Args:
             signed: the signed part of the bin's metadata file, canonical.
@@ -150,25 +150,25 @@ class Bin:
         return self
 
     def __len__(self) -> int:
-        """Say how many targets the bin has."""
+        """Return the number of targets."""
         return len(self._paths)
 
     @property
     def memory(self) -> int:
-        """About how many bytes of memory the bin takes."""
+        """An estimate of the bin's memory, in bytes."""
         return 2 * self.size + ENTRY_OVERHEAD_BYTES * len(self._paths)
 
     def add(self, entry: Entry) -> bool:
-        """Put an entry in, in place of an older one of the same path.
+        """Add an entry, replacing an older one of the same path.
 
         Args:
             entry: from ``target.encode_entry``.
 
         Returns:
-            Whether the bin changed: False if that very entry was in it.
+            Whether the bin changed: False if it already has the same entry.
 
         Raises:
-            BinFullError: if the bin would pass ``MAX_BIN_BYTES``; it is unchanged then.
+            BinFullError: if the bin would exceed ``MAX_BIN_BYTES``; it is left unchanged.
         """
         at = bisect_left(self._paths, entry.path)
         known = at < len(self._paths) and self._paths[at] == entry.path
@@ -176,7 +176,7 @@ class Bin:
             return False
         grown = self.size + len(entry.encoded) - (len(self._encoded[at]) if known else 0)
         if grown + len(self._paths) > MAX_BIN_BYTES:
-            raise BinFullError(f"the bin would pass {MAX_BIN_BYTES} bytes, which TUF clients refuse; the repository needs more bins")
+            raise BinFullError(f"the bin would exceed {MAX_BIN_BYTES} bytes, which TUF clients refuse: the repository needs more bins")
         if known:
             self._encoded[at] = entry.encoded
         else:
@@ -186,7 +186,7 @@ class Bin:
         return True
 
     def remove(self, path: str) -> bool:
-        """Take a path's entry out.
+        """Remove a path's entry.
 
         Args:
             path: a target path.
@@ -205,8 +205,8 @@ class Bin:
         """Write the bytes to sign: the bin as canonical targets metadata (TUF specification, 4.5).
 
         Args:
-            version: of this bin.
-            expires: as ``envelope.format_expires`` writes it.
+            version: the bin's version, from 1.
+            expires: from ``envelope.format_expires``.
 
         Returns:
             Canonical JSON.
@@ -215,7 +215,7 @@ class Bin:
         tail = f'}},"version":{version}}}'.encode()
         if not self._encoded:
             return head + tail
-        # In one join: a copy of half a megabyte costs as much as a signature.
+        # In one join: one more copy of half a megabyte would cost as much as a signature.
         parts = self._encoded.copy()
         parts[0] = head + parts[0]
         parts[-1] += tail
@@ -230,7 +230,7 @@ def find_target(signed: bytes | msgspec.Raw, path: str) -> Target | None:
         path: a target path.
 
     Returns:
-        The target, or None if the bin has none of that path.
+        The target, or None if the bin does not have the path.
 
     Raises:
         MetadataError: if it is not a bin.

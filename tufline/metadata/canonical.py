@@ -1,12 +1,13 @@
-r"""Canonical JSON as TUF signs it: bytes in, the same bytes out everywhere.
+r"""Canonical JSON as TUF signs it: every client derives the same bytes from the same value.
 
 TUF signs OLPC canonical JSON (http://wiki.laptop.org/go/Canonical_JSON): sorted keys, no white space, only ``"`` and ``\`` escaped, no
-floats. msgspec's sorted encoder writes the very same bytes for every value that ``check`` lets pass, many times faster than a
-canonical encoder in Python; property tests hold the two equal.
+floats. msgspec's sorted encoder writes exactly these bytes for every value that ``check`` accepts, many times faster than a canonical
+encoder in Python; property tests compare the two.
 
-``check`` is what makes them equal, and keeps the three kinds of TUF clients (Python, Go, JavaScript) in agreement about the bytes:
-control characters (OLPC writes them raw, which is no JSON), floats (not canonical), integers beyond 2^53 (JavaScript rounds them), lone
-surrogates (no UTF-8) and keys beyond the basic plane (JavaScript sorts by UTF-16 unit, the others by code point) are refused.
+``check`` refuses every value for which they would differ, or for which the TUF clients (Python, Go, JavaScript) would disagree about the
+bytes: control characters (OLPC writes them raw, which is not valid JSON), floats (not canonical), integers beyond 2^53 (JavaScript rounds
+them), lone surrogates (not UTF-8), and keys with characters beyond the basic plane (JavaScript sorts by UTF-16 unit, the others by code
+point).
 """
 
 import re
@@ -22,10 +23,10 @@ MAX_INTEGER: Final = 2**53
 """The largest integer that every client reads exactly (ECMA-262, Number.MAX_SAFE_INTEGER + 1)."""
 
 MAX_DEPTH: Final = 16
-"""How deep a value may be nested."""
+"""The deepest nesting that a value may have."""
 
 encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(order="sorted").encode
-"""The canonical bytes of a value that ``check`` lets pass. A ``msgspec.Raw`` in it stands for its own bytes."""
+"""Returns the canonical bytes of a value that ``check`` accepts. A ``msgspec.Raw`` inside the value is written as is."""
 
 _CONTROL_OR_SURROGATE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SAME_BUT_NEWLINES = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -33,11 +34,11 @@ _BEYOND_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
 
 def check_text(text: str, what: str) -> None:
-    """Refuse a text that has no canonical form that is JSON too.
+    """Refuse a text whose canonical form would not be valid JSON.
 
     Args:
         text: any string.
-        what: what it is, for the message.
+        what: the text's name in the error message.
 
     Raises:
         InvalidInputError: for a control character (C0, DEL, C1) or a lone surrogate.
@@ -51,7 +52,7 @@ def check_key(text: str, what: str) -> None:
 
     Args:
         text: any string.
-        what: what it is, for the message.
+        what: the text's name in the error message.
 
     Raises:
         InvalidInputError: as ``check_text``, and for a character beyond the basic plane, which clients sort differently.
@@ -61,13 +62,13 @@ def check_key(text: str, what: str) -> None:
 
 
 def check(value: object, what: str, *, newlines: bool = False) -> None:
-    """Refuse a JSON value that has no canonical form on which all clients agree. It takes time in proportion to the value's size.
+    """Refuse a JSON value without a canonical form that all clients agree on. The time is proportional to the value's size.
 
     Args:
-        value: what a JSON decoder gives.
-        what: what it is, for the message; the message adds where in it.
-        newlines: whether texts may have newlines, as PEM keys in root and targets do: what is signed then is not JSON, and the file has
-            another form of it.
+        value: the output of a JSON decoder.
+        what: the value's name in the error message, which adds the place within it.
+        newlines: whether texts may have newlines, as PEM keys in root and targets do. The signed bytes are then not valid JSON, so the
+            file has the same value in another form.
 
     Raises:
         InvalidInputError: with the place and the reason.
@@ -103,7 +104,7 @@ def _key_fault(text: object) -> str | None:
 
 
 def _fault(value: object, refused: re.Pattern[str], depth: int, place: list[str | int]) -> _Fault | None:
-    # The place is put together on the way back, from inside to outside: what is right costs no text.
+    # The place is collected on the way back, from the inside out, so that a valid value costs nothing.
     if depth > MAX_DEPTH:
         return _Fault(f"is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, dict | list):

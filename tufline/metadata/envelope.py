@@ -1,7 +1,7 @@
-"""A metadata file: the bytes that were signed, with their signatures around them.
+"""A metadata file: the signed bytes and their signatures.
 
-A file is ``{"signatures":[…],"signed":<the very bytes that were signed>}``. Nothing is encoded twice: who signs makes the canonical bytes,
-who publishes passes the file on, and who verifies takes those bytes out again.
+A file is ``{"signatures":[…],"signed":<exactly the signed bytes>}``. Nothing is encoded twice: the signer writes the canonical bytes, the
+publisher passes the file on, and a verifier takes those bytes out of it.
 """
 
 import hashlib
@@ -27,22 +27,22 @@ SPEC_VERSION: Final = "1.0.31"
 """The version of the TUF specification that our metadata follows."""
 
 REMEMBERED_ED25519_BYTES: Final = 65_536
-"""The longest bytes of which a valid Ed25519 signature is remembered: it hashes by itself, and beyond that a second hash, to remember by,
-costs as much as verifying anew."""
+"""The longest signed bytes for which a valid Ed25519 signature is remembered. Ed25519 hashes the bytes itself; for longer ones a second
+hash, for the lookup, would cost as much as verifying again."""
 
 EXPIRES_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 EXPIRES_LENGTH: Final = 20
 
 REMEMBERED_SIGNATURES: Final = 32_768
-"""How many valid signatures are remembered, so that they are not verified twice in one process; about 4 MB."""
+"""How many valid signatures are remembered, so that one process does not verify them twice; they take about 4 MB."""
 
 
 class SignatureEntry(msgspec.Struct, frozen=True):
-    """A signature as it stands in a metadata file.
+    """A signature in a metadata file.
 
     Attributes:
-        keyid: of the key that made it.
-        sig: lower-case hexadecimal.
+        keyid: the id of the key that made it.
+        sig: the signature in lower-case hexadecimal.
     """
 
     keyid: str
@@ -50,10 +50,10 @@ class SignatureEntry(msgspec.Struct, frozen=True):
 
 
 class MetaFile(msgspec.Struct, frozen=True):
-    """A metadata file, taken apart without touching what was signed.
+    """A metadata file, split without decoding its signed part.
 
     Attributes:
-        signatures: all that stand in the file.
+        signatures: all signatures in the file.
         signed: the bytes that were signed.
     """
 
@@ -62,11 +62,11 @@ class MetaFile(msgspec.Struct, frozen=True):
 
 
 class Common(msgspec.Struct, frozen=True):
-    """What all roles' metadata have in common (TUF specification, 4.3).
+    """The fields that the metadata of all roles has (TUF specification, 4.3).
 
     Attributes:
         type: ``root``, ``targets``, ``snapshot`` or ``timestamp``.
-        version: of this role, from 1.
+        version: the role's version, from 1.
         expires: UTC, in ``EXPIRES_FORMAT``.
     """
 
@@ -80,10 +80,10 @@ _common_decoder = msgspec.json.Decoder(Common)
 
 
 def format_expires(moment: datetime) -> str:
-    """Write a moment as metadata do: UTC, whole seconds.
+    """Format a time as in TUF metadata: UTC, whole seconds.
 
     Args:
-        moment: with a time zone.
+        moment: a time with a time zone.
 
     Returns:
         The text, such as ``2030-01-01T00:00:00Z``.
@@ -92,18 +92,18 @@ def format_expires(moment: datetime) -> str:
 
 
 def parse_expires(text: str) -> datetime:
-    """Read what ``format_expires`` writes.
+    """Parse a time in the format of ``format_expires``.
 
     Args:
         text: such as ``2030-01-01T00:00:00Z``.
 
     Returns:
-        The moment, in UTC.
+        The time, in UTC.
 
     Raises:
-        MetadataError: for anything else.
+        MetadataError: for any other format.
     """
-    # Fifty times as fast as strptime, which counts when all bins are looked through.
+    # Fifty times as fast as strptime, which matters when all bins are checked.
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -114,20 +114,20 @@ def parse_expires(text: str) -> datetime:
 
 
 def expiry(now: datetime, lifetime: timedelta) -> str:
-    """Say when something made now expires.
+    """Return when metadata made now expires.
 
     Args:
-        now: with a time zone.
-        lifetime: how long it lives.
+        now: a time with a time zone.
+        lifetime: how long the metadata is valid.
 
     Returns:
-        The moment as ``format_expires`` writes it.
+        The time in the format of ``format_expires``.
     """
     return format_expires(now + lifetime)
 
 
 def file_name(role: str, version: int) -> str:
-    """Name a role's file at the origin, under consistent snapshots (TUF specification, 6.2).
+    """Return the name of a role's file at the origin, with consistent snapshots (TUF specification, 6.2).
 
     Args:
         role: a role name.
@@ -140,11 +140,11 @@ def file_name(role: str, version: int) -> str:
 
 
 def assemble(signed: bytes, signatures: Iterable[SignatureEntry]) -> bytes:
-    """Put a metadata file together.
+    """Assemble a metadata file.
 
     Args:
         signed: the canonical bytes that were signed.
-        signatures: over exactly these bytes.
+        signatures: signatures over exactly these bytes.
 
     Returns:
         The file.
@@ -153,28 +153,28 @@ def assemble(signed: bytes, signatures: Iterable[SignatureEntry]) -> bytes:
 
 
 def disassemble(content: bytes) -> MetaFile:
-    """Take a metadata file apart.
+    """Split a metadata file.
 
     Args:
-        content: the file.
+        content: the file's bytes.
 
     Returns:
-        Its signatures and the bytes they are over.
+        Its signatures and the signed bytes.
 
     Raises:
-        MetadataError: if it is no metadata file.
+        MetadataError: if it is not a metadata file.
     """
     return decode(_file_decoder, content, lambda reason: MetadataError(f"not a metadata file: {reason}"))
 
 
 def read_common(signed: bytes | msgspec.Raw) -> Common:
-    """Read type, version and expiry of signed bytes, without the rest.
+    """Read only the type, version and expiry from signed bytes.
 
     Args:
         signed: the signed part of a metadata file.
 
     Returns:
-        What all roles have in common.
+        The fields that all roles have.
 
     Raises:
         MetadataError: if it is not the signed part of a metadata file.
@@ -183,20 +183,20 @@ def read_common(signed: bytes | msgspec.Raw) -> Common:
 
 
 def sha256(content: bytes) -> str:
-    """Hash a file.
+    """Compute the SHA-256 digest of a file.
 
     Args:
-        content: the file.
+        content: the file's bytes.
 
     Returns:
-        Lower-case hexadecimal.
+        The digest in lower-case hexadecimal.
     """
     return hashlib.sha256(content).hexdigest()
 
 
 @lru_cache(maxsize=64)
 def _public_key(keytype: str, scheme: str, public: str) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | None:
-    # Loading a PEM costs more than verifying with it, and a repository has few keys.
+    # Loading a PEM key costs more than verifying with it, and a repository has few keys.
     if (keytype, scheme) == ("ed25519", "ed25519"):
         return ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
     if (keytype, scheme) == ("ecdsa", "ecdsa-sha2-nistp256"):
@@ -213,21 +213,21 @@ _known_valid: set[bytes] = set()
 def is_signed_by(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
     """Verify one signature.
 
-    What was found valid is remembered by key, signature and SHA-256 of the bytes: in one process the publisher checks anew what the
-    signer has just checked, and an elliptic curve costs a hundred times as much as a hash of a small bin.
+    Valid signatures are remembered by key, signature and SHA-256 of the bytes: when signer and publisher run in one process, the publisher
+    verifies what the signer has just verified, and an elliptic curve costs a hundred times as much as hashing a small bin.
 
     Args:
         key: the public key whose keyid the signature names.
-        signature: as it stands in the file.
-        signed: the bytes it should be over.
+        signature: the signature from the file.
+        signed: the bytes that must have been signed.
 
     Returns:
-        Whether it is valid.
+        Whether the signature is valid.
     """
     if key.scheme == "ed25519" and len(signed) > REMEMBERED_ED25519_BYTES:
         return _verify(key, signature, signed, b"")
     digest = hashlib.sha256(signed).digest()
-    # One hash of all that is to be the same: the parts themselves would take five times as much memory.
+    # Remembered as one hash over all parts: the parts themselves would take five times as much memory.
     parts = (key.keytype, key.scheme, str(key.keyval.get("public")), signature.sig)
     known = hashlib.sha256(digest + "\0".join(parts).encode()).digest()
     if known in _known_valid:
@@ -241,8 +241,8 @@ def is_signed_by(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
 
 
 def _verify(key: Key, signature: SignatureEntry, signed: bytes, digest: bytes) -> bool:
-    # The digest is for ECDSA alone. The two schemes of online keys directly; all others through securesystemslib, which loads the key each
-    # time.
+    # The digest is only used for ECDSA. The two schemes of online keys are verified directly; all others through securesystemslib, which
+    # loads the key each time.
     try:
         public = _public_key(key.keytype, key.scheme, str(key.keyval.get("public")))
         if isinstance(public, ed25519.Ed25519PublicKey):
@@ -257,13 +257,13 @@ def _verify(key: Key, signature: SignatureEntry, signed: bytes, digest: bytes) -
 
 
 def verify_threshold(role: str, content: MetaFile, keys: dict[str, Key], keyids: Sequence[str], threshold: int) -> None:
-    """Verify that enough keys of a role signed its file (TUF specification, 5.3.3 and the like).
+    """Verify that enough keys of a role signed its file (TUF specification, for example 5.3.3).
 
     Args:
-        role: its name, for the message.
-        content: the file.
+        role: the role's name, for the error message.
+        content: the role's file.
         keys: keyid to public key.
-        keyids: of the role.
+        keyids: the role's keyids.
         threshold: how many of them must have signed.
 
     Raises:
@@ -273,4 +273,4 @@ def verify_threshold(role: str, content: MetaFile, keys: dict[str, Key], keyids:
     by_keyid = {entry.keyid: entry for entry in content.signatures}
     valid = sum(1 for keyid in set(keyids) if keyid in keys and keyid in by_keyid and is_signed_by(keys[keyid], by_keyid[keyid], signed))
     if valid < threshold:
-        raise MetadataError(f"{role} is signed by {valid} of the {threshold} keys that it needs")
+        raise MetadataError(f"{role} has {valid} valid signatures, but its threshold is {threshold}")

@@ -1,4 +1,4 @@
-"""An expiry in sight: what people must renew is announced long before. Pure."""
+"""Warnings about approaching expiry: metadata that people must sign again is announced long before it expires. Pure."""
 
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -8,15 +8,15 @@ STEPS: Final = (
     (timedelta(days=30), 1 / 12),
     (timedelta(days=7), 1 / 50),
 )
-"""When people are told: so long before, or at such a part of the lifetime, whichever is later."""
+"""When to warn: this long before the expiry, or when this fraction of the lifetime is left, whichever is later."""
 
 
 class Sight(NamedTuple):
-    """An expiry that is near.
+    """A warning about an expiry that is near.
 
     Attributes:
-        step: how many of ``STEPS`` are reached; one more when it has expired.
-        text: for people: what expires when, and what to do.
+        step: how many of ``STEPS`` are reached; one more once it has expired.
+        text: what expires when, and what to do.
     """
 
     step: int
@@ -24,16 +24,16 @@ class Sight(NamedTuple):
 
 
 def in_sight(role: str, expires: datetime, lifetime: timedelta, now: datetime) -> Sight | None:
-    """Say whether a role that people sign expires soon.
+    """Check whether a role that people sign expires soon.
 
     Args:
-        role: its name.
+        role: the role's name.
         expires: when its newest version expires.
-        lifetime: how long a version lives.
-        now: with a time zone.
+        lifetime: how long a version of it is valid.
+        now: a time with a time zone.
 
     Returns:
-        The expiry; None as long as it is far.
+        The warning; None while the expiry is far away.
     """
     left = expires - now
     step = sum(left <= min(before, lifetime * part) for before, part in STEPS)

@@ -1,7 +1,7 @@
-"""Where private keys are: the URIs by which the metadata names them. Pure; ingest refuses by the same code by which the signer reads.
+"""The URIs by which metadata refers to private keys. Pure; ingest checks them with the code that the signer reads them with.
 
-``fn:<file>`` is a file in the key directory (RSTUF's name for it), ``vault:<mount>/<key>#<version>`` a key in Vault; any other URI is
-securesystemslib's, whose scheme says which of its signers reads it.
+``fn:<file>`` is a file in the key directory (RSTUF's notation), ``vault:<mount>/<key>#<version>`` is a key in Vault, and any other URI is
+for securesystemslib, which selects one of its signers by the scheme.
 """
 
 import re
@@ -13,7 +13,7 @@ from securesystemslib.signer import SIGNER_FOR_URI_SCHEME
 from tufline.errors import InvalidInputError, KeyUnavailableError
 
 ONLINE_KEY_URI: Final = "x-rstuf-online-key-uri"
-"""Field of a key object that says where the signer finds its private part (RSTUF's name for it)."""
+"""The field of a key object that tells the signer where the private key is (RSTUF's name)."""
 
 FILE_SCHEME: Final = "fn:"
 VAULT_SCHEME: Final = "vault:"
@@ -24,12 +24,12 @@ _VAULT: Final = re.compile(r"vault:(?P<mount>[\w.-]+(?:/[\w.-]+)*)/(?P<key>\w(?:
 
 @dataclass(frozen=True, slots=True)
 class VaultKeyName:
-    """Where a key is in Vault.
+    """The name of a key in Vault.
 
     Attributes:
         mount: path of the Transit engine; may contain slashes.
-        key: its name there.
-        version: of the key, from 1.
+        key: the key's name in that engine.
+        version: the key's version, from 1.
     """
 
     mount: str
@@ -38,40 +38,40 @@ class VaultKeyName:
 
     @classmethod
     def parse(cls, uri: str, version: int | None = None) -> Self:
-        """Read an URI.
+        """Parse a URI.
 
         Args:
             uri: ``vault:<mount>/<key>#<version>``.
-            version: where the URI has none; None if it must.
+            version: the default for a URI without a version; None if the URI must have one.
 
         Returns:
             The name.
 
         Raises:
-            KeyUnavailableError: if it is none.
+            KeyUnavailableError: if it is not such a URI.
         """
         found = _VAULT.fullmatch(uri)
         if found is None or ".." in found["mount"].split("/"):
             raise KeyUnavailableError(
-                f"{uri!r} names no key in Vault: write vault:<mount>/<key>#<version>, such as vault:transit/tufline#1"
+                f"{uri!r} is not a valid name of a key in Vault: write vault:<mount>/<key>#<version>, such as vault:transit/tufline#1"
             )
         if found["version"] is None and version is None:
-            raise KeyUnavailableError(f"{uri!r} lacks the version, as each is another public key: write {uri}#1, or another")
+            raise KeyUnavailableError(f"{uri!r} lacks the version, and each version is a different public key: write {uri}#1, for example")
         return cls(found["mount"], found["key"], int(found["version"] or version or 0))
 
     @property
     def path(self) -> str:
-        """``<mount>/<key>``."""
+        """The key's path in Vault, ``<mount>/<key>``."""
         return f"{self.mount}/{self.key}"
 
     @property
     def uri(self) -> str:
-        """As the metadata name it."""
+        """The URI in metadata."""
         return f"{VAULT_SCHEME}{self.path}#{self.version}"
 
 
 def file_name(uri: str) -> str:
-    """Read the URI of a key in a file.
+    """Parse the URI of a key in a file.
 
     Args:
         uri: ``fn:<file>``.
@@ -80,7 +80,7 @@ def file_name(uri: str) -> str:
         The name of a file in the key directory.
 
     Raises:
-        KeyUnavailableError: if it is none.
+        KeyUnavailableError: if it is not such a URI.
     """
     name = uri.removeprefix(FILE_SCHEME)
     if not _FILE_NAME.fullmatch(name):
@@ -89,13 +89,13 @@ def file_name(uri: str) -> str:
 
 
 def check(uri: str) -> None:
-    """Refuse the URI of a private key that no provider reads, whatever it holds.
+    """Refuse a URI of a private key that no provider can read.
 
     Args:
-        uri: as a key object has it.
+        uri: the URI from a key object.
 
     Raises:
-        InvalidInputError: with the reason and what to write.
+        InvalidInputError: with the reason and what to write instead.
     """
     try:
         if uri.startswith(FILE_SCHEME):
@@ -109,4 +109,4 @@ def check(uri: str) -> None:
     scheme, _, rest = uri.partition(":")
     if scheme not in SIGNER_FOR_URI_SCHEME or not rest:
         known = ", ".join(f"{name}:" for name in ("fn", "vault", *SIGNER_FOR_URI_SCHEME))
-        raise InvalidInputError(f"{uri[:100]!r} is the URI of no key provider: it begins with one of {known}")
+        raise InvalidInputError(f"{uri[:100]!r} is not a URI of a known key provider: start it with one of {known}")

@@ -1,4 +1,4 @@
-"""How a key is named in the metadata, and the fields of ours that its object may carry (docs/adr/0009)."""
+"""Keyids: how metadata names a key, and how Tufline adds fields to a key object (docs/adr/0009)."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,26 +9,27 @@ from securesystemslib.signer import SSlibKey
 
 
 def keyid_of(key: Mapping[str, Any]) -> str:
-    """Name a key by the whole of its object, as Tufline does for the keys that it makes.
+    """Compute a keyid over the whole key object, as Tufline does for keys that it creates.
 
     Args:
-        key: the object as it stands in the metadata.
+        key: the key object from the metadata.
 
     Returns:
-        SHA-256 of its canonical form.
+        SHA-256 of its canonical form, in lower-case hexadecimal.
     """
     return hashlib.sha256(str(encode_canonical(dict(key))).encode()).hexdigest()
 
 
 def with_fields(key: SSlibKey, **fields: str) -> SSlibKey:
-    """Give a key fields of ours, and a keyid that covers them (docs/adr/0009).
+    """Copy a key with additional fields, and a keyid that covers them (docs/adr/0009).
 
     Args:
-        key: unchanged.
-        **fields: to add to its object.
+        key: the key, which is left unchanged.
+        **fields: the fields to add to its object.
 
     Returns:
-        The key, named by the whole of its object; by keytype, scheme and keyval, where it was named so although it had other fields.
+        The copy. Its keyid covers the whole object, unless the key already had other fields that its keyid does not cover: then the keyid
+        stays.
     """
     covers = not key.unrecognized_fields or key.keyid == keyid_of(key.to_dict())
     whole = SSlibKey(key.keyid, key.keytype, key.scheme, dict(key.keyval), {**key.unrecognized_fields, **fields})

@@ -1,12 +1,12 @@
-r"""Which target paths are accepted: those that every client fetches from the place that the repository means.
+r"""Which target paths are accepted: those that every client fetches from the URL that the repository intends.
 
-A client makes a URL of a target path by joining it to a base, and none of them percent-encodes it first: what a ``%``, ``?``, ``#`` or
-``\`` in it becomes is up to the URL parser of each language. ``docs/reference/paths.md`` shows what each client asks for; ``tests/interop``
-holds the rule, the table and the clients together.
+A client joins a target path to a base URL, and no client percent-encodes it first. So the URL parser of each language decides what becomes
+of a ``%``, ``?``, ``#`` or ``\``. ``docs/reference/paths.md`` shows what each client requests; ``tests/interop`` checks the rule and the table
+against the clients.
 
-- ``check_path`` is what a path may be at all (the first rules): for removals, queries, and what is on a log already.
-- ``check_new_path`` is for artifacts that are submitted now.
-- ``check_encoded_path`` is that rule for a repository whose target paths are URL paths as clients send them (``ingest.encoded_paths``).
+- ``check_path`` has the basic rules: for removals, queries, and records that are already on a log.
+- ``check_new_path`` adds the rules for newly submitted artifacts.
+- ``check_encoded_path`` is the same for a repository whose target paths are URL paths as clients send them (``ingest.encoded_paths``).
 """
 
 import re
@@ -25,7 +25,7 @@ NAMES_OF_JAVASCRIPT: Final = frozenset(
         *("isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf"),
     }
 )
-"""Properties of every JavaScript object (ECMA-262, 20.1.3): tuf-js takes the one of that name for the target."""
+"""Properties of every JavaScript object (ECMA-262, 20.1.3): tuf-js reads that property in place of a target of the same name."""
 
 _ENCODED: Final = re.compile("(?:%[0-9A-F]{2})+")
 _UNRESERVED_OR_SLASH: Final = re.compile("[A-Za-z0-9._~/-]")
@@ -35,15 +35,15 @@ _WHY: Final = {
     "%": "clients do not encode it, so servers decode it and what follows",
     "?": "clients take what follows for a query",
     "#": "clients take what follows for a fragment, and do not send it",
-    "\\": "clients in JavaScript ask for '/' in its place",
+    "\\": "JavaScript clients request '/' in its place",
 }
 
 
 def check_path(path: str) -> str:
-    """Refuse a target path that is not safe or can't stand in metadata.
+    """Refuse a target path that is not safe, or that metadata can't contain.
 
     Args:
-        path: as the repository gave it.
+        path: the submitted target path.
 
     Returns:
         The path, unchanged.
@@ -61,20 +61,20 @@ def check_path(path: str) -> str:
     except InvalidInputError as error:
         raise InvalidTargetError(str(error)) from None
     if path[0] == "/":
-        raise InvalidTargetError("the path is absolute; give it relative to the repository's root, without the leading '/'")
+        raise InvalidTargetError("the path is absolute: write it relative to the repository's root, without the leading '/'")
     for segment in path.split("/"):
         if not segment:
             raise InvalidTargetError("the path has an empty segment ('//' or a '/' at its end)")
         if segment in {".", ".."}:
-            raise InvalidTargetError(f"the path has a {segment!r} segment; give it resolved")
+            raise InvalidTargetError(f"the path has a {segment!r} segment: resolve it first")
     return path
 
 
 def check_new_path(path: str) -> str:
-    """Refuse a target path that any client would fetch from somewhere else.
+    """Refuse a target path that some client would fetch from another URL than intended.
 
     Args:
-        path: as the repository gave it.
+        path: the submitted target path.
 
     Returns:
         The path, unchanged.
@@ -86,10 +86,10 @@ def check_new_path(path: str) -> str:
 
 
 def check_encoded_path(path: str) -> str:
-    """Refuse what ``check_new_path`` refuses, except for percent-encoded characters that clients and servers leave as they are.
+    """Check like ``check_new_path``, but allow percent-encoded characters that clients and servers leave as they are.
 
     Args:
-        path: as the repository gave it: the URL path as clients send it.
+        path: the submitted target path, which is the URL path as clients send it.
 
     Returns:
         The path, unchanged.
@@ -104,11 +104,11 @@ def check_encoded_path(path: str) -> str:
             decoded = unquote_to_bytes(match[0]).decode()
             canonical.check_key(decoded, "the path, decoded,")
         except UnicodeDecodeError:
-            raise InvalidTargetError(f"{match[0]} in the path is not UTF-8, decoded: percent-encode the bytes of UTF-8") from None
+            raise InvalidTargetError(f"{match[0]} in the path does not decode to UTF-8: percent-encode the bytes of UTF-8") from None
         except InvalidInputError as error:
             raise InvalidTargetError(str(error)) from None
         if plain := _UNRESERVED_OR_SLASH.search(decoded):
-            raise InvalidTargetError(f"{match[0]} in the path encodes {plain[0]!r}, which clients and servers write plainly: do the same")
+            raise InvalidTargetError(f"{match[0]} in the path encodes {plain[0]!r}, which clients and servers never encode: do the same")
     return _check(path, _SPECIAL_BUT_PERCENT)
 
 
@@ -116,11 +116,11 @@ def _check(path: str, special: re.Pattern[str]) -> str:
     check_path(path)
     if match := special.search(path):
         what = f"the path has a {match[0]!r} at position {match.start()}: {_WHY[match[0]]}"
-        raise InvalidTargetError(f"{what}; rename the file, or submit its URL path as clients send it (setting ingest.encoded_paths)")
+        raise InvalidTargetError(f"{what}; rename the file, or submit its URL path as clients send it (see ingest.encoded_paths)")
     if path[0].isspace() or path[-1].isspace():
-        raise InvalidTargetError("the path begins or ends with white space, which clients cut off: rename the file")
+        raise InvalidTargetError("the path starts or ends with white space, which clients strip: rename the file")
     if path in NAMES_OF_JAVASCRIPT:
         raise InvalidTargetError(
-            f"{path!r} is a property of every object in JavaScript, so tuf-js does not find it: put it into a directory"
+            f"{path!r} is the name of a property of every JavaScript object, so tuf-js can't find the target: put it into a directory"
         )
     return path

@@ -1,8 +1,8 @@
-"""The client profile of a repository: which TUF clients must be able to read it, and so what it may use.
+"""The client profile of a repository: which TUF clients must be able to read it, and therefore which features it may use.
 
-``standard`` is every client that reads hash bins; ``rstuf`` is python-tuf alone, which RSTUF's users have, and lets targets carry
-``blake2b-256`` alone, as RSTUF's tools send it. A bootstrap names its profile in its settings. ``tufline.trust.client_rules`` has the
-rules.
+``standard`` is for every client that reads hash bins. ``rstuf`` is for python-tuf only, which RSTUF's users have; it also accepts targets
+whose only hash is ``blake2b-256``, as RSTUF's tools send them. A bootstrap names its profile in its settings.
+``tufline.trust.client_rules`` has the rules.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,17 +18,17 @@ STANDARD: Final = "standard"
 RSTUF: Final = "rstuf"
 
 RSTUF_FIELD: Final = "x-rstuf-"
-"""What RSTUF's own fields of a key object begin with."""
+"""The prefix of the fields that RSTUF adds to a key object."""
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A TUF client, and the versions of it that read our repositories.
+    """A TUF client, and the versions of it that can read our repositories.
 
     Attributes:
-        name: of the project.
-        oldest: version that reads us.
-        newest: version that was tried.
+        name: the project's name.
+        oldest: the oldest version that works.
+        newest: the newest version that was tested.
     """
 
     name: str
@@ -41,7 +41,7 @@ TUF_JS: Final = Client("tuf-js", "1.1.7", "5.0.1")
 GO_TUF: Final = Client("go-tuf", "2.0.0", "2.4.2")
 
 CLIENTS: Final[Mapping[str, tuple[Client, ...]]] = MappingProxyType({STANDARD: (PYTHON_TUF, TUF_JS, GO_TUF), RSTUF: (PYTHON_TUF,)})
-"""Profile to its clients."""
+"""The clients of each profile."""
 
 _STANDARD_SCHEMES: Final = frozenset(
     {("ed25519", "ed25519"), ("ecdsa", "ecdsa-sha2-nistp256"), ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256")}
@@ -55,18 +55,18 @@ SCHEMES: Final[Mapping[str, frozenset[tuple[str, str]]]] = MappingProxyType(
         | {("rsa", f"{padding}-sha{bits}") for padding in ("rsassa-pss", "rsa-pkcs1v15") for bits in (256, 384, 512)},
     }
 )
-"""Profile to the (keytype, scheme) that all its clients verify. go-tuf before 2.1 verifies RSA as PKCS #1 v1.5, tuf-js as PSS
+"""The pairs (keytype, scheme) that all clients of each profile verify. go-tuf before 2.1 verifies RSA as PKCS #1 v1.5, tuf-js as PSS
 (``VerifyDelegate``, ``getRSAPublicKey``); tuf-js verifies ECDSA with SHA-256 whatever the curve (``utils/verify.ts``)."""
 
 
 def profile_of(*metadata: Mapping[str, Any] | None) -> Profile:
-    """Say which profile a repository has whose bootstrap names none.
+    """Choose the profile of a repository whose bootstrap names none.
 
     Args:
-        metadata: its root, and targets if they are offline, in any form.
+        metadata: the repository's root, and its targets if they are offline; their content has not been checked.
 
     Returns:
-        ``rstuf`` if one of their keys carries a field of RSTUF's, else ``standard``.
+        ``rstuf`` if one of their keys has a field that RSTUF adds, otherwise ``standard``.
     """
 
     def at(value: Any, *names: str) -> Any:
@@ -83,22 +83,21 @@ def profile_of(*metadata: Mapping[str, Any] | None) -> Profile:
 
 
 def hash_algorithms(profile: Profile, configured: Collection[str]) -> tuple[str, ...]:
-    """Say which hash algorithms a target may carry.
+    """Return the hash algorithms that a target may have.
 
-    The setting is read before anybody knows the profile, so it can name algorithms that clients of the repository refuse. In a ``standard``
-    repository those do not count; where no other is named, the setting says nothing, and its default holds.
-    docs/reference/clients.md has the rule.
+    The setting is read before the profile is known, so it may name algorithms that clients of the repository refuse. A ``standard``
+    repository ignores those; if the setting names no other, its default applies. docs/reference/clients.md has the rule.
 
     Args:
-        profile: of the repository.
-        configured: what ``ingest.hash_algorithms`` says.
+        profile: the repository's profile.
+        configured: the setting ``ingest.hash_algorithms``.
 
     Returns:
-        The algorithms, at least one. tuf-js and go-tuf refuse a target with one that they do not know; RSTUF's tools send ``blake2b-256``
-        alone.
+        The algorithms, at least one. tuf-js and go-tuf refuse a target with an algorithm that they do not know; RSTUF's tools send only
+        ``blake2b-256``.
 
     Raises:
-        AssertionError: if there is no such profile: no record and no setting can name another.
+        AssertionError: if the profile is unknown, which neither a record nor a setting can cause.
     """
     match profile:
         case "rstuf":

@@ -1,8 +1,8 @@
-"""Snapshot and timestamp, encoded as they change.
+"""Snapshot and timestamp, encoded incrementally.
 
 A snapshot of 16,384 bins is half a megabyte, of which a commit changes a few entries: each entry is encoded when its version changes, and
-the signed bytes are one join. Entries are version-only (with lengths and hashes the file would pass what clients accept); the timestamp
-carries the snapshot's own length and hash, which also lifts the client's default limit for it.
+one join makes the signed bytes. Entries have only a version (with lengths and hashes the file would be larger than clients accept). The
+timestamp has the snapshot's length and hash, so that clients accept a snapshot larger than their default limit.
 
 In: versions, an expiry. Out: bytes to sign. No I/O, no clock.
 """
@@ -29,7 +29,7 @@ _snapshot_decoder = msgspec.json.Decoder(_SignedSnapshot)
 
 
 def read_snapshot(signed: bytes | msgspec.Raw) -> dict[str, int]:
-    """Read which version of each role a snapshot names.
+    """Read the version of each role that a snapshot names.
 
     Args:
         signed: the signed part of a snapshot file.
@@ -45,9 +45,9 @@ def read_snapshot(signed: bytes | msgspec.Raw) -> dict[str, int]:
 
 
 class Snapshot:
-    """Which version of each role the repository has, and the encoded form of that.
+    """The current version of each role, and its encoded form.
 
-    A role that is in it stays in it for ever: clients refuse a snapshot that lost a name, and one in which a version went back.
+    A role is never removed and its version never decreases: clients refuse a snapshot that lost a name or in which a version went back.
     """
 
     __slots__ = ("_encoded", "_names", "_versions")
@@ -56,7 +56,7 @@ class Snapshot:
         """Start with some versions.
 
         Args:
-            versions: role name to version, such as ``read_snapshot`` gives.
+            versions: role name to version, for example from ``read_snapshot``.
         """
         self._versions: dict[str, int] = {}
         self._names: list[str] = []
@@ -65,22 +65,22 @@ class Snapshot:
             self.set(role, version)
 
     def __len__(self) -> int:
-        """Say how many roles it names."""
+        """Return the number of roles."""
         return len(self._names)
 
     def version(self, role: str) -> int:
-        """Say which version of a role it names.
+        """Return the version of a role.
 
         Args:
             role: a role name.
 
         Returns:
-            The version; 0 if it does not name the role.
+            The version; 0 if the snapshot does not name the role.
         """
         return self._versions.get(role, 0)
 
     def set(self, role: str, version: int) -> bool:
-        """Name a newer version of a role; an older or equal one is passed over.
+        """Set a newer version of a role; an older or equal one is ignored.
 
         Args:
             role: a role name.
@@ -103,8 +103,8 @@ class Snapshot:
         """Write the bytes to sign (TUF specification, 4.4).
 
         Args:
-            version: of the snapshot.
-            expires: as ``envelope.format_expires`` writes it.
+            version: the snapshot's version, from 1.
+            expires: from ``envelope.format_expires``.
 
         Returns:
             Canonical JSON.
@@ -122,10 +122,10 @@ def encode_timestamp(version: int, expires: str, snapshot_version: int, snapshot
     """Write the timestamp's bytes to sign (TUF specification, 4.6).
 
     Args:
-        version: of the timestamp.
-        expires: as ``envelope.format_expires`` writes it.
-        snapshot_version: of the snapshot that it names.
-        snapshot: that snapshot's file.
+        version: the timestamp's version, from 1.
+        expires: from ``envelope.format_expires``.
+        snapshot_version: the version of the snapshot that it names.
+        snapshot: that snapshot's whole file.
 
     Returns:
         Canonical JSON.

@@ -1,7 +1,7 @@
-"""A target as a repository announces it, and its entry as clients read it.
+"""A target as a repository submits it, and its entry as clients read it.
 
-A repository's word comes in as JSON of any quality; ``parse_target`` lets through only what every TUF client reads the same way, and says
-of everything else what is wrong with it. ``encode_entry`` writes a target once in canonical form: the bytes that a bin splices in.
+Submissions are untrusted JSON. ``parse_target`` accepts only what every TUF client reads the same way, and its errors say what is wrong
+with anything else. ``encode_entry`` writes a target once in canonical form: the bytes that a bin inserts.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ MAX_CUSTOM_BYTES: Final = 4096
 """The largest ``custom`` of a target, in bytes of canonical JSON."""
 
 MAX_CUSTOM_JSON_BYTES: Final = 16 * MAX_CUSTOM_BYTES
-"""The longest ``custom`` that is parsed at all, in bytes of JSON: escapes and white space make a small one longer."""
+"""The longest ``custom`` that is parsed, in bytes of JSON: escapes and white space make it longer than its canonical form."""
 
 MAX_HASHES_JSON_BYTES: Final = 4096
-"""The longest ``hashes`` that are parsed at all; those of all known algorithms take 600."""
+"""The longest ``hashes`` that is parsed, in bytes of JSON; all known algorithms together take 600."""
 
 MAX_LENGTH_JSON_BYTES: Final = 128
-"""The longest ``length`` that is parsed at all; sixteen digits take 100 where each is written as an escape."""
+"""The longest ``length`` that is parsed, in bytes of JSON; sixteen digits, each written as an escape, take 100."""
 
 HEX_DIGITS: Final = {"sha256": 64, "sha512": 128, "sha224": 56, "sha384": 96, "blake2b-256": 64}
-"""Hash algorithms that python-tuf verifies, and how many hexadecimal digits a value has."""
+"""The hash algorithms that python-tuf verifies, and the number of hexadecimal digits of each."""
 
 DEFAULT_HASH_ALGORITHMS: Final = ("sha256", "sha512")
-"""What tuf-js and go-tuf know as well as python-tuf; they refuse a target with any other algorithm."""
+"""The algorithms that python-tuf, tuf-js and go-tuf all know; tuf-js and go-tuf refuse a target with any other."""
 
 _any_decoder: Final = msgspec.json.Decoder()
 _HEX = re.compile("[0-9a-f]+")
@@ -40,13 +40,13 @@ _DECIMAL = re.compile("[0-9]{1,16}", re.ASCII)
 
 
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A target file: its path in the repository, and what its metadata says of it.
+    """A target file: its path in the repository, and its entry in the metadata.
 
     Attributes:
-        path: the target path, relative, ``/`` between segments.
-        length: in bytes.
+        path: the target path, relative, with ``/`` between segments.
+        length: the file's length in bytes.
         hashes: algorithm to lower-case hexadecimal digest; at least one.
-        custom: what the repository adds, an object; None for none.
+        custom: a JSON object with the repository's own data; None for none.
     """
 
     path: str
@@ -56,11 +56,11 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
 
 class Allowed(NamedTuple):
-    """What targets may have.
+    """The rules for targets of one repository.
 
     Attributes:
-        hash_algorithms: that may stand in ``hashes``.
-        check_path: one of the rules of ``tufline.metadata.paths``.
+        hash_algorithms: the algorithms that ``hashes`` may have.
+        check_path: one of the checks in ``tufline.metadata.paths``.
     """
 
     hash_algorithms: Collection[str] = DEFAULT_HASH_ALGORITHMS
@@ -71,7 +71,7 @@ DEFAULT_ALLOWED: Final = Allowed()
 
 
 class Entry(NamedTuple):
-    """A target's entry in a bin: the raw path that it is sorted by, and the canonical bytes ``"<path>":{…}``."""
+    """A target's entry in a bin: the raw path, by which entries are sorted, and the canonical bytes ``"<path>":{…}``."""
 
     path: str
     encoded: bytes
@@ -84,7 +84,7 @@ def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
     for algorithm, value in hashes.items():
         if algorithm not in allowed:
             known = algorithm in HEX_DIGITS
-            said = "a repository of the client profile 'rstuf' accepts blake2b-256, and what ingest.hash_algorithms names"
+            said = "repositories of the client profile 'rstuf' also accept blake2b-256 and the algorithms in ingest.hash_algorithms"
             advice = f"; {said}" if known else ""
             raise InvalidTargetError(f"the hash algorithm {shown(algorithm)} is not one of {', '.join(allowed)}{advice}")
         digest = value.lower() if isinstance(value, str) else ""
@@ -110,7 +110,7 @@ def _check_custom(custom: object) -> dict[str, Any] | None:
         return None
     if not isinstance(custom, dict):
         raise InvalidTargetError("custom must be an object")
-    # The size first: it costs a fraction of the check, which is then of something small. What has no size has a fault that is found.
+    # The size first: it costs a fraction of the check, which then runs on a small value. A value that can't be encoded fails the check.
     size = 0
     with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
         size = len(canonical.encode(custom))
@@ -124,14 +124,14 @@ def _check_custom(custom: object) -> dict[str, Any] | None:
 
 
 def parse_target(path: object, length: object, hashes: object, custom: object = None, allowed: Allowed = DEFAULT_ALLOWED) -> Target:
-    """Make a target of what a repository sent.
+    """Check a submitted target.
 
     Args:
         path: the target path.
-        length: bytes, as an integer from 0 to 2^53 or such an integer as a decimal string.
-        hashes: algorithm to hexadecimal digest, in either case.
+        length: the length in bytes: an integer from 0 to 2^53, or the same as a decimal string.
+        hashes: algorithm to hexadecimal digest, in upper or lower case.
         custom: an object or None; at most ``MAX_CUSTOM_BYTES`` in canonical form.
-        allowed: the rules of path and hashes.
+        allowed: the rules for path and hashes.
 
     Returns:
         The target, with lower-case hashes.
@@ -146,14 +146,14 @@ def parse_target(path: object, length: object, hashes: object, custom: object = 
 
 
 def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, allowed: Allowed = DEFAULT_ALLOWED) -> Target:
-    """Make a target of JSON that was submitted. Its size is judged before anything of it is parsed.
+    """Check a target that was submitted as JSON. Each size is checked before parsing.
 
     Args:
         path: the target path.
-        length: JSON, as ``parse_target`` takes it.
-        hashes: JSON, as ``parse_target`` takes it.
-        custom: JSON, as ``parse_target`` takes it; ``null`` for none.
-        allowed: the rules of path and hashes.
+        length: JSON for the ``length`` of ``parse_target``.
+        hashes: JSON for the ``hashes`` of ``parse_target``.
+        custom: JSON for the ``custom`` of ``parse_target``; ``null`` for none.
+        allowed: the rules for path and hashes.
 
     Returns:
         The target, with lower-case hashes.
@@ -173,13 +173,13 @@ def _parse(content: bytes, what: str, most_bytes: int) -> Any:
 
 
 def encode_entry(target: Target) -> Entry:
-    """Write a target's entry once, in canonical form.
+    """Encode a target's entry in canonical form.
 
     Args:
-        target: one that ``parse_target`` made.
+        target: from ``parse_target``.
 
     Returns:
-        The entry; joined by commas in the order of their paths, entries are the inside of a bin's ``targets``.
+        The entry. Entries joined by commas in the order of their paths are the content of a bin's ``targets``.
     """
     info: dict[str, object] = {"hashes": target.hashes, "length": target.length}
     if target.custom is not None:
