@@ -316,7 +316,7 @@ def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 async def test_directory_that_can_not_be_one(tmp_path: Path) -> None:
     """An origin that can't be used is an error with a reason, at the start and later."""
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match=r"can't make the directory in .*; choose another one in publisher\.directory, or fix this one$"):
+    with pytest.raises(StoreError, match=r"can't create the directory in .*; choose another one in publisher\.directory, or fix this one$"):
         LocalStore(tmp_path / "file" / "origin")
     store = LocalStore(tmp_path / "origin")
     (tmp_path / "origin").rmdir()

@@ -159,7 +159,7 @@ def test_download_is_refused_before_anything_is_fetched(tmp_path: Path, root: Pa
 UNUSABLE = {
     "origin": ({"TUFLINE_PUBLISHER__DIRECTORY": "/proc/x"}, Exit.FAILED, "choose another one in publisher.directory"),
     "log": ({"TUFLINE_BUS__URL": "embedded:/proc/x/log.db"}, Exit.CONFIGURATION, "choose another place in bus.url"),
-    "files": ({"TUFLINE_WEB__TARGETS": "/nodir"}, Exit.CONFIGURATION, "web.targets /nodir is no directory"),
+    "files": ({"TUFLINE_WEB__TARGETS": "/nodir"}, Exit.CONFIGURATION, "web.targets is set to /nodir, which is not a directory"),
 }
 
 

@@ -127,5 +127,5 @@ async def test_files_that_are_nowhere_are_said(tmp_path: Path) -> None:
     """A directory of files that is not there, or is none, is an error that names the setting."""
     (tmp_path / "file").write_text("x")
     for targets in (tmp_path / "nowhere", tmp_path / "file"):
-        with pytest.raises(ConfigError, match=r"is no directory: make it, or set web\.targets"):
+        with pytest.raises(ConfigError, match=r"is not a directory: create it, or set web\.targets"):
             await serve(tmp_path, WebConfig(port=0, targets=targets))

@@ -1,11 +1,12 @@
-"""An origin in a directory, for a web server on the same machine or a file system that one serves.
+"""An origin in a directory, for a web server that serves the directory.
 
-A file is written under a name of its own and renamed, so that a reader sees it whole or not at all. Versioned files are not synced one by
-one: ``flush`` syncs the file system once before the timestamp, which alone makes them visible to clients. Only roots are.
+A file is written under a temporary name and then renamed, so that a reader sees the whole file or none. Versioned files are not synced one
+by one: clients see them only through the timestamp, and ``flush`` syncs the file system once before that is replaced. Roots are synced, as
+clients find them without the timestamp.
 
-What is replaced is compared first, and both under a lock, so that a publisher that was stopped for long and wakes up changes nothing that a
-newer one has put. A lock that is held for long (its holder was stopped just then) is an error that names the holder; publication waits for
-it. That needs a local file system (see ``tufline.origin.file_systems`` and docs/adr/0008-the-origin-is-fenced-at-the-store.md).
+``replace`` compares and renames under a lock, so that a publisher that was stopped for a long time and wakes up changes nothing that a
+newer one has written. If the lock is held for too long, because its holder was stopped, publication waits and an error names the holder.
+The lock needs a local file system (see ``tufline.origin.file_systems`` and docs/adr/0008-the-origin-is-fenced-at-the-store.md).
 """
 
 import asyncio
@@ -24,10 +25,10 @@ from tufline.origin.store import OWNER
 
 FIRST_LOCK_PAUSE_SECONDS: Final = 0.02
 LONGEST_LOCK_PAUSE_SECONDS: Final = 0.5
-"""How soon a lock that another process holds is tried again: to replace a file takes a few milliseconds."""
+"""The shortest and longest pause before a lock held by another process is tried again; replacing a file takes a few milliseconds."""
 
 LOCK_PATIENCE_SECONDS: Final = 5.0
-"""After so long a holder is taken for stopped, and named."""
+"""When the lock has been held for this long, its holder is assumed to be stopped, and an error names it."""
 
 T = TypeVar("T")
 
@@ -41,25 +42,25 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 class LocalStore:
-    """The ``Store`` in a directory; see the module."""
+    """The ``Store`` in a directory."""
 
     def __init__(self, directory: Path) -> None:
-        """Use a directory, and make it if there is none.
+        """Use a directory, and create it if it does not exist.
 
         Args:
-            directory: of the metadata files.
+            directory: where the metadata files are published.
 
         Raises:
-            StoreError: if it can't be used.
+            StoreError: if the directory can't be created, or is in a network file system.
         """
         self._directory = directory
         self._temporary = Temporary(directory)
         self._is_clean = False
-        with self._explained("make the directory", "choose another one in publisher.directory, or fix this one"):
+        with self._explained("create the directory", "choose another one in publisher.directory, or fix this one"):
             directory.mkdir(parents=True, exist_ok=True)
         if kind := network_type(directory):
             raise StoreError(
-                f"the origin {directory} is in a network file system ({kind}), where locks do not keep two publishers apart reliably; "
+                f"the origin {directory} is in a network file system ({kind}), where locks do not reliably exclude a second publisher; "
                 "set publisher.directory to a directory on a local disk, and serve it from there"
             )
 
@@ -83,7 +84,7 @@ class LocalStore:
                 if loop.time() >= deadline:
                     raise StoreBusyError(
                         f"the origin {self._directory} has been locked for {LOCK_PATIENCE_SECONDS:g} seconds by "
-                        f"{error.holder or 'another process'}, and publication waits for that: if it is stopped, let it continue "
+                        f"{error.holder or 'another process'}, and publication waits for it: if that process is stopped, continue it "
                         "(kill -CONT) or end it"
                     ) from None
             else:
@@ -110,7 +111,7 @@ class LocalStore:
 
     def _path(self, name: str) -> Path:
         if name != OWNER and (not name or "/" in name or name.startswith(".")):
-            raise StoreError(f"{name!r} can't be the name of a metadata file")
+            raise StoreError(f"{name!r} is not a valid name of a metadata file")
         return self._directory / name
 
     def _read(self, path: Path) -> bytes | None:
@@ -120,13 +121,13 @@ class LocalStore:
             return None
 
     def _put_all(self, files: list[tuple[str, bytes]]) -> list[str]:
-        # By plain system calls: for small files, paths as objects and buffered files cost more than the file system does.
+        # With plain system calls: for small files, path objects and buffered files cost more than the file system itself.
         self._remove_leftovers()
         others: list[str] = []
         for name, content in files:
             path = str(self._path(name))
             if os.path.exists(path):  # noqa: PTH110 (as above)
-                # To write it again would put a durable file, which is perhaps being served, at risk.
+                # Writing it again would put at risk a durable file that may be being served.
                 if Path(path).read_bytes() != content:
                     others.append(name)
                 continue
@@ -154,11 +155,11 @@ class LocalStore:
                 self._check(OWNER, owner)
             self._check(name, expected, content)
 
-        # While another process holds the lock nothing is written, however often this is tried.
+        # Checked first, so that retries write no temporary file while another process holds the lock.
         with locked(self._directory):
             check()
         self._remove_leftovers()
-        # The lock is not held while the new file is written: a process that is stopped just then would hold up all others.
+        # The lock is not held while the new file is written: a process stopped during the write would block all others.
         with self._temporary.file() as (descriptor, temporary):
             _write(descriptor, content)
             os.fsync(descriptor)
@@ -171,8 +172,8 @@ class LocalStore:
         found = self._read(self._path(name))
         if found not in expected:
             raise StoreChangedError(
-                f"{name} in the origin {self._directory} was {'deleted' if found is None else 'replaced'} by somebody else; "
-                "the origin is looked at again"
+                f"{name} in the origin {self._directory} was {'deleted' if found is None else 'replaced'} by another process; "
+                "the publisher checks the origin again"
             )
 
     def _sync_names(self) -> None:
@@ -192,7 +193,7 @@ class LocalStore:
             return await finish_in_thread(work)
 
     @contextlib.contextmanager
-    def _explained(self, what: str, advice: str = "fix that: a publisher continues by itself then") -> Iterator[None]:
+    def _explained(self, what: str, advice: str = "fix that, and the publisher continues by itself") -> Iterator[None]:
         try:
             yield
         except OSError as error:

@@ -1,7 +1,7 @@
-"""The lock of an origin in a directory, and the names of files that are being written there.
+"""The lock of an origin in a directory, and the temporary files that are being written there.
 
-The lock is ``flock`` on a file: it is the open file's, so it excludes other stores of the same process too, and it goes with its process.
-It is held only while two things happen that must not be torn apart: to look at what is shown, and to replace it.
+The lock is ``flock`` on a file. It belongs to the open file, so it also excludes other stores of the same process, and it is released when
+the process ends. It is held only while the published file is compared and replaced, which must be one step.
 """
 
 import contextlib
@@ -21,25 +21,25 @@ import msgspec
 from tufline.decoding import UNREADABLE
 
 LOCK_NAME: Final = ".tufline-lock"
-"""Of the lock's file. Web servers do not show names with a dot, and ``Store.names`` does not list them."""
+"""The name of the lock file. Web servers do not serve names that start with a dot, and ``Store.names`` does not list them."""
 
 TEMPORARY_PREFIX: Final = ".tmp-"
-"""Names of files that are being written begin with it."""
+"""The prefix of the names of files that are being written."""
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds the lock.
+    """The process that holds the lock.
 
     Attributes:
-        pid: of the process, as its own machine or container counts.
-        host: of the machine.
+        pid: the process id, in the process's own machine or container.
+        host: the machine's host name.
     """
 
     pid: int
     host: str
 
     def __str__(self) -> str:
-        """Name the process, for a message."""
+        """Return the process's name for error messages."""
         return f"process {self.pid} on {self.host}"
 
 
@@ -50,14 +50,14 @@ def _read_holder(descriptor: int) -> Holder | None:
     try:
         return _holder_decoder.decode(os.pread(descriptor, 4096, 0))
     except UNREADABLE:
-        return None  # it is about to say who it is, or has just released it
+        return None  # the holder has not written its name yet, or has just released the lock
 
 
 class LockedError(Exception):
-    """Somebody else holds the lock.
+    """Another process or store holds the lock.
 
     Args:
-        holder: who, if the lock's file says so.
+        holder: the process that holds it; None if the lock file does not tell.
     """
 
     def __init__(self, holder: Holder | None) -> None:
@@ -67,17 +67,17 @@ class LockedError(Exception):
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the lock of an origin, if it is free.
+    """Hold the lock of an origin for the block, without waiting for it.
 
     Args:
-        directory: of the origin.
+        directory: the origin's directory.
 
     Yields:
-        Nothing; it is released after the block.
+        Nothing.
 
     Raises:
-        LockedError: if somebody else holds it.
-        OSError: if the lock's file can't be used.
+        LockedError: if the lock is held already.
+        OSError: if the lock file can't be used.
     """
     descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -96,10 +96,10 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 class Temporary:
-    """Files that are being written, under names that no other writer has, and each locked while it is.
+    """Files that are being written. Their names are unique to this writer, and each is locked while it is written.
 
     Args:
-        directory: of the origin.
+        directory: the origin's directory.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -108,13 +108,13 @@ class Temporary:
 
     @contextmanager
     def file(self) -> Iterator[tuple[int, str]]:
-        """Make a file to write. Whoever is done renames it within the block; what is left of it then is removed.
+        """Create a temporary file. The caller writes it and renames it within the block; if the block raises, it is removed.
 
         Yields:
-            Its descriptor and its path.
+            The file's descriptor and path.
 
         Raises:
-            OSError: if it can't be made.
+            OSError: if the file can't be created.
         """
         descriptor, path = self._make()
         try:
@@ -130,7 +130,7 @@ class Temporary:
         while True:
             path = f"{self._prefix}{next(self._numbers)}"
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            # Another writer that looks for leftovers may have come between: then this name is gone, and the next one is taken.
+            # Another writer may have removed the file as a leftover before it was locked: then the next name is tried.
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(descriptor).st_nlink:
@@ -139,13 +139,13 @@ class Temporary:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Remove files that nobody writes any more: their writers died, or an earlier version left them.
+    """Remove temporary files without a living writer: their writer died, or an earlier version of Tufline left them.
 
     Args:
-        directory: of the origin.
+        directory: the origin's directory.
 
     Raises:
-        OSError: if they can't be looked for.
+        OSError: if the directory can't be searched.
     """
     for path in directory.glob(f"{TEMPORARY_PREFIX}*"):
         try:
@@ -156,6 +156,6 @@ def remove_leftovers(directory: Path) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
         except BlockingIOError:
-            pass  # its writer lives
+            pass  # its writer is alive
         finally:
             os.close(descriptor)

@@ -1,11 +1,11 @@
-"""Which file systems an origin may be in: those on which a lock excludes every process that can write there.
+"""The file systems that an origin may be in: those on which a lock excludes every process that can write there.
 
-Two publishers may see one origin for a while (one was stopped, and wakes up). A lock decides which of them may replace the timestamp, and
-``flock`` (man 2 flock) promises that on local file systems only: on NFS it depends on how each machine has mounted it (``nolock``,
-``local_lock``; man 5 nfs), on SMB on the server (``nobrl``; man 8 mount.cifs), and cluster file systems each have a rule of their own. A
-rename, too, is seen by other machines only after a while there (close-to-open consistency).
+For a while two publishers may use one origin, when one was stopped and wakes up. A lock decides which of them may replace the timestamp,
+and ``flock`` (man 2 flock) guarantees that only on local file systems. On NFS it depends on each machine's mount options (``nolock``,
+``local_lock``; man 5 nfs), on SMB on the server (``nobrl``; man 8 mount.cifs), and each cluster file system has its own rules. There, other
+machines also see a rename only after a while (close-to-open consistency).
 
-In: a directory. Out: the type of a network file system that it is in, if it is in one. Linux only; elsewhere nothing is known.
+In: a directory. Out: the type of the network file system that it is in, if any. Works on Linux only; elsewhere the type is unknown.
 """
 
 import re
@@ -16,8 +16,8 @@ NETWORK_TYPES: Final = frozenset(
     {
         *("nfs", "nfs4"),  # Linux fs/nfs/fs_context.c
         *("cifs", "smb3", "smbfs", "ncpfs"),  # Linux fs/smb/client/cifsfs.c; the last two in kernels before 5
-        *("afs", "coda", "ceph", "ocfs2", "gfs2", "orangefs", "pvfs2"),  # Linux fs/*, each its file_system_type.name
-        *("lustre", "beegfs", "gpfs", "glusterfs"),  # the makers' own modules
+        *("afs", "coda", "ceph", "ocfs2", "gfs2", "orangefs", "pvfs2"),  # Linux fs/*, the file_system_type.name of each
+        *("lustre", "beegfs", "gpfs", "glusterfs"),  # modules outside the kernel
     }
 )
 """Types in ``/proc/self/mountinfo`` (man 5 proc_pid_mountinfo) that several machines can write to."""
@@ -25,7 +25,7 @@ NETWORK_TYPES: Final = frozenset(
 LOCAL_FUSE_TYPES: Final = frozenset(
     f"fuse.{name}" for name in ("fuse-overlayfs", "mergerfs", "bindfs", "unionfs", "gocryptfs", "encfs", "ext2", "fuse2fs", "lxcfs")
 )
-"""File systems in user space whose files are on this machine. All others (sshfs, s3fs, gcsfuse, rclone, …) count as remote."""
+"""File systems in user space (FUSE) whose files are on this machine. All others (sshfs, s3fs, gcsfuse, rclone, …) count as remote."""
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
@@ -33,14 +33,14 @@ _ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 
 
 def network_type(directory: Path, mounts: Path = MOUNTS) -> str:
-    """Find out whether a directory is in a network file system.
+    """Return the type of the network file system that a directory is in.
 
     Args:
-        directory: that exists.
-        mounts: the table of mounts, in the form of ``/proc/self/mountinfo``.
+        directory: an existing directory.
+        mounts: the table of mounts, in the format of ``/proc/self/mountinfo``.
 
     Returns:
-        The type, such as ``nfs4``; empty for a local file system, and where that can't be found out.
+        The type, such as ``nfs4``; empty for a local file system, and if the type can't be determined.
     """
     try:
         table = mounts.read_text(errors="surrogateescape")

@@ -1,8 +1,8 @@
-"""Which log may publish to an origin: a small file there that names it.
+"""The owner of an origin: a small file there names the log that may publish to it.
 
-Two logs that publish to one origin take turns at overwriting each other's files, and clients that have seen one refuse the other. So the
-first publisher that may (see ``tufline.origin.provenance``) claims the origin for its log; that of another log is refused, until people say
-otherwise (``tufline origin adopt``).
+Two logs that publish to one origin would keep overwriting each other's files, and clients that have seen one would refuse the other. So the
+first publisher that is allowed to (see ``tufline.origin.provenance``) claims the origin for its log. A publisher of another log is refused
+until an operator runs ``tufline origin adopt``.
 """
 
 from datetime import datetime
@@ -16,11 +16,11 @@ from tufline.origin.store import OWNER, Store
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """What the file says. Fields that a later version adds are passed over.
+    """The content of the file. Fields that a later version adds are ignored.
 
     Attributes:
-        log: id of the log (``Bus.log_id``).
-        claimed: when it claimed the origin, UTC, such as ``2030-01-01T00:00:00Z``.
+        log: the id of the owning log (``Bus.log_id``).
+        claimed: when it claimed the origin, in UTC, such as ``2030-01-01T00:00:00Z``.
     """
 
     log: str
@@ -31,16 +31,16 @@ _decoder = msgspec.json.Decoder(Owner)
 
 
 async def read_owner(store: Store) -> Owner | None:
-    """Read whose an origin is.
+    """Read the owner of an origin.
 
     Args:
         store: the origin.
 
     Returns:
-        The owner; None if nobody has claimed it.
+        The owner; None if no log has claimed the origin.
 
     Raises:
-        ForeignOriginError: if the file can't be read: it is somebody's, and nobody knows whose.
+        ForeignOriginError: if the file is damaged, so that the owner is unknown.
         StoreError: if the origin can't be read.
     """
     content = await store.get(OWNER)
@@ -51,49 +51,49 @@ async def read_owner(store: Store) -> Owner | None:
 
 def _damaged(reason: str) -> ForeignOriginError:
     return ForeignOriginError(
-        f"{OWNER}, which names the log that may publish to the origin, is damaged ({reason}): if that is this log, run tufline origin adopt"
+        f"{OWNER}, which names the log that owns the origin, is damaged ({reason}): if this log owns the origin, run tufline origin adopt"
     )
 
 
 async def check_owner(store: Store, log_id: str) -> bytes:
-    """Make sure that an origin is still a log's.
+    """Check that a log still owns an origin.
 
     Args:
         store: the origin.
-        log_id: of the log.
+        log_id: the log's id (``Bus.log_id``).
 
     Returns:
-        The content of ``OWNER``, for ``Store.replace``: by then another log may have the origin.
+        The content of ``OWNER``. Pass it to ``Store.replace``, as another log may have taken the origin by then.
 
     Raises:
-        ForeignOriginError: if another log has it.
-        StoreChangedError: if it is nobody's any more.
+        ForeignOriginError: if another log owns it.
+        StoreChangedError: if no log owns it any more.
         StoreError: if the origin can't be read.
     """
     content = await store.get(OWNER)
     if content is None:
-        raise StoreChangedError(f"{OWNER} was deleted from the origin; it is looked at again")
+        raise StoreChangedError(f"{OWNER} was deleted from the origin; the publisher checks the origin again")
     owner = decode(_decoder, content, _damaged)
     if owner.log != log_id:
         raise ForeignOriginError(
-            f"the origin belongs to the log {owner.log} since {owner.claimed}, and this is the log {log_id}: set publisher.directory to "
-            "this log's own, or run tufline origin adopt if this log replaces that one"
+            f"the origin belongs to the log {owner.log} (claimed at {owner.claimed}), but this is the log {log_id}: set "
+            "publisher.directory to this log's own directory, or run tufline origin adopt if this log replaces the other one"
         )
     return content
 
 
 async def claim(store: Store, log_id: str, now: datetime, *, expected: bytes | None) -> None:
-    """Write that an origin is a log's, if it is still whose it was when that was decided.
+    """Claim an origin for a log, unless its owner has changed since the caller decided to.
 
     Args:
         store: the origin.
-        log_id: of the log.
-        now: with a time zone.
-        expected: the content of ``OWNER`` at that time; None if nobody had claimed the origin.
+        log_id: the log's id (``Bus.log_id``).
+        now: a time with a time zone.
+        expected: the content of ``OWNER`` that the caller saw; None if it did not exist.
 
     Raises:
-        StoreChangedError: if another log has claimed it since.
-        StoreError: if it can't be written.
+        StoreChangedError: if the owner has changed since.
+        StoreError: if the file can't be written.
     """
     content = msgspec.json.encode(Owner(log_id, envelope.format_expires(now)))
     await store.replace(OWNER, content + b"\n", expected=expected)

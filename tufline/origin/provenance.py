@@ -1,11 +1,11 @@
-"""Whether a log may publish to an origin: what is shown there must be of this log, and not newer than it.
+"""Whether a log may publish to an origin: what is published there must come from this log, and must not be newer than the log.
 
-Workflow of ``examine``. No root may be there that is not this log's. The timestamp must verify under a root of this log, any in its chain:
-then it is this log's, also where the log no longer has it (its publisher died before it could say what it had published, and compaction has
-taken the version since). And it must not be above the newest timestamp of the log: else the log is an older copy, and clients that have
-seen what is shown would refuse all that the log has.
+``examine`` checks three things. Every root at the origin must be this log's. The timestamp must verify under any root in this log's chain:
+then it comes from this log, even if the log no longer has it (the publisher died before it recorded the publication, and compaction has
+deleted that version since). And it must not be newer than the newest timestamp of the log: otherwise the log is an older copy, and clients
+that have seen the published timestamp would refuse everything that the log has.
 
-In: the log, the origin. Out: what is shown, or an error that says why nothing may be written there. Nothing is changed.
+In: the log and the origin. Out: what is published, or an error that says why nothing may be written there. Nothing is changed.
 """
 
 import re
@@ -31,12 +31,12 @@ _FILE_NAME: Final = re.compile(r"([1-9][0-9]*)\.([^/]+)\.json")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What an origin shows.
+    """What is published at an origin.
 
     Attributes:
-        version: of the timestamp; 0 if there is none that clients accept.
-        damage: why clients accept the timestamp that is there under no root of this log; empty if they do, or there is none.
-        has_root: whether a root of this log is there, and none of another.
+        version: the timestamp's version; 0 if there is none that clients accept.
+        damage: why the timestamp at the origin verifies under no root of this log; empty if it does, or if there is none.
+        has_root: whether the origin has a root of this log.
     """
 
     version: int = 0
@@ -45,31 +45,31 @@ class Shown:
 
 
 def parse_name(name: str) -> tuple[str, int] | None:
-    """Read the name of a versioned metadata file.
+    """Parse the name of a versioned metadata file.
 
     Args:
-        name: of a file at an origin.
+        name: the name of a file at an origin.
 
     Returns:
-        Role and version; None for all other names.
+        Role and version; None for any other name.
     """
     matched = _FILE_NAME.fullmatch(name)
     return (matched[2], int(matched[1])) if matched is not None else None
 
 
 async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> Shown:
-    """Find out whether what an origin shows is of a log, and not newer than it.
+    """Check that what is published at an origin comes from a log, and is not newer than the log.
 
     Args:
         bus: the log.
         store: the origin.
-        passed: takes damaged records; without it they are an error.
+        passed: notified of damaged records, which are skipped; without it they are an error.
 
     Returns:
-        What is shown.
+        What is published.
 
     Raises:
-        ForeignOriginError: if it is another repository's, or newer than the log.
+        ForeignOriginError: if it belongs to another repository, or is newer than the log.
         BusError: if the log can't be read.
         StoreError: if the origin can't be read.
     """
@@ -95,29 +95,29 @@ def _is_timestamp(record: Record) -> bool:
     try:
         version_of(record)
     except RecordError:
-        return False  # anybody who may write there can write one without a version: publishers pass it over, and so does this
+        return False  # any writer of the topic can append a record without a version; publishers skip it, and so does this
     return True
 
 
 def ahead(shown: int, newest: int) -> str:
-    """Say that an origin is ahead of its log.
+    """Return the error message for an origin that is ahead of its log.
 
     Args:
-        shown: version of the timestamp that is shown.
-        newest: of the log's newest one.
+        shown: the version of the published timestamp.
+        newest: the version of the log's newest timestamp.
 
     Returns:
         The message.
     """
     return (
-        f"the origin shows timestamp version {shown}, and the newest of this log is {newest}: the log is an older copy, and clients would "
-        "refuse what it has, so nothing is published until the log has passed what is shown; leave the origin as it is, and see "
-        "'A log that was restored from an older copy' in docs/how-to/fsck.md"
+        f"the origin has timestamp version {shown}, but the newest in this log is {newest}, so the log is an older copy and nothing is "
+        "published until it has passed that version: clients would refuse an older one. Leave the origin as it is, and see 'A log that was "
+        "restored from an older copy' in docs/how-to/fsck.md"
     )
 
 
 async def _roots(bus: Bus, passed: PassedOver | None) -> Sequence[Root]:
-    # Of 'admin', which is small and has every version; what is not released yet can't have signed anything that is shown.
+    # From 'admin', which is small and has every version. A root that is not released yet can't vouch for anything published.
     state = AdminState()
     async for batch in scan(bus, topics.ADMIN, 0, passed=passed):
         for record in batch:
@@ -129,10 +129,10 @@ def whole_root(content: bytes) -> Root | None:
     """Read a root that was found at an origin.
 
     Args:
-        content: the file.
+        content: the file's bytes.
 
     Returns:
-        The root, whoever's; None if its own keys have not signed it, as where the file is damaged.
+        The root, of any repository; None if its own keys have not signed it, for example because the file is damaged.
     """
     try:
         return rules.verified(Root, content, rules.root_keys(rules.parse(Root, content).signed, Root.type))
@@ -150,12 +150,12 @@ async def _check_roots(store: Store, roots: Sequence[Root]) -> int:
             continue
         found = whole_root(content)
         if found is None:
-            continue  # damaged: it is nobody's
+            continue  # damaged, so it tells nothing about the owner
         if found == ours.get(version):
             count += 1
         else:
             raise ForeignOriginError(
-                f"the origin holds {name}, which does not belong to this log: another repository publishes there; "
+                f"the origin has {name}, which does not belong to this log, so another repository publishes there: "
                 "set publisher.directory to an empty directory, or to this log's own"
             )
     return count
@@ -172,4 +172,4 @@ def _verified_version(timestamp: bytes, roots: Sequence[Root]) -> int:
         except MetadataError:
             continue
         return common.version
-    raise MetadataError("no root of this log has keys that signed it")
+    raise MetadataError("it is not signed by the timestamp keys of any root of this log")

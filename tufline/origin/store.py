@@ -1,7 +1,7 @@
-"""The origin: where the published metadata files lie for the CDN and the clients.
+"""The origin: the store of the published metadata files, for the CDN and the clients.
 
-Files of a version are written once and never change; only ``timestamp.json`` is replaced. A root is seen as soon as it is there. What a web
-server must say of a file follows from its name (``content_headers``), so that every store and the built-in server agree.
+Versioned files are written once and never change; only ``timestamp.json`` is replaced. Clients see a root as soon as it is written. A
+file's HTTP headers follow from its name (``content_headers``), so that every store and the built-in server agree.
 """
 
 import re
@@ -11,19 +11,19 @@ from typing import Final, Protocol
 from tufline.config.settings import TIMESTAMP_MAX_AGE_SECONDS
 
 VERSIONED_MAX_AGE_SECONDS: Final = 31_536_000
-"""How long a CDN and clients may keep a versioned file: a year; it never changes."""
+"""How long a CDN and clients may cache a versioned file, which never changes: a year."""
 
 
 TIMESTAMP: Final = "timestamp.json"
 
 OWNER: Final = ".tufline-origin.json"
-"""Says which log may publish to an origin (``tufline.origin.owner``). It is no metadata: web servers need not serve it."""
+"""The file that names the log that owns the origin (``tufline.origin.owner``). It is not metadata, and web servers need not serve it."""
 
 _VERSIONED = re.compile(r"[1-9][0-9]*\.[a-z][A-Za-z0-9_.-]*\.json")
 
 
 def content_headers(name: str) -> dict[str, str]:
-    """Say with which HTTP headers a metadata file is served.
+    """Return the HTTP headers with which a metadata file is served.
 
     Args:
         name: the file's name, such as ``3.snapshot.json``.
@@ -37,61 +37,62 @@ def content_headers(name: str) -> dict[str, str]:
 
 
 class Store(Protocol):
-    """An origin. One publisher at a time writes it; one that was stopped and wakes up late may still try to."""
+    """An origin. Only one publisher at a time writes it, but one that was stopped and wakes up late may still try to."""
 
     async def put_many(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
-        """Put versioned files that are not there yet.
+        """Write versioned files that do not exist yet.
 
-        MUST leave a file that is there as it is, also one with other content: it may be served, and a version has one content. Whether that
-        content is damage (left half-written by a crash, say) is for the caller to find out, who then uses ``replace``.
+        MUST NOT change an existing file, even if its content differs: it may be being served, and a version has one content. The caller
+        finds out whether that content is damage (for example a file half-written before a crash), and then uses ``replace``.
 
         Args:
-            files: name and content.
+            files: name and content of each.
 
         Returns:
-            Names of files that are there with other content.
+            The names of existing files with other content.
 
         Raises:
-            StoreError: if any could not be put.
+            StoreError: if any file could not be written.
         """
 
     async def flush(self) -> None:
-        """Make everything put so far durable.
+        """Make everything written so far durable.
 
         Raises:
-            StoreError: if that is not certain.
+            StoreError: if it may not be durable.
         """
 
     async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
-        """Put or replace a file that clients find without being told of it, at once and durably: a reader sees the old one or the new one.
+        """Create or replace a file that clients read at a fixed name, atomically and durably: a reader sees the old file or the new one.
 
-        Compare and swap: MUST change nothing unless the file is just as expected at that moment, whoever else writes meanwhile. (An object
-        store does it by a conditional write, with the ETag of what it has compared. That is a condition on one object only, so such a store
-        compares the owner just before.) MUST have ended, one way or the other, when it returns, also when it is cancelled.
+        Compare and swap: MUST change nothing unless the file has the expected content at that moment, even if others write at the same
+        time. (An object store uses a conditional write with the ETag of the content that it compared. That covers one object only, so such
+        a store compares the owner just before.) When it returns, also after being cancelled, the write MUST have either happened or not,
+        and MUST NOT happen later.
 
         Args:
-            name: ``timestamp.json``, that of a root, ``OWNER``, or that of a versioned file whose content is damaged.
-            content: the new file.
-            expected: the content that must be there; None if there must be no such file. A file that has the new content already is left.
-            owner: the content that ``OWNER`` must have at that moment too; None if any will do.
+            name: ``timestamp.json``, a root, ``OWNER``, or a versioned file whose content is damaged.
+            content: the new content.
+            expected: the content that the file must have; None if it must not exist. A file that already has the new content is left.
+            owner: the content that ``OWNER`` must have at that moment too; None for any.
 
         Raises:
-            StoreChangedError: if something else is there.
-            StoreBusyError: if another process has kept others from replacing anything for long.
-            StoreError: if it could not be replaced.
+            StoreChangedError: if the file or the owner has another content.
+            StoreBusyError: if another process has held the lock for too long.
+            StoreError: if the file could not be replaced.
         """
 
     async def get(self, name: str) -> bytes | None:
         """Read a file.
 
         Args:
-            name: its name.
+            name: the file's name at the origin.
 
         Returns:
-            Its content, or None if there is none of that name.
+            Its content, or None if it does not exist.
 
         Raises:
-            StoreError: if that could not be found out.
+            StoreError: if the origin can't be read.
         """
 
     async def names(self) -> set[str]:
@@ -101,15 +102,15 @@ class Store(Protocol):
             The names.
 
         Raises:
-            StoreError: if that could not be found out.
+            StoreError: if the origin can't be read.
         """
 
     async def delete_many(self, names: Iterable[str]) -> None:
-        """Delete files; one that does not exist is no error.
+        """Delete files. Names that do not exist are ignored.
 
         Args:
-            names: of versioned files.
+            names: names of versioned files.
 
         Raises:
-            StoreError: if any could not be deleted.
+            StoreError: if any file could not be deleted.
         """

@@ -1,6 +1,6 @@
-"""The built-in HTTP server of an origin in a directory: for laptops, demos and small repositories. A CDN or any web server does as well.
+"""The built-in HTTP server of an origin in a directory, for laptops, demos and small repositories. Any other web server works as well.
 
-``/metadata/`` shows the metadata files with the headers that a CDN should see; ``/targets/``, where configured, the repository's own files.
+``/metadata/`` serves the metadata files with the headers that a CDN should see; ``/targets/``, if configured, the repository's own files.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from tufline.runtime.http_server import listen
 METADATA: Final = "/metadata/"
 TARGETS: Final = "/targets/"
 METADATA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
-"""Other names are of what is still being written."""
+"""The names that are served. Other files are temporary or internal."""
 
 
 def _find(directory: Path, address: str) -> Path | None:
     """Find the file at an address below a directory.
 
-    Every file has one address, by which a CDN keeps and purges it: other spellings of it (``a//b``, ``a%2Fb``, ``a/./b``) name nothing.
+    Every file has exactly one address, by which a CDN caches and purges it. Other spellings (``a//b``, ``a%2Fb``, ``a/./b``) are not found.
     """
     try:
         if "%2F" in address.upper():
             return None
         base = directory.resolve()
         found = (base / check_path(unquote_to_bytes(address).decode())).resolve(strict=True)
-    except (InvalidTargetError, UnicodeDecodeError, OSError, RuntimeError):  # the last one: symbolic links in a circle
+    except (InvalidTargetError, UnicodeDecodeError, OSError, RuntimeError):  # RuntimeError: symbolic links that form a loop
         return None
     return found if found.is_file() and found.is_relative_to(base) else None
 
@@ -49,11 +49,11 @@ def make_app(metadata: Path, targets: Path | None) -> web.Application:
     Returns:
         The application.
     """
-    # A client asks for the next root at each refresh: that there is none must not be remembered for long.
+    # A client requests the next root at each refresh, so a 404 must not be cached for long.
     briefly = {"Cache-Control": content_headers(TIMESTAMP)["Cache-Control"]}
 
     def missing() -> web.Response:
-        return web.json_response({"detail": "there is no such file"}, status=404, headers=briefly)
+        return web.json_response({"detail": "the file does not exist"}, status=404, headers=briefly)
 
     async def get_metadata(request: web.Request) -> web.StreamResponse:
         name = request.rel_url.raw_path.removeprefix(METADATA)
@@ -82,13 +82,13 @@ async def serve(
 
     Args:
         metadata: directory of the published metadata files.
-        config: where to listen, and what else to serve.
-        on_listening: called with the URL when requests are taken.
-        http: limits.
+        config: where to listen, and the directory of targets.
+        on_listening: called with the URL once the server accepts requests.
+        http: limits for connections and requests.
 
     Raises:
-        ConfigError: if the address can't be listened on, or there is no such directory of files.
+        ConfigError: if the server can't listen on the address, or the directory of targets does not exist.
     """
     if config.targets is not None and not config.targets.is_dir():
-        raise ConfigError(f"web.targets {config.targets} is no directory: make it, or set web.targets to another")
+        raise ConfigError(f"web.targets is set to {config.targets}, which is not a directory: create it, or set web.targets to another one")
     await listen(make_app(metadata, config.targets), config.host, config.port, "web", on_listening, http)
