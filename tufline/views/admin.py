@@ -1,4 +1,4 @@
-"""The state of ``admin``, kept up with the log: what the repository is, and which trust was submitted."""
+"""The state of ``admin``, kept up to date with the log: the repository's settings, and its submitted trust metadata."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,32 +18,32 @@ _log = structlog.get_logger(__name__)
 
 
 class AdminFollower:
-    """Keeps a service's ``AdminState`` up with the log."""
+    """Keeps a service's ``AdminState`` up to date with the log."""
 
     def __init__(self, bus: Bus, passed: PassedOver | None = None) -> None:
-        """Begin with the empty state.
+        """Start with the empty state.
 
         Args:
-            bus: to read ``admin`` from.
-            passed: takes the records that can't be read.
+            bus: the log that has ``admin``.
+            passed: notified of records that can't be read, which are skipped.
         """
         self._bus = bus
         self._passed = passed or PassedOver(Health(), topics.ADMIN)
         self.known = asyncio.Event()
-        """Set once the state is that of the whole log, and not of its beginning."""
+        """Set once the state covers the whole log, and not only its start."""
         self._changed = asyncio.Condition()
         self.state = AdminState()
 
     async def run(self) -> None:
-        """Apply every record of ``admin``, for ever; after a failure, from where it stopped.
+        """Apply every record of ``admin``, until cancelled. Called again after a failure, it continues where it stopped.
 
         Raises:
-            BusError: one that trying again can't fix.
-            LogDamagedError: if records are gone that were not applied: without them nobody knows what the repository is.
+            BusError: if a retry can't help.
+            LogDamagedError: if records are gone that were not applied, without which the state of the repository is unknown.
         """
         if (start := await self._bus.start(topics.ADMIN, 0)) > self.state.next_offset:
             gone = f"the records of {topics.ADMIN} from offset {self.state.next_offset} to {start - 1} are gone from the log"
-            raise LogDamagedError(f"{gone}, and nobody knows the repository without them: restore the log from a backup")
+            raise LogDamagedError(f"{gone}, and the repository's state is unknown without them: restore the log from a backup")
         await follow(self._bus, topics.ADMIN, 0, self.state.next_offset, self._apply, self.known.set, self._passed)
 
     async def _apply(self, batch: Sequence[Record]) -> None:
@@ -56,13 +56,13 @@ class AdminFollower:
             self._changed.notify_all()
 
     async def wait_for(self, condition: Callable[[AdminState], bool]) -> AdminState:
-        """Wait until the state is as asked.
+        """Wait until the state meets a condition.
 
         Args:
-            condition: on the state.
+            condition: called with the state now, and after each change.
 
         Returns:
-            The state that met it.
+            The first state that met it.
         """
         async with self._changed:
             await self._changed.wait_for(lambda: condition(self.state))

@@ -1,9 +1,9 @@
-"""Input that is gone from the log before it was applied: finding it, and stopping at it until people accept the loss.
+"""Lost input: detecting records that are gone from the log before they were applied, and stopping there until people accept the loss.
 
-A partition's writer knows how far it has come, and the log where it starts. A start above the progress means that records are gone which
-nobody applied: a retention that somebody set, a disk that a broker lost. Ingest trims only what is applied, so it never makes such a gap.
-Nothing is passed over silently: a ``CheckedReader`` raises ``InputLostError``, which says how to accept the loss, and the writer applies
-nothing more until the acceptance is on ``admin``.
+A partition's writer knows its progress, and the log knows its start. A start above the progress means that records are gone that were never
+applied, for example through a retention that somebody set or a disk that a broker lost. Ingest trims only applied records, so it never
+causes this. No loss is skipped silently: a ``CheckedReader`` raises ``InputLostError``, which says how to accept the loss, and the writer
+applies nothing more until the acceptance is on ``admin``.
 
 In: a partition and the progress of its writer. Out: its records, or the error.
 """
@@ -20,25 +20,25 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.trust.admin_state import AdminState
 
 ACCEPTABLE = (topics.ARTIFACTS, topics.INBOX)
-"""The topics of which a loss can be accepted."""
+"""The topics for which a loss can be accepted."""
 
 
 def is_accepted(state: AdminState, lost: InputLostError) -> bool:
-    """Say whether people have accepted a loss.
+    """Return whether people have accepted a loss.
 
     Args:
         state: folded from ``admin``.
-        lost: the loss.
+        lost: the loss, from ``find_loss``.
     """
     return state.losses.get((lost.topic, lost.partition), 0) >= lost.below
 
 
 async def find_loss(bus: Bus, topic: str, partition: int, progress: int) -> InputLostError | None:
-    """Find out whether records are gone that were not applied.
+    """Check whether records are gone that were not applied.
 
     Args:
         bus: the log.
-        topic: of the input, without the prefix.
+        topic: the input topic, without the prefix.
         partition: from 0.
         progress: the offset below which everything is applied.
 
@@ -46,26 +46,26 @@ async def find_loss(bus: Bus, topic: str, partition: int, progress: int) -> Inpu
         The loss, or None.
 
     Raises:
-        BusError: if the bus can't be asked now.
+        BusError: if the bus is temporarily unavailable.
     """
     start = await bus.start(topic, partition)
     return InputLostError(topic, partition, progress, start) if start > progress else None
 
 
 async def progress_of(bus: Bus, topic: str, partition: int, passed: PassedOver | None = None) -> int:
-    """Say how far the writer of a partition has come, as one that takes it over would read it.
+    """Read the progress of a partition's writer, as a takeover would read it.
 
     Args:
         bus: the log.
-        topic: of ``ACCEPTABLE``.
+        topic: one of ``ACCEPTABLE``.
         partition: from 0.
-        passed: takes the records that can't be read; without it they are passed over, too.
+        passed: notified of records that can't be read; they are skipped in any case.
 
     Returns:
-        The offset below which everything is applied; 0 where nothing that can be read says so.
+        The offset below which everything is applied; 0 if no readable record has it.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the bus is temporarily unavailable.
         SchemaError: if the newest progress has a newer schema.
     """
     unreadable = passed or PassedOver(Health(), topic)
@@ -87,16 +87,16 @@ async def progress_of(bus: Bus, topic: str, partition: int, passed: PassedOver |
 
 
 class CheckedReader:
-    """A reader of an input that raises where records are gone. Not to be used by two tasks at once, nor after it has raised that."""
+    """A reader of an input that raises ``InputLostError`` where records are gone. Only one task may use it, and not after that error."""
 
     def __init__(self, bus: Bus, topic: str, partition: int, offset: int) -> None:
         """Read from an offset.
 
         Args:
-            bus: to read from.
+            bus: the log.
             topic: without the prefix.
             partition: from 0.
-            offset: below which everything is applied.
+            offset: where to start: everything below it is applied.
         """
         self._bus = bus
         self._topic = topic
@@ -113,32 +113,32 @@ class CheckedReader:
         """Read the next records; see ``Reader.fetch``.
 
         Args:
-            max_wait: as there.
-            max_bytes: as there.
+            max_wait: see ``Reader.fetch``.
+            max_bytes: see ``Reader.fetch``.
 
         Returns:
-            As there.
+            Records as from ``Reader.fetch``.
 
         Raises:
             InputLostError: if records from ``position`` on are gone.
-            RecordUnreadableError: as there.
-            BusError: if the bus can't be read now.
+            RecordUnreadableError: see ``Reader.fetch``.
+            BusError: if the bus is temporarily unavailable.
         """
         position = self._reader.position
         if not self._is_checked:
             await self._check(position)
             self._is_checked = True
         found = await self._reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
-        # Not every offset is a record's: a gap before the first one may be the marker of a transaction.
+        # A gap before the first record need not be a loss: on Kafka the marker of a transaction takes an offset.
         if found[0].offset > position if found else max_wait > 0:
             await self._check(position)
         return found
 
     def seek(self, offset: int) -> None:
-        """Read on from another offset; see ``Reader.seek``.
+        """Continue at another offset; see ``Reader.seek``.
 
         Args:
-            offset: as there.
+            offset: the lowest that the next ``fetch`` may return.
         """
         self._reader.seek(offset)
 

@@ -1,4 +1,4 @@
-"""What an origin shows: the newest commit that its publisher recorded in ``published``."""
+"""What is published at an origin: the newest commit that its publisher recorded in ``published``."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -12,18 +12,18 @@ from tufline.runtime.passed_over import PassedOver
 
 
 async def last_published(bus: Bus, origin: str, passed: PassedOver) -> tuple[int, Published] | None:
-    """Find what an origin shows, as its publisher said last.
+    """Find the newest commit that the publisher of an origin recorded.
 
     Args:
-        bus: to read from.
-        origin: its name.
-        passed: takes the records that can't be read.
+        bus: the log.
+        origin: the origin's name, which is the key of its records.
+        passed: notified of records that can't be read, which are skipped.
 
     Returns:
-        The offset in ``published`` and the record; None if there is none that can be read.
+        The record and its offset in ``published``; None if no readable one exists.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the bus is temporarily unavailable.
     """
     found: tuple[int, Published] | None = None
 
@@ -45,17 +45,17 @@ async def follow_origin(
     caught_up: Callable[[], None] = lambda: None,
     passed: PassedOver | None = None,
 ) -> None:
-    """Follow what an origin shows, for ever, beginning with what it shows now.
+    """Follow what is published at an origin until cancelled, starting with the current commit.
 
     Args:
-        bus: to read from.
-        origin: its name.
-        apply: awaited with what it shows; where it has moved on meanwhile, with the newest alone.
-        caught_up: called once, when what it shows now has been applied, or there is nothing.
-        passed: takes the records that can't be read.
+        bus: the log.
+        origin: the origin's name, which is the key of its records.
+        apply: awaited with a newly published commit; if several were published meanwhile, only with the newest.
+        caught_up: called once, when the current commit has been applied, or if there is none.
+        passed: notified of records that can't be read, which are skipped.
 
     Raises:
-        BusError: one that trying again can't mend.
+        BusError: if a retry can't help.
     """
     passed = passed or PassedOver(Health(), origin)
     end = await bus.end(topics.PUBLISHED, 0)

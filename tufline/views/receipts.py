@@ -1,7 +1,7 @@
-"""Following ``receipts``: what did not simply happen of the records that are under way, without reading back for each of them.
+"""Following ``receipts``: changes that had no effect or were rejected, known for recent records without a read for each of them.
 
 In: one partition of ``receipts``. Out: the change receipts of the last records, by their offset in ``artifacts``, in bounded memory; and
-each event receipt as it comes.
+each event receipt as it arrives.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ REMARKS_BYTES: Final = 16_000_000
 """How much memory the change receipts of all partitions that a process follows may take."""
 
 REMARK_OVERHEAD_BYTES: Final = 500
-"""What one change receipt takes in memory beside its path and its reason: the objects, and its place in a list and a dictionary."""
+"""How much memory a change receipt takes in addition to its path and reason: the objects, and its place in a list and a dictionary."""
 
 _log = structlog.get_logger(__name__)
 
@@ -37,14 +37,14 @@ class Receipts:
     """One partition of ``receipts``, followed from an offset on."""
 
     def __init__(self, bus: Bus, partition: int, start: int, most_bytes: int = REMARKS_BYTES, passed: PassedOver | None = None) -> None:
-        """Know nothing yet.
+        """Start with no receipts; ``follow`` reads them.
 
         Args:
             bus: the log.
-            partition: of ``receipts``.
-            start: the offset to begin at.
+            partition: the partition of ``receipts``, from 0.
+            start: the offset to start at.
             most_bytes: how much memory change receipts may take.
-            passed: takes the records that can't be read; the following goes on past them, also without it.
+            passed: notified of records that can't be read; they are skipped in any case.
         """
         self._bus = bus
         self._partition = partition
@@ -61,36 +61,36 @@ class Receipts:
 
     @property
     def memory(self) -> int:
-        """About how many bytes the change receipts take."""
+        """An estimate of the memory of the change receipts, in bytes."""
         return self._bytes
 
     def remarks(self, offsets: Sequence[int]) -> list[ChangeReceipt] | None:
-        """Give what had no effect or was refused of records that are live, once that is read (see ``caught_up``).
+        """Return the receipts of changes of live records that had no effect or were refused; call ``caught_up`` first.
 
         Args:
-            offsets: of records in ``artifacts`` that were accepted since the following began, ascending.
+            offsets: ascending offsets of records in ``artifacts`` that were accepted since ``follow`` started.
 
         Returns:
-            Their receipts, but for those of bulk requests; None if some may be missing, for want of memory or because they can't be read.
+            Their receipts, except those of bulk requests; None if some may be missing because memory ran out or they can't be read.
         """
         if offsets and offsets[0] < self._forgotten:
             return None
         return [receipt for offset in offsets for receipt in self._remarks.get(offset, ())]
 
     async def follow(self, take_event: Callable[[EventReceipt], None]) -> None:
-        """Follow the partition, for ever.
+        """Follow the partition until cancelled.
 
         Args:
             take_event: called with each event receipt.
 
         Raises:
-            BusError: one that trying again can't mend.
+            BusError: if a retry can't help.
         """
         reader = self._bus.reader(topics.RECEIPTS, self._partition, self._start)
         try:
             while True:
                 try:
-                    # Where nothing is left below the end as it was before, all of that is read, whatever offsets it had.
+                    # If the fetch returns nothing, everything below the end that was read before it has been read.
                     end = await self._bus.end(topics.RECEIPTS, self._partition)
                     batch = await fetch_past_damaged(reader, self._passed, max_wait=0, max_bytes=FETCH_BYTES)
                     if not batch:
@@ -116,7 +116,7 @@ class Receipts:
 
     def _keep(self, receipt: ChangeReceipt) -> None:
         if receipt.ranges:
-            return  # of a bulk request, which nobody follows
+            return  # of a bulk request; nobody waits for those here
         self._remarks.setdefault(receipt.offset, []).append(receipt)
         self._bytes += _memory_of(receipt)
         while self._bytes > self._most_bytes:
@@ -126,7 +126,7 @@ class Receipts:
 
     async def _has_read(self, offset: int) -> None:
         if (count := self._passed.count) > self._unread:
-            # Nobody knows of which record a receipt is that can't be read: of all that are there by now, some may be missing here.
+            # An unreadable receipt may belong to any record that is in the partition by now, so for all of them some may be missing.
             self._forgotten = max(self._forgotten, await self._bus.end(topics.ARTIFACTS, self._partition))
             self._unread = count
         async with self._changed:
@@ -134,16 +134,16 @@ class Receipts:
             self._changed.notify_all()
 
     async def caught_up(self) -> None:
-        """Wait until all that is visible now is read.
+        """Wait until every receipt that is visible now has been read.
 
         Raises:
-            BusError: if the bus can't be asked, or the following ends before.
+            BusError: if the bus is temporarily unavailable, or ``follow`` ends first.
         """
         end = await self._bus.end(topics.RECEIPTS, self._partition)
         async with self._changed:
             await self._changed.wait_for(lambda: self._read_to >= end or self._has_ended)
         if self._read_to < end:
-            raise BusError("receipts are not followed any more: ask again")
+            raise BusError("receipts are no longer being followed: ask again")
 
 
 def _memory_of(receipt: ChangeReceipt) -> int:

@@ -1,4 +1,4 @@
-"""Reading the receipts of a task: what had no effect or was refused of records that are live."""
+"""Reading the receipts of a task: the changes of live records that had no effect or were refused."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 
 WINDOW: Final = 50_000
-"""How far a receipt may stand before one of an earlier record, in offsets: the signer goes through a batch bin by bin."""
+"""How many offsets later a record may be whose receipt comes before that of an earlier one: the signer processes a batch bin by bin."""
 
 
 READ_BYTES: Final = 8_000_000
-"""How many bytes of receipts are read of a partition for one task at most, where it is not known where they are."""
+"""How many bytes of receipts are read at most in a partition for one task, if it is unknown where its receipts are."""
 
 
 FETCH_BYTES: Final = 256 * 1024
-"""How many bytes of receipts are decoded in one go: nothing else happens in that time."""
+"""How many bytes of receipts are decoded at once, which blocks the event loop for that time."""
 
 
 SKEW_MILLISECONDS: Final = 5000
-"""How much earlier than a request's acceptance its receipts are looked for: two brokers' clocks may differ."""
+"""How long before a request's acceptance the search for its receipts starts, because brokers' clocks may differ."""
 
 
 class Found(NamedTuple):
-    """What is known of records that are live.
+    """The receipts of live records.
 
     Attributes:
-        receipts: of their changes.
-        uncertain: offsets in ``artifacts`` of those of which a receipt may be missing here: one that can't be read may be theirs. Of their
-            changes without a receipt nobody can say that they were applied.
+        receipts: the receipts of their changes.
+        uncertain: offsets in ``artifacts`` of records for which a receipt may be missing, because an unreadable one may be theirs. It is
+            unknown whether their changes without a receipt were applied.
     """
 
     receipts: list[ChangeReceipt]
@@ -41,18 +41,18 @@ class Found(NamedTuple):
 
 
 async def fetch_or_pass(reader: Reader, passed: PassedOver, max_bytes: int) -> tuple[Record, ...] | None:
-    """Fetch the next receipts that are visible, for an answer.
+    """Fetch the next visible receipts, without waiting, and skip at most one damaged record.
 
     Args:
-        reader: of a partition of ``receipts``.
-        passed: takes the next record if it is damaged.
-        max_bytes: as for ``Reader.fetch``.
+        reader: a reader of a partition of ``receipts``.
+        passed: notified of the next record if it is damaged.
+        max_bytes: see ``Reader.fetch``.
 
     Returns:
-        The receipts; none at the end; None if the next record was damaged. The reader stands behind it then.
+        The receipts; empty at the end; None if the next record was damaged, and the reader has moved past it.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the bus is temporarily unavailable.
     """
     try:
         return tuple(await reader.fetch(max_wait=0, max_bytes=max_bytes))
@@ -63,11 +63,11 @@ async def fetch_or_pass(reader: Reader, passed: PassedOver, max_bytes: int) -> t
 
 
 def read_receipt(record: Record, passed: PassedOver) -> Receipt | None:
-    """Read a record of ``receipts`` for an answer, which one of a newer version does not hold up.
+    """Decode a record of ``receipts`` for an answer. A record of a newer version counts as unreadable and raises no error.
 
     Args:
-        record: any that stands there.
-        passed: takes it if it can't be read.
+        record: any record of the topic.
+        passed: notified of the record if it can't be read.
 
     Returns:
         The receipt; None if it can't be read.
@@ -80,11 +80,11 @@ def read_receipt(record: Record, passed: PassedOver) -> Receipt | None:
 
 
 def may_be_of(record: Record, request: str) -> bool:
-    """Say whether a receipt that can't be read may be of a request.
+    """Return whether an unreadable receipt may belong to a request.
 
     Args:
-        record: of ``receipts``, whose key can be read.
-        request: its name; empty for any.
+        record: a record of ``receipts``; its key is readable.
+        request: the request's name; empty if unknown.
     """
     return not request or record.key in {"", request}
 
@@ -92,21 +92,21 @@ def may_be_of(record: Record, request: str) -> bool:
 async def of_records(
     bus: Bus, partition: int, offsets: Sequence[int], time: int, request: str = "", passed: PassedOver | None = None
 ) -> Found | None:
-    """Read what had no effect or was refused of records that are live, from the time of their acceptance on: for who has no trail.
+    """Read the receipts of live records by searching from the time of their acceptance, for a caller that does not know their offsets.
 
     Args:
         bus: the log.
-        partition: of ``artifacts``.
-        offsets: of the records, ascending; at least one.
-        time: of acceptance, in milliseconds since 1970.
-        request: that they are of; empty where that is not known.
-        passed: takes the records that can't be read.
+        partition: the partition of ``artifacts``, from 0.
+        offsets: ascending offsets of the records; at least one.
+        time: when they were accepted, in milliseconds since 1970.
+        request: the name of the request that they belong to; empty if unknown.
+        passed: notified of records that can't be read, which are skipped.
 
     Returns:
-        Their receipts; those older than the retention of ``receipts`` are gone. None if some may stand behind ``READ_BYTES`` of others.
+        Their receipts, except those older than the retention of ``receipts``. None if the search stopped after ``READ_BYTES``.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the bus is temporarily unavailable.
     """
     found = []
     wanted = frozenset(offsets)
@@ -128,7 +128,7 @@ async def of_records(
                 room -= len(record.value)
             if room < 0:
                 return None
-            await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
+            await asyncio.sleep(0)  # a fetch from memory does not yield to other tasks
     finally:
         await reader.close()
     return Found(found, wanted if is_uncertain else frozenset())
