@@ -112,7 +112,7 @@ async def test_it_takes_too_long(tmp_path: Path) -> None:
     """What is not live in time is an error that says how far it came and that to send it again is safe."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
-        with pytest.raises(NotLiveYetError, match=r"ingest has not taken it yet.*to send the same event again is safe") as raised:
+        with pytest.raises(NotLiveYetError, match=r"ingest has not accepted it yet.*it is safe to send the same event again") as raised:
             await client.publish(Event("repo", [remove("a")]), seconds=1)
         assert raised.value.retriable
     await bus.close()
@@ -122,7 +122,7 @@ async def test_another_origin_does_not_make_it_live(tmp_path: Path) -> None:
     """An event is live when the configured origin shows it, and no other one."""
     config = Config().model_copy(update={"ingest": Config().ingest.model_copy(update={"origin": "elsewhere"})})
     async with bootstrapped(tmp_path) as server, Client(server.bus, config) as client:
-        with pytest.raises(NotLiveYetError, match="it is accepted, and not live yet"):
+        with pytest.raises(NotLiveYetError, match="it was accepted, but is not live yet"):
             await client.publish(Event("repo", [remove("a")]), seconds=10)
         assert await is_moved(server.bus)
         (receipt,) = await event_receipts(server.bus)

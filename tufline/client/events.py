@@ -1,12 +1,12 @@
-"""For repositories in Python: send an event to ``inbox``, and return when what it says is live.
+"""For repositories in Python: send an event to ``inbox``, and return once its changes are live.
 
     async with Client("kafka:broker1:9092,broker2:9092") as client:
         outcome = await client.publish(Event("urn:my-repository", [add("a-1.0.whl", 1234, {"sha256": "…"}), remove("a-0.9.whl")]))
 
-An event that is sent again under the same source and id is accepted once, so after an error or a restart it may be sent again.
+An event with the same source and id is accepted only once, so after an error or a restart it is safe to send it again.
 
-In: events. Out: records of ``inbox``; and from ``receipts`` and ``published`` what became of them. However many events are under way, each
-partition of ``receipts`` is read once.
+In: events. Out: records of ``inbox``, and the outcome of each event from ``receipts`` and ``published``. Each partition of ``receipts`` is
+read only once, however many events are pending.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from tufline.views.receipts import REMARKS_BYTES, Receipts
 from tufline.views.task_receipts import Found
 
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
-"""How long to wait until an event is live."""
+"""How long to wait until an event is live, by default."""
 
 _HEADERS: Final = {events.CONTENT_TYPE_HEADER: events.STRUCTURED_TYPE}
 _log = structlog.get_logger(__name__)
@@ -43,10 +43,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a repository announces.
+    """An event of a repository: changes that belong together.
 
     Attributes:
-        source: who says it; events of one source keep their order.
+        source: a URI of the sender; events of one source are applied in their order.
         changes: at least one; applied in this order, and accepted or rejected together.
         id: unique for the source.
     """
@@ -57,23 +57,23 @@ class Event:
 
 
 def add(path: str, length: int, hashes: dict[str, str], custom: dict[str, Any] | None = None) -> ChangeRequest:
-    """Say that an artifact is to be there, in place of the one that has its path.
+    """Make a change that adds an artifact, or replaces the one at its path.
 
     Args:
         path: the target path.
-        length: in bytes.
+        length: the file's length in bytes.
         hashes: algorithm to hexadecimal digest.
-        custom: what the repository adds.
+        custom: a JSON object with the repository's own data.
 
     Returns:
         The change.
     """
-    values: tuple[Any, ...] = (length, hashes, custom)  # they become JSON with the event
+    values: tuple[Any, ...] = (length, hashes, custom)  # encoded as JSON with the event
     return ChangeRequest(path, info=ArtifactInfo(*values))
 
 
 def remove(path: str) -> ChangeRequest:
-    """Say that an artifact is to go.
+    """Make a change that removes an artifact.
 
     Args:
         path: the target path.
@@ -86,15 +86,15 @@ def remove(path: str) -> ChangeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an event: all of it is live, but for what was refused.
+    """The outcome of an event: all its changes are live, except those that were refused.
 
     Attributes:
         task: its task id, for GET /api/v1/task/.
         is_duplicate: whether it had been accepted before.
-        remarks: what had no effect or was refused: a removal of what was not there, an addition of what was there already, a change that
-            does not fit into the metadata. Those of a duplicate may be gone.
-        is_complete: whether ``remarks`` has all of them: of an event that was sent again they may stand behind too many others to be read,
-            and one that can't be read may be among them. Then ask for the task, whose answer has them, or says what is unknown.
+        remarks: the changes that had no effect or were refused: the removal of an artifact that did not exist, the addition of one that
+            already existed, or a change that does not fit into the metadata. Those of a duplicate may be gone.
+        is_complete: whether ``remarks`` has all of them. It is False if one may be unreadable, or if too many other receipts had to be read
+            first, which can happen for an event that was sent again. GET /api/v1/task/ then has them, or says what is unknown.
     """
 
     task: str
@@ -104,7 +104,7 @@ class Outcome:
 
     @property
     def refused(self) -> Sequence[ChangeReceipt]:
-        """Changes that were refused: they are not live."""
+        """The refused changes, which are not live."""
         return [remark for remark in self.remarks if remark.outcome == "refused"]
 
 
@@ -112,15 +112,15 @@ class Client:
     """Sends events; an async context manager."""
 
     def __init__(self, bus: Bus | str, config: Config | None = None) -> None:
-        """Be unconnected.
+        """Start unconnected; use it as an async context manager.
 
         Args:
-            bus: an open one, or a URL as in ``bus.url``.
-            config: its section ``kafka`` says how the cluster is reached, ``ingest.origin`` which origin makes an event live; by default
-                the ``TUFLINE_*`` environment variables do.
+            bus: an open bus, or a URL as in ``bus.url``.
+            config: the section ``kafka`` tells how to reach the cluster, and ``ingest.origin`` where events become live; read from
+                the ``TUFLINE_*`` environment variables by default.
 
         Raises:
-            ConfigError: if one of these variables can't have its value.
+            ConfigError: if one of these variables has an invalid value.
         """
         self._config = config or of_environment()
         self._given = bus
@@ -136,8 +136,8 @@ class Client:
         """Connect.
 
         Raises:
-            ConfigError: if there is no such bus, or no repository on it.
-            BusError: if it can't be reached.
+            ConfigError: if the bus does not exist, or has no topics of Tufline.
+            BusError: if the bus can't be reached.
         """
         try:
             if isinstance(self._given, str):
@@ -158,7 +158,7 @@ class Client:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Disconnect; who still waits gets an error."""
+        """Disconnect; callers that still wait get a ``BusError``."""
         self._background.cancel()
         await asyncio.wait([self._background])
         await self._stack.aclose()
@@ -168,19 +168,19 @@ class Client:
         await all_of(follow_origin(self._bus, self._config.ingest.origin, self._take_published), *following)
 
     async def publish(self, event: Event, *, seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Outcome:
-        """Send an event, and wait until what it says is live.
+        """Send an event, and wait until its changes are live.
 
         Args:
-            event: to send.
+            event: the event to send.
             seconds: how long to wait.
 
         Returns:
-            What became of it.
+            The event's outcome.
 
         Raises:
-            InvalidEventError: if it is no event that can be sent.
-            EventRejectedError: if ingest rejected it; nothing of it will become live.
-            NotLiveYetError: if it takes longer; it may still become live.
+            InvalidEventError: if the event is not valid; it was not sent.
+            EventRejectedError: if ingest rejected the event; none of its changes will become live.
+            NotLiveYetError: if the time ran out; the event may still become live.
             BusError: if the bus can't be used any more.
         """
         said = events.Event("1.0", event.id, event.source, events.TYPE, EventData(list(event.changes)))
@@ -194,14 +194,14 @@ class Client:
             async with asyncio.timeout(seconds):
                 self._check_alive()
                 position = await self._send(event.source, value)
-                stage = "ingest has not taken it yet"
+                stage = "ingest has not accepted it yet"
                 receipt = await _receipt_of(position, queue)
                 if receipt.outcome == "rejected":
                     raise EventRejectedError(receipt.reason)
-                stage = f"it is accepted, and not live yet (task {receipt.task})"
+                stage = f"it was accepted, but is not live yet (task {receipt.task})"
                 return await self._wait_until_live(receipt)
         except TimeoutError:
-            message = f"after {seconds:g} s {stage}; it may still become live, and to send the same event again is safe"
+            message = f"after {seconds:g} s {stage}; it may still become live, and it is safe to send the same event again"
             raise NotLiveYetError(message) from None
         finally:
             self._waiting[name].remove(queue)
@@ -209,7 +209,7 @@ class Client:
                 del self._waiting[name]
 
     async def _send(self, source: str, value: bytes) -> Position:
-        # By the source, so that its events keep their order and its repetitions are known; as librdkafka places them by default.
+        # By the source, so that its events keep their order and repeated events are recognized; the same as librdkafka's default.
         partition = zlib.crc32(source.encode()) % self._bus.partitions(topics.INBOX)
         while True:
             try:
@@ -217,7 +217,7 @@ class Client:
             except PushbackError as error:
                 await asyncio.sleep(error.retry_after)
             except BusError as error:
-                # It may be there; sent again it is accepted once all the same.
+                # It may be on the log already; ingest accepts it only once.
                 if not error.retriable:
                     raise
                 _log.warning("client.send_again", error=str(error))
@@ -242,7 +242,7 @@ class Client:
         for partition, offsets in where.positions.items():
             followed = None
             if not is_duplicate:
-                # The signer wrote them before what is live was made; they are only to be read.
+                # The signer wrote these receipts before the changes became live, so it only remains to read them.
                 await self._receipts[partition].caught_up()
                 followed = self._receipts[partition].remarks(offsets)
             found = (
@@ -280,7 +280,7 @@ class Client:
 
 
 async def _receipt_of(position: Position, queue: "asyncio.Queue[EventReceipt | BaseException]") -> EventReceipt:
-    # Receipts of the same event sent earlier may come by too, also before this one was appended.
+    # Receipts of the same event sent earlier may arrive too, even before this one was appended.
     while True:
         receipt = await queue.get()
         if isinstance(receipt, BaseException):
