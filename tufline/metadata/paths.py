@@ -1,8 +1,8 @@
 r"""Which target paths are accepted: those that every client fetches from the URL that the repository intends.
 
 A client joins a target path to a base URL, and no client percent-encodes it first. So the URL parser of each language decides what becomes
-of a ``%``, ``?``, ``#`` or ``\``. ``docs/reference/paths.md`` shows what each client requests; ``tests/interop`` checks the rule and the table
-against the clients.
+of a ``%``, ``?``, ``#`` or ``\``. ``docs/reference/paths.md`` shows what each client requests; ``tests/interop`` checks the rule and the
+table against the clients.
 
 - ``check_path`` has the basic rules: for removals, queries, and records that are already on a log.
 - ``check_new_path`` adds the rules for newly submitted artifacts.
