@@ -60,8 +60,8 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str, str]] = {
     "a record is dropped": (lambda all_: [*all_[:2], *all_[3:]], "gap", "number 2 of chain c1 missing"),
     "several are dropped": (lambda all_: [all_[0], *all_[3:]], "gap", "numbers 1 to 2 of chain c1 missing"),
     "the beginning is dropped": (lambda all_: all_[2:], "gap", "numbers 0 to 1 of chain c1 missing"),
-    "two are swapped": (lambda all_: [all_[0], all_[2], all_[1], *all_[3:]], "order", "number 1 of chain c1 stands after number 2"),
-    "the end comes first": (lambda all_: [all_[-1], *all_[:-1]], "order", "number 0 of chain c1 stands after number 4"),
+    "two are swapped": (lambda all_: [all_[0], all_[2], all_[1], *all_[3:]], "order", "number 1 of chain c1 comes after number 2"),
+    "the end comes first": (lambda all_: [all_[-1], *all_[:-1]], "order", "number 0 of chain c1 comes after number 4"),
     "one is forged": (
         lambda all_: [*all_[:2], forged(all_[2], keyid="other"), *all_[3:]],
         "link",
@@ -70,17 +70,17 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str, str]] = {
     "one is forged and stands late": (
         lambda all_: [all_[0], all_[2], forged(all_[1], keyid="other"), *all_[3:]],
         "link",
-        "number 1 of chain c1 does not fit between the records beside it",
+        "number 1 of chain c1 does not fit between its neighbours",
     ),
     "one of another number is put in": (
         lambda all_: [*all_[:2], forged(all_[1], number=2), *all_[2:]],
         "fork",
-        "chain c1 has another record of number 2 already",
+        "chain c1 already has another record with number 2",
     ),
     "a second one of a number": (
         lambda all_: [*all_, forged(all_[2], keyid="other")],
         "fork",
-        "chain c1 has another record of number 2 already",
+        "chain c1 already has another record with number 2",
     ),
     "one comes after the end": (
         lambda all_: [*all_, forged(all_[3], number=5, previous=unseal(all_[4])[0].hash)],
@@ -90,9 +90,13 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str, str]] = {
     "a chain begins in its middle": (
         lambda all_: [*all_[:2], forged(all_[0], number=2, previous=unseal(all_[1])[0].hash), *all_[3:]],
         "link",
-        "begins a chain, and should not",
+        "starts a chain in its middle",
     ),
-    "a chain begins with a use": (lambda all_: [forged(all_[1], number=0, previous="0" * 64)], "link", "does not, and should"),
+    "a chain begins with a use": (
+        lambda all_: [forged(all_[1], number=0, previous="0" * 64)],
+        "link",
+        "should start a chain, but is of another kind",
+    ),
     "a number far away": (lambda all_: [*all_[:3], forged(all_[3], number=10**15)], "gap", "numbers 3 to 999999999999999"),
 }
 
@@ -139,7 +143,7 @@ async def test_lines_of_files(tmp_path: Path) -> None:
     with second.open("ab") as file:
         file.write(b"\n")
     (finding,) = (await verify_files(first, second)).findings
-    assert "2 line 5 is no record of an audit" in finding.text
+    assert "2 line 5 is not a record of the audit trail" in finding.text
 
 
 def test_a_record_says_who_used_which_key_for_what() -> None:

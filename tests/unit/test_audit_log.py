@@ -190,15 +190,15 @@ def _forget_first_chain_s_end(repository: Repository, rows: list[tuple[int, byte
 
 TAMPERINGS: dict[str, tuple[Tamper, str, str]] = {
     "a record is changed": (_change(2), "changed", "audit offset 2: number 2 of chain"),
-    "the last record is changed": (_change(-1), "changed", "is not what its hash says"),
+    "the last record is changed": (_change(-1), "changed", "does not match its hash"),
     "a record is deleted": (_delete(3, 4), "gap", "number 3 of chain"),
-    "offsets are free": (_delete(3, 5), "gap", "nothing is at the offsets 3 to 4 of audit"),
+    "offsets are free": (_delete(3, 5), "gap", "the offsets 3 to 4 of audit have no records"),
     "two are swapped": (_swap, "order", "number 2 of chain"),
     "the beginning is deleted": (_delete(0, 2), "gap", "numbers 0 to 1 of chain"),
-    "the end is deleted": (_delete(-3, None), "tail", "of audit, its end"),
-    "the end is deleted, the offsets too": (lambda repository, _: _cut(repository, 4), "alarm", "no record tells of it"),
-    "all is deleted": (_delete(0, None), "alarm", "no record tells of it"),
-    "the end of an older chain": (_forget_first_chain_s_end, "tail", "which is gone"),
+    "the end is deleted": (_delete(-3, None), "tail", "at the end of audit have no records"),
+    "the end is deleted, the offsets too": (lambda repository, _: _cut(repository, 4), "alarm", "no record lists it"),
+    "all is deleted": (_delete(0, None), "alarm", "no record lists it"),
+    "the end of an older chain": (_forget_first_chain_s_end, "tail", "of audit that is gone"),
     "the key is another": (
         lambda repository, rows: repository.execute("UPDATE records SET key = 'other' WHERE id = ?", rows[1][0]),
         "changed",
@@ -219,11 +219,11 @@ async def test_every_tampering_of_the_topic_is_found(repository: Repository, tam
 
 
 FILES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
-    "a line is gone": (lambda lines: [*lines[:3], *lines[4:]], "is at offset 3 of audit, and not in the file"),
-    "the end is gone": (lambda lines: lines[:-2], "of audit, and not in the file"),
+    "a line is gone": (lambda lines: [*lines[:3], *lines[4:]], "is at offset 3 of audit, but not in the file"),
+    "the end is gone": (lambda lines: lines[:-2], "of audit, but not in the file"),
     "a line is another": (
         lambda lines: [*lines[:3], lines[3].replace(b'"pid":', b'"pid":1'), *lines[4:]],
-        "is not what its hash says",
+        "does not match its hash",
     ),
 }
 
@@ -266,12 +266,12 @@ async def test_an_alarm_is_of_a_valid_signature(repository: Repository) -> None:
     path.write_bytes(path.read_bytes().replace(b'"spec_version":"1', b'"spec_version":"2'))
     report = await repository.report(origin=True)
     assert kinds(report) == {"metadata"}
-    assert "is not valid" in report.findings[0].text
+    assert "has an invalid signature by the key" in report.findings[0].text
     path.write_bytes(path.read_bytes().replace(repository.online.public_key.keyid.encode(), b"0" * 64))
     report = await repository.report(origin=True)
     assert [finding.text for finding in report.findings] == ["timestamp.json is signed by no key that root or targets name"]
     path.write_bytes(b"{}")
-    assert "timestamp.json is no metadata file" in (await repository.report(origin=True)).findings[0].text
+    assert "timestamp.json is not a metadata file" in (await repository.report(origin=True)).findings[0].text
 
 
 async def test_a_bin_under_another_name_is_found(repository: Repository) -> None:

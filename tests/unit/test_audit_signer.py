@@ -311,7 +311,7 @@ def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
             assert len(await world.uses()) > waiting
         report = await verify(world.bus, [], [])
         assert report.findings == []
-        assert any("are not in the metadata" in note for note in report.notes)
+        assert any("are not in the compared metadata" in note for note in report.notes)
 
     in_world(tmp_path, story)
 
@@ -357,7 +357,7 @@ def test_a_record_without_its_signature_in_the_world_is_no_fault(tmp_path: Path)
         async with world.signer():
             await settled(world.bus)
         report = await world.verified()
-        assert any("recorded signatures are not in the metadata" in note for note in report.notes)
+        assert any("recorded signatures are not in the compared metadata" in note for note in report.notes)
 
     async def _has(world: World) -> bool:
         return len(await world.uses()) > PARTITIONS

@@ -60,20 +60,20 @@ def _renumber(origin: Path, up: int) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bin is missing": (lambda origin: changed(origin).unlink(), "is missing"),
-    "a bin is damaged": (lambda origin: _flip(changed(origin)), "is not what the log has"),
-    "a bin is cut off": (lambda origin: changed(origin).write_bytes(b""), "is not what the log has (0 bytes"),
+    "a bin is damaged": (lambda origin: _flip(changed(origin)), "differs from the log"),
+    "a bin is cut off": (lambda origin: changed(origin).write_bytes(b""), "differs from the log (0 bytes"),
     "root is missing": (lambda origin: (origin / "1.root.json").unlink(), "1.root.json is missing"),
-    "targets is damaged": (lambda origin: _flip(newest(origin, "targets")), "targets.json is not what the log has"),
+    "targets is damaged": (lambda origin: _flip(newest(origin, "targets")), "targets.json differs from the log"),
     "the snapshot is missing": (lambda origin: newest(origin, "snapshot").unlink(), "snapshot.json is missing"),
     "the snapshot is damaged": (lambda origin: _flip(newest(origin, "snapshot")), "is not the snapshot that timestamp.json names"),
-    "a superseded file is damaged": (lambda origin: _flip(origin / "1.snapshot.json"), "1.snapshot.json is not what the log has"),
-    "the timestamp is missing": (lambda origin: (origin / "timestamp.json").unlink(), "timestamp.json is missing, and version"),
-    "the timestamp is none": (lambda origin: (origin / "timestamp.json").write_text("{}"), "timestamp.json is no timestamp"),
+    "a superseded file is damaged": (lambda origin: _flip(origin / "1.snapshot.json"), "1.snapshot.json differs from the log"),
+    "the timestamp is missing": (lambda origin: (origin / "timestamp.json").unlink(), "timestamp.json is missing, but version"),
+    "the timestamp is none": (lambda origin: (origin / "timestamp.json").write_text("{}"), "timestamp.json is not a timestamp"),
     "the timestamp went back": (lambda origin: _renumber(origin, -1), "timestamp.json has gone back to version"),
     "the timestamp is ahead": (lambda origin: _renumber(origin, 5), "which the log does not have"),
     "a version of nobody": (lambda origin: (origin / "99.snapshot.json").write_text("{}"), "99.snapshot.json is not on the log"),
-    "a role of nobody": (lambda origin: (origin / "1.evil.json").write_text("{}"), "1.evil.json is no file of this repository"),
-    "a file of nobody": (lambda origin: (origin / "index.html").write_text(""), "index.html is no file of this repository"),
+    "a role of nobody": (lambda origin: (origin / "1.evil.json").write_text("{}"), "1.evil.json is not a file of this repository"),
+    "a file of nobody": (lambda origin: (origin / "index.html").write_text(""), "index.html is not a file of this repository"),
 }
 
 
@@ -115,7 +115,7 @@ async def test_an_origin_that_is_behind_is_no_fault(tmp_path: Path) -> None:
         await bus.append([Message(topics.HEADS, "timestamp", records.encode(moved), PARTITIONS)])
         behind = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
         assert behind.findings == []
-        assert any(f"the log has {version + 1}" in note for note in behind.notes)
+        assert any(f"and the log {version + 1}" in note for note in behind.notes)
 
 
 async def _heads(bus: EmbeddedBus) -> dict[str, Head]:
@@ -183,17 +183,20 @@ async def test_what_goes_on_meanwhile_is_no_fault(tmp_path: Path) -> None:
         (tmp_path / "origin" / "1.bins-0.json").write_bytes(b"")
         found = await fsck.compare(bus, store, "origin")
         assert len(found.findings) == 1, found.findings
-        assert "1.bins-0.json is not what the log has (0 bytes" in found.findings[0]
+        assert "1.bins-0.json differs from the log (0 bytes" in found.findings[0]
 
 
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (lambda record: replace(record, value=record.value.replace(b'"spec_version":"1', b'"spec_version":"2')), "has two contents"),
-        (lambda record: replace(record, headers={"version": "77"}), "has nothing between the versions"),
-        (lambda record: replace(record, headers={"version": "77"}), "has version 77, and the file in it says"),
-        (lambda record: replace(record, headers={}), "is no metadata file"),
-        (lambda record: replace(record, value=b"{}"), "is no metadata file"),
+        (
+            lambda record: replace(record, value=record.value.replace(b'"spec_version":"1', b'"spec_version":"2')),
+            "has two different contents",
+        ),
+        (lambda record: replace(record, headers={"version": "77"}), "has no versions between"),
+        (lambda record: replace(record, headers={"version": "77"}), "version 77, but its file has"),
+        (lambda record: replace(record, headers={}), "is not a metadata file"),
+        (lambda record: replace(record, value=b"{}"), "is not a metadata file"),
         (lambda record: replace(record, key="bins-new"), "bins-new has no head"),
     ],
 )
@@ -211,9 +214,9 @@ async def test_every_damage_of_metadata_is_found(tmp_path: Path, spoil: Callable
     ("changes", "partition", "expected"),
     [
         ({"version": 1000}, None, "names version 1000, which metadata does not have"),
-        ({"sha256": "0" * 64}, None, "names another version"),
-        ({"offset": 0}, None, "names another version"),
-        ({"version": 1}, None, "names version 1, and metadata has"),
+        ({"sha256": "0" * 64}, None, "does not match the record of version"),
+        ({"offset": 0}, None, "does not match the record of version"),
+        ({"version": 1}, None, "names version 1, but metadata has"),
         ({}, PARTITIONS, "has heads in two partitions"),
     ],
 )

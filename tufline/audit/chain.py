@@ -1,6 +1,6 @@
-"""Making a chain: each record repeats the hash of the one before.
+"""Making a chain: each record repeats the hash of the previous one.
 
-In: what was signed, and the time. Out: the records' bytes, in order. No I/O, no clock.
+In: the signatures and the time. Out: the records' bytes, in order. No I/O, no clock.
 """
 
 import re
@@ -11,20 +11,20 @@ from typing import Any, Final
 from tufline.audit.records import NO_HASH, Anchor, AuditBegin, AuditEnd, AuditUse, Requester, SignedDigest, seal
 
 PROCESS: Final = "signer"
-"""The requester of the records that no partition asked for."""
+"""The requester of records that belong to the whole process and not to a partition."""
 
 _USER_INFO: Final = re.compile(r"(?<=//)[^/@]*@")
 _SECRET_VALUE: Final = re.compile(r"(?i)([?&;][^=&;#]*(?:pin|pass|secret|token|credential)[^=&;#]*=)[^&;#]*")
 
 
 def without_secrets(uri: str) -> str:
-    """Take out of the URI of a key what only its provider should know.
+    """Remove the secrets from the URI of a key.
 
     Args:
         uri: such as ``vault:transit/tufline#3`` or ``pkcs11:object=a?pin-value=1234``.
 
     Returns:
-        The same without user, password, PIN or token.
+        The URI without user, password, PIN or token.
     """
     return _SECRET_VALUE.sub(r"\g<1>…", _USER_INFO.sub("…@", uri))
 
@@ -33,12 +33,12 @@ class Chain:
     """Makes the records of one process, in order."""
 
     def __init__(self, chain: str, host: str, pid: int) -> None:
-        """Make no record yet.
+        """Start without records.
 
         Args:
-            chain: names it; no other chain has this name.
-            host: the machine's name.
-            pid: of the process.
+            chain: the chain's name, which no other chain has.
+            host: the machine's host name.
+            pid: the process id.
         """
         self.name = chain
         self._host = host
@@ -50,7 +50,7 @@ class Chain:
         """Make the first record.
 
         Args:
-            now: with a time zone.
+            now: a time with a time zone.
             after: the newest record of the topic, if there is one.
 
         Returns:
@@ -62,11 +62,11 @@ class Chain:
         """Make the record of a call of a key.
 
         Args:
-            now: with a time zone.
-            part: of the process that asked.
-            keyid: of the key.
-            uri: of its private part.
-            signatures: that it gave.
+            now: a time with a time zone.
+            part: the part of the process that asked for the signatures.
+            keyid: the key's id.
+            uri: the URI of the private key; secrets in it are removed.
+            signatures: the signatures that the call returned.
 
         Returns:
             The record.
@@ -77,7 +77,7 @@ class Chain:
         """Make the last record.
 
         Args:
-            now: with a time zone.
+            now: a time with a time zone.
 
         Returns:
             The record.

@@ -1,7 +1,7 @@
-"""The records of topic ``audit``; key: the chain. In a file each is a line.
+"""The records of topic ``audit``; key: the chain. In a file each record is a line.
 
-What is hashed is exactly defined. A record ends with ``,"hash":"<64 hexadecimal digits>"}``, and that is the SHA-256 of all its bytes
-before the comma. The next record of the chain repeats it as ``previous``. So no byte of a record can change unseen, also of the last one.
+The hash is defined exactly: a record ends with ``,"hash":"<64 hexadecimal digits>"}``, which is the SHA-256 of all its bytes before that
+comma. The next record of the chain repeats it as ``previous``. So a change of any byte is detected, even in the last record.
 """
 
 import hashlib
@@ -13,22 +13,22 @@ from tufline import records
 from tufline.records import Versioned
 
 NO_HASH: Final = "0" * 64
-"""What the first record of a chain has for the hash of the one before."""
+"""The ``previous`` of a chain's first record."""
 
 PROBE_ROLE: Final = "@probe"
-"""Stands for a role where a key was tried at its opening; no role name has an ``@``."""
+"""The role of the signature that tests a key when it is opened; no real role name has an ``@``."""
 
 _UNSEALED: Final = b',"hash":""}'
 _SEAL_BYTES: Final = len(_UNSEALED) + len(NO_HASH)
 
 
 class Requester(msgspec.Struct, frozen=True):
-    """Who asked for signatures.
+    """The part of a process that asked for signatures.
 
     Attributes:
-        host: the machine's name.
+        host: the machine's host name.
         pid: the process id on that machine.
-        part: the part of the process, which is its writer id too, such as ``signer.bins.3``; ``signer`` for the process itself.
+        part: the part of the process, which is also its writer id, such as ``signer.bins.3``; ``signer`` for the process itself.
     """
 
     host: str
@@ -42,7 +42,7 @@ class SignedDigest(msgspec.Struct, frozen=True):
     Attributes:
         role: the role that was signed, or ``PROBE_ROLE``.
         version: the role's version that was signed.
-        sha256: the digest of the signed bytes, lower-case hexadecimal.
+        sha256: the digest of the signed bytes, in lower-case hexadecimal.
     """
 
     role: str
@@ -51,12 +51,12 @@ class SignedDigest(msgspec.Struct, frozen=True):
 
 
 class Anchor(msgspec.Struct, frozen=True):
-    """The newest record that the topic had when a chain began: what ties the chains of all processes together.
+    """The newest record of the topic when a chain started; it links the chains of all processes.
 
     Attributes:
         chain: the chain that the record belongs to, which is its key.
-        offset: where the record is in ``audit``.
-        sha256: the digest of the whole record, lower-case hexadecimal.
+        offset: the record's offset in ``audit``.
+        sha256: the digest of the whole record, in lower-case hexadecimal.
     """
 
     chain: str
@@ -65,14 +65,14 @@ class Anchor(msgspec.Struct, frozen=True):
 
 
 class Link(Versioned, frozen=True, kw_only=True):
-    """What all records of a chain have. A subclass has ``hash`` as its last field, as it must stand last.
+    """The fields that all records of a chain have. Each subclass has ``hash`` as its last field, as the encoded record must end with it.
 
     Attributes:
-        chain: names it: random for each process that signs.
+        chain: the chain's name, random for each process that signs.
         number: counts the records of the chain, from 0.
-        previous: ``hash`` of the record before; ``NO_HASH`` of the first one.
-        time: when it was made, UTC.
-        requester: who asked for it.
+        previous: ``hash`` of the previous record; ``NO_HASH`` in the first one.
+        time: when the record was made, in UTC.
+        requester: the part of the process that asked for it.
     """
 
     chain: str
@@ -83,11 +83,11 @@ class Link(Versioned, frozen=True, kw_only=True):
 
 
 class AuditBegin(Link, frozen=True, kw_only=True, tag="begin", tag_field="kind"):
-    """Topic ``audit``. A process begins to sign; its number is 0.
+    """Topic ``audit``. A process starts to sign; the record's number is 0.
 
     Attributes:
-        after: the newest record before; None if there was none.
-        hash: the SHA-256 of this record up to this field, lower-case hexadecimal; the next record repeats it.
+        after: the newest record of the topic before this one; None if there was none.
+        hash: the SHA-256 of this record up to this field, in lower-case hexadecimal; the next record repeats it.
     """
 
     after: Anchor | None
@@ -99,9 +99,9 @@ class AuditUse(Link, frozen=True, kw_only=True, tag="use", tag_field="kind"):
 
     Attributes:
         keyid: the public key's id.
-        key: URI of its private part, with the key's version where there are some, without secrets.
-        signatures: what the call signed.
-        hash: the SHA-256 of this record up to this field, lower-case hexadecimal; the next record repeats it.
+        key: the URI of the private key, with the key's version if it has versions, and without secrets.
+        signatures: the signatures that the call returned.
+        hash: the SHA-256 of this record up to this field, in lower-case hexadecimal; the next record repeats it.
     """
 
     keyid: str
@@ -111,29 +111,29 @@ class AuditUse(Link, frozen=True, kw_only=True, tag="use", tag_field="kind"):
 
 
 class AuditEnd(Link, frozen=True, kw_only=True, tag="end", tag_field="kind"):
-    """Topic ``audit``. A process ended in order: no record of its chain comes after this one.
+    """Topic ``audit``. A process ended normally: this is the last record of its chain.
 
     Attributes:
-        hash: the SHA-256 of this record up to this field, lower-case hexadecimal.
+        hash: the SHA-256 of this record up to this field, in lower-case hexadecimal.
     """
 
     hash: str = ""
 
 
 AuditRecord = AuditBegin | AuditUse | AuditEnd
-"""What may stand in ``audit``."""
+"""Any record of ``audit``."""
 
 _decoder: Final[msgspec.json.Decoder[AuditRecord]] = records.decoder(AuditRecord)
 
 
 def seal(record: AuditRecord) -> tuple[bytes, str]:
-    """Write a record as it goes to the log, with its hash.
+    """Encode a record for the log, with its hash.
 
     Args:
-        record: with an empty ``hash``.
+        record: a record with an empty ``hash``.
 
     Returns:
-        The bytes, and the hash that is in them.
+        The bytes, and the hash that they contain.
     """
     content = records.encode(record).removesuffix(_UNSEALED)
     digest = hashlib.sha256(content).hexdigest()
@@ -141,17 +141,17 @@ def seal(record: AuditRecord) -> tuple[bytes, str]:
 
 
 def unseal(value: bytes) -> tuple[AuditRecord, bool]:
-    """Read what ``seal`` wrote.
+    """Decode a record that ``seal`` encoded.
 
     Args:
-        value: the bytes of a record.
+        value: the record's bytes.
 
     Returns:
-        The record, and whether it is what its hash says.
+        The record, and whether it matches its hash.
 
     Raises:
         SchemaError: if it has a newer schema version.
-        RecordError: if it is no record of an audit.
+        RecordError: if it is not a record of the audit trail.
     """
     record = records.decode(_decoder, value)
     content = value[:-_SEAL_BYTES]

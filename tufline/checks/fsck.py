@@ -1,12 +1,12 @@
-"""Comparing a log with an origin: every difference, whoever is at fault.
+"""Comparing a log with an origin: finds every difference, whichever of the two is wrong.
 
-Workflow. First ``published``: what the publisher said is live. Then every file of the origin. Then ``heads``: what the signer takes for the
-newest. Then ``metadata``: what each version is. That is against the way of the data: nothing that was read can lack what it came from, and
-services may run meanwhile. Then all must agree: what is shown must be there whole, byte for byte as on the log, and nothing may be there
-that no log made.
+First it reads ``published``, which has the commits that the publisher recorded as live, then every file of the origin, then ``heads``,
+which names the newest versions, and then ``metadata``, which has all versions. That is against the flow of data, so everything that was
+read must have its source in what is read later, and services may run meanwhile. Then all must agree: every published file must exist and be
+byte for byte the one on the log, and the origin may have no file that does not come from the log.
 
-In: a log, an origin. Out: findings, each a sentence; and notes on what is no fault, such as an origin that is behind and that the publisher
-brings up when it runs.
+In: a log and an origin. Out: findings, each a sentence, and notes on differences that are not faults, such as an origin that is behind
+because no publisher is running.
 """
 
 import re
@@ -29,7 +29,7 @@ from tufline.records import Head, Published, topics
 from tufline.records.metadata import role_of_key, version_of
 
 SETTLE_SECONDS: Final = 10.0
-"""How long a file may come after its head: both are of one transaction, and visible a moment apart."""
+"""How much later than its head a file may become visible: both are in one transaction, but in different partitions."""
 
 _FILE_NAME = re.compile(r"([1-9][0-9]*)\.(.+)\.json")
 
@@ -52,9 +52,9 @@ class Version:
     """A version of a role on the log.
 
     Attributes:
-        offset: of its newest record in ``metadata``.
-        sha256: of the file.
-        length: of the file, in bytes.
+        offset: the offset of its newest record in ``metadata``.
+        sha256: the file's digest, in lower-case hexadecimal.
+        length: the file's length in bytes.
     """
 
     offset: int
@@ -64,14 +64,14 @@ class Version:
 
 @dataclass(slots=True)
 class Report:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        findings: what is wrong.
-        notes: what differs and is no fault.
+        findings: faults, each a sentence.
+        notes: differences that are not faults.
         versions: how many versions the log has.
         files: how many files the origin has.
-        shown: version of the timestamp that the origin shows; 0 for none.
+        shown: the version of the published timestamp; 0 for none.
     """
 
     findings: list[str] = field(default_factory=list)
@@ -82,14 +82,14 @@ class Report:
 
 
 class _Log:
-    """What a log says: all versions of all roles, and the newest of each."""
+    """The content of a log: all versions of all roles, and the head of each role."""
 
     def __init__(self, report: Report, before: int) -> None:
-        """Know nothing yet.
+        """Start empty.
 
         Args:
             report: where findings go.
-            before: the end of ``metadata`` when the comparison began; what comes later may be of a head that is not seen.
+            before: the end of ``metadata`` when the comparison started; the heads of later records may not have been read.
         """
         self._report = report
         self._before = before
@@ -117,22 +117,22 @@ class _Log:
             version = version_of(record)
             said = envelope.read_common(envelope.disassemble(record.value).signed).version
         except (MetadataError, RecordError) as error:
-            self._report.findings.append(f"log: {where} ({record.key}) is no metadata file: {error}")
+            self._report.findings.append(f"log: {where} ({record.key}) is not a metadata file: {error}")
             return
         if said != version:
-            self._report.findings.append(f"log: {where} says that {record.key} has version {version}, and the file in it says {said}")
+            self._report.findings.append(f"log: the header of {where} gives {record.key} version {version}, but its file has {said}")
         role = role_of_key(record.key)
         of_role = self.versions.setdefault(role, {})
         newest = max(of_role, default=version)
         if version < newest and version not in of_role:
             self._report.findings.append(f"log: {role} goes back from version {newest} to {version} at {where}")
         if version > newest + 1:
-            self._report.findings.append(f"log: {role} has nothing between the versions {newest} and {version}")
+            self._report.findings.append(f"log: {role} has no versions between {newest} and {version}")
         found = Version(record.offset, envelope.sha256(record.value), len(record.value))
         known = of_role.setdefault(version, found)
         if known.sha256 != found.sha256:
             self._report.findings.append(
-                f"log: {role} version {version} has two contents, at the offsets {known.offset} and {record.offset}"
+                f"log: {role} version {version} has two different contents, at the offsets {known.offset} and {record.offset}"
             )
         elif known is not found and not (record.offset >= self._before and self._is_named(role, known)):
             of_role[version] = found  # a timestamp that was appended again with a new vector
@@ -153,7 +153,7 @@ class _Log:
                     newest[record.key] = content
         for role, head in newest.items():
             if role in self.heads:
-                self._report.findings.append(f"log: {role} has heads in two partitions of heads, one of them {partition}")
+                self._report.findings.append(f"log: {role} has heads in two partitions of heads; one of them is {partition}")
             self.heads[role] = head
 
     def check_heads(self) -> None:
@@ -162,17 +162,17 @@ class _Log:
             if found is None:
                 self._report.findings.append(f"log: the head of {role} names version {head.version}, which metadata does not have")
             elif (found.offset, found.sha256, found.length) != (head.offset, head.sha256, head.length):
-                self._report.findings.append(f"log: the head of {role} names another version {head.version} than metadata has")
+                self._report.findings.append(f"log: the head of {role} does not match the record of version {head.version} in metadata")
         for role, of_role in self.versions.items():
             newest = max((version for version, found in of_role.items() if found.offset < self._before), default=0)
             if newest and role not in self.heads:
                 self._report.findings.append(f"log: {role} has no head")
             elif role in self.heads and newest > self.heads[role].version:
-                self._report.findings.append(f"log: the head of {role} names version {self.heads[role].version}, and metadata has {newest}")
+                self._report.findings.append(f"log: the head of {role} names version {self.heads[role].version}, but metadata has {newest}")
 
 
 class _Origin:
-    """The files of an origin against what a log says."""
+    """Compares the files of an origin with a log."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -183,7 +183,7 @@ class _Origin:
         self._checked = {TIMESTAMP}
 
     async def read(self, store: Store) -> None:
-        # The timestamp before the names: what it names came before it, and is kept for a while after it is superseded.
+        # The timestamp before the list of names: the files that it names were written before it, and are kept for a while after it.
         self._timestamp = await store.get(TIMESTAMP)
         named = _snapshot_of(self._timestamp)
         snapshot = "" if named is None else envelope.file_name(Snapshot.type, named.version)
@@ -212,13 +212,13 @@ class _Origin:
         last = published.timestamp.version if published else 0
         if content is None:
             if last:
-                findings.append(f"origin: {TIMESTAMP} is missing, and version {last} was published")
+                findings.append(f"origin: {TIMESTAMP} is missing, but version {last} was published")
             else:
                 notes.append("nothing is published yet")
             return {}
         named = _snapshot_of(content)
         if named is None:
-            findings.append(f"origin: {TIMESTAMP} is no timestamp")
+            findings.append(f"origin: {TIMESTAMP} is not a timestamp")
             return {}
         shown = envelope.read_common(envelope.disassemble(content).signed).version
         self._report.shown = shown
@@ -226,11 +226,11 @@ class _Origin:
         if shown not in on_log:
             findings.append(f"origin: {TIMESTAMP} has version {shown}, which the log does not have")
         elif on_log[shown].sha256 != envelope.sha256(content):
-            findings.append(f"origin: {TIMESTAMP} is not version {shown} as the log has it")
+            findings.append(f"origin: {TIMESTAMP} differs from version {shown} on the log")
         if shown < last:
             findings.append(f"origin: {TIMESTAMP} has gone back to version {shown}; {last} was published")
         if shown < (newest := max(on_log, default=0)):
-            notes.append(f"the origin shows timestamp {shown}, and the log has {newest}: the publisher brings it when it runs")
+            notes.append(f"the origin has timestamp version {shown}, and the log {newest}: a running publisher publishes it")
         name = envelope.file_name(Snapshot.type, named.version)
         if self._snapshot is None:
             self._checked.add(name)
@@ -255,7 +255,7 @@ class _Origin:
         if on_log is None:
             self._report.findings.append(f"origin: {name} is not on the log")
         elif found is not None and found[0] != on_log.sha256:
-            self._report.findings.append(f"origin: {name} is not what the log has ({found[1]} bytes, and {on_log.length})")
+            self._report.findings.append(f"origin: {name} differs from the log ({found[1]} bytes here, {on_log.length} there)")
 
     def _check_others(self, log: _Log, shown: dict[str, int]) -> None:
         superseded = pending = 0
@@ -263,19 +263,19 @@ class _Origin:
             parsed = _FILE_NAME.fullmatch(name)
             role, version = (parsed[2], int(parsed[1])) if parsed else ("", 0)
             if role not in log.versions:
-                self._report.findings.append(f"origin: {name} is no file of this repository")
+                self._report.findings.append(f"origin: {name} is not a file of this repository")
             elif version in log.versions[role]:
                 self._check_file(log, role, version)
                 superseded += version < shown.get(role, 0)
                 pending += version > shown.get(role, 0)
             elif version < min(log.versions[role]):
-                superseded += 1  # compaction has taken it from the log; retention takes it from here
+                superseded += 1  # compaction has deleted it from the log; the publisher's retention deletes it here later
             else:
                 self._report.findings.append(f"origin: {name} is not on the log")
         if superseded:
-            self._report.notes.append(f"{superseded} superseded files wait for their deletion (publisher.superseded_retention)")
+            self._report.notes.append(f"{superseded} superseded files will be deleted later (publisher.superseded_retention)")
         if pending:
-            self._report.notes.append(f"{pending} files wait for the timestamp that makes them visible")
+            self._report.notes.append(f"{pending} files become visible to clients with a later timestamp")
 
 
 def _snapshot_of(timestamp: bytes | None) -> _Named | None:
@@ -291,15 +291,15 @@ def _snapshot_of(timestamp: bytes | None) -> _Named | None:
 
 
 async def compare(bus: Bus, store: Store, origin: str) -> Report:
-    """Compare a log with an origin; both may go on meanwhile.
+    """Compare a log with an origin. Services may run meanwhile.
 
     Args:
         bus: the log.
         store: the origin.
-        origin: its name in ``published``.
+        origin: the origin's name, which is the key of its records in ``published``.
 
     Returns:
-        All differences that were there at the beginning.
+        All differences that existed when the comparison started.
 
     Raises:
         BusError: if the log can't be read.

@@ -1,4 +1,4 @@
-"""A client of the REST API: it sends requests again while the server is not ready, and waits for tasks."""
+"""A client of the REST API: it retries requests while the server is not ready, and waits for tasks."""
 
 import json
 import re
@@ -12,38 +12,38 @@ from tufline.errors import InvalidAddressError, NotLiveYetError, ServerError, Se
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
-"""How long to wait until something is live."""
+"""How long to wait until a task's changes are live, by default."""
 
 UNKNOWN_SECONDS: Final = 10.0
-"""How long a task may be unknown: another process of the server may be that far behind."""
+"""How long a task may be unknown before that is an error: the answering process may be this far behind the one that accepted it."""
 
 PENDING_PAUSE_SECONDS: Final = 0.5
 
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 120.0
 FAILURES_IN_A_ROW: Final = 20
-"""How often a request that failed is sent again, with growing pauses, before the server counts as gone."""
+"""How often a failed request is retried, with growing pauses, before the server counts as unreachable."""
 
 LONGEST_PAUSE_SECONDS: Final = 5.0
 
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-"""What may be sent as a header (RFC 9110, section 5)."""
+"""Valid names and values of HTTP headers (RFC 9110, section 5)."""
 
 UNAVAILABLE: Final = 503
 
 
 def check_url(url: str) -> str:
-    """Check that a URL is one of HTTP.
+    """Check that a URL is a valid HTTP or HTTPS URL.
 
     Args:
-        url: to check.
+        url: the URL of a server.
 
     Returns:
-        The URL, without slashes at its end.
+        The URL, without trailing slashes.
 
     Raises:
-        InvalidAddressError: if it is not.
+        InvalidAddressError: if it is not valid.
     """
     try:
         parts = urllib3.util.parse_url(url)
@@ -58,21 +58,19 @@ def _parse_header(header: str) -> tuple[str, str]:
     name, colon, value = (part.strip() for part in header.partition(":"))
     if not colon or not HEADER_NAME.fullmatch(name):
         raise InvalidAddressError(f"{name!r} is not a valid header", advice="write it as 'Name: value'")
-    if not HEADER_VALUE.fullmatch(value):  # which may be a secret, so it is not shown
-        raise InvalidAddressError(
-            f"the value of {name!r} is not a valid header value", advice="it may have one line, of Latin letters (ISO 8859-1)"
-        )
+    if not HEADER_VALUE.fullmatch(value):  # it may be a secret, so the message does not repeat it
+        raise InvalidAddressError(f"the value of {name!r} is not a valid header value", advice="use one line of ISO 8859-1 characters")
     return name, value
 
 
 def reason_of(error: BaseException) -> str:
-    """Say why a request failed.
+    """Return why a request failed.
 
     Args:
-        error: of urllib3 or python-tuf, which wrap what happened.
+        error: from urllib3 or python-tuf, which wrap the original error.
 
     Returns:
-        What happened, without the names of classes and connections.
+        The original error's message, without the names of classes and connections.
     """
     while True:
         inner = next(
@@ -84,13 +82,13 @@ def reason_of(error: BaseException) -> str:
 
 
 class Client:
-    """A server, and how to ask it."""
+    """Sends requests to one server."""
 
     def __init__(self, url: str, headers: Iterable[str] = ()) -> None:
-        """Ask nothing yet.
+        """Start unconnected; the first request connects.
 
         Args:
-            url: of the server, without ``/api/v1``.
+            url: the server's URL, without ``/api/v1``.
             headers: ``Name: value`` lines to send with each request.
 
         Raises:
@@ -104,18 +102,18 @@ class Client:
         """Send a request.
 
         Args:
-            method: of HTTP.
-            path: from ``/``.
-            body: JSON; bytes are sent as they are.
-            patient: send again while the server is not there or can't take it: only what may be done twice.
-            accept_unavailable: take an answer of 503 for an answer.
+            method: the HTTP method.
+            path: the path and query, starting with ``/``.
+            body: a value to send as JSON, or bytes to send as they are.
+            patient: retry while the server is unreachable or not ready. Only for requests that may be executed twice.
+            accept_unavailable: return the body of a 503 response instead of raising an error.
 
         Returns:
-            The JSON of the answer.
+            The decoded JSON of the response.
 
         Raises:
             ServerUnreachableError: if the server can't be reached, or is not ready.
-            ServerError: if it refuses.
+            ServerError: if the server refuses the request.
         """
         content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         pause = 0.1
@@ -142,17 +140,17 @@ class Client:
         """Wait until a task is finished.
 
         Args:
-            task_id: its id.
-            deadline: when to give up, on ``time.monotonic``.
-            on_wait: called whenever it is not finished yet.
+            task_id: the task's id.
+            deadline: when to give up, on the clock of ``time.monotonic``.
+            on_wait: called each time the task is not finished yet.
 
         Returns:
-            RSTUF's ``result`` of the task.
+            The task's ``result``, as RSTUF's API defines it.
 
         Raises:
             UnknownTaskError: if the server does not know the task.
-            NotLiveYetError: if it takes too long.
-            ServerError: if the server can't be asked.
+            NotLiveYetError: if the task is not finished by the deadline.
+            ServerError: if a request fails.
         """
         unknown_since: float | None = None
         while True:
@@ -164,10 +162,10 @@ class Client:
             unknown_since = (unknown_since or now) if data["state"] == "PENDING" else None
             if unknown_since is not None:
                 if now - unknown_since > UNKNOWN_SECONDS:
-                    raise UnknownTaskError("the server does not know this task, or not any more", advice="results are kept for seven days")
-                time.sleep(PENDING_PAUSE_SECONDS)  # unlike that about a task under way, this answer is not held back
+                    raise UnknownTaskError("the server does not (or no longer) know this task", advice="results are kept for seven days")
+                time.sleep(PENDING_PAUSE_SECONDS)  # the server answers at once for an unknown task; only for a running one does it wait
             if now > deadline:
-                raise NotLiveYetError("it is accepted, but not live yet", advice="tufline status says what it waits for")
+                raise NotLiveYetError("it was accepted, but is not live yet", advice="tufline status tells what it waits for")
             on_wait()
 
     def _task(self, task_id: str, after: str = "") -> dict[str, Any]:
@@ -176,18 +174,18 @@ class Client:
         return data
 
     def refused_later(self, task_id: str, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """List the changes of a bulk task that were accepted, and refused when they were to go into the metadata.
+        """List the changes of a bulk task that were accepted at first, but refused when they were applied to the metadata.
 
         Args:
-            task_id: its id.
-            result: of the task, as ``wait_for_task`` returned it.
+            task_id: the task's id.
+            result: the task's result from ``wait_for_task``.
 
         Yields:
-            Path and reason of each, page by page. The path is empty where the server can't tell it, or how many there are.
+            Path and reason of each, page by page. An empty path means that the server does not know the path, or how many there are.
 
         Raises:
-            UnknownTaskError: if the server does not know the task any more.
-            ServerError: if it can't be asked.
+            UnknownTaskError: if the server no longer knows the task.
+            ServerError: if a request fails.
         """
         is_told = result["status"]
         while True:
@@ -201,7 +199,7 @@ class Client:
                 return
             data = self._task(task_id, details["after"])
             if data.get("result") is None:
-                raise UnknownTaskError("the server does not know this task any more", advice="results are kept for seven days")
+                raise UnknownTaskError("the server no longer knows this task", advice="results are kept for seven days")
             result = data["result"]
 
 
@@ -213,4 +211,4 @@ def _refused(url: str, response: urllib3.BaseHTTPResponse) -> ServerError:
     if isinstance(detail, dict):
         detail = " ".join(str(detail[key]) for key in ("message", "error") if key in detail)
     kind = ServerUnreachableError if response.status == UNAVAILABLE else ServerError
-    return kind(f"{url} answers {response.status}: {detail}")
+    return kind(f"{url} answered {response.status}: {detail}")

@@ -1,1 +1,1 @@
-"""Checking the audit trail: its chains, its signatures, and that each published file is on record."""
+"""Checking the audit trail: its chains, its signatures, and that each online signature of a published file is on record."""

@@ -1,7 +1,7 @@
-"""Checking chains: every change, gap, reordering and fork is found, whoever made it.
+"""Checking chains: finds every change, gap, reordering and fork.
 
-In: the records of one place (the topic, or files), in its order. Out: findings and notes in a ``Report``. A record may stand there twice,
-byte for byte: the signer writes again what it is not sure to have written. No I/O.
+In: the records of the topic or of the files, in their order. Out: findings and notes in a ``Report``. A record may occur twice, byte for
+byte, because the signer writes a record again if it is not sure that the first write succeeded. No I/O.
 """
 
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from tufline.audit.records import NO_HASH, AuditBegin, AuditEnd, AuditRecord, un
 from tufline.errors import RecordError, SchemaError
 
 REMEMBERED: Final = 4096
-"""So many of a chain's newest records are known by their hashes: a second copy stands no further behind the first, nor one that is late."""
+"""How many hashes of a chain's newest records are remembered. A second copy, or a late record, comes at most this much later."""
 
 Kind = Literal["alarm", "changed", "gap", "order", "fork", "link", "tail", "file", "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong.
+    """A fault.
 
     Attributes:
-        kind: of it; ``docs/how-to/audit.md`` says what each means.
+        kind: its category; ``docs/how-to/audit.md`` explains each.
         text: one sentence.
     """
 
@@ -29,21 +29,21 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        """Write it as a line."""
+        """Format the finding as a line."""
         return f"{self.kind.upper() if self.kind == 'alarm' else self.kind}: {self.text}"
 
 
 @dataclass(slots=True)
 class Report:
-    """What a verification found.
+    """The result of a verification.
 
     Attributes:
-        findings: what is wrong.
-        notes: what is worth knowing and no fault.
-        records: how many were read.
-        chains: how many there are.
-        recorded: how many signatures of roles the records tell of.
-        compared: how many signatures of metadata were compared with them.
+        findings: faults.
+        notes: observations that are not faults.
+        records: how many records were read.
+        chains: how many chains they belong to.
+        recorded: how many signatures of roles the records list.
+        compared: how many signatures of metadata files were compared with them.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -57,13 +57,13 @@ class Report:
         """Add a finding.
 
         Args:
-            kind: of it.
+            kind: the category; ``docs/how-to/audit.md`` explains each.
             text: one sentence.
         """
         self.findings.append(Finding(kind, text))
 
     def note(self, text: str) -> None:
-        """Add a note, once: topic and file may say the same.
+        """Add a note, unless it is there already: topic and files may yield the same one.
 
         Args:
             text: one sentence.
@@ -82,14 +82,14 @@ class _State:
     copies: int = 0
     hashes: dict[int, str] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
-    """Numbers that were passed over, and the hash that each must have, where the one after it says so."""
+    """Skipped numbers, and the hash that each must have if the record after it is known; otherwise an empty string."""
 
 
 class Chains:
-    """The chains of one place."""
+    """The chains of the topic, or of the files."""
 
     def __init__(self, report: Report) -> None:
-        """Know no record yet.
+        """Start without records.
 
         Args:
             report: where findings go.
@@ -101,9 +101,9 @@ class Chains:
         """Check the next record.
 
         Args:
-            value: its bytes.
-            place: where it stands, for messages.
-            key: of the record, if it has one.
+            value: the record's bytes.
+            place: where the record is, for messages.
+            key: the record's key; None in a file.
 
         Returns:
             The record; None if its bytes are not those that the signer wrote.
@@ -117,14 +117,14 @@ class Chains:
         except SchemaError:
             raise
         except RecordError as error:
-            self._report.find("changed", f"{place} is no record of an audit: {error}")
+            self._report.find("changed", f"{place} is not a record of the audit trail: {error}")
             return None
         what = f"number {record.number} of chain {record.chain}"
         if not intact:
-            self._report.find("changed", f"{place}: {what} is not what its hash says")
+            self._report.find("changed", f"{place}: {what} does not match its hash")
         if key is not None and key != record.chain:
             self._report.find("changed", f"{place}: {what} has the key {key!r}")
-        # What was changed may say anything of its place; it stands where the next record has to, or nowhere.
+        # A changed record may claim any place in any chain. It only counts if it claims the place of the next record.
         known = self._states.get(record.chain)
         if intact or (known is not None and known.next == record.number):
             self._place(record, place, what)
@@ -137,7 +137,8 @@ class Chains:
             self._place_late(state, record, place, what)
             return
         if isinstance(record, AuditBegin) is not (number == 0):
-            self._report.find("link", f"{place}: {what} begins a chain, and should not, or does not, and should")
+            fault = "starts a chain in its middle" if number else "should start a chain, but is of another kind"
+            self._report.find("link", f"{place}: {what} {fault}")
         if state.ended:
             self._report.find("link", f"{place}: {what} comes after the end of its chain")
         if number == state.next and record.previous != state.last:
@@ -161,32 +162,34 @@ class Chains:
         number = record.number
         if number in state.missing:
             wanted = state.missing.pop(number)
-            self._report.find("order", f"{place}: {what} stands after number {state.next - 1}")
+            self._report.find("order", f"{place}: {what} comes after number {state.next - 1}")
             if (wanted or record.hash) != record.hash or state.hashes.get(number - 1, record.previous) != record.previous:
-                self._report.find("link", f"{place}: {what} does not fit between the records beside it")
+                self._report.find("link", f"{place}: {what} does not fit between its neighbours")
             state.hashes[number] = record.hash
             if number - 1 in state.missing:
                 state.missing[number - 1] = record.previous
         elif state.hashes.get(number) == record.hash:
             state.copies += 1
         elif number in state.hashes:
-            self._report.find("fork", f"{place}: chain {record.chain} has another record of number {number} already")
+            self._report.find("fork", f"{place}: chain {record.chain} already has another record with number {number}")
         else:
-            self._report.find("order", f"{place}: {what} stands long after number {state.next - 1}")
+            self._report.find("order", f"{place}: {what} comes long after number {state.next - 1}")
 
     def finish(self) -> None:
-        """Say what is missing, and which chains have no end."""
+        """Report the missing records, and the chains without an end."""
         self._report.chains = max(self._report.chains, len(self._states))
         for chain, state in self._states.items():
             for first, last in _runs(sorted(state.missing)):
                 numbers = f"number {first}" if first == last else f"numbers {first} to {last}"
-                self._report.find("gap", f"{numbers} of chain {chain} missing, which stands from {state.place} on")
+                self._report.find("gap", f"{numbers} of chain {chain} missing; the chain starts at {state.place}")
             if not state.ended:
                 where = f"after number {state.next - 1}"
-                self._report.note(f"chain {chain} ({state.requester}) has no end {where}: it runs, was killed, or its end is missing")
+                self._report.note(
+                    f"chain {chain} ({state.requester}) has no end {where}: the process is running or was killed, or the end is missing"
+                )
             if state.copies:
                 self._report.notes.append(
-                    f"chain {chain} has {state.copies} records twice: the signer was not sure that they had been written"
+                    f"chain {chain} has {state.copies} records twice: the signer was not sure whether they had been written"
                 )
 
 

@@ -1,7 +1,7 @@
-"""Comparing metadata with records: an online signature in the world that no record tells of is an alarm.
+"""Comparing metadata with records: an online signature without a record raises an alarm.
 
-In: metadata files, wherever they were found, root and targets before what they delegate to; then all records. Out: findings in a
-``Report``. The signatures wait here for their records, so memory grows with the metadata, and not with the history of the audit. No I/O.
+In: metadata files from anywhere, root and targets before the roles that they delegate to; then all records. Out: findings in a ``Report``.
+The signatures are kept until their records have been read, so memory grows with the metadata and not with the history of the audit. No I/O.
 """
 
 from dataclasses import dataclass, field
@@ -18,22 +18,22 @@ from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.trust import rules
 
 KEYID_SHOWN: Final = 12
-"""How much of a keyid names a key in a sentence."""
+"""How many characters of a keyid a message shows."""
 
 
 @dataclass(slots=True)
 class _Wanted:
     places: dict[tuple[str, int], str] = field(default_factory=dict)
-    """Role and version to where they were found."""
+    """Role and version to the place where the file was found."""
     signed_as: tuple[str, int] | None = None
-    """As what a record says that the same bytes were signed."""
+    """The role and version under which a record lists these bytes."""
 
 
 class Signatures:
-    """The online signatures of metadata files, until their records have been seen."""
+    """The online signatures of metadata files, kept until their records have been read."""
 
     def __init__(self, report: Report) -> None:
-        """Know no file yet.
+        """Start without files.
 
         Args:
             report: where findings go.
@@ -44,29 +44,29 @@ class Signatures:
         self._unused = 0
 
     def trust(self, metadata: Root | Targets) -> None:
-        """Take note of the keys that root or targets name; the first of a keyid counts.
+        """Add the keys of root or targets. If two keys have the same keyid, the first one counts.
 
         Args:
-            metadata: either.
+            metadata: a root, or targets with delegations.
         """
         names = metadata if isinstance(metadata, Root) else metadata.delegations
         for keyid, key in (names.keys if names is not None else {}).items():
             self._keys.setdefault(keyid, key)
 
     def take(self, role: str, content: bytes, place: str) -> None:
-        """Take note of the online signatures of a file.
+        """Add the online signatures of a file.
 
         Args:
-            role: its role.
-            content: the file.
-            place: where it was found, for messages.
+            role: the file's role.
+            content: the file's bytes.
+            place: where the file was found, for messages.
         """
         try:
             file = envelope.disassemble(content)
             version = envelope.read_common(file.signed).version
             signed = self._signed_bytes(role, content, bytes(file.signed))
         except MetadataError as error:
-            self._report.find("metadata", f"{place} is no metadata file: {error}")
+            self._report.find("metadata", f"{place} is not a metadata file: {error}")
             return
         if all(entry.keyid not in self._keys for entry in file.signatures):
             self._report.find("metadata", f"{place} is signed by no key that root or targets name")
@@ -79,10 +79,10 @@ class Signatures:
             if envelope.is_signed_by(key, entry, signed):
                 self._wanted.setdefault((entry.keyid, digest), _Wanted()).places.setdefault((role, version), place)
             else:
-                self._report.find("metadata", f"{place} has a signature of the key {entry.keyid[:KEYID_SHOWN]} that is not valid")
+                self._report.find("metadata", f"{place} has an invalid signature by the key {entry.keyid[:KEYID_SHOWN]}")
 
     def _signed_bytes(self, role: str, content: bytes, signed: bytes) -> bytes:
-        # Of root and targets what is signed is not always what stands in the file; see ``rules.verified``.
+        # The signed bytes of root and targets are not always those in the file; see ``rules.verified``.
         metadata: Metadata[Root] | Metadata[Targets]
         if role == Root.type:
             metadata = rules.parse(Root, content)
@@ -94,10 +94,10 @@ class Signatures:
         return metadata.signed_bytes
 
     def recorded(self, use: AuditUse) -> None:
-        """Take note that a record tells of signatures.
+        """Match the signatures that a record lists.
 
         Args:
-            use: the record.
+            use: a record of a call of an online key.
         """
         for one in use.signatures:
             if one.role == PROBE_ROLE:
@@ -111,16 +111,16 @@ class Signatures:
                 wanted.signed_as = one.role, one.version
 
     def finish(self) -> None:
-        """Raise the alarms."""
+        """Report an alarm for each online signature without a record."""
         for (keyid, digest), wanted in self._wanted.items():
             for (role, version), place in wanted.places.items():
                 what = f"{role} version {version} ({place})"
                 if wanted.signed_as is not None:
                     self._report.find("metadata", f"{what} was signed as {wanted.signed_as[0]} version {wanted.signed_as[1]}")
                 else:
-                    self._report.find("alarm", f"{what} is signed by the online key {keyid}, and no record tells of it (sha256 {digest})")
+                    self._report.find("alarm", f"{what} is signed by the online key {keyid}, but no record lists it (sha256 {digest})")
         if self._report.compared and self._unused:
             self._report.note(
-                f"{self._unused} of {self._report.recorded} recorded signatures are not in the metadata that was compared: superseded, or "
-                "never used as the signer died or was replaced"
+                f"{self._unused} of {self._report.recorded} recorded signatures are not in the compared metadata: they were superseded, or "
+                "never used because the signer died or was replaced"
             )

@@ -1,7 +1,7 @@
-"""Verifying an audit: the topic, its copy in files, and the metadata that the signatures are in.
+"""Verifying the audit trail: the topic, its copy in files, and the metadata that has the signatures.
 
-Workflow. First the metadata, then the end of the topic, then the files, then the topic: a record is written to the file, then to the topic,
-then its signatures are used. So nothing that was read early lacks what was to come before it, and a running system can be verified.
+It reads the metadata first, then the end of the topic, the files, and the topic. The signer writes a record to its file, then to the topic,
+and only then uses the signatures. So everything read early must have its record in what is read later, even while the system is running.
 
 In: a log, files of records, metadata files. Out: a ``Report``.
 """
@@ -20,22 +20,22 @@ from tufline.records.metadata import role_of_key
 from tufline.trust.admin_state import AdminState, fold
 
 MetadataFile = tuple[str, bytes, str]
-"""A role, its file, and where it was found; root and targets come before what they delegate to."""
+"""A role, its file, and the place where it was found. Root and targets come before the roles that they delegate to."""
 
 Hashes = dict[str, dict[int, str]]
 """Chain to number to hash."""
 
 
 async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> Report:
-    """Verify an audit.
+    """Verify the audit trail.
 
     Args:
-        bus: whose topic is read, with the metadata on it; None to read files alone.
-        files: of records, the oldest first.
-        metadata: published files to compare.
+        bus: the log with the topic and the metadata; None to read only files.
+        files: files of records, the oldest first.
+        metadata: published files to compare with the records.
 
     Returns:
-        What was found.
+        All findings and notes.
 
     Raises:
         InvalidInputError: if a file can't be read.
@@ -63,7 +63,7 @@ async def _take_log(bus: Bus, signatures: Signatures) -> None:
     async for batch in scan(bus, topics.ADMIN, 0):
         for record in batch:
             state = fold(state, record)
-    # Also those that are not shown yet: what they govern is signed for them before.
+    # Also versions that are not published yet: the roles that they govern are signed with their keys before.
     for root in state.roots:
         signatures.trust(root.signed)
     for targets in state.targets:
@@ -95,18 +95,18 @@ def _lines(path: Path, report: Report) -> Iterator[tuple[bytes, str]]:
                 if line.endswith(b"\n"):
                     yield line[:-1], f"{path} line {number}"
                 else:
-                    report.note(f"{path} ends in the middle of line {number}: it is being written, or the signer died just then")
+                    report.note(f"{path} ends in the middle of line {number}: it is being written, or the signer died while writing it")
     except OSError as error:
         raise InvalidInputError(f"{path} can't be read: {error.strerror}") from error
 
 
 class _Copies:
-    """Compares the topic with the files, for the chains that are in these."""
+    """Compares the topic with the files, for the chains that the files have."""
 
     def __init__(self, report: Report, in_files: Hashes, before: int) -> None:
         self._report = report
         self._in_files = in_files
-        self._before = before  # what the topic had before the files were read, the files must have
+        self._before = before  # the topic's end before the files were read: the files must have every record below it
         self._seen: dict[str, set[int]] = {chain: set() for chain in in_files}
 
     def compare(self, record: AuditRecord, offset: int) -> None:
@@ -117,9 +117,9 @@ class _Copies:
         copy = self._in_files[record.chain].get(record.number)
         what = f"number {record.number} of chain {record.chain}"
         if copy is None and offset < self._before:
-            self._report.find("file", f"{what} is at offset {offset} of audit, and not in the file")
+            self._report.find("file", f"{what} is at offset {offset} of audit, but not in the file")
         elif copy is not None and copy != record.hash:
-            self._report.find("file", f"{what} is another one at offset {offset} of audit than in the file")
+            self._report.find("file", f"{what} at offset {offset} of audit differs from the one in the file")
 
     def finish(self) -> None:
         for chain, seen in self._seen.items():
@@ -127,11 +127,11 @@ class _Copies:
             missing = sorted(self._in_files[chain].keys() - seen)
             for number in missing:
                 if number < newest:
-                    self._report.find("file", f"number {number} of chain {chain} is in the file, and not on the topic")
+                    self._report.find("file", f"number {number} of chain {chain} is in the file, but not on the topic")
             if later := sum(number > newest for number in missing):
                 self._report.note(
                     f"the last {later} records of chain {chain} in the file are not on the topic: they are being written, or the signer "
-                    "died just then; or the end of the topic was cut off, and their signatures are alarms"
+                    "died before that; or the end of the topic was cut off, and then their signatures raise alarms"
                 )
 
 
@@ -141,9 +141,9 @@ async def _read_topic(bus: Bus, report: Report, signatures: Signatures, copies: 
     expected, end = 0, await bus.end(topics.AUDIT, 0)
     async for batch in scan(bus, topics.AUDIT, 0, 0, end):
         for one in batch:
-            # Nothing is ever dropped from this topic, and nothing is written to it in transactions: no offset is free.
+            # This topic keeps all records, and none is written in a transaction, so every offset must have a record.
             if one.offset != expected:
-                report.find("gap", f"nothing is at the offsets {expected} to {one.offset - 1} of audit")
+                report.find("gap", f"the offsets {expected} to {one.offset - 1} of audit have no records")
             expected = one.offset + 1
             record = chains.take(one.value, f"audit offset {one.offset}", one.key)
             if record is None:
@@ -154,7 +154,7 @@ async def _read_topic(bus: Bus, report: Report, signatures: Signatures, copies: 
             elif isinstance(record, AuditBegin) and record.after is not None:
                 anchors.append((record.chain, record.after))
     if expected < end:
-        report.find("tail", f"nothing is at the offsets {expected} to {end - 1} of audit, its end")
+        report.find("tail", f"the offsets {expected} to {end - 1} at the end of audit have no records")
     for chain, anchor in anchors:
         await _check_anchor(bus, chain, anchor, report)
     chains.finish()
@@ -165,4 +165,4 @@ async def _check_anchor(bus: Bus, chain: str, anchor: Anchor, report: Report) ->
     try:
         await bus.read(topics.AUDIT, 0, anchor.offset, key=anchor.chain, sha256=anchor.sha256)
     except RecordGoneError:
-        report.find("tail", f"chain {chain} began after a record of chain {anchor.chain} at offset {anchor.offset} of audit, which is gone")
+        report.find("tail", f"chain {chain} started after a record of chain {anchor.chain} at offset {anchor.offset} of audit that is gone")
