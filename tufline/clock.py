@@ -1,6 +1,6 @@
-"""The wall clock, as a function: what reads the time takes one, so that weeks pass in a test in no time.
+"""The wall clock as a function: code that needs the time takes one as an argument, so that a test can simulate weeks.
 
-And a clock for durations that goes on while the machine is suspended, which an event loop's does not on Linux.
+Also a clock for durations that continues while the machine is suspended, which the event loop's clock does not on Linux.
 """
 
 import asyncio
@@ -10,28 +10,28 @@ from datetime import UTC, datetime
 from typing import Final
 
 Clock = Callable[[], datetime]
-"""Gives the time now, with a time zone. Waiting is asyncio's matter: a simulation brings its own event loop."""
+"""Returns the current time with a time zone. For waiting, use asyncio: a simulation has its own event loop."""
 
 
 _SINCE_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def since_boot() -> float:
-    """Read a clock that no correction moves, and that goes on while the machine is suspended, where there is one.
+    """Read a clock that is never corrected. It also continues while the machine is suspended, if the system has such a clock.
 
     Returns:
-        Seconds.
+        Seconds since an arbitrary moment.
     """
     return time.clock_gettime(_SINCE_BOOT)
 
 
 def elapsed() -> float:
-    """Read the clock for durations in which other machines go on: ``since_boot``, or that of a simulation.
+    """Read the clock for durations that also pass on other machines: ``since_boot``, or a simulation's clock.
 
-    For pauses and deadlines of this process alone, asyncio's clock is the right one.
+    For pauses and deadlines of only this process, use asyncio's clock.
 
     Returns:
-        Seconds. An event loop in which time is virtual has a method ``since_boot`` of its own, which counts.
+        Seconds since an arbitrary moment. An event loop with virtual time has its own method ``since_boot``, which is used instead.
     """
     read: Callable[[], float] = getattr(asyncio.get_running_loop(), "since_boot", since_boot)
     return read()
@@ -41,20 +41,20 @@ def utc_now() -> datetime:
     """Read the machine's clock.
 
     Returns:
-        Now, in UTC.
+        The current time, in UTC.
     """
     return datetime.now(UTC)
 
 
 MAX_MILLISECONDS: Final = 253_402_300_799_999
-"""The last millisecond that a ``datetime`` has, since 1970: the end of the year 9999."""
+"""The last millisecond since 1970 that a ``datetime`` can express: the end of the year 9999."""
 
 
 def moment_of(milliseconds: int) -> datetime:
-    """Make a time of the log's.
+    """Convert a time of the log.
 
     Args:
-        milliseconds: since 1970. On Kafka a producer may write any number; one beyond the years 1970 to 9999 counts as the nearest in them.
+        milliseconds: since 1970. On Kafka a producer may write any number; one outside the years 1970 to 9999 is moved to the nearest end.
 
     Returns:
         The time, in UTC.

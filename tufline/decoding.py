@@ -1,8 +1,8 @@
-"""Strict decoding: whatever bytes come in, what comes out is the value or the one error that the caller documents.
+"""Strict decoding: any bytes yield either the value or the one error that the caller documents.
 
-A decoder of msgspec raises more than its own errors: ``UnicodeDecodeError`` for bytes that are not UTF-8, ``RecursionError`` for deep
-nesting, ``OverflowError`` and ``ValueError`` for numbers that no type of Python's has. One of these in a record would stop a follower that
-passes over what it can't read. Every decoder of Tufline's goes through ``decode``. No I/O, no clock.
+A msgspec decoder raises more than its own errors: ``UnicodeDecodeError`` for bytes that are not UTF-8, ``RecursionError`` for deep nesting,
+``OverflowError`` and ``ValueError`` for numbers that no Python type can hold. Such an error in a record would stop a follower that skips
+unreadable records. So every decoder in Tufline is called through ``decode``. No I/O, no clock.
 """
 
 from collections.abc import Callable
@@ -11,36 +11,36 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 SHOWN_LENGTH: Final = 100
-"""How much of a submitted value an error repeats, in characters."""
+"""How many characters of a submitted value an error repeats."""
 
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
-"""What reading hostile bytes can raise; bytes that are not UTF-8 are a ``ValueError``."""
+"""The errors that decoding hostile bytes can raise; ``UnicodeDecodeError`` is a ``ValueError``."""
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 
 
 class Decoder(Protocol[T_co]):
-    """A decoder of msgspec's, of JSON or MessagePack."""
+    """A msgspec decoder for JSON or MessagePack."""
 
     def decode(self, content: bytes | msgspec.Raw, /) -> T_co:
-        """Read a value, or raise one of ``UNREADABLE``."""
+        """Decode a value, or raise one of ``UNREADABLE``."""
         ...
 
 
 def decode(decoder: Decoder[T], content: bytes | msgspec.Raw, error: Callable[[str], Exception]) -> T:
-    """Read bytes that anybody may have written.
+    """Decode untrusted bytes.
 
     Args:
-        decoder: of the form that is expected.
+        decoder: the decoder for the expected type.
         content: any bytes.
-        error: makes the caller's documented error of the reason.
+        error: makes the caller's documented error from the reason.
 
     Returns:
         The value.
 
     Raises:
-        Exception: what ``error`` makes, and nothing else.
+        Exception: the error from ``error``, and no other.
     """
     try:
         return decoder.decode(content)
@@ -49,19 +49,19 @@ def decode(decoder: Decoder[T], content: bytes | msgspec.Raw, error: Callable[[s
 
 
 def decode_json(decoder: Decoder[T], content: bytes | msgspec.Raw, what: str, error: Callable[[str], Exception]) -> T:
-    """Read JSON that anybody may have sent, and tell who sent it whether it is no JSON or JSON of another form.
+    """Decode untrusted JSON; the error tells the sender whether the bytes are not JSON, or JSON with wrong fields or types.
 
     Args:
-        decoder: of the form that is expected.
+        decoder: the decoder for the expected type.
         content: any bytes.
-        what: what it is, for the message.
-        error: makes the caller's documented error of the message.
+        what: the name of the input in the message.
+        error: makes the caller's documented error from the message.
 
     Returns:
         The value.
 
     Raises:
-        Exception: what ``error`` makes, and nothing else.
+        Exception: the error from ``error``, and no other.
     """
     try:
         return decoder.decode(content)
@@ -72,7 +72,7 @@ def decode_json(decoder: Decoder[T], content: bytes | msgspec.Raw, what: str, er
 
 
 def describe(reason: Exception) -> str:
-    """Say why bytes could not be read, for people.
+    """Describe why bytes could not be decoded.
 
     Args:
         reason: one of ``UNREADABLE``.
@@ -87,32 +87,32 @@ def describe(reason: Exception) -> str:
             return f"it is not UTF-8 (byte {reason.start})"
         case _:
             text = str(reason)
-            # A value may be repeated in the middle; the place stands at the end.
+            # The middle may repeat a long value; the place is at the end.
             return text if len(text) <= 3 * SHOWN_LENGTH else f"{text[: 2 * SHOWN_LENGTH]}…{text[-SHOWN_LENGTH:]}"
 
 
 def shorten(text: str, most: int = SHOWN_LENGTH) -> str:
-    """Cut a text that an error repeats.
+    """Shorten a text that an error repeats.
 
     Args:
-        text: of any length.
-        most: how many characters are kept.
+        text: a text of any length.
+        most: how many characters to keep.
 
     Returns:
-        The text, with an ellipsis where something was cut.
+        The text, with an ellipsis at its end if it was cut.
     """
     return text if len(text) <= most else f"{text[:most]}…"
 
 
 def shown(value: object, most: int = SHOWN_LENGTH) -> str:
-    """Write a submitted value into an error, as Python writes it, without all of a long one.
+    """Format a submitted value for an error message, in bounded length.
 
     Args:
-        value: of any size.
-        most: how many characters of a text are kept.
+        value: a value of any size.
+        most: how many characters of a text to keep.
 
     Returns:
-        Its ``repr``, of bounded length; of what is neither a text nor a number its type alone.
+        The ``repr`` of a text or a number, shortened if it is long; for any other value only its type.
     """
     match value:
         case str():

@@ -1,7 +1,7 @@
 """Errors of the library.
 
     TuflineError
-    ├── InvalidInputError            what was given can't be accepted: the message says what to change
+    ├── InvalidInputError            the input can't be accepted: the message says what to change
     │   ├── InvalidTargetError       a target: its path, length, hashes or custom
     │   ├── InvalidBootstrapError    a bootstrap payload
     │   ├── InvalidUpdateError       a new version of root or targets
@@ -14,36 +14,36 @@
     │   └── UnreadableMetadataError  metadata that no service can read
     ├── RecordError                  a record of the log has a form that no version knows
     │   └── SchemaError              a record of the log has a newer schema: upgrade
-    ├── BusError                     the bus can't do it
-    │   ├── BusUnreachableError      it does not answer, or is not ready
-    │   ├── PushbackError            not now: try again after ``retry_after`` seconds
+    ├── BusError                     an operation on the bus failed
+    │   ├── BusUnreachableError      the bus does not answer, or is not ready
+    │   ├── PushbackError            the log accepts no more for now: try again after ``retry_after`` seconds
     │   ├── FencedError              another writer took over this writer id
-    │   ├── RecordGoneError          the record at this offset is not the one asked for (any more)
+    │   ├── RecordGoneError          the expected record is not, or no longer, at this offset
     │   ├── RecordUnreadableError    the bytes of the record at this offset are damaged
     │   └── BusBusyError             the log is open in another process
     ├── InputLostError               records are gone that were not applied: people must accept the loss
-    ├── LogDamagedError              what the log must keep is gone from it
-    ├── ServerError                  a server's REST API refused a request, or its answer is of no use
-    │   ├── ServerUnreachableError   it does not answer, or is not ready
-    │   └── UnknownTaskError         it does not know a task
-    ├── EventRejectedError           an event that was sent to the inbox is rejected
-    ├── NotLiveYetError              it took longer than allowed; it may still become live
+    ├── LogDamagedError              records that the log must keep are gone
+    ├── ServerError                  a server refused a request, or its response is not valid
+    │   ├── ServerUnreachableError   the server does not answer, or is not ready
+    │   └── UnknownTaskError         the server does not know the task
+    ├── EventRejectedError           ingest rejected an event of the inbox
+    ├── NotLiveYetError              the changes are not live within the time allowed; they may still become live
     ├── KeyUnavailableError          a key can't be used
     │   └── KeyUnreachableError      its provider does not answer, or is not ready
-    └── StoreError                   the origin can't do it
-        ├── StoreChangedError        the origin is not as it was when it was looked at
+    └── StoreError                   an operation on the origin failed
+        ├── StoreChangedError        the origin has changed since it was last read
         ├── StoreBusyError           another process keeps the origin locked
-        └── ForeignOriginError       the origin is another log's, or is ahead of this one
+        └── ForeignOriginError       the origin belongs to another log, or is ahead of this one
 
-``advice`` says what to do, where the message does not. Every class carries ``retriable``: whether the same call may succeed later without
-anybody changing anything. That bit decides between trying again and a dead letter.
+``advice`` says what to do if the message does not. Every class has ``retriable``: whether the same call may succeed later without any
+change. It decides between a retry and a dead letter.
 """
 
 from typing import ClassVar
 
 
 class TuflineError(Exception):
-    """Base of all errors that Tufline raises on purpose."""
+    """The base of all errors that Tufline raises deliberately."""
 
     retriable: ClassVar[bool] = False
 
@@ -52,26 +52,26 @@ class TuflineError(Exception):
 
         Args:
             *args: the message.
-            advice: what to do; empty where the message says it.
+            advice: what to do; empty if the message says it.
         """
         super().__init__(*args)
         self.advice = advice
 
 
 class InvalidInputError(TuflineError, ValueError):
-    """What was given can't be accepted; the message says what to change."""
+    """The input can't be accepted; the message says what to change."""
 
 
 class InvalidTargetError(InvalidInputError):
-    """A target's path, length, hashes or custom is not acceptable."""
+    """A target's path, length, hashes or custom is not valid."""
 
 
 class InvalidBootstrapError(InvalidInputError):
-    """A bootstrap payload is not acceptable."""
+    """A bootstrap payload is not valid."""
 
 
 class InvalidUpdateError(InvalidInputError):
-    """A new version of root or targets is not acceptable."""
+    """A new version of root or targets is not valid."""
 
 
 class InvalidCursorError(InvalidInputError):
@@ -79,12 +79,12 @@ class InvalidCursorError(InvalidInputError):
 
 
 class InvalidEventError(InvalidInputError):
-    """A record of ``inbox`` is no event that can be accepted.
+    """A record of ``inbox`` is not a valid event.
 
     Args:
         message: what to change.
-        source: of the event; empty where that can't be read.
-        event_id: of the event; empty where that can't be read.
+        source: the event's source; empty if it can't be read.
+        event_id: the event's id; empty if it can't be read.
     """
 
     def __init__(self, message: str, source: str = "", event_id: str = "") -> None:
@@ -106,11 +106,11 @@ class BinFullError(TuflineError):
 
 
 class MetadataError(TuflineError):
-    """Metadata that a TUF client would refuse: signature, version, hash or form."""
+    """Metadata that a TUF client would refuse because of its signatures, version, hash or format."""
 
 
 class UnreadableMetadataError(MetadataError):
-    """Root or targets that python-tuf reads and no service can use: they could never be published."""
+    """Root or targets that python-tuf can read but the services can't, so that they could never be published."""
 
 
 class RecordError(TuflineError):
@@ -118,11 +118,11 @@ class RecordError(TuflineError):
 
 
 class SchemaError(RecordError):
-    """A record of the log has a newer schema: an upgraded Tufline reads it, so nothing may go on past it until then."""
+    """A record of the log has a newer schema. A newer Tufline can read it, so until the upgrade nothing may skip it."""
 
 
 class BusError(TuflineError):
-    """The bus can't do what was asked; trying again may help."""
+    """An operation on the bus failed; a retry may help."""
 
     retriable = True
 
@@ -132,11 +132,11 @@ class BusUnreachableError(BusError):
 
 
 class PushbackError(BusError):
-    """The log takes no more for now.
+    """The log accepts no more for now.
 
     Args:
-        message: what is full.
-        retry_after: after how many seconds to try again.
+        message: which limit is reached.
+        retry_after: how many seconds to wait before a retry.
     """
 
     def __init__(self, message: str, retry_after: float = 1.0) -> None:
@@ -151,19 +151,19 @@ class FencedError(BusError):
 
 
 class RecordGoneError(BusError):
-    """The record at an offset is gone, or is not the one that was asked for."""
+    """The record at an offset is gone, or is not the expected one."""
 
     retriable = False
 
 
 class RecordUnreadableError(BusError):
-    """The bytes of one record can't be decoded, and trying again gives the same; ``Reader.seek`` reads on after it.
+    """The bytes of a record can't be decoded, and a retry does not help; ``Reader.seek`` continues after it.
 
     Args:
         topic: without the prefix.
         partition: from 0.
-        offset: of the record; where a whole batch is damaged, of its first record that was asked for.
-        reason: what the decoder says.
+        offset: the record's; if a whole batch is damaged, that of its first requested record.
+        reason: the decoder's message.
     """
 
     retriable = False
@@ -171,7 +171,7 @@ class RecordUnreadableError(BusError):
     def __init__(self, topic: str, partition: int, offset: int, reason: str) -> None:
         super().__init__(
             f"the record at {topic}/{partition} offset {offset} can't be decoded ({reason}): "
-            "it was damaged on its way or on the disk, so restore it from a replica or a backup"
+            "it was damaged in transit or on the disk, so restore it from a replica or a backup"
         )
         self.topic = topic
         self.partition = partition
@@ -185,13 +185,13 @@ class BusBusyError(BusError):
 
 
 class InputLostError(TuflineError):
-    """Records of an input are gone from the log before they were applied. Nothing of the partition is applied until that is accepted.
+    """Records of an input were lost before they were applied. Nothing more of the partition is applied until people accept the loss.
 
     Args:
         topic: without the prefix.
         partition: from 0.
         first: the lowest offset that was not applied.
-        below: where the log starts now.
+        below: the offset at which the partition starts now.
     """
 
     def __init__(self, topic: str, partition: int, first: int, below: int) -> None:
@@ -209,7 +209,7 @@ class LogDamagedError(TuflineError):
 
 
 class ServerError(TuflineError):
-    """A server's REST API refused a request, or its answer is of no use."""
+    """A server's REST API refused a request, or its response is not valid."""
 
 
 class ServerUnreachableError(ServerError):
@@ -223,11 +223,11 @@ class UnknownTaskError(ServerError):
 
 
 class EventRejectedError(TuflineError):
-    """An event that was sent to the inbox is rejected, and nothing of it will become live; the message says what to change."""
+    """Ingest rejected an event of the inbox; none of its changes will become live. The message says what to change."""
 
 
 class NotLiveYetError(TuflineError):
-    """What was sent is not live within the time allowed; it may still become so."""
+    """The changes are not live within the time allowed; they may still become live."""
 
     retriable = True
 
@@ -239,22 +239,22 @@ class KeyUnavailableError(TuflineError):
 
 
 class KeyUnreachableError(KeyUnavailableError):
-    """The provider of a key does not answer, or is not ready: nobody knows whether the key can be used."""
+    """The provider of a key does not answer, or is not ready, so it is unknown whether the key can be used."""
 
 
 class StoreError(TuflineError):
-    """The origin can't store or give what was asked."""
+    """An operation on the origin failed."""
 
     retriable = True
 
 
 class StoreChangedError(StoreError):
-    """Something else is at the origin than when it was looked at: somebody else has written there. Look again."""
+    """Another process has changed the origin since it was last read. Read it again."""
 
 
 class StoreBusyError(StoreError):
-    """Another process keeps the origin locked, for much longer than replacing a file takes."""
+    """Another process has kept the origin locked for much longer than replacing a file takes."""
 
 
 class ForeignOriginError(StoreError):
-    """The origin belongs to another log, or holds what this log has not made, or not yet: nothing may be written there."""
+    """The origin belongs to another log, or has files that do not come from this log: nothing may be written there."""

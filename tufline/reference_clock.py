@@ -1,13 +1,13 @@
-"""Two clocks: this machine's, and the log's. What time it is at least, and at most.
+"""Bounds on the current time from two clocks: this machine's and the log's.
 
-A wall clock may be wrong for a while. The log has another one: on Kafka the brokers' append time, on the embedded log a time that a jump
-does not move (``SteadyClock``). Each record that a process appends tells it that time. Between two of them monotonic time goes on, also
-while the machine is suspended.
+A wall clock may be wrong for a while. The log has a clock too: on Kafka the brokers' append time, on the embedded log a clock that ignores
+jumps (``SteadyClock``). A process learns the log's time from each record that it appends. Between two records it adds monotonic time, which
+also continues while the machine is suspended.
 
-Whoever asks whether something has expired, or when it will, takes ``latest``: so a slow clock signs nothing that is expired already.
-Whoever asks whether something has lasted long enough takes ``earliest``: so a fast clock ends nothing early. No I/O.
+To decide whether or when something expires, use ``latest``: then a slow clock never signs metadata that has already expired. To decide
+whether something has lasted long enough, use ``earliest``: then a fast clock ends nothing early. No I/O.
 
-In: the times of records, as they are appended. Out: bounds on the time, and a problem where the two clocks differ.
+In: the times of records as they are appended. Out: bounds on the time, and a problem if the two clocks differ.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from tufline.clock import Clock, elapsed, moment_of
 DEFAULT_TOLERANCE_SECONDS: Final = 30.0
 
 LASTING: Final = timedelta(hours=1)
-"""A difference that has lasted so long is no short fault."""
+"""A difference that lasts this long is not a short fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A time of the log: it was ``time`` at some moment from ``sent`` to ``answered``, which are monotonic."""
+    """A time of the log: the log's clock showed ``time`` at some moment between ``sent`` and ``answered``, which are monotonic seconds."""
 
     time: datetime
     sent: float
@@ -39,14 +39,14 @@ class _Seen:
 
 
 class ReferenceClock:
-    """The wall clock of a process, held against the log's."""
+    """The wall clock of a process, compared with the log's."""
 
     def __init__(self, wall: Clock, tolerance: float = DEFAULT_TOLERANCE_SECONDS) -> None:
-        """Know no time of the log yet.
+        """Start without a time of the log.
 
         Args:
             wall: the wall clock.
-            tolerance: the difference that is no problem, in seconds.
+            tolerance: the largest difference that is not a problem, in seconds.
         """
         self.wall = wall
         self.tolerance = timedelta(seconds=tolerance)
@@ -54,50 +54,50 @@ class ReferenceClock:
 
     @property
     def is_known(self) -> bool:
-        """Whether the log has told its time: until then ``earliest`` and ``latest`` are the wall clock alone."""
+        """Whether a time of the log is known. Until then ``earliest`` and ``latest`` are the wall clock's time."""
         return self._seen is not None
 
     @staticmethod
     def monotonic() -> float:
-        """Say what ``observe`` calls ``sent``, in seconds."""
+        """Read the clock for the argument ``sent`` of ``observe``, in seconds."""
         return elapsed()
 
     def observe(self, milliseconds: int, sent: float) -> None:
-        """Take note of the time of a record that was appended just now.
+        """Learn the log's time from a record that was just appended.
 
         Args:
-            milliseconds: the record's time, since 1970.
-            sent: ``monotonic`` before it was appended.
+            milliseconds: the record's time, in milliseconds since 1970.
+            sent: the value of ``monotonic`` before the append.
         """
         now = self.monotonic()
         seen = _Seen(moment_of(milliseconds), sent, now)
-        # Brokers have a clock each. Of two that differ the later one counts, until it has not been met for a while.
+        # Each broker has its own clock. If two differ, the later one counts, until it has not been seen for a while.
         is_back = self._seen is not None and seen.latest(now) < self._seen.earliest(now) - self.tolerance
         if is_back and self._seen is not None and timedelta(seconds=now - self._seen.answered) < LASTING:
             return
         self._seen = seen
 
     def latest(self) -> datetime:
-        """Say what time it is, for whoever must not take something expired for fresh.
+        """Return the latest time that it may be, to decide whether something has expired.
 
         Returns:
-            The later one of the two clocks.
+            The later time of the two clocks.
         """
         wall = self.wall()
         return wall if self._seen is None else max(wall, self._seen.earliest(self.monotonic()))
 
     def earliest(self) -> datetime:
-        """Say what time it is, for whoever must not end something early.
+        """Return the earliest time that it may be, to decide whether something has lasted long enough.
 
         Returns:
-            The earlier one of the two clocks.
+            The earlier time of the two clocks.
         """
         wall = self.wall()
         return wall if self._seen is None else min(wall, self._seen.latest(self.monotonic()))
 
     @property
     def difference(self) -> timedelta:
-        """How far the wall clock is ahead of the log's; negative where it is behind; zero within what is not known."""
+        """How far the wall clock is ahead of the log's: negative if it is behind, zero if it is within the uncertainty."""
         if self._seen is None:
             return timedelta()
         wall, now = self.wall(), self.monotonic()
@@ -105,7 +105,7 @@ class ReferenceClock:
 
     @property
     def problem(self) -> str:
-        """Why the clock is a problem, and what to do; empty if it is none."""
+        """Why the clock is a problem, and what to do; empty if there is no problem."""
         difference = self.difference
         if abs(difference) <= self.tolerance:
             return ""
@@ -118,18 +118,19 @@ class ReferenceClock:
 
 
 class SteadyClock:
-    """A wall clock that a short fault does not move: the time of its start, and monotonic time since.
+    """A wall clock that ignores short faults: the time at its start plus the monotonic time since.
 
-    It follows the wall clock's small corrections; a jump ahead once that has lasted; a jump back by standing still, if it is not far.
+    It follows small corrections of the wall clock at once, and a jump ahead once that has lasted for ``LASTING``. After a jump back of at
+    most ``LASTING`` it stands still until the wall clock has caught up; it ignores a larger one.
     """
 
     def __init__(self, wall: Clock, monotonic: Callable[[], float], not_before: datetime) -> None:
-        """Start.
+        """Start at the current time.
 
         Args:
             wall: the wall clock.
-            monotonic: seconds that no correction moves.
-            not_before: the newest time that is known to be past.
+            monotonic: a clock in seconds that is never corrected.
+            not_before: a time that is known to have passed.
         """
         self._wall = wall
         self._monotonic = monotonic
@@ -138,10 +139,10 @@ class SteadyClock:
         self._ahead_since: float | None = None
 
     def __call__(self) -> datetime:
-        """Say what time it is.
+        """Return the current time.
 
         Returns:
-            The time, in UTC; never before what it returned last.
+            The time, in UTC; never before the one that it returned last.
         """
         wall, now = self._wall(), self._monotonic()
         steady = self._time + timedelta(seconds=now - self._at)

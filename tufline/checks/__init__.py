@@ -1,1 +1,1 @@
-"""Checks that an operator runs: the log against the origin, and the audit trail."""
+"""Checks that an operator runs: comparing the log with the origin, and verifying the audit trail."""

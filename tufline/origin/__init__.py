@@ -1,1 +1,1 @@
-"""The published side: the store that clients and the CDN read, who owns it, and a web server for it."""
+"""The origin: the store that clients and the CDN read, its owner, and a web server for it."""

@@ -1,1 +1,1 @@
-"""What makes a process of services: partitions, takeover, health, logging, metrics, HTTP."""
+"""The parts of a process that runs services: partitions, takeover, health, logging, metrics, HTTP."""
