@@ -46,6 +46,22 @@ def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
     assert folding.covered == [4]
 
 
+def test_a_bin_of_which_no_version_may_be_named_is_missing() -> None:
+    """No snapshot is made before each bin has a version that verifies under the targets; a bin that was named before keeps that version."""
+    old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
+    folding = Folding(Settings(2, "bins", 1, DAYS), [0], PassedOver(Health(), "commits"))
+    folding.name_under(RoleKeys({new.keyid: new}, 1))
+    folding.take(0, [head("bins-0", 1, new.keyid), head("bins-1", 1, old.keyid)])
+    assert folding.missing == {"bins-1"}
+    folding.take(0, [head("bins-1", 2, new.keyid)])
+    assert not folding.missing
+    after_restart = Folding(Settings(2, "bins", 1, DAYS), [0], PassedOver(Health(), "commits"))
+    after_restart.name_under(RoleKeys({new.keyid: new}, 1))
+    after_restart.set("bins-1", 2)
+    after_restart.take(0, [head("bins-0", 1, new.keyid), head("bins-1", 3, old.keyid)])
+    assert (after_restart.missing, after_restart.snapshot.version("bins-1")) == (set(), 2)
+
+
 def test_progress_never_goes_back() -> None:
     """A progress that comes late counts for nothing."""
     key = ceremony.make_key("ecdsa").signer.public_key

@@ -85,12 +85,17 @@ class BootstrappedError(IngestError):
 
     Args:
         state: of the bootstrap.
+        is_replacement: whether the request was to replace the bootstrap.
     """
 
     status = 404
 
-    def __init__(self, state: str | None) -> None:
-        super().__init__(f"System already has a Metadata. State: {state}")
+    def __init__(self, state: str | None, *, is_replacement: bool = False) -> None:
+        reason = (
+            "; it can't be replaced, because its first root is on the log, or about to be: once the state is finished, "
+            "change root and targets through /api/v1/metadata"
+        )
+        super().__init__(f"System already has a Metadata. State: {state}{reason if is_replacement else ''}")
 
     @property
     def detail(self) -> dict[str, str]:

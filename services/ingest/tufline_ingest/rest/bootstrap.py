@@ -80,7 +80,7 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
     async with context.alone():
         state = context.admin.state
         if state.bootstrap is not None and not (asked.replace and _may_replace(context, state)):
-            raise BootstrappedError(context.bootstrap_state())
+            raise BootstrappedError(context.bootstrap_state(), is_replacement=asked.replace)
         # In a thread: what is not signed by anybody may take long to read.
         wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS), state.bootstrap)
         try:
@@ -90,7 +90,7 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
         (position,) = await context.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
         await context.read_back(position.offset)
         if asked.replace and position.offset in context.admin.state.refused:
-            raise BootstrappedError(context.bootstrap_state())  # the signer was faster
+            raise BootstrappedError(context.bootstrap_state(), is_replacement=True)  # the signer was faster
     where = accept.make_cursor(Task.BOOTSTRAP, context.bus.log_id, [position])
     data = Submitted(cursor.encode(where), moment_of(where.time))
     return answer(SubmittedAnswer(data, "Bootstrap accepted."), 202)
@@ -98,4 +98,4 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
 
 def _may_replace(context: Context, state: AdminState) -> bool:
     # A log that was written before may have a root that no record of admin tells of.
-    return not state.begun and not context.live.versions.get(Root.type)
+    return not state.begun and not context.live.may_have(Root.type)

@@ -124,6 +124,14 @@ class Live:
         )
         await all_of(follow_origin(self._bus, self._origin, self._take_published, self.published_known.set, self._passed), *heads)
 
+    def may_have(self, role: str) -> bool:
+        """Return whether the log has a version of a role, or a head that can't be read and may name one.
+
+        Args:
+            role: its name.
+        """
+        return role in self.versions or self._passed.is_in_doubt(topics.HEADS, role)
+
     async def _take_published(self, published: Published) -> None:
         if self.published is not None and _progress(published) < _progress(self.published):
             return  # of a publisher that was stopped, and says late what it had shown: what is live stays so

@@ -210,7 +210,9 @@ class CommitWorker:
         """
         self._news.clear()
         if missing := len(self._folding.missing):
-            waiting = f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet"
+            waiting = (
+                f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets names"
+            )
             self._shared.health.problem(PART, f"waiting for the bins' signers: {waiting}")
             return False
         now = self._shared.clock.latest()

@@ -37,7 +37,7 @@ class Folding:
         """
         self._passed = passed
         self.missing = {settings.layout.name(index) for index in range(settings.number_of_bins)}
-        """The bins of which no head has come yet."""
+        """The bins of which no head has come yet, or no version that may be named. A snapshot names all bins, or clients fail."""
         self._roles = frozenset(self.missing)
         self.snapshot = Snapshot()
         self.changed = False
@@ -94,7 +94,6 @@ class Folding:
             match self._passed.decode(records.heads_decoder, record):
                 case Head() as head if record.key in self._roles:  # others may be there of a bootstrap that was replaced
                     self._bins[record.key] = _Newest(partition, head.version, tuple(map(sys.intern, head.keyids)))
-                    self.missing.discard(record.key)
                     self._name(record.key)
                 case Progress() as progress:
                     self._progress[partition] = max(self._progress[partition], progress.offset)
@@ -107,6 +106,8 @@ class Folding:
             self._withheld.pop(role, None)
         else:
             self._withheld[role] = newest.partition
+        if self.snapshot.version(role):  # it keeps the version that was named before
+            self.missing.discard(role)
 
     def _cover(self) -> None:
         held = set(self._withheld.values())
