@@ -6,7 +6,7 @@ Also a clock for durations that continues while the machine is suspended, which 
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 Clock = Callable[[], datetime]
@@ -46,6 +46,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 MAX_MILLISECONDS: Final = 253_402_300_799_999
 """The last millisecond since 1970 that a ``datetime`` can express: the end of the year 9999."""
 
@@ -59,7 +61,31 @@ def moment_of(milliseconds: int) -> datetime:
     Returns:
         The time, in UTC.
     """
-    return datetime.fromtimestamp(min(max(milliseconds, 0), MAX_MILLISECONDS) / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), MAX_MILLISECONDS))
+
+
+def in_milliseconds(seconds: float) -> int:
+    """Convert a duration to the log's unit.
+
+    Args:
+        seconds: of any sign.
+
+    Returns:
+        Milliseconds, rounded toward zero.
+    """
+    return int(seconds * 1000)
+
+
+def milliseconds_of(moment: datetime) -> int:
+    """Convert a moment to the log's time.
+
+    Args:
+        moment: with a time zone.
+
+    Returns:
+        Milliseconds since 1970; the inverse of ``moment_of``, without fractions of one.
+    """
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 DAY_SECONDS: Final = 86_400.0

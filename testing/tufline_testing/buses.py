@@ -18,6 +18,7 @@ from tufline.bus.kafka.bus import open_kafka
 from tufline.bus.kafka.client import Connection
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.topic import Cleanup, Topic
+from tufline.clock import in_milliseconds, milliseconds_of
 
 FILLER = "@filler"
 """Key of records that are there for no other reason than to make Kafka close a segment."""
@@ -111,7 +112,7 @@ class EmbeddedSetup(BusSetup):
 
     @property
     def milliseconds(self) -> int:
-        return int(self._now.timestamp() * 1000)
+        return milliseconds_of(self._now)
 
 
 class KafkaSetup(BusSetup):
@@ -134,7 +135,7 @@ class KafkaSetup(BusSetup):
             await admin.apply()
             assert await admin.differences() == []
             for topic in self.topics:
-                settings = {"segment.ms": str(int(1000 * self.SEGMENT_SECONDS)), "min.cleanable.dirty.ratio": "0.001"}
+                settings = {"segment.ms": str(in_milliseconds(self.SEGMENT_SECONDS)), "min.cleanable.dirty.ratio": "0.001"}
                 await admin.set(topic, settings)
 
     async def open(self) -> Bus:

@@ -13,7 +13,7 @@ import pytest
 import tufline_signer.service
 from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
-from tufline.clock import Clock, elapsed, since_boot
+from tufline.clock import MAX_MILLISECONDS, Clock, elapsed, milliseconds_of, moment_of, since_boot
 from tufline.config.settings import SignerConfig
 from tufline.metadata.envelope import disassemble, parse_expires, read_common
 from tufline.metadata.expiry import in_sight
@@ -215,7 +215,7 @@ def test_a_jump_of_the_clock_takes_nothing_from_the_embedded_log(tmp_path: Path)
         await bus.append([Message(topics.RECEIPTS, "k", b"3")])
         found = await read_all(bus, topics.RECEIPTS)
         assert [record.value for record in found] == [b"0", b"1", b"2", b"3"]
-        assert found[-1].time <= clock().timestamp() * 1000
+        assert found[-1].time <= milliseconds_of(clock())
         assert len(await read_all(bus, topics.METADATA)) == 2
         await bus.close()
 
@@ -284,7 +284,7 @@ def test_of_two_brokers_the_later_clock_counts_until_it_is_gone() -> None:
         clock = ReferenceClock(lambda: wall + timedelta(seconds=now()))
 
         def observe(by: timedelta) -> None:
-            clock.observe(int((wall + timedelta(seconds=now()) + by).timestamp() * 1000), now())
+            clock.observe(milliseconds_of(wall + timedelta(seconds=now()) + by), now())
 
         ahead = timedelta(days=2)
         for _ in range(4):
@@ -306,7 +306,7 @@ def test_a_machine_that_was_suspended_has_no_wrong_clock() -> None:
 
     async def main(wall: Clock) -> None:
         clock = ReferenceClock(wall)
-        clock.observe(int(wall().timestamp() * 1000), clock.monotonic())
+        clock.observe(milliseconds_of(wall()), clock.monotonic())
         suspend(timedelta(hours=9))
         assert clock.problem == ""
         assert clock.earliest() == clock.latest() == wall()
@@ -331,7 +331,7 @@ def test_the_tolerance_of_clocks(seconds: int, *, is_problem: bool) -> None:
         assert clock.problem == ""
         sent = now()
         await asyncio.sleep(45)  # the broker's time is somewhere in these
-        clock.observe(int((wall + timedelta(seconds=sent if seconds > 0 else now())).timestamp() * 1000), sent)
+        clock.observe(milliseconds_of(wall + timedelta(seconds=sent if seconds > 0 else now())), sent)
         assert bool(clock.problem) == is_problem, clock.problem
 
     run_virtual(main)
@@ -375,3 +375,11 @@ def test_an_expiry_in_sight_is_reported_on_a_quiet_repository(tmp_path: Path) ->
         assert world.health.ready
 
     in_world(tmp_path, story, {"root": 2}, brokers=True)
+
+
+@pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), START, datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)])
+def test_the_time_of_the_log_is_converted_without_loss(moment: datetime) -> None:
+    """A moment with whole milliseconds is the same after it was on the log; a number that no moment has counts as the nearest."""
+    assert moment_of(milliseconds_of(moment)) == moment
+    assert moment_of(-1) == moment_of(0)
+    assert moment_of(10**18) == moment_of(MAX_MILLISECONDS)

@@ -17,6 +17,8 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from prometheus_client import Counter, Gauge
 
+from tufline.clock import in_milliseconds
+
 ENOUGH_BYTES: Final = 1024
 """Of a body, within each time-out: a client that sends less is waited for as if it sent nothing."""
 
@@ -88,7 +90,7 @@ class Connection(RequestHandler):
         self._wire = transport
         found = transport.get_extra_info("socket")
         if found is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; also for a file, which the system sends by itself
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._room.timeout * 1000))
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, in_milliseconds(self._room.timeout))
         super().connection_made(transport)
         self._room.enter(self)
 

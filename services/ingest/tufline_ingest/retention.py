@@ -10,11 +10,11 @@ that to those that own a partition of ``inbox``, who have appended their claim.
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from tufline.bus import Bus
-from tufline.clock import Clock
+from tufline.clock import Clock, milliseconds_of
 from tufline.records import topics
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
@@ -40,23 +40,19 @@ async def trim_once(bus: Bus, live: Live, clock: Clock, passed: PassedOver | Non
     published = live.published
     if published is None:
         return
-    limit = _milliseconds(clock() - KEPT)
+    limit = milliseconds_of(clock() - KEPT)
     for partition, covered in enumerate(published.vector.artifacts):
         old = await bus.offset_at(topics.ARTIFACTS, partition, limit)
         await bus.trim(topics.ARTIFACTS, partition, min(covered, old))
 
 
 async def _trim_inbox(bus: Bus, clock: Clock, passed: PassedOver) -> None:
-    limit = _milliseconds(clock() - INBOX_KEPT)
+    limit = milliseconds_of(clock() - INBOX_KEPT)
     for partition in range(bus.partitions(topics.INBOX)):
         moved = await progress_of(bus, topics.INBOX, partition, passed)
         if moved > 0:
             old = await bus.offset_at(topics.INBOX, partition, limit)
             await bus.trim(topics.INBOX, partition, min(moved, old))
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
 
 
 async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver, others: Sequence[PassedOver] = ()) -> None:

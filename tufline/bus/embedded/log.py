@@ -20,7 +20,7 @@ from tufline.bus import Message, Position, Record, Then
 from tufline.bus.embedded.schema import BUSY_TIMEOUT_SECONDS, Partition, Place, connect, load_partitions, lock
 from tufline.bus.headers import ESCAPE, Headers, check_message, make_headers, pairs_of
 from tufline.bus.topic import Cleanup, Topic
-from tufline.clock import Clock, moment_of
+from tufline.clock import Clock, in_milliseconds, milliseconds_of, moment_of
 from tufline.errors import BusError, ConfigError, FencedError, PushbackError, RecordGoneError, RecordUnreadableError
 from tufline.reference_clock import SteadyClock
 
@@ -207,7 +207,7 @@ class Log:
                 known = part.number, record.key
                 old = newest.get(known) or self._staged.newest.get(known) or self._newest.get(known)
                 if old is not None:
-                    superseded.append((record.time + int(part.topic.seconds * 1000), old))
+                    superseded.append((record.time + in_milliseconds(part.topic.seconds), old))
                 newest[known] = row
         self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
         keys = [(number, _stored(key), row) for (number, key), row in newest.items()]
@@ -219,7 +219,7 @@ class Log:
         return self._staged.writers.get(writer_id) or self._writers.get(writer_id, 0)
 
     def _now(self) -> int:
-        return int(self._clock().timestamp() * 1000)
+        return milliseconds_of(self._clock())
 
     def new_epoch(self, writer_id: str) -> int:
         """Fence all writers of an id. Run it as an operation of ``execute``.
@@ -282,7 +282,7 @@ class Log:
                 return part.trimmed
             case Cleanup.DELETE:
                 place = part.topic.name, part.partition
-                return max(part.trimmed, self.offset_at(self._db, place, now - int(part.topic.seconds * 1000), part.next_offset))
+                return max(part.trimmed, self.offset_at(self._db, place, now - in_milliseconds(part.topic.seconds), part.next_offset))
 
     def fetch(self, db: sqlite3.Connection, place: Place, offset: int, end: int, max_bytes: int) -> list[Record]:
         """Read records.

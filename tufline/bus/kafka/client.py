@@ -17,6 +17,7 @@ from aiokafka.client import AIOKafkaClient
 
 from tufline.bus.headers import ESCAPE
 from tufline.bus.kafka.record_batches import READ_UNCOMMITTED, RETRY_SECONDS, DamagedError, fetch, read_uncommitted
+from tufline.clock import in_milliseconds
 from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGoneError, RecordUnreadableError
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
@@ -61,7 +62,7 @@ class Connection:
         return {
             "bootstrap_servers": self.servers,
             "client_id": f"{self.prefix}tufline",
-            "request_timeout_ms": int(1000 * REQUEST_TIMEOUT_SECONDS),
+            "request_timeout_ms": in_milliseconds(REQUEST_TIMEOUT_SECONDS),
             **self.security,
         }
 

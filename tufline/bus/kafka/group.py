@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from tufline.bus import Assigned
 from tufline.bus.kafka.client import Connection, stop_consumer
 from tufline.bus.kafka.writer import TRANSACTION_SECONDS
+from tufline.clock import in_milliseconds
 
 POLL_MS: Final = 1000
 """How often the consumer is polled, though its partitions are paused: Kafka takes a consumer that does not poll for dead."""
@@ -62,7 +63,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
         self._place = connection.place(topic, 0)
         self._assigned = assigned
         self._revoked = revoked
-        self._session_ms = int(1000 * session_seconds)
+        self._session_ms = in_milliseconds(session_seconds)
         self._instance_id = instance_id
         self._on_left = on_left
         self._mine: frozenset[int] = frozenset()
@@ -128,7 +129,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
                 group_instance_id=f"{self._instance_id}.{self._group}" if self._instance_id else None,
                 session_timeout_ms=self._session_ms,
                 heartbeat_interval_ms=self._session_ms // HEARTBEATS,
-                rebalance_timeout_ms=int(1000 * REBALANCE_SECONDS),
+                rebalance_timeout_ms=in_milliseconds(REBALANCE_SECONDS),
                 enable_auto_commit=False,
                 auto_offset_reset="latest",
             )

@@ -12,6 +12,7 @@ from tufline.bus.headers import ESCAPE, make_headers
 from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours, stop_consumer
 from tufline.bus.kafka.record_batches import UNDECODABLE, DamagedError
 from tufline.bus.kafka.writer import CLOSED
+from tufline.clock import in_milliseconds
 from tufline.errors import BusError, RecordUnreadableError
 
 PARTITION_FETCH_BYTES: Final = 2 * 1024 * 1024
@@ -79,7 +80,7 @@ class KafkaReader:
 
     async def _fill(self, max_wait: float) -> None:
         consumer = self._consumer or await self._start()
-        await self._get(consumer, int(1000 * max_wait))
+        await self._get(consumer, in_milliseconds(max_wait))
         if self._buffer:
             return
         # Nothing came yet; but records below the end must be returned, however short the wait.

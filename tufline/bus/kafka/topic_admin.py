@@ -15,7 +15,7 @@ from aiokafka.errors import TopicAlreadyExistsError, for_code
 from tufline.bus.kafka.client import Connection, said_as_ours
 from tufline.bus.kafka.writer import MAX_RECORD_BYTES
 from tufline.bus.topic import Cleanup, Topic
-from tufline.clock import DAY_SECONDS
+from tufline.clock import DAY_SECONDS, in_milliseconds
 from tufline.errors import BusError, ConfigError
 
 MAX_BATCH_BYTES: Final = MAX_RECORD_BYTES + 100_000
@@ -62,7 +62,7 @@ def settings_of(topic: Topic, replicas: int) -> dict[str, str]:
 
 
 def _ms(seconds: float) -> str:
-    return str(int(1000 * seconds))
+    return str(in_milliseconds(seconds))
 
 
 class TopicAdmin:

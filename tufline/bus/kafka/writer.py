@@ -20,6 +20,7 @@ from tufline.bus.headers import ESCAPE, check_message, pairs_of
 from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours
 from tufline.bus.kafka.epoch import RENEW_SECONDS, Epoch
 from tufline.bus.topic import Topic
+from tufline.clock import in_milliseconds
 from tufline.errors import BusError, FencedError, PushbackError
 
 TRANSACTION_SECONDS: Final = 10.0
@@ -194,7 +195,7 @@ class KafkaWriter:
         self._id = writer_id
         self._on_close = on_close
         self._producer = _producer(
-            connection, transactional_id=f"{connection.prefix}{writer_id}", transaction_timeout_ms=int(1000 * TRANSACTION_SECONDS)
+            connection, transactional_id=f"{connection.prefix}{writer_id}", transaction_timeout_ms=in_milliseconds(TRANSACTION_SECONDS)
         )
         self._epoch = Epoch(self._producer)
         self._failed: BusError | None = None

@@ -19,6 +19,7 @@ import structlog
 
 from tufline import records
 from tufline.bus import Bus, Message, Record
+from tufline.clock import in_milliseconds
 from tufline.records import InboxProgress, topics
 from tufline.records.receipts import EventReceipt, receipt_decoder
 from tufline.runtime.passed_over import PassedOver
@@ -33,7 +34,7 @@ DIGEST_BYTES: Final = 16
 RECOVERED_EVENTS: Final = 500
 """How many accepted events one record has at most of those that were taken from ``receipts``."""
 
-RECEIPTS_KEPT: Final = int(topics.RECEIPTS_SECONDS * 1000)
+RECEIPTS_KEPT: Final = in_milliseconds(topics.RECEIPTS_SECONDS)
 """In milliseconds."""
 
 MARK_REASON: Final = "no event: what an unreadable record of inbox-progress said was taken from the receipts before this one"

@@ -10,21 +10,18 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 from tuf.api.metadata import Root, Targets
 
 from tufline import records
 from tufline.bus import Bus, Record
 from tufline.bus.follow import follow
-from tufline.clock import moment_of
+from tufline.clock import in_milliseconds, moment_of
 from tufline.records import Head, topics
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import rules
 from tufline.trust.admin_state import AdminState, Submitted
 from tufline.trust.rules import RoleKeys, SignedRole
-
-MILLISECONDS: Final = 1000
 
 
 @dataclass(slots=True)
@@ -54,7 +51,7 @@ class Released:
         self._bus = bus
         self._passed = passed
         self._began = asyncio.get_running_loop().time()
-        self._grace = int(grace.total_seconds() * MILLISECONDS)
+        self._grace = in_milliseconds(grace.total_seconds())
         self.root = 0
         """Version; 0 before the first."""
         self.targets = 0
@@ -107,7 +104,7 @@ class Released:
             return False
         # While no signer ran, no publisher may have run either: what is released begins to count when one runs.
         runs_for = asyncio.get_running_loop().time() - self._began
-        began = int((now.timestamp() - runs_for) * MILLISECONDS)
+        began = in_milliseconds(now.timestamp() - runs_for)
         since = max(self._released_at[next_version], began)
         if later := self._later.get((next_version, role)):
             if not keys.are_met_by(later.keyids):
