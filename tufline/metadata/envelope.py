@@ -5,6 +5,7 @@ publisher passes the file on, and a verifier takes those bytes out of it.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -31,7 +32,8 @@ REMEMBERED_ED25519_BYTES: Final = 65_536
 hash, for the lookup, would cost as much as verifying again."""
 
 EXPIRES_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
-EXPIRES_LENGTH: Final = 20
+_EXPIRES: Final = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\dZ", re.ASCII)
+"""What clients accept; ``fromisoformat`` reads other forms of ISO 8601 as well, such as a week or, in newer versions of Python, hour 24."""
 
 REMEMBERED_SIGNATURES: Final = 32_768
 """How many valid signatures are remembered, so that one process does not verify them twice; they take about 4 MB."""
@@ -103,14 +105,13 @@ def parse_expires(text: str) -> datetime:
     Raises:
         MetadataError: for any other format.
     """
-    # Fifty times as fast as strptime, which matters when all bins are checked.
+    # Much faster than strptime, which matters when all bins are checked.
     try:
-        moment = datetime.fromisoformat(text)
+        if _EXPIRES.fullmatch(text):
+            return datetime.fromisoformat(text)
     except ValueError:
-        raise MetadataError(f"{shown(text)} is not a time such as 2030-01-01T00:00:00Z") from None
-    if len(text) != EXPIRES_LENGTH or text[-1] != "Z":
-        raise MetadataError(f"{shown(text)} is not a time such as 2030-01-01T00:00:00Z")
-    return moment
+        pass
+    raise MetadataError(f"{shown(text)} is not a time such as 2030-01-01T00:00:00Z")
 
 
 def expiry(now: datetime, lifetime: timedelta) -> str:
