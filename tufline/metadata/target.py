@@ -39,7 +39,7 @@ _HEX = re.compile("[0-9a-f]+")
 _DECIMAL = re.compile("[0-9]{1,16}", re.ASCII)
 
 
-class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+class Target(msgspec.Struct, frozen=True, gc=False):
     """A target file: its path in the repository, and its entry in the metadata.
 
     Attributes:
