@@ -168,6 +168,8 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "a PEM after some text": (extra_key(ECDSA, public=f"key\n{PEM}"), "PEM that clients do not all load"),
     "an Ed25519 key in upper case": (extra_key(ED25519, public=str(ED25519.keyval["public"]).upper().replace("0", "A")), "lower-case"),
     "an Ed25519 key that is too long": (extra_key(ED25519, public=f"{ED25519.keyval['public']}00"), "64 lower-case"),
+    "an Ed25519 key that is too short": (extra_key(ED25519, public=str(ED25519.keyval["public"])[:62]), "64 lower-case"),
+    "an entry whose keyid is too short": (entry("root", keyid="a" * 63, sig=""), "no SHA-256"),
     "an entry whose keyid is too long": (entry("root", keyid="a" * 65, sig=""), "no SHA-256"),
     "an Ed25519 key with spaces": (extra_key(ED25519, public=" ".join(str(ED25519.keyval["public"]))), "64 lower-case"),
     "a P-384 key": (extra_key(P384), "python-tuf 3.1.1 to 7.0.1, tuf-js 1.1.7 to 5.0.1, go-tuf 2.0.0 to 2.4.2 verify"),

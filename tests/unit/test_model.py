@@ -1,5 +1,6 @@
 """What a repository may announce, and what is refused with which reason."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ from securesystemslib.formats import encode_canonical
 from tufline.errors import InvalidInputError, InvalidTargetError
 from tufline.metadata import canonical
 from tufline.metadata.paths import check_encoded_path, check_path
-from tufline.metadata.target import Allowed, Target, parse_target, parse_target_json
+from tufline.metadata.target import HEX_DIGITS, Allowed, Target, parse_target, parse_target_json
 
 GOOD = {"sha256": "ab" * 32}
 
@@ -210,6 +211,25 @@ def test_accepted_in_one_form() -> None:
     assert parse_target("x" * 1024, 0, GOOD).length == 0
 
 
+def test_the_largest_custom() -> None:
+    """A custom of 4096 bytes of canonical JSON is accepted, and one byte more is not."""
+    around = len('{"k":""}')
+    parse_target("a", 1, GOOD, {"k": "x" * (4096 - around)})
+    with pytest.raises(InvalidTargetError, match="custom is 4097 bytes of canonical JSON; at most 4096 are allowed"):
+        parse_target("a", 1, GOOD, {"k": "x" * (4097 - around)})
+
+
+@pytest.mark.parametrize("algorithm", HEX_DIGITS)
+def test_a_digest_has_the_length_of_its_algorithm(algorithm: str) -> None:
+    """A digest of each known algorithm is accepted where it is allowed, and one that is a digit longer or shorter is refused."""
+    digest = hashlib.blake2b(digest_size=32) if algorithm == "blake2b-256" else hashlib.new(algorithm)
+    text, allowed = digest.hexdigest(), Allowed((algorithm,))
+    assert parse_target("a", 1, {algorithm: text}, allowed=allowed).hashes == {algorithm: text}
+    for wrong in (text[1:], text + "0"):
+        with pytest.raises(InvalidTargetError, match=f"the {algorithm} value is not {len(text)} hexadecimal digits"):
+            parse_target("a", 1, {algorithm: wrong}, allowed=allowed)
+
+
 accepted = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -244,6 +264,20 @@ SIZES = {
     "hashes": ("1", "[" * 5000, "null"),
     "length": ("1" * 200, "{}", "null"),
 }
+
+
+@pytest.mark.parametrize(("what", "most_bytes"), [("length", 128), ("hashes", 4096), ("custom", 65_536)])
+def test_the_longest_value_that_is_parsed(what: str, most_bytes: int) -> None:
+    """JSON of the documented length is parsed, whatever makes it long, and one byte more is not."""
+    values = {"length": b"1", "hashes": msgspec.json.encode(GOOD), "custom": b"{}"}
+
+    def read(length: int) -> Target:
+        padded = values | {what: values[what].ljust(length)}
+        return parse_target_json("a", padded["length"], padded["hashes"], padded["custom"])
+
+    assert read(most_bytes) == read(0)
+    with pytest.raises(InvalidTargetError, match=f"{what} is {most_bytes + 1} bytes of JSON; at most {most_bytes} are read"):
+        read(most_bytes + 1)
 
 
 @pytest.mark.parametrize("what", SIZES)

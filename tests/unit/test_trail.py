@@ -44,6 +44,26 @@ def test_the_run_of_a_record_is_found(batches: list[tuple[int, bool, int]], star
         assert found == where
 
 
+def test_a_trail_names_the_newest_run_of_each_power_of_two() -> None:
+    """Of a hundred runs the trail names the newest, and the newest of those that each higher power of two divides: no others."""
+    trail = Trail(0)
+    for number in range(100):
+        trail = trail.extended(number, number + 1, number, number)
+    assert [run.number for run in trail.runs] == [100, 96, 64]
+    trail = trail.extended(100, 101, 100, 100)
+    assert [run.number for run in trail.runs] == [101, 100, 96, 64]
+
+
+def test_a_step_goes_back_as_far_as_it_can() -> None:
+    """A step leads to the oldest named run that starts after the offset, to the newest run where that starts before it, or nowhere."""
+    runs = [Run(number, since, since + 10, 0, 0) for number, since in ((7, 70), (6, 60), (4, 40))]
+    assert [step(runs, offset) for offset in (71, 70)] == [runs[0]] * 2
+    assert [step(runs, offset) for offset in (69, 60)] == [runs[0]] * 2
+    assert [step(runs, offset) for offset in (59, 40)] == [runs[1]] * 2
+    assert step(runs, 39) == runs[2]
+    assert step([], 0) is None
+
+
 def test_what_is_read_again_continues_its_run() -> None:
     """After a crash in the middle of a batch its receipts go on in one run, whether it is read again in larger or in smaller batches."""
     trail = Trail(0).extended(0, 5, 10, 12).extended(5, 8, 20, 21).extended(5, 11, 30, 33)

@@ -1,0 +1,77 @@
+"""Bytes that can't be read give the caller's own error, which says why in bounded length."""
+
+import msgspec
+import pytest
+
+from tufline.decoding import SHOWN_LENGTH, decode, decode_json, describe, shorten, shown
+
+ANY: msgspec.json.Decoder[object] = msgspec.json.Decoder()
+OBJECT = msgspec.json.Decoder(dict)
+
+
+class OwnError(Exception):
+    """The error of a caller."""
+
+
+UNREADABLE = {
+    "not UTF-8": (b'"\xff"', "it is not UTF-8 (byte 0)"),
+    "too deep": (b"[" * 100_000, "it is nested too deeply"),
+    "cut off": (b"[1", "Input data was truncated"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), UNREADABLE.values(), ids=UNREADABLE)
+def test_what_can_not_be_read_is_the_error_of_the_caller(content: bytes, reason: str) -> None:
+    """Whatever a decoder raises, the caller's error comes out with the reason, and the original error is kept as its cause."""
+    with pytest.raises(OwnError) as caught:
+        decode(ANY, content, OwnError)
+    assert str(caught.value) == reason
+    assert caught.value.__cause__ is not None
+    with pytest.raises(OwnError) as caught:
+        decode_json(ANY, content, "the body", OwnError)
+    assert str(caught.value) == f"the body is not JSON: {reason}"
+    assert caught.value.__cause__ is not None
+
+
+def test_another_form_is_told_from_what_is_not_json() -> None:
+    """JSON of another form than expected is reported as such, and what has the form is read."""
+    with pytest.raises(OwnError, match=r"^the body has another form: Expected `object`, got `array`$"):
+        decode_json(OBJECT, b"[]", "the body", OwnError)
+    assert decode_json(OBJECT, b"{}", "the body", OwnError) == decode(OBJECT, b"{}", OwnError) == {}
+
+
+def test_a_long_reason_keeps_its_start_and_its_end() -> None:
+    """A reason of up to 300 characters is reported whole; of a longer one the first 200 are, and the last 100, where the place stands."""
+    whole, long = "v" * 200 + "p" * 100, "v" * 201 + "p" * 100
+    assert describe(ValueError(whole)) == whole
+    assert describe(ValueError(long)) == "v" * 200 + "…" + "p" * 100
+
+
+def test_a_long_text_is_cut() -> None:
+    """A text is repeated up to its 100th character, or as far as the caller says, and an ellipsis shows that it went on."""
+    assert SHOWN_LENGTH == 100
+    assert shorten("x" * 100) == "x" * 100
+    assert shorten("x" * 101) == "x" * 100 + "…"
+    assert (shorten("abc", 3), shorten("abcd", 3)) == ("abc", "abc…")
+
+
+SHOWN: list[tuple[object, str]] = [
+    ("a\n", r"'a\n'"),
+    ("x" * 101, f"'{'x' * 100}…'"),
+    (True, "True"),
+    (None, "None"),
+    (0.5, "0.5"),
+    (2**64, "18446744073709551616"),
+    (-(2**64), "-18446744073709551616"),
+    (0, "0"),
+    (2**64 + 1, "a number of more than 20 digits"),
+    (-(2**64) - 1, "a number of more than 20 digits"),
+    ([1] * 1000, "a list"),
+    ({}, "a dict"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), SHOWN)
+def test_a_value_is_shown_in_bounded_length(value: object, text: str) -> None:
+    """An error shows a submitted value as Python writes it; of a huge number or a container it tells the kind alone."""
+    assert shown(value) == text
