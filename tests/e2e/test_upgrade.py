@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tufline_cli.exit_codes import Failure
+from tufline.errors import ServerError
 from tufline_testing.offline import new_key_file
 from tufline_testing.server import Running, artifact, lengths, run_tufline, serve, wait_until
 
@@ -67,7 +67,7 @@ def test_a_log_of_an_earlier_version_is_served_on(archive: Path, tmp_path: Path)
         change(server, "delete", [odd])
         live = {path: length for path, length in {**live, "new": 1}.items() if path != odd}
         assert lengths(server, tmp_path / "client", paths) == live
-        with pytest.raises(Failure, match="%"):
+        with pytest.raises(ServerError, match="%"):
             change(server, "", [artifact(odd, 1)])
         rotate(server, tmp_path / "repository")
         assert server.client.request("GET", "/api/v1/trust")["root"]["current"] == 3

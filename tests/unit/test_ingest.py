@@ -22,7 +22,7 @@ from tufline_ingest.accept import make_messages
 from tufline_ingest.rest import application
 from tufline_ingest.views import recent_requests
 from tufline_ingest.views.published import COUNTED_GAP
-from tufline_testing.log import announce, read_all, settings_of
+from tufline_testing.log import Published, announce, read_all, settings_of
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, rest
 from tufline_testing.server import run_tufline
@@ -420,6 +420,15 @@ async def test_records_hold_at_most_half_a_megabyte() -> None:
             for change in records.decode(records.changes_decoder, message.value).changes
         ]
         assert written == expected
+
+
+async def test_new_metadata_is_judged_by_the_log_s_time(tmp_path: Path) -> None:
+    """Once the log has told its time, a new version of root is judged as before: it gets an answer with its reason."""
+    async with bootstrapped(tmp_path) as server:
+        await submit(server, ARTIFACTS, {"artifacts": [artifact("a")]}, "New Artifact(s) successfully submitted.")
+        root = json.loads((await Published.read(server.bus)).files["1.root.json"])
+        status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": {"root": root}})
+        assert (status, "version" in answer["detail"]) == (422, True), answer
 
 
 async def test_answer_comes_after_the_log_has_it(tmp_path: Path) -> None:

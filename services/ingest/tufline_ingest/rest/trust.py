@@ -6,6 +6,7 @@ that it governs verifies under it; its task is done then.
 
 import asyncio
 from collections import Counter
+from datetime import datetime
 
 from aiohttp import web
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
@@ -42,7 +43,8 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
     if not updates:
         raise BadRequestError("metadata is empty: give root, or targets, or both")
     async with context.alone():
-        await asyncio.to_thread(_check, context, updates)
+        # The clock is read here: a thread without an event loop can't.
+        await asyncio.to_thread(_check, context.admin.state, updates, context.clock.latest())
         positions = await context.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
         await context.read_back(positions[-1].offset)
     where = accept.make_cursor(Task.METADATA, context.bus.log_id, positions)
@@ -50,11 +52,10 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
     return answer(SubmittedAnswer(data, "Metadata update accepted."), 202)
 
 
-def _check(context: Context, updates: list[NewMetadata]) -> None:
-    state: AdminState = context.admin.state
+def _check(state: AdminState, updates: list[NewMetadata], now: datetime) -> None:
     try:
         for update in updates:
-            state = admin_state.update(state, update, state.next_offset, context.clock.latest())
+            state = admin_state.update(state, update, state.next_offset, now)
     except InvalidUpdateError as error:
         raise BadRequestError(f"the metadata can't be accepted: {error}") from None
 
