@@ -50,7 +50,7 @@ async def test_files_and_their_headers(tmp_path: Path) -> None:
         for path, status, text, cache in (
             ("/metadata/timestamp.json", 200, "1", "public, max-age=5"),
             ("/metadata/3.bins-0.json", 200, "bin", "public, max-age=31536000, immutable"),
-            ("/metadata/2.root.json", 404, "no such file", "public, max-age=5"),
+            ("/metadata/2.root.json", 404, "the file does not exist", "public, max-age=5"),
             ("/targets/d/a.whl", 200, "wheel", None),
         ):
             async with session.get(url + path) as response:

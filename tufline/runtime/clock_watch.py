@@ -1,7 +1,7 @@
-"""The machine's clock against the log's, for every service that has one: reported while the two differ.
+"""Comparing the machine's clock with the log's: each service reports when the two differ.
 
-In: the times of records that the process appends. Out: a warning of the process's health and of its log. The process goes on meanwhile:
-what it decides, it decides by ``ReferenceClock``, and a wrong clock of one machine is no reason to stop all of them.
+In: the times of records that the process appends. Out: a warning in the process's health and in its log. The process continues: it makes
+its decisions by ``ReferenceClock``, so one machine's wrong clock is no reason to stop.
 """
 
 import asyncio
@@ -21,18 +21,18 @@ _log = structlog.get_logger(__name__)
 
 
 async def append(bus: Bus, messages: Sequence[Message], clock: ReferenceClock) -> Sequence[Position]:
-    """Append records, and learn from them what time it is by the log.
+    """Append records, and learn the log's time from them.
 
     Args:
         bus: the log.
-        messages: to append.
-        clock: takes note of the time that the log gives them.
+        messages: the messages to append.
+        clock: learns the time that the log gave the records.
 
     Returns:
-        Where the records are.
+        The positions of the records.
 
     Raises:
-        BusError: if the bus can't append them.
+        BusError: if the records can't be appended.
     """
     sent = clock.monotonic()
     positions = await bus.append(messages)
@@ -45,9 +45,9 @@ async def watch_clock(clock: ReferenceClock, service: str, health: Health) -> No
     """Report how the machine's clock differs from the log's, until cancelled.
 
     Args:
-        clock: of the service.
-        service: its name: the part of the health is ``<service>.clock``.
-        health: of the process.
+        clock: the service's clock.
+        service: the service's name; the warning is the part ``<service>.clock``.
+        health: the process's health.
     """
     said = ""
     while True:

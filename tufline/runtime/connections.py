@@ -1,9 +1,9 @@
-"""The connections of one HTTP server: a client that keeps it waiting can't keep others out.
+"""The connections of one HTTP server: a slow client can't keep others out.
 
-aiohttp has no limits of its own. Here a connection is closed when the server has waited for its client too long: for the head of a
-request, for the next part of its body, or for the client to read the answer. When there are as many connections as there may be, the one
-that has been idle for longest makes room for a new one; if none is idle, requests whose client has stalled do. A new connection is refused
-with 503 only if every other one is being worked for.
+aiohttp has no limits of its own. Here a connection is closed when the server has waited for its client too long: for the head of a request,
+for the next part of its body, or for the client to read the answer. When the limit of connections is reached, the one that has been idle
+for longest is closed for a new one; if none is idle, connections whose clients have stalled are closed. A new connection is refused with
+503 only if the server is working for every other one.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from prometheus_client import Counter, Gauge
 from tufline.clock import in_milliseconds
 
 ENOUGH_BYTES: Final = 1024
-"""Of a body, within each time-out: a client that sends less is waited for as if it sent nothing."""
+"""How much of a body a client must send within each timeout; one that sends less is treated as if it had sent nothing."""
 
 STALLED_SECONDS: Final = 2.0
-"""How long a client in the middle of a request may pause before it may have to make room."""
+"""How long a client may pause in the middle of a request before its connection may be closed for a new one."""
 
 SCAN_SECONDS: Final = 0.1
-"""At most this often stalled requests are looked for."""
+"""The shortest time between two searches for stalled requests."""
 
 RETRY_AFTER_SECONDS: Final = 1
 
@@ -42,73 +42,73 @@ def _refusal(status: str, detail: str, *headers: str) -> bytes:
 
 TOO_MANY: Final = _refusal(
     "503 Service Unavailable",
-    "this server has as many connections as it may: try again, or raise http.max_connections",
+    "this server has reached its limit of connections: try again, or raise http.max_connections",
     f"Retry-After: {RETRY_AFTER_SECONDS}",
 )
 TOO_SLOW: Final = _refusal("408 Request Timeout", "the request was not sent in time: send it again, without pauses")
 
 
 class Connection(RequestHandler):
-    """A connection that knows since when the server waits for its client."""
+    """A connection that knows how long the server has been waiting for its client."""
 
     __slots__ = ("_busy", "_clock", "_closing", "_received", "_room", "_wire", "since")
 
     def __init__(self, room: "Room", manager: web.Server, **options: Any) -> None:
-        """Begin.
+        """Start.
 
         Args:
-            room: of the server.
+            room: all connections of the server.
             manager: aiohttp's server.
-            options: of ``RequestHandler``.
+            options: arguments of ``RequestHandler``.
         """
         super().__init__(manager, **options)
         self._room = room
         self._clock = room.clock
-        self._wire: asyncio.Transport | None = None  # RequestHandler forgets it when it closes it, with what is still to be sent
+        self._wire: asyncio.Transport | None = None  # RequestHandler drops its own reference on close, even with data still to be sent
         self._busy = False
         self._received = 0
         self._closing = False
         self.since = room.clock()
-        """When the client last did what was waited for."""
+        """When the client last did what the server waited for."""
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is the client's turn."""
+        """Whether the server is waiting for the client."""
         if not self._busy or self._closing or self._paused:
             return True
         request = self._current_request
-        # While reading is paused, more has come than is worked on: then it is the server's turn.
+        # While reading is paused, data has arrived that is not processed yet: then the client waits for the server.
         return request is not None and not request.content.is_eof() and not self._reading_paused and not self._buffer_paused
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Enter, or be refused.
+        """Register the connection, or refuse it.
 
         Args:
-            transport: of the connection.
+            transport: the connection's transport.
         """
         assert isinstance(transport, asyncio.Transport)
         self._wire = transport
         found = transport.get_extra_info("socket")
-        if found is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; also for a file, which the system sends by itself
+        if found is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; it also covers files, which the kernel sends by itself
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, in_milliseconds(self._room.timeout))
         super().connection_made(transport)
         self._room.enter(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Leave.
+        """Unregister the connection.
 
         Args:
-            exc: as asyncio says it.
+            exc: the error that closed it, from asyncio.
         """
         self._wire = None
         self._room.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; note it if it is enough.
+        """Process received data, and note the time if it is enough.
 
         Args:
-            data: from the client; empty when aiohttp parses again what it has.
+            data: from the client; empty when aiohttp parses again the data that it has.
         """
         self._received += len(data)
         if self._busy and self._received >= ENOUGH_BYTES:
@@ -120,22 +120,22 @@ class Connection(RequestHandler):
             self._room.idle.pop(self, None)
 
     def pause_writing(self) -> None:
-        """From now on the client has to read before more is sent."""
+        """Note that the client must read before more can be sent."""
         self._note()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has read."""
+        """Note that the client has read."""
         self._note()
         super().resume_writing()
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
-        """Note the end of a request, which aiohttp calls this at.
+        """Note the end of a request, at which aiohttp calls this.
 
         Args:
-            request: that was answered.
-            response: to it.
-            time: when it began, if that is logged.
+            request: the request that was answered.
+            response: the response to it.
+            time: when the request started, if that is logged.
         """
         self._note()
         self._busy = bool(self._messages)  # the next one may have come already
@@ -148,10 +148,10 @@ class Connection(RequestHandler):
         self._received = 0
 
     def drop(self, answer: bytes = b"") -> None:
-        """Close the connection; at once, if what was sent before is not being read.
+        """Close the connection; at once if the client is not reading earlier answers.
 
         Args:
-            answer: to send before, if none has begun.
+            answer: sent before closing, if no other answer has started.
         """
         wire, request = self._wire, self._current_request
         if wire is None:
@@ -170,17 +170,17 @@ class Room:
     """All connections of one server, and how many there may be."""
 
     def __init__(self, server: str, most: int, timeout: float, clock: Callable[[], float]) -> None:
-        """Begin with none.
+        """Start without connections.
 
         Args:
-            server: its name, for operators.
-            most: how many connections there may be.
-            timeout: how long a client may be waited for, in seconds.
-            clock: monotonic seconds.
+            server: the server's name, for operators.
+            most: the limit of connections.
+            timeout: how long the server waits for a client, in seconds.
+            clock: returns monotonic seconds.
         """
         self.clock = clock
         self.idle: OrderedDict[Connection, None] = OrderedDict()
-        """Those without a request, the one that has been so for longest first."""
+        """The connections without a request; the one that has been idle for longest comes first."""
         self._server = server
         self._most = most
         self.timeout = timeout
@@ -188,10 +188,10 @@ class Room:
         self._scanned = float("-inf")
 
     def enter(self, new: Connection) -> None:
-        """Count a new connection; at the limit another one makes room for it, or it is refused.
+        """Register a new connection; at the limit another one is closed for it, or it is refused.
 
         Args:
-            new: that was just accepted.
+            new: a connection that was just accepted.
         """
         self._all.add(new)
         open_now.labels(self._server).set(len(self._all))
@@ -202,20 +202,20 @@ class Room:
         self.rest(new)
 
     def rest(self, connection: Connection) -> None:
-        """Note that a connection has no request.
+        """Note that a connection is idle.
 
         Args:
-            connection: that has none now.
+            connection: a connection whose last request has ended.
         """
         if connection in self._all:
             self.idle[connection] = None
             self.idle.move_to_end(connection)
 
     def leave(self, connection: Connection) -> None:
-        """Forget a connection.
+        """Unregister a connection.
 
         Args:
-            connection: that is closed.
+            connection: a connection that is closed.
         """
         self._all.discard(connection)
         open_now.labels(self._server).set(len(self._all))
@@ -231,7 +231,7 @@ class Room:
             return False
         self._scanned = now
         stalled = sorted((one for one in self._all if one.is_waiting and now - one.since >= STALLED_SECONDS), key=lambda one: one.since)
-        for one in stalled[: max(1, self._most // 16)]:  # some at once, so that a flood is not searched for each of its connections
+        for one in stalled[: max(1, self._most // 16)]:  # several at once, so that a flood of new ones does not cause a search for each
             self._drop(one, "stalled", TOO_SLOW)
         return bool(stalled)
 
@@ -240,7 +240,7 @@ class Room:
         connection.drop(answer)
 
     def sweep(self) -> None:
-        """Close every connection whose client was waited for too long."""
+        """Close every connection on whose client the server has waited too long."""
         now = self.clock()
         for connection in list(self._all):
             if connection.is_waiting and now - connection.since >= self.timeout:

@@ -1,4 +1,4 @@
-"""Serving a web application on an address, with limits that no client gets around, and errors that say which setting to change."""
+"""Serving a web application on an address, with limits that no client can evade, and errors that name the setting to change."""
 
 import asyncio
 import socket
@@ -14,16 +14,16 @@ from tufline.runtime import descriptors
 from tufline.runtime.connections import Connection, Room
 
 BACKLOG: Final = 1024
-"""How many connections the system keeps until they are accepted."""
+"""How many connections the system queues until they are accepted."""
 
 ACCEPTED_AT_ONCE: Final = 8
-"""Before each of them is counted: while the limit is reached they cost descriptors that nothing else may need."""
+"""How many connections are accepted before they are counted. They use descriptors beyond the limit, so the number is small."""
 
 SHUTDOWN_SECONDS: Final = 5.0
-"""How long requests under way may take to finish when the server stops."""
+"""How long running requests may take to finish when the server stops."""
 
 SWEEP_SECONDS: Final = 1.0
-"""At least this often the clients that are waited for are looked at."""
+"""The longest time between two checks for clients that keep the server waiting."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,20 +39,20 @@ async def listen(
     """Serve an application, until cancelled.
 
     Args:
-        app: to serve.
-        host: address to listen on.
-        port: to listen on; 0 for any free one.
-        section: of the configuration that has ``host`` and ``port``, for the error.
-        on_listening: called with the URL when requests are taken.
-        http: limits.
+        app: the application.
+        host: the address to listen on.
+        port: the port to listen on; 0 for any free one.
+        section: the section of the configuration that has ``host`` and ``port``, for the error.
+        on_listening: called with the URL once the server accepts requests.
+        http: limits for connections and requests.
 
     Raises:
-        ConfigError: if the address can't be listened on.
+        ConfigError: if the server can't listen on the address.
     """
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG)
     except OSError as error:
-        reason = f"{host}:{port} can't be listened on ({error.strerror})"
+        reason = f"can't listen on {host}:{port} ({error.strerror})"
         raise ConfigError(f"{reason}: set {section}.host and {section}.port to a free address") from error
     loop = asyncio.get_running_loop()
     most = descriptors.connections(http.max_connections)
@@ -63,14 +63,14 @@ async def listen(
     await runner.setup()
     manager = runner.server
     assert manager is not None
-    # Bodies come as they were sent: to unpack them is bounded only where it is done by hand (tufline_ingest.rest.request_body).
+    # aiohttp would decompress bodies without a limit, so tufline_ingest.rest.request_body does it.
     options = {"access_log": None, "keepalive_timeout": http.idle_timeout, "auto_decompress": False}
     server = await loop.create_server(
         lambda: Connection(room, manager, loop=loop, **options),
         sock=listener,
         backlog=ACCEPTED_AT_ONCE,
     )
-    listener.listen(BACKLOG)  # asyncio has set it to the number that it accepts at once
+    listener.listen(BACKLOG)  # asyncio has set it to ACCEPTED_AT_ONCE
     try:
         if on_listening is not None:
             shown = f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""How a process that serves uses its memory: settings of the C library's heap and of Python's garbage collector."""
+"""Tuning the memory use of a service process: the C library's heap and Python's garbage collector."""
 
 import ctypes
 import gc
@@ -17,13 +17,14 @@ COLLECT_AFTER: Final = 20_000, 20, 100
 
 
 def tune() -> None:
-    """Settle both for this process, once all modules are imported.
+    """Tune both for this process. Call it once all modules are imported.
 
-    glibc gives each thread a heap of its own, and lets blocks of many megabytes grow into them, where they are never given back; Python has
-    one thread at a time allocate anyway. A block of its own from the kernel, or a heap that is cut back each time, costs a page fault every
-    4 KiB: for a bin's quarter of a megabyte more than its signature. Elsewhere than on glibc nothing is set.
+    By default glibc gives each thread a heap of its own, where freed blocks of many megabytes are never returned to the system. One heap is
+    enough, since in Python only one thread at a time allocates. The thresholds are raised because a block taken from the kernel, or a heap
+    that is trimmed each time, costs a page fault every 4 KiB: for a bin of a quarter of a megabyte that takes longer than its signature.
+    With another C library these settings are skipped.
 
-    Records and entries have no cycles; looking for some among a million of them takes a fifth of an import.
+    The collector runs less often because records and entries have no cycles: searching a million of them takes a fifth of an import's time.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

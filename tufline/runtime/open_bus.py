@@ -1,6 +1,6 @@
-"""The configured bus, opened: for a service, which refuses topics that are not as they must be; for a client, which takes them as they are.
+"""Opening the configured bus: for a service, which refuses topics with wrong settings, or for a client, which does not check them.
 
-In: the configuration. Out: a ``Bus``, whichever implementation it names.
+In: the configuration. Out: a ``Bus`` of the configured implementation.
 """
 
 import ssl
@@ -27,15 +27,15 @@ async def open_bus(config: Config, *, as_client: bool = False) -> AsyncIterator[
     """Open the configured bus.
 
     Args:
-        config: of the process.
-        as_client: for a producer of events: on Kafka the number of partitions is asked for, and no topic is checked.
+        config: the process's configuration.
+        as_client: open it for a producer of events: on Kafka the cluster tells the number of partitions, and the topics are not checked.
 
     Yields:
         The bus.
 
     Raises:
-        ConfigError: if there is no such bus, or its topics are not as they must be.
-        BusError: if it can't be reached.
+        ConfigError: if the bus does not exist, or its topics are missing or have wrong settings.
+        BusError: if the bus can't be reached.
     """
     bus = await _open(config, as_client=as_client)
     try:
@@ -45,7 +45,7 @@ async def open_bus(config: Config, *, as_client: bool = False) -> AsyncIterator[
 
 
 async def _open(config: Config, *, as_client: bool) -> Bus:
-    url = check_bus_url(config.bus.url)  # also one that a client was given
+    url = check_bus_url(config.bus.url)  # a URL passed to a client has not been checked before
     if url.startswith(KAFKA):
         return await _open_kafka(config, url.removeprefix(KAFKA), as_client=as_client)
     file = Path(url.removeprefix(EMBEDDED))
@@ -56,7 +56,7 @@ async def _open(config: Config, *, as_client: bool) -> Bus:
 
 
 def _check_if_new(log: Path, partitions: int) -> None:
-    # A log that is there keeps the number that it was made with.
+    # An existing log keeps the number that it was created with.
     if not log.exists():
         check_partitions(partitions)
 
@@ -81,20 +81,20 @@ async def _open_kafka(config: Config, servers: str, *, as_client: bool) -> Bus:
 
 
 def connection(config: KafkaConfig, servers: str) -> "Connection":
-    """Make the connection that is configured.
+    """Make the configured connection to Kafka.
 
     Args:
-        config: section ``kafka``.
-        servers: host:port of some brokers.
+        config: the section ``kafka``.
+        servers: host:port of some brokers, comma-separated.
 
     Returns:
         The connection.
 
     Raises:
-        ConfigError: if aiokafka is not installed, or what is configured does not fit together.
+        ConfigError: if aiokafka is not installed, or a setting that the login needs is missing.
     """
     try:
-        from tufline.bus.kafka.client import Connection, TokenFile  # noqa: PLC0415 (one process without Kafka needs no client of it)
+        from tufline.bus.kafka.client import Connection, TokenFile  # noqa: PLC0415 (without Kafka its client need not be installed)
     except ImportError as error:
         raise ConfigError(f"bus.url names Kafka, whose client is not installed ({error.name}): pip install 'tufline[kafka]'") from error
     security: dict[str, Any] = {"security_protocol": config.security_protocol}

@@ -1,4 +1,4 @@
-"""What operators ask a process over HTTP: whether it lives, whether it is ready and if not why, and its metrics."""
+"""The operators' HTTP endpoint of a process: liveness, readiness with the reasons, and metrics."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -21,7 +21,7 @@ class Alive(msgspec.Struct, frozen=True):
     """The answer of /healthz.
 
     Attributes:
-        alive: always true; a process that does not live does not answer.
+        alive: always true; a dead process does not answer.
     """
 
     alive: bool
@@ -31,8 +31,8 @@ class Readiness(msgspec.Struct, frozen=True):
     """The answer of /readyz.
 
     Attributes:
-        ready: whether every part of the process does its work.
-        parts: name of a part to why it is not ready, in one sentence; empty where it is.
+        ready: whether every part of the process is ready.
+        parts: name of each part to the reason why it is not ready, in one sentence; empty if it is ready.
     """
 
     ready: bool
@@ -44,31 +44,31 @@ def _json(content: Alive | Readiness, status: int = 200) -> web.Response:
 
 
 def liveness() -> web.Response:
-    """Answer that the process lives.
+    """Make the answer of /healthz.
 
     Returns:
-        The answer of /healthz.
+        200, as the process is alive.
     """
     return _json(Alive(alive=True))
 
 
 def readiness(health: Health) -> web.Response:
-    """Answer which parts are ready.
+    """Make the answer of /readyz.
 
     Args:
-        health: of the process.
+        health: the process's health.
 
     Returns:
-        The answer of /readyz: 200 if all are ready, else 503.
+        200 if all parts are ready, otherwise 503, with the state of each part.
     """
     return _json(Readiness(health.ready, health.problems), 200 if health.ready else 503)
 
 
 def metrics() -> web.Response:
-    """Answer with all metrics of the process.
+    """Make the answer of /metrics.
 
     Returns:
-        The answer of /metrics.
+        All metrics of the process.
     """
     return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
@@ -77,10 +77,10 @@ def handlers(health: Health) -> Mapping[str, Handler]:
     """Make the handlers.
 
     Args:
-        health: of the process.
+        health: the process's health.
 
     Returns:
-        Path to handler of GET.
+        Path to the handler of its GET requests.
     """
 
     async def healthz(_: web.Request) -> web.Response:
@@ -101,16 +101,16 @@ async def serve(
     on_listening: Callable[[str], None] | None = None,
     http: HttpConfig = DEFAULT_HTTP,
 ) -> None:
-    """Serve them, until cancelled.
+    """Serve the endpoint, until cancelled.
 
     Args:
         config: where to listen.
-        health: of the process.
-        on_listening: called with the URL when requests are taken.
-        http: limits.
+        health: the process's health.
+        on_listening: called with the URL once the server accepts requests.
+        http: limits for connections and requests.
 
     Raises:
-        ConfigError: if the address can't be listened on.
+        ConfigError: if the server can't listen on the address.
     """
     app = web.Application()
     for path, handler in handlers(health).items():

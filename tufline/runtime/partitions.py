@@ -1,9 +1,9 @@
-"""Owning partitions: one task for each partition that a group gives us, started anew when it fails.
+"""Owning partitions: one task for each partition that a group assigns to this process, restarted when it fails.
 
-A failure never stops a partition for good: the task is started again after a pause, and takes the partition over anew, from what the log
-says. After a fence another writer has the partition, and the group is about to say so: then a new assignment begins the work. Or the bus
-took the writer for dead while the partition is still its own: then nobody else writes it, and the work begins again after the time in
-which the group would have said so.
+A failure never stops a partition for good: after a pause the task starts again, and takes the partition over again from the state on the
+log. After a fence there are two cases. Usually another writer has the partition, and the group will soon revoke it here; a new assignment
+starts the work again. But the bus may have taken the writer for dead while the partition is still assigned to it. Then nobody else writes
+the partition, and the work starts again once the group would have reassigned it.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from tufline.runtime.health import Health
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 10.0
 LONGEST_KEY_PAUSE_SECONDS: Final = 2.0
-"""Where a key can't be used: who has mended it waits for the result, and metadata that are renewed late expire."""
+"""The longest pause while a key can't be used. Shorter, as people who have fixed it wait for the result, and late renewals expire."""
 
-JOINING: Final = "joining the group {}, whose members finish what they have begun first"
+JOINING: Final = "joining the group {}, whose members finish their current work first"
 
 _log = structlog.get_logger(__name__)
 
@@ -34,13 +34,13 @@ async def _pause_after_a_fence() -> None:
 async def keep_working(
     part: str, work: Callable[[], Awaitable[None]], health: Health, after_fence: Callable[[], Awaitable[None]] = _pause_after_a_fence
 ) -> None:
-    """Do work that never ends, and begin it again whenever it fails, with growing pauses.
+    """Run work that never ends, and restart it with growing pauses whenever it fails.
 
     Args:
-        part: its name, in health and log.
-        work: begins from what the log says. It says by ``health.problem`` what it waits for, and by ``health.ok`` when that has come.
-        health: where a failure is said.
-        after_fence: awaited when another writer took over, before the work begins again.
+        part: the name of the work in health and log.
+        work: starts from the state on the log. While it waits for something, it reports that by ``health.problem``, and then ``health.ok``.
+        health: where failures are reported.
+        after_fence: awaited after another writer took over, before the work starts again.
     """
     pause = FIRST_PAUSE_SECONDS
     loop = asyncio.get_running_loop()
@@ -72,12 +72,12 @@ async def keep_working(
 
 
 async def _nobody_writes(bus: Bus, topic: str, partition: int) -> None:
-    """Wait until nobody has written a partition for as long as a group takes to give it to another member.
+    """Wait until nobody has written a partition for as long as a group takes to assign it to another member.
 
     Args:
-        bus: to read.
-        topic: in which the partition's writers claim it, and say what they did.
-        partition: of that topic.
+        bus: the log.
+        topic: the topic in which the partition's writers claim it and record their work.
+        partition: the partition of that topic, from 0.
     """
     loop = asyncio.get_running_loop()
     free_at = loop.time() + bus.session_seconds
@@ -105,17 +105,19 @@ async def own_partitions(
     health: Health,
     claimed_in: Callable[[int], tuple[str, int]] | None = None,
 ) -> None:
-    """Join a group, and work on each partition while it is ours. Runs until cancelled; no work goes on when it returns.
+    """Join a group, and work on each partition while it is assigned. Runs until cancelled; all work has stopped when it returns.
 
     Args:
-        bus: to join on.
-        group: its name.
-        topic: whose partitions are shared.
-        part: names the work on a partition, in health and log.
+        bus: the log.
+        group: the group's name.
+        topic: the topic whose partitions are shared.
+        part: returns the name of the work on a partition, in health and log.
         work: the work on a partition; see ``keep_working``.
-        health: where the parts say how they are, and the membership itself, as ``<group>.group``: who stands by owns nothing and is ready.
-        claimed_in: says in which partition of which topic the writers of a partition claim it (``tufline.runtime.takeover``). A fenced
-            worker claims it again after a new assignment, or when nobody has written there for a session's time; without it, after a pause.
+        health: where the partitions report their state, and the membership too, as ``<group>.group``. A member on standby without
+            partitions is ready.
+        claimed_in: returns the topic and the partition in which the writers of a partition claim it (``tufline.runtime.takeover``). A
+            fenced worker takes over again after a new assignment, or when nobody has written there for the session time; without
+            ``claimed_in``, after a pause.
     """
     membership = f"{group}.group"
     tasks: dict[int, asyncio.Task[None]] = {}

@@ -1,6 +1,6 @@
-"""Asking the bus now and then whether it answers, for whoever asks the process whether it is ready.
+"""Probing whether the bus answers, for the readiness of the process.
 
-What the services wait for on the bus may be long in coming also when all is well, so their waiting says nothing.
+The services may wait for records for a long time even when all is well, so their waiting tells nothing about the bus.
 """
 
 import asyncio
@@ -15,29 +15,29 @@ from tufline.runtime.health import Health
 
 EVERY_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 5.0
-"""After so long without an answer the bus counts as out of reach: longer than brokers take to give a partition to another one, mostly."""
+"""A bus that does not answer for this long counts as unreachable. Moving a partition to another broker usually takes less."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def keep_probing(bus: Bus, url: str, part: str, health: Health) -> None:
-    """Say whether the bus answers, for ever.
+    """Report whether the bus answers, until cancelled.
 
     Args:
-        bus: open.
-        url: where it is, as configured.
-        part: under which the health says it.
-        health: of the process.
+        bus: the open bus.
+        url: its configured URL, for messages.
+        part: the name of the bus's part in the health.
+        health: the process's health.
     """
     while True:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await bus.end(topics.ADMIN, 0)
         except (BusError, TimeoutError) as error:
-            reason = str(error) or f"nothing came in {ANSWER_SECONDS:g} s"
+            reason = str(error) or f"no answer within {ANSWER_SECONDS:g} s"
             if not health.problems.get(part):
                 _log.warning("bus.unreachable", url=url, error=reason)
-            health.problem(part, f"{url} does not answer ({reason}): is it up, and can it be reached from here?")
+            health.problem(part, f"{url} does not answer ({reason}): check that it is up and can be reached from here")
         else:
             if health.problems.get(part):
                 _log.info("bus.reachable", url=url)

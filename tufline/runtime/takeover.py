@@ -1,9 +1,9 @@
-"""Taking over a partition that only one writer writes: fence, claim, restore.
+"""Taking over a partition that has only one writer: fence, claim, restore.
 
-The order is what makes it safe on any bus. Getting the writer fences the old one and ends its transaction. The claim stands behind all that
-the old one wrote; who reads up to it has read everything. Neither a group's offset nor an end offset could say that.
+The order makes it safe on any bus. Getting the writer fences the old one and ends its transaction. The claim comes after everything that
+the old one wrote, so reading up to the claim reads everything. Neither a group's offset nor an end offset guarantees that.
 
-In: a writer id and the partition that is its own. Out: the writer, and what stands in the partition up to the claim.
+In: a writer id and the partition that belongs to it. Out: the writer, and the partition's records up to the claim.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ RESTORE_WAIT_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A partition that is ours.
+    """A partition that was taken over.
 
     Attributes:
-        writer: the one that may write it.
-        claim: where in the partition ours stands.
+        writer: the partition's only writer.
+        claim: the position of this writer's claim.
     """
 
     writer: Writer
@@ -37,20 +37,20 @@ class Taken:
 
 @asynccontextmanager
 async def take_over(bus: Bus, writer_id: str, topic: str, partition: int) -> AsyncIterator[Taken]:
-    """Become the one writer of a partition. After the block the writer is given back.
+    """Become the only writer of a partition. The writer is closed after the block.
 
     Args:
-        bus: to write.
-        writer_id: of this partition's writer.
-        topic: that keeps what its writers did, such as ``heads``.
-        partition: of that topic, which nobody but this writer writes.
+        bus: the log.
+        writer_id: the id of this partition's writer.
+        topic: the topic in which the writer records its work, such as ``heads``.
+        partition: the partition of that topic that only this writer id writes.
 
     Yields:
         The partition.
 
     Raises:
         FencedError: if another writer took it over meanwhile.
-        BusError: if the bus does not answer.
+        BusError: if the bus can't be reached.
     """
     writer = await bus.writer(writer_id)
     try:
@@ -68,19 +68,19 @@ async def read_up_to(
     passed: PassedOver | None = None,
     max_bytes: int = DEFAULT_FETCH_BYTES,
 ) -> None:
-    """Read a partition that was taken over, up to the claim and with it.
+    """Read a partition that was taken over, up to and including the claim.
 
     Args:
-        bus: to read.
-        claim: where it stands.
+        bus: the log.
+        claim: the claim's position.
         apply: called with each record, in order.
-        start: the lowest offset of interest.
-        passed: takes damaged records; without it they are an error.
-        max_bytes: about how many bytes of values are applied in one go.
+        start: the lowest offset to read.
+        passed: notified of damaged records, which are skipped; without it they are an error.
+        max_bytes: about how many bytes of values to apply before other tasks run.
 
     Raises:
-        RecordUnreadableError: at a damaged record, without ``passed``.
-        BusError: if the claim can't be read back yet: another writer's transaction may be open.
+        RecordUnreadableError: at a damaged record, if ``passed`` is not set.
+        BusError: if the claim can't be read yet, because another writer's transaction may be open.
     """
     last = -1
     end = claim.offset + 1
@@ -89,7 +89,7 @@ async def read_up_to(
     ):
         for record in batch:
             apply(record)
-        await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
+        await asyncio.sleep(0)  # a fetch from memory does not yield to other tasks
         last = batch[-1].offset
     if last < claim.offset:
-        raise BusError(f"the claim at offset {claim.offset} of {claim.topic} {claim.partition} can't be read back yet")
+        raise BusError(f"the claim at offset {claim.offset} of {claim.topic}/{claim.partition} can't be read yet: try again")

@@ -7,10 +7,10 @@ from typing import Any
 
 
 async def all_of(*coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines at once. If one fails, the others are cancelled and waited for, and its own error is raised, not a group of errors.
+    """Run coroutines concurrently. If one fails, the others are cancelled and awaited, and its error is raised, not an exception group.
 
     Args:
-        coroutines: what to run.
+        coroutines: the coroutines to run.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -22,10 +22,10 @@ async def all_of(*coroutines: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def one_behind() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], Awaitable[None]]]:
-    """Do one thing after the other, while what comes next is being made. Nothing is under way any more after the block.
+    """Run coroutines one after the other, each while the caller prepares the next one. All have ended after the block.
 
     Yields:
-        What begins a work, once the one before is done; it raises what that one raised.
+        A function that waits for the previous coroutine, raises its error if it failed, and starts the next one.
     """
     last: asyncio.Task[None] | None = None
 
@@ -48,4 +48,4 @@ async def one_behind() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], Aw
             last.cancel()
             await asyncio.wait([last])
             if not last.cancelled():
-                last.exception()  # read: where what came next has failed too, that is what is raised
+                last.exception()  # marks it as retrieved: if the block failed too, that error is raised

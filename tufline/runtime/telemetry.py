@@ -1,4 +1,4 @@
-"""What a process says: one line an event, for people on a terminal, JSON anywhere else."""
+"""The log of a process: one line per event, formatted for people on a terminal, and as JSON anywhere else."""
 
 import io
 import logging
@@ -14,7 +14,7 @@ from tufline.runtime import terminal_text
 
 
 def _as_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape control characters in what is said, which may be a client's: on a terminal they would act, or look like another event."""
+    """Escape control characters in values, which may come from a client: a terminal would execute them, or they could forge an event."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = terminal_text.one_line(value)
@@ -22,7 +22,7 @@ def _as_one_line(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
 
 
 def _show_traceback(out: TextIO, error: Any) -> None:
-    """Write a traceback without the values of variables, which may be secrets, and with nothing of a client's that acts on a terminal.
+    """Write a traceback without the values of variables, which may be secrets, and with control characters escaped.
 
     It is indented, so that no line of a message looks like another event.
     """
@@ -32,7 +32,7 @@ def _show_traceback(out: TextIO, error: Any) -> None:
 
 
 def configure_logging(config: LogConfig) -> None:
-    """Set up structlog for the process; other libraries' warnings go the same way.
+    """Set up structlog for the process. Warnings of other libraries are logged in the same format.
 
     Args:
         config: level and format.

@@ -1,10 +1,10 @@
-"""Text of strangers on a terminal: a character that would move the cursor, change colours or begin another line is shown as an escape."""
+"""Showing untrusted text on a terminal: characters that would move the cursor, change colours or start another line are escaped."""
 
 import re
 from typing import Final
 
 _UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but tab and newline, what separates lines, what changes the direction of text, and halves of characters."""
+"""Control characters except tab and newline, line separators, characters that change the direction of text, and lone surrogates."""
 
 _UNSAFE_IN_A_LINE: Final = re.compile(f"[\t\n{_UNSAFE.pattern[1:]}")
 
@@ -17,21 +17,21 @@ def one_line(text: str) -> str:
     """Make a text safe to show within a line.
 
     Args:
-        text: of anybody.
+        text: untrusted text.
 
     Returns:
-        The text, with escapes as Python writes them.
+        The text, with escapes in Python's notation.
     """
     return _UNSAFE_IN_A_LINE.sub(_escape, text)
 
 
 def lines(text: str) -> str:
-    """Make a text safe to show that may have many lines.
+    """Make a text of several lines safe to show.
 
     Args:
-        text: of anybody.
+        text: untrusted text.
 
     Returns:
-        The text, with escapes as Python writes them, but its tabs and newlines.
+        The text, with escapes in Python's notation; tabs and newlines are kept.
     """
     return _UNSAFE.sub(_escape, text)

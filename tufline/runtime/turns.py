@@ -1,35 +1,35 @@
-"""Long work on an event loop, in short turns: what takes long gives every other task its turn in between.
+"""Long work on an event loop, in short turns, so that other tasks can run in between.
 
-The turns go by the size of the work and not by the clock, so that a simulation plays the same schedule each time.
+A turn is measured by the size of the work and not by the clock, so that every run of a simulation has the same schedule.
 """
 
 import asyncio
 from typing import Final
 
 TURN_BYTES: Final = 100_000
-"""How much JSON is worked through in one turn: about 10 ms, and 25 ms of the worst kind."""
+"""How many bytes of JSON are processed in one turn: about 10 ms of work, 25 ms in the worst case."""
 
 ITEM_BYTES: Final = 200
-"""What an item costs whatever its size is, in bytes of JSON."""
+"""The fixed cost of an item, in bytes of JSON."""
 
 MAX_VALUES: Final = 500_000
-"""The most commas in JSON that a decoder is given whole: it goes on for 40 ms then, and no other task has a turn meanwhile."""
+"""The most commas in JSON that is decoded in one call, which takes about 40 ms in which no other task runs."""
 
 
 class Turns:
-    """Counts what is done, and gives the others their turn when it is enough."""
+    """Counts the work done, and lets other tasks run when it is enough."""
 
     __slots__ = ("_done",)
 
     def __init__(self) -> None:
-        """Begin a turn."""
+        """Start a turn."""
         self._done = 0
 
     async def take(self, size: int = 0) -> None:
-        """Count an item that was worked through.
+        """Count a processed item.
 
         Args:
-            size: of it, in bytes of JSON.
+            size: the item's size in bytes of JSON.
         """
         self._done += ITEM_BYTES + size
         if self._done >= TURN_BYTES:
