@@ -7,10 +7,28 @@ from pathlib import Path
 import pytest
 
 from tufline_testing.checkout import ROOT
+from tufline_testing.doc_blocks import blocks
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+RUN = {
+    "docs/tutorials/first-repository.md": "tests/e2e/test_docs.py",
+    "docs/how-to/one-machine.md": "tests/e2e/test_docs.py",
+    "docs/how-to/rest.md": "tests/e2e/test_docs.py",
+    "docs/how-to/inbox.md": "tests/kafka/test_inbox.py",
+}
+"""Pages with programs, and the test that runs these."""
+
+NOT_RUN = {
+    "docs/how-to/audit.md": 1,
+    "docs/how-to/fsck.md": 1,
+    "docs/how-to/inbox.md": 2,
+    "docs/how-to/kafka.md": 1,
+    "docs/tutorials/first-repository.md": 1,
+}
+"""How many programs of a page give a reason not to be run."""
+
 LINK = re.compile(r"\]\(((?![a-z]+:)[^)\s#]*)(#[^)\s]+)?\)")
 
 
@@ -58,3 +76,26 @@ def test_decisions_follow_the_template() -> None:
         number, title = re.match(r"# (\d+)\. (.*)", record.read_text()).groups()  # type: ignore[union-attr]
         assert f"| {number} | [{title}]({record.name}) | 20" in index
         assert {"context", "decision", "drawbacks"} <= anchors(record), record
+
+
+def test_programs_run_in_a_test_or_say_why_not() -> None:
+    """Every command and program of the documentation runs in a test, or says why it does not; how many do not is counted here."""
+    not_run: dict[str, int] = {}
+    for page in TEXTS:
+        name = page.relative_to(ROOT).as_posix()
+        for block in (block for block in blocks(page) if block.is_program):
+            if block.reason:
+                not_run[name] = not_run.get(name, 0) + 1
+            else:
+                assert name in RUN, f"{name}: no test runs {block.text!r}; add one, or <!-- not-run: REASON --> in front of it"
+                assert page.name in (ROOT / RUN[name]).read_text()
+    assert not_run == NOT_RUN
+
+
+def test_nobody_is_told_to_install_by_name() -> None:
+    """The package is not published: no text tells anybody to install it by its name, which another project could take."""
+    sources = [
+        file for folder in ("tufline", "cli", "services", "deploy") for file in (ROOT / folder).rglob("*.*") if file.suffix != ".pyc"
+    ]
+    for file in [*sources, *TEXTS]:
+        assert not re.search(r"(?:install|tool run|uvx|add) ['\"]?tufline(?:\[|['\"\s]|$)", file.read_text()), file

@@ -180,7 +180,7 @@ class Providers:
             return work()
         except UnsupportedLibraryError as error:
             extra = EXTRAS.get(uri.partition(":")[0])
-            advice = f": pip install 'tufline[{extra}]'" if extra else ""
+            advice = f": in a clone of Tufline, pip install '.[{extra}]'" if extra else ""
             raise KeyUnavailableError(f"the online key {uri!r} needs a library that is not installed ({error}){advice}") from error
         except Exception as error:
             # Each provider's library has a tree of errors of its own; none of them may end a partition's work for good.

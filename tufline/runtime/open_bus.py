@@ -96,7 +96,8 @@ def connection(config: KafkaConfig, servers: str) -> "Connection":
     try:
         from tufline.bus.kafka.client import Connection, TokenFile  # noqa: PLC0415 (without Kafka its client need not be installed)
     except ImportError as error:
-        raise ConfigError(f"bus.url names Kafka, whose client is not installed ({error.name}): pip install 'tufline[kafka]'") from error
+        missing = f"bus.url names Kafka, whose client is not installed ({error.name})"
+        raise ConfigError(f"{missing}: in a clone of Tufline, pip install '.[kafka]'") from error
     security: dict[str, Any] = {"security_protocol": config.security_protocol}
     if config.security_protocol.endswith("SSL"):
         security["ssl_context"] = _tls(config)

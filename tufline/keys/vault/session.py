@@ -76,7 +76,8 @@ class VaultSession:
         try:
             import hvac  # noqa: PLC0415 (only who has keys in Vault needs it)
         except ImportError as error:
-            raise ConfigError(f"a key is in Vault, whose client is not installed ({error.name}): pip install 'tufline[vault]'") from error
+            missing = f"a key is in Vault, whose client is not installed ({error.name})"
+            raise ConfigError(f"{missing}: in a clone of Tufline, pip install '.[vault]'") from error
         login.check(config)
         self.config = config
         self._threads = ThreadPoolExecutor(config.connections, thread_name_prefix="vault")

@@ -1,0 +1,87 @@
+"""The tutorial and the guides: every command in them is run as it stands there, but for the ports."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tufline_testing.checkout import ROOT
+from tufline_testing.doc_blocks import blocks, programs
+from tufline_testing.server import TUFLINE, Running, dev, serve
+
+pytestmark = pytest.mark.slow
+
+DOCS = ROOT / "docs"
+API, ORIGIN = "http://127.0.0.1:8080", "http://127.0.0.1:8081"
+TALKS_TO_A_SERVER = re.compile(r"(tufline (?:add|import|remove|status))")
+
+
+def run(text: str, server: Running | None, directory: Path) -> str:
+    """Run commands as a shell does, and give what they print."""
+    if server is not None:
+        text = TALKS_TO_A_SERVER.sub(rf"\1 --url {server.api}", text)
+        text = text.replace(API, server.api).replace(ORIGIN, server.metadata.removesuffix("/metadata/"))
+    environment = {**os.environ, "PATH": f"{Path(TUFLINE).parent}:{os.environ['PATH']}"}
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def run_python(text: str, server: Running, directory: Path) -> str:
+    """Run a program, and give what it prints."""
+    text = text.replace(API, server.api).replace(ORIGIN, server.metadata.removesuffix("/metadata/"))
+    command = [sys.executable, "-W", "error", "-c", text]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_tutorial(tmp_path: Path) -> None:
+    """Who follows the tutorial has an index whose changed file is refused, a new version that is not, and a client that verifies."""
+    make, start, tell, download, attack, publish, client, start_client, verify = programs(DOCS / "tutorials" / "first-repository.md")
+    run(make, None, tmp_path)
+    assert start == "tufline dev --targets index\n"
+    with dev(tmp_path / "tufline-data", "--targets", tmp_path / "index") as server:
+        assert "2 live, 0 refused" in run(tell, server, tmp_path)
+        assert "downloads/hello-1.0.tar.gz" in run(download, server, tmp_path)
+        refused = run(attack, server, tmp_path)
+        assert "is not what the repository vouches for" in refused
+        assert "refused\n" in refused
+        assert not (tmp_path / "downloads" / "hello-1.0.tar.gz").exists()
+        assert "no longer listed" in run(publish, server, tmp_path)
+        assert (tmp_path / "downloads" / "hello-1.1.tar.gz").exists()
+        (tmp_path / "client.py").write_text(client.replace(ORIGIN, server.metadata.removesuffix("/metadata/")))
+        assert "verified: downloads/greet-1.0.tar.gz" in run(start_client, server, tmp_path)
+        assert "verified: 2 targets" in run(verify, server, tmp_path)
+
+
+def test_one_machine(tmp_path: Path) -> None:
+    """Who follows the guide has a repository with keys of their own, which verifies, and whose origin is as the log says."""
+    page = DOCS / "how-to" / "one-machine.md"
+    ceremony, settings, start, bootstrap, check, fsck = programs(page)
+    run(ceremony, None, tmp_path)
+    assert {path.name for path in (tmp_path / "ceremony").iterdir()} == {"offline", "online", "root.json", "bootstrap.json"}
+    (toml,) = [block.text for block in blocks(page) if block.language == "toml"]
+    (tmp_path / "tufline.toml").write_text(re.sub(r"port = \d+", "port = 0", toml))
+    assert "tufline.toml" in run(settings, None, tmp_path)
+    assert start == "tufline serve\n"
+    with serve(tmp_path) as server:
+        run(bootstrap, server, tmp_path)
+        said = run(check, server, tmp_path)
+        assert "1 live" in said
+        assert "verified: 1 targets in 16 bins" in said
+    run(fsck, None, tmp_path)
+
+
+def test_integration_over_rest(tmp_path: Path) -> None:
+    """The programs of the guide add a file, see it live and remove it; the import brings the rest."""
+    add, ask, remove, many = programs(DOCS / "how-to" / "rest.md")
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        assert run_python(add, server, tmp_path).startswith("live ")
+        assert "2cf24dba" in run_python(ask, server, tmp_path)
+        run_python(remove, server, tmp_path)
+        assert "2 live, 0 refused" in run(many, server, tmp_path)
