@@ -73,7 +73,7 @@ BAD_KEYS: dict[str, tuple[str, bytes | None, str]] = {
     "not there": ("fn:online.pem", None, "can't be read"),
     "not a PEM": ("fn:online.pem", b"nonsense", "not an unencrypted PKCS#8 PEM"),
     "encrypted": ("fn:online.pem", encrypted(), "not an unencrypted PKCS#8 PEM"),
-    "another key": ("fn:online.pem", make_key("ecdsa").pem, "is it another key?"),
+    "another key": ("fn:online.pem", make_key("ecdsa").pem, "it may hold another key"),
     "of another kind": ("fn:online.pem", make_key("ed25519").pem, "can't sign with the scheme"),
     "outside the directory": ("fn:../online.pem", b"", "does not name a file in the key directory"),
     "hidden": ("fn:.online.pem", b"", "does not name a file in the key directory"),
@@ -125,9 +125,9 @@ def test_threshold_counts_keys_not_signatures() -> None:
     forged = MetaFile([SignatureEntry(entry.keyid, content.signatures[0].sig) for entry in content.signatures], content.signed)
     nonsense = MetaFile([SignatureEntry(entry.keyid, "zz") for entry in content.signatures], content.signed)
     for bad, valid in ((twice, 1), (forged, 1), (nonsense, 0)):
-        with pytest.raises(MetadataError, match=f"signed by {valid} of the 2 keys"):
+        with pytest.raises(MetadataError, match=f"has {valid} valid signatures, but its threshold is 2"):
             envelope.verify_threshold("r", bad, by_id, list(by_id), 2)
-    with pytest.raises(MetadataError, match="signed by 0 of the 1 keys"):
+    with pytest.raises(MetadataError, match="has 0 valid signatures, but its threshold is 1"):
         envelope.verify_threshold("r", content, {}, list(by_id), 1)
 
 

@@ -113,10 +113,10 @@ async def test_wrong_keys_are_refused_when_opened(vault: VaultServer) -> None:
     of_other_kind, _ = await make_key(vault, "ed25519")
     vault.admin.secrets.transit.create_key("encrypts", key_type="aes256-gcm96", mount_point=MOUNT)
     wrong = {
-        other.uri: "is another key than",
-        of_other_kind.uri: "is another key than",
+        other.uri: "is not the key",
+        of_other_kind.uri: "is not the key",
         f"vault:{name.path}#7": r"has no version 7 \(it has 1\)",
-        new_name().uri: "has nothing to read the key",
+        new_name().uri: "can't read the key",
         f"vault:nowhere/{name.key}#1": "no handler for route",
         f"vault:{MOUNT}/encrypts#1": "of the type aes256-gcm96",
     }
@@ -138,7 +138,7 @@ async def test_a_key_that_was_exchanged_signs_nothing(vault: VaultServer) -> Non
         transit_api.create_key(name.key, key_type="ecdsa-p256", mount_point=MOUNT)
         with pytest.raises(KeyUnavailableError, match="does not verify"):
             await key.sign_many([b"x"])
-        with pytest.raises(KeyUnavailableError, match="is another key than"):
+        with pytest.raises(KeyUnavailableError, match="is not the key"):
             await key.sign_many([b"x"])
 
 

@@ -59,8 +59,8 @@ def test_show_tells_versions_and_dangers(vault: VaultServer, tmp_path: Path) -> 
     shown = run_tufline("keys", "show", f"vault:{name.path}", cwd=tmp_path, env=admin_environment(vault))
     uris = [key[ONLINE_KEY_URI] for key in json.loads(shown.stdout).values()]
     assert uris == [f"vault:{name.path}#1", f"vault:{name.path}#2"]
-    assert "its private part can be exported" in shown.stderr
-    assert "it is rotated by itself" in shown.stderr
+    assert "the private key can be exported" in shown.stderr
+    assert "the key is rotated automatically" in shown.stderr
     one = run_tufline("keys", "show", f"{name.path}#2", cwd=tmp_path, env=admin_environment(vault))
     assert [key[ONLINE_KEY_URI] for key in json.loads(one.stdout).values()] == uris[1:]
     missing = run_tufline("keys", "show", f"{name.path}#3", cwd=tmp_path, env=admin_environment(vault))

@@ -1,7 +1,7 @@
-"""Online keys: who holds them, and how the signer asks for signatures.
+"""Online keys: their providers, and how the signer asks them for signatures.
 
-A private key never leaves its provider. ``SigningKey`` is all that the signer sees of one. Only the signer may import this package
-(import-linter holds it).
+A private key never leaves its provider. ``SigningKey`` is all that the signer sees of one. Of the services only the signer may import this
+package (import-linter enforces that).
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from securesystemslib.signer import Key
 from tufline.metadata.envelope import SignatureEntry
 
 PROBE: Final = b"tufline: is this the key?"
-"""What a key signs when it is opened, to show that it is the one; no metadata, whatever reads it."""
+"""What a key signs when it is opened, to prove that it is the expected key. No client can take these bytes for metadata."""
 
 
 class SigningKey(Protocol):
-    """A private key somewhere."""
+    """A private key held by a provider."""
 
     @property
     def public(self) -> Key:
-        """The public key, with the keyid that the metadata has for it."""
+        """The public key, with its keyid in the metadata."""
 
     @property
     def is_probed(self) -> bool:
-        """Whether ``PROBE`` was signed to open it."""
+        """Whether ``PROBE`` was signed to open the key."""
 
     async def sign_many(self, payloads: Sequence[bytes]) -> Sequence[SignatureEntry]:
         """Sign payloads.
@@ -39,5 +39,5 @@ class SigningKey(Protocol):
             A signature for each payload.
 
         Raises:
-            KeyUnavailableError: if any could not be made; none is to be used then.
+            KeyUnavailableError: if any signature could not be made; then the caller has none of them.
         """

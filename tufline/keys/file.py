@@ -1,4 +1,4 @@
-"""Online keys in files: ``fn:<file>``, RSTUF's name for a key in a file of the key directory, an unencrypted PKCS#8 PEM."""
+"""Online keys in files: ``fn:<file>`` is RSTUF's notation for a file in the key directory that has an unencrypted PKCS#8 PEM key."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from tufline.metadata.key_uris import file_name
 
 
 class LocalKey:
-    """A key that this process asks for one signature after the other."""
+    """A key that makes one signature after the other in this process."""
 
     is_probed = True
 
@@ -28,8 +28,8 @@ class LocalKey:
         """Hold a key.
 
         Args:
-            public: the public key as the metadata has it.
-            sign: makes a signature, in hexadecimal, with its private part.
+            public: the public key from the metadata.
+            sign: makes a signature with the private key, in hexadecimal.
         """
         self.public = public
         self._sign = sign
@@ -56,13 +56,13 @@ class LocalKey:
             The signature.
 
         Raises:
-            KeyUnavailableError: if it could not be made.
+            KeyUnavailableError: if the signature could not be made, or is not valid.
         """
         keyid = self.public.keyid
         try:
             signature = SignatureEntry(keyid, self._sign(payload))
         except (SecuresystemslibError, ValueError, OSError) as error:
-            raise KeyUnavailableError(f"the key {keyid[:12]} did not sign: {error}") from error
+            raise KeyUnavailableError(f"the key {keyid[:12]} can't sign: {error}") from error
         verify(self.public, signature, payload)
         return signature
 
@@ -75,14 +75,14 @@ def _load_file(name: str, public: Key, key_dir: Path) -> Callable[[bytes], str]:
         raise KeyUnavailableError(f"the online key {path} can't be read ({error.strerror}): put it there, or set signer.key_dir") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise KeyUnavailableError(f"the online key {path} is not an unencrypted PKCS#8 PEM: {error}") from error
-    # The two usual schemes directly: securesystemslib's signer copies its arguments deeply each time, which costs as much as signing.
+    # The two usual schemes sign directly: securesystemslib's signer makes deep copies each time, which costs as much as signing.
     if isinstance(private, Ed25519PrivateKey) and public.scheme == "ed25519":
         return lambda payload: private.sign(payload).hex()
     if isinstance(private, EllipticCurvePrivateKey) and public.scheme == "ecdsa-sha2-nistp256":
         algorithm = ECDSA(SHA256())
         return lambda payload: private.sign(payload, algorithm).hex()
     if not isinstance(public, SSlibKey):
-        raise KeyUnavailableError(f"the online key {path} has the type {public.keytype!r}, which no key in a file has")
+        raise KeyUnavailableError(f"the online key {path} has the type {public.keytype!r} in the metadata, which a file can't hold")
     try:
         signer = CryptoSigner(private, public)
     except (SecuresystemslibError, ValueError) as error:
@@ -91,18 +91,18 @@ def _load_file(name: str, public: Key, key_dir: Path) -> Callable[[bytes], str]:
 
 
 def open_file_key(uri: str, public: Key, key_dir: Path) -> LocalKey:
-    """Open a private key in a file, and make sure that it is the one whose public part the metadata has.
+    """Open a private key in a file, and check that it belongs to the public key in the metadata.
 
     Args:
         uri: ``fn:<file>``.
-        public: its public part.
-        key_dir: directory of such files.
+        public: the public key from the metadata.
+        key_dir: the key directory.
 
     Returns:
         The key.
 
     Raises:
-        KeyUnavailableError: if it can't be used.
+        KeyUnavailableError: if the key can't be used.
     """
     key = LocalKey(public, _load_file(file_name(uri), public, key_dir))
     key.sign(PROBE)

@@ -1,6 +1,6 @@
-"""Opening online keys: the one place that knows which URI is whose.
+"""Opening online keys: the only module that selects a provider by the URI.
 
-``fn:<file>`` is a file in the key directory, ``vault:<mount>/<key>#<version>`` a key in Vault; any other URI is securesystemslib's.
+``fn:<file>`` is a file in the key directory, ``vault:<mount>/<key>#<version>`` a key in Vault; any other URI is for securesystemslib.
 """
 
 from typing import TYPE_CHECKING
@@ -26,11 +26,11 @@ class KeyOpener:
     """Opens the keys of a process, which share one session with Vault."""
 
     def __init__(self, signer: SignerConfig, vault: VaultConfig) -> None:
-        """Reach nobody yet.
+        """Start unconnected; opening a key connects.
 
         Args:
-            signer: directory of keys in files, and the PIN of a PKCS#11 token.
-            vault: where Vault is, and who we are.
+            signer: has the key directory, and the PIN of a PKCS#11 token.
+            vault: has the address of Vault, and the login.
         """
         self._key_dir = signer.key_dir
         self._vault_config = vault
@@ -39,30 +39,30 @@ class KeyOpener:
 
     @property
     def vault(self) -> "VaultSession":
-        """The session with Vault; made when the first key needs it.
+        """The session with Vault; created when the first key needs it.
 
         Raises:
-            ConfigError: if it can't be made.
+            ConfigError: if hvac is not installed, or a setting that the login needs is missing.
         """
-        from tufline.keys.vault.session import VaultSession  # noqa: PLC0415 (only who has keys in Vault needs it)
+        from tufline.keys.vault.session import VaultSession  # noqa: PLC0415 (only keys in Vault need it)
 
         if self._vault is None:
             self._vault = VaultSession(self._vault_config)
         return self._vault
 
     async def open(self, uri: str, public: Key) -> SigningKey:
-        """Open a private key, and make sure that it is the one whose public part the metadata has.
+        """Open a private key, and check that it belongs to the public key in the metadata.
 
         Args:
-            uri: where it is; see the module.
-            public: its public part.
+            uri: the key's URI; see the module.
+            public: the public key from the metadata.
 
         Returns:
             The key.
 
         Raises:
-            KeyUnavailableError: if it can't be used.
-            ConfigError: if what is configured does not suffice to reach it.
+            KeyUnavailableError: if the key can't be used.
+            ConfigError: if a setting that is needed to reach the provider is missing.
         """
         if uri.startswith(FILE_SCHEME):
             return open_file_key(uri, public, self._key_dir)
@@ -71,17 +71,17 @@ class KeyOpener:
         return await self._providers.open(uri, public)
 
     async def public_of(self, uri: str) -> SSlibKey:
-        """Ask for the public part of a key.
+        """Read the public key that belongs to a private key.
 
         Args:
-            uri: where the key is; see the module.
+            uri: the private key's URI; see the module.
 
         Returns:
-            The key as the metadata are to have it, with its URI.
+            The public key for the metadata, with the URI.
 
         Raises:
-            KeyUnavailableError: if it can't be had.
-            ConfigError: if what is configured does not suffice to reach it.
+            KeyUnavailableError: if the provider does not return it.
+            ConfigError: if a setting that is needed to reach the provider is missing.
         """
         if uri.startswith(FILE_SCHEME):
             return self._public_of_file(uri)
@@ -101,7 +101,7 @@ class KeyOpener:
             raise KeyUnavailableError(f"the online key {path} can't be read: {error}") from error
 
     async def close(self) -> None:
-        """End the session with Vault; the keys are of no use any more."""
+        """End the session with Vault; the opened keys can't be used any more."""
         self._providers.close()
         if self._vault is not None:
             await self._vault.close()

@@ -1,4 +1,4 @@
-"""Public keys as Vault gives them, and as TUF metadata have them. Pure."""
+"""Converting public keys from Vault's form to that of TUF metadata. Pure."""
 
 import binascii
 from base64 import b64decode
@@ -20,55 +20,55 @@ P256: Final = "ecdsa-sha2-nistp256"
 ED25519: Final = "ed25519"
 
 SCHEMES: Final[Mapping[str, str]] = MappingProxyType({"ecdsa-p256": P256, "ed25519": ED25519})
-"""Transit's type of a key to the scheme that TUF calls it by."""
+"""Transit's type of a key to TUF's scheme."""
 
 _PEM: Final = "-----BEGIN"
 
 
 def tuf_key(public: str, uri: str) -> SSlibKey:
-    """Make the key object of the metadata.
+    """Make a key object for the metadata.
 
     Args:
-        public: as Vault gives it: PEM, or for Ed25519 the 32 bytes in base64.
-        uri: where the signer finds the private part.
+        public: the public key from Vault: PEM, or for Ed25519 the 32 bytes in base64.
+        uri: the URI of the private key.
 
     Returns:
         The key, with its keyid and the URI.
 
     Raises:
-        KeyUnavailableError: if it is no public key of P-256 or Ed25519.
+        KeyUnavailableError: if it is not a public key for P-256 or Ed25519.
     """
     return with_uri(SSlibKey.from_crypto(_load(public)), uri)
 
 
 def with_uri(key: SSlibKey, uri: str) -> SSlibKey:
-    """Say in a key object where the signer finds the private part.
+    """Copy a key object with the URI of its private key.
 
     Args:
-        key: unchanged.
-        uri: to say.
+        key: the key, which is left unchanged.
+        uri: the URI of the private key.
 
     Returns:
-        The key with the URI, and a keyid that covers it.
+        The copy, with a keyid that covers the URI.
     """
     return with_fields(key, **{ONLINE_KEY_URI: uri})
 
 
 def same_public(key: Key, public: str) -> bool:
-    """Say whether a key of the metadata is the one that Vault has.
+    """Return whether a key in the metadata is the same as one in Vault.
 
     Args:
-        key: of the metadata.
-        public: as Vault gives it.
+        key: the key from the metadata.
+        public: the public key from Vault.
 
     Raises:
-        KeyUnavailableError: if Vault's is no public key of P-256 or Ed25519.
+        KeyUnavailableError: if Vault's is not a public key for P-256 or Ed25519.
     """
     ours, theirs = key.keyval.get("public"), SSlibKey.from_crypto(_load(public)).keyval.get("public")
     if key.scheme == ED25519:
         return str(ours).lower() == theirs
     try:
-        # The same key may stand in PEM with other line ends.
+        # The PEM of the same key may have other line ends.
         return load_pem_public_key(str(ours).encode()) == load_pem_public_key(str(theirs).encode())
     except (ValueError, UnsupportedAlgorithm):
         return False
@@ -80,7 +80,7 @@ def _load(public: str) -> EllipticCurvePublicKey | Ed25519PublicKey:
             return Ed25519PublicKey.from_public_bytes(b64decode(public, validate=True))
         loaded = load_pem_public_key(public.encode())
     except (ValueError, binascii.Error, UnsupportedAlgorithm) as error:
-        raise KeyUnavailableError(f"Vault gave a public key that can't be read: {error}") from error
+        raise KeyUnavailableError(f"Vault returned a public key that can't be read: {error}") from error
     if not isinstance(loaded, EllipticCurvePublicKey | Ed25519PublicKey):
-        raise KeyUnavailableError(f"Vault gave a public key of another kind than asked for: {type(loaded).__name__}")
+        raise KeyUnavailableError(f"Vault returned a public key of an unexpected type: {type(loaded).__name__}")
     return loaded

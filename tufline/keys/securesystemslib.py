@@ -1,7 +1,7 @@
 """Online keys through securesystemslib's signers: ``awskms:``, ``gcpkms:``, ``azurekms:``, ``hsm:`` (PKCS#11), ``file2:`` and others.
 
-Their libraries are synchronous and make one signature at a time: they run in threads, several at once where the provider allows it, so that
-the event loop never waits. Each library is an extra of Tufline's; what one of them raises becomes ``KeyUnavailableError``.
+Their libraries are synchronous and make one signature at a time. They run in threads, several at once if the provider allows it, so that
+the event loop never waits. Each library is an extra of Tufline; its errors become ``KeyUnavailableError``.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from tufline.keys.verifying import verify_all
 from tufline.metadata.envelope import SignatureEntry
 
 EXTRAS: Final[Mapping[str, str]] = MappingProxyType({"awskms": "aws", "azurekms": "azure", "gcpkms": "gcp", "hsm": "hsm"})
-"""Scheme of an URI to the extra of Tufline that brings its library."""
+"""Scheme of a URI to the extra of Tufline that installs its library."""
 
 KMS_CALLS: Final = 8
-"""Calls to a cloud's key management at the same time. A PKCS#11 token takes one: its login is the process's."""
+"""How many calls to a cloud's key management run at the same time. A PKCS#11 token allows one, as its login is for the whole process."""
 
 
 class Pin:
-    """The PIN of a PKCS#11 token. One that the token refused is not tried again: a few wrong tries lock a token for good."""
+    """The PIN of a PKCS#11 token. A PIN that the token refused is not tried again, as a few wrong attempts lock a token for good."""
 
     def __init__(self, pin: SecretStr, file: Path | None) -> None:
-        """Read nothing yet.
+        """Start without reading the file.
 
         Args:
-            pin: itself.
-            file: that has it, in place of it.
+            pin: the PIN; not used if ``file`` is set.
+            file: a file that has the PIN; None if ``pin`` is the PIN.
         """
         self._pin = pin
         self._file = file
@@ -45,35 +45,35 @@ class Pin:
         self._refused: str | None = None
 
     def get(self, _: str = "") -> str:
-        """Give the PIN.
+        """Return the PIN.
 
         Returns:
-            It.
+            The PIN.
 
         Raises:
-            ValueError: if there is none, or it was refused before.
-            OSError: if its file can't be read.
+            ValueError: if no PIN is set, or the token refused it before.
+            OSError: if the file can't be read.
         """
         pin = self._pin.get_secret_value() if self._file is None else self._file.read_text().strip()
         if not pin:
             raise ValueError("signer.hsm_pin or signer.hsm_pin_file is not set")
         if pin == self._refused:
-            raise ValueError("the token refused the PIN: set another signer.hsm_pin (the same is not tried again, as that locks a token)")
+            raise ValueError("the token refused the PIN, which is not tried again as that could lock the token: set another signer.hsm_pin")
         self._given = pin
         return pin
 
     def note(self, error: Exception) -> None:
-        """Take note of what the token said.
+        """Remember the PIN as refused if that is what an error says.
 
         Args:
-            error: that it raised.
+            error: the error that a call of the token raised.
         """
         if type(error).__name__ in {"PinIncorrect", "PinInvalid", "PinLenRange"}:
             self._refused = self._given
 
 
 class ProviderKey:
-    """A key that a provider signs with, one signature a call."""
+    """A key of a provider that makes one signature per call."""
 
     is_probed = True
 
@@ -81,9 +81,9 @@ class ProviderKey:
         """Hold a key.
 
         Args:
-            public: the public key as the metadata has it.
+            public: the public key from the metadata.
             sign: makes a signature, in hexadecimal; runs in threads.
-            threads: of the provider.
+            threads: the provider's threads.
         """
         self.public = public
         self._sign = sign
@@ -106,26 +106,26 @@ class Providers:
     """The providers of a process, each with its threads."""
 
     def __init__(self, pin: Pin) -> None:
-        """Reach nothing yet.
+        """Start unconnected; opening a key connects.
 
         Args:
-            pin: of the PKCS#11 token.
+            pin: the PIN of the PKCS#11 token.
         """
         self._pin = pin
         self._threads: dict[str, ThreadPoolExecutor] = {}
 
     async def open(self, uri: str, public: Key) -> ProviderKey:
-        """Open a private key, and make sure that it is the one whose public part the metadata has.
+        """Open a private key, and check that it belongs to the public key in the metadata.
 
         Args:
-            uri: as securesystemslib defines it.
-            public: its public part.
+            uri: a URI of securesystemslib.
+            public: the public key from the metadata.
 
         Returns:
             The key.
 
         Raises:
-            KeyUnavailableError: if it can't be used.
+            KeyUnavailableError: if the key can't be used.
         """
         scheme = uri.partition(":")[0]
         signer: Signer = await self._in_thread(scheme, uri, lambda: Signer.from_priv_key_uri(uri, public, self._pin.get))
@@ -138,16 +138,16 @@ class Providers:
         return key
 
     async def public_of(self, uri: str) -> SSlibKey:
-        """Ask a provider for the public part of a key.
+        """Read the public key that belongs to a provider's private key.
 
         Args:
-            uri: as securesystemslib defines it.
+            uri: a URI of securesystemslib.
 
         Returns:
-            The key, with the URI as the provider's library writes it.
+            The public key, with the URI in the form that the provider's library returns.
 
         Raises:
-            KeyUnavailableError: if it does not give it.
+            KeyUnavailableError: if the provider does not return it.
         """
         scheme, _, rest = uri.partition(":")
         ask: dict[str, Callable[[], tuple[str, SSlibKey]]] = {
@@ -157,12 +157,13 @@ class Providers:
             "hsm": lambda: HSMSigner.import_(*_hsm_names(rest), self._pin.get),
         }
         if scheme not in ask:
-            raise KeyUnavailableError(f"{uri!r} names no provider that gives its public part: {', '.join(f'{name}:' for name in ask)}")
+            known = ", ".join(f"{name}:" for name in ask)
+            raise KeyUnavailableError(f"the provider of {uri!r} does not return public keys: only those of {known} do")
         found, public = await self._in_thread(scheme, uri, ask[scheme])
         return with_uri(public, found)
 
     def close(self) -> None:
-        """Begin no call any more."""
+        """Start no more calls."""
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -183,7 +184,7 @@ class Providers:
             advice = f": in a clone of Tufline, pip install '.[{extra}]'" if extra else ""
             raise KeyUnavailableError(f"the online key {uri!r} needs a library that is not installed ({error}){advice}") from error
         except Exception as error:
-            # Each provider's library has a tree of errors of its own; none of them may end a partition's work for good.
+            # Each provider's library has its own errors, and none of them may end a partition's work for good.
             self._pin.note(error)
             raise KeyUnavailableError(f"the online key {uri!r} can't be used: {str(error) or type(error).__name__}") from error
 

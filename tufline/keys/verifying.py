@@ -1,4 +1,4 @@
-"""Verifying what a provider signed, in slices, so that the event loop has its turn in between."""
+"""Verifying a provider's signatures, in slices so that other tasks can run in between."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,34 +11,34 @@ from tufline.metadata.envelope import SignatureEntry, is_signed_by
 
 SLICE_SIGNATURES: Final = 16
 SLICE_BYTES: Final = 2_000_000
-"""How much is signed or verified before the event loop has its turn: a few milliseconds of work."""
+"""How many signatures and bytes are signed or verified before other tasks run: a few milliseconds of work."""
 
 
 def verify(public: Key, signature: SignatureEntry, payload: bytes) -> None:
-    """Verify a signature that a provider gave.
+    """Verify a provider's signature.
 
     Args:
-        public: the key as the metadata has it.
-        signature: that it gave.
-        payload: what it should be over.
+        public: the public key from the metadata.
+        signature: the provider's signature.
+        payload: the bytes that it must be over.
 
     Raises:
-        KeyUnavailableError: if it is not.
+        KeyUnavailableError: if the signature is not valid.
     """
     if not is_signed_by(public, signature, payload):
-        raise KeyUnavailableError(f"the key {public.keyid[:12]} gave a signature that its public part does not verify: is it another key?")
+        raise KeyUnavailableError(f"the provider's signature does not verify with the key {public.keyid[:12]}: it may hold another key")
 
 
 async def verify_all(public: Key, signatures: Sequence[SignatureEntry], payloads: Sequence[bytes]) -> None:
-    """Verify signatures that a provider gave.
+    """Verify a provider's signatures.
 
     Args:
-        public: the key as the metadata has it.
-        signatures: that it gave.
-        payloads: what they should be over, in the same order.
+        public: the public key from the metadata.
+        signatures: the provider's signatures.
+        payloads: the bytes that they must be over, in the same order.
 
     Raises:
-        KeyUnavailableError: if one is not.
+        KeyUnavailableError: if any signature is not valid.
     """
     sliced = 0
     for count, (signature, payload) in enumerate(zip(signatures, payloads, strict=True), 1):

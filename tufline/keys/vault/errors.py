@@ -1,18 +1,18 @@
-"""What went wrong with Vault: whether it may pass, and one sentence that says it with what to do."""
+"""Errors of Vault: whether they may be temporary, and one sentence for each that says what to do."""
 
 from typing import Final
 
 from tufline.config.settings import VaultConfig
 
 MOST_DETAIL: Final = 200
-"""How many characters of Vault's own words are repeated."""
+"""How many characters of Vault's own message are repeated."""
 
 
 def is_vaults(error: Exception) -> bool:
-    """Say whether an error comes from Vault or from the way to it.
+    """Return whether an error comes from Vault or from the connection to it.
 
     Args:
-        error: that a call raised.
+        error: the error that a call raised.
     """
     import requests  # noqa: PLC0415 (only there with hvac)
     from hvac.exceptions import VaultError  # noqa: PLC0415 (as above)
@@ -21,10 +21,10 @@ def is_vaults(error: Exception) -> bool:
 
 
 def is_forbidden(error: Exception) -> bool:
-    """Say whether Vault did not take the token, or the token's policy does not permit the call: Vault does not tell these apart.
+    """Return whether Vault rejected the token, or the token's policy does not permit the call: Vault does not distinguish the two.
 
     Args:
-        error: that a call raised.
+        error: the error that a call raised.
     """
     from hvac.exceptions import Forbidden, Unauthorized  # noqa: PLC0415 (only there with hvac)
 
@@ -32,10 +32,10 @@ def is_forbidden(error: Exception) -> bool:
 
 
 def is_passing(error: Exception) -> bool:
-    """Say whether the same call may succeed later without anybody changing a right, a key or a setting.
+    """Return whether the same call may succeed later without a change of a policy, a key or a setting.
 
     Args:
-        error: that a call raised.
+        error: the error that a call raised.
     """
     import requests  # noqa: PLC0415 (only there with hvac)
     from hvac import exceptions  # noqa: PLC0415 (as above)
@@ -53,15 +53,15 @@ def is_passing(error: Exception) -> bool:
 
 
 def sentence(error: Exception, doing: str, config: VaultConfig) -> str:
-    """Say what went wrong.
+    """Describe an error.
 
     Args:
-        error: that a call raised.
-        doing: what the call was for, such as ``sign with transit/tufline``.
-        config: of the session.
+        error: the error that a call raised.
+        doing: the purpose of the call as a verb phrase, such as ``sign with transit/tufline``.
+        config: the session's configuration.
 
     Returns:
-        One sentence, with what to do where somebody has to do something.
+        One sentence, with what to do if people have to act.
     """
     import requests  # noqa: PLC0415 (only there with hvac)
     from hvac import exceptions  # noqa: PLC0415 (as above)
@@ -73,35 +73,35 @@ def sentence(error: Exception, doing: str, config: VaultConfig) -> str:
         case exceptions.VaultNotInitialized():
             said = "is not initialised"
         case exceptions.RateLimitExceeded():
-            said = "takes no more calls for now (429): raise its quota for the signer"
+            said = "accepts no more calls for now (429): raise its quota for the signer"
         case exceptions.Forbidden() | exceptions.Unauthorized():
             said = f"does not permit to {doing}: give the signer's role the policy that 'tufline keys policy' prints"
         case exceptions.InvalidPath():
-            said = f"has nothing to {doing} ({detail or 'not found'}): check mount and name of the key"
+            said = f"can't {doing} ({detail or 'not found'}): check the mount and the name of the key"
         case exceptions.InvalidRequest():
             said = f"refuses to {doing}: {detail}"
         case exceptions.VaultError():
             said = f"failed to {doing}: {detail or type(error).__name__}"
         case requests.exceptions.SSLError():
-            said = "has a certificate that is not trusted: set vault.ca_file to that of its authority, and check the host's name"
+            said = "has a certificate that is not trusted: set vault.ca_file to its authority's certificate, and check the host name"
         case requests.Timeout():
             said = f"does not answer within {config.timeout:g} s"
         case requests.ConnectionError():
-            said = "can't be reached, or cuts the connection"
+            said = "can't be reached, or closes the connection"
         case _:
             said = f"can't be asked to {doing}: {type(error).__name__}"
     return f"Vault at {config.address} {said}"
 
 
 def login_sentence(error: Exception, config: VaultConfig) -> str:
-    """Say why a login failed.
+    """Describe why a login failed.
 
     Args:
-        error: that it raised.
-        config: of the session.
+        error: the error that the login raised.
+        config: the session's configuration.
 
     Returns:
-        One sentence, as ``sentence`` gives it.
+        One sentence, in the form of ``sentence``.
     """
     from hvac.exceptions import VaultError  # noqa: PLC0415 (as above)
 
@@ -112,7 +112,7 @@ def login_sentence(error: Exception, config: VaultConfig) -> str:
 
 
 def _detail(error: Exception) -> str:
-    # Of hvac's errors only what Vault itself said.
+    # Only Vault's own message, without what hvac adds.
     said = getattr(error, "errors", None) or getattr(error, "text", None) or ""
     text = " ".join((", ".join(map(str, said)) if isinstance(said, list) else str(said)).split())
     return text[:MOST_DETAIL].rstrip(".")

@@ -1,9 +1,9 @@
 """Online keys in the Transit engine of Vault or OpenBao: ``vault:<mount>/<key>#<version>``.
 
-The version is pinned: each is another public key, so another key of the metadata. P-256 sends the SHA-256 of each payload, 32 bytes;
-Ed25519 has to send the whole payload. In: payloads. Out: a signature for each, made in calls of at most 400 over a few connections, and
-every one verified here against the public key of the metadata. When the key is opened, and again after any failure, its public part in
-Vault is compared with that: a wrong key or a version that is gone is said as such.
+The version is pinned: each version has another public key, and so is another key in the metadata. For P-256 the SHA-256 of each payload is
+sent, 32 bytes; for Ed25519 the whole payload. In: payloads. Out: a signature for each, made in calls of at most 400 over a few connections
+and verified here against the public key in the metadata. When the key is opened, and again after any failure, that is compared with the
+public key in Vault, so that a wrong key or a missing version is reported as such.
 """
 
 import asyncio
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import hvac
 
 MOST_SIGNATURES: Final = 400
-"""In one call; Vault refuses 500."""
+"""The most signatures in one call; Vault refuses 500."""
 
 MOST_BYTES: Final = 8_000_000
-"""Of payloads in one call; Vault refuses bodies of 32 MB, and base64 makes them a third larger."""
+"""The most bytes of payloads in one call; Vault refuses bodies of 32 MB, and base64 makes payloads a third larger."""
 
 
 class VaultKey:
@@ -40,12 +40,12 @@ class VaultKey:
     is_probed = False
 
     def __init__(self, name: VaultKeyName, public: Key, session: VaultSession) -> None:
-        """Hold a key that nothing is known of yet; see ``open_vault_key``.
+        """Hold a key that has not been checked yet; see ``open_vault_key``.
 
         Args:
-            name: where it is.
-            public: the public key as the metadata has it.
-            session: to ask by.
+            name: the key's name and version in Vault.
+            public: the public key from the metadata.
+            session: the process's session with Vault.
         """
         self.public = public
         self._name = name
@@ -62,30 +62,30 @@ class VaultKey:
             signatures = [signature for part in parts for signature in part]
             await verify_all(self.public, signatures, payloads)
         except KeyUnavailableError:
-            self._is_checked = False  # what has changed is told by the next attempt
+            self._is_checked = False  # so that the next attempt reports what has changed
             raise
         return signatures
 
     async def check(self) -> None:
-        """Make sure that this version is there, can sign, and is the key that the metadata has.
+        """Check that this version exists, can sign, and is the key in the metadata.
 
         Raises:
-            KeyUnavailableError: if not.
+            KeyUnavailableError: if one of these is not the case.
         """
         name = self._name
         found = await read_versions(self._session, name)
         if name.version not in found.publics:
             there = ", ".join(map(str, sorted(found.publics))) or "none"
             raise KeyUnavailableError(
-                f"the key {name.path} in Vault has no version {name.version} (it has {there}): the metadata name another"
+                f"the key {name.path} in Vault has no version {name.version} (it has {there}), which the metadata names: restore it"
             )
         if name.version < found.least_version:
             raise KeyUnavailableError(
-                f"version {name.version} of the key {name.path} in Vault signs no more: its min_encryption_version is {found.least_version}"
+                f"version {name.version} of the key {name.path} in Vault may not sign, as min_encryption_version is {found.least_version}"
             )
         if SCHEMES.get(found.kind) != self.public.scheme or not same_public(self.public, found.publics[name.version]):
             raise KeyUnavailableError(
-                f"{name.uri} is another key than {self.public.keyid[:12]} of the metadata: put that back into Vault, or name the right one"
+                f"{name.uri} is not the key {self.public.keyid[:12]} in the metadata: restore that key in Vault, or correct the URI"
             )
         self._is_checked = True
 
@@ -106,7 +106,7 @@ class VaultKey:
         answer = await self._session.call(f"sign with {self._name.path}", partial(self._ask, payloads))
         results = data_of(answer).get("batch_results")
         if not isinstance(results, list) or len(results) != len(payloads):
-            raise KeyUnavailableError(f"Vault did not give {len(payloads)} signatures of {self._name.uri} for as many payloads")
+            raise KeyUnavailableError(f"Vault did not return {len(payloads)} signatures of {self._name.uri} for as many payloads")
         return [self._entry(result) for result in results]
 
     def _ask(self, payloads: list[bytes], client: "hvac.Client") -> Any:
@@ -116,32 +116,32 @@ class VaultKey:
             kind = {"prehashed": True, "hash_algorithm": "sha2-256", "marshaling_algorithm": "asn1"}
         batch = [{"input": b64encode(payload).decode()} for payload in payloads]
         name = self._name
-        # The version counts for the whole call: Vault passes over one in an item.
+        # The version is set for the whole call: Vault ignores one in an item.
         return client.secrets.transit.sign_data(name.key, mount_point=name.mount, key_version=name.version, batch_input=batch, **kind)
 
     def _entry(self, result: Any) -> SignatureEntry:
-        # A call is answered with 200 also where some or all of its signatures failed.
+        # Vault answers 200 even if some or all signatures of a call failed.
         if not isinstance(result, dict) or result.get("error"):
             said = result.get("error") if isinstance(result, dict) else "nothing"
-            raise KeyUnavailableError(f"Vault did not sign with {self._name.uri}: it said {str(said)!r}")
+            raise KeyUnavailableError(f"Vault did not sign with {self._name.uri}: it answered {str(said)!r}")
         head, _, encoded = str(result.get("signature")).rpartition(":")
         if head != f"vault:v{self._name.version}":
-            raise KeyUnavailableError(f"Vault signed with {head!r} where version {self._name.version} of {self._name.path} was asked for")
+            raise KeyUnavailableError(f"Vault signed with {head!r}, not with version {self._name.version} of {self._name.path}")
         try:
             return SignatureEntry(self.public.keyid, b64decode(encoded, validate=True).hex())
         except binascii.Error as error:
-            raise KeyUnavailableError(f"Vault gave a signature of {self._name.uri} that is not base64") from error
+            raise KeyUnavailableError(f"Vault returned a signature of {self._name.uri} that is not base64") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """What Vault says of a key.
+    """The versions and settings of a key in Vault.
 
     Attributes:
-        kind: Transit's name of its type, such as ``ecdsa-p256``.
-        publics: version to public part: PEM, or for Ed25519 the 32 bytes in base64.
-        least_version: the oldest that signs; 0 for all.
-        settings: everything that Vault says.
+        kind: Transit's name of the key's type, such as ``ecdsa-p256``.
+        publics: version to public key: PEM, or for Ed25519 the 32 bytes in base64.
+        least_version: the oldest version that may sign; 0 if all may.
+        settings: everything that Vault returned.
     """
 
     kind: str
@@ -151,17 +151,17 @@ class Versions:
 
 
 async def read_versions(session: VaultSession, name: VaultKeyName) -> Versions:
-    """Read what Vault says of a key.
+    """Read the versions and settings of a key in Vault.
 
     Args:
-        session: to ask by.
-        name: of the key; its version does not count.
+        session: the session with Vault.
+        name: the key's name; the version is ignored.
 
     Returns:
-        It.
+        The versions and settings.
 
     Raises:
-        KeyUnavailableError: if it is not there, is no key that TUF can use, or can't be read.
+        KeyUnavailableError: if the key does not exist, has a type that TUF can't use, or can't be read.
     """
     doing = f"read the key {name.path}"
     data = data_of(await session.call(doing, lambda client: client.secrets.transit.read_key(name.key, mount_point=name.mount)))
@@ -173,18 +173,18 @@ async def read_versions(session: VaultSession, name: VaultKeyName) -> Versions:
 
 
 async def open_vault_key(uri: str, public: Key, session: VaultSession) -> VaultKey:
-    """Open a key in Vault, and make sure that it is the one whose public part the metadata has.
+    """Open a key in Vault, and check that it belongs to the public key in the metadata.
 
     Args:
         uri: ``vault:<mount>/<key>#<version>``.
-        public: its public part.
-        session: to ask by.
+        public: the public key from the metadata.
+        session: the session with Vault.
 
     Returns:
         The key.
 
     Raises:
-        KeyUnavailableError: if it can't be used.
+        KeyUnavailableError: if the key can't be used.
     """
     name = VaultKeyName.parse(uri)
     if public.scheme not in SCHEMES.values():

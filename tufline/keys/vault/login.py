@@ -1,6 +1,6 @@
 """Logging in to Vault by token, AppRole or a Kubernetes service account, and renewing. Synchronous: ``VaultSession`` runs it in threads.
 
-Credentials in files are read anew at each login: who rotates them (an agent, Kubernetes) need not tell us.
+Credentials in files are read again at each login, so an agent or Kubernetes may rotate them at any time.
 """
 
 from pathlib import Path
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def check(config: VaultConfig) -> None:
-    """Refuse a login that lacks something.
+    """Refuse a configuration that lacks a setting that the login needs.
 
     Args:
-        config: who we are.
+        config: the section ``vault``.
 
     Raises:
-        ConfigError: with what is missing.
+        ConfigError: with the missing settings.
     """
     needed = {
         "token": (("token", "token_file"),),
@@ -33,7 +33,7 @@ def check(config: VaultConfig) -> None:
         if not any(_is_given(getattr(config, name)) for name in names):
             raise ConfigError(f"vault.auth = {config.auth} needs {' or '.join(f'vault.{name}' for name in names)}")
     if config.ca_file is not None and not config.ca_file.is_file():
-        raise ConfigError(f"vault.ca_file {config.ca_file} is not there")
+        raise ConfigError(f"vault.ca_file is set to {config.ca_file}, which does not exist: put it there, or set another file")
 
 
 def _is_given(value: str | SecretStr | Path | None) -> bool:
@@ -44,11 +44,11 @@ def new_client(config: VaultConfig) -> "hvac.Client":
     """Make a client with a connection of its own.
 
     Args:
-        config: where Vault is.
+        config: the section ``vault``.
 
     Returns:
-        The client, without a token. It takes nothing from the environment (proxies, VAULT_TOKEN, .netrc): only the configuration says
-        where a token goes.
+        The client, without a token. It ignores the environment (proxies, VAULT_TOKEN, .netrc): only the configuration decides where a
+        token is sent.
     """
     import hvac  # noqa: PLC0415 (see VaultSession)
     import requests  # noqa: PLC0415 (only there with hvac)
@@ -63,11 +63,11 @@ def log_in(client: "hvac.Client", config: VaultConfig) -> tuple[str, float]:
     """Log in.
 
     Args:
-        client: for the call.
-        config: who we are.
+        client: the client for the call.
+        config: the section ``vault``.
 
     Returns:
-        The token, and how many seconds it lives; 0 if it has no end, or does not let us ask.
+        The token, and how many seconds it is valid; 0 if it does not expire, or if its policy does not permit looking that up.
 
     Raises:
         KeyUnavailableError: if a file of the credentials can't be read.
@@ -86,7 +86,7 @@ def _given(answer: Any) -> tuple[str, float]:
     try:
         return str(answer["auth"]["client_token"]), float(answer["auth"]["lease_duration"])
     except (KeyError, TypeError) as error:
-        raise KeyUnavailableError("what answers at vault.address does not speak as Vault does: check the address") from error
+        raise KeyUnavailableError("the server at vault.address does not answer like Vault: check the address") from error
 
 
 def _own_token(client: "hvac.Client", token: str) -> tuple[str, float]:
@@ -96,7 +96,7 @@ def _own_token(client: "hvac.Client", token: str) -> tuple[str, float]:
     try:
         return token, float(client.auth.token.lookup_self()["data"]["ttl"])
     except (Forbidden, KeyError, TypeError):
-        # It is revoked, or may not look at itself: the first call that uses it tells which.
+        # The token is revoked, or may not look itself up: the first call that uses it will show which.
         return token, 0.0
 
 
@@ -104,10 +104,10 @@ def renew(client: "hvac.Client") -> float:
     """Renew the client's token.
 
     Args:
-        client: with the token.
+        client: a client that has the token.
 
     Returns:
-        How many seconds it lives from now on.
+        How many seconds the token is valid from now on.
     """
     return _given(client.auth.token.renew_self())[1]
 

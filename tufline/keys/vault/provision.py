@@ -1,6 +1,6 @@
-"""Making and changing keys in Vault's Transit engine: for operators, never for the signer, whose policy permits none of it.
+"""Creating and changing keys in Vault's Transit engine: for operators, never for the signer, whose policy permits none of it.
 
-A key is made so that its private part can't leave Vault: not exportable, no backup in plain text, not deletable, never rotated by itself.
+A key is created so that the private key can't leave Vault: not exportable, no plaintext backup, not deletable, no automatic rotation.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,17 +20,17 @@ SAFE: Final[Mapping[str, Any]] = {
     "deletion_allowed": False,
     "auto_rotate_period": 0,
 }
-"""Settings of a key that must be so, as Vault says them."""
+"""The settings that a key must have, with Vault's names."""
 
 DANGERS: Final[Mapping[str, str]] = {
-    "exportable": "its private part can be exported",
-    "allow_plaintext_backup": "its private part can be backed up in plain text",
-    "deletion_allowed": "it can be deleted",
-    "auto_rotate_period": "it is rotated by itself",
+    "exportable": "the private key can be exported",
+    "allow_plaintext_backup": "the private key can be backed up in plain text",
+    "deletion_allowed": "the key can be deleted",
+    "auto_rotate_period": "the key is rotated automatically",
 }
 
 SELF_RENEWAL: Final = """\
-# The signer's token looks at itself and renews itself: only needed where it has no policy 'default'.
+# The signer's token looks itself up and renews itself: only needed if it does not have the policy 'default'.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }
@@ -41,24 +41,24 @@ path "auth/token/renew-self" {
 
 
 async def create_key(session: VaultSession, name: VaultKeyName, kind: str) -> SSlibKey:
-    """Make a key.
+    """Create a key.
 
     Args:
-        session: of somebody who may.
-        name: where; its version must be 1.
-        kind: Transit's type, of ``SCHEMES``.
+        session: a session with an operator's rights.
+        name: the key's name; the version must be 1.
+        kind: Transit's type of the key, from ``SCHEMES``.
 
     Returns:
-        Its public part as the metadata are to have it.
+        The public key for the metadata.
 
     Raises:
-        KeyUnavailableError: if it is there already, or can't be made.
+        KeyUnavailableError: if the key already exists, or can't be created.
     """
     if name.version != 1:
         raise KeyUnavailableError(f"a new key has version 1, not {name.version}")
 
     def make(client: Any) -> bool:
-        # To make a key that is there already changes nothing and says nothing.
+        # Vault silently ignores the creation of a key that already exists.
         transit = client.secrets.transit
         if name.key in _listed(client, name.mount):
             return False
@@ -68,9 +68,9 @@ async def create_key(session: VaultSession, name: VaultKeyName, kind: str) -> SS
         return True
 
     if kind not in SCHEMES:
-        raise KeyUnavailableError(f"{kind!r} is no type of a key: write {' or '.join(SCHEMES)}")
-    if not await session.call(f"make the key {name.path}", make):
-        raise KeyUnavailableError(f"there is a key {name.path} already: choose another name, or see it with tufline keys show {name.path}")
+        raise KeyUnavailableError(f"{kind!r} is not a valid type of key: write {' or '.join(SCHEMES)}")
+    if not await session.call(f"create the key {name.path}", make):
+        raise KeyUnavailableError(f"the key {name.path} already exists: choose another name, or run tufline keys show {name.path}")
     return (await public_keys(session, name))[1]
 
 
@@ -86,54 +86,54 @@ def _listed(client: Any, mount: str) -> list[str]:
 
 
 async def public_keys(session: VaultSession, name: VaultKeyName) -> dict[int, SSlibKey]:
-    """Read the public parts of all versions of a key.
+    """Read the public keys of all versions of a key.
 
     Args:
-        session: of somebody who may.
-        name: of the key; its version does not count.
+        session: a session with the right to read the key.
+        name: the key's name; the version is ignored.
 
     Returns:
-        Version to key, as the metadata are to have it.
+        Version to public key for the metadata.
 
     Raises:
-        KeyUnavailableError: if it can't be read.
+        KeyUnavailableError: if the key can't be read.
     """
     versions = await read_versions(session, name)
     return {version: tuf_key(public, VaultKeyName(name.mount, name.key, version).uri) for version, public in versions.publics.items()}
 
 
 async def dangers(session: VaultSession, name: VaultKeyName) -> list[str]:
-    """Say what is wrong with a key's settings.
+    """List the dangerous settings of a key.
 
     Args:
-        session: of somebody who may.
-        name: of the key; its version does not count.
+        session: a session with the right to read the key.
+        name: the key's name; the version is ignored.
 
     Returns:
-        Each danger in words.
+        A description of each danger.
 
     Raises:
-        KeyUnavailableError: if it can't be read.
+        KeyUnavailableError: if the key can't be read.
     """
     settings = (await read_versions(session, name)).settings
     return [DANGERS[setting] for setting, safe in SAFE.items() if settings.get(setting, safe) != safe]
 
 
 async def new_version(session: VaultSession, name: VaultKeyName) -> tuple[VaultKeyName, SSlibKey]:
-    """Make the next version of a key. What is pinned to another goes on signing with that.
+    """Create the next version of a key. The signer keeps signing with the version that the metadata names.
 
     Args:
-        session: of somebody who may.
-        name: of the key; its version does not count.
+        session: a session with an operator's rights.
+        name: the key's name; the version is ignored.
 
     Returns:
-        The new version, and its public part as the metadata are to have it.
+        The new version's name, and its public key for the metadata.
 
     Raises:
-        KeyUnavailableError: if it can't be made.
+        KeyUnavailableError: if the version can't be created.
     """
     await session.call(
-        f"make a new version of {name.path}", lambda client: client.secrets.transit.rotate_key(name.key, mount_point=name.mount)
+        f"create a new version of {name.path}", lambda client: client.secrets.transit.rotate_key(name.key, mount_point=name.mount)
     )
     publics = await public_keys(session, name)
     newest = max(publics)
@@ -141,14 +141,14 @@ async def new_version(session: VaultSession, name: VaultKeyName) -> tuple[VaultK
 
 
 async def forbid_below(session: VaultSession, name: VaultKeyName) -> None:
-    """Let no version of a key below this one sign any more.
+    """Forbid signing with versions of a key below this one.
 
     Args:
-        session: of somebody who may.
-        name: of the key, with the oldest version that may sign.
+        session: a session with an operator's rights.
+        name: the key's name, with the oldest version that may sign.
 
     Raises:
-        KeyUnavailableError: if it can't be set.
+        KeyUnavailableError: if the setting can't be changed.
     """
     await session.call(
         f"set min_encryption_version of {name.path}",
@@ -159,10 +159,10 @@ async def forbid_below(session: VaultSession, name: VaultKeyName) -> None:
 
 
 def policy(names: Iterable[VaultKeyName]) -> str:
-    """Write the policy of a signer: to sign with its keys, to read their public parts, and nothing else.
+    """Write the policy of a signer, which permits signing with its keys and reading their public keys, and nothing else.
 
     Args:
-        names: of the keys; versions do not count.
+        names: the names of the keys; versions are ignored.
 
     Returns:
         The policy, in HCL.
@@ -171,6 +171,6 @@ def policy(names: Iterable[VaultKeyName]) -> str:
     for mount, key in dict.fromkeys((name.mount, name.key) for name in names):
         paths += [
             f'# sign with {mount}/{key}\npath "{mount}/sign/{key}" {{\n  capabilities = ["update"]\n}}\n',
-            f'# read its public part\npath "{mount}/keys/{key}" {{\n  capabilities = ["read"]\n}}\n',
+            f'# read its public key\npath "{mount}/keys/{key}" {{\n  capabilities = ["read"]\n}}\n',
         ]
     return "".join([*paths, SELF_RENEWAL])

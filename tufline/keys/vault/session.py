@@ -1,10 +1,10 @@
-"""A session with Vault: who we are to it, kept alive, and every call tried again as long as that may help. One for each process.
+"""A session with Vault: the login, its renewal, and calls that are retried as long as that may help. Each process has one.
 
-Promises. The event loop never waits for Vault: hvac, which is synchronous, runs in a few threads, each call on a connection of its own.
-The token is renewed ahead of its end; where it can't be renewed far enough, or Vault refuses it, there is a new login. What may pass
-(Vault is down, sealed, slow, busy, or has failed) is tried again for ``vault.retry`` seconds, with growing pauses and jitter; what will
-not pass is said at once. Every failure becomes one ``KeyUnavailableError`` in one sentence. Times are durations that Vault itself gave,
-counted by the monotonic clock: clocks that disagree break nothing. No secret is in any message.
+Promises. The event loop never waits for Vault: hvac, which is synchronous, runs in a few threads, each call on its own connection. The
+token is renewed before it expires; if it can't be renewed for long enough, or Vault refuses it, the session logs in again. Errors that may
+be temporary (Vault is down, sealed, slow, busy, or has failed) are retried for ``vault.retry`` seconds, with growing pauses and jitter;
+others are raised at once. Every failure becomes one ``KeyUnavailableError`` with one sentence. Lifetimes are durations from Vault, measured
+by the monotonic clock, so differing clocks do no harm. No message contains a secret.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
 
 RENEW_AT: Final = 2 / 3
-"""At which part of a token's lifetime it is renewed."""
+"""The fraction of a token's lifetime after which it is renewed."""
 
 ENOUGH: Final = 0.5
-"""A renewal that gives less than this part of the first lifetime comes near the token's last end: a new login is better."""
+"""If a renewal yields less than this fraction of the first lifetime, the token is near its maximum lifetime: then log in again."""
 
 LEAST_RENEWAL_SECONDS: Final = 1.0
 
 LOGIN_INTERVAL_SECONDS: Final = 2.0
-"""How often Vault's refusals bring a new login: each leaves a token there, and most refusals are for want of a right."""
+"""The shortest time between logins after refusals: each login leaves a token in Vault, and most refusals are for a missing right."""
 
 _log = structlog.get_logger(__name__)
 
@@ -48,12 +48,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class _Token:
-    """A token, and how long it lives.
+    """A token and its lifetime.
 
     Attributes:
         value: the secret.
-        first_seconds: its lifetime when it was given; 0 if it has no end.
-        since: when that was, by the event loop's clock.
+        first_seconds: its lifetime when it was issued; 0 if it does not expire.
+        since: when it was issued, by the event loop's clock.
     """
 
     value: str
@@ -65,16 +65,16 @@ class VaultSession:
     """Calls to Vault, for all keys of a process."""
 
     def __init__(self, config: VaultConfig) -> None:
-        """Connect to nothing yet.
+        """Start unconnected; the first call logs in.
 
         Args:
-            config: where Vault is, and who we are.
+            config: the section ``vault``.
 
         Raises:
-            ConfigError: if hvac is not installed, or something that the login needs is missing.
+            ConfigError: if hvac is not installed, or a setting that the login needs is missing.
         """
         try:
-            import hvac  # noqa: PLC0415 (only who has keys in Vault needs it)
+            import hvac  # noqa: PLC0415 (only keys in Vault need it)
         except ImportError as error:
             missing = f"a key is in Vault, whose client is not installed ({error.name})"
             raise ConfigError(f"{missing}: in a clone of Tufline, pip install '.[vault]'") from error
@@ -89,18 +89,18 @@ class VaultSession:
         self._keeper: asyncio.Task[None] | None = None
 
     async def call(self, doing: str, work: "Callable[[hvac.Client], T]") -> T:
-        """Ask Vault for something.
+        """Call Vault.
 
         Args:
-            doing: what, for messages, such as ``sign with transit/tufline``.
-            work: makes the call; runs in a thread, and again where trying again may help.
+            doing: the purpose as a verb phrase for messages, such as ``sign with transit/tufline``.
+            work: makes the call; runs in a thread, and again if a retry may help.
 
         Returns:
-            What it returns.
+            The result of ``work``.
 
         Raises:
-            KeyUnavailableError: if Vault refuses it.
-            KeyUnreachableError: if it does not do it in time.
+            KeyUnavailableError: if Vault refuses the call.
+            KeyUnreachableError: if the call does not succeed in time.
         """
         loop = asyncio.get_running_loop()
         deadline, pause = loop.time() + self.config.retry, FIRST_PAUSE_SECONDS
@@ -124,7 +124,7 @@ class VaultSession:
         try:
             return await self._in_thread(token.value, work)
         except Exception as error:
-            # Another call may have logged in anew meanwhile. A token that is young was not refused for its age.
+            # Another call may have logged in again meanwhile. If the token is young, it was not refused because it expired.
             is_young = asyncio.get_running_loop().time() - token.since < LOGIN_INTERVAL_SECONDS
             if not is_forbidden(error) or (self._token is token and is_young):
                 raise
@@ -142,16 +142,16 @@ class VaultSession:
         return await asyncio.get_running_loop().run_in_executor(self._threads, do)
 
     async def _log_in(self, old: _Token | None) -> _Token:
-        """Log in, unless another call has done it meanwhile.
+        """Log in, unless another call has done so meanwhile.
 
         Args:
-            old: the token that is no good any more; None if there was none.
+            old: the token that Vault refused; None if there was none.
 
         Returns:
             The token to use.
 
         Raises:
-            KeyUnavailableError: if Vault refuses it; what may pass is raised as it came.
+            KeyUnavailableError: if Vault refuses the login; errors that may be temporary are raised unchanged.
         """
         async with self._logging_in:
             if self._token is not None and self._token is not old:
@@ -169,7 +169,7 @@ class VaultSession:
             return self._token
 
     async def _keep_alive(self) -> None:
-        """Renew the token ahead of its end, or log in anew, for ever; what fails is tried again, and calls say what they meet meanwhile."""
+        """Renew the token before it expires, or log in again, until cancelled. Failures are retried; calls report their own errors."""
         while self._token is not None and self._token.first_seconds > 0:
             token, left = self._token, self._token.first_seconds
             await asyncio.sleep(max(LEAST_RENEWAL_SECONDS, left * RENEW_AT * random.uniform(0.9, 1.0)))  # noqa: S311 (jitter)
@@ -179,7 +179,7 @@ class VaultSession:
                     if left < ENOUGH * token.first_seconds:
                         await self._log_in(token)
                     break
-                except Exception as error:  # noqa: BLE001 (whatever a client says is a finding)
+                except Exception as error:  # noqa: BLE001 (no error may end the renewal; it is logged)
                     reason = str(error) if isinstance(error, TuflineError) else sentence(error, "renew its token", self.config)
                     _log.warning("vault.token_not_renewed", reason=reason)
                     if not is_passing(error):
@@ -189,7 +189,7 @@ class VaultSession:
                 await asyncio.sleep(LONGEST_PAUSE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
 
     async def close(self) -> None:
-        """End the session: nothing is renewed any more, and no call begins."""
+        """End the session: the token is no longer renewed, and no new call starts."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -200,18 +200,18 @@ class VaultSession:
 
 
 def data_of(answer: Any) -> dict[str, Any]:
-    """Take the data out of an answer.
+    """Return the data of an answer.
 
     Args:
-        answer: as hvac gives it.
+        answer: an answer from hvac.
 
     Returns:
         The object ``data``.
 
     Raises:
-        KeyUnavailableError: if it is no answer of Vault's.
+        KeyUnavailableError: if it is not a valid answer of Vault.
     """
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, dict):
-        raise KeyUnavailableError("what answers at vault.address does not speak as Vault does: check the address")
+        raise KeyUnavailableError("the server at vault.address does not answer like Vault: check the address")
     return data
