@@ -288,7 +288,7 @@ def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
             problem = world.health.problems["signer"]
             assert problem == (
                 f"no key is used while its use can't be recorded; {world.file}: No space left on device (signer.audit_file); "
-                "it goes on by itself when that is mended"
+                "signing resumes when that is fixed"
             )
             assert not world.health.ready
             assert {record.key for record in await read_all(world.bus, topics.METADATA)} <= {"1.root", "targets"}  # signed offline

@@ -1,4 +1,4 @@
-"""What all workers of a process of the signer share."""
+"""The state that all workers of a signer process share."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ from tufline_signer.signing.keyring import Keyring
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all workers of a process share.
+    """The state that all workers of a process share.
 
     Attributes:
         bus: the log.
-        config: of the signer.
-        clock: the wall clock, held against the log's.
-        health: where the parts say how they are.
+        config: the signer's settings.
+        clock: the wall clock, compared with the log's.
+        health: where the parts report their state.
         admin: the state folded from ``admin``.
         keyring: the online keys.
         cache: the bins in memory.
-        released: which root and targets are shown.
+        released: which versions of root and targets are released.
         backlog: held by the partition whose turn it is.
-        renewal: when the next bins may be renewed.
+        renewal: the pace of renewals.
     """
 
     bus: Bus

@@ -3,10 +3,10 @@
     TuflineError
     └── SignerError
         ├── InconsistentLogError     the log contradicts itself
-        ├── DamagedHeadsError        a record is damaged that says which versions there are
+        ├── DamagedHeadsError        a damaged record may name the newest version of a role
         └── AuditError               the use of a key can't be recorded
 
-Each is met by trying again, and shown by the signer's health meanwhile.
+The signer retries after each of them, and its health reports the error meanwhile.
 """
 
 from typing import ClassVar
@@ -19,7 +19,7 @@ class SignerError(TuflineError):
 
 
 class InconsistentLogError(SignerError):
-    """The log contradicts itself; a human has to look. The worker tries again, in case it was read half."""
+    """The log contradicts itself, which a human has to investigate. The worker tries again, in case the log was read incompletely."""
 
     retriable: ClassVar[bool] = True
 
@@ -28,21 +28,21 @@ class DamagedHeadsError(SignerError):
     """A damaged record may be the one that names the newest version of a role. The worker tries again, in case it has been restored.
 
     Args:
-        partition: of ``heads``, which can't be taken over.
-        damaged: the record, of ``heads`` or of ``metadata``.
+        partition: the partition of ``heads`` that can't be taken over.
+        damaged: the damaged record, in ``heads`` or ``metadata``.
     """
 
     retriable: ClassVar[bool] = True
 
     def __init__(self, partition: int, damaged: RecordUnreadableError) -> None:
         super().__init__(
-            f"partition {partition} of heads can't be taken over, and nothing of it is signed, as a damaged record may name the newest "
-            f"version of a role: {damaged}; do not delete it, which would let versions be used twice "
+            f"partition {partition} of heads can't be taken over, and none of its roles are signed, because a damaged record may name the "
+            f"newest version of a role: {damaged}; do not delete it, or versions may be used twice "
             "(docs/how-to/lost-input.md, damaged heads)"
         )
 
 
 class AuditError(SignerError):
-    """The use of a key can't be recorded, so its signatures are not used. It goes on by itself when it can."""
+    """The use of a key can't be recorded, so its signatures are not used. Signing resumes once recording works again."""
 
     retriable: ClassVar[bool] = True

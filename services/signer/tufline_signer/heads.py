@@ -1,10 +1,10 @@
-"""Taking over a partition of ``heads``, with all that it says.
+"""Takes over a partition of ``heads``, and reads its state.
 
-A head that can't be read (anybody who may write there can write anything) is made again from the newest file of its role in ``metadata``,
-and appended: a writer that took a role for one that does not exist would start it again at version 1.
+A head that can't be decoded (anyone with write access can write anything) is rebuilt from the newest file of its role in ``metadata``, and
+appended. Otherwise a writer would believe that the role does not exist, and start it again at version 1.
 
-A record whose very bytes are damaged does not even say which role it is of. It stops the takeover: what the lost head says (``applied``)
-and what a lost progress says (the trail of receipts) stands nowhere else, and ``metadata`` may be visible up to an older version only.
+A record whose bytes are damaged does not even tell its role. It stops the takeover: the contents of a lost head (``applied``) and of a lost
+progress (the trail of receipts) are nowhere else, and ``metadata`` may be visible only up to an older version.
 """
 
 from collections.abc import AsyncIterator
@@ -29,16 +29,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Owned:
-    """A partition of ``heads`` that is ours.
+    """A partition of ``heads`` that this process has taken over.
 
     Attributes:
-        writer: the one that may write it.
-        partition: its number.
+        writer: the only writer that the fence lets through.
+        partition: the partition's number.
         heads: role to its newest head.
-        claimed_at: when the bus took our claim, in milliseconds since 1970.
+        claimed_at: when the bus accepted the claim, in milliseconds since 1970.
         progress: the newest progress of this partition's writer; None if there is none yet.
-        passed: takes the records that can't be read.
-        unreadable: key to a record that can't be read, and that no readable one has followed.
+        passed: collects the records that can't be decoded.
+        unreadable: key to the last record that can't be decoded, if no valid one has followed it.
     """
 
     writer: Writer
@@ -50,10 +50,10 @@ class Owned:
     unreadable: dict[str, Record] = field(default_factory=dict)
 
     def take(self, record: Record) -> None:
-        """Take in the next record of the partition.
+        """Apply the next record of the partition.
 
         Args:
-            record: of ``heads``.
+            record: a record of ``heads``.
         """
         match self.passed.decode(records.heads_decoder, record):
             case None:
@@ -69,20 +69,20 @@ class Owned:
 
 @asynccontextmanager
 async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver) -> AsyncIterator[Owned]:
-    """Become the one writer of a partition of ``heads``, and read back what it says. After the block the writer is given back.
+    """Become the only writer of a partition of ``heads``, and read back its state. After the block the writer is released.
 
     Args:
-        bus: to write and read.
-        writer_id: of this partition's writer.
-        partition: of ``heads``.
-        passed: takes the records that can't be read.
+        bus: the log, to read and write.
+        writer_id: identifies this partition's writer; a later one with the same id fences it.
+        partition: partition of ``heads``.
+        passed: collects the records that can't be decoded.
 
     Yields:
-        The partition with all that it says.
+        The partition with its state.
 
     Raises:
         FencedError: if another writer took it over meanwhile.
-        DamagedHeadsError: if a record that may say what the newest version of a role is can't be read.
+        DamagedHeadsError: if a record that may name the newest version of a role can't be read.
         BusError: if the bus does not answer.
     """
     async with takeover.take_over(bus, writer_id, topics.HEADS, partition) as taken:
@@ -111,16 +111,16 @@ async def _make_again(bus: Bus, owned: Owned) -> None:
 
 
 async def _newest_on_log(bus: Bus, role: str, known: Head | None) -> Head | None:
-    """Make the head of a role from its newest file.
+    """Build the head of a role from its newest file.
 
     Args:
-        bus: to read ``metadata``.
-        role: its name.
-        known: its newest head that can be read.
+        bus: the log, to read ``metadata``.
+        role: the role's name.
+        known: the newest head that can be decoded.
 
     Returns:
-        The head; None if the log has no file of the role. Its ``applied`` is that of ``known``: changes that the file has may be applied to
-        it once more, in their order.
+        The head; None if the log has no file of the role. It takes ``applied`` from ``known``, so changes that the file already contains
+        may be applied once more, in their order.
     """
     found: Head | None = None
 

@@ -8,50 +8,50 @@ from tufline.metadata.envelope import parse_expires
 from tufline.records import Head
 
 SPREAD: Final = 0.5
-"""Over which part of the time before the latest renewal the bins' renewals are spread."""
+"""The fraction of the time before the latest renewal over which the bins' renewals are spread."""
 
 HASH_RANGE: Final = 2**32
 
 TOO_LATE: Final = 0.05
-"""By which part of its lifetime a version may expire later than one that is made now: brokers' clocks differ a little."""
+"""By which fraction of its lifetime a version may expire later than one made now: brokers' clocks differ a little."""
 
 
 def latest(head: Head, lifetime: timedelta, fraction: float) -> datetime:
-    """Say when a role is to be renewed at the latest.
+    """Return when a role must be renewed at the latest.
 
     Args:
-        head: its newest version.
-        lifetime: how long a version lives.
-        fraction: of the lifetime that must be left.
+        head: head of the role's newest version.
+        lifetime: how long a version is valid.
+        fraction: fraction of the lifetime that must remain.
 
     Returns:
-        The moment.
+        The latest time of renewal.
     """
     return parse_expires(head.expires) - lifetime * fraction
 
 
 def is_of_a_wrong_clock(head: Head, lifetime: timedelta, now: datetime) -> bool:
-    """Say whether a version expires so late that the clock was ahead when it was made: then it is to be renewed, once the clock is right.
+    """Return whether a version expires so late that it must have been made with a clock that was ahead; it is renewed with the right clock.
 
     Args:
-        head: its newest version.
-        lifetime: how long a version lives.
-        now: with a time zone.
+        head: head of the role's newest version.
+        lifetime: how long a version is valid.
+        now: current time, with a time zone.
     """
     return parse_expires(head.expires) > now + lifetime * (1 + TOO_LATE)
 
 
 def spread(role: str, head: Head, lifetime: timedelta, fraction: float) -> datetime:
-    """Say when one of many roles is to be renewed, so that they are not all renewed at once.
+    """Return when one of many roles is renewed, so that they are not all renewed at once.
 
     Args:
-        role: its name; with the version it chooses the moment, the same in every process.
-        head: its newest version.
-        lifetime: how long a version lives.
-        fraction: of the lifetime that must be left.
+        role: the role's name; name and version determine the time, which is the same in every process.
+        head: head of the role's newest version.
+        lifetime: how long a version is valid.
+        fraction: fraction of the lifetime that must remain.
 
     Returns:
-        A moment before ``latest``.
+        A time before ``latest``.
     """
     share = int.from_bytes(hashlib.blake2b(f"{role}/{head.version}".encode(), digest_size=4).digest(), "big") / HASH_RANGE
     return latest(head, lifetime, fraction) - lifetime * (1 - fraction) * SPREAD * share

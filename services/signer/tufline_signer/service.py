@@ -1,7 +1,7 @@
-"""The signer as a service: a bins worker for each partition that the group gives this process, and the commit worker if it is given that.
+"""The signer as a service: a bins worker for each partition that the group assigns to this process, and the commit worker if assigned.
 
-In: ``artifacts`` and ``admin``. Out: ``metadata``, ``heads``, ``receipts`` and ``audit``. It alone holds online keys, and
-signs only what it made from the log. It joins its groups once it has shown that it can sign.
+In: ``artifacts`` and ``admin``. Out: ``metadata``, ``heads``, ``receipts`` and ``audit``. Only the signer holds online keys, and it signs
+only what it built from the log. It joins its groups once it has proved that it can sign.
 """
 
 from datetime import timedelta
@@ -53,11 +53,11 @@ async def run(
 
     Args:
         bus: the log.
-        config: of the signer.
-        vault: where keys are that are in Vault.
+        config: the signer's settings.
+        vault: how to reach Vault, for keys that are there.
         clock: the wall clock.
-        clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
-        health: where the parts say how they are.
+        clock_tolerance: by how many seconds the clock may differ from the log's before health reports it.
+        health: where the parts report their state.
     """
     admin = AdminFollower(bus, PassedOver(health, ADMIN_PART))
     released = Released(bus, timedelta(seconds=config.release_grace), PassedOver(health, RELEASED_PART))
@@ -78,8 +78,8 @@ async def run(
 
 
 async def _share_the_work(shared: Shared) -> None:
-    # Who can't sign would hold partitions that others could serve, and with them every artifact of these.
-    shared.health.problem(PART, "making sure that the keys can be used, and their uses recorded")
+    # A signer that can't sign would hold partitions that others could serve, and block all their artifacts.
+    shared.health.problem(PART, "checking that the keys can be used and that their uses can be recorded")
     await shared.admin.known.wait()
     await shared.released.known.wait()
     if shared.admin.state.bootstrap is not None:
@@ -89,7 +89,7 @@ async def _share_the_work(shared: Shared) -> None:
         await shared.keyring.prove([*under, keys_of_bins(shared.admin.state, shared.released)], PART)
 
     async def joining() -> None:
-        shared.health.gone(PART)  # from here on the groups say how it is
+        shared.health.gone(PART)  # from here on the groups report
 
     bus, health = shared.bus, shared.health
     last = bus.partitions(topics.ARTIFACTS)

@@ -1,1 +1,1 @@
-"""The bins half: changes of ``artifacts`` become new versions of bins."""
+"""The bins half of the signer: changes from ``artifacts`` become new versions of bins."""

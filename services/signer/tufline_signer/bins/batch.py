@@ -1,7 +1,7 @@
-"""What a batch of the log does to bins: pure logic, and the bins that are kept in memory.
+"""Batches of the log, sorted by bin, and the cache of bins in memory. Pure logic.
 
-In: records of one partition of ``artifacts``. Out: for each bin the changes that it has not applied yet, in their order; and, when they are
-applied, what did not simply happen.
+In: records of one partition of ``artifacts``. Out: for each bin the changes that it has not applied yet, in the order of the log; and, once
+they are applied, receipts for the changes that had no effect or were rejected.
 """
 
 from collections import OrderedDict, defaultdict
@@ -18,23 +18,21 @@ from tufline.records.partitioning import Partitioning
 from tufline.records.receipts import ChangeReceipt
 
 CHANGE_OVERHEAD_BYTES: Final = 220
-"""What one change costs in memory beside its path and its entry: the headers of four objects and a list's slot (CPython 3.11)."""
-
+"""Memory of one change in addition to its path and entry: the headers of four objects and a list slot (CPython 3.11)."""
 
 RECEIPT_BYTES: Final = 300
-"""The most bytes of a receipt without its path."""
+"""The largest size of a receipt without its path, in bytes."""
 
 FULL_BYTES: Final = MAX_TRANSACTION_BYTES // 4
-"""A batch is full when the changes of one of its bins, or the receipts of no bin, may add as much to a transaction: with the bin itself and
-one more record they still fit."""
-
+"""A batch is full when the changes of one bin, or the receipts that belong to no bin, may add this many bytes to a transaction: with the
+bin itself and one more record they still fit."""
 
 RUN_BYTES: Final = 32_000_000
-"""A batch is full when the receipts of its requests may have as much, bulk requests aside: an answer about a task reads them."""
+"""A batch is full when the receipts of its requests, except bulk requests, may have this many bytes: a task's status has to read them."""
 
 
 class Change(NamedTuple):
-    """One change, and where on the log it stands: the ``nth`` of the record at ``offset``. Without an entry, ``path`` is to be removed."""
+    """One change, and its position on the log: the ``nth`` of the record at ``offset``. Without an entry, ``path`` is removed."""
 
     request: str
     offset: int
@@ -44,21 +42,21 @@ class Change(NamedTuple):
 
 
 class KeyedReceipt(NamedTuple):
-    """A receipt and the request that it is for."""
+    """A receipt, and the request that it belongs to."""
 
     request: str
     receipt: ChangeReceipt
 
 
 class Batch:
-    """Some records of a partition, sorted by what they change.
+    """Some records of a partition, sorted by the bin that they change.
 
-    It holds no more than what bins will: a record as it is read takes three times as much memory, and the more changes a batch holds, the
-    fewer times a bin is written.
+    A batch keeps only what the bins need. The records as read would take three times as much memory, and the more changes a batch holds,
+    the less often a bin is rewritten.
     """
 
     def __init__(self, partitioning: Partitioning, partition: int) -> None:
-        """Begin with no records.
+        """Start with no records.
 
         Args:
             partitioning: how bins are spread over partitions.
@@ -68,42 +66,42 @@ class Batch:
         self._layout = partitioning.layout
         self._partition = partition
         self.first_offset = 0
-        """Of the first record."""
+        """Offset of the first record."""
         self.next_offset = 0
-        """Above all of the records."""
+        """Offset after the last record."""
         self.admin = 0
-        """The offset in ``admin`` that must be applied before."""
+        """The offset in ``admin`` that must be applied before this batch."""
         self.by_bin: defaultdict[str, list[Change]] = defaultdict(list)
         """Role name to its changes, in the order of the log."""
         self.bytes_by_bin: defaultdict[str, int] = defaultdict(int)
-        """Role name to how many bytes its changes add to a transaction at most: as entries of the bin, or as receipts."""
+        """Role name to the most bytes that its changes add to a transaction, as entries of the bin or as receipts."""
         self.receipts: list[KeyedReceipt] = []
-        """For changes that belong to no bin of this partition."""
+        """Receipts for changes that belong to no bin of this partition."""
         self.receipt_bytes = 0
-        """How many bytes these receipts have at most."""
+        """The most bytes that these receipts have."""
         self.bulk: set[int] = set()
         """Offsets of the records that belong to bulk requests."""
         self.run_bytes = 0
-        """How many bytes the receipts of all other records have at most."""
+        """The most bytes that the receipts of all other records have."""
         self.changes = 0
-        """How many there are in ``by_bin``."""
+        """Number of changes in ``by_bin``."""
         self.memory = 0
-        """About how many bytes the changes take."""
+        """Approximate memory of the changes, in bytes."""
         self._largest = 0
 
     @property
     def is_full(self) -> bool:
-        """Whether more might not fit into the transactions that it is written in, or make too many receipts to read for one task."""
+        """Whether more records might not fit into the batch's transactions, or might make too many receipts to read for one task."""
         return max(self._largest, self.receipt_bytes) >= FULL_BYTES or self.run_bytes >= RUN_BYTES
 
     def add(self, batch: Iterable[Record]) -> None:
-        """Sort more records in.
+        """Add more records.
 
         Args:
-            batch: the next ones of the partition of ``artifacts``, in the order of their offsets.
+            batch: the next records of the partition of ``artifacts``, in the order of their offsets.
 
         Raises:
-            SchemaError: if a record has a newer schema: nothing may go on past it.
+            SchemaError: if a record has a newer schema; processing must not continue past it.
         """
         for record in batch:
             if not self.next_offset:
@@ -124,11 +122,11 @@ class Batch:
                 self._add(Change(changes.request, record.offset, nth, change.path, entry))
 
     def refuse(self, offset: int, reason: str) -> None:
-        """Take note of a record that nobody can read.
+        """Reject a record that can't be read.
 
         Args:
-            offset: of the next record of the partition.
-            reason: why, for a human.
+            offset: the record's offset, the next of the partition.
+            reason: why it can't be read, for a human.
         """
         if not self.next_offset:
             self.first_offset = offset
@@ -174,12 +172,12 @@ def apply_changes(
 
     Args:
         target_bin: changed in place.
-        changes: of this bin.
-        applied: the offset below which the bin has applied everything; such changes are passed over.
-        bulk: offsets of the records whose additions of what is there already have no receipt: an import that is sent again has millions.
+        changes: changes of this bin.
+        applied: the offset below which the bin has applied everything; such changes are skipped.
+        bulk: offsets of the records of bulk requests, whose unchanged additions get no receipt: an import that is sent again has millions.
 
     Returns:
-        Whether the bin changed, and receipts for what did not simply happen.
+        Whether the bin changed, and receipts for the changes that had no effect or were rejected.
     """
     changed = False
     receipts = []
@@ -201,14 +199,14 @@ def apply_changes(
 
 
 def pack(receipts: Sequence[KeyedReceipt], bulk: Container[int]) -> list[KeyedReceipt]:
-    """Make one receipt of those of a bulk request's record that say the same, without their paths: the record has them.
+    """Merge the equal receipts of each bulk request's record into one, without paths: the record has them.
 
     Args:
-        receipts: of one transaction.
+        receipts: the receipts of one transaction.
         bulk: offsets of the records that belong to bulk requests.
 
     Returns:
-        Receipts that say the same in a few bytes a change.
+        Receipts with the same content, in a few bytes for each change.
     """
     packed = [one for one in receipts if one.receipt.offset not in bulk]
     alike: defaultdict[tuple[str, int, str, str], list[int]] = defaultdict(list)
@@ -233,35 +231,35 @@ def _ranges(indexes: Iterable[int]) -> tuple[tuple[int, int], ...]:
 
 
 class BinCache:
-    """The bins that are in memory: the last used ones, up to a budget. What is not here is read back from the log."""
+    """The most recently used bins, kept in memory up to a budget. All others are read back from the log."""
 
     def __init__(self, budget: int) -> None:
         """Make an empty cache.
 
         Args:
-            budget: bytes.
+            budget: the most memory that the bins may take, in bytes.
         """
         self._budget = budget
         self._lent = 0
         self._bins: OrderedDict[str, tuple[int, Bin, int]] = OrderedDict()
         self.memory = 0
-        """About how many bytes the bins take."""
+        """Approximate memory of the bins, in bytes."""
 
     def lend(self, size: int) -> None:
-        """Make room for something else that is in memory for a time.
+        """Reserve a part of the budget for something else that is in memory for a while.
 
         Args:
-            size: about how many bytes it takes now; 0 when it is gone.
+            size: its approximate size now, in bytes; 0 when it is gone.
         """
         self._lent = size
         self._shrink()
 
     def take(self, role: str, head: Head) -> Bin | None:
-        """Take a bin out, to change it; who has written it puts it back. So no half-changed bin is ever in the cache.
+        """Take a bin out of the cache, to change it. It is put back once it is written, so no half-changed bin is ever in the cache.
 
         Args:
-            role: its name.
-            head: the version that is wanted.
+            role: the bin's name.
+            head: the wanted version.
 
         Returns:
             The bin in that version, or None.
@@ -271,11 +269,11 @@ class BinCache:
         return found[1] if found and found[0] == head.version else None
 
     def put(self, role: str, version: int, content: Bin) -> None:
-        """Keep a bin; the longest unused ones go if the budget is passed.
+        """Add a bin; if the budget is exceeded, the least recently used ones are dropped.
 
         Args:
-            role: its name.
-            version: of the content, as it is on the log.
+            role: the bin's name.
+            version: the version with this content on the log.
             content: the bin.
         """
         self.drop(role)
@@ -288,10 +286,10 @@ class BinCache:
             self.drop(next(iter(self._bins)))
 
     def drop(self, role: str) -> None:
-        """Forget a bin.
+        """Remove a bin from the cache.
 
         Args:
-            role: its name.
+            role: the bin's name.
         """
         if found := self._bins.pop(role, None):
             self.memory -= found[2]

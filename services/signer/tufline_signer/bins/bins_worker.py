@@ -1,7 +1,7 @@
 """The bins worker of one partition: from ``artifacts`` to signed bins on the log.
 
-Workflow. Take the partition over; make the bins that do not exist yet; then for ever: take what is there, sort it by bin, and have the
-touched bins written. In between, bins that near their expiry are signed anew.
+Workflow. Take the partition over, and create the bins that do not exist yet. Then, until cancelled: read the next records, sort them by
+bin, and write the changed bins. In between, bins that approach their expiry are signed again.
 """
 
 import asyncio
@@ -23,35 +23,35 @@ from tufline_signer.context import Shared
 from tufline_signer.heads import Owned, take_over
 
 FETCH_BYTES: Final = 256 * 1024
-"""How many bytes of records are sorted in one go: nothing else happens in that time."""
+"""How many bytes of records are sorted in one step; the event loop is busy meanwhile."""
 
 BACKLOG_BYTES: Final = 2_000_000
-"""Where there is as much, there is a backlog: partitions take turns, each with as large a batch as memory allows."""
+"""A batch with this much memory, in bytes, indicates a backlog: partitions take turns, each with as large a batch as memory allows."""
 
 HEAVY_SECONDS: Final = 0.3
-"""A batch that took longer, and that touched most bins of its partition, shows a backlog too."""
+"""A batch that took longer than this, in seconds, and touched most bins of its partition, indicates a backlog too."""
 
 LINGER_SECONDS: Final = 10.0
-"""Under backlog, how long a batch waits at most for more."""
+"""With a backlog, the longest time that a batch waits for more records."""
 
 TICK_SECONDS: Final = 0.5
 TICK_GROWTH: Final = 0.1
-"""It waits no longer when in a tick what waits has grown by less than this part."""
+"""It stops waiting when the backlog grows by less than this fraction in one tick."""
 
 _log = structlog.get_logger(__name__)
 
 
 async def read_some(reader: Reader, batch: Batch, max_wait: float, max_bytes: int) -> bool:
-    """Read the next records into a batch. One that can't be decoded is refused in it.
+    """Read the next records into a batch. The batch rejects a record that can't be read.
 
     Args:
-        reader: of the partition.
-        batch: read into.
+        reader: the partition's reader.
+        batch: receives the records.
         max_wait: see ``Reader.fetch``.
         max_bytes: see ``Reader.fetch``.
 
     Returns:
-        Whether there were any.
+        Whether there were any records.
     """
     try:
         some = await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
@@ -65,14 +65,14 @@ async def read_some(reader: Reader, batch: Batch, max_wait: float, max_bytes: in
 
 
 async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on_growth: Callable[[int], None] = lambda _: None) -> None:
-    """Read into a batch what is there, and what comes meanwhile.
+    """Read into a batch all records that are available, and those that arrive meanwhile.
 
     Args:
-        reader: of the partition.
-        batch: read into.
-        most_bytes: its memory when it is full.
-        seconds: how long to wait for more.
-        on_growth: told the batch's memory whenever it has grown.
+        reader: the partition's reader.
+        batch: receives the records.
+        most_bytes: the batch's memory limit.
+        seconds: how long to wait for more records.
+        on_growth: called with the batch's memory whenever it has grown.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -80,16 +80,16 @@ async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on
         if not await read_some(reader, batch, max(0.0, deadline - loop.time()), min(FETCH_BYTES, room)):
             return
         on_growth(batch.memory)
-        await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
+        await asyncio.sleep(0)  # a fetch from memory does not yield to other tasks
 
 
 async def linger(bus: Bus, partition: int, first: int) -> None:
-    """Let the log grow, as long as it grows well, so that a bin is written few times for many changes.
+    """Wait while the log grows fast, so that a bin is rewritten rarely for many changes.
 
     Args:
         bus: the log.
-        partition: of ``artifacts``.
-        first: the offset at which what waits begins.
+        partition: partition of ``artifacts``.
+        first: the first offset that is not applied yet.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + LINGER_SECONDS
@@ -102,21 +102,21 @@ async def linger(bus: Bus, partition: int, first: int) -> None:
 
 
 async def take_turn(shared: Shared, writer: BinsWriter, reader: Reader, batch: Batch, *, is_backlog: bool) -> bool:
-    """Bring a batch into the bins, grown by the backlog if there is one.
+    """Apply a batch to the bins, after extending it from the backlog if there is one.
 
-    Without a backlog partitions work side by side, each as soon as it can. With one, a batch waits for more as long as more comes, then
-    for its turn, and takes all that there is by then: so the work for each change falls, and one large batch at a time is in memory, where
-    bins make room for it.
+    Without a backlog partitions work concurrently, each as soon as it can. With a backlog, a batch waits while more records arrive and then
+    for its turn, and reads everything available by then. So the work for each change falls, and only one large batch at a time is in
+    memory, where the bin cache makes room for it.
 
     Args:
-        shared: of the process.
-        writer: of the partition.
-        reader: of the partition.
-        batch: what was read first; used up.
-        is_backlog: whether the last batch showed one.
+        shared: the process's shared state.
+        writer: the partition's writer.
+        reader: the partition's reader.
+        batch: the first records; consumed.
+        is_backlog: whether the last batch indicated a backlog.
 
     Returns:
-        Whether this one showed one.
+        Whether this batch indicated a backlog.
     """
     loop = asyncio.get_running_loop()
     config = shared.config
@@ -135,15 +135,15 @@ async def take_turn(shared: Shared, writer: BinsWriter, reader: Reader, batch: B
 
 
 async def work(shared: Shared, partition: int) -> None:
-    """Take a partition over and write its bins, for ever.
+    """Take a partition over and write its bins, until cancelled.
 
     Args:
-        shared: of the process.
-        partition: of ``artifacts``.
+        shared: the process's shared state.
+        partition: partition of ``artifacts``.
 
     Raises:
         FencedError: if another worker took the partition over.
-        TuflineError: what the bus or the keys can't do; begin again.
+        TuflineError: if the bus or a key fails; the caller starts again.
     """
     began = shared.clock.monotonic()
     async with take_over(shared.bus, part(partition), partition, PassedOver(shared.health, part(partition))) as owned:
@@ -155,11 +155,11 @@ async def _work(shared: Shared, owned: Owned, partition: int) -> None:
     if shared.admin.state.bootstrap is None:
         shared.health.problem(part(partition), "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
     await shared.released.known.wait()
-    # What is made now must verify under all that was given by now.
+    # New versions must verify under every root and targets submitted so far.
     known = await shared.bus.end(topics.ADMIN, 0)
 
     def has_begun(state: AdminState) -> bool:
-        # Until then another bootstrap may come in its place, with other bins. A log of before has nothing but its root to show it.
+        # Until then another bootstrap, with other bins, may replace it. On a log of an earlier version only the released root tells.
         return state.bootstrap is not None and state.next_offset >= known and (state.begun or shared.released.root > 0)
 
     state = await shared.admin.wait_for(has_begun)
@@ -175,7 +175,7 @@ async def _work(shared: Shared, owned: Owned, partition: int) -> None:
 
 
 async def _hold(shared: Shared, writer: BinsWriter, lost: InputLostError) -> None:
-    """Apply nothing new, and renew what there is, until people accept that input is lost; then go on behind it."""
+    """Apply nothing new and only renew bins, until an operator accepts the loss of input; then continue after it."""
     shared.health.problem(part(writer.partition), str(lost))
     _log.error("bins.input_lost", partition=writer.partition, first=lost.first, below=lost.below, error=str(lost))
     while not is_accepted(shared.admin.state, lost):

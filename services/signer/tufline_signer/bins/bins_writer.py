@@ -1,9 +1,9 @@
-"""The bins of one partition, written: apply a batch, encode, sign, and append bins, heads and receipts in one transaction.
+"""Writes the bins of one partition: apply a batch, encode, sign, and append bins, heads and receipts in one transaction.
 
-A batch is written piece by piece. A piece holds at most as much as a transaction may; each bin of a batch is in one piece, so that it is
-rewritten once however large the batch is. The last piece moves the progress, and has the receipts for what belongs to no bin.
+A batch is written in pieces that each fit into one transaction. Each bin of a batch is in one piece, so that it is rewritten once however
+large the batch is. The last piece moves the progress, and has the receipts for changes that belong to no bin.
 
-What a crash leaves behind is told by each head's ``applied``: on the second reading a bin passes over what it has already.
+After a crash, each head's ``applied`` tells what its bin has already applied: those changes are skipped when they are read again.
 """
 
 import asyncio
@@ -33,16 +33,16 @@ from tufline_signer.signing.key_selection import keys_of_bins
 from tufline_signer.signing.keyring import SignedFile, ToSign
 
 PIECE_BINS: Final = 400
-"""The most bins in one transaction; as many signatures as Vault takes in one call."""
+"""The most bins in one transaction: the most signatures that Vault makes in one call."""
 
 PIECE_BYTES: Final = MAX_TRANSACTION_BYTES * 3 // 4
-"""The most bytes of bins and receipts in one transaction, as foreseen before the changes are applied; a single bin may need more."""
+"""The most bytes of bins and receipts in one transaction, estimated before the changes are applied; a single bin may need more."""
 
 BIN_OVERHEAD_BYTES: Final = 2_000
-"""The most that a new version adds to a bin beside its entries: signatures of more keys than the version before had, and the head."""
+"""The most bytes that a new version adds in addition to its entries: signatures of more keys than before, and the head."""
 
 LOST_AT_ONCE: Final = 10_000
-"""Of how many lost records one transaction has the receipts."""
+"""How many lost records get their receipts in one transaction."""
 
 LOST: Final = "the record was lost from the log before it was applied: send it again"
 
@@ -50,13 +50,13 @@ _log = structlog.get_logger(__name__)
 
 
 def part(partition: int) -> str:
-    """Name the work on a partition, in health, logs and as writer id.
+    """Return the name of the work on a partition: in health, in logs, and as writer id.
 
     Args:
-        partition: of ``artifacts``.
+        partition: partition of ``artifacts``.
 
     Returns:
-        The name.
+        ``signer.bins.`` and the partition's number.
     """
     return f"signer.bins.{partition}"
 
@@ -67,28 +67,28 @@ class _Signed(NamedTuple):
 
 
 class BinsWriter:
-    """Writes the bins of one partition, once it has taken it over."""
+    """Writes the bins of one partition, after its takeover."""
 
     def __init__(self, shared: Shared, owned: Owned, bootstrap: Bootstrap) -> None:
-        """Begin with what the log says.
+        """Start with the state read from the log.
 
         Args:
-            shared: of the process.
+            shared: the process's shared state.
             owned: the partition, taken over.
-            bootstrap: of the repository.
+            bootstrap: the repository's bootstrap.
         """
         self._shared = shared
         self._owned = owned
         self.partition = owned.partition
         self._settings = bootstrap.settings
         names = set(bootstrap.settings.partitioning.names_in(owned.partition))
-        # Others may be there of a bootstrap that was replaced.
+        # A replaced bootstrap may have left other bins.
         owned.heads = {role: head for role, head in owned.heads.items() if role in names}
         self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
         self._next_renewal_check = shared.clock.monotonic()
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
-        # Without a trail, bins may be ahead of the progress, with receipts that no run has.
+        # Without a trail, bins may be ahead of the progress, with receipts that are in no run.
         self._trail = found.trail or Trail(max([found.offset, *(head.applied for head in owned.heads.values())]))
 
     @property
@@ -99,7 +99,7 @@ class BinsWriter:
         return keys_of_bins(self._shared.admin.state, self._shared.released)
 
     async def create_bins(self) -> None:
-        """Make and sign the bins of this partition that do not exist yet."""
+        """Create and sign the bins of this partition that do not exist yet."""
         missing = [role for role in self._settings.partitioning.names_in(self.partition) if role not in self._heads]
         async with one_behind() as follow:
             for start in range(0, len(missing), PIECE_BINS):
@@ -111,18 +111,18 @@ class BinsWriter:
         return Batch(self._settings.partitioning, self.partition)
 
     def is_most(self, bins: int) -> bool:
-        """Say whether so many bins are most of this partition's.
+        """Return whether this many bins are more than half of the partition's.
 
         Args:
-            bins: how many.
+            bins: number of bins.
         """
         return 2 * bins > len(self._heads)
 
     async def apply(self, batch: Batch) -> int:
-        """Bring a batch into the bins.
+        """Apply a batch to the bins.
 
         Args:
-            batch: the next records; used up.
+            batch: the next records; consumed.
 
         Returns:
             How many bins it touched.
@@ -130,7 +130,7 @@ class BinsWriter:
         touches = len(batch.by_bin)
         await self._wait_for_admin(batch.admin)
         pieces = list(self._pieces(batch.bytes_by_bin, batch.receipt_bytes)) or [[]]
-        # While a piece goes to the log, the next one is read, changed and signed.
+        # While one piece is appended, the next one is read, changed and signed.
         async with one_behind() as follow:
             for roles in pieces:
                 is_last = roles is pieces[-1]
@@ -152,15 +152,15 @@ class BinsWriter:
     async def _wait_for_admin(self, offset: int) -> None:
         admin = self._shared.admin
         if offset > admin.state.next_offset:
-            # Ingest names what it has applied, which is on the log by now; what names more must not be waited for.
+            # Ingest names an offset that it has applied, which is on the log by now. A record with a later one must not block us.
             offset = min(offset, await self._shared.bus.end(topics.ADMIN, 0))
         await admin.wait_for(lambda state: state.next_offset >= offset)
 
     async def pass_over(self, lost: InputLostError) -> None:
-        """Move the progress past records that are gone, once people have accepted that; each has a receipt that says so.
+        """Move the progress past lost records, once an operator has accepted the loss; each gets a receipt that reports it.
 
         Args:
-            lost: the records; all of them are gone.
+            lost: the range of the lost records.
         """
         for start in range(self.progress, lost.below, LOST_AT_ONCE):
             end = min(start + LOST_AT_ONCE, lost.below)
@@ -168,14 +168,14 @@ class BinsWriter:
             await self._commit([], [KeyedReceipt("", receipt) for receipt in gone], end)
 
     def _pieces(self, added: Mapping[str, int], at_last: int = 0) -> Iterator[list[str]]:
-        """Share bins out to transactions.
+        """Distribute bins over transactions.
 
         Args:
             added: role to the most bytes that its changes add.
-            at_last: how many bytes go with the last piece.
+            at_last: how many bytes the last piece has in addition.
 
         Yields:
-            Role names; perhaps none in the last piece.
+            The role names of each piece; the last one may be empty.
         """
         piece: list[str] = []
         size = 0
@@ -209,7 +209,7 @@ class BinsWriter:
         try:
             content = await self._shared.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
         except RecordGoneError as error:
-            raise InconsistentLogError(f"{role} version {head.version} is not where its head says: {error}") from error
+            raise InconsistentLogError(f"{role} version {head.version} is not at the offset in its head: {error}") from error
         return Bin.decode(envelope.disassemble(content).signed)
 
     async def _sign(self, contents: dict[str, Bin]) -> list["_Signed"]:
@@ -225,13 +225,13 @@ class BinsWriter:
         """Append bins with their heads, receipts and the progress in one transaction.
 
         Args:
-            signed: the bins; taken from the cache.
-            receipts: to append with them.
-            progress: the new one; None if there is more to come before it moves.
-            applied: see ``Head``; no bin's goes back.
+            signed: the signed bins, which are out of the cache.
+            receipts: receipts to append with them.
+            progress: the new progress; None if it does not move yet.
+            applied: see ``Head``; it never goes back for any bin.
         """
         heads: dict[str, Head] = {}
-        # The progress has not moved since the batch was begun.
+        # The progress has not moved since the start of the batch.
         since, until, trail = self.progress, max(applied, progress or 0), self._trail
 
         def then(positions: Sequence[Position]) -> list[Message]:
@@ -260,7 +260,7 @@ class BinsWriter:
         return Message(topics.HEADS, key, value, self.partition)
 
     def _progress_message(self, progress: int | None, trail: Trail) -> list[Message]:
-        # Every transaction says the progress, also where it has not moved: so the newest one is always near the end of the partition.
+        # Every transaction repeats the progress, even if it has not moved, so that the newest one is always near the end of the partition.
         offset = self.progress if progress is None else progress
         return [self._head_message(PROGRESS_KEY, records.encode(Progress(offset=offset, trail=trail)))]
 
@@ -279,17 +279,17 @@ class BinsWriter:
         _log.debug("bins.written", partition=self.partition, bins=len(signed), progress=self.progress)
 
     async def renew(self) -> float:
-        """Sign anew some of the bins whose time has come.
+        """Sign some of the bins that are due for renewal.
 
         Returns:
-            After how many seconds to look again.
+            After how many seconds to call this again.
         """
         clock, pace = self._shared.clock, self._shared.renewal
         if (wait := self._next_renewal_check - clock.monotonic()) > 0:
             return wait
         if wait := pace.wait:
             return wait
-        # The most urgent first: where renewing takes longer than the time that it is spread over, all bins still have their turn.
+        # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
         keyring, name, now = self._shared.keyring, part(self.partition), clock.latest()
         under = [keys for keys in self._under() if await keyring.can_meet(keys, name)]
         moments = {role: self._renewal(role, head, now, under) for role, head in self._heads.items()}

@@ -1,4 +1,4 @@
-"""How fast bins are renewed: with half of the time left free."""
+"""How fast bins are renewed: renewal uses at most half of the time."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,25 +6,25 @@ from contextlib import contextmanager
 from typing import Final
 
 BUSY_SECONDS: Final = 0.05
-"""How soon to ask again for a turn at renewing."""
+"""How long to wait before asking again for a turn to renew, in seconds."""
 
 
 class Pace:
-    """Leaves half of the time free: who renews everything at once must not hold up what is new, nor leave the publisher behind."""
+    """Keeps half of the time free: renewing everything at once must neither delay new changes nor outpace the publisher."""
 
     def __init__(self) -> None:
-        """Begin with nothing under way."""
+        """Start idle."""
         self._is_working = False
         self._next = 0.0
 
     @property
     def wait(self) -> float:
-        """How long to wait before there may be more work, in seconds."""
+        """How long to wait before the next renewal may start, in seconds."""
         return BUSY_SECONDS if self._is_working else max(0.0, self._next - asyncio.get_running_loop().time())
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Work; then there is a pause as long as the work.
+        """Measure the work inside the block; a pause of the same length follows it.
 
         Yields:
             Nothing.

@@ -1,1 +1,1 @@
-"""The commit half: new bins, root and targets become a snapshot and a timestamp."""
+"""The commit half of the signer: new bins, root and targets become a snapshot and a timestamp."""

@@ -1,16 +1,17 @@
-"""The commit worker: the one writer of root, targets, snapshot and timestamp.
+"""The commit worker: the only writer of root, targets, snapshot and timestamp.
 
-Workflow. Take the last partition of ``heads`` over; at the bootstrap, publish root and targets; follow all other partitions of ``heads``;
-when every bin exists, and from then on whenever something has changed, append one new snapshot with its timestamp: at once after a quiet
-time, else at most once in the commit interval. The vector of progress that a commit covers goes with the timestamp; when only that has
-moved, the same timestamp is appended again with the new vector. What nears its expiry is made anew, also when nothing else happens.
+Workflow. Take over the last partition of ``heads``. At the bootstrap, append root and targets. Follow all other partitions of ``heads``.
+Once every bin exists, and from then on whenever something has changed, append one new snapshot with its timestamp: immediately after a
+quiet time, otherwise at most once in the commit interval. The vector that a commit covers is in the timestamp's headers; if only the vector
+has moved, the same timestamp is appended again with the new one. Snapshot and timestamp are renewed before they expire, even if nothing
+else happens.
 
-A snapshot never goes below the last one: it begins from what that names. It names a bin only in a version that verifies under the targets
-that it names; the progress of a partition that has another one stands still until the bin is signed anew.
+A snapshot never goes back behind the last one: it starts from the versions that the last one names. It names a bin only in a version that
+verifies under the targets that it names. If a bin's newest version does not, the progress of its partition stops until the bin is signed
+again.
 
-A new version of root or targets that people gave is released once all that it governs verifies under it
-(``tufline_signer.commits.release``): targets with the commit that first may name them, a root by itself, when timestamp and snapshot have
-been signed for it long enough.
+A submitted version of root or targets is released once everything that it governs verifies under it (``tufline_signer.commits.release``):
+targets with the first commit that may name them, a root by itself, when timestamp and snapshot have been signed for it long enough.
 """
 
 import asyncio
@@ -55,34 +56,34 @@ from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role
 from tufline_signer.signing.keyring import Sign, SignedFile, ToSign, signed_by_people
 
 PART: Final = "signer.commits"
-"""Names this work, in health, logs and as writer id."""
+"""The name of this work: in health, in logs, and as writer id."""
 
 _log = structlog.get_logger(__name__)
 
 
 def last_vector(owned: Owned, partitions: int) -> Vector:
-    """Say how far the last commit goes.
+    """Return how far the last commit goes.
 
     Args:
         owned: the last partition of ``heads``.
-        partitions: of ``artifacts``.
+        partitions: number of partitions of ``artifacts``.
 
     Returns:
-        Its vector; nothing at all before the first commit.
+        The last commit's vector; all zeros before the first commit.
     """
     return owned.progress.vector if isinstance(owned.progress, Committed) else Vector([0] * partitions, 0)
 
 
 class CommitWorker:
-    """Makes the commits, once it has taken the last partition of ``heads`` over."""
+    """Makes the commits, after taking over the last partition of ``heads``."""
 
     def __init__(self, shared: Shared, owned: Owned, bootstrap: Bootstrap) -> None:
-        """Begin with what the log says.
+        """Start with the state read from the log.
 
         Args:
-            shared: of the process.
+            shared: the process's shared state.
             owned: the last partition of ``heads``, taken over.
-            bootstrap: of the repository.
+            bootstrap: the repository's bootstrap.
         """
         self._shared = shared
         self._owned = owned
@@ -107,14 +108,14 @@ class CommitWorker:
         return self._bootstrap.targets is None
 
     async def restore(self) -> None:
-        """Read back which keys the bins have now, and the last snapshot, so that no version goes below it."""
+        """Read back the bins' current keys from the targets, and the last snapshot, so that no version goes back."""
         if head := self._heads.get(Targets.type):
             self._name_under(await self._read_back(Targets.type, head))
         if head := self._heads.get(Snapshot.type):
             content = await self._read_back(Snapshot.type, head)
             for role, version in read_snapshot(envelope.disassemble(content).signed).items():
                 self._folding.set(role, version)
-            self._folding.changed = False  # that much clients have: a restart alone costs them no snapshot
+            self._folding.changed = False  # clients have this snapshot: a restart alone makes no new one
 
     def _name_under(self, targets: bytes) -> None:
         self._folding.name_under(rules.bin_keys(rules.parse(Targets, targets).signed))
@@ -123,7 +124,7 @@ class CommitWorker:
         return await self._shared.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
 
     async def publish_trust(self) -> None:
-        """Append root and targets of the bootstrap, unless they are there."""
+        """Append root and targets of the bootstrap, unless they are on the log."""
         if Root.type in self._heads:
             return
         given = self._bootstrap.targets
@@ -150,7 +151,7 @@ class CommitWorker:
         return timedelta(days=self._bootstrap.settings.expiration_days[role])
 
     async def _append(self, files: Sequence[SignedFile], vector: Vector | None = None) -> None:
-        # The timestamp, which is the last one, says what the commit covers.
+        # The headers of the timestamp, the last file, have the vector that the commit covers.
         covers = {} if vector is None else {VECTOR_HEADER: records.encode_vector(vector)}
         messages = [*(file.message() for file in files[:-1]), files[-1].message(covers)]
         heads: dict[str, Head] = {}
@@ -170,28 +171,28 @@ class CommitWorker:
             metrics.expires.labels(role).set(parse_expires(head.expires).timestamp())
 
     async def fold(self, partition: int, batch: Sequence[Record]) -> None:
-        """Take note of new heads and progress.
+        """Apply new heads and progress.
 
         Args:
-            partition: of ``heads``.
-            batch: its next records.
+            partition: partition of ``heads``.
+            batch: the partition's next records.
         """
         self._folding.take(partition, batch)
         self._news.set()
 
     async def follow_admin(self) -> None:
-        """Look anew whenever people gave something, for ever."""
+        """Wake the worker whenever ``admin`` has a new record, until cancelled."""
         seen = 0
         while True:
             seen = (await self._shared.admin.wait_for(lambda state: state.next_offset > seen)).next_offset  # noqa: B023 (awaited at once)
             self._news.set()
 
     async def run(self) -> None:
-        """Commit whenever there is something new or something nears its expiry, for ever."""
+        """Commit whenever there are changes or a role approaches its expiry, until cancelled."""
         config = self._shared.config
         loop = asyncio.get_running_loop()
         while True:
-            # A request's changes lie in several partitions, whose workers end within moments of each other: one commit is to hold them all.
+            # A request's changes are in several partitions, whose workers finish shortly after each other: one commit covers them all.
             await asyncio.sleep(config.commit_delay)
             began = loop.time()
             if await self.commit():
@@ -203,10 +204,10 @@ class CommitWorker:
                 pass
 
     async def commit(self) -> bool:
-        """Make one commit, if there is one to make.
+        """Make a commit, if one is needed.
 
         Returns:
-            Whether there was.
+            Whether a commit was made.
         """
         self._news.clear()
         if missing := len(self._folding.missing):
@@ -238,12 +239,12 @@ class CommitWorker:
         """Make the files of a commit, the timestamp last.
 
         Args:
-            sign: signs.
-            now: with a time zone.
-            due: of snapshot and timestamp, what is to be made anew whatever has changed.
+            sign: signs payloads; see ``Keyring.together``.
+            now: current time, with a time zone.
+            due: which of snapshot and timestamp must be renewed, whether or not anything has changed.
 
         Returns:
-            The files, none if nothing has changed; and what the commit covers.
+            The files, none if nothing has changed; and the vector that the commit covers.
         """
         folding = self._folding
         lost = lost_roots(self._state, self._heads)
@@ -253,13 +254,15 @@ class CommitWorker:
             self._name_under(targets.content)
         targets_version = targets.version if targets else self._heads[Targets.type].version
         if lost and not targets_stand(self._state, targets_version, folding, root):
-            self._shared.health.problem(PART, f"root {root.version} waits for the bins to be signed anew: the keys before it are lost")
+            self._shared.health.problem(
+                PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"
+            )
             return [], self._committed
         files = [*(signed_by_people(Root.type, given.metadata) for given in lost), *([targets] if targets else [])]
         folding.set(Targets.type, targets_version)
         vector = Vector(list(folding.covered), covered_in_admin(self._state, root.version, targets_version))
         if files or folding.changed or Snapshot.type in due:
-            # What is folded from here on is for the next snapshot: this one is encoded before anything else can run.
+            # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
             folding.changed = False
             files.append(await self._make_snapshot(sign, now))
             files.append(await self._make_timestamp(sign, files[-1].version, files[-1].content, now))
@@ -278,7 +281,7 @@ class CommitWorker:
         return None if given is None else signed_by_people(Targets.type, given.metadata)
 
     async def _release_root(self) -> None:
-        """Show the next root, if there is one, and all that it governs has verified under it for long enough."""
+        """Release the next root, once everything that it governs has verified under it for long enough."""
         given = next_root(self._state, self._heads, self._folding)
         if given is None:
             self._met_since = None
@@ -337,16 +340,16 @@ class CommitWorker:
                 PART, f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
             )
         elif unreadable := self._state.unreadable:
-            # It stays until a version comes that can be used: who gave it may not know that it is passed over.
-            self._shared.health.problem(PART, f"{'; '.join(unreadable.values())}; it is passed over: give a new version of it")
+            # Reported until a usable version is submitted: the submitter may not know that this one is skipped.
+            self._shared.health.problem(PART, f"{'; '.join(unreadable.values())}; it is skipped: submit a new version of it")
         elif withheld := self._folding.withheld:
-            self._shared.health.problem(PART, f"{withheld} bins wait to be signed anew with the keys that targets delegates to")
+            self._shared.health.problem(PART, f"{withheld} bins wait to be signed with the keys that targets delegates to")
         else:
             self._shared.health.ok(PART)
 
     def _say_expiry(self, role: str, now: datetime) -> None:
         sight = in_sight(role, parse_expires(self._heads[role].expires), self._lifetime(role), now)
-        has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself says so
+        has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself reports it
         self._shared.health.warn(f"expiry.{role}", sight.text if sight and not has_expired else "")
         step = sight.step if sight else 0
         if step > self._said.get(role, 0):
@@ -354,20 +357,20 @@ class CommitWorker:
         self._said[role] = step
 
     def say_nothing(self) -> None:
-        """Leave what there is to say to who makes the commits now."""
+        """Remove this worker's expiry warnings: the process that makes the commits now reports them."""
         for role in self._said:
             self._shared.health.gone(f"expiry.{role}")
 
 
 async def work(shared: Shared) -> None:
-    """Take the last partition of ``heads`` over and make the commits, for ever.
+    """Take over the last partition of ``heads`` and make the commits, until cancelled.
 
     Args:
-        shared: of the process.
+        shared: the process's shared state.
 
     Raises:
         FencedError: if another worker took it over.
-        TuflineError: what the bus or the keys can't do; begin again.
+        TuflineError: if the bus or a key fails; the caller starts again.
     """
     partitions = shared.bus.partitions(topics.ARTIFACTS)
     began = shared.clock.monotonic()
@@ -398,10 +401,10 @@ async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
 
 
 async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:
-    """Fix the bootstrap, before anything of it is published. The order in ``admin`` decides between this and a replacement.
+    """Make the bootstrap final, before anything of it is published. The order in ``admin`` decides between this record and a replacement.
 
     Returns:
-        The bootstrap that counts from here on.
+        The bootstrap that is valid from now on.
 
     Raises:
         KeyUnavailableError: if its keys can't be used; it may be replaced until they can.

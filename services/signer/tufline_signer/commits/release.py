@@ -1,9 +1,10 @@
-"""When the next version of root or targets may be shown: once all that it governs verifies under it. Pure.
+"""When the next version of root or targets may be released: once everything that it governs verifies under it. Pure.
 
-In: what people gave (``tufline.trust.admin_state``), what is shown, and the bins. Out: what to show next, or nothing.
+In: the submitted versions (``tufline.trust.admin_state``), the released ones, and the bins. Out: the version to release next, or None.
 
-In PEP 458's mode the targets are given, and may be shown when every bin is signed for them. In RSTUF's the signer makes them: a root that
-names another key for targets first lets the bins be signed with it, then targets that delegate to it, then the root itself.
+In PEP 458's mode targets are submitted, and may be released when every bin is signed for them. In RSTUF's mode the signer makes targets. A
+root that names another key for targets then takes three steps: the bins are signed with the new key, new targets delegate to that key, and
+the root is released.
 """
 
 from collections.abc import Mapping
@@ -20,46 +21,46 @@ ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
 
 def shown_root(state: AdminState, heads: Mapping[str, Head]) -> Submitted[Root]:
-    """Give the root that is shown.
+    """Return the current root.
 
     Args:
-        state: folded from ``admin``.
-        heads: of the last partition of ``heads``.
+        state: the state folded from ``admin``.
+        heads: role to head, from the last partition of ``heads``.
 
     Returns:
-        The root.
+        The newest released root.
     """
     return next(given for given in state.roots if given.signed.version == heads[Root.type].version)
 
 
 def changes_online_keys(old: Root, new: Root) -> bool:
-    """Say whether a root has other keys for the roles that the signer may sign.
+    """Return whether a root changes the keys of the roles that the signer may sign.
 
     Args:
         old: a root.
-        new: the one after it.
+        new: the next root.
     """
     return any(not same_keys(rules.root_keys(old, role), rules.root_keys(new, role)) for role in ONLINE_ROLES)
 
 
 def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
-    """Say whether two say the same of who signs.
+    """Return whether two roles have the same keys and threshold.
 
     Args:
         mine: the keys of a role.
-        other: the keys of another one, or of the same at another time.
+        other: the keys of another role, or of the same role at another time.
     """
     return mine.keys.keys() == other.keys.keys() and mine.threshold == other.threshold
 
 
 def next_given_targets(state: AdminState, heads: Mapping[str, Head], folding: Folding, root: Root) -> Submitted[Targets] | None:
-    """Give the next targets, if they may be shown (PEP 458's mode).
+    """Return the next targets, if they may be released (PEP 458's mode).
 
     Args:
-        state: folded from ``admin``.
-        heads: of the last partition of ``heads``.
+        state: the state folded from ``admin``.
+        heads: role to head, from the last partition of ``heads``.
         folding: the bins.
-        root: that is shown with them.
+        root: the root that they are released under.
 
     Returns:
         The targets, or None.
@@ -71,14 +72,14 @@ def next_given_targets(state: AdminState, heads: Mapping[str, Head], folding: Fo
 
 
 def root_to_delegate_by(state: AdminState, folding: Folding) -> Root:
-    """Say by which root online targets delegate to the bins (RSTUF's mode).
+    """Return the root whose keys online targets delegate to (RSTUF's mode).
 
     Args:
-        state: folded from ``admin``.
+        state: the state folded from ``admin``.
         folding: the bins.
 
     Returns:
-        The newest root whose keys every bin is signed with; else the one whose keys they have been delegated to.
+        The newest root if every bin is signed with its keys; otherwise the root whose keys the current targets delegate to.
     """
     newest = state.roots[-1].signed
     keys = rules.online_bin_keys(newest)
@@ -89,11 +90,11 @@ def root_to_delegate_by(state: AdminState, folding: Folding) -> Root:
 
 
 def next_root(state: AdminState, heads: Mapping[str, Head], folding: Folding) -> Submitted[Root] | None:
-    """Give the next root, if all that is shown verifies under it.
+    """Return the next root, if everything released verifies under it.
 
     Args:
-        state: folded from ``admin``.
-        heads: of the last partition of ``heads``.
+        state: the state folded from ``admin``.
+        heads: role to head, from the last partition of ``heads``.
         folding: the bins.
 
     Returns:
@@ -110,14 +111,14 @@ def next_root(state: AdminState, heads: Mapping[str, Head], folding: Folding) ->
 
 
 def lost_roots(state: AdminState, heads: Mapping[str, Head]) -> list[Submitted[Root]]:
-    """Give the roots that must not wait, as the keys before them are lost.
+    """Return the roots that must not wait, because the previous keys are lost.
 
     Args:
-        state: folded from ``admin``.
-        heads: of the last partition of ``heads``.
+        state: the state folded from ``admin``.
+        heads: role to head, from the last partition of ``heads``.
 
     Returns:
-        All from the next one up to the last that says so; none usually.
+        All from the next root to the last one with ``skip_overlap``; usually none.
     """
     version = heads[Root.type].version
     waiting = [given for given in state.roots if given.signed.version > version]
@@ -126,16 +127,16 @@ def lost_roots(state: AdminState, heads: Mapping[str, Head]) -> list[Submitted[R
 
 
 def targets_stand(state: AdminState, version: int, folding: Folding, root: Root) -> bool:
-    """Say whether targets that are shown stand under a root.
+    """Return whether a version of targets is consistent with a root.
 
     Args:
-        state: folded from ``admin``.
-        version: of the targets.
+        state: the state folded from ``admin``.
+        version: version of the targets.
         folding: the bins.
-        root: that is to be shown.
+        root: the root to be released.
 
     Returns:
-        Whether given targets verify under it; or whether online targets delegate to its keys, or to those of a root after it.
+        For submitted targets, whether they verify under the root; for online targets, whether they delegate to its keys or a later root's.
     """
     if state.targets:
         return any(given.verifies_under(root) for given in state.targets if given.signed.version == version)
@@ -144,15 +145,15 @@ def targets_stand(state: AdminState, version: int, folding: Folding, root: Root)
 
 
 def covered_in_admin(state: AdminState, root_version: int, targets_version: int) -> int:
-    """Say how far in ``admin`` everything is shown: who gave what is not shown yet waits for it.
+    """Return how far in ``admin`` everything is released; tasks of later records are still pending.
 
     Args:
-        state: folded from ``admin``.
-        root_version: that is shown.
-        targets_version: that is shown.
+        state: the state folded from ``admin``.
+        root_version: the released version of root.
+        targets_version: the released version of targets.
 
     Returns:
-        An offset.
+        The offset of the first record that is not released.
     """
     roots = [given.offset for given in state.roots if given.signed.version > root_version]
     targets = [given.offset for given in state.targets if given.signed.version > targets_version]

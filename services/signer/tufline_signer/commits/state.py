@@ -1,9 +1,11 @@
-"""What the heads of all bins come to: the snapshot that may name them, and how far the changes go that are in it. Pure.
+"""Folds the heads of all bins into the next snapshot, and into the progress that it covers. Pure.
 
-In: records of ``heads``, partition by partition, and who may sign the bins. Out: the snapshot's content, and a progress for each partition.
+In: records of ``heads``, partition by partition, and the keys that may sign the bins. Out: the snapshot's content, and a progress for each
+partition.
 
-A bin is named in a version only if that verifies under the targets of the same snapshot. Where it does not (a key is being changed, and its
-signer did not know yet), its partition's progress stands still until it has been signed anew: what is not in the snapshot is not covered.
+The snapshot names a version of a bin only if it verifies under the targets of the same snapshot. If the newest version does not (a key is
+being changed, and the bin's signer did not know yet), the progress of its partition stops until the bin is signed again: a commit covers
+only what is in its snapshot.
 """
 
 import sys
@@ -25,19 +27,19 @@ class _Newest(NamedTuple):
 
 
 class Folding:
-    """The bins as their heads say, and the snapshot of those that may be named."""
+    """The bins according to their heads, and the snapshot of those that may be named."""
 
     def __init__(self, settings: Settings, covered: Sequence[int], passed: PassedOver) -> None:
-        """Begin without a head.
+        """Start without heads.
 
         Args:
-            settings: of the repository.
+            settings: the repository's settings.
             covered: how far in each partition of ``artifacts`` the last commit goes.
-            passed: takes the heads that can't be read.
+            passed: collects the heads that can't be decoded.
         """
         self._passed = passed
         self.missing = {settings.layout.name(index) for index in range(settings.number_of_bins)}
-        """The bins of which no head has come yet, or no version that may be named. A snapshot names all bins, or clients fail."""
+        """The bins without a head, or without a version that may be named. A snapshot must name all bins, or clients fail."""
         self._roles = frozenset(self.missing)
         self.snapshot = Snapshot()
         self.changed = False
@@ -51,20 +53,20 @@ class Folding:
 
     @property
     def keys(self) -> RoleKeys:
-        """Who signs the bins, as the targets say that the snapshot names."""
+        """The bins' keys according to the targets that the snapshot names."""
         assert self._keys is not None, "name_under comes first"
         return self._keys
 
     @property
     def withheld(self) -> int:
-        """How many bins are not named in their newest version, as that does not verify under the targets."""
+        """How many bins are not named in their newest version, because it does not verify under the targets."""
         return len(self._withheld)
 
     def name_under(self, keys: RoleKeys) -> None:
-        """Change who signs the bins: what was withheld may be named now.
+        """Change the bins' keys: withheld bins may become valid.
 
         Args:
-            keys: of the targets that the next snapshot names.
+            keys: the keys that the next snapshot's targets delegate to.
         """
         self._keys = keys
         for role in [*self._withheld]:
@@ -72,27 +74,27 @@ class Folding:
         self._cover()
 
     def set(self, role: str, version: int) -> None:
-        """Name a role that is no bin.
+        """Set the version of a role other than a bin.
 
         Args:
-            role: its name.
-            version: that the next snapshot names.
+            role: the role's name.
+            version: the version that the next snapshot names.
         """
         self.changed |= self.snapshot.set(role, version)
 
     def take(self, partition: int, batch: Iterable[Record]) -> None:
-        """Take note of new heads and progress.
+        """Apply new heads and progress.
 
         Args:
-            partition: of ``heads``.
-            batch: its next records.
+            partition: partition of ``heads``.
+            batch: the partition's next records.
 
         Raises:
-            SchemaError: if a record has a newer schema: nothing may go on past it.
+            SchemaError: if a record has a newer schema; processing must not continue past it.
         """
         for record in batch:
             match self._passed.decode(records.heads_decoder, record):
-                case Head() as head if record.key in self._roles:  # others may be there of a bootstrap that was replaced
+                case Head() as head if record.key in self._roles:  # a replaced bootstrap may have left others
                     self._bins[record.key] = _Newest(partition, head.version, tuple(map(sys.intern, head.keyids)))
                     self._name(record.key)
                 case Progress() as progress:
@@ -116,10 +118,10 @@ class Folding:
                 self.covered[partition] = offset
 
     def are_met(self, keys: RoleKeys) -> bool:
-        """Say whether the newest version of every bin verifies under other keys.
+        """Return whether the newest version of every bin verifies under other keys.
 
         Args:
-            keys: of targets that are to come.
+            keys: the keys that future targets delegate to.
         """
-        # Bins have few different sets of signatures: many have the same.
+        # Few sets of keyids are different: many bins have the same.
         return all(keys.are_met_by(keyids) for keyids in {newest.keyids for newest in self._bins.values()})

@@ -1,6 +1,6 @@
-"""Where the audit goes beside the topic: a file, or standard output. A record is a line; what is written is whole lines, or nothing.
+"""Where audit records go in addition to the topic: a file, or standard output. A record is one line, and only whole lines are written.
 
-A file is synced, and belongs to one process at a time. Who rotates it renames it: the next record goes to a new file of the old name.
+The file is synced, and belongs to one process at a time. To rotate it, rename it: the next record starts a new file with the old name.
 """
 
 import contextlib
@@ -19,30 +19,30 @@ STDOUT: Final = Path("-")
 
 FILE_MODE: Final = 0o640
 TAIL_BYTES: Final = 64 * 1024
-"""How much of a file's end is read at once to find its last whole line."""
+"""How many bytes are read at once from a file's end to find its last whole line."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Sink(Protocol):
-    """Takes records. Its calls may block; not to be used by two threads at once."""
+    """Receives records. Its calls may block, and two threads must not use it at once."""
 
     def write(self, records: Sequence[bytes]) -> None:
-        """Write records, durably where that is possible.
+        """Write records, durably if possible.
 
         Args:
-            records: without line ends.
+            records: records without line ends.
 
         Raises:
-            OSError: if they may not be there, with the file's name; they are to be written again then.
+            OSError: if the records may not be written, with the file's name; the caller must write them again.
         """
 
     def close(self) -> None:
-        """Give the file back."""
+        """Release the file."""
 
 
 class StdoutSink:
-    """Standard output; who collects it makes it durable."""
+    """Standard output; its collector makes the records durable."""
 
     def write(self, records: Sequence[bytes]) -> None:
         """See ``Sink.write``."""
@@ -54,13 +54,13 @@ class StdoutSink:
 
 
 class FileSink:
-    """A file; see the module."""
+    """A file that belongs to this process; see the module."""
 
     def __init__(self, path: Path) -> None:
-        """Open nothing yet.
+        """Create the sink; the first write opens the file.
 
         Args:
-            path: of the file; its directory exists.
+            path: path of the file; its directory exists.
         """
         self._path = path
         self._file = -1
@@ -81,7 +81,7 @@ class FileSink:
             if stat.S_ISREG(before.st_mode):
                 os.fsync(self._file)
         except OSError:
-            # Half a line would stay in the middle of the file.
+            # Otherwise half a line would stay in the middle of the file.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, before.st_size)
             self.close()
@@ -112,7 +112,7 @@ class FileSink:
             raise OSError(errno.EAGAIN, "another process writes it: each signer needs a file of its own") from None
 
     def _cut(self, file: int) -> None:
-        # What a process left half-written when it died was of no use to it: signatures are used when their record is whole.
+        # A half-written record of a process that died can be removed: its signatures were never used.
         size = end = os.fstat(file).st_size
         while end:
             start = max(0, end - TAIL_BYTES)
@@ -133,13 +133,13 @@ class FileSink:
 
 
 def open_sink(path: Path | None) -> Sink | None:
-    """Give the sink that is configured.
+    """Open the configured sink.
 
     Args:
-        path: of a file, or ``STDOUT``; None for none.
+        path: path of a file, or ``STDOUT``; None for no sink.
 
     Returns:
-        The sink.
+        The sink; None if none is configured.
     """
     if path is None:
         return None

@@ -1,10 +1,10 @@
-"""The trail of this process: every use of an online key is on record before its signatures are used.
+"""The audit trail of this process: every use of an online key is recorded before its signatures are used.
 
-In: the uses, from all workers at once. Out: one chain of records (``tufline.audit``), to the configured sink and then to topic ``audit``,
-in this order, both durable. What waits while a write is under way goes with the next one, so that many workers cost one append.
+In: uses of keys, from all workers concurrently. Out: one chain of records (``tufline.audit``), written durably first to the configured sink
+and then to topic ``audit``. Records that wait during a write go with the next one, so that many workers cost one append.
 
-A write whose outcome is unknown is done again with the very same records, before any other: a record may stand twice, but the chain has no
-fork and no gap. Until it has succeeded no key is used, so that no more than what was under way waits to be written.
+A write whose outcome is unknown is repeated with the same records before any other write: a record may appear twice, but the chain has no
+fork and no gap. No key is used until the write succeeds, so the queue stays limited to the uses that were in progress.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ from tufline_signer.errors import AuditError
 from tufline_signer.signing.audit_sinks import Sink
 
 CHAIN_BYTES: Final = 8
-"""Random bytes of a chain's name."""
+"""Number of random bytes in a chain's name."""
 
 CLOSE_SECONDS: Final = 5.0
-"""How long the end of the process waits at most for the record of it."""
+"""The longest time that the process waits at its end for its last record, in seconds."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,10 +43,10 @@ class Use:
     """One call of a key.
 
     Attributes:
-        part: of the process that asked.
-        keyid: of the key.
-        uri: of its private part.
-        signatures: that it gave.
+        part: the part of the process that requested it.
+        keyid: keyid of the key.
+        uri: URI of the private key.
+        signatures: the digests that it signed.
     """
 
     part: str
@@ -59,12 +59,12 @@ class Trail:
     """Records the uses of keys; see the module."""
 
     def __init__(self, bus: Bus, clock: Clock, sink: Sink | None = None) -> None:
-        """Begin no chain yet: that is done before the first use of a key.
+        """Create the trail; its chain starts before the first use of a key.
 
         Args:
             bus: the log.
             clock: the wall clock.
-            sink: where the records go too.
+            sink: where the records go in addition to the topic; None for nowhere.
         """
         self._bus = bus
         self._clock = clock
@@ -76,22 +76,22 @@ class Trail:
         self._failure = ""
 
     async def ready(self) -> None:
-        """Make sure that a use can be recorded, as far as one can know. To be called before each use.
+        """Check, as far as possible, that a use can be recorded. Must be called before each use.
 
         Raises:
-            AuditError: if what there was could not be recorded yet; use no key.
+            AuditError: if earlier uses could not be recorded yet; use no key.
         """
         if self._chain is None or self._failure:
             await self._done(self._write())
 
     async def record(self, uses: Sequence[Use]) -> None:
-        """Record uses of keys. To be awaited before their signatures are used, in any way.
+        """Record uses of keys. Must be awaited before their signatures are used in any way.
 
         Args:
-            uses: since ``ready``.
+            uses: the uses since ``ready``.
 
         Raises:
-            AuditError: if they may not be on record: do not use the signatures.
+            AuditError: if the uses may not be recorded; do not use the signatures.
         """
         assert self._chain is not None, "a key was used before the trail was ready"
         if not uses:
@@ -101,7 +101,7 @@ class Trail:
             await self._done(self._write())
 
     async def close(self) -> None:
-        """End the chain in order. No key may be used from here on."""
+        """Write the chain's last record. No key may be used afterwards."""
         try:
             if self._chain is not None:
                 self._unwritten.append(self._chain.end(self._clock()))
@@ -114,7 +114,7 @@ class Trail:
                 self._sink.close()
 
     async def _done(self, work: Coroutine[Any, Any, None]) -> None:
-        # Who is cancelled does not take back what is being written: another one's lines would come into the middle of its own.
+        # Cancelling the caller must not cancel the write, or another caller's lines would end up in the middle of this one's.
         task = asyncio.create_task(work, name="signer.audit")
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(task)
@@ -123,12 +123,12 @@ class Trail:
         before = self._attempts
         async with self._writing:
             if self._failure and self._attempts > before:
-                raise AuditError(self._failure)  # to wait once more for what failed just now would hold up all, one after the other
+                raise AuditError(self._failure)  # retrying what has just failed would delay all waiting callers, one after the other
             self._attempts += 1
             try:
                 if self._chain is None:
                     await self._begin()
-                # All that waits by now; for who comes after, nothing may be left.
+                # Everything that waits by now; the next caller may find nothing left to write.
                 if batch := list(self._unwritten):
                     await self._write_out(batch)
                     del self._unwritten[: len(batch)]
@@ -153,4 +153,4 @@ class Trail:
 
 def _explain(error: BusError | OSError) -> str:
     reason = f"{error.filename}: {error.strerror} (signer.audit_file)" if isinstance(error, OSError) else f"topic {topics.AUDIT}: {error}"
-    return f"no key is used while its use can't be recorded; {reason}; it goes on by itself when that is mended"
+    return f"no key is used while its use can't be recorded; {reason}; signing resumes when that is fixed"

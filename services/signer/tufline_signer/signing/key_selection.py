@@ -1,9 +1,9 @@
-"""Which keys sign a new version of a role, so that it verifies under the root and targets that are shown and under those to come.
+"""Which keys sign a new version of a role, so that it verifies under the current and the pending root and targets.
 
-A version of root or targets that people gave (``tufline.trust.admin_state``) is not shown at once. Until all that it governs verifies under
-it, new versions of those roles are signed with the keys of both; then it is released. After that the keys of the root before still sign
-timestamp and snapshot for a grace time: a cache may go on saying that there is no newer root. So one rule serves every change of
-a key, of whatever role, and clients are never locked out.
+A submitted version of root or targets (``tufline.trust.admin_state``) is pending at first. Until everything that it governs verifies under
+it, new versions of those roles are signed with the keys of both; then it is released. Afterwards the keys of the previous root still sign
+timestamp and snapshot for a grace time, because a cache may still answer that there is no newer root. So one rule serves every key change
+of every role, and clients are never locked out.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from tufline.trust.rules import RoleKeys, SignedRole
 
 @dataclass(slots=True)
 class _Later:
-    """The versions of a role that were made when the grace time of a root, counted from the release of the next one, was over.
+    """The versions of a role made after a root's grace time, which starts with the release of the next root.
 
     Attributes:
-        first: when the first of them was made, in milliseconds.
-        keyids: of the keys that signed all of them.
+        first: when the first of them was made, in milliseconds since 1970.
+        keyids: keyids of the keys that signed all of them.
     """
 
     first: int
@@ -38,31 +38,31 @@ class _Later:
 
 
 class Released:
-    """Which versions of root and targets have been released, as the log says it."""
+    """The released versions of root and targets, according to the log."""
 
     def __init__(self, bus: Bus, grace: timedelta, passed: PassedOver) -> None:
-        """Know nothing yet.
+        """Start without any version.
 
         Args:
-            bus: to follow the last partition of ``heads`` on.
-            grace: how long a root still counts after the next one was shown, as a cache may say that there is none.
-            passed: takes the heads that can't be read.
+            bus: the log, whose last partition of ``heads`` is followed.
+            grace: how long a root still counts after the release of the next one, because a cache may hide that one.
+            passed: collects the heads that can't be decoded.
         """
         self._bus = bus
         self._passed = passed
         self._began = asyncio.get_running_loop().time()
         self._grace = in_milliseconds(grace.total_seconds())
         self.root = 0
-        """Version; 0 before the first."""
+        """Version of the released root; 0 before the first."""
         self.targets = 0
-        """Version; 0 before the first."""
+        """Version of the released targets; 0 before the first."""
         self._released_at: dict[int, int] = {}
         self._later: dict[tuple[int, str], _Later] = {}
         self.known = asyncio.Event()
-        """Set once all of it has been read that was on the log in the beginning."""
+        """Set once everything that was on the log at the start has been read."""
 
     async def run(self) -> None:
-        """Follow the log, for ever."""
+        """Follow the log until cancelled."""
         await follow(
             self._bus,
             topics.HEADS,
@@ -91,25 +91,25 @@ class Released:
                 self._later.setdefault((version, role), _Later(time, set(keyids))).keyids.intersection_update(keyids)
 
     def is_in_grace(self, root: int, role: str, keys: RoleKeys, now: datetime) -> bool:
-        """Say whether a cache may still say that there is no root after one that is no longer shown.
+        """Return whether a replaced root is in its grace time: a cache may still hide the root after it.
 
         Args:
-            root: its version.
-            role: to be signed.
-            keys: of the role in that root.
-            now: with a time zone; not later than it is.
+            root: version of the replaced root.
+            role: the role to sign.
+            keys: the role's keys in that root.
+            now: a time with a time zone that is not after the true time.
         """
         next_version = min((version for version in self._released_at if version > root), default=0)
         if not next_version:
             return False
-        # While no signer ran, no publisher may have run either: what is released begins to count when one runs.
+        # While no signer ran, perhaps no publisher ran either: the grace time starts only when a signer runs.
         runs_for = asyncio.get_running_loop().time() - self._began
         began = in_milliseconds(now.timestamp() - runs_for)
         since = max(self._released_at[next_version], began)
         if later := self._later.get((next_version, role)):
             if not keys.are_met_by(later.keyids):
-                return False  # it was over before, and a key that signed no more does not begin again
-            # One ran then: this one's beginning does not count.
+                return False  # the grace time ended before, and a key that has stopped signing must not start again
+            # Another signer ran by then, so the start of this one does not count.
             since = max(self._released_at[next_version], min(began, later.first))
         return now < moment_of(since + self._grace)
 
@@ -123,15 +123,15 @@ def _distinct(every: Sequence[RoleKeys]) -> list[RoleKeys]:
 
 
 def _to_sign_under(given: tuple[Submitted[SignedRole], ...], shown: int) -> list[Submitted[SignedRole]]:
-    """Choose the versions under which what is made now must verify.
+    """Choose the versions of root or targets under which new files must verify.
 
     Args:
-        given: all versions.
-        shown: the one that is shown; 0 for the first.
+        given: all submitted versions.
+        shown: the released version; 0 before the first.
 
     Returns:
-        First the one that must be met: the shown one, or a later one that says that the keys before it are lost. Then the others from the
-        shown one on, which are met as far as their keys can be used.
+        First the mandatory version: the released one, or the last later one whose submission declared the previous keys lost. Then the
+        other versions from the released one on, whose keys sign if they can be used.
     """
     later = [one for one in given if one.signed.version >= shown]
     must = next((one for one in reversed(later) if one.skip_overlap), later[0])
@@ -141,16 +141,16 @@ def _to_sign_under(given: tuple[Submitted[SignedRole], ...], shown: int) -> list
 
 
 def keys_of_role(state: AdminState, released: Released, role: str, now: datetime) -> list[RoleKeys]:
-    """Say under which keys a new version of timestamp, snapshot or online targets is to verify.
+    """Return the keys under which a new version of timestamp, snapshot or online targets must verify.
 
     Args:
-        state: folded from ``admin``; bootstrapped.
-        released: what is shown.
-        role: its name.
-        now: with a time zone.
+        state: the state folded from ``admin``, after the bootstrap.
+        released: the released versions of root and targets.
+        role: name of the role to sign.
+        now: current time, with a time zone.
 
     Returns:
-        First those that must be met; the others are met as far as their keys can be used.
+        First the mandatory keys; then the others, which sign if they can be used.
     """
     under = [rules.root_keys(given.signed, role) for given in _to_sign_under(state.roots, released.root)]
     before = [(given.signed.version, rules.root_keys(given.signed, role)) for given in state.roots if given.signed.version < released.root]
@@ -159,16 +159,16 @@ def keys_of_role(state: AdminState, released: Released, role: str, now: datetime
 
 
 def keys_of_bins(state: AdminState, released: Released) -> list[RoleKeys]:
-    """Say under which keys a new version of a bin is to verify.
+    """Return the keys under which a new version of a bin must verify.
 
     Args:
-        state: folded from ``admin``; bootstrapped.
-        released: what is shown.
+        state: the state folded from ``admin``, after the bootstrap.
+        released: the released versions of root and targets.
 
     Returns:
         As ``keys_of_role``.
     """
     if not state.targets:
-        # The signer makes targets, and delegates to the keys that root has for that (trust.make_targets).
+        # The signer makes targets, which delegate to the keys that root names for that (rules.make_targets).
         return _distinct([rules.online_bin_keys(given.signed) for given in _to_sign_under(state.roots, released.root)])
     return _distinct([rules.bin_keys(given.signed) for given in _to_sign_under(state.targets, released.targets)])

@@ -1,6 +1,6 @@
-"""Signing roles: the keys of a role behind one call, and a signed file with its head.
+"""Signs roles: all keys of a role behind one call, and the signed file with its head.
 
-Here alone signatures are made, and none leaves before its record is written (``audit``).
+All signatures are made here, and none is used before its record is written (``audit_trail``).
 """
 
 import asyncio
@@ -27,13 +27,13 @@ from tufline.trust.rules import RoleKeys
 from tufline_signer.signing.audit_trail import Trail, Use
 
 RETRY_SECONDS: Final = 60.0
-"""How often a key is tried that could not be used and without which all goes on."""
+"""How often an unavailable key is tried again while signing goes on without it, in seconds."""
 
 FORGET_SECONDS: Final = 300.0
-"""After so long nobody has asked for a key that could not be used: another one has taken its place."""
+"""How long health reports an unavailable key that is no longer requested, in seconds: another one has replaced it."""
 
 INLINE_HASH_BYTES: Final = 1_000_000
-"""As much is hashed in the event loop: under a millisecond of work. More of it, in a thread, while the key signs."""
+"""Up to this size payloads are hashed in the event loop (under a millisecond); larger ones in a thread, while the key signs."""
 
 OF_PROBE: Final = SignedDigest(PROBE_ROLE, 0, envelope.sha256(PROBE))
 
@@ -45,11 +45,11 @@ class SignedFile:
     """A metadata file that is ready for the log.
 
     Attributes:
-        role: its role.
-        version: of the role.
-        expires: as in the file.
-        content: the file.
-        keyids: of the keys that signed it.
+        role: name of the file's role.
+        version: the role's version.
+        expires: the expiry as written in the file.
+        content: bytes of the file.
+        keyids: keyids of the keys that signed it.
     """
 
     role: str
@@ -62,7 +62,7 @@ class SignedFile:
         """Make the record of ``metadata``.
 
         Args:
-            headers: beside the version.
+            headers: headers in addition to the version.
 
         Returns:
             The message.
@@ -78,7 +78,7 @@ class SignedFile:
         """Make the head that names this file.
 
         Args:
-            position: of the file in ``metadata``.
+            position: position of the file in ``metadata``.
             applied: see ``Head``.
 
         Returns:
@@ -97,14 +97,14 @@ class SignedFile:
 
 @dataclass(frozen=True, slots=True)
 class ToSign:
-    """What is to become a ``SignedFile``.
+    """A payload that becomes a ``SignedFile``.
 
     Attributes:
-        role: its role.
-        version: of the role.
-        expires: as in ``signed``.
-        signed: the canonical bytes.
-        shown: the same as it stands in the file; None where that is the same bytes (see ``rules.verified``).
+        role: name of the payload's role.
+        version: the role's version.
+        expires: the expiry as written in ``signed``.
+        signed: the canonical bytes to sign.
+        shown: the payload as written in the file; None if it is the same bytes (see ``rules.verified``).
     """
 
     role: str
@@ -115,10 +115,10 @@ class ToSign:
 
 
 def signed_by_people(role: str, metadata: Mapping[str, Any]) -> SignedFile:
-    """Make a file of root or targets that people signed.
+    """Make a file of root or targets that was signed offline.
 
     Args:
-        role: its role.
+        role: root or targets.
         metadata: the object, ``{"signatures": […], "signed": {…}}``.
 
     Returns:
@@ -129,40 +129,40 @@ def signed_by_people(role: str, metadata: Mapping[str, Any]) -> SignedFile:
 
 
 Sign = Callable[[Sequence[RoleKeys], Sequence[ToSign]], Awaitable[list[SignedFile]]]
-"""Signs payloads so that they verify under several keys; see ``Keyring.sign``."""
+"""Signs payloads so that they verify under several roles' keys; see ``Keyring.sign``."""
 
 
 class Keyring:
-    """The online keys of a process; each is opened once. One that must sign is a part of the process's health until it does."""
+    """The online keys of a process; each is opened once. Health reports a mandatory key until it signs."""
 
     def __init__(self, opener: KeyOpener, trail: Trail, health: Health) -> None:
-        """Open no key yet.
+        """Create the keyring; keys are opened when they are first used.
 
         Args:
-            opener: of keys.
-            trail: where their uses are recorded.
-            health: where it is said when a key can't be used that must be.
+            opener: opens keys by URI.
+            trail: records the uses of keys.
+            health: where unavailable mandatory keys are reported.
         """
         self._opener = opener
         self._trail = trail
         self._health = health
         self._open: dict[tuple[str, str], SigningKey] = {}
         self._opening: dict[tuple[str, str], asyncio.Task[SigningKey]] = {}
-        # A keyid need not cover the URI: the same key may be named with another place, where it is or is not.
+        # A keyid need not cover the URI: the same key may be named with another URI, where it may be missing.
         self._probed: set[tuple[str, str]] = set()
         self._failed: dict[tuple[str, str], float] = {}
         self._worked: set[tuple[str, str]] = set()
         self._said: dict[str, float] = {}
 
     async def can_meet(self, of: RoleKeys, requester: str) -> bool:
-        """Say whether enough of some keys can be used, as far as is known. One that could not is tried again after a while.
+        """Return whether enough of a role's keys can be used, as far as is known. An unavailable key is tried again after a while.
 
         Args:
-            of: the keys.
+            of: the role's keys and threshold.
             requester: as in ``sign``.
 
         Raises:
-            AuditError: if what was tried may not be on record.
+            AuditError: if the trial's use of a key may not be recorded.
         """
         tried_since = asyncio.get_running_loop().time() - RETRY_SECONDS
         for keyid, uri in of.online.items():
@@ -173,15 +173,15 @@ class Keyring:
         return of.are_met_by({keyid for keyid, uri in of.online.items() if (keyid, uri) not in self._failed})
 
     async def prove(self, roles: Iterable[Sequence[RoleKeys]], requester: str) -> None:
-        """Make sure that roles can be signed, by signing something that is none; a key that signed when it was last used is not asked.
+        """Check that roles can be signed, by signing a probe that is not metadata; keys whose last use succeeded are not asked.
 
         Args:
             roles: the keys of each, as ``under`` of ``sign``.
             requester: as in ``sign``.
 
         Raises:
-            KeyUnavailableError: if one of them can't be.
-            AuditError: if it may not be on record.
+            KeyUnavailableError: if one of the roles can't be signed.
+            AuditError: if the uses may not be recorded.
         """
         distinct = {(frozenset(keys[0].keys), frozenset(keys[0].online.items()), keys[0].threshold): keys for keys in roles}
         for keys in distinct.values():
@@ -189,35 +189,35 @@ class Keyring:
                 await self.sign(keys[:1], [ToSign(PROBE_ROLE, 0, "", PROBE)], requester)
 
     async def sign(self, under: Sequence[RoleKeys], payloads: Sequence[ToSign], requester: str) -> list[SignedFile]:
-        """Sign payloads, so that they verify under several keys, and record that.
+        """Sign payloads so that they verify under several sets of keys, and record the uses.
 
         Args:
-            under: the first are those that must be met; the others are met as far as their keys can be used.
-            payloads: what to sign; all of roles that have these keys.
-            requester: the part of the process that asks, which is its writer id.
+            under: the first set is mandatory; the keys of the others sign if they can be used.
+            payloads: what to sign; all are of roles that have these keys.
+            requester: the requesting part of the process, which is its writer id.
 
         Returns:
-            The signed files, in the same order, each with the signatures of all keys that could be used. These are on record.
+            The signed files, in the same order, each with the signatures of all keys that could be used. The uses are recorded.
 
         Raises:
             KeyUnavailableError: if fewer keys than the threshold of the first can sign.
-            AuditError: if the signatures may not be on record.
+            AuditError: if the uses may not be recorded.
         """
         async with self.together(requester) as sign:
             return await sign(under, payloads)
 
     @asynccontextmanager
     async def together(self, requester: str) -> AsyncIterator[Sign]:
-        """Sign one thing after the other, and record all of it at once.
+        """Sign several payloads one after the other, and record all uses together.
 
         Args:
             requester: as in ``sign``.
 
         Yields:
-            As ``sign``; but what it gives is on record only after the block: it must not leave before that.
+            A function like ``sign``, whose uses are recorded only at the end of the block: its files must not be used before that.
 
         Raises:
-            AuditError: if the signatures may not be on record.
+            AuditError: if the uses may not be recorded.
         """
         uses: list[Use] = []
 
@@ -238,13 +238,13 @@ class Keyring:
         digests, every = await asyncio.gather(_digests(payloads), signing)
         made = {place: done for place, done in zip(wanted, every, strict=True) if not isinstance(done, Exception)}
         by_key = {keyid: done for (keyid, _), done in made.items()}
-        # Also where they do not suffice: they were made.
+        # Also if the signatures do not reach the threshold: they were made.
         uses += [Use(requester, keyid, uri, [*self._probe(keyid, uri), *digests]) for keyid, uri in made]
         problems = {uri: done for (_, uri), done in zip(wanted, every, strict=True) if isinstance(done, Exception)}
         self._say(under[0], problems)
         if not under[0].are_met_by(by_key):
             reasons = [str(problems[uri]) for uri in under[0].online.values() if uri in problems]
-            raise KeyUnavailableError("; ".join(reasons) or "no key of the role says where the signer finds it")
+            raise KeyUnavailableError("; ".join(reasons) or "no key of the role has a URI that tells the signer where it is")
         return [
             SignedFile(
                 payload.role, payload.version, payload.expires, envelope.assemble(payload.shown or payload.signed, signatures), list(by_key)
@@ -268,7 +268,7 @@ class Keyring:
     async def _key(self, uri: str, public: Key) -> SigningKey:
         if (known := self._open.get((public.keyid, uri))) is not None:
             return known
-        # Whoever else wants it meanwhile waits for the same opening.
+        # Concurrent callers wait for the same opening.
         opening = self._opening.get((public.keyid, uri))
         if opening is None:
             opening = self._opening[public.keyid, uri] = asyncio.create_task(self._open_key(uri, public), name="signer.key")
@@ -298,7 +298,7 @@ class Keyring:
             self._health.gone(f"signer.key.{uri}")
 
     def _probe(self, keyid: str, uri: str) -> list[SignedDigest]:
-        # Its opening was a use of the key too, and goes on record with the first signatures.
+        # Opening the key used it too; that use is recorded with the first signatures.
         if (keyid, uri) not in self._probed:
             return []
         self._probed.remove((keyid, uri))
