@@ -1,4 +1,4 @@
-"""The command line: composes the services into processes, and speaks to them."""
+"""The command line: runs the services in processes, and talks to them."""
 
 import click
 
@@ -25,7 +25,7 @@ _EPILOG = "Exit codes: " + "; ".join(f"{int(code)} {meaning}" for code, meaning 
 @click.group(cls=Group, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(tufline.__version__, prog_name="tufline")
 def main() -> None:
-    """Keep the TUF metadata of a repository: signed, fresh and at its origin."""
+    """Keep the TUF metadata of a repository signed, fresh and published."""
 
 
 keys.add_command(rotate)

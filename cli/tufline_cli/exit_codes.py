@@ -1,4 +1,4 @@
-"""How the command line ends: exit codes, and errors as people read them."""
+"""Exit codes of the command line, and errors formatted for humans."""
 
 import errno
 from collections.abc import Mapping
@@ -35,23 +35,23 @@ class Exit(IntEnum):
 MEANINGS: Final[Mapping[Exit, str]] = MappingProxyType(
     {
         Exit.OK: "done",
-        Exit.FAILED: "something was refused, or found wrong",
+        Exit.FAILED: "something was refused, or a check failed",
         Exit.USAGE: "the command line is wrong",
         Exit.CONFIGURATION: "the configuration is wrong",
         Exit.UNREACHABLE: "the server, a broker or Vault can't be reached, or is not ready",
         Exit.TIMEOUT: "it took longer than allowed; it may still happen",
     }
 )
-"""What each exit code means; the help shows it."""
+"""The meaning of each exit code, as printed in the help."""
 
 
 class Failure(click.ClickException):
-    """An end with a message, what to do, and an exit code.
+    """Ends the command with a message, advice, and an exit code.
 
     Args:
         message: what happened.
-        hint: what to do; empty where the message says it.
-        code: how to exit.
+        hint: what to do; empty if the message says it.
+        code: the exit code.
     """
 
     def __init__(self, message: str, hint: str = "", code: Exit = Exit.FAILED) -> None:
@@ -63,22 +63,22 @@ class Failure(click.ClickException):
         """Print the message to standard error.
 
         Args:
-            file: where else.
+            file: where to print instead.
         """
-        # A message may repeat what a server said.
+        # A message may contain text from a server.
         click.echo(f"error: {terminal_text.lines(self.message)}", file=file, err=file is None)
         if self.hint:
             click.echo(f"hint: {terminal_text.lines(self.hint)}", file=file, err=file is None)
 
 
 def as_failure(error: TuflineError) -> Failure:
-    """Make an end of an error of the library.
+    """Convert an error of the library to a failure of the command.
 
     Args:
-        error: its message says what to do.
+        error: the error; its message and advice are printed.
 
     Returns:
-        The end.
+        The failure, with the exit code for this kind of error.
     """
     match error:
         case InvalidAddressError():
@@ -96,30 +96,30 @@ def as_failure(error: TuflineError) -> Failure:
 
 def _of_a_file(error: OSError) -> Failure:
     place = "the disk" if error.filename is None else str(error.filename)
-    return Failure(f"{place} can't be used: {error.strerror}", "choose another place, or mend this one")
+    return Failure(f"{place} can't be used: {error.strerror}", "choose another place, or fix this one")
 
 
 class Group(click.Group):
-    """A group of commands in which an error of the library, or of a file, ends a command with a message, not with a traceback."""
+    """A group of commands that reports errors of the library and of files as messages, not as tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.
 
         Args:
-            ctx: of the call.
+            ctx: click's context of the call.
 
         Returns:
-            What the command returns.
+            The command's result.
 
         Raises:
-            Failure: in place of every TuflineError, and of what the system says of a file.
+            Failure: instead of every TuflineError, and of every OSError of a file.
         """
         try:
             return super().invoke(ctx)
         except TuflineError as error:
             raise as_failure(error) from error
         except OSError as error:
-            # What names no file (of a connection, say) should have been met where it came from: it is to be seen in full.
+            # An error without a file name, such as one of a connection, should have been handled earlier: show its traceback.
             if error.filename is None and error.errno != errno.ENOSPC:
                 raise
             raise _of_a_file(error) from error

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from pathlib import Path
 
@@ -9,14 +9,18 @@ from tufline.trust import ceremony
 from tufline.trust.rules import MAX_EXPIRATION_DAYS
 
 LIFETIME_DAYS = click.IntRange(1, MAX_EXPIRATION_DAYS)
-"""A lifetime of metadata: what the server takes, so that nothing is made for one that it refuses."""
+"""A lifetime of metadata, in days, within the server's limits: the server would refuse a longer one."""
 
 url_option = click.option("--url", default=DEFAULT_URL, show_default=True, help="URL of the server.")
 header_option = click.option("-H", "--header", multiple=True, help="'Name: value' to send with each request, such as an authorization.")
 timeout_option = click.option(
-    "--timeout", type=float, default=DEFAULT_TIMEOUT_SECONDS, show_default=True, help="How long to wait until it is live, in seconds."
+    "--timeout",
+    type=float,
+    default=DEFAULT_TIMEOUT_SECONDS,
+    show_default=True,
+    help="How long to wait until the change is live, in seconds.",
 )
-wait_option = click.option("--wait/--no-wait", default=True, help="Wait until it is live.")
+wait_option = click.option("--wait/--no-wait", default=True, help="Wait until the change is live.")
 
 mode_option = click.option(
     "--mode",
@@ -26,9 +30,9 @@ mode_option = click.option(
     help="pep458: targets signed offline; rstuf: by the online key.",
 )
 scheme_option = click.option(
-    "--scheme", type=click.Choice(["ecdsa", "ed25519"]), default="ecdsa", show_default=True, help="Kind of the keys; ecdsa is P-256."
+    "--scheme", type=click.Choice(["ecdsa", "ed25519"]), default="ecdsa", show_default=True, help="Type of the keys; ecdsa is P-256."
 )
 config_option = click.option(
-    "--config", "path", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="TOML file of settings."
+    "--config", "path", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="TOML file with settings."
 )
-data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Directory of all data of tufline dev.")
+data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory of tufline dev.")

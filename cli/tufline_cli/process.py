@@ -1,4 +1,4 @@
-"""One process of all services on the embedded bus."""
+"""Runs some or all services in one process."""
 
 import asyncio
 import contextlib
@@ -31,24 +31,24 @@ PUBLISHER: Final = "publisher"
 SERVICES: Final = (INGEST, SIGNER, PUBLISHER)
 
 BUS: Final = "bus"
-"""The part of a process's health that says whether the bus can be reached."""
+"""The part of a process's health that reports whether the bus can be reached."""
 
 RETRY_SECONDS: Final = 2.0
 
 OnReady = Callable[[str, str], Coroutine[Any, Any, None]]
-"""Awaited once all listen: with the URL of the REST API, or of the HTTP server for operators, and that of the origin if it is served."""
+"""Awaited once all servers listen, with the URL of the REST API (or of the HTTP server for operators) and that of a served origin."""
 
 _log = structlog.get_logger(__name__)
 
 
 def kept_in(data: Path) -> dict[str, Any]:
-    """Say where ``tufline dev`` keeps everything.
+    """Return the settings for the data directory of ``tufline dev``.
 
     Args:
-        data: its directory.
+        data: the data directory.
 
     Returns:
-        Settings, as ``config.load`` takes them.
+        Setting to value, as ``config.load`` accepts overrides.
     """
     return {
         "bus.url": f"{EMBEDDED}{data / 'log.db'}",
@@ -58,27 +58,27 @@ def kept_in(data: Path) -> dict[str, Any]:
 
 
 def need_log(config: Config) -> None:
-    """Make sure that the configured log exists, where it is a file: to open it would make one.
+    """Check that the configured log exists, if it is a file: opening it would create one.
 
     Args:
-        config: of the process.
+        config: the process's configuration.
 
     Raises:
-        ConfigError: if it does not.
+        ConfigError: if the file does not exist.
     """
     log = Path(config.bus.url.removeprefix(EMBEDDED))
     if config.bus.url.startswith(EMBEDDED) and not log.exists():
-        raise ConfigError(f"there is no log at {log}: say where it is with --data, or in bus.url")
+        raise ConfigError(f"there is no log at {log}: set its place with --data or bus.url")
 
 
 async def run(config: Config, on_ready: OnReady, services: Collection[str] = SERVICES) -> None:
-    """Run services in this process, until a signal to stop.
+    """Run services in this process until a signal to stop.
 
     Args:
-        config: of the process.
-        on_ready: awaited once everything listens that is to.
-        services: of ``SERVICES``; by default all of them. A process without ingest has the HTTP server of ``tufline.runtime.operations`` in
-            its place.
+        config: the process's configuration.
+        on_ready: awaited once all servers listen.
+        services: some of ``SERVICES``; by default all. A process without ingest runs the HTTP server of ``tufline.runtime.operations``
+            instead.
     """
     memory.tune()
     descriptors.raise_limit()
@@ -91,7 +91,7 @@ async def run(config: Config, on_ready: OnReady, services: Collection[str] = SER
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     serving.cancel()
-    if stop.is_set():  # else it ends by an error, which says itself why
+    if stop.is_set():  # otherwise an error ends it, which tells why
         _log.info("process.stopping")
     with contextlib.suppress(asyncio.CancelledError):
         await serving
@@ -122,14 +122,14 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
 
     servers = [] if INGEST in services else [operations.serve(config.ops, health, ops_url.set_result, config.http)]
     if PUBLISHER in services:
-        # What is published is there for clients, also while no bus can be reached.
+        # The origin is served to clients even while the bus can't be reached.
         servers.append(web_server.serve(config.publisher.directory, config.web, origin.set_result, config.http))
     await all_of(on_the_bus(), announce(), *servers)
 
 
 @asynccontextmanager
 async def _patiently(config: Config, health: Health) -> AsyncIterator[Bus]:
-    # What is wrong with the configuration ends the process; a cluster that is not there yet is waited for.
+    # An error in the configuration ends the process; an unreachable cluster is waited for.
     async with contextlib.AsyncExitStack() as stack:
         while True:
             try:

@@ -58,9 +58,9 @@ FAILURES = {
     "a port in no range, of Kafka": (["topics", "apply", "--config", "port.toml"], Exit.CONFIGURATION, "ports from 1 to 65535"),
     "no place for keys": (["init", "--out", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),
     "no place for data": (["dev", "--data", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),
-    "replay of nothing": (["rejected", "replay"], Exit.USAGE, "say which record"),
-    "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "say which record"),
-    "replay of one and all": (["rejected", "replay", "--partition", "0", "--offset", "0", "--all"], Exit.USAGE, "say which record"),
+    "replay of nothing": (["rejected", "replay"], Exit.USAGE, "which record to replay"),
+    "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "which record to replay"),
+    "replay of one and all": (["rejected", "replay", "--partition", "0", "--offset", "0", "--all"], Exit.USAGE, "which record to replay"),
     "audit of the topic against nothing": (["audit", "verify", "--topic"], Exit.USAGE, "give --file too"),
     "root not there": (["verify", "http://127.0.0.1:9", "--root", "missing.json"], Exit.USAGE, "does not exist"),
     "root of nonsense": (["verify", "http://127.0.0.1:9", "--root", "bad.toml"], Exit.FAILED, "root.json"),
@@ -100,7 +100,7 @@ CLIENT_FAILURES = {
         Exit.UNREACHABLE,
         "can't be fetched: [Errno 111] Connection refused\nhint: is the server running",
     ),
-    "nothing there": ("{empty}", Exit.UNREACHABLE, "status 404\nhint: give the URL that timestamp.json is below"),
+    "nothing there": ("{empty}", Exit.UNREACHABLE, "status 404\nhint: pass the URL of the directory that has timestamp.json"),
     "cut off": ("{cut}", Exit.UNREACHABLE, "can't be fetched: IncompleteRead"),
 }
 
@@ -143,7 +143,7 @@ DOWNLOAD_FAILURES = {
     "two of one name": (["a/x", "b/x"], "a/x and b/x would both be saved to x"),
     "no name": ([""], "names no file"),
     "name of a directory": (["a/.."], "names no file"),
-    "no place": (["a", "--out", "bad/out"], "bad/out can't be made: Not a directory"),
+    "no place": (["a", "--out", "bad/out"], "bad/out can't be created: Not a directory"),
     "targets URL without a scheme": (["a", "--targets-url", "cdn.example.org"], "give a URL such as http://"),
 }
 

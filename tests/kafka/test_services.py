@@ -94,7 +94,7 @@ def test_a_wrong_topic_is_refused(stack: Stack, tmp_path: Path) -> None:
     assert refused.returncode == Exit.CONFIGURATION, refused.stderr
     assert "artifacts has 2 partitions, but must have 3 (bus.partitions)" in refused.stderr
     dry = run_tufline("topics", "apply", "--dry-run", cwd=tmp_path, env=environment)
-    assert (dry.returncode, dry.stdout) == (0, "all topics are as they must be\n"), dry.stderr
+    assert (dry.returncode, dry.stdout) == (0, "all topics are configured correctly\n"), dry.stderr
     prefix = stack.settings["TUFLINE_KAFKA__PREFIX"]
     alter = ["--alter", "--entity-type", "topics", "--entity-name", f"{prefix}artifacts", "--add-config", "retention.ms=1000"]
     stack.cluster.tool("kafka.admin.ConfigCommand", "--bootstrap-server", stack.cluster.bootstrap, *alter)

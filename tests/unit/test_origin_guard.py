@@ -844,7 +844,7 @@ def test_adopting_an_origin(tmp_path: Path) -> None:
     (tmp_path / "origin" / OWNER).write_text('{"log":"another","claimed":"2030-01-01T00:00:00Z"}')
     adopted = run("adopt", log=str(tmp_path / "log.db"))
     assert adopted.exit_code == 0, adopted.output
-    assert "in place of the log another" in adopted.output
+    assert "instead of the log another" in adopted.output
     assert json.loads((tmp_path / "origin" / OWNER).read_bytes())["log"] == json.loads(owner)["log"]
     (tmp_path / "origin" / OWNER).unlink()
     assert "no log has claimed this origin" in run("show", log="none.db").output

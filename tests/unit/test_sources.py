@@ -135,7 +135,7 @@ def test_a_line_of_nonsense_is_left_to_the_server(tmp_path: Path, line: bytes) -
         ("a.csv", b"", "length and path and sha256"),
         ("a.csv", "päth,length,sha256\n".encode("utf-16"), "is not UTF-8"),
         ("a.csv", b"path,length,sha256\n" + b"x,1,2\n" * 10_000 + b"\xff,1,2\n", "is not UTF-8"),
-        ("a.csv", b"path,length,sha256\n" + b"x" * 200_000, "is no CSV file"),
+        ("a.csv", b"path,length,sha256\n" + b"x" * 200_000, "is not a valid CSV file"),
         ("a.zip", b"", "can't be imported"),
     ],
 )
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes)
     """What is no journal is neither overwritten nor removed."""
     path = tmp_path / "precious"
     path.write_bytes(content)
-    with pytest.raises(Failure, match="is no journal"), open_journal(path, tmp_path, "log"):
+    with pytest.raises(Failure, match="is not the journal"), open_journal(path, tmp_path, "log"):
         pass
     assert path.read_bytes() == content
 
@@ -192,7 +192,7 @@ def test_a_journal_of_another_import_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "advice"), [("/dev/null", "is no journal"), ("missing/journal", "No such file"), ("source.csv/x", "Not a directory")]
+    ("place", "advice"), [("/dev/null", "is not the journal"), ("missing/journal", "No such file"), ("source.csv/x", "Not a directory")]
 )
 def test_a_journal_that_can_not_be_written(tmp_path: Path, place: str, advice: str) -> None:
     """Where no journal can be, the reason is said; and a device is none."""

@@ -165,7 +165,11 @@ def online_keys(published: Published) -> dict[str, Any]:
 
 
 WRONG_KEYS = {
-    "no such role": (["bin=vault:transit/k#1"], Exit.USAGE, "'bin' has no online key: timestamp, snapshot, bins have"),
+    "no such role": (
+        ["bin=vault:transit/k#1"],
+        Exit.USAGE,
+        "'bin' can't have an online key: the roles that can are timestamp, snapshot, bins",
+    ),
     "offline role": (["targets=vault:transit/k#1"], Exit.USAGE, "'targets' has no online key"),
     "twice": (["vault:transit/k#1", "vault:transit/l#1"], Exit.USAGE, "given twice for all roles"),
     "no file": (["snapshot=missing.json"], Exit.USAGE, "neither a file nor the URI"),

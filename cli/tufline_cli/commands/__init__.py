@@ -1,1 +1,1 @@
-"""The commands: one module for each, or for each group."""
+"""The commands: one module for each command or group."""

@@ -1,4 +1,4 @@
-"""``tufline add``, ``remove``, ``import`` and ``status``: what a repository tells the server, and what the server says."""
+"""``tufline add``, ``remove``, ``import`` and ``status``: submit artifacts to the server, and show its state."""
 
 import itertools
 import time
@@ -26,16 +26,16 @@ CHUNK_LINES: Final = 20_000
 """How many artifacts are sent in one request of an import."""
 
 PREPARED: Final = 2
-"""How many requests are ready or under way."""
+"""How many requests of an import are prepared or in progress at once."""
 
 SHOWN_REFUSALS: Final = 20
-"""How many an import shows; the others it counts."""
+"""How many refused artifacts an import prints; it only counts the others."""
 
-ALL_AGAIN: Final = "to send all of it again is safe: import with another journal (--journal FILE)"
-"""What to do where nobody can tell which artifacts are not live."""
+ALL_AGAIN: Final = "it is safe to send everything again: import with another journal (--journal FILE)"
+"""The advice if it is unknown which artifacts are not live."""
 
 LATE_SECONDS: Final = 10
-"""What is accepted is live in a second or two: what has waited longer waits for something."""
+"""Accepted records are live in a second or two; records older than this wait for something."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def progress() -> Iterator[Progress]:
     """Show progress bars on standard error.
 
     Yields:
-        To add tasks to.
+        The bars, to add tasks to.
     """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
@@ -79,7 +79,7 @@ def _parse_add(argument: str) -> dict[str, Any]:
 @wait_option
 @timeout_option
 def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
-    """Add artifacts: files, each under its own relative path, or PATH=FILE under another one."""
+    """Add artifacts: files under their own relative paths, or PATH=FILE to use another path."""
     client = Client(url, header)
     body = {"artifacts": [_parse_add(argument) for argument in artifacts]}
     submitted = client.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]
@@ -87,7 +87,7 @@ def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: 
     if wait:
         click.echo(f"{len(details.get('added_artifacts', artifacts))} live")
         if refused := details.get("invalid_paths"):
-            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "tufline status says how full the bins are")
+            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "tufline status tells how full the bins are")
 
 
 @click.command()
@@ -106,19 +106,19 @@ def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: f
         if refused := details.get("invalid_paths"):
             raise Failure(f"{len(refused)} were refused: {', '.join(refused)}")
         if missing := details.get("not_found_artifacts"):
-            raise Failure(f"{len(missing)} were not there: {', '.join(missing)}")
+            raise Failure(f"{len(missing)} were not found: {', '.join(missing)}")
 
 
 class Import:
-    """An import under way."""
+    """An import in progress."""
 
     def __init__(self, client: Client, bars: Progress, journal: Journal) -> None:
-        """Begin.
+        """Start an import.
 
         Args:
-            client: of the server.
-            bars: to show.
-            journal: of what is accepted; it may have tasks of an import that was interrupted.
+            client: sends the requests.
+            bars: shows the progress.
+            journal: records what the server accepted; it may have tasks of an interrupted import.
         """
         self._client = client
         self._journal = journal
@@ -134,10 +134,10 @@ class Import:
         self.refusals: list[tuple[str, str]] = []
 
     def send_all(self, chunks: Iterable[Sequence[Item]]) -> None:
-        """Send artifacts in their order, which counts where one is added and removed; while the server works, the next ones are read.
+        """Send artifacts in order, which matters if one is added and removed. While the server works, the next ones are read.
 
         Args:
-            chunks: of at most ``CHUNK_LINES`` each.
+            chunks: artifacts in chunks of at most ``CHUNK_LINES``.
 
         Raises:
             Failure: if the server can't be reached, or the journal can't be written.
@@ -159,7 +159,7 @@ class Import:
         data = sent.result()
         refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
         self.refused += data["refused"]
-        told = len(chunk) if len(refused) == data["refused"] else max(refused)  # of many refusals an answer lists the first
+        told = len(chunk) if len(refused) == data["refused"] else max(refused)  # the answer lists only the first of many refusals
         for number, reason in itertools.islice(refused.items(), SHOWN_REFUSALS - len(self.refusals)):
             self.refusals.append((chunk[number - 1].line.decode(errors="replace")[:200], reason))
         if data["task_id"] is not None:
@@ -169,10 +169,10 @@ class Import:
         self._journal.add(item.mark for number, item in enumerate(chunk[:told], 1) if number not in refused)
 
     def wait(self, timeout: float) -> None:
-        """Wait until all is live, also what an import that was interrupted had sent, and show what was refused on the way.
+        """Wait until everything is live, including what an interrupted import had sent, and print what was refused meanwhile.
 
         Args:
-            timeout: in seconds.
+            timeout: how long to wait, in seconds.
 
         Raises:
             Failure: if it takes longer.
@@ -193,7 +193,7 @@ class Import:
                     )
                     if path:
                         yield path
-                    else:  # lost with its record: the journal can't tell which items were in it, nor how many
+                    else:  # lost with its record: the journal knows neither the items nor their number
                         unnamed += 1
 
             try:
@@ -214,7 +214,7 @@ class Import:
     "--journal",
     type=click.Path(path_type=Path, dir_okay=False),
     show_default=f"{PREFIX}… in the current directory, one for each source and server",
-    help="File that remembers what was accepted, to go on after an interruption; it is removed at the end.",
+    help="File that records what was accepted, to resume after an interruption; it is removed at the end.",
 )
 @url_option
 @header_option
@@ -223,9 +223,9 @@ class Import:
 def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
     """Add all artifacts of SOURCE.
 
-    SOURCE is a directory (every file under its relative path), a .csv with the columns path, length and sha256, or an .ndjson with one
-    artifact a line as POST /api/v1/artifacts/bulk takes it. An import that was interrupted goes on when it is started again; what changed
-    in SOURCE since then is sent. Journals of imports are no artifacts.
+    SOURCE is a directory (every file under its relative path), a .csv file with the columns path, length and sha256, or an .ndjson file
+    with one artifact per line, as POST /api/v1/artifacts/bulk accepts it. Run an interrupted import again to resume it; it also sends what has
+    changed in SOURCE since then. Import journals in SOURCE are skipped.
     """
     check_source(source)
     client = Client(url, header)
@@ -243,7 +243,7 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
         if under_way.refused:
             for line, reason in under_way.refusals:
                 click.echo(terminal_text.one_line(f"refused: {reason}: {line}"), err=True)
-            hint = ALL_AGAIN if under_way.unnamed else "fix them, or make room for them, and import again: what is accepted is passed over"
+            hint = ALL_AGAIN if under_way.unnamed else "fix them, or make room for them, and import again: accepted artifacts are skipped"
             raise Failure(f"{under_way.refused} artifacts were refused", hint)
         if under_way.unknown:
             raise Failure(f"{under_way.unknown} artifacts were accepted too long ago to tell whether any was refused", ALL_AGAIN)
@@ -255,7 +255,7 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
 @header_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
-    """Say what is live, what is not yet, what expires when, and what is wrong."""
+    """Show what is live, what is pending, when roles expire, and what is wrong."""
     said = Client(url, header).request("GET", "/api/v1/status")
     console = Console()
     if as_json:
@@ -281,10 +281,10 @@ def _describe_backlog(said: Mapping[str, Any]) -> str:
     if not count:
         return "nothing waits"
     waits = f"{count} records accepted and not live yet; the oldest has waited {seconds} s"
-    # The server knows its own process alone; where that is all of Tufline, its problems say it.
+    # The server only knows its own process; if that is all of Tufline, its problems tell the reason.
     if seconds < LATE_SECONDS or said["problems"]:
         return waits
-    return f"{waits}: /readyz of signer and publisher says what for, unless there is much to do"
+    return f"{waits}: unless there is a lot to do, /readyz of signer and publisher tells what they wait for"
 
 
 def _not_ready(said: Mapping[str, Any]) -> Failure:
@@ -295,4 +295,4 @@ def _not_ready(said: Mapping[str, Any]) -> Failure:
         return Failure(
             "there is no repository yet", "tufline init makes its bootstrap.json; POST that to /api/v1/bootstrap/", Exit.UNREACHABLE
         )
-    return Failure("the repository is not published yet", "/readyz of signer and publisher says what they wait for", Exit.UNREACHABLE)
+    return Failure("the repository is not published yet", "/readyz of signer and publisher tells what they wait for", Exit.UNREACHABLE)

@@ -1,4 +1,4 @@
-"""``tufline audit``: whether every use of an online key is on record, and the records are as they were written."""
+"""``tufline audit``: checks that every use of an online key is recorded, and that the records are unchanged."""
 
 import asyncio
 import json
@@ -26,14 +26,14 @@ from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, data_option
 
 INCOMPLETE: Final = (
-    "give the files of all signers, from the beginning: what is in none of them is an alarm. If these are all, somebody else may use the "
-    "online key: see docs/how-to/audit.md at once"
+    "pass the files of all signers, from the start: a signature that is in none of them raises an alarm. If these are all files, somebody "
+    "else may use the online key: see docs/audit.md immediately"
 )
 
 
 @click.group()
 def audit() -> None:
-    """The record of every use of an online key."""
+    """Verify the audit trail of online keys."""
 
 
 @audit.command()
@@ -44,20 +44,22 @@ def audit() -> None:
     "files",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     multiple=True,
-    help="File of records, in place of the topic: all files of all signers, of each the oldest first.",
+    help="File of records to read instead of the topic: all files of all signers, each signer's oldest first.",
 )
-@click.option("--topic", "with_topic", is_flag=True, help="With --file: read the topic too, and compare both.")
-@click.option("--metadata", "places", multiple=True, metavar="URL|DIR", help="Published metadata to compare.")
+@click.option("--topic", "with_topic", is_flag=True, help="With --file: also read the topic, and compare both.")
+@click.option("--metadata", "places", multiple=True, metavar="URL|DIR", help="Published metadata to compare with the records.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(data: Path | None, path: Path | None, files: tuple[Path, ...], with_topic: bool, places: tuple[str, ...], as_json: bool) -> None:
-    """Find every change, gap, reordering and fork in the audit, and every online signature that it does not tell of.
+    """Find every change, gap, reordering and fork in the audit trail, and every online signature that it does not record.
 
-    Read are the topic 'audit' and the metadata on the log. On Kafka all may run meanwhile; an embedded log needs the server stopped: what
-    runs is verified by its file (--file).
+    This reads the topic 'audit' and the metadata on the log. On Kafka, services may keep running. With an embedded log, stop the server
+    first, or verify a running server by its file (--file).
     """
     if with_topic and not files:
         raise Failure(
-            "--topic compares the topic with files, and there is none", "give --file too; without both the topic is read", Exit.USAGE
+            "--topic compares the topic with files, but there is no --file",
+            "add --file, or omit --topic to read only the topic",
+            Exit.USAGE,
         )
     config, _ = load(path, process.kept_in(data) if data is not None else {})
     if not files or with_topic:
@@ -85,10 +87,10 @@ def _say(report: Report, as_json: bool, *, whole: bool) -> None:
     if alarms := sum(finding.kind == "alarm" for finding in report.findings):
         raise Failure(
             f"{alarms} online signatures without a record, {len(report.findings)} findings; {counts}",
-            "somebody else may use the online key: see docs/how-to/audit.md at once" if whole else INCOMPLETE,
+            "somebody else may use the online key: see docs/audit.md immediately" if whole else INCOMPLETE,
         )
     if report.findings:
-        raise Failure(f"{len(report.findings)} findings; {counts}", "docs/how-to/audit.md says what each means")
+        raise Failure(f"{len(report.findings)} findings; {counts}", "docs/audit.md explains each")
     if not as_json:
         click.echo(f"no finding: {counts}")
 
@@ -100,7 +102,7 @@ def _published(places: Sequence[str]) -> Iterator[MetadataFile]:
 
 def _of_directory(directory: Path) -> Iterator[MetadataFile]:
     if not directory.is_dir():
-        raise InvalidInputError(f"{directory} is no directory: --metadata takes the URL or the directory that timestamp.json is in")
+        raise InvalidInputError(f"{directory} is not a directory: pass --metadata the URL or the directory that has timestamp.json")
     first = {Root.type: 0, Targets.type: 1}
     files = [(_role(path.stem), path) for path in sorted(directory.glob("[!.]*.json"))]
     for role, path in sorted(files, key=lambda one: first.get(one[0], len(first))):
@@ -116,7 +118,7 @@ def _role(stem: str) -> str:
 
 
 def _of_url(url: str) -> Iterator[MetadataFile]:
-    """Fetch what clients see: every root, the timestamp, and all that its snapshot names."""
+    """Fetch what clients see: every root, the timestamp, and all files that its snapshot names."""
     pool = urllib3.PoolManager(maxsize=FETCHES, retries=urllib3.Retry(3, backoff_factor=0.1))
 
     def fetch(name: str) -> bytes | None:
@@ -134,7 +136,7 @@ def _of_url(url: str) -> Iterator[MetadataFile]:
         name = envelope.file_name(role, version)
         content = fetch(name)
         if content is None:
-            raise Failure(f"{url}/{name} does not exist", "give the URL that timestamp.json is below", Exit.UNREACHABLE)
+            raise Failure(f"{url}/{name} does not exist", "pass the URL of the directory that has timestamp.json", Exit.UNREACHABLE)
         return role, content, f"{url}/{name}"
 
     version = 1
@@ -146,7 +148,7 @@ def _of_url(url: str) -> Iterator[MetadataFile]:
         snapshot = needed(Snapshot.type, Metadata[Timestamp].from_bytes(timestamp[1]).signed.snapshot_meta.version)
         meta = Metadata[Snapshot].from_bytes(snapshot[1]).signed.meta
     except RepositoryError as error:
-        raise Failure(f"{url} is no TUF repository: {error}", "give the URL that timestamp.json is below") from error
+        raise Failure(f"{url} is not a valid TUF repository: {error}", "pass the URL of the directory that has timestamp.json") from error
     named = {name.removesuffix(".json"): of_role.version for name, of_role in meta.items()}
     if Targets.type in named:
         yield needed(Targets.type, named.pop(Targets.type))

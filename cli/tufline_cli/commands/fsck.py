@@ -1,4 +1,4 @@
-"""``tufline fsck``: whether the log and the origin say the same."""
+"""``tufline fsck``: compares the log with the origin."""
 
 import asyncio
 import json
@@ -27,15 +27,15 @@ async def _compare(config: Config) -> Report:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
-    """Compare the log with the origin, and say every difference.
+    """Compare the log with the origin, and report every difference.
 
-    Every version on the log, what the heads name, and every file of the origin, byte for byte; what a client sees is for tufline verify. On
-    Kafka all may run meanwhile; an embedded log needs the server stopped.
+    This compares every version on the log, the heads, and every file of the origin, byte by byte. To check what a client sees, use tufline
+    verify. On Kafka, services may keep running; with an embedded log, stop the server first.
     """
     config, _ = load(path, process.kept_in(data) if data is not None else {})
     process.need_log(config)
     if not config.publisher.directory.exists():
-        raise ConfigError(f"there is no origin at {config.publisher.directory}: say where it is with --data, or in publisher.directory")
+        raise ConfigError(f"there is no origin at {config.publisher.directory}: set its place with --data or publisher.directory")
     report = asyncio.run(_compare(config))
     if as_json:
         click.echo(json.dumps(asdict(report), indent=1))
@@ -49,4 +49,4 @@ def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
             f"{len(report.findings)} differences between the log and the origin", "the log is the source of truth: see docs/how-to/fsck.md"
         )
     if not as_json:
-        click.echo(f"no difference: {report.versions} versions on the log, {report.files} files, timestamp {report.shown} shown")
+        click.echo(f"no difference: {report.versions} versions on the log, {report.files} files, timestamp {report.shown} published")

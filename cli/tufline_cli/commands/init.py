@@ -1,4 +1,4 @@
-"""``tufline init``: keys and the bootstrap payload of a repository."""
+"""``tufline init``: makes a repository's keys and bootstrap payload."""
 
 import json
 import time
@@ -25,24 +25,31 @@ def _days_option(role: str, name: str) -> Callable[[Command], Command]:
 
 @click.command()
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory for keys and payload; nothing is overwritten."
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Directory for keys and payload; it must be empty or new.",
 )
-@click.option("--bins", type=int, default=2048, show_default=True, help="Hash bins: a power of two, 2 to 16384.")
+@click.option("--bins", type=int, default=2048, show_default=True, help="Number of hash bins: a power of two, 2 to 16384.")
 @click.option(
-    "--mode", type=click.Choice([ceremony.PEP458, ceremony.RSTUF]), default=ceremony.PEP458, show_default=True, help="Mode of trust."
+    "--mode",
+    type=click.Choice([ceremony.PEP458, ceremony.RSTUF]),
+    default=ceremony.PEP458,
+    show_default=True,
+    help="Who signs targets: pep458 offline keys, rstuf the online key.",
 )
 @scheme_option
-@click.option("--root-keys", type=int, default=3, show_default=True, help="Root keys.")
-@click.option("--root-threshold", type=int, default=2, show_default=True, help="How many of them must sign.")
-@click.option("--targets-keys", type=int, default=3, show_default=True, help="Targets keys (pep458).")
-@click.option("--targets-threshold", type=int, default=2, show_default=True, help="How many of them must sign.")
+@click.option("--root-keys", type=int, default=3, show_default=True, help="Number of root keys.")
+@click.option("--root-threshold", type=int, default=2, show_default=True, help="How many root keys must sign.")
+@click.option("--targets-keys", type=int, default=3, show_default=True, help="Number of targets keys (pep458).")
+@click.option("--targets-threshold", type=int, default=2, show_default=True, help="How many targets keys must sign.")
 @click.option(
     "--online-key",
     "online",
     multiple=True,
     metavar="[ROLE=]KEY",
-    help="Key of the roles that are signed online, or of one of them (timestamp, snapshot, bins; targets in the mode rstuf): its URI, "
-    "such as vault:transit/tufline#1, or a file that tufline keys wrote. Roles without one share a new key in a file.",
+    help="Key of all roles that are signed online, or of one of them (timestamp, snapshot, bins; in mode rstuf also targets): a URI such "
+    "as vault:transit/tufline#1, or a file that tufline keys wrote. Roles without an option share a new key in a file.",
 )
 @click.option(
     "--client-profile",
@@ -50,14 +57,14 @@ def _days_option(role: str, name: str) -> Callable[[Command], Command]:
     type=click.Choice(list(CLIENTS)),
     default=STANDARD,
     show_default=True,
-    help="Clients that must be able to read the repository: standard is python-tuf, tuf-js and go-tuf, rstuf is python-tuf.",
+    help="Clients that must be able to read the repository: standard is python-tuf, tuf-js and go-tuf; rstuf is python-tuf.",
 )
 @_days_option("root", "root")
 @_days_option("targets", "targets")
 @_days_option("snapshot", "a snapshot")
 @_days_option("timestamp", "a timestamp")
 @_days_option("bins", "a bin")
-@click.option("--submit", "url", help="URL of the server to begin the repository on at once.")
+@click.option("--submit", "url", help="URL of the server to bootstrap immediately.")
 @header_option
 @config_option
 def init(
@@ -80,10 +87,10 @@ def init(
     header: tuple[str, ...],
     path: Path | None,
 ) -> None:
-    """Make the keys of a repository and the payload that begins it.
+    """Make a repository's keys and the payload that bootstraps it.
 
-    In OUT: offline/ has the private keys of root and targets (take them off this machine), online/ the online key, if one was made (its
-    directory is signer.key_dir of the server), root.json is what clients begin with, bootstrap.json is for POST /api/v1/bootstrap/.
+    In OUT: offline/ has the private keys of root and targets (move them off this machine); online/ has the online key, if one was made (set
+    the server's signer.key_dir to it); root.json is the root that clients start with; bootstrap.json is for POST /api/v1/bootstrap/.
     """
     days = {"root": root_days, "targets": targets_days, "snapshot": snapshot_days, "timestamp": timestamp_days, "bins": bins_days}
     if out.exists() and any(out.iterdir()):
@@ -105,4 +112,4 @@ def init(
     result = client.wait_for_task(answer["data"]["task_id"], time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
     if not result["status"]:
         raise Failure(f"the bootstrap failed: {result['error']}")
-    click.echo("the repository has begun, and its first metadata are published")
+    click.echo("the repository is bootstrapped, and its first metadata is published")

@@ -1,9 +1,9 @@
-"""What a server has acknowledged of an import, so that one that was interrupted goes on where it stopped.
+"""Records what a server has acknowledged of an import, so that an interrupted import resumes where it stopped.
 
-A journal is a file: a line that says of what it is, then the mark of each item that the server acknowledged, and the tasks that these are
-part of, until it is known what became of them. A mark is made of the item's
-path and content, not of its place: a source that was mended or made anew meanwhile is taken as it is now. Of each path the last mark
-counts, and once an item is sent, all that follow it of the same path are: what the source says last of a path the server gets last.
+A journal is a file. Its first line names the source and the log. Then follow the mark of each item that the server acknowledged, and the
+items' tasks until their results are known. A mark is a hash of the item's path and content, not of its place, so the source may be fixed or
+rebuilt in between. Only the last mark of a path counts. Once an item is sent, all later items of the same path are sent too, so that the
+server receives the source's last item of a path last.
 """
 
 import fcntl
@@ -19,24 +19,24 @@ from typing import BinaryIO, Final
 from tufline_cli.exit_codes import Exit, Failure
 
 HALF_BYTES: Final = 8
-"""How long either half of a mark is: two contents of one path are taken for the same once in 2^64."""
+"""Length of each half of a mark, in bytes: two contents of one path are mistaken for each other once in 2^64."""
 
 PREFIX: Final = ".tufline-import-"
 _DEFAULT_NAME: Final = re.compile(re.escape(PREFIX) + "[0-9a-f]{16}")
 _BEGINNING: Final = b'{"tufline import": '
 _TASK: Final = re.compile(rb"([+-])([A-Za-z0-9_-]+) ([0-9]+)\n")
-"""A task to wait for, or one that was waited for, and how many items it has."""
+"""A task to wait for (+) or a finished one (-), and its number of items."""
 
 _NO_CONTENT: Final = bytes(HALF_BYTES)
-"""The second half of the mark of a path whose item was refused after all."""
+"""The second half of the mark of a path whose item was refused after it was accepted."""
 
 
 def make_mark(path: str, content: bytes) -> bytes:
     """Make the mark of an item.
 
     Args:
-        path: of the artifact.
-        content: whatever changes when the artifact does.
+        path: path of the artifact.
+        content: bytes that change whenever the artifact does.
 
     Returns:
         A hash of the path, and one of the content.
@@ -46,21 +46,21 @@ def make_mark(path: str, content: bytes) -> bytes:
 
 
 class Journal:
-    """The marks of what a server has acknowledged of a source; ``open_journal`` gives it.
+    """The marks of the items that a server has acknowledged; ``open_journal`` opens it.
 
     Attributes:
-        passed: how many items of the source it knew.
-        tasks: id of each task of which it is not known yet what became of it, to how many items it has.
+        passed: how many items of the source were skipped.
+        tasks: id of each task whose result is not known yet, to its number of items.
     """
 
     def __init__(self, path: Path, file: BinaryIO, known: dict[bytes, bytes], tasks: dict[str, int]) -> None:
-        """Begin.
+        """Create the journal of an open file.
 
         Args:
-            path: of the journal.
-            file: that it is, open for appending.
-            known: either half of the marks in it, the last of each path.
-            tasks: those in it.
+            path: path of the file.
+            file: the file, open for appending.
+            known: first half to second half of the last mark of each path.
+            tasks: unfinished tasks in the file, to their number of items.
         """
         self.passed = 0
         self.tasks = tasks
@@ -70,13 +70,13 @@ class Journal:
         self._stat = os.fstat(file.fileno())
 
     def passes(self, mark: bytes) -> bool:
-        """Say whether the server has an item already. One that it has not is going to be sent, and so is all that follows it of its path.
+        """Return whether the server already has an item. If not, the item is to be sent, and so are all later items of its path.
 
         Args:
-            mark: of the item.
+            mark: mark of the item.
 
         Returns:
-            Whether it can be passed over.
+            Whether the item can be skipped.
         """
         path = mark[:HALF_BYTES]
         if self._known.get(path) == mark[HALF_BYTES:]:
@@ -86,11 +86,11 @@ class Journal:
         return False
 
     def is_journal(self, name: str, stat: os.stat_result) -> bool:
-        """Say whether a file is this journal, or by its name the one of another import: neither is an artifact.
+        """Return whether a file is this journal or, by its name, that of another import: neither is an artifact.
 
         Args:
-            name: of the file, without its directory.
-            stat: of the file.
+            name: name of the file, without its directory.
+            stat: result of ``stat`` for the file.
 
         Returns:
             Whether it is a journal.
@@ -98,38 +98,38 @@ class Journal:
         return os.path.samestat(stat, self._stat) or _DEFAULT_NAME.fullmatch(name) is not None
 
     def add(self, marks: Iterable[bytes]) -> None:
-        """Take note of what the server has acknowledged.
+        """Record the items that the server has acknowledged.
 
         Args:
-            marks: of the items, in the order in which they were sent.
+            marks: marks of the items, in the order in which they were sent.
 
         Raises:
-            Failure: if it can't be written.
+            Failure: if the journal can't be written.
         """
         self._write(b"".join(b"%s\n" % mark.hex().encode() for mark in marks))
 
     def expect(self, task_id: str, count: int) -> None:
-        """Take note of a task before its items are added: what becomes of it must be asked for, also after an interruption.
+        """Record a task before its items: its result must be asked for, also after an interruption.
 
         Args:
-            task_id: as the server answered it.
-            count: of its items.
+            task_id: task id in the server's answer.
+            count: number of the task's items.
 
         Raises:
-            Failure: if it can't be written.
+            Failure: if the journal can't be written.
         """
         self.tasks[task_id] = count
         self._write(b"+%s %d\n" % (task_id.encode(), count))
 
     def settle(self, task_id: str, refused: Iterable[str]) -> None:
-        """Take note of what became of a task.
+        """Record a task's result.
 
         Args:
-            task_id: that was expected.
-            refused: paths that the server refused after all: they are sent again by the next import.
+            task_id: id of a recorded task.
+            refused: paths that the server refused after accepting them; the next import sends them again.
 
         Raises:
-            Failure: if it can't be written.
+            Failure: if the journal can't be written.
         """
         for path in refused:
             self._write(b"%s\n" % (make_mark(path, b"")[:HALF_BYTES] + _NO_CONTENT).hex().encode())
@@ -141,10 +141,10 @@ class Journal:
             self._file.flush()
 
     def done(self) -> None:
-        """Forget the journal: all is on the server.
+        """Remove the journal: the server has everything.
 
         Raises:
-            Failure: if it can't be removed.
+            Failure: if the journal can't be removed.
         """
         with _explained(self._path):
             self._path.unlink(missing_ok=True)
@@ -152,18 +152,18 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path | None, source: Path, log: str) -> Iterator[Journal]:
-    """Open the journal of an import, or begin it; no other import can use it meanwhile.
+    """Open the journal of an import, or create it; no other import can use it meanwhile.
 
     Args:
-        path: of the journal; without, a name of its own for each source and log, in the current directory.
-        source: of the import.
-        log: id of the server's log: another log has nothing yet.
+        path: path of the journal; None for a name in the current directory that depends on source and log.
+        source: source of the import.
+        log: id of the server's log; a journal is valid for one log.
 
     Yields:
         The journal.
 
     Raises:
-        Failure: if the file is something else, of another import, in use, or can't be written.
+        Failure: if the file is not a journal, belongs to another import, is in use, or can't be written.
     """
     header = _BEGINNING + json.dumps(str(source.resolve())).encode() + b', "log": ' + json.dumps(log).encode() + b"}\n"
     path = path or Path(PREFIX + hashlib.blake2b(header, digest_size=8).hexdigest())
@@ -178,7 +178,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = "give a file that can be written: --journal FILE"
+        hint = "choose a file that can be written: --journal FILE"
         raise Failure(f"the journal {path} can't be used: {error.strerror or error}", hint, Exit.USAGE) from error
 
 
@@ -189,7 +189,7 @@ def _take(path: Path) -> BinaryIO:
         file = path.open("a+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_free = os.fstat(file.fileno()).st_nlink > 0  # the import that had it may have removed it since it was opened here
+            is_free = os.fstat(file.fileno()).st_nlink > 0  # another import may have removed it after it was opened here
         except BlockingIOError:
             is_free = False
         except OSError:
@@ -197,12 +197,12 @@ def _take(path: Path) -> BinaryIO:
             raise
     if not is_free:
         file.close()
-        raise Failure(f"another import uses the journal {path}", "wait for its end, or give another file: --journal FILE")
+        raise Failure(f"another import uses the journal {path}", "wait until that import ends, or choose another file: --journal FILE")
     return file
 
 
 def _no_journal(path: Path) -> Failure:
-    return Failure(f"{path} is no journal of an import", "give a file that does not exist yet: --journal FILE", Exit.USAGE)
+    return Failure(f"{path} is not the journal of an import", "choose a file that does not exist yet: --journal FILE", Exit.USAGE)
 
 
 def _read(path: Path, file: BinaryIO, header: bytes) -> tuple[dict[bytes, bytes], dict[str, int]]:
@@ -214,7 +214,7 @@ def _read(path: Path, file: BinaryIO, header: bytes) -> tuple[dict[bytes, bytes]
     elif beginning != header:
         if not beginning.startswith(_BEGINNING):
             raise _no_journal(path)
-        hint = "finish that one and it is removed; or remove it, or give another file: --journal FILE"
+        hint = "finish that import, remove the file, or choose another one: --journal FILE"
         raise Failure(f"{path} is the journal of an import from another source or to another server", hint, Exit.USAGE)
     known, end = {}, len(header)
     tasks: dict[str, int] = {}
@@ -234,5 +234,5 @@ def _read(path: Path, file: BinaryIO, header: bytes) -> tuple[dict[bytes, bytes]
             break
         known[mark[:HALF_BYTES]] = mark[HALF_BYTES:]
         end += len(line)
-    file.truncate(end)  # of a line cut off by a crash, so that the next one is not written onto it
+    file.truncate(end)  # drops a line that a crash cut off, so that the next line is not appended to it
     return known, tasks

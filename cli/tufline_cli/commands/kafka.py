@@ -1,4 +1,4 @@
-"""``tufline topics``: the topics on Kafka, as they must be."""
+"""``tufline topics``: creates and configures the topics on Kafka."""
 
 import asyncio
 from pathlib import Path
@@ -17,30 +17,30 @@ from tufline_cli.options import config_option
 
 @click.group()
 def topics() -> None:
-    """The topics on Kafka."""
+    """Create and configure the topics on Kafka."""
 
 
 @topics.command()
 @config_option
-@click.option("--dry-run", is_flag=True, help="Say what differs, and change nothing; exit code 1 if anything does.")
+@click.option("--dry-run", is_flag=True, help="Only print what differs; the exit code is 1 if anything does.")
 def apply(path: Path | None, dry_run: bool) -> None:
-    """Make the topics that are missing, set what differs, and say so.
+    """Create missing topics, correct settings that differ, and print every change.
 
-    A number of partitions that differs is only said: to change it would put artifacts into other bins' partitions. For new topics it must
-    be a power of two.
+    A different number of partitions is only reported: changing it would move artifacts to other bins' partitions. For new topics it
+    must be a power of two.
     """
     config, _ = load(path)
     if not config.bus.url.startswith(KAFKA):
-        raise ConfigError(f"bus.url = {config.bus.url!r} has no topics to make: it is not 'kafka:<host>:<port>,…'")
+        raise ConfigError(f"bus.url = {config.bus.url!r} has no topics to create: set it to 'kafka:<host>:<port>,…'")
     left = asyncio.run(_apply(config, dry_run=dry_run))
     if left:
-        raise Failure("; ".join(left), "a number of partitions stays as it was made: set bus.partitions to it" if not dry_run else "")
-    click.echo("all topics are as they must be")
+        raise Failure("; ".join(left), "the number of partitions can't be changed: set bus.partitions to it" if not dry_run else "")
+    click.echo("all topics are configured correctly")
 
 
 async def _apply(config: Config, *, dry_run: bool) -> list[str]:
     to_cluster = connection(config.kafka, config.bus.url.removeprefix(KAFKA))
-    from tufline.bus.kafka.topic_admin import TopicAdmin  # noqa: PLC0415 (one process without Kafka needs no client of it)
+    from tufline.bus.kafka.topic_admin import TopicAdmin  # noqa: PLC0415 (a process without Kafka needs no client for it)
 
     async with TopicAdmin(to_cluster, all_topics.topics(config.bus.partitions), config.kafka.replicas) as admin:
         if not await admin.partitions(all_topics.ARTIFACTS):

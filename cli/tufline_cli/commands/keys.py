@@ -1,4 +1,4 @@
-"""``tufline keys``: keys in Vault, as an operator makes them and looks at them. They are reached as section ``vault`` says."""
+"""``tufline keys``: creates and shows keys in Vault, which is reached with the settings in section ``vault``."""
 
 import asyncio
 import json
@@ -29,14 +29,14 @@ def _parse(name: str, version: int | None = None) -> VaultKeyName:
 
 
 def with_opener(path: Path | None, work: Callable[[KeyOpener], Awaitable[T]]) -> T:
-    """Do something with keys as they are configured.
+    """Run a coroutine with an opener of the configured keys.
 
     Args:
-        path: of a TOML file; see ``config.load``.
-        work: what to do.
+        path: path of a TOML file with settings; see ``config.load``.
+        work: the coroutine function, which receives the opener.
 
     Returns:
-        What it returns.
+        The result of ``work``.
     """
     config, _ = load(path)
     configure_logging(config.log.model_copy(update={"level": "warning"}))
@@ -52,10 +52,10 @@ def with_opener(path: Path | None, work: Callable[[KeyOpener], Awaitable[T]]) ->
 
 
 def to_json(keys: Iterable[Key]) -> str:
-    """Write keys as they stand in metadata: keyid to key object.
+    """Encode public keys as in metadata: keyid to key object.
 
     Args:
-        keys: to write.
+        keys: the public keys.
 
     Returns:
         JSON.
@@ -64,41 +64,46 @@ def to_json(keys: Iterable[Key]) -> str:
 
 
 def read_key(text: str) -> Key:
-    """Read what ``to_json`` wrote of one key.
+    """Read a public key that ``to_json`` wrote.
 
     Args:
-        text: JSON.
+        text: JSON of exactly one key.
 
     Returns:
         The key.
 
     Raises:
-        MetadataError: if it is not one key.
+        MetadataError: if it is not the JSON of one key.
     """
     try:
         content: dict[str, dict[str, Any]] = json.loads(text)
         ((keyid, of_key),) = content.items()
         return Key.from_dict(keyid, of_key)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MetadataError(f"it has to be one key as 'tufline keys show' prints it: {error}") from error
+        raise MetadataError(f"expected one key as 'tufline keys show' prints it: {error}") from error
 
 
 @click.group()
 def keys() -> None:
-    """Online keys: make them in Vault, look at them, write the signer's policy, and change them."""
+    """Create, show and rotate online keys, and print the signer's policy in Vault."""
 
 
 @keys.command()
 @name_argument
 @click.option(
-    "--type", "kind", type=click.Choice(list(SCHEMES)), default="ecdsa-p256", show_default=True, help="P-256 sends Vault hashes only."
+    "--type",
+    "kind",
+    type=click.Choice(list(SCHEMES)),
+    default="ecdsa-p256",
+    show_default=True,
+    help="With P-256 only hashes are sent to Vault.",
 )
 @config_option
 def create(name: str, kind: str, path: Path | None) -> None:
-    """Make the key NAME (<mount>/<key>) in Vault, and print its public part as metadata have it.
+    """Create the key NAME (<mount>/<key>) in Vault, and print its public part as in metadata.
 
-    Its private part can't be exported, backed up in plain text or deleted, and it is not rotated by itself. This needs a login that may
-    make keys; the signer's may not.
+    Its private part can't be exported, backed up in plain text or deleted, and Vault does not rotate it automatically. This needs a login
+    that may create keys; the signer's may not.
     """
     public = with_opener(path, lambda opener: provision.create_key(opener.vault, _parse(name, 1), kind))
     click.echo(to_json([public]))
@@ -108,9 +113,9 @@ def create(name: str, kind: str, path: Path | None) -> None:
 @name_argument
 @config_option
 def show(name: str, path: Path | None) -> None:
-    """Print the public parts of the key NAME as metadata have them: <mount>/<key> for all versions, or any URI.
+    """Print the public parts of the key NAME as in metadata: <mount>/<key> for all versions, or any URI.
 
-    What is wrong with the key's settings is said on standard error.
+    Dangerous settings of the key are reported on standard error.
     """
     is_vaults = name.startswith(VAULT_SCHEME) or ":" not in name
 
@@ -134,7 +139,7 @@ def show(name: str, path: Path | None) -> None:
 @keys.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def policy(names: tuple[str, ...]) -> None:
-    """Print the policy of a signer that has the keys NAME (<mount>/<key>): to sign with them, to read their public parts, and no more."""
+    """Print the Vault policy of a signer with the keys NAME (<mount>/<key>): it may sign with them and read their public parts, no more."""
     click.echo(provision.policy(_parse(name, 1) for name in names), nl=False)
 
 
@@ -142,24 +147,24 @@ def online_keys(given: tuple[str, ...], roles: tuple[str, ...], path: Path | Non
     """Read the options ``--online-key``.
 
     Args:
-        given: each ``[ROLE=]KEY``, where KEY is an URI, or a file as ``tufline keys`` prints it.
-        roles: that may have an online key.
-        path: of a TOML file; see ``config.load``.
+        given: options ``[ROLE=]KEY``, where KEY is a URI, or a file as ``tufline keys`` prints it.
+        roles: the roles that may have an online key.
+        path: path of a TOML file with settings; see ``config.load``.
 
     Returns:
-        Role to public key, for all roles if any was given without a role.
+        Role to public key; all roles if one option has no role.
 
     Raises:
-        Failure: if a role is none, or is given twice, or a file can't be read.
+        Failure: if a role has no online key or is listed twice, or a key is neither a file nor a URI.
     """
     by_role: dict[str, str] = {}
     for one in given:
         role, separator, key = one.partition("=")
         role, key = (role, key) if separator and ":" not in role and "/" not in role else ("", one)
         if role and role not in roles:
-            raise Failure(f"{role!r} has no online key: {', '.join(roles)} have", code=Exit.USAGE)
+            raise Failure(f"{role!r} can't have an online key: the roles that can are {', '.join(roles)}", code=Exit.USAGE)
         if role in by_role:
-            raise Failure(f"--online-key is given twice for {role or 'all roles'}", code=Exit.USAGE)
+            raise Failure(f"--online-key was set twice for {role or 'all roles'}", code=Exit.USAGE)
         by_role[role] = key
 
     files = {key: read_key(Path(key).read_text()) for key in by_role.values() if Path(key).is_file()}

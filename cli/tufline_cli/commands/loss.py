@@ -1,4 +1,4 @@
-"""``tufline accept-loss``: go on where records are gone from the log that were never applied."""
+"""``tufline accept-loss``: continues after records were lost from the log before they were applied."""
 
 import asyncio
 from pathlib import Path
@@ -22,10 +22,10 @@ from tufline_cli.options import config_option
 @config_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def accept_loss(topic: str, partition: int, path: Path | None, yes: bool) -> None:
-    """Accept that records of a partition are gone from the log before they were applied.
+    """Accept that records of a partition were lost from the log before they were applied.
 
-    The signer (for artifacts) or ingest (for inbox) has stopped there, and says so in its health. What the records asked for will not
-    become live: whoever sent them has to send them again. See docs/how-to/lost-input.md.
+    The signer (for artifacts) or ingest (for inbox) has stopped there, and its health reports it. The changes in the lost records do not
+    become live: their senders have to send them again. See docs/lost-input.md.
     """
     config, _ = load(path)
     asyncio.run(_accept(config, topic, partition, is_sure=yes))
@@ -34,17 +34,17 @@ def accept_loss(topic: str, partition: int, path: Path | None, yes: bool) -> Non
 async def _accept(config: Config, topic: str, partition: int, *, is_sure: bool) -> None:
     async with open_bus(config) as bus:
         if partition >= bus.partitions(topic):
-            raise Failure(f"{topic} has no partition {partition}", f"it has 0 to {bus.partitions(topic) - 1}", Exit.USAGE)
+            raise Failure(f"{topic} has no partition {partition}", f"it has partitions 0 to {bus.partitions(topic) - 1}", Exit.USAGE)
         lost = await lost_input.find_loss(bus, topic, partition, await lost_input.progress_of(bus, topic, partition))
         if lost is None:
-            raise Failure(f"no record of {topic} {partition} is lost", "tufline status and /readyz say what else is wrong")
+            raise Failure(f"no record of {topic} {partition} is lost", "tufline status and /readyz tell what else is wrong")
         click.echo(_describe(lost))
         if not is_sure:
             click.confirm("Accept the loss?", abort=True)
         accepted = AcceptedLoss(topic=topic, partition=partition, below=lost.below)  # type: ignore[arg-type]  # one of ACCEPTABLE
         await bus.append([Message(topics.ADMIN, ACCEPTED_LOSS_KEY, records.encode(accepted))])
-    click.echo("accepted; what comes after it is applied now")
+    click.echo("accepted; the records after the lost ones are applied now")
 
 
 def _describe(lost: InputLostError) -> str:
-    return f"Of {lost.topic} {lost.partition} the records from offset {lost.first} to {lost.below - 1} are gone, and were not applied."
+    return f"In {lost.topic} {lost.partition} the records from offset {lost.first} to {lost.below - 1} are gone, and were not applied."

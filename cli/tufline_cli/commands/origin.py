@@ -1,4 +1,4 @@
-"""``tufline origin``: which log may publish to an origin, and to change that."""
+"""``tufline origin``: shows or changes which log may publish to an origin."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ from tufline_cli.options import config_option, data_option
 
 @click.group()
 def origin() -> None:
-    """Which log may publish to the origin, and to change that."""
+    """Show or change which log may publish to the origin."""
 
 
 def _config(data: Path | None, path: Path | None) -> Config:
     config, _ = load(path, process.kept_in(data) if data is not None else {})
     if not config.publisher.directory.exists():
-        raise ConfigError(f"there is no origin at {config.publisher.directory}: say where it is with --data, or in publisher.directory")
+        raise ConfigError(f"there is no origin at {config.publisher.directory}: set its place with --data or publisher.directory")
     return config
 
 
@@ -36,12 +36,12 @@ def _config(data: Path | None, path: Path | None) -> Config:
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(data: Path | None, path: Path | None, as_json: bool) -> None:
-    """Print which log may publish to the origin, and since when. It needs no log."""
+    """Print which log may publish to the origin, and since when. This does not open the log."""
     owner = asyncio.run(read_owner(LocalStore(_config(data, path).publisher.directory)))
     if as_json:
         click.echo(json.dumps(None if owner is None else {"log": owner.log, "claimed": owner.claimed}))
     elif owner is None:
-        click.echo("no log has claimed this origin: the first publisher that may do so will")
+        click.echo("no log has claimed this origin: the first publisher that is allowed to will claim it")
     else:
         click.echo(f"log {owner.log} since {owner.claimed}")
 
@@ -52,7 +52,7 @@ async def _adopt(config: Config) -> tuple[str, Owner | None]:
     try:
         before = await read_owner(store)
     except ForeignOriginError:
-        before = None  # damaged: this command is what puts it right
+        before = None  # damaged: this command fixes it
     async with open_bus(config) as bus:
         shown = await provenance.examine(bus, store)
         if shown.damage and not shown.has_root:
@@ -68,17 +68,17 @@ async def _adopt(config: Config) -> tuple[str, Owner | None]:
 @data_option
 @config_option
 def adopt(data: Path | None, path: Path | None) -> None:
-    """Let this log publish to the origin, in place of the one that does.
+    """Let this log publish to the origin, instead of the current one.
 
-    For a log that replaces another one of the same repository, with the same root. Stop the other's publisher first. What the origin shows
-    must verify under a root of this log and must not be newer than it, so that no client is rolled back; else nothing is changed. On Kafka
-    all may run meanwhile; an embedded log needs the server stopped.
+    Use this for a log that replaces another one of the same repository, with the same root. Stop the other log's publisher first. The
+    published metadata must verify under a root of this log and must not be newer than it, so that no client is rolled back; otherwise
+    nothing is changed. On Kafka, services may keep running; with an embedded log, stop the server first.
     """
     config = _config(data, path)
     process.need_log(config)
     try:
         log, before = asyncio.run(_adopt(config))
     except ForeignOriginError as error:
-        raise Failure(f"this log can't have the origin {config.publisher.directory}: {error}", "nothing was changed") from error
-    said = "" if before is None or before.log == log else f", in place of the log {before.log}"
+        raise Failure(f"this log can't take over the origin {config.publisher.directory}: {error}", "nothing was changed") from error
+    said = "" if before is None or before.log == log else f", instead of the log {before.log}"
     click.echo(f"the log {log} may publish to {config.publisher.directory}{said} ({OWNER})")

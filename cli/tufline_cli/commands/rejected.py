@@ -1,4 +1,4 @@
-"""``tufline rejected``: what ingest rejected from the inbox, and bringing it back once it is mended."""
+"""``tufline rejected``: lists the records that ingest rejected from the inbox, and replays them."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ SHOWN_KEY_LENGTH = 60
 
 @click.group()
 def rejected() -> None:
-    """Records of the inbox that were rejected."""
+    """List and replay rejected records of the inbox."""
 
 
 async def _waiting(bus: Bus) -> AsyncIterator[Rejected]:
@@ -36,9 +36,9 @@ async def _waiting(bus: Bus) -> AsyncIterator[Rejected]:
 
 @rejected.command("list")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one record a line, with its value.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one record per line, with its value.")
 def list_(path: Path | None, as_json: bool) -> None:
-    """List what was rejected, is still kept and was not replayed, with the reasons."""
+    """List the rejected records that are still kept and were not replayed, with the reasons."""
     config, _ = load(path)
     asyncio.run(_list(config, as_json=as_json))
 
@@ -86,15 +86,15 @@ def _text(escaped: str) -> str | dict[str, str]:
 @config_option
 @click.option("--partition", type=click.IntRange(min=0), help="Partition of the record, as listed.")
 @click.option("--offset", type=click.IntRange(min=0), help="Offset of the record, as listed.")
-@click.option("--all", "is_all", is_flag=True, help="All that are listed, whose producers sent them whole.")
+@click.option("--all", "is_all", is_flag=True, help="Replay all listed records that were kept whole.")
 def replay(path: Path | None, partition: int | None, offset: int | None, is_all: bool) -> None:
-    """Bring rejected records to the inbox again, as they came.
+    """Append rejected records to the inbox again, unchanged.
 
-    They are not listed any more; what is rejected again is a new record.
+    They are no longer listed; if a record is rejected again, that is a new entry.
     """
     one = (partition, offset) if partition is not None and offset is not None else None
     if is_all == (one is not None) or (one is None and (partition, offset) != (None, None)):
-        raise Failure("say which record", "give --partition and --offset, or --all", Exit.USAGE)
+        raise Failure("it is not clear which record to replay", "pass --partition and --offset, or --all", Exit.USAGE)
     config, _ = load(path)
     asyncio.run(_replay(config, one))
 

@@ -1,4 +1,4 @@
-"""``tufline keys rotate`` and ``tufline keys retire``: the change of an online key, from a terminal."""
+"""``tufline keys rotate`` and ``tufline keys retire``: replace an online key."""
 
 from pathlib import Path
 from typing import Final
@@ -22,15 +22,15 @@ ONLINE: Final = "online"
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
-    "--old", metavar="KEY", help="The key that goes: its URI, or the beginning of its keyid. Not needed where there is one online key."
+    "--old", metavar="KEY", help="The key to replace: its URI, or the start of its keyid. Not needed if there is only one online key."
 )
-@click.option("--new", metavar="KEY", help="The key that comes: its URI, or a file that tufline keys wrote.")
-@click.option("--new-version", is_flag=True, help="Make the next version of the key that goes, in Vault, and take that.")
+@click.option("--new", metavar="KEY", help="The new key: its URI, or a file that tufline keys wrote.")
+@click.option("--new-version", is_flag=True, help="Make the next version of the old key in Vault, and use it as the new key.")
 @click.option("--days", type=LIFETIME_DAYS, default=DEFAULT_DAYS, show_default=True, help="Lifetime of the new root and targets.")
 @click.option(
     "--skip-overlap",
     is_flag=True,
-    help="The key that goes is lost: wait for nothing that it would have to sign. Clients may fail for a while.",
+    help="The old key is lost: do not wait for anything that it would have to sign. Clients may fail for a while.",
 )
 @url_option
 @header_option
@@ -48,29 +48,29 @@ def rotate(
     timeout: float,
     path: Path | None,
 ) -> None:
-    """Put another online key in place of one, without a moment in which a client fails.
+    """Replace an online key, without any client failing meanwhile.
 
-    Call it with the same DIRECTORY until it says that all is done: first it writes the root (and targets) to sign; when these are signed
-    (tufline sign) it gives them to the server; then it tells how far that is. It may be stopped anywhere.
+    Run it with the same DIRECTORY until it reports that everything is done. First it writes the root (and targets) to sign. Once these are
+    signed (tufline sign), it submits them to the server, and then reports the progress. It can be interrupted at any time.
     """
     client = Client(url, header)
 
     def start() -> Rotation:
         if (new is None) == (not new_version):
-            raise Failure("say which key comes: --new KEY, or --new-version", code=Exit.USAGE)
+            raise Failure("the new key is missing: pass either --new KEY or --new-version", code=Exit.USAGE)
         if new is not None:
             return begin(directory, client, old, lambda _: online_keys((new,), (ONLINE,), path)[ONLINE], days, skip_overlap=skip_overlap)
         return begin(directory, client, old, lambda uri: _next_version(uri, path), days, skip_overlap=skip_overlap)
 
     rotation = run(directory, client, start, timeout)
     if rotation is not None:
-        click.echo(f"done: the key {rotation.old[:KEYID_SHOWN]} ({rotation.uri}) signs nothing any more")
+        click.echo(f"done: the key {rotation.old[:KEYID_SHOWN]} ({rotation.uri}) no longer signs anything")
         click.echo(f"next: tufline keys retire {directory}")
 
 
 def _next_version(uri: str, path: Path | None) -> Key:
     if not uri.startswith(VAULT_SCHEME):
-        raise Failure(f"the key {uri} has no versions", "make another key, and give it with --new", Exit.USAGE)
+        raise Failure(f"the key {uri} has no versions", "make another key, and pass it with --new", Exit.USAGE)
 
     async def make(opener: KeyOpener) -> Key:
         _, public = await provision.new_version(opener.vault, VaultKeyName.parse(uri))
@@ -85,12 +85,12 @@ def _next_version(uri: str, path: Path | None) -> Key:
 @header_option
 @config_option
 def retire(directory: Path, url: str, header: tuple[str, ...], path: Path | None) -> None:
-    """Let the key that went in the rotation of DIRECTORY sign never again; refused while it still signs anything."""
+    """Forbid the old key of the rotation in DIRECTORY to sign. Refused while it still signs anything."""
     rotation = begun(directory)
     if rotation is None:
-        raise Failure(f"no rotation was begun in {directory}", code=Exit.USAGE)
+        raise Failure(f"there is no rotation in {directory}", code=Exit.USAGE)
     if waits := stage(Client(url, header).request("GET", "/api/v1/trust"), rotation, to_give(directory)):
-        raise Failure(f"the key is still needed: {waits}", f"tufline keys rotate {directory} says when it is not")
+        raise Failure(f"the key is still needed: {waits}", f"tufline keys rotate {directory} tells when it is not")
     if not rotation.uri.startswith(VAULT_SCHEME):
         place = rotation.uri.removeprefix(FILE_SCHEME)
         what = f"delete {place} in signer.key_dir" if rotation.uri.startswith(FILE_SCHEME) else f"disable {place} where it is kept"
@@ -105,6 +105,6 @@ def retire(directory: Path, url: str, header: tuple[str, ...], path: Path | None
         return newest > name.version
 
     if with_opener(path, forbid):
-        click.echo(f"no version of {name.path} up to {name.version} signs any more")
+        click.echo(f"versions of {name.path} up to {name.version} can no longer sign")
     else:
-        click.echo(f"{name.path} has no newer version: take it out of the signer's policy (tufline keys policy without it)")
+        click.echo(f"{name.path} has no newer version: remove it from the signer's policy (tufline keys policy without it)")

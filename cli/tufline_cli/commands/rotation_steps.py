@@ -1,13 +1,13 @@
-"""The steps of ``tufline keys rotate``: another online key in place of one.
+"""The steps of ``tufline keys rotate``, which replaces an online key.
 
-Everything that it knows is in a directory and at the server, so that it may be stopped anywhere and called again: it looks at what there
-is, does what comes next, and says what people have to do.
+The state is in a directory and on the server, so the command can be interrupted at any time and called again: it reads the state, does the
+next step, and prints what the operator has to do.
 
-    1  the new key is there        (tufline keys create, or a new version of the same key)
-    2  root and targets to sign    written to the directory
-    3  signed offline              (tufline sign, anywhere)
-    4  given to the server         which signs with both keys, shows the new versions, and ends the old key
-    5  the old key is retired      (tufline keys retire)
+    1  the new key exists              (tufline keys create, or a new version of the same key)
+    2  root and targets are written    unsigned, to the directory
+    3  they are signed offline         (tufline sign, anywhere)
+    4  they are submitted              the server signs with both keys, releases the new versions, and stops using the old key
+    5  the old key is retired          (tufline keys retire)
 """
 
 import json
@@ -38,13 +38,13 @@ POLL_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A rotation that was begun.
+    """A rotation that was started.
 
     Attributes:
-        old: keyid of the key that goes.
-        new: keyid of the key that comes.
-        uri: of the old key, for what is to be done with it in the end.
-        skip_overlap: the old key is lost.
+        old: keyid of the old key.
+        new: keyid of the new key.
+        uri: URI of the old key, to retire it at the end.
+        skip_overlap: whether the old key is lost.
     """
 
     old: str
@@ -54,23 +54,23 @@ class Rotation:
 
 
 def begun(directory: Path) -> Rotation | None:
-    """Read a rotation that was begun.
+    """Read a rotation that was started.
 
     Args:
-        directory: of the rotation.
+        directory: directory of the rotation.
 
     Returns:
-        It, or None.
+        The rotation; None if there is none in the directory.
 
     Raises:
-        Failure: if the directory has something else.
+        Failure: if the directory's state file can't be read.
     """
     try:
         return Rotation(**json.loads((directory / STATE).read_text()))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise Failure(f"{directory / STATE} is not what this command wrote: {error}", "begin in another directory") from error
+        raise Failure(f"{directory / STATE} was not written by this command: {error}", "start in another directory") from error
 
 
 def _online_keys(root: Root, targets: Targets | None) -> dict[str, Key]:
@@ -89,21 +89,21 @@ def _find(old: str, keys: Mapping[str, Key]) -> str:
 
 
 def begin(directory: Path, client: Client, old: str | None, make: Callable[[str], Key], days: int, *, skip_overlap: bool) -> Rotation:
-    """Write what people have to sign.
+    """Start a rotation: write the root and targets that have to be signed offline.
 
     Args:
-        directory: where to; it is made.
-        client: of the server.
-        old: keyid (or its beginning) or URI of the key that goes; None for the only one.
-        make: given the URI of the key that goes, gives the one that comes, with its URI.
+        directory: directory for the files; it is created.
+        client: reads the current root and targets.
+        old: keyid (or its start) or URI of the old key; None if there is only one.
+        make: returns the new key, with its URI, for the URI of the old key.
         days: lifetime of the new versions.
-        skip_overlap: the old key is lost.
+        skip_overlap: whether the old key is lost.
 
     Returns:
         The rotation.
 
     Raises:
-        Failure: if there is no such key, or an earlier change is still under way.
+        Failure: if the old key can't be determined, or the new key is the old one.
     """
     said = client.request("GET", "/api/v1/trust")
     root = rules.parse(Root, said["root"]["metadata"]).signed
@@ -111,7 +111,7 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
     keys = _online_keys(root, targets)
     if old is None and len(keys) != 1:
         known = "; ".join(f"{keyid} ({key.unrecognized_fields[key_uris.ONLINE_KEY_URI]})" for keyid, key in keys.items())
-        raise Failure(f"there are {len(keys)} online keys", f"say by --old which of them goes: {known}", Exit.USAGE)
+        raise Failure(f"there are {len(keys)} online keys", f"choose the one to replace with --old: {known}", Exit.USAGE)
     keyid = next(iter(keys)) if old is None else _find(old, keys)
     uri = str(keys[keyid].unrecognized_fields[key_uris.ONLINE_KEY_URI])
     new = in_place_of(keyid, root, make(uri))
@@ -126,21 +126,21 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
             metadata: Metadata[Any] = Metadata(signed)
             (directory / f"{signed.type}.json").write_bytes(metadata.to_bytes())
     rotation = Rotation(keyid, new.keyid, uri, skip_overlap)
-    (directory / STATE).write_text(json.dumps(asdict(rotation), indent=1))  # last: without it nothing was begun
+    (directory / STATE).write_text(json.dumps(asdict(rotation), indent=1))  # last: without it no rotation was started
     return rotation
 
 
 def to_give(directory: Path) -> dict[str, Metadata[Any]]:
-    """Read what people signed.
+    """Read the files that were signed offline.
 
     Args:
-        directory: of the rotation.
+        directory: directory of the rotation.
 
     Returns:
         Role to its next version.
 
     Raises:
-        Failure: if signatures are missing, saying which.
+        Failure: if signatures are missing, with the number for each file.
     """
     trusted = read(directory / TRUSTED_ROOT).signed
     paths = {role: directory / f"{role}.json" for role in ROLES if (directory / f"{role}.json").exists()}
@@ -154,18 +154,18 @@ def to_give(directory: Path) -> dict[str, Metadata[Any]]:
 
 
 def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> bool:
-    """Give the new versions to the server, unless it has them.
+    """Submit the new versions to the server, unless it has them.
 
     Args:
-        client: of the server.
+        client: sends the request.
         rotation: the rotation.
         files: role to its next version.
 
     Returns:
-        Whether it had not all of them.
+        Whether anything was submitted.
 
     Raises:
-        Failure: if it refuses.
+        Failure: if the server has another version, or refuses these.
     """
     said = client.request("GET", "/api/v1/trust")
     wanted = {}
@@ -175,7 +175,7 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
             if rules.parse(type(metadata.signed), said[role]["metadata"]).signed.version == given == metadata.signed.version and (
                 rules.parse(type(metadata.signed), said[role]["metadata"]).signed != metadata.signed
             ):
-                raise Failure(f"the server has another {role} version {given}", "start again in another directory")
+                raise Failure(f"the server has a different {role} version {given}", "start again in another directory")
             continue
         wanted[role] = metadata.to_dict()
     if wanted:
@@ -184,7 +184,7 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
 
 
 def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> str:
-    """Say what the change waits for.
+    """Describe what the rotation waits for.
 
     Args:
         said: the server's answer to GET /api/v1/trust.
@@ -192,7 +192,7 @@ def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metad
         files: role to its new version.
 
     Returns:
-        For people; empty when the old key signs nothing any more.
+        One sentence for the operator; empty once the old key no longer signs anything.
     """
     bins, total = said["bins"].get(rotation.new, 0), said["number_of_bins"]
     governs_bins = Targets.type in files or rotation.old in said["bins"]
@@ -200,7 +200,7 @@ def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metad
         return f"{bins} of {total} bins are signed with the new key"
     waiting = [f"{role} {metadata.signed.version}" for role, metadata in files.items() if said[role]["current"] < metadata.signed.version]
     if waiting:
-        return f"{' and '.join(waiting)} will be shown when all is signed with both keys, and caches have forgotten what was before"
+        return f"{' and '.join(waiting)} will be released when everything is signed with both keys and old versions have left the caches"
     still = [role for role, keyids in said["keyids"].items() if rotation.old in keyids and role in {"timestamp", "snapshot"}]
     if still:
         return f"the old key still signs {' and '.join(still)}, for clients that do not see the new root yet"
@@ -208,13 +208,13 @@ def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metad
 
 
 def follow(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]], deadline: float, say: Callable[[str], None]) -> None:
-    """Wait until the old key signs nothing any more.
+    """Wait until the old key no longer signs anything.
 
     Args:
-        client: of the server.
+        client: asks for the state.
         rotation: the rotation.
         files: role to its new version.
-        deadline: when to give up, on ``time.monotonic``.
+        deadline: when to stop waiting, by ``time.monotonic``.
         say: called with each new stage.
 
     Raises:
@@ -226,27 +226,27 @@ def follow(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]
             say(now)
             last = now
         if time.monotonic() > deadline:
-            raise Failure(f"not yet: {now}", "it goes on by itself; call this again to see how far it is", Exit.TIMEOUT)
+            raise Failure(f"not yet: {now}", "it continues without this command; call it again to see the progress", Exit.TIMEOUT)
         time.sleep(POLL_SECONDS)
 
 
 def run(
     directory: Path, client: Client, start: Callable[[], Rotation], timeout: float, say: Callable[[str], None] = click.echo
 ) -> Rotation | None:
-    """Do what comes next.
+    """Do the next step of a rotation.
 
     Args:
-        directory: of the rotation.
-        client: of the server.
-        start: begins the rotation, where none was begun.
+        directory: directory of the rotation.
+        client: talks to the server.
+        start: starts the rotation, if there is none in the directory.
         timeout: how long to wait, in seconds.
-        say: for people.
+        say: prints a line for the operator.
 
     Returns:
-        The rotation, when it is complete; None if people have to sign first.
+        The rotation, once it is complete; None if files have to be signed offline first.
 
     Raises:
-        Failure: with what is wrong, and what to do.
+        Failure: if signatures are missing, the server refuses, or the time is over.
     """
     rotation = begun(directory)
     if rotation is None:

@@ -1,4 +1,4 @@
-"""``tufline dev`` and ``tufline serve``: all services in one process."""
+"""``tufline dev`` and ``tufline serve`` run all services in one process; ``tufline run`` runs one service."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from tufline_cli.options import config_option, scheme_option
 READY_FILE = "ready.json"
 
 BOOTSTRAP_PAUSE_SECONDS: Final = 0.2
-"""Until the beginning is sent again, where it can't be accepted yet."""
+"""How long to wait before sending the bootstrap again, if the server is not ready for it, in seconds."""
 
 
 def _run(config: Config, on_ready: process.OnReady, services: Collection[str] = process.SERVICES) -> None:
@@ -36,11 +36,17 @@ def _run(config: Config, on_ready: process.OnReady, services: Collection[str] = 
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("tufline-data"),
     show_default=True,
-    help="Directory of all data.",
+    help="Directory for all data.",
 )
-@click.option("--bins", type=int, default=1024, show_default=True, help="Hash bins of a new repository: a power of two, 2 to 16384.")
 @click.option(
-    "--mode", type=click.Choice([ceremony.PEP458, ceremony.RSTUF]), default=ceremony.PEP458, show_default=True, help="Mode of trust."
+    "--bins", type=int, default=1024, show_default=True, help="Number of hash bins of a new repository: a power of two, 2 to 16384."
+)
+@click.option(
+    "--mode",
+    type=click.Choice([ceremony.PEP458, ceremony.RSTUF]),
+    default=ceremony.PEP458,
+    show_default=True,
+    help="Who signs targets: pep458 offline keys, rstuf the online key.",
 )
 @scheme_option
 @click.option("--port", type=int, help="Port of the REST API; 0 for any free one.")
@@ -50,10 +56,10 @@ def _run(config: Config, on_ready: process.OnReady, services: Collection[str] = 
 def dev(
     data: Path, bins: int, mode: str, scheme: str, port: int | None, web_port: int | None, targets: Path | None, path: Path | None
 ) -> None:
-    """Run everything in one process, on a laptop, without any set-up.
+    """Run everything in one process, without any set-up, to try it out.
 
-    At its first start in a data directory it makes keys for trying out (root and targets 2 of 3), an online key in a file, and begins the
-    repository with them. The address of everything is in DATA/ready.json.
+    The first start in a data directory makes test keys (root and targets: 2 of 3) and an online key in a file, and bootstraps the
+    repository with them. DATA/ready.json has all URLs.
     """
     overrides: dict[str, Any] = {
         **process.kept_in(data),
@@ -71,7 +77,7 @@ def dev(
         try:
             ceremony.write(ceremony.hold(ceremony.Plan(bins, mode, scheme)), keys)
         except (ValueError, FileExistsError) as error:
-            raise ConfigError(f"the repository can't begin: {error}") from error
+            raise ConfigError(f"the repository can't be bootstrapped: {error}") from error
     ready.unlink(missing_ok=True)
 
     async def on_ready(api: str, origin: str) -> None:
@@ -92,7 +98,7 @@ def dev(
 
 
 async def _bootstrap(api: str, payload: bytes) -> None:
-    """Begin the repository, if it has not begun; a signal to stop ends the wait."""
+    """Bootstrap the repository, if this has not happened; a signal to stop cancels the wait."""
     url, headers = f"{api}/api/v1/bootstrap/", {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
         while True:
@@ -104,16 +110,17 @@ async def _bootstrap(api: str, payload: bytes) -> None:
             if status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
                 return
             if status != HTTPStatus.SERVICE_UNAVAILABLE:
-                raise Failure(f"the repository can't begin: {answer['detail']}")
+                raise Failure(f"the repository can't be bootstrapped: {answer['detail']}")
             await asyncio.sleep(BOOTSTRAP_PAUSE_SECONDS)
 
 
 @click.command()
 @config_option
 def serve(path: Path | None) -> None:
-    """Run everything in one process, for real use: your keys, your directories.
+    """Run everything in one process for production, with your own keys and directories.
 
-    Everything is configured (see tufline config). Begin a repository with tufline init, and put its online key into signer.key_dir.
+    All settings come from the configuration (see tufline config). Bootstrap a repository with tufline init, and put its online key into
+    signer.key_dir.
     """
     config, _ = load(path)
 
@@ -127,10 +134,10 @@ def serve(path: Path | None) -> None:
 @click.argument("service", type=click.Choice(process.SERVICES))
 @config_option
 def run(service: str, path: Path | None) -> None:
-    """Run one service in a process of its own, on Kafka; any number of each.
+    """Run one service in its own process, on Kafka. Each service can run in any number of processes.
 
-    SIGTERM finishes what is under way and gives its partitions to the others. Ingest says how it is at its own address, the others at
-    that of the section ops.
+    On SIGTERM it finishes its work in progress and releases its partitions. Ingest reports its health at its own address, the other
+    services at the address in section ops.
     """
     config, _ = load(path)
     if config.bus.url.startswith(EMBEDDED):

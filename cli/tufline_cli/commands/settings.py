@@ -1,4 +1,4 @@
-"""``tufline config``: every setting, its value, and where the value came from."""
+"""``tufline config``: prints every setting, its value, and the value's source."""
 
 from pathlib import Path
 from typing import Final
@@ -12,16 +12,16 @@ from tufline.config.settings import Config, load
 from tufline_cli.options import config_option
 
 PIPED_WIDTH: Final = 10_000
-"""How wide a line may be where no terminal shows it, in characters."""
+"""The longest line that is printed to something other than a terminal, in characters."""
 
 
 @click.command("config")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def config(path: Path | None, as_json: bool) -> None:
-    """Print the settings that are in force, and where each came from.
+    """Print the settings in effect, and the source of each.
 
-    A setting [section] name is, in the environment, TUFLINE_SECTION__NAME.
+    To set NAME of [SECTION] in the environment, use TUFLINE_SECTION__NAME.
     """
     loaded, sources = load(path)
     values = loaded.model_dump(mode="json")
@@ -31,7 +31,7 @@ def config(path: Path | None, as_json: bool) -> None:
         console.print_json(data={dotted: {"value": value, "source": sources[dotted]} for dotted, value in rows.items()})
         return
     if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)  # for grep and the like a setting is one line, and nothing of it is cut
+        console = Console(width=PIPED_WIDTH)  # one uncut line per setting, for grep and similar tools
     table = Table("setting", Column("value", overflow="fold"), Column("from", overflow="fold"), "meaning", box=None)
     for dotted, value in rows.items():
         section, _, name = dotted.partition(".")

@@ -1,4 +1,4 @@
-"""``tufline sign``: an offline key's signature on root or targets, on a machine that need not reach anything."""
+"""``tufline sign``: signs root or targets with an offline key, on a machine that needs no network."""
 
 import json
 from collections.abc import Iterable
@@ -17,20 +17,20 @@ from tufline.trust import rules
 from tufline_cli.exit_codes import Exit, Failure
 
 TRUSTED_ROOT = "trusted-root.json"
-"""Beside the files to sign: the root that is trusted now."""
+"""The current root, next to the files to sign."""
 
 
 def read(path: Path) -> Metadata[Any]:
     """Read root or targets.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Returns:
         The metadata; nothing about it is verified.
 
     Raises:
-        Failure: if it is neither.
+        Failure: if the file is neither root nor targets.
     """
     try:
         content = path.read_bytes()
@@ -48,14 +48,14 @@ def _trusted(path: Path) -> Root:
 
 
 def missing(metadata: Metadata[Any], trusted: Root) -> dict[str, int]:
-    """Say how many signatures are missing.
+    """Count the missing signatures.
 
     Args:
         metadata: root or targets.
-        trusted: the root that is trusted now.
+        trusted: the current root.
 
     Returns:
-        Who has to sign to how many more signatures that takes; empty if none is missing.
+        A description of the keys that have to sign, to the number of missing signatures; empty if none is missing.
     """
     role = metadata.signed.type
     asked = {f"{role} of root {trusted.version}": trusted}
@@ -77,7 +77,7 @@ def _load(pem: Path) -> PrivateKeyTypes:
 
 
 def _signer(private: PrivateKeyTypes, keys: Iterable[Key]) -> CryptoSigner | None:
-    # By the key itself: whoever made the root may have given it another keyid.
+    # Compares the keys themselves: the root may use another keyid for this key.
     public = CryptoSigner(private).public_key
     known = next((key for key in keys if key.keyval == public.keyval and key.scheme == public.scheme), None)
     return CryptoSigner(private, known) if isinstance(known, SSlibKey) else None
@@ -91,12 +91,12 @@ def _signer(private: PrivateKeyTypes, keys: Iterable[Key]) -> CryptoSigner | Non
 @click.option(
     "--root",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help=f"The root that is trusted now; by default {TRUSTED_ROOT} beside the file.",
+    help=f"The current root; by default {TRUSTED_ROOT} next to the file.",
 )
 def sign(files: tuple[Path, ...], keys: tuple[Path, ...], root: Path | None) -> None:
-    """Sign root or targets in FILE with offline keys, and say how many signatures are missing.
+    """Sign root or targets in FILE with offline keys, and print how many signatures are missing.
 
-    It reaches nothing: take the files to the machine that has the key, and back.
+    This needs no network: copy the files to the machine that has the key, and back.
     """
     loaded = {pem: _load(pem) for pem in keys}
     unused = set(keys)
@@ -113,4 +113,6 @@ def sign(files: tuple[Path, ...], keys: tuple[Path, ...], root: Path | None) -> 
         left = ", ".join(f"{count} more of {who}" for who, count in missing(metadata, trusted).items())
         click.echo(f"{file}: {role} version {metadata.signed.version}: {left or 'complete'}")
     if unused:
-        raise Failure(f"{', '.join(map(str, sorted(unused)))} may sign none of this", "give the private key of one of the offline keys")
+        raise Failure(
+            f"{', '.join(map(str, sorted(unused)))} can't sign any of these files", "pass the private key of one of the offline keys"
+        )

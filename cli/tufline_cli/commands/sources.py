@@ -1,8 +1,8 @@
-"""Where an import takes its artifacts from, and what of it the server has already.
+"""Reads the artifacts of an import from its source, without those that the server already has.
 
-A directory's files are hashed as they are read; a CSV or NDJSON file says lengths and hashes itself. Every item has a mark, which the
-journal remembers once the server has acknowledged it: an import that was interrupted goes on where it stopped, also when files were added
-or changed meanwhile. The mark of a file is made of its size and time, so that one that the server has is not read again.
+A directory's files are hashed as they are read; a CSV or NDJSON file contains lengths and hashes. Every item has a mark, which the journal
+records once the server has acknowledged the item. So an interrupted import resumes where it stopped, even if files were added or changed
+meanwhile. The mark of a file depends on its size and time, so a file that the server has is not read again.
 """
 
 import csv
@@ -26,8 +26,8 @@ class Item(NamedTuple):
     """An artifact to import.
 
     Attributes:
-        mark: names it in the journal.
-        line: of the bulk request.
+        mark: identifies the item in the journal.
+        line: the item's line in the bulk request.
     """
 
     mark: bytes
@@ -35,14 +35,14 @@ class Item(NamedTuple):
 
 
 def describe_file(path: Path, target_path: str) -> dict[str, Any]:
-    """Say of a file what its metadata will.
+    """Describe a file as an artifact: path, length and hash.
 
     Args:
-        path: of the file.
-        target_path: of the artifact.
+        path: path of the file.
+        target_path: path of the artifact in the repository.
 
     Returns:
-        An artifact of a request.
+        The artifact's object for a request.
     """
     length, digest = 0, hashlib.sha256()
     with path.open("rb") as file:
@@ -62,7 +62,7 @@ def _of_directory(directory: Path, journal: Journal) -> Iterator[Item]:
             if not journal.is_journal(path.name, stat) and not journal.passes(mark):
                 yield Item(mark, json.dumps(describe_file(path, target_path)).encode())
         except OSError as error:
-            hint = "mend it, and import again: what is accepted is passed over"
+            hint = "fix the file, and import again: accepted artifacts are skipped"
             raise Failure(f"{path} can't be read: {error.strerror}", hint) from error
 
 
@@ -74,7 +74,7 @@ def _csv_rows(path: Path) -> "Iterator[csv.DictReader[str]]":
     except UnicodeDecodeError as error:
         raise Failure(f"{path} is not UTF-8: {error.reason}", "save it as UTF-8, or convert it: iconv -f … -t UTF-8", Exit.USAGE) from error
     except csv.Error as error:
-        raise Failure(f"{path} is no CSV file: {error}", "its first line must be: path,length,sha256", Exit.USAGE) from error
+        raise Failure(f"{path} is not a valid CSV file: {error}", "its first line must be: path,length,sha256", Exit.USAGE) from error
 
 
 def _of_csv(path: Path, journal: Journal) -> Iterator[Item]:
@@ -101,7 +101,7 @@ def _of_lines(path: Path, journal: Journal) -> Iterator[Item]:
             try:
                 name = decode(line).path
             except (msgspec.MsgspecError, ValueError, RecursionError):
-                name = ""  # the server says what is wrong with it
+                name = ""  # the server reports what is wrong with it
             mark = make_mark(name, line)
             if not journal.passes(mark):
                 yield Item(mark, line)
@@ -111,18 +111,18 @@ _KINDS: Final = MappingProxyType({".csv": _of_csv, ".ndjson": _of_lines, ".jsonl
 
 
 def check_source(source: Path) -> None:
-    """Check what can be checked of a source before anything is sent.
+    """Check a source, as far as possible before anything is sent.
 
     Args:
         source: a directory, a ``.csv`` or a ``.ndjson`` (``.jsonl``) file.
 
     Raises:
-        Failure: if it is none of these, or a ``.csv`` without the columns.
+        Failure: if the source is none of these, or a ``.csv`` file without the columns.
     """
     if source.is_dir():
         return
     if source.suffix not in _KINDS:
-        raise Failure(f"{source} can't be imported", "give a directory, a .csv or a .ndjson file", Exit.USAGE)
+        raise Failure(f"{source} can't be imported", "use a directory, a .csv or a .ndjson file", Exit.USAGE)
     if source.suffix == ".csv":
         with _csv_rows(source) as rows:
             missing = {"path", "length", "sha256"} - set(rows.fieldnames or ())
@@ -132,16 +132,16 @@ def check_source(source: Path) -> None:
 
 
 def items(source: Path, journal: Journal) -> Iterator[Item]:
-    """Give the artifacts of a source that the server has not.
+    """Read the artifacts of a source that the server does not have.
 
     Args:
-        source: that ``check_source`` has passed.
-        journal: says what to pass over.
+        source: a source that ``check_source`` accepted.
+        journal: knows the items to skip.
 
     Returns:
         The items, in the order of the source.
 
     Raises:
-        Failure: while they are read, if one can't be.
+        Failure: while iterating, if an item can't be read.
     """
     return (_of_directory if source.is_dir() else _KINDS[source.suffix])(source, journal)

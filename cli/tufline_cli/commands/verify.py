@@ -1,6 +1,6 @@
-"""``tufline download`` and ``tufline verify``: what a client sees, by python-tuf's own client.
+"""``tufline download`` and ``tufline verify``: read a repository with python-tuf's own client.
 
-``verify`` goes on where a client would stop: it fetches every bin and says everything that is wrong with any of them.
+``verify`` continues where a client would stop: it fetches every bin and reports everything that is wrong with it.
 """
 
 import json
@@ -30,30 +30,30 @@ from tufline_cli.commands.artifacts import progress
 from tufline_cli.exit_codes import Exit, Failure
 
 FETCHES: Final = 8
-"""How many bins are fetched at once."""
+"""How many bins are fetched concurrently."""
 
 SHOWN_FINDINGS: Final = 100
 
 ANY: Final = Allowed(tuple(HEX_DIGITS), check_path)
-"""What targets may have that were accepted under any rules."""
+"""Accepts targets that were valid under any version of the rules."""
 
 REFUSALS: Final = (RepositoryError, DownloadLengthMismatchError)
-"""How a client refuses: what it got does not verify, or is longer than the metadata say, which python-tuf counts as a failed download."""
+"""Errors of refused content: it does not verify, or is longer than in the metadata, which python-tuf reports as a failed download."""
 
 UNFETCHED: Final = (DownloadError, urllib3.exceptions.HTTPError)
-"""How fetching fails: python-tuf lets errors of urllib3 through that come in the middle of a file."""
+"""Errors of fetching: python-tuf does not wrap urllib3's errors in the middle of a file."""
 
 root_option = click.option(
     "--root",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     required=True,
-    help="root.json that you trust, from a safe source.",
+    help="The root.json that you trust, from a safe source.",
 )
 
 
 def _unfetched(what: str, error: Exception, hint: str) -> Failure:
     if not isinstance(error, DownloadHTTPError):
-        hint = "is the server running, and the URL the right one?"
+        hint = "check that the server is running and that the URL is right"
     return Failure(f"{what} can't be fetched: {reason_of(error)}", hint, Exit.UNREACHABLE)
 
 
@@ -63,13 +63,13 @@ def _refresh(url: str, root: Path, directory: Path, **options: Any) -> Updater:
     try:
         updater = Updater(str(directory), base, bootstrap=root.read_bytes(), config=config, **options)
     except RepositoryError as error:
-        raise Failure(f"{root} is not a root.json: {error}", "it is made by tufline init, and comes from a safe source") from error
+        raise Failure(f"{root} is not a root.json: {error}", "use the root.json that tufline init made, from a safe source") from error
     try:
         updater.refresh()
     except REFUSALS as error:
-        raise Failure(f"a TUF client refuses this repository: {error}", "do not use it before you know why") from error
+        raise Failure(f"a TUF client refuses this repository: {error}", "do not use it until you know why") from error
     except UNFETCHED as error:
-        raise _unfetched(url, error, "give the URL that timestamp.json is below") from error
+        raise _unfetched(url, error, "pass the URL of the directory that has timestamp.json") from error
     return updater
 
 
@@ -80,7 +80,7 @@ def _places(targets: Iterable[str], out: Path) -> dict[str, Path]:
         if place in {out, out / ".."}:
             raise Failure(f"{target!r} names no file", code=Exit.USAGE)
         if (other := savers.setdefault(place, target)) != target:
-            hint = "download one after the other, each with an --out of its own"
+            hint = "download them one by one, each with its own --out"
             raise Failure(f"{other} and {target} would both be saved to {place}", hint, Exit.USAGE)
     return places
 
@@ -89,34 +89,34 @@ def _save(updater: Updater, target: str, place: Path) -> str:
     try:
         info = updater.get_targetinfo(target)
         if info is None:
-            raise Failure(f"the repository does not list {target}", "tufline status says whether it is live yet")
+            raise Failure(f"the repository does not list {target}", "tufline status tells whether it is live yet")
         return updater.find_cached_target(info, str(place)) or updater.download_target(info, str(place))
     except REFUSALS as error:
-        raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it before you know why") from error
+        raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it until you know why") from error
     except UNFETCHED as error:
-        raise _unfetched(target, error, "--targets-url says where the files are") from error
+        raise _unfetched(target, error, "set the URL of the files with --targets-url") from error
     except OSError as error:
-        raise Failure(f"{place} can't be saved: {error.strerror or error}", "--out says where to") from error
+        raise Failure(f"{place} can't be saved: {error.strerror or error}", "choose another directory with --out") from error
 
 
 @click.command()
 @click.argument("url")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @root_option
-@click.option("--targets-url", help="Where the files are; without, beside the metadata: URL/../targets/.")
+@click.option("--targets-url", help="URL of the files; by default next to the metadata: URL/../targets/.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path(), help="Directory to save to.")
-@click.option("--prefix-hash", is_flag=True, help="The repository names its files <hash>.<name>, as consistent snapshots may.")
+@click.option("--prefix-hash", is_flag=True, help="The repository's files are named <hash>.<name>, as consistent snapshots allow.")
 def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | None, out: Path, prefix_hash: bool) -> None:
-    """Download TARGETs as a TUF client: only what the metadata at URL vouches for is saved.
+    """Download TARGETs as a TUF client: only files that match the metadata at URL are saved.
 
-    Each is saved under its last name, a/b.txt as b.txt. A file of this name is replaced, unless it is the target already.
+    Each is saved under the last part of its path, a/b.txt as b.txt. An existing file is replaced, unless it already is the target.
     """
     base = urljoin(f"{check_url(url)}/", "../targets/") if targets_url is None else check_url(targets_url)
     places = _places(targets, out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Failure(f"{out} can't be made: {error.strerror}", "give another directory: --out DIRECTORY", Exit.USAGE) from error
+        raise Failure(f"{out} can't be created: {error.strerror}", "choose another directory: --out DIRECTORY", Exit.USAGE) from error
     with tempfile.TemporaryDirectory() as directory:
         updater = _refresh(url, root, Path(directory), target_dir=str(out), target_base_url=base, prefix=prefix_hash)
         for target, place in places.items():
@@ -128,11 +128,11 @@ class Walk:
     """A repository to walk.
 
     Attributes:
-        url: of its metadata.
-        root: that a client trusts now.
-        snapshot: of the repository.
-        targets: of the repository.
-        bins: its hash bins.
+        url: URL of the metadata.
+        root: the root that a client trusts after a refresh.
+        snapshot: the current snapshot.
+        targets: the current top-level targets.
+        bins: the delegation to hash bins.
     """
 
     url: str
@@ -145,11 +145,11 @@ class Walk:
         """Fetch a bin in the version that the snapshot names.
 
         Args:
-            pool: of connections.
-            role: the bin.
+            pool: pool of HTTP connections.
+            role: name of the bin.
 
         Returns:
-            The role, and its file or what went wrong.
+            The role, and its file as bytes or an error as text.
         """
         meta = self.snapshot.meta.get(f"{role}.json")
         if meta is None:
@@ -165,12 +165,12 @@ class Walk:
         """Find what is wrong with a bin.
 
         Args:
-            role: the bin.
-            content: its file.
-            now: to judge expiry by.
+            role: name of the bin.
+            content: bytes of the bin's file.
+            now: the time that expiry is compared with.
 
         Yields:
-            Findings.
+            One sentence for each finding.
         """
         try:
             loaded = Metadata[Targets].from_bytes(content)
@@ -188,7 +188,7 @@ class Walk:
             yield f"it expired at {signed.expires:%Y-%m-%dT%H:%M:%SZ}"
         for path, target in signed.targets.items():
             if self.bins.get_role_for_target(path) != role:
-                yield f"{path!r} does not belong into it, so no client finds it"
+                yield f"{path!r} does not belong to this bin, so no client finds it"
             try:
                 parse_target(path, target.length, target.hashes, target.custom, ANY)
             except InvalidInputError as error:
@@ -196,7 +196,7 @@ class Walk:
 
 
 def _refused_elsewhere(content: bytes) -> Iterator[str]:
-    # python-tuf has read it: what the other clients refuse is left. They stop at an entry that nobody signed.
+    # python-tuf has accepted it. The other clients also refuse a file for a malformed signature entry, which anyone can add.
     signatures = json.loads(content)["signatures"]
     try:
         client_rules.check_signatures(signatures)
@@ -211,7 +211,7 @@ def _open(url: str, root: Path, directory: Path) -> tuple[Walk, list[str]]:
     targets = Metadata[Targets].from_bytes(files["targets"])
     delegations = targets.signed.delegations
     if delegations is None or delegations.succinct_roles is None:
-        raise Failure("targets does not delegate to hash bins", "tufline verify walks repositories of hash bins")
+        raise Failure("targets does not delegate to hash bins", "tufline verify only supports repositories with hash bins")
     snapshot = Metadata[Snapshot].from_bytes(files["snapshot"]).signed
     walk = Walk(url.rstrip("/"), Metadata[Root].from_bytes(files["root"]), snapshot, targets, delegations.succinct_roles)
     return walk, findings
@@ -221,10 +221,10 @@ def _open(url: str, root: Path, directory: Path) -> tuple[Walk, list[str]]:
 @click.argument("url")
 @root_option
 def verify(url: str, root: Path) -> None:
-    """Walk all metadata at URL as a suspicious client, and say everything that is wrong.
+    """Walk all metadata at URL as a suspicious client, and report everything that is wrong.
 
-    The chain of roots, timestamp, snapshot and targets by python-tuf's client; then every bin: signatures, version, expiry, canonical
-    form, and that each of its targets belongs into it.
+    python-tuf's client verifies the chain of roots, timestamp, snapshot and targets. Then every bin is checked: signatures, version,
+    expiry, canonical form, and that each of its targets belongs to it.
     """
     now = datetime.now(UTC)
     total = 0
@@ -244,5 +244,5 @@ def verify(url: str, root: Path) -> None:
     for finding in findings[:SHOWN_FINDINGS]:
         click.echo(terminal_text.one_line(finding))
     if findings:
-        raise Failure(f"{len(findings)} findings in {len(roles)} bins and 4 other files", "do not use this repository before you know why")
+        raise Failure(f"{len(findings)} findings in {len(roles)} bins and 4 other files", "do not use this repository until you know why")
     click.echo(f"verified: {total} targets in {len(roles)} bins, snapshot {walk.snapshot.version}, root {walk.root.signed.version}")
