@@ -1,1 +1,1 @@
-"""What tests, benchmarks and proofs share. No part of the product: nothing there imports it."""
+"""Code shared by tests, benchmarks and proofs. It is not part of the product, which does not import it."""

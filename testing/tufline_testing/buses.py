@@ -1,4 +1,4 @@
-"""Every implementation of the bus, as the contract tests see it: how to open it, how time passes for it, how what may go goes."""
+"""Every implementation of the bus for the contract tests: how to open it, let time pass, and make retention happen."""
 
 import asyncio
 import itertools
@@ -21,21 +21,21 @@ from tufline.bus.topic import Cleanup, Topic
 from tufline.clock import in_milliseconds, milliseconds_of
 
 FILLER = "@filler"
-"""Key of records that are there for no other reason than to make Kafka close a segment."""
+"""Key of records whose only purpose is to make Kafka close a segment."""
 
 _numbers = itertools.count(1)
 
 
 class BusSetup(ABC):
-    """An implementation, and how to open it again.
+    """An implementation of the bus, and how to open it again.
 
     Attributes:
-        bus: open.
-        lag: of compacted topics, in seconds.
-        retention: of topics with one, in seconds.
-        tick: a short time that the implementation tells from none, in seconds.
+        bus: the open bus.
+        lag: minimum compaction lag of compacted topics, in seconds.
+        retention: retention of topics that have one, in seconds.
+        tick: a short time that the implementation can distinguish from zero, in seconds.
         clock_error: by how many milliseconds a record's time may differ from ``milliseconds``.
-        steps: how long a random history may be.
+        steps: the most steps of a random history.
     """
 
     lag: float
@@ -51,7 +51,7 @@ class BusSetup(ABC):
 
     @abstractmethod
     async def open(self) -> Bus:
-        """Open it."""
+        """Open the bus."""
 
     @abstractmethod
     async def later(self, seconds: float) -> None:
@@ -59,20 +59,20 @@ class BusSetup(ABC):
 
     @abstractmethod
     async def maintain(self) -> None:
-        """Let everything go that may go by now; newly opened, as a bus may still hold in memory what is gone."""
+        """Make retention and compaction happen, and open the bus again, because it may still have deleted records in memory."""
 
     @abstractmethod
     async def spoil(self, record: Record) -> Bus:
         """Damage the bytes of a record behind the bus's back, and open the bus again.
 
         Args:
-            record: alone of its key, and appended alone.
+            record: the only record of its key, appended in its own batch.
         """
 
     @property
     @abstractmethod
     def milliseconds(self) -> int:
-        """What time it is."""
+        """The current time, in milliseconds since 1970."""
 
     async def reopen(self) -> Bus:
         await self.bus.close()
@@ -83,7 +83,7 @@ class BusSetup(ABC):
 
 
 class EmbeddedSetup(BusSetup):
-    """The log in a file, with a clock of the test's."""
+    """The log in a file, with a clock that the test controls."""
 
     lag, retention, tick, clock_error, steps = 60.0, 3600.0, 10.0, 0, 200
 
@@ -116,13 +116,13 @@ class EmbeddedSetup(BusSetup):
 
 
 class KafkaSetup(BusSetup):
-    """A real cluster, in which each test has a prefix of its own. Time is real, so it is short."""
+    """A real cluster, in which each test has its own prefix. Time is real, so the times are short."""
 
     lag, retention, tick, clock_error, steps = 6.0, 12.0, 0.1, 5000, 60
 
     SEGMENT_SECONDS = 0.1
     CLEANING_SECONDS = 2.0
-    """More than the broker's pauses between two looks at what may go."""
+    """Longer than the broker's interval between two retention checks."""
 
     def __init__(self, servers: str, topics: Mapping[str, Topic], replicas: int = 1, data: Path | None = None) -> None:
         super().__init__(topics)
@@ -146,7 +146,7 @@ class KafkaSetup(BusSetup):
         await asyncio.sleep(min(seconds, self.retention + 1))
 
     async def maintain(self) -> None:
-        # Kafka never cleans the segment that it writes; another record, a while later, begins a new one.
+        # Kafka never cleans the active segment; another record, a while later, starts a new one.
         await asyncio.sleep(2 * self.SEGMENT_SECONDS)
         going = [topic for topic in self.topics.values() if topic.cleanup is not Cleanup.KEEP]
         places = [(topic.name, number) for topic in going for number in range(topic.partitions)]

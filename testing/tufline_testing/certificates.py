@@ -1,4 +1,4 @@
-"""Certificates of a certificate authority of a test's own."""
+"""Certificates of a test's own certificate authority."""
 
 import datetime as dt
 import ipaddress

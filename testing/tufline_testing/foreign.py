@@ -1,4 +1,4 @@
-"""Records on a real Kafka as another producer may write them: any bytes in any place, also where no client library would put them."""
+"""Writes records to a real Kafka as foreign producers may: any bytes in any field, including those that client libraries prevent."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ ForeignHeaders = Sequence[tuple[bytes, bytes | None]]
 
 
 class _Name(str):
-    """Text that is encoded as the bytes that it was made of."""
+    """Text that encodes to the bytes it was created from."""
 
     __slots__ = ("raw",)
 
@@ -29,7 +29,7 @@ def _name(raw: bytes) -> _Name:
 
 
 async def produce(servers: str, topic: str, *records: tuple[bytes | None, bytes | None, ForeignHeaders], partition: int = 0) -> None:
-    """Write records as one batch, to the full name of a topic: key, value and headers of each."""
+    """Write records (key, value, headers) as one batch to a topic, given by its full name."""
     builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1_000_000)
     for number, (key, value, headers) in enumerate(records):
         assert builder.append(number, 1, key, value, [(_name(name), content) for name, content in headers]) is not None

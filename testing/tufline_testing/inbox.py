@@ -1,4 +1,4 @@
-"""Repositories that announce through the inbox, and ingest's side of it alone, for tests."""
+"""For tests of the inbox: repositories that send events, and ingest without its REST API."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ def change(path: str, length: int = 1, op: str = "add", **info: Any) -> dict[str
 
 
 def event(*changes: Mapping[str, Any], id: str = "1", source: str = "repo", **more: Any) -> dict[str, Any]:  # noqa: A002 (CloudEvents' name)
-    """Make an event; ``None`` takes an attribute away."""
+    """Make an event; ``None`` removes an attribute."""
     made = {"specversion": "1.0", "id": id, "source": source, "type": "tufline.artifacts.v1", "data": {"changes": list(changes)}, **more}
     return {name: value for name, value in made.items() if value is not None}
 
@@ -45,7 +45,7 @@ def structured(content: Any, partition: int = 0, key: str = "repo") -> Message:
 
 
 async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock | None = None, **settings: Any) -> None:
-    """Run ingest without its REST API, for ever."""
+    """Run ingest without its REST API, until cancelled."""
     admin = AdminFollower(bus)
     shared = inbox_worker.Shared(bus, IngestConfig(**settings), health or Health(), admin, clock or ReferenceClock(utc_now))
     owning = own_partitions(bus, inbox_worker.GROUP, topics.INBOX, inbox_worker.part, partial(inbox_worker.work, shared), shared.health)
@@ -54,7 +54,7 @@ async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock 
 
 @asynccontextmanager
 async def moving(bus: Bus, **settings: Any) -> AsyncIterator[None]:
-    """Run ingest without its REST API; leaving stops it wherever it is."""
+    """Run ingest without its REST API; leaving the block stops it at any point of its work."""
     task = asyncio.create_task(service(bus, **settings))
     try:
         yield
@@ -64,13 +64,13 @@ async def moving(bus: Bus, **settings: Any) -> AsyncIterator[None]:
 
 
 async def moved_to(bus: Bus, partition: int) -> int:
-    """Say how far a partition of the inbox is moved."""
+    """Return up to which offset a partition of the inbox is moved."""
     found = [records.decode(records.inbox_decoder, record.value) for record in await read_all(bus, topics.INBOX_PROGRESS, partition)]
     return max((one.offset for one in found if isinstance(one, InboxProgress)), default=0)
 
 
 async def is_moved(bus: Bus) -> bool:
-    """Say whether all of the inbox is moved."""
+    """Return whether the whole inbox is moved."""
     for partition in range(bus.partitions(topics.INBOX)):
         there = await read_all(bus, topics.INBOX, partition)
         if there and await moved_to(bus, partition) <= there[-1].offset:
@@ -79,7 +79,7 @@ async def is_moved(bus: Bus) -> bool:
 
 
 async def all_moved(bus: Bus) -> None:
-    """Wait until all of the inbox is moved."""
+    """Wait until the whole inbox is moved."""
     await eventually(partial(is_moved, bus))
 
 
@@ -89,7 +89,7 @@ async def every(bus: Bus, topic: str) -> list[Record]:
 
 
 async def event_receipts(bus: Bus) -> list[EventReceipt]:
-    """Read what became of events, by partition and offset of the inbox."""
+    """Read the receipts of events, by partition and offset of the inbox."""
     found = [records.decode(receipt_decoder, record.value) for record in await every(bus, topics.RECEIPTS)]
     return sorted((one for one in found if isinstance(one, EventReceipt)), key=lambda one: (one.partition, one.offset))
 
@@ -100,5 +100,5 @@ async def changes_on_log(bus: Bus) -> list[Add | Remove]:
 
 
 def numbers(changes: Sequence[Add | Remove]) -> list[int]:
-    """Give the lengths of additions, by which tests tell them apart."""
+    """Return the lengths of additions, which identify them in tests."""
     return sorted(one.length for one in changes if isinstance(one, Add))

@@ -1,4 +1,4 @@
-"""Writing to a log as ingest does, and reading back what became of it, for tests of one service."""
+"""For tests of one service: writes to a log as ingest does, and reads back the results."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -43,7 +43,7 @@ def bootstrap_record(
     online: Mapping[str, Key] | None = None,
     by_hash: bool = True,
 ) -> Bootstrap:
-    """Make keys and what ingest would append for their bootstrap payload."""
+    """Make keys, and the record that ingest would append for their bootstrap payload."""
     expirations = DEFAULT_DAYS | (days or {})
     metadata: dict[str, Any] = make_bootstrap(key_dir, bins=bins, mode=mode, days=expirations, online=online).payload["metadata"]
     settings = settings_of(bins, partitions, expirations, by_hash=by_hash)
@@ -56,7 +56,7 @@ async def announce_bootstrap(bus: Bus, bootstrap: Bootstrap) -> None:
 
 
 def on_a_log(path: Path, bootstrap: Bootstrap, story: Callable[[EmbeddedBus, Clock], Awaitable[None]], *, is_new: bool = True) -> None:
-    """Tell a story in virtual time, on a new log with a bootstrap, or on one that has it."""
+    """Run a test's story in virtual time, on a new log with a bootstrap, or on an existing one."""
 
     async def main(clock: Clock) -> None:
         bus = await open_embedded(path, topics.topics(bootstrap.settings.partitions), clock=clock, threads=False)
@@ -71,7 +71,7 @@ def on_a_log(path: Path, bootstrap: Bootstrap, story: Callable[[EmbeddedBus, Clo
 
 
 async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], request: str = "r") -> list[tuple[int, int]]:
-    """Append changes to ``artifacts`` as ingest does, and say at which partition and offset."""
+    """Append changes to ``artifacts`` as ingest does, and return their partitions and offsets."""
     by_partition: dict[int, list[Change]] = {}
     for change in changes:
         by_partition.setdefault(settings.partitioning.partition_of_path(change.path), []).append(change)
@@ -83,7 +83,7 @@ async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], requ
 
 
 async def read_all(bus: Bus, topic: str, partition: int = 0) -> list[Record]:
-    """Read every record of a partition that is there now."""
+    """Read all records that a partition has now."""
     return [record async for batch in scan(bus, topic, partition) for record in batch]
 
 
@@ -96,7 +96,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
 
 @dataclass
 class Published:
-    """All metadata that the log holds, as the files of an origin would show them at a timestamp."""
+    """All metadata on the log, as the files of an origin at its newest timestamp."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     timestamp: bytes = b""
@@ -116,7 +116,7 @@ class Published:
         return self
 
     def verify(self, now: datetime) -> dict[str, dict[str, Any]]:
-        """Go through everything as python-tuf's client does at a moment, and give the targets: path to what is said of it."""
+        """Verify everything as python-tuf's client would at a given time, and return the targets: path to its metadata."""
         root = Metadata[Root].from_bytes(self.files["1.root.json"])
         trusted = TrustedMetadataSet(self.files["1.root.json"], EnvelopeType.METADATA)
         trusted.reference_time = now
@@ -137,7 +137,7 @@ class Published:
 
 
 async def settled(bus: Bus, seconds: float = 600.0) -> Published:
-    """Wait until all that was announced is covered by a commit, and give what the log holds then."""
+    """Wait until a commit covers everything announced, and return the metadata that the log has then."""
     found = Published()
 
     async def covered() -> bool:

@@ -1,6 +1,6 @@
-"""How long one turn of an event loop lasts: the time in which no other task can go on.
+"""How long one turn of an event loop takes: the time in which no other task can run.
 
-Measured as the CPU time of the loop's thread, so that a slow or busy machine makes no turn longer.
+It is measured as CPU time of the loop's thread, so that a slow or busy machine makes no turn longer.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import pytest
 
 @dataclass
 class Longest:
-    """The longest turn so far: how long it was, in seconds, and what ran in it."""
+    """The longest turn so far: its duration in seconds, and what ran in it."""
 
     seconds: float = 0.0
     what: str = ""
@@ -34,7 +34,7 @@ def longest_turn() -> Iterator[Longest]:
         if took > longest.seconds:
             longest.seconds, longest.what = took, repr(handle)[:300]
 
-    # What the tests before left behind is no matter of the code that is measured.
+    # Garbage of earlier tests must not count as time of the measured code.
     gc.collect()
     gc.freeze()
     try:

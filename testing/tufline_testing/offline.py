@@ -1,4 +1,4 @@
-"""The people who hold the offline keys: they begin a repository, and sign new versions of root and targets."""
+"""The holders of the offline keys: they bootstrap a repository, and sign new versions of root and targets."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ from tufline_testing.payloads import make_bootstrap
 
 
 class Offline:
-    """A ceremony, and what comes after it."""
+    """A key ceremony, and the offline signatures that follow it."""
 
     def __init__(self, key_dir: Path, *, bins: int, mode: str, days: Mapping[str, int], own_bins: bool = False) -> None:
         self._key_dir = key_dir
@@ -46,13 +46,13 @@ class Offline:
         self._bins = bins
 
     def bootstrap(self, partitions: int, *, by_hash: bool = True) -> Bootstrap:
-        """Give what ingest would append for the payload."""
+        """Return the record that ingest would append for the payload."""
         metadata = self.payload["metadata"]
         settings = settings_of(self._bins, partitions, self.days, by_hash=by_hash)
         return Bootstrap(v=settings.schema, settings=settings, root=metadata["root"], targets=metadata.get("targets"))
 
     def new_key(self) -> CryptoSigner:
-        """Make another online key, and put it where the signer finds it."""
+        """Make another online key in the signer's key directory."""
         self.keys += 1
         name = f"online-{self.keys}.pem"
         key = ceremony.make_key("ecdsa", f"fn:{name}")
@@ -60,7 +60,7 @@ class Offline:
         return key.signer
 
     def rotate_bins(self, now: datetime) -> tuple[list[NewMetadata], str]:
-        """Give another key in place of the one that online bins have of their own, and its keyid."""
+        """Replace the separate key of online bins; return the signed root, and the new keyid."""
         assert self.of_bins is not None
         new = self.new_key().public_key
         root = next_root(self.root, self.of_bins.keyid, new, now.replace(microsecond=0) + timedelta(days=3650))
@@ -70,7 +70,7 @@ class Offline:
         return [NewMetadata(role="root", metadata=self.sign(root))], keyid
 
     def rotate(self, *, skip_overlap: bool = False, new: CryptoSigner | None = None, now: datetime | None = None) -> list[NewMetadata]:
-        """Give another online key in place of the one that there is, in all roles."""
+        """Replace the online key in all roles; return the signed new versions."""
         signer = new or self.new_key()
         expires = (now or datetime.now(UTC)).replace(microsecond=0) + timedelta(days=3650)
         updates: list[NewMetadata] = []
@@ -87,7 +87,7 @@ class Offline:
         return updates
 
     def sign(self, role: Root | Targets) -> dict[str, Any]:
-        """Sign with two of the keys that there are for a role."""
+        """Sign with two of a role's keys."""
         metadata: Metadata[Any] = Metadata(role)
         for key in (self._root_keys if isinstance(role, Root) else self._targets_keys)[:2]:
             metadata.sign(key.signer, append=True)
@@ -95,7 +95,7 @@ class Offline:
 
 
 def new_key_file(keys: Path, name: str) -> Path:
-    """Make another online key beside those of ``tufline init``, and write its public part as ``tufline keys show`` does."""
+    """Make another online key next to those of ``tufline init``, and write its public part as ``tufline keys show`` does."""
     key = ceremony.make_key("ecdsa", f"fn:{name}.pem")
     ceremony.write_private(keys / "online" / f"{name}.pem", key.pem)
     public = key.signer.public_key
@@ -105,6 +105,6 @@ def new_key_file(keys: Path, name: str) -> Path:
 
 
 async def announce_updates(bus: Bus, updates: list[NewMetadata]) -> int:
-    """Append new versions to ``admin``, and give the offset of the last."""
+    """Append new versions to ``admin``, and return the offset of the last."""
     positions = await bus.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
     return positions[-1].offset

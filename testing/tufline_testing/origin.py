@@ -1,4 +1,4 @@
-"""An origin that is watched: every operation is seen, may fail, and is followed by a client that has to succeed."""
+"""An origin whose operations are observed and may fail, and a client that must succeed after each of them."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -14,9 +14,9 @@ from tufline.origin.store import OWNER, TIMESTAMP, Store
 
 
 class WatchedStore:
-    """Passes every operation on to another store.
+    """Forwards every operation to another store.
 
-    ``before`` is called with each operation's name before it happens, and may raise; ``after`` once it has happened.
+    ``before`` is called with each operation's name before it runs, and may raise; ``after`` is called once it has run.
     """
 
     def __init__(self, store: Store, before: Callable[[str], None], after: Callable[[str], None] = lambda _: None) -> None:
@@ -60,7 +60,7 @@ class WatchedStore:
 
 
 class FailingAt:
-    """Raises at the n-th operation, and from then on until it is mended."""
+    """Raises at the n-th operation, and at all later ones until it is repaired."""
 
     def __init__(self, number: int) -> None:
         self._left = number
@@ -74,19 +74,19 @@ class FailingAt:
 
 
 class Reader:
-    """A client that reads an origin's directory as python-tuf does, again and again, and remembers what it has seen."""
+    """A client that reads an origin's directory repeatedly, as python-tuf does, and remembers what it has trusted."""
 
     def __init__(self, directory: Path, clock: Callable[[], datetime], newest_root: float = float("inf")) -> None:
         self._directory = directory
-        self._newest_root = newest_root  # a cache says that there is none after it
+        self._newest_root = newest_root  # a cache hides all later roots
         self._clock = clock
         self.timestamp = 0
         self.root = 0
         self.keyids: set[str] = set()
-        """Of the keys that signed the timestamp and the snapshot."""
+        """Keyids of the keys that signed the timestamp and the snapshot."""
 
     def refresh(self) -> dict[str, int]:
-        """Go through everything, and give each target's length; any fault is an exception. An origin without timestamp has nothing."""
+        """Verify everything, and return each target's length; any fault raises. An origin without a timestamp has no targets."""
         if not (self._directory / "timestamp.json").exists():
             return {}
         trusted = TrustedMetadataSet(self._file("1.root.json"), EnvelopeType.METADATA)

@@ -18,7 +18,7 @@ def make_bootstrap(
     days: Mapping[str, int] | None = None,
     online: Mapping[str, Key] | None = None,
 ) -> Ceremony:
-    """Make keys and a payload signed by two of three; an online key that is not given goes to the key directory."""
+    """Make keys and a payload signed by two of three; if no online key is passed, a new one is put into the key directory."""
     held = ceremony.hold(Plan(bins, mode, scheme, days={**ceremony.DEFAULT_DAYS, **(days or {})}, online=online or {}))
     if held.online is not None:
         ceremony.write_private(key_dir / ceremony.ONLINE_KEY_FILE, held.online.pem)

@@ -1,9 +1,9 @@
-"""A disk that loses what was not synced: what a real process wrote, as strace saw it, and what may be left of it when the power goes.
+"""Simulates a loss of power: records a real process's writes with strace, and keeps only what may survive on the disk.
 
-In: a command to run. Out: its file operations in order, and from any moment on the file system as it may come up again. The rules are those
-of POSIX at their hardest. Content counts from fsync, fdatasync or syncfs on; of what is pending, any sector of 512 bytes may be there or
-not. Names count from fsync of their directory or syncfs on; of pending ones some first part may be there, as file systems journal them in
-order.
+In: a command to run. Out: its file operations in order, and for any moment a file system as it may look after the power loss. The rules are
+POSIX's at their strictest. Content is safe after fsync, fdatasync or syncfs; of pending content, each sector of 512 bytes may or may not be
+written. Names are safe after fsync of their directory or syncfs; of pending names a first part may be written, because file systems journal
+them in order.
 """
 
 import random
@@ -28,7 +28,7 @@ _ENDS = re.compile(r"= (-?\d+)(?:<([^>]*)>)?")
 
 @dataclass(frozen=True)
 class Call:
-    """A system call that succeeded: its name, the file it is on, and what it says."""
+    """A successful system call: its name, its file, and its arguments."""
 
     name: str
     path: str
@@ -40,16 +40,16 @@ class Call:
 
 
 def require(command: str) -> str:
-    """Find a program that a test needs; without it the test is skipped, but never under .ci/run."""
+    """Find a program that a test needs; if it is missing, the test is skipped, or fails under .ci/run."""
     found = shutil.which(command)
     if found is None:
-        reason = f"{command} is not installed (apt-get install {command}): this guarantee stays unchecked"
+        reason = f"{command} is not installed (apt-get install {command}): this guarantee is not checked"
         pytest.skip(reason)
     return found
 
 
 def record(command: Sequence[str], trace: Path) -> list[Call]:
-    """Run a command to its end, and give its file operations in order."""
+    """Run a command to its end, and return its file operations in order."""
     strace = [require("strace"), "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={RECORDED}", "-o", str(trace)]
     subprocess.run([*strace, *command], check=True, timeout=100, stdout=subprocess.DEVNULL)
     return list(_parse(trace.read_text()))
@@ -129,7 +129,7 @@ def _apply(content: bytearray, offset: int, data: bytes | None) -> None:
 
 
 class Disk:
-    """The file system below a directory, as far as calls have been played."""
+    """The file system below a directory, after the calls played so far."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = f"{directory}/"
@@ -139,7 +139,7 @@ class Disk:
         self._positions: dict[int, int] = {}
 
     def play(self, call: Call) -> None:
-        """Do what a call did."""
+        """Apply a call."""
         if call.name == "syncfs":
             self._sync_names()
             for synced in self._names.values():
@@ -183,7 +183,7 @@ class Disk:
         self._pending.clear()
 
     def lose_power(self, target: Path, chance: random.Random) -> None:
-        """Write into a directory what may be left."""
+        """Write a file system that may survive the loss of power into a directory."""
         names = dict(self._durable)
         for path, file in self._pending[: chance.randint(0, len(self._pending))]:
             _set_name(names, path, file)

@@ -1,4 +1,4 @@
-"""A log with a signer that runs, and the way to an origin: the world of the publisher's tests."""
+"""The world of the publisher's tests: a log with a running signer, and an origin."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ PARTITIONS = 2
 
 @dataclass
 class World:
-    """A log with its signer running, and the way to an origin."""
+    """A log with a running signer, and an origin."""
 
     bus: EmbeddedBus
     clock: Clock
@@ -46,7 +46,7 @@ class World:
 
     @asynccontextmanager
     async def publisher(self, store: Store | None = None, **settings: Any) -> AsyncIterator[None]:
-        """Run a publisher; leaving stops it wherever it is."""
+        """Run a publisher; leaving the block stops it at any point of its work."""
         config = PublisherConfig(directory=self.directory, **settings)
         task = asyncio.create_task(
             tufline_publisher.service.run(self.bus, config, store or LocalStore(self.directory), clock=self.clock, health=self.health)
@@ -61,11 +61,11 @@ class World:
         await announce(self.bus, self.bootstrap.settings, [Add(path, length, {"sha256": "0" * 64}) for path in paths])
 
     async def signed(self) -> Published:
-        """Wait until the signer has brought everything into a commit."""
+        """Wait until the signer's commit covers everything."""
         return await settled(self.bus)
 
     async def published(self) -> dict[str, int]:
-        """Wait until the origin shows the newest timestamp of the log, and give what a client finds there."""
+        """Wait until the newest timestamp of the log is published, and return the targets that a client finds."""
         newest = await self.signed()
 
         async def shown() -> bool:
@@ -77,17 +77,17 @@ class World:
         return Reader(self.directory, self.clock).refresh()
 
     def names(self) -> set[str]:
-        """Name the metadata files at the origin."""
+        """The names of the metadata files at the origin."""
         return {path.name for path in self.directory.iterdir() if path.name[0] != "."}
 
     @property
     def version(self) -> int:
-        """Version of the timestamp that is shown."""
+        """Version of the published timestamp."""
         version: int = json.loads((self.directory / "timestamp.json").read_bytes())["signed"]["version"]
         return version
 
     async def has(self, names: set[str]) -> bool:
-        """Say whether files are all at the origin."""
+        """Return whether all these files are at the origin."""
         return names <= await LocalStore(self.directory).names()
 
     async def last_published(self) -> records.Published | None:
@@ -101,7 +101,7 @@ Story = Callable[[World], Awaitable[None]]
 
 
 def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log", *, is_new: bool = True) -> None:
-    """Tell a story in virtual time; one that is not new goes on with the log and keys that are there, and time begins again."""
+    """Run a test's story in virtual time; with ``is_new=False`` on the existing log and keys, and with time starting again."""
     kept = tmp_path / "bootstrap"
     if is_new:
         kept.write_bytes(records.encode(bootstrap_record(tmp_path / "keys", PARTITIONS, bins=bins)))

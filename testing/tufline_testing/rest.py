@@ -47,7 +47,7 @@ class Rest:
             return response.status, answer
 
     async def on_log(self) -> dict[str, list[int]]:
-        """Say how much is on the log."""
+        """Return the end offsets of the partitions of four topics, by topic."""
         return {
             topic: [await self.bus.end(topic, partition) for partition in range(self.bus.partitions(topic))]
             for topic in (topics.ARTIFACTS, topics.ADMIN, topics.METADATA, topics.RECEIPTS)
@@ -104,7 +104,7 @@ async def rest(
 async def bootstrapped(
     path: Path, *, online: Mapping[str, Key] | None = None, mode: str = "pep458", **settings: Any
 ) -> AsyncIterator[Rest]:
-    """Run all services with a repository that has begun."""
+    """Run all services with a bootstrapped repository."""
     payload = make_bootstrap(path / "keys", bins=8, mode=mode, online=online).payload
     async with rest(path, whole=True, **settings) as server:
         status, answer = await server.ask("POST", "/api/v1/bootstrap/", payload)
@@ -119,7 +119,7 @@ def artifact(path: str, length: Any = 1, hashes: Any = None, **info: Any) -> dic
 
 
 async def lose(path: Path, partition: int, below: int) -> None:
-    """Take the oldest records of a partition of ``artifacts`` away, and accept that they are lost; no service may run."""
+    """Delete the oldest records of a partition of ``artifacts``, and accept their loss; no service may run meanwhile."""
     bus = await open_embedded(path / "log.db", topics.topics(PARTITIONS))
     await bus.trim(topics.ARTIFACTS, partition, below)
     await bus.maintain()

@@ -1,4 +1,4 @@
-"""A repository whose keys are changed: its people, its signer, its publisher, and clients that look at every moment."""
+"""A repository whose keys are rotated: its offline signers, signer and publisher, and clients that check it continuously."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,7 +28,7 @@ GRACE_SECONDS = 3600.0
 
 @dataclass
 class World:
-    """A log with its people, and an origin that clients with roots of any age look at before and after every operation."""
+    """A log with its offline signers, and an origin that clients with roots of any age read before and after every operation."""
 
     bus: Bus
     clock: Clock
@@ -43,7 +43,7 @@ class World:
         self.reader = Reader(self.directory, self.clock)
 
     def look(self, operation: str) -> None:
-        """Refresh as clients do: one that finds every root, and those for which a cache says for a while that there is no newer one."""
+        """Refresh as clients do: one that finds every root, and others for which a cache hides newer roots for a while."""
         self.operations.append(operation)
         self.refresh()
         for version in self.root_since:
@@ -70,7 +70,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, *, publish: bool = True) -> AsyncIterator[None]:
-        """Run signer and publisher; leaving stops them wherever they are."""
+        """Run signer and publisher; leaving the block stops them at any point of their work."""
         tasks = [asyncio.ensure_future(service) for service in self._services(publish=publish)]
         try:
             yield
@@ -86,7 +86,7 @@ class World:
         await settled(self.bus)
 
     async def shows_only_the_new_key(self) -> None:
-        """Wait until the newest root is shown, and nothing that is shown is signed with another key."""
+        """Wait until the newest root is published, and nothing published is signed with another key."""
 
         async def is_so() -> bool:
             self.look("wait")
@@ -95,7 +95,7 @@ class World:
         await eventually(is_so, seconds=4 * GRACE_SECONDS, step=10)
 
     async def newest_keyids(self) -> dict[str, set[str]]:
-        """Say which keys signed the newest version of each role."""
+        """Return the keyids of the keys that signed the newest version of each role."""
         found: dict[str, set[str]] = {}
         for partition in range(PARTITIONS + 1):
             for record in await read_all(self.bus, topics.HEADS, partition):
@@ -105,12 +105,12 @@ class World:
         return found
 
     async def published_admin(self) -> int:
-        """Say how far in ``admin`` everything is shown."""
+        """Return up to which offset everything in ``admin`` is published."""
         last = (await read_all(self.bus, topics.PUBLISHED))[-1]
         return records.decode(records.published_decoder, last.value).vector.admin
 
 
 def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]], *, own_bins: bool = False) -> None:
-    """Tell a story in virtual time, on a log with a bootstrap."""
+    """Run a test's story in virtual time, on a log with a bootstrap."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS, own_bins=own_bins)
     on_a_log(tmp_path / "log.db", offline.bootstrap(PARTITIONS), lambda bus, clock: story(World(bus, clock, tmp_path, offline)))

@@ -1,4 +1,4 @@
-"""A real ``tufline`` process, started and stopped by its own process id."""
+"""A real ``tufline`` process, stopped by its process id."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def run_tufline(*arguments: str | Path, cwd: Path, env: dict[str, str] | None = 
 
 @dataclass
 class Running:
-    """A server that is ready."""
+    """A running server that is ready."""
 
     process: subprocess.Popen[bytes]
     api: str
@@ -52,7 +52,7 @@ class Running:
         self.process.wait()
 
     def stop(self) -> int:
-        """Ask it to stop, and give its exit code."""
+        """Stop the server by SIGTERM, and return its exit code."""
         self.process.terminate()
         return self.process.wait(timeout=20)
 
@@ -70,7 +70,7 @@ class Running:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:
-    """Wait until another process has come so far, with a deadline."""
+    """Wait until a condition of another process holds, with a deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -79,7 +79,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = READY_
 
 
 def start_dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) -> Running:
-    """Start ``tufline dev`` on free ports, by a command before it if there is one, and wait until its repository is published."""
+    """Start ``tufline dev`` on free ports, optionally wrapped by the command ``before``, and wait until its repository is published."""
     ready, log = data / "ready.json", data.with_name(f"{data.name}.log")
     ready.unlink(missing_ok=True)
     command = [*before, TUFLINE, "dev", "--data", data, "--port", "0", "--web-port", "0", *arguments]
@@ -101,7 +101,7 @@ def start_dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) ->
 
 @contextmanager
 def dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) -> Iterator[Running]:
-    """Run ``tufline dev`` for a while."""
+    """Run ``tufline dev`` during the block."""
     running = start_dev(data, *arguments, before=before)
     try:
         yield running
@@ -111,12 +111,12 @@ def dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) -> Itera
 
 
 def artifact(path: str, number: int) -> dict[str, object]:
-    """Make an artifact of a request; the number tells it from others of the same path."""
+    """Make an artifact of a request; the number distinguishes it from others with the same path."""
     return {"path": path, "info": {"length": number, "hashes": {"sha256": f"{number:064x}"}}}
 
 
 def lengths(running: Running, directory: Path, paths: Sequence[str]) -> dict[str, int]:
-    """Ask a TUF client for the lengths of artifacts; those that are not live are left out."""
+    """Ask a TUF client for the lengths of artifacts; artifacts that are not live are omitted."""
     updater = running.updater(directory)
     found = {path: updater.get_targetinfo(path) for path in paths}
     return {path: info.length for path, info in found.items() if info is not None}
@@ -124,7 +124,7 @@ def lengths(running: Running, directory: Path, paths: Sequence[str]) -> dict[str
 
 @contextmanager
 def serve(directory: Path) -> Iterator[Running]:
-    """Run ``tufline serve`` in a directory with its configuration, and the keys that ``tufline init --out keys`` made."""
+    """Run ``tufline serve`` in a directory that has its configuration, and the keys that ``tufline init --out keys`` made."""
     log = directory.with_name(f"{directory.name}.log")
     with log.open("ab") as output, subprocess.Popen([TUFLINE, "serve"], cwd=directory, stdout=subprocess.PIPE, stderr=output) as process:
         try:

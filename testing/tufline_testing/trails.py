@@ -1,4 +1,4 @@
-"""Chains of an audit as a signer would write them, and files of them, for tests of what is done to them afterwards."""
+"""Audit chains and files as a signer writes them, for tests that tamper with them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def trail(name: str = "c1", uses: int = 3, *, ends: bool = True, after: Anchor | None = None) -> list[bytes]:
-    """Make all records of a chain."""
+    """Make the records of a chain."""
     chain = Chain(name, "host", 7)
     made = [chain.begin(NOW, after)]
     for number in range(uses):
@@ -29,10 +29,10 @@ def write(path: Path, records: Sequence[bytes]) -> Path:
 
 
 async def verify_files(*paths: Path, metadata: Sequence[MetadataFile] = ()) -> Report:
-    """Verify files alone."""
+    """Verify only files."""
     return await verify(None, paths, metadata)
 
 
 def kinds(report: Report) -> set[str]:
-    """Give the kinds of what was found."""
+    """Return the kinds of a report's findings."""
     return {finding.kind for finding in report.findings}

@@ -1,4 +1,4 @@
-"""Keys in a real Vault, and who may use them."""
+"""Keys in a real Vault, and logins that may use them."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -17,19 +17,19 @@ _numbers = itertools.count(1)
 
 
 def new_name() -> VaultKeyName:
-    """Name a key that no other test has."""
+    """Return a key name that no other test uses."""
     return VaultKeyName(MOUNT, f"key{next(_numbers)}", 1)
 
 
 def admin_config(server: VaultServer, **settings: Any) -> VaultConfig:
-    """Configure somebody who may do everything."""
+    """Make the configuration of an administrator."""
     return VaultConfig.model_validate(
         {"address": server.url, "auth": "token", "token": server.root_token, "ca_file": server.ca_file} | settings
     )
 
 
 def signer_config(server: VaultServer, *names: VaultKeyName, ttl: str = "1h", **settings: Any) -> VaultConfig:
-    """Make an AppRole with the policy of a signer that has these keys, and configure it."""
+    """Make an AppRole with the policy of a signer for these keys, and return its configuration."""
     role, secret_id = server.make_role(provision.policy(names), f"signer{next(_numbers)}", ttl)
     login = {"address": server.url, "role": role, "secret_id": secret_id, "ca_file": server.ca_file}
     return VaultConfig.model_validate(login | settings)
@@ -37,7 +37,7 @@ def signer_config(server: VaultServer, *names: VaultKeyName, ttl: str = "1h", **
 
 @asynccontextmanager
 async def session(config: VaultConfig) -> AsyncIterator[VaultSession]:
-    """Open a session, for a while."""
+    """Open a session during the block."""
     opened = VaultSession(config)
     try:
         yield opened
@@ -46,7 +46,7 @@ async def session(config: VaultConfig) -> AsyncIterator[VaultSession]:
 
 
 async def make_key(server: VaultServer, kind: str = "ecdsa-p256", name: VaultKeyName | None = None) -> tuple[VaultKeyName, SSlibKey]:
-    """Make a key as ``tufline keys create`` does."""
+    """Create a key as ``tufline keys create`` does."""
     name = name or new_name()
     async with session(admin_config(server)) as admin:
         return name, await provision.create_key(admin, name, kind)

@@ -1,4 +1,4 @@
-"""A process that writes one transaction after the other under the writer id ``w``, until it is refused: to be frozen and woken."""
+"""A process that writes transactions under the writer id ``w`` until one is refused; tests freeze and wake it."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from tufline.errors import BusError
 
 
 async def main(servers: str, prefix: str, topic: str) -> None:
-    """Write numbers from 0 on, and say the first, and what ended it."""
+    """Write numbers from 0 on, and print the first one and the error that ended the process."""
     bus = await open_kafka(Connection(servers, prefix, {}), {topic: Topic(topic, 2, Cleanup.KEEP)}, max_pending_bytes=1000)
     writer = await bus.writer("w")
     number = 0

@@ -71,5 +71,5 @@ def test_tests_that_do_not_run_prove_nothing(tree: Path) -> None:
 
 def test_a_piece_that_is_gone_is_an_error(tree: Path) -> None:
     """A mistake whose piece is no longer in the code is an error that asks for the list to be adapted."""
-    with pytest.raises(ValueError, match="stands 0 times"):
+    with pytest.raises(ValueError, match="occurs 0 times"):
         mutate.mutate(tree, mutation(file="code_of.py", before="+ 3"))

@@ -34,7 +34,7 @@ def test_a_skip_is_a_failure_under_ci_run(tmp_path: Path, way: str) -> None:
     """A test that skips for whatever reason fails under .ci/run, which names the reason; elsewhere it is skipped."""
     (tmp_path / "conftest.py").write_text("from tufline_testing.skips import pytest_runtest_makereport\n")
     (tmp_path / "test_it.py").write_text(PROGRAM.format(*WAYS[way]))
-    for is_ci, code, outcome in ((False, 0, "1 skipped"), (True, 1, "nothing may be skipped under .ci/run")):
+    for is_ci, code, outcome in ((False, 0, "1 skipped"), (True, 1, "no test may be skipped under .ci/run")):
         env = {name: value for name, value in os.environ.items() if name not in {"CI_RUN", "PYTEST_ADDOPTS"}}
         command = [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
         done = subprocess.run(command, env=env | ({"CI_RUN": "1"} if is_ci else {}), capture_output=True, text=True, check=False)

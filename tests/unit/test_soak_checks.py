@@ -34,9 +34,9 @@ def metadata(*lengths: int | None, versions: list[int] | None = None) -> list[Re
         ([None, 1, 2, None, 4], ""),
         ([None, 2, 4], ""),
         ([None, 1, 1, 4], "changes nothing"),
-        ([None, 1, 2, 1, 4], "out of turn"),
-        ([None, 2, 4, None, 4], "out of turn"),
-        ([None, 3, 4], "out of turn"),
+        ([None, 1, 2, 1, 4], "out of order"),
+        ([None, 2, 4, None, 4], "out of order"),
+        ([None, 3, 4], "out of order"),
         ([None, 1, 2], "4 was accepted last"),
         ([None, None, 4], ""),  # added and removed in one batch
     ],
@@ -78,4 +78,4 @@ def test_epochs() -> None:
     right = line.format(0, 7, 0) + line.format(1, 8, 5) + line.format(2, 7, 1)
     assert list(checks.epochs(right)) == []
     assert "wrote in epoch 0, fenced by epoch 1" in next(checks.epochs(right + line.format(3, 7, 0)))
-    assert list(checks.epochs("")) == ["there is no batch in what was dumped"]
+    assert list(checks.epochs("")) == ["the dump has no batch"]

@@ -27,7 +27,7 @@ from tufline_cli.options import config_option, data_option
 
 INCOMPLETE: Final = (
     "pass the files of all signers, from the start: a signature that is in none of them raises an alarm. If these are all files, somebody "
-    "else may use the online key: see docs/audit.md immediately"
+    "else may use the online key: see docs/how-to/audit.md immediately"
 )
 
 
@@ -87,10 +87,10 @@ def _say(report: Report, as_json: bool, *, whole: bool) -> None:
     if alarms := sum(finding.kind == "alarm" for finding in report.findings):
         raise Failure(
             f"{alarms} online signatures without a record, {len(report.findings)} findings; {counts}",
-            "somebody else may use the online key: see docs/audit.md immediately" if whole else INCOMPLETE,
+            "somebody else may use the online key: see docs/how-to/audit.md immediately" if whole else INCOMPLETE,
         )
     if report.findings:
-        raise Failure(f"{len(report.findings)} findings; {counts}", "docs/audit.md explains each")
+        raise Failure(f"{len(report.findings)} findings; {counts}", "docs/how-to/audit.md explains each")
     if not as_json:
         click.echo(f"no finding: {counts}")
 

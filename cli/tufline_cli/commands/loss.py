@@ -25,7 +25,7 @@ def accept_loss(topic: str, partition: int, path: Path | None, yes: bool) -> Non
     """Accept that records of a partition were lost from the log before they were applied.
 
     The signer (for artifacts) or ingest (for inbox) has stopped there, and its health reports it. The changes in the lost records do not
-    become live: their senders have to send them again. See docs/lost-input.md.
+    become live: their senders have to send them again. See docs/how-to/lost-input.md.
     """
     config, _ = load(path)
     asyncio.run(_accept(config, topic, partition, is_sure=yes))

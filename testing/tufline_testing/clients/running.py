@@ -1,7 +1,7 @@
-"""TUF clients in three languages behind one interface: python-tuf, tuf-js and go-tuf, as their users have them.
+"""TUF clients in three languages behind one interface: python-tuf, tuf-js and go-tuf, as released.
 
-Each takes a ``Job``: refresh from a trusted root, then look up and download some target paths. The clients of other languages are programs
-of ``tests/interop`` that read jobs as lines of JSON and stay for many of them. ``conftest.clients`` gives all three.
+Each runs a ``Job``: refresh from a trusted root, then look up and download some target paths. The clients in other languages are programs
+in ``tests/interop`` that read many jobs as lines of JSON. The fixture ``conftest.clients`` provides all three.
 """
 
 import hashlib
@@ -27,16 +27,16 @@ JOB_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a client is to do.
+    """A client's task.
 
     Attributes:
-        metadata_url: of the metadata, with a slash at its end.
-        targets_url: of the files, likewise.
-        root: file of the root that the client trusts at first.
-        directory: of the client's state; a client that comes again trusts what it has there.
+        metadata_url: URL of the metadata, with a trailing slash.
+        targets_url: URL of the files, with a trailing slash.
+        root: file with the root that the client trusts initially.
+        directory: the client's state; a client that runs again trusts what it finds there.
         paths: target paths to look up and download.
         prefix_hash: whether the client asks for ``<hash>.<name>``, as consistent snapshots may.
-        timeout: of each of its requests, in seconds.
+        timeout: timeout of each request, in seconds.
     """
 
     metadata_url: str
@@ -50,13 +50,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What became of a target path.
+    """The result for one target path.
 
     Attributes:
         path: the target path.
         found: whether the client found it in the metadata.
-        sha256: of the downloaded file, which the client accepted; empty if it was not.
-        error: why not; empty if it just was not found.
+        sha256: hex digest of the downloaded and accepted file; empty if there is none.
+        error: why the file was not accepted; empty if it was, or was not found.
     """
 
     path: str
@@ -67,11 +67,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a job.
+    """The result of a job.
 
     Attributes:
-        files: one for each path; empty if the client could not refresh.
-        error: why it could not refresh; empty if it could.
+        files: one result for each path; empty if the client could not refresh.
+        error: why the client could not refresh; empty if it could.
     """
 
     files: list[File] = field(default_factory=list)
@@ -83,11 +83,11 @@ class Client(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the client, as its project writes it."""
+        """Name of the client, in its project's spelling."""
         ...
 
     def run(self, job: Job) -> Result:
-        """Refresh and download; whatever the client says is in the result."""
+        """Refresh and download; errors of the client are part of the result."""
         ...
 
 
@@ -128,7 +128,7 @@ class PythonTuf:
 
 
 class Program:
-    """A client that is a program of ``tests/interop``: a filter from jobs to results."""
+    """A client that is a program in ``tests/interop``: it reads jobs and writes results."""
 
     def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
         self.name = name
@@ -148,7 +148,7 @@ class Program:
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         line = self._lines.get(timeout=JOB_SECONDS)
-        assert line, f"{self.name} ended with {self._process.wait()}: its standard error says why"
+        assert line, f"{self.name} ended with {self._process.wait()}: see its standard error"
         said = json.loads(line)
         return Result([File(**file) for file in said.get("files") or []], said.get("error", ""))
 
@@ -170,10 +170,10 @@ def all_clients() -> Iterator[list[Client]]:
     """Run the three clients.
 
     Yields:
-        They, ready for jobs.
+        The clients, ready for jobs.
 
     Raises:
-        MissingPartError: if one of another language can't be built.
+        MissingPartError: if a client in another language can't be built.
     """
     with ExitStack() as stack:
         script = str(builds.SOURCES / "tuf_js" / "client.mjs")

@@ -1,6 +1,6 @@
-"""What TUF clients make of target paths: repositories of any paths, a server that notes requests, and the table in docs/reference/paths.md.
+"""How TUF clients request target paths: repositories with arbitrary paths, a server that records requests, and the table in docs/reference/paths.md.
 
-No service of ours takes part: ingest would refuse most of these paths.
+None of our services is involved: ingest would refuse most of these paths.
 """
 
 import hashlib
@@ -24,10 +24,10 @@ from tufline.metadata.paths import check_encoded_path, check_new_path
 from tufline_testing.clients.running import Client, Job
 
 BEGIN, END = "<!-- made by make paths -->", "<!-- end -->"
-"""Around the table in docs/reference/paths.md."""
+"""The markers around the table in docs/reference/paths.md."""
 
 MARK = "next.path"
-"""Each client fetches this after each path, so that requests can be told apart."""
+"""Each client fetches this after each path, to separate the requests of different paths."""
 
 ACCEPTED, ENCODED, REFUSED = "yes", "with `encoded_paths`", "no"
 
@@ -45,7 +45,7 @@ CASES: Mapping[str, Sequence[str]] = {
 
 
 def write_repository(directory: Path, paths: Iterable[str]) -> None:
-    """Write signed metadata that list paths, each a file that has the path itself as its content, in 4 bins."""
+    """Write signed metadata with 4 bins that lists the paths; the content of each file is its path."""
     directory.mkdir(parents=True)
     signer = CryptoSigner.generate_ecdsa()
     key, expires = signer.public_key, datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
@@ -70,11 +70,11 @@ def write_repository(directory: Path, paths: Iterable[str]) -> None:
 
 @dataclass
 class Noting:
-    """A server of metadata that has none of the targets, and notes what it is asked for of them.
+    """A server of metadata without any target files, which records the requests for them.
 
     Attributes:
-        url: of the server.
-        asked: the paths of requests as they were sent, below ``/targets/`` where they are.
+        url: URL of the server.
+        asked: paths of the requests as they were sent, relative to ``/targets/`` if below it.
     """
 
     url: str = ""
@@ -83,7 +83,7 @@ class Noting:
 
 @contextmanager
 def noting_server(directory: Path) -> Iterator[Noting]:
-    """Run one on a directory of metadata."""
+    """Run a recording server for a directory of metadata."""
     noting = Noting()
 
     class Handler(BaseHTTPRequestHandler):
@@ -113,7 +113,7 @@ def noting_server(directory: Path) -> Iterator[Noting]:
 
 
 def rule_for(path: str) -> str:
-    """Say whether a path is accepted."""
+    """Return whether ingest accepts a path, as the table's text."""
     for answer, check in ((ACCEPTED, check_new_path), (ENCODED, check_encoded_path)):
         try:
             check(path)
@@ -126,7 +126,7 @@ def rule_for(path: str) -> str:
 def ask_for(
     clients: Sequence[Client], paths: Sequence[str], directory: Path, *, prefix_hash: bool = False
 ) -> dict[str, dict[str, str | None]]:
-    """Let each client look up and fetch each path, and give what it asked a server for: path to client to URL path; None for nothing."""
+    """Let each client look up and fetch each path, and return the requests: path to client to URL path; None for no request."""
     repository = directory / "repository"
     write_repository(repository, [*paths, MARK])
     found: dict[str, dict[str, str | None]] = {path: {} for path in paths}
@@ -150,7 +150,7 @@ def _cell(text: str) -> str:
 
 
 def table(clients: Sequence[Client], directory: Path) -> str:
-    """Make the table: what each client asks for, and whether the path is accepted."""
+    """Build the table: the request of each client, and whether ingest accepts the path."""
     paths = [path for kind in CASES.values() for path in kind]
     found = ask_for(clients, paths, directory)
     names = [client.name for client in clients]

@@ -1,1 +1,1 @@
-"""Fuzzing: hostile bytes for every decoder, changed payloads for everything that is signed."""
+"""Fuzzing: hostile bytes for every decoder, and modified payloads for everything that is signed."""

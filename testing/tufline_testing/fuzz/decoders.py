@@ -1,8 +1,8 @@
-"""Drive every decoder with bytes that coverage guides: nothing but the documented errors may come out, and none may take long.
+"""Coverage-guided fuzzing of every decoder: it may raise only its documented errors, and must not take long.
 
 `make fuzz SECONDS=600` for all of them, `SEED=…` for other bytes; names of decoders (testing/tufline_testing/fuzz/targets.py) as arguments
-for some. It ends with an error at the first input that raises another one, takes longer than TIMEOUT_SECONDS or more than MEMORY_MEGABYTES;
-the input is then in the file that libFuzzer names, and `--replay FILE` reads it again.
+for some. It stops with an error at the first input that raises another error, takes longer than TIMEOUT_SECONDS, or needs more than
+MEMORY_MEGABYTES. libFuzzer names the file with this input, and `--replay FILE` reads it again.
 """
 
 import argparse
@@ -25,22 +25,22 @@ TIMEOUT_SECONDS: Final = 20
 MEMORY_MEGABYTES: Final = 2048
 
 SHOWN_OUTPUT: Final = 10_000
-"""How much of libFuzzer's output is shown where it found something, in characters."""
+"""How much of libFuzzer's output is printed after a finding, in characters."""
 
 INSIDE: Final = "--inside"
 
 HOSTILE: Final = (b'"\xff"', b"[" * 2000, b'{"a":' * 1000, b"9" * 5000, b'"\\ud800"', b"\x91" * 2000)
-"""What random changes of examples seldom come to."""
+"""Fragments that random changes of examples rarely produce."""
 
 
 def reader(names: list[str]) -> Callable[[bytes], None]:
-    """Make what libFuzzer calls.
+    """Make the function that libFuzzer calls.
 
     Args:
-        names: of decoders; the first byte of an input chooses one of them.
+        names: names of decoders; the first byte of an input chooses one of them.
 
     Returns:
-        A function that raises what is no documented error.
+        A function that raises only errors that the decoder does not document.
     """
     targets = [TARGETS[name] for name in names]
 
@@ -55,11 +55,11 @@ def reader(names: list[str]) -> Callable[[bytes], None]:
 
 
 def write_corpus(directory: Path, names: list[str]) -> None:
-    """Write what the inputs are made from.
+    """Write the examples that libFuzzer starts from.
 
     Args:
-        directory: to write to.
-        names: of decoders.
+        directory: directory to write to.
+        names: names of decoders.
     """
     for number, name in enumerate(names):
         for count, example in enumerate((*TARGETS[name].examples, *HOSTILE)):
@@ -67,11 +67,11 @@ def write_corpus(directory: Path, names: list[str]) -> None:
 
 
 def fuzz(names: list[str], asked: argparse.Namespace) -> None:
-    """Fuzz, and end the process: libFuzzer does.
+    """Fuzz until libFuzzer ends the process.
 
     Args:
-        names: of decoders.
-        asked: what the command line says.
+        names: names of decoders.
+        asked: the parsed command line.
     """
     with tempfile.TemporaryDirectory() as corpus:
         write_corpus(Path(corpus), names)
@@ -82,14 +82,14 @@ def fuzz(names: list[str], asked: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Fuzz in a process of its own, or read one input again."""
+    """Fuzz in a separate process, or read one input again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of a decoder; by default all")
-    parser.add_argument("--seconds", type=int, default=0, help="for how long; 0 for as many inputs as --runs says")
-    parser.add_argument("--runs", type=int, default=-1, help="how many inputs; -1 for no limit")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="name of a decoder; by default all")
+    parser.add_argument("--seconds", type=int, default=0, help="how long to fuzz; 0 to stop only after --runs inputs")
+    parser.add_argument("--runs", type=int, default=-1, help="number of inputs; -1 for no limit")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--found", type=Path, default=Path(), help="directory for an input that raises another error")
-    parser.add_argument("--replay", type=Path, help="file with an input")
+    parser.add_argument("--found", type=Path, default=Path(), help="directory for inputs that raise an undocumented error")
+    parser.add_argument("--replay", type=Path, help="file with an input to read again")
     parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     names = asked.names or list(TARGETS)
@@ -102,7 +102,7 @@ def main() -> int:
     counted = re.search(r"Done (\d+) runs", done.stderr)
     if done.returncode or counted is None:
         print(done.stderr[-SHOWN_OUTPUT:], file=sys.stderr)
-        print(f"seed {asked.seed}: an input raised what no decoder documents, or took too long: see above")
+        print(f"seed {asked.seed}: an input raised an undocumented error or took too long: see above")
         return 1
     print(f"seed {asked.seed}: {counted[1]} inputs, {len(names)} decoders, nothing but documented errors")
     return 0

@@ -1,4 +1,4 @@
-"""Every decoder of bytes that others wrote, with the errors that it documents, and an example that it reads.
+"""Every decoder of foreign bytes, with its documented errors and examples of valid input.
 
 The property tests (tests/unit/test_decoders.py) and the coverage-guided fuzzer (testing/tufline_testing/fuzz/decoders.py) drive each of
 them by this list.
@@ -68,9 +68,9 @@ class Target:
     """A decoder.
 
     Attributes:
-        read: reads bytes.
-        errors: what it may raise; anything else is a fault.
-        examples: bytes that it reads.
+        read: the function that decodes bytes.
+        errors: the errors that it may raise; any other one is a fault.
+        examples: valid inputs.
     """
 
     read: Callable[[bytes], Any]
@@ -83,7 +83,7 @@ def _record(value: bytes, headers: Mapping[str, str] | None = None, time: int = 
 
 
 def _text(content: bytes) -> str:
-    # As the bus reads text that is not UTF-8.
+    # The way the bus reads text that is not UTF-8.
     return content.decode(errors="surrogateescape")
 
 
@@ -120,7 +120,7 @@ def _read_committed(content: bytes) -> None:
 
 
 def _fit(content: bytes) -> bytes:
-    # With the right length and checksum, so that what is behind them is read, too.
+    # With a correct length and checksum, so that the fields after them are read too.
     rest = content[21:]
     length = len(content) - 12
     return content[:8] + length.to_bytes(4, "big") + content[12:17] + calc_crc32c(rest).to_bytes(4, "big") + rest if rest else content
@@ -264,4 +264,4 @@ TARGETS: Final[Mapping[str, Target]] = {
     "kafka, committed, right checksum": Target(lambda content: _read_committed(_fit(content)), (DamagedError,), _BATCHES),
     "canonical": Target(_check_canonical, (InvalidInputError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError), (_json(_INFO),)),
 }
-"""By name."""
+"""Name to decoder."""

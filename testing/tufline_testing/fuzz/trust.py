@@ -1,6 +1,6 @@
-"""Changes correctly signed bootstraps and updates: ``fuzz_trust.py N SEED [--all-clients]``; exit code 1 if one is a fault.
+"""Fuzzes correctly signed bootstraps and updates: ``fuzz_trust.py N SEED [--all-clients]``; exit code 1 if there is a fault.
 
-Each is refused, or goes live and is read by python-tuf; with ``--all-clients`` by tuf-js and go-tuf too.
+Each payload must be refused, or go live and be accepted by python-tuf; with ``--all-clients`` also by tuf-js and go-tuf.
 """
 
 import logging
@@ -17,7 +17,7 @@ from tufline_testing.fuzz.trust_payloads import Fuzz, served
 
 
 def main() -> int:
-    """Make and judge the payloads that the command line asks for, half of them bootstraps, half updates."""
+    """Make and check as many payloads as requested: half of them bootstraps, half updates."""
     count, seed = int(sys.argv[1]), int(sys.argv[2])
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.monotonic()

@@ -1,7 +1,7 @@
-"""Bootstraps and updates with something changed anywhere in them, and correctly signed again: what becomes of each.
+"""Bootstraps and updates with one random change, correctly signed again, and their results.
 
-A payload is either refused, with a reason, by what ingest judges by; or it goes live, on a real log with signer and publisher in virtual
-time, and every client reads it. Anything else is a fault. A seed names a payload: ``case`` makes it again.
+Either ingest's checks refuse a payload with a reason; or it goes live, on a real log with signer and publisher in virtual time, and every
+client accepts it. Anything else is a fault. A payload is determined by its seed.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ from tufline_testing.simulation.virtual_time import run_virtual
 PARTITIONS: Final = 2
 BINS: Final = 2
 LIVE_SECONDS: Final = 600.0
-"""Of virtual time."""
+"""In seconds of virtual time."""
 
 VALUES: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, 1, -1, 2, 7, 2**31, 2**53, 2**53 + 1, 2**70, 1.5),
@@ -60,13 +60,13 @@ VALUES: Final[tuple[Any, ...]] = (
     *([], {}, [1], [None], {"x": 1}, {"x": {"y": [True, None]}}, [[]], ["a" * 64], {"keyid": "nope", "sig": None}),
     *({"keyid": "a" * 64, "sig": ""}, {"keyid": "b" * 64, "sig": "AB"}, {"keyid": "toString", "sig": "00"}),
 )
-"""What is put in place of something, or next to it."""
+"""Values that replace a value, or are added next to it."""
 
 NAMES: Final = ("x", "x-note", "X", "", "\u017fig", "__proto__", "constructor", "\U0001f600", "a" * 64)
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Name every place inside a JSON value: the object or list, and the name or index."""
+    """Yield every place inside a JSON value: the object or list, and the name or index."""
     inside = list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
     for key, item in inside:
         yield value, key
@@ -97,14 +97,14 @@ def mutate(chance: random.Random, tree: dict[str, Any]) -> None:
 
 
 def rename_keys(signed: Any) -> None:
-    """Name each key again by what it is, so that a changed key is judged by more than its name."""
+    """Recompute each keyid, so that a changed key is not refused for its keyid alone."""
     for place in (signed, signed.get("delegations") if isinstance(signed, dict) else None):
         if not isinstance(place, dict) or not isinstance(keys := place.get("keys"), dict):
             continue
         for old, key in list(keys.items()):
             try:
                 new = keyids.keyid_of(key)
-            except Exception:  # noqa: BLE001 (what has no canonical form has no name)
+            except Exception:  # noqa: BLE001 (a key without a canonical form has no keyid)
                 continue
             keys[new] = keys.pop(old)
             roles = place.get("roles")
@@ -114,10 +114,10 @@ def rename_keys(signed: Any) -> None:
 
 
 def resign(metadata: Any, signers: Sequence[CryptoSigner], *every: Any) -> None:
-    """Sign an object as it stands, with each key by all the names that the ``keys`` of some roots have for it."""
+    """Sign an object unchanged, with each key under all keyids that the ``keys`` of some roots have for it."""
     try:
         content = str(encode_canonical(metadata["signed"])).encode()
-    except Exception:  # noqa: BLE001 (nobody can sign what has no canonical form: the old signatures stay)
+    except Exception:  # noqa: BLE001 (an object without a canonical form can't be signed: the old signatures stay)
         return
     signatures: dict[str, str] = {}
     for signer in signers:
@@ -153,14 +153,14 @@ def served(directory: Path) -> Iterator[str]:
 
 @dataclass
 class Fuzz:
-    """Payloads from a seed on, and what became of them.
+    """Payloads of consecutive seeds, and their results.
 
     Attributes:
-        path: a directory of its own.
-        url: where that is served.
-        clients: that read what goes live.
-        outcomes: how many were refused, went live, or are of a key that is not here.
-        faults: each with its seed.
+        path: a new directory for this run.
+        url: URL at which the directory is served.
+        clients: the clients that read what goes live.
+        outcomes: how many payloads were refused, went live, or need a key that does not exist here.
+        faults: descriptions of the faults, each with its seed.
     """
 
     path: Path
@@ -175,7 +175,7 @@ class Fuzz:
             self.held[mode] = make_bootstrap(self.path / f"keys-{mode}", bins=BINS, mode=mode, days=DEFAULT_DAYS)
 
     def run(self, first: int, bootstraps: int, updates: int) -> None:
-        """Make and judge payloads: bootstraps each on a log of its own, then updates one after the other on one log for each mode."""
+        """Make and check payloads: each bootstrap on its own log, then all updates of a mode on one log."""
         for seed in range(first, first + bootstraps):
             try:
                 self._bootstrap(seed)
@@ -185,7 +185,7 @@ class Fuzz:
             run_virtual(partial(self._updates, mode, range(first, first + updates // len(self.held))))
 
     def bootstrap_case(self, seed: int) -> tuple[str, dict[str, Any]]:
-        """Make the payload of a seed, and say which mode it is of."""
+        """Make the payload of a seed, and return its mode."""
         chance = random.Random(f"bootstrap {seed}")
         mode = chance.choice(sorted(self.held))
         payload = copy.deepcopy(self.held[mode].payload)
@@ -195,7 +195,7 @@ class Fuzz:
     def _spoil(
         self, chance: random.Random, mode: str, metadata: dict[str, Any], around: dict[str, Any] | None = None, keys: Sequence[Any] = ()
     ) -> dict[str, Any]:
-        # What is signed first, then signed again; then, at times, what nobody signs.
+        # First the signed part, which is signed again; then, sometimes, the unsigned part.
         held = self.held[mode]
         after = chance.random() < 0.2
         for _ in range(0 if after else chance.choice((1, 1, 2))):
@@ -214,7 +214,7 @@ class Fuzz:
         return metadata
 
     def _is_of_other_keys(self, mode: str, metadata: dict[str, Any]) -> bool:
-        # A key that is not in the key directory can't sign, whatever is well-formed about it.
+        # A key that is not in the key directory can't sign, however well-formed it is.
         def online(of: dict[str, Any]) -> set[tuple[Any, Any]]:
             every = [of["root"]["signed"]["keys"], (of.get("targets") or {}).get("signed", {}).get("delegations", {}).get("keys", {})]
             return {(key[ONLINE_KEY_URI], key["keyval"]["public"]) for keys in every for key in keys.values() if ONLINE_KEY_URI in key}
@@ -259,9 +259,9 @@ class Fuzz:
             for seed in seeds:
                 try:
                     await self._update(mode, seed, bus, clock)
-                except Exception as error:  # noqa: BLE001 (whatever a client says is a finding)
+                except Exception as error:  # noqa: BLE001 (any error of a client is a finding)
                     self.faults.append(f"update {mode} {seed}: {type(error).__name__}: {error}")
-                    return  # what comes next would only wait for it
+                    return  # later updates would only wait for this one
 
     async def _update(self, mode: str, seed: int, bus: Bus, clock: Clock) -> None:
         state = AdminState()
@@ -289,7 +289,7 @@ class Fuzz:
             return
         (position,) = await bus.append([Message(topics.ADMIN, role, records.encode(update))])
         if state.targets and not state.targets[-1].verifies_under(state.roots[-1].signed):
-            # Its people sign what the new root waits for: targets under the names that it has for their keys.
+            # The offline signers sign what the new root waits for: targets, under the keyids that it has for their keys.
             targets = copy.deepcopy(dict(state.targets[-1].metadata))
             targets["signed"]["version"] += 1
             keys = [one.metadata["signed"]["keys"] for one in state.roots]
@@ -314,7 +314,7 @@ class Fuzz:
 
 
 class world:  # noqa: N801 (a context, as contextlib's)
-    """A log with signer and publisher on it."""
+    """A log with a running signer and publisher."""
 
     def __init__(self, path: Path, keys: Path, clock: Clock) -> None:
         self._path, self._keys, self._clock = path, keys, clock
@@ -343,7 +343,7 @@ class world:  # noqa: N801 (a context, as contextlib's)
 
 
 async def wait_until_live(bus: Bus, offset: int) -> None:
-    """Wait until an origin shows all of ``admin`` up to an offset."""
+    """Wait until everything in ``admin`` up to an offset is published."""
     async with asyncio.timeout(LIVE_SECONDS):
         while True:
             found = await read_all(bus, topics.PUBLISHED)

@@ -1,1 +1,1 @@
-"""Proofs that take longer than a test, and the program that runs and records them (``nightly``)."""
+"""Proofs that take longer than tests, and the program ``nightly``, which runs and records them."""

@@ -1,13 +1,12 @@
 """Copies records in transactions while brokers and clients are bounced: ``copy_matrix RECORDS SEED [--progress-apart]``.
 
-It is the matrix of Kafka's own system test of transactions, played by Tufline's writers and readers. For each way to bounce (brokers and
-clients, hard with SIGKILL and clean with SIGTERM), a process for each partition copies ``artifacts`` to ``heads`` in transactions of
-several hundred records, with its progress in the same transaction, and takes over by claim and progress as Tufline's services do. The
-input comes in slices, and during each one something is bounced. All the while a reader of committed records compares what it sees with
-the input: nothing may be missing, twice, or out of order.
+This is the matrix of Kafka's own system test of transactions, run with Tufline's writers and readers. There are four ways to bounce:
+brokers or clients, hard with SIGKILL or clean with SIGTERM. In each, one process per partition copies ``artifacts`` to ``heads`` in
+transactions of several hundred records, with its progress in the same transaction, and takes over by claim and progress as Tufline's
+services do. The input arrives in slices, and something is bounced during each slice. Meanwhile a reader of committed records compares them
+with the input: nothing may be missing, repeated, or out of order.
 
-``--progress-apart`` makes the classic mistake, progress in a transaction of its own, and succeeds if records are copied twice or are
-missing.
+``--progress-apart`` makes the classic mistake, progress in a separate transaction, and succeeds if records are copied twice or are missing.
 """
 
 import argparse
@@ -45,33 +44,33 @@ BROKERS: Final = 3
 CLAIM, PROGRESS, COPY = "@claim", "@progress", "copy"
 
 SMALLEST, LARGEST = 200, 600
-"""How many records a transaction copies."""
+"""Number of records that a transaction copies."""
 
 MATRIX: Final = (("brokers", "hard"), ("brokers", "clean"), ("clients", "hard"), ("clients", "clean"))
 MISTAKEN: Final = (("clients", "hard"),) * 2
-"""Where progress apart shows: a process has to die between two transactions."""
+"""The way to bounce that reveals separate progress: a process has to die between two transactions."""
 
 BOUNCES: Final = 8
-"""In each way; the input has as many slices."""
+"""Bounces for each way, which is also the number of slices of the input."""
 
 APPEND: Final = 500
 RETRY_SECONDS: Final = 0.2
 COPYING_SECONDS: Final = 20.0
 LATER_SECONDS: Final = 0.1
-"""A bounce waits until a slice is being copied, for so long at most, and then for up to so long more."""
+"""A bounce waits until a slice is being copied, for at most the first time, and then for up to the second time, in seconds."""
 
 PATIENCE_SECONDS: Final = 180.0
-"""After the last bounce, the copy is complete by then, or something has stopped for good."""
+"""How long after the last bounce the copy must be complete; otherwise something has stopped permanently."""
 
 
 async def copy(servers: str, prefix: str, partition: int, *, apart: bool) -> None:
-    """Copy a partition until SIGTERM, then finish the transaction that is under way.
+    """Copy a partition until SIGTERM, then finish the current transaction.
 
     Args:
-        servers: of the cluster.
-        prefix: of its topics.
-        partition: to copy, to the same partition.
-        apart: whether progress has a transaction of its own, which is a mistake.
+        servers: the cluster's bootstrap servers.
+        prefix: prefix of the topics' names.
+        partition: the partition to copy, to the same number.
+        apart: whether progress is in a separate transaction, which is a mistake.
     """
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
@@ -129,13 +128,13 @@ async def _read_to(bus: Bus, partition: int, start: int, end: int) -> list[Recor
 
 @dataclass
 class Outcome:
-    """What the reader saw in all ways to bounce.
+    """The reader's observations for all ways to bounce.
 
     Attributes:
-        copied: as many records as in the input, once each and in order.
-        wrong: by ``twice``, ``missing`` and ``out of order``.
-        bounces: by what was bounced, and how.
-        transactions: that copied.
+        copied: number of records copied once and in order.
+        wrong: number of records by ``twice``, ``missing`` and ``out of order``.
+        bounces: number of bounces by target and way.
+        transactions: number of transactions that copied.
     """
 
     copied: int = 0
@@ -148,13 +147,13 @@ class Copying:
     """One way to bounce."""
 
     def __init__(self, cluster: Cluster, bus: Bus, connection: Connection, chance: random.Random, *, apart: bool) -> None:
-        """Begin with nothing running.
+        """Start with nothing running.
 
         Args:
-            cluster: to bounce.
-            bus: for input and for the reader.
-            connection: of the copying processes.
-            chance: of a seed.
+            cluster: the cluster to bounce.
+            bus: writes the input and reads the copies.
+            connection: how the copying processes connect.
+            chance: the source of randomness.
             apart: see ``copy``.
         """
         self._cluster = cluster
@@ -183,7 +182,7 @@ class Copying:
             bounces: how often something is bounced.
             target: ``brokers`` or ``clients``.
             how: ``hard`` or ``clean``.
-            outcome: counted on.
+            outcome: receives the counts.
         """
         self._copiers = [await self._start(partition) for partition in range(PARTITIONS)]
         readers = [asyncio.create_task(self._read(partition)) for partition in range(PARTITIONS)]
@@ -210,7 +209,7 @@ class Copying:
         self._judge(outcome)
 
     async def _copied_more(self, partition: int, before: int) -> None:
-        # Who is bounced while nothing is copied shows little.
+        # A bounce while nothing is copied proves little.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COPYING_SECONDS), self._news:
                 await self._news.wait_for(lambda: len(self._seen[partition]) > before)
@@ -284,15 +283,15 @@ async def copy_matrix(
     """Copy once for each way to bounce.
 
     Args:
-        cluster: of three brokers.
-        records: to copy each time.
-        seed: of what is bounced, and when.
+        cluster: a cluster of three brokers.
+        records: number of records to copy each time.
+        seed: determines what is bounced, and when.
         apart: see ``copy``.
-        bounces: in each way.
-        matrix: the ways.
+        bounces: number of bounces for each way.
+        matrix: the ways to bounce.
 
     Returns:
-        What was seen.
+        The reader's observations.
     """
     outcome = Outcome()
     for target, how in matrix:
@@ -307,7 +306,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="copy records in transactions while brokers and clients are bounced")
     parser.add_argument("records", type=int)
     parser.add_argument("seed", type=int)
-    parser.add_argument("--progress-apart", action="store_true", help="make the classic mistake, and expect to see it")
+    parser.add_argument("--progress-apart", action="store_true", help="make the classic mistake, and expect to detect it")
     parser.add_argument("--copy", nargs=2, metavar=("SERVERS", "PREFIX"), help=argparse.SUPPRESS)
     parser.add_argument("--partition", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

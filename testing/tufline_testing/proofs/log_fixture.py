@@ -1,9 +1,9 @@
 """Writes a log with the code of an earlier commit: ``log_fixture.py COMMIT MODE``. Makes ``tests/fixtures/logs/COMMIT-MODE.tar.xz``.
 
-Later versions must open what earlier ones wrote (tests/e2e/test_upgrade.py). The archive holds the log, its keys, its origin and the
-configuration, as they are after SIGKILL, and ``expected.json`` with what must be live when a later version has taken over. All lifetimes
-are ten years. The code of that commit does all of it in the present environment, over its command line and its REST API; only events and
-changes that nobody has worked on yet are appended by a few lines on its library, as an embedded log has one process at a time.
+Later versions must open the logs of earlier ones (tests/e2e/test_upgrade.py). The archive has the log, its keys, its origin and the
+configuration, as they are after SIGKILL, and ``expected.json`` with what must be live once a later version has taken over. All lifetimes
+are ten years. The code of that commit writes everything in the present environment, through its command line and its REST API. Only the
+pending events and changes are appended by a few lines on its library, because one process at a time can open an embedded log.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ directory = "origin"
 """
 
 ODD_PATHS: Final = ("100%.txt", "a%2e%2e/b", "what?.txt", "part#1", "back\\slash", " leading", "trailing ", "ä/é.txt")
-"""Accepted by the first rules, also where some clients fetch them from somewhere else."""
+"""Paths that the first rules accepted, although some clients fetch other URLs for them."""
 
 ADD_LATE: Final = """
 import asyncio, json, sys
@@ -81,14 +81,14 @@ asyncio.run(main())
 
 
 class OldCode:
-    """The code of a commit, run in a directory of its own."""
+    """The code of a commit, run in a separate directory."""
 
     def __init__(self, checkout: Path, directory: Path) -> None:
         """Use a checkout.
 
         Args:
-            checkout: of the commit.
-            directory: where its log is to be.
+            checkout: checkout of the commit.
+            directory: directory for its log.
         """
         places = [checkout, *(checkout / "services").iterdir()]
         self._env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
@@ -98,11 +98,11 @@ class OldCode:
         """Run a program to its end.
 
         Args:
-            code: of the program.
-            arguments: of it.
+            code: source of the program.
+            arguments: the program's arguments.
 
         Returns:
-            What it prints.
+            The program's output.
         """
         command = [sys.executable, "-c", code, *arguments]
         return subprocess.run(command, cwd=self._directory, env=self._env, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -127,7 +127,7 @@ def ask(url: str, body: Any = None) -> dict[str, Any]:
     """Send a request.
 
     Args:
-        url: of the call.
+        url: URL of the request.
         body: sent as JSON by POST; None for GET.
 
     Returns:
@@ -145,7 +145,7 @@ def settle(api: str, answer: Mapping[str, Any]) -> str:
 
     Args:
         api: URL of the REST API.
-        answer: that brought the task.
+        answer: the answer with the task's id.
 
     Returns:
         The task's id.
@@ -163,21 +163,21 @@ def artifact(path: str, length: int) -> dict[str, Any]:
     """Make an artifact of a request.
 
     Args:
-        path: its target path.
-        length: tells it from others.
+        path: target path.
+        length: length, which also determines the hash.
 
     Returns:
-        The object.
+        The artifact's JSON object.
     """
     return {"path": path, "info": {"length": length, "hashes": {"sha256": f"{length:064x}"}}}
 
 
 def rotate(code: OldCode, directory: Path, api: str) -> None:
-    """Change the online key, as an operator does.
+    """Rotate the online key, as an operator does.
 
     Args:
-        code: whose command line to use.
-        directory: of the repository.
+        code: the code whose command line is used.
+        directory: directory of the repository.
         api: URL of the REST API.
     """
     made = "from pathlib import Path; import json; from tufline.cli import ceremony; key = ceremony.make_key('ed25519');"
@@ -193,15 +193,15 @@ def rotate(code: OldCode, directory: Path, api: str) -> None:
 
 
 def play(code: OldCode, directory: Path, mode: str) -> dict[str, Any]:
-    """Let a repository live, and end at SIGKILL with work waiting.
+    """Use a repository for a while, and end it by SIGKILL with work pending.
 
     Args:
-        code: that writes the log.
-        directory: of the repository.
-        mode: of trust.
+        code: the code that writes the log.
+        directory: directory of the repository.
+        mode: mode of trust.
 
     Returns:
-        What must be live in the end: path to length; and the tasks that must have ended well.
+        What must be live in the end (path to length), and the tasks that must have succeeded.
     """
     (directory / "tufline.toml").write_text(CONFIGURATION.lstrip())
     code.run(MAIN, "init", "--out", "keys", "--bins", "4", "--mode", mode, *LIFETIMES)

@@ -1,9 +1,9 @@
-"""Puts small mistakes into the code, one at a time, and runs the tests that must see them: ``mutate.py [NAME …]``.
+"""Puts small mistakes into the code, one at a time, and runs the tests that must detect them: ``mutate.py [NAME …]``.
 
-The mistakes are listed in ``tests/mutations/*.toml``, by invariant of docs/explanation/guarantees.md. Each is an exact piece of a source
-file and what stands in its place; a piece that is not found once is an error, so the list stays true to the code. It is made in a copy of
-the work tree, where the tests named with it are run. A mistake that no test sees has survived: the program names it and ends with exit
-code 1, unless the list says next to it why it may.
+The mistakes are listed in ``tests/mutations/*.toml``, by invariant of docs/explanation/guarantees.md. Each is an exact piece of a source file and its
+replacement. A piece that does not occur exactly once is an error, so the list stays true to the code. The mistake is made in a copy of the
+work tree, where its tests are run. A mistake that no test detects has survived: the program prints its name and ends with exit code 1,
+unless the list gives a reason why it may.
 """
 
 import os
@@ -26,27 +26,27 @@ GIT: Final = shutil.which("git") or "git"
 MEMORY: Final = Path("/dev/shm")
 
 TEST_SECONDS: Final = 300.0
-"""How long the tests of one mistake may run: a mistake that makes them hang is seen."""
+"""How long the tests of one mistake may run, in seconds: a mistake that makes them hang counts as detected."""
 
 ALL_TESTS_SECONDS: Final = 3_600.0
-"""How long the tests of all mistakes may run, before any is made."""
+"""How long the tests of all mistakes may run without any mistake, in seconds."""
 
 TESTS_FAILED: Final = 1
-"""Pytest's exit code where tests ran and some failed; any other says nothing about the mistake."""
+"""Pytest's exit code if tests ran and some failed; any other code tells nothing about the mistake."""
 
 
 class Mutation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A mistake.
 
     Attributes:
-        name: names it on the command line.
-        invariant: number of the invariant that it breaks, in the list of docs/explanation/guarantees.md.
-        file: path of the source file, from the repository's root.
-        before: a piece of it that stands there once.
-        after: what stands in its place.
-        tests: files or ids of tests, of which one must fail.
-        survives: why no test needs to see it; empty where one must.
-        slow: whether these tests start servers, which others of the same files do not.
+        name: identifies the mistake on the command line.
+        invariant: number of the broken invariant in docs/explanation/guarantees.md.
+        file: path of the source file, relative to the repository's root.
+        before: a piece of the file that occurs exactly once.
+        after: the replacement.
+        tests: files or ids of tests, at least one of which must fail.
+        survives: why no test needs to detect it; empty if one must.
+        slow: whether to run the tests marked as slow, which start servers, instead of the others.
     """
 
     name: str
@@ -67,13 +67,13 @@ def mutations(directory: Path = LISTS) -> list[Mutation]:
     """Read all lists.
 
     Args:
-        directory: of the lists.
+        directory: directory of the lists.
 
     Returns:
         The mistakes, in the order of their files.
 
     Raises:
-        ValueError: if two have one name.
+        ValueError: if two mistakes have the same name.
     """
     found = [one for path in sorted(directory.glob("*.toml")) for one in msgspec.toml.decode(path.read_bytes(), type=_List).mutation]
     if doubled := [name for name, count in Counter(one.name for one in found).items() if count > 1]:
@@ -86,20 +86,20 @@ def mutate(tree: Path, mutation: Mutation) -> None:
 
     Args:
         tree: the repository's root.
-        mutation: to make.
+        mutation: the mistake to make.
 
     Raises:
-        ValueError: if the piece does not stand in the file exactly once.
+        ValueError: if the piece does not occur in the file exactly once.
     """
     path = tree / mutation.file
     source = path.read_text()
     if (count := source.count(mutation.before)) != 1:
-        raise ValueError(f"{mutation.name}: the piece stands {count} times in {mutation.file}, and must stand there once: adapt the list")
+        raise ValueError(f"{mutation.name}: the piece occurs {count} times in {mutation.file}, but must occur exactly once: adapt the list")
     path.write_text(source.replace(mutation.before, mutation.after))
 
 
 def copy_tree(to: Path) -> None:
-    """Copy what git tracks, as it is in the work tree.
+    """Copy the files that git tracks, with their contents in the work tree.
 
     Args:
         to: a new directory.
@@ -112,16 +112,16 @@ def copy_tree(to: Path) -> None:
 
 
 def run_tests(tree: Path, tests: Sequence[str], seconds: float = TEST_SECONDS, *, slow: bool = False) -> tuple[int, str]:
-    """Run tests in a tree, up to the first that fails.
+    """Run tests in a tree, up to the first failure.
 
     Args:
         tree: the repository's root.
         tests: files or ids.
         seconds: how long they may run.
-        slow: whether to run those that start servers, and no others.
+        slow: whether to run only the tests marked as slow, or only the others.
 
     Returns:
-        Pytest's exit code (``TESTS_FAILED`` too where they hang), and the end of its output.
+        Pytest's exit code (``TESTS_FAILED`` also if they hang), and the end of its output.
     """
     places = [tree, tree / "cli", tree / "testing", *(tree / "services").iterdir()]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -134,14 +134,14 @@ def run_tests(tree: Path, tests: Sequence[str], seconds: float = TEST_SECONDS, *
 
 
 def try_mutation(tree: Path, mutation: Mutation) -> bool:
-    """Make a mistake, run its tests, and take it back.
+    """Make a mistake, run its tests, and restore the file.
 
     Args:
         tree: a copy of the repository.
-        mutation: to try.
+        mutation: the mistake to try.
 
     Returns:
-        Whether a test saw it.
+        Whether a test detected it.
 
     Raises:
         RuntimeError: if the tests could not run at all.
@@ -154,12 +154,12 @@ def try_mutation(tree: Path, mutation: Mutation) -> bool:
     finally:
         path.write_text(source)
     if code not in {0, TESTS_FAILED}:
-        raise RuntimeError(f"{mutation.name}: pytest ended with exit code {code}, so nothing is known:\n{output}")
+        raise RuntimeError(f"{mutation.name}: pytest ended with exit code {code}, so the result is unknown:\n{output}")
     return code == TESTS_FAILED
 
 
 def main() -> None:
-    """Try what the command line names; everything without a name."""
+    """Try the mistakes named on the command line, or all."""
     listed = mutations()
     if unknown := sorted(set(sys.argv[1:]) - {one.name for one in listed}):
         sys.exit(f"unknown mutation {', '.join(unknown)}")

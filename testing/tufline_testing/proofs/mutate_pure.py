@@ -1,11 +1,11 @@
-"""Changes the expressions of the pure modules one at a time, and runs the fast tests that must see it: ``mutate_pure.py SEED [MODULE …]``.
+"""Changes the expressions of the pure modules one by one, and runs the tests that must detect it: ``mutate_pure.py SEED [MODULE …]``.
 
-Cosmic Ray finds what can be changed (operators, comparisons, numbers, conditions, exceptions, loops), and runs the tests. The modules with
-their tests are listed in ``tests/mutations/pure/modules.toml``. A change that no test sees has survived. Each survivor is either killed by
-a new test, or stands with a reason in ``tests/mutations/pure/survivors.toml``; one that does not ends the program with exit code 1.
+Cosmic Ray finds the possible changes (operators, comparisons, numbers, conditions, exceptions, loops), and runs the tests. The modules and
+their tests are listed in ``tests/mutations/pure/modules.toml``. A change that no test detects has survived. Each survivor is either killed
+by a new test, or listed with a reason in ``tests/mutations/pure/survivors.toml``; any other makes the program end with exit code 1.
 
 All changes together take longer than an hour, so a run tries a share of each module: ``SHARE`` changes, chosen by the seed. Consecutive
-seeds try different shares, until every change had its turn. With ``all`` in place of the seed, every change is tried.
+seeds try different shares, until every change has been tried. With ``all`` instead of the seed, every change is tried.
 """
 
 import ast
@@ -35,22 +35,22 @@ from tufline_testing.proofs.mutate import MEMORY, copy_tree
 LISTS: Final = ROOT / "tests" / "mutations" / "pure"
 
 SHARE: Final = 60
-"""How many changes of a module a run tries: all modules together take less than an hour on one core."""
+"""How many changes of a module a run tries; all modules together take less than an hour on one core."""
 
 ORDER: Final = "tufline"
 """Shuffles the changes of a module before they are cut into shares, so that each share has some of every function."""
 
 SLOWER: Final = 3.0
-"""How many times longer than without a change the tests may run: a change that makes them hang is seen."""
+"""How many times longer than without a change the tests may run: a change that makes them hang counts as detected."""
 
 LEAST_SECONDS: Final = 20.0
-"""How long the tests of a change may run at least: a busy machine is no hang."""
+"""The shortest time limit for the tests of a change, in seconds: a busy machine does not count as a hang."""
 
 BASELINE_SECONDS: Final = 600.0
-"""How long the tests of a module may run before any change."""
+"""How long the tests of a module may run without any change, in seconds."""
 
 LEFT_TO_MYPY: Final = frozenset({"frozen", "kw_only", "slots"})
-"""Keywords of classes that guard against mistakes which mypy reports, and change nothing of what is computed."""
+"""Keyword arguments of classes that only guard against mistakes that mypy reports, without any effect on results."""
 
 OPERATORS: Final = frozenset(
     f"core/{name}"
@@ -108,14 +108,14 @@ OPERATORS: Final = frozenset(
         ),
     )
 )
-"""Cosmic Ray's operators that are used. It replaces each arithmetic operator by eleven others, which the same tests see: one is enough."""
+"""Cosmic Ray's operators that are used. It replaces each arithmetic operator by eleven others; the same tests detect all of them."""
 
 
 class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A module and what tests it.
+    """A module and its tests.
 
     Attributes:
-        file: its path, from the repository's root.
+        file: path of the module, relative to the repository's root.
         tests: files or ids of tests that run in seconds, without servers.
     """
 
@@ -124,15 +124,15 @@ class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A change, named so that it stays the same while other code moves.
+    """A change, identified so that it stays the same while other code moves.
 
-    The same change of equal lines in one function has one name.
+    Equal changes of equal lines in one function count as one change.
 
     Attributes:
-        file: path of the module, from the repository's root.
+        file: path of the module, relative to the repository's root.
         function: innermost function or class that has the line; empty for the module itself.
         before: the changed lines, without indentation.
-        after: what stands in their place.
+        after: the replacement.
     """
 
     file: str
@@ -142,7 +142,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Survivor(Change, frozen=True, forbid_unknown_fields=True):
-    """A change that no test needs to see.
+    """A change that no test needs to detect.
 
     Attributes:
         reason: why not.
@@ -166,13 +166,13 @@ class _Survivors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run found.
+    """The result of a run.
 
     Attributes:
-        tried: how many changes.
-        unexplained: those that survived without a recorded reason.
+        tried: number of changes tried.
+        unexplained: survivors without a recorded reason.
         gone: recorded survivors that can no longer be made.
-        killed: recorded survivors that a test has seen.
+        killed: recorded survivors that a test detected.
     """
 
     tried: int
@@ -182,10 +182,10 @@ class Outcome:
 
 
 def read_modules(directory: Path = LISTS) -> list[Module]:
-    """Read which modules are changed.
+    """Read the list of modules.
 
     Args:
-        directory: of the lists.
+        directory: directory of the lists.
 
     Returns:
         The modules, in the order of the list.
@@ -194,10 +194,10 @@ def read_modules(directory: Path = LISTS) -> list[Module]:
 
 
 def read_survivors(directory: Path = LISTS) -> list[Survivor]:
-    """Read which changes may survive.
+    """Read the list of recorded survivors.
 
     Args:
-        directory: of the lists.
+        directory: directory of the lists.
 
     Returns:
         The changes with their reasons.
@@ -207,12 +207,12 @@ def read_survivors(directory: Path = LISTS) -> list[Survivor]:
     """
     survivors = msgspec.toml.decode((directory / "survivors.toml").read_bytes(), type=_Survivors).survivor
     if bare := [one for one in survivors if not one.reason.strip()]:
-        raise ValueError(f"the survivor {bare[0].after!r} in {bare[0].file} has no reason: say why no test needs to see it")
+        raise ValueError(f"the survivor {bare[0].after!r} in {bare[0].file} has no reason: explain why no test needs to detect it")
     return survivors
 
 
 def _essence(source: str) -> str:
-    """Write a program without what a test need not see, so that changes of that alone give the same text."""
+    """Return a program without the parts that tests need not check, so that changes of these parts give the same text."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         match node:
@@ -243,14 +243,14 @@ def _changed_lines(before: str, after: str) -> tuple[str, str]:
 
 
 def find_changes(tree: Path, file: str) -> dict[Change, MutationSpec]:
-    """Find what can be changed in a module.
+    """Find the possible changes of a module.
 
-    What changes nothing but annotations, ``LEFT_TO_MYPY`` or how much a message quotes is left out, as is what gives the same program as
-    another change.
+    This leaves out changes that affect only annotations, ``LEFT_TO_MYPY`` or how much a message quotes, and those that result in the same
+    program as another change.
 
     Args:
         tree: the repository's root.
-        file: path of the module in it.
+        file: path of the module in the tree.
 
     Returns:
         Each change with Cosmic Ray's description of it, in the order of the operators and of the source.
@@ -272,7 +272,7 @@ def find_changes(tree: Path, file: str) -> dict[Change, MutationSpec]:
         code = mutate_code(source, get_operator(spec.operator_name)(), spec.occurrence)
         try:
             program = _essence(code)
-        except SyntaxError:  # the import fails: nothing is learned of the tests
+        except SyntaxError:  # the import would fail, which tells nothing about the tests
             continue
         if program not in seen:
             seen.add(program)
@@ -281,12 +281,12 @@ def find_changes(tree: Path, file: str) -> dict[Change, MutationSpec]:
 
 
 def choose_share(changes: Iterable[Change], seed: int | None, share: int = SHARE) -> list[Change]:
-    """Choose what a run tries.
+    """Choose the changes that a run tries.
 
     Args:
-        changes: of a module.
-        seed: of the run; consecutive seeds choose different shares, and together all. None chooses all.
-        share: how many changes to choose at most.
+        changes: all changes of a module.
+        seed: seed of the run; consecutive seeds choose different shares, and together all. None chooses all.
+        share: the most changes to choose.
 
     Returns:
         The chosen changes.
@@ -300,15 +300,15 @@ def choose_share(changes: Iterable[Change], seed: int | None, share: int = SHARE
 
 
 def make_command(tree: Path, tests: Sequence[str], seed: int, *, write_bytecode: bool = False) -> str:
-    """Make the command that runs tests in a tree, in one order and up to the first that fails.
+    """Make the command that runs tests in a tree, in a fixed order and up to the first failure.
 
     Reading bytecode halves the time of a run. It is written once, before any change.
 
     Args:
         tree: the repository's root.
         tests: files or ids.
-        seed: of the tests that draw random examples.
-        write_bytecode: whether to write bytecode, for the runs that follow.
+        seed: seed of the tests that draw random examples.
+        write_bytecode: whether to write bytecode for the following runs.
 
     Returns:
         The command line.
@@ -322,13 +322,13 @@ def make_command(tree: Path, tests: Sequence[str], seed: int, *, write_bytecode:
 
 
 def show(change: Change) -> str:
-    """Write a change as it stands in the list of survivors.
+    """Format a change for the list of survivors.
 
     Args:
-        change: to write.
+        change: the change.
 
     Returns:
-        A table of TOML, whose reason is still to be written.
+        A TOML table, whose reason still has to be written.
     """
     fields = {**msgspec.structs.asdict(change), "reason": ""}
     return "[[survivor]]\n" + "".join(f"{name} = {json.dumps(text)}\n" for name, text in fields.items())
@@ -339,13 +339,13 @@ def try_module(tree: Path, module: Module, seed: int | None, allowed: Sequence[S
 
     Args:
         tree: a copy of the repository.
-        module: to change.
+        module: the module to change.
         seed: chooses the changes, as for ``choose_share``.
         allowed: recorded survivors, of any module.
-        share: how many changes to try at most.
+        share: the most changes to try.
 
     Returns:
-        What was found.
+        The result.
 
     Raises:
         RuntimeError: if the tests fail without a change, or a change could not be made.
@@ -354,7 +354,7 @@ def try_module(tree: Path, module: Module, seed: int | None, allowed: Sequence[S
     recorded = {one.change: one for one in allowed if one.file == module.file}
     command = make_command(tree, module.tests, seed or 0)
     with contextlib.chdir(tree):
-        os.utime(module.file, (0, 0))  # no change has this time, so the bytecode is never taken for that of a change
+        os.utime(module.file, (0, 0))  # no change has this time, so this bytecode is never used for a changed file
         began = time.monotonic()
         baseline = mutate_and_test([], make_command(tree, module.tests, seed or 0, write_bytecode=True), BASELINE_SECONDS)
         seconds = time.monotonic() - began
@@ -378,7 +378,7 @@ def try_module(tree: Path, module: Module, seed: int | None, allowed: Sequence[S
 
 
 def main() -> None:
-    """Try what the command line names; a share of every module without a name."""
+    """Try the modules named on the command line, or all."""
     seed = None if sys.argv[1] == "all" else int(sys.argv[1])
     listed, allowed = read_modules(), read_survivors()
     if unknown := sorted(set(sys.argv[2:]) - {one.file for one in listed}):

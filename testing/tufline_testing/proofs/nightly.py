@@ -1,8 +1,8 @@
 """Runs the proofs that take longer than ``make test``, and records them in docs/proofs.md: ``nightly.py SEED [NAME …]``.
 
-Only this program writes docs/proofs.md. It refuses to run on a work tree with changes, so that a row's commit is what was proved. Each
-proof is a command that prints its result as its last line and ends with an exit code other than 0 where it fails. With names it runs those
-proofs alone; the rows of the others stay as they are. It ends with exit code 1 if any proof failed.
+Only this program writes docs/proofs.md. It refuses to run on a work tree with changes, so that a row's commit is the proved code. Each
+proof is a command that prints its result as its last line and ends with a non-zero exit code if it fails. With names it runs only those
+proofs, and the rows of the others stay unchanged. It ends with exit code 1 if any proof failed.
 """
 
 import re
@@ -21,7 +21,7 @@ PAGE: Final = ROOT / "docs" / "proofs.md"
 GIT: Final = shutil.which("git") or "git"
 
 SEED: Final = "{seed}"
-"""Stands in a command for the seed."""
+"""Placeholder for the seed in a command."""
 
 LONGEST_RESULT: Final = 300
 """How much of a proof's last line is recorded, in characters."""
@@ -43,10 +43,10 @@ class Proof:
     """A proof.
 
     Attributes:
-        name: names it on the command line and in the table.
-        shows: what holds where it passes.
-        script: a module that is a program, with its arguments; ``SEED`` stands for the seed.
-        seed_offset: added to the seed, where a proof is run with two.
+        name: name on the command line and in the table.
+        shows: the guarantee that holds if it passes.
+        script: a module to run as a program, with its arguments; ``SEED`` stands for the seed.
+        seed_offset: added to the seed, for a proof that is run with two seeds.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Proof:
         """Make the command line.
 
         Args:
-            seed: of this run.
+            seed: seed of this run.
 
         Returns:
             The program with its arguments.
@@ -70,13 +70,13 @@ class Proof:
 PROOFS: Final = (
     Proof(
         "fuzz",
-        "an hour of hostile bytes, guided by coverage, in every decoder: nothing but documented errors, nothing that takes long",
+        "an hour of coverage-guided hostile bytes in every decoder: only documented errors, and nothing takes long",
         ("tufline_testing.fuzz.decoders", "--seconds", "3600", "--seed", SEED),
     ),
     *(
         Proof(
             f"simulate-{offset + 1}",
-            "2,000 schedules of crashes, zombies, key changes and clock faults in virtual time: nothing is lost, repeated or put back",
+            "2,000 schedules of crashes, zombies, key changes and clock faults in virtual time: nothing is lost, repeated or reverted",
             ("tufline_testing.simulation", "2000", SEED),
             offset * 1_000_000,
         )
@@ -93,33 +93,33 @@ PROOFS: Final = (
     ),
     Proof(
         "fuzz-trust",
-        "3,000 changed, correctly signed bootstraps and updates: each is refused, or read by python-tuf, tuf-js and go-tuf",
+        "3,000 modified, correctly signed bootstraps and updates: each is refused, or accepted by python-tuf, tuf-js and go-tuf",
         ("tufline_testing.fuzz.trust", "3000", SEED, "--all-clients"),
     ),
     Proof(
         "transactions",
-        "1,000 schedules of delayed, doubled and reordered requests on Kafka: no transaction tears, and each caller was told the truth",
+        "1,000 schedules of delayed, doubled and reordered requests on Kafka: no transaction tears, and each caller gets the true result",
         ("tufline_testing.proofs.transactions", "1000", SEED),
     ),
     Proof(
         "transactions-mistaken",
-        "the same schedules tear transactions where a spent producer epoch is not renewed: they would show it",
+        "the same schedules tear transactions if a spent producer epoch is not renewed: they would detect the mistake",
         ("tufline_testing.proofs.transactions", "50", SEED, "--without-renewal"),
     ),
     Proof(
         "copy-matrix",
-        "100,000 records copied in transactions, four times, while brokers and clients are bounced: each is seen once and in order",
+        "100,000 records copied in transactions, four times, while brokers and clients are bounced: each arrives once and in order",
         ("tufline_testing.proofs.copy_matrix", "100000", SEED),
     ),
     Proof(
         "copy-matrix-mistaken",
-        "the same, where progress has a transaction of its own, shows records twice: it would show it",
+        "the same with progress in a separate transaction copies records twice: the proof would detect the mistake",
         ("tufline_testing.proofs.copy_matrix", "30000", SEED, "--progress-apart"),
     ),
-    Proof("mutate", "each small mistake of tests/mutations is seen by a test", ("tufline_testing.proofs.mutate",)),
+    Proof("mutate", "a test detects each small mistake of tests/mutations", ("tufline_testing.proofs.mutate",)),
     Proof(
         "mutate-pure",
-        "a share of all changes of the pure modules, by the seed: a test sees each, or it is recorded with the reason why none needs to",
+        "a share of all changes of the pure modules, chosen by the seed: a test detects each, or it is recorded with a reason",
         ("tufline_testing.proofs.mutate_pure", SEED),
     ),
 )
@@ -130,31 +130,31 @@ def _git(*arguments: str) -> str:
 
 
 def check_clean() -> str:
-    """Make sure that what is proved is a commit.
+    """Check that the work tree is a commit.
 
     Returns:
         The commit, abbreviated.
 
     Raises:
-        SystemExit: if the work tree has changes, those of docs/proofs.md aside.
+        SystemExit: if the work tree has changes other than those of docs/proofs.md.
     """
     changed = [
         line for line in _git("status", "--porcelain", "--untracked-files=all").splitlines() if line[3:] != str(PAGE.relative_to(ROOT))
     ]
     if changed:
-        sys.exit("The work tree has changes, so the result could not name a commit: commit them first.\n" + "\n".join(changed))
+        sys.exit("The work tree has changes, so the result would belong to no commit: commit them first.\n" + "\n".join(changed))
     return _git("rev-parse", "--short=10", "HEAD")
 
 
 def run(proof: Proof, seed: int) -> tuple[bool, str, float]:
-    """Run a proof, showing what it prints.
+    """Run a proof, and print its output.
 
     Args:
-        proof: to run.
-        seed: of this run.
+        proof: the proof to run.
+        seed: seed of this run.
 
     Returns:
-        Whether it passed, its last line, and how long it took, in seconds.
+        Whether it passed, its last line, and its duration in seconds.
     """
     began, last = time.monotonic(), ""
     with subprocess.Popen(proof.command(seed), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -175,7 +175,7 @@ def record(rows: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the proofs named on the command line, or all."""
     seed, names = int(sys.argv[1]), sys.argv[2:]
     known = {proof.name: proof for proof in PROOFS}
     if unknown := sorted(set(names) - known.keys()):

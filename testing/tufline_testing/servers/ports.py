@@ -1,4 +1,4 @@
-"""Ports of loopback for servers that are to be told theirs."""
+"""Finds free ports on loopback, for servers that need a fixed port."""
 
 import itertools
 import random
@@ -7,24 +7,24 @@ from contextlib import suppress
 from typing import Final
 
 PORTS: Final = range(10_000, 32_000)
-"""Below those that Linux gives to who asks for any."""
+"""Below the range from which Linux assigns ports."""
 
 
-# Processes that look at the same time begin at different places, also where a test runner has given all of them one seed.
+# Processes that search at the same time start at different ports, even if a test runner has given all of them the same seed.
 _start: Final = random.SystemRandom().randrange(len(PORTS))
 _untried: Final = itertools.chain(PORTS[_start:], itertools.cycle(PORTS))
 
 
 def free_port() -> int:
-    """Find a port of loopback that nobody listens on, and that this process was not given lately.
+    """Find a port on loopback that is not in use, and that this function has not returned recently.
 
-    Who asked for it binds it seconds later: one that the kernel chooses may be somebody else's by then, who asked for any.
+    The caller binds the port seconds later. By then, the kernel could assign a port from its own range to another process.
 
     Returns:
         The port.
 
     Raises:
-        RuntimeError: if none is free.
+        RuntimeError: if no port is free.
     """
     for port, _ in zip(_untried, PORTS, strict=False):
         with socket.socket() as probe, suppress(OSError):

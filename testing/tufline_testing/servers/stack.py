@@ -1,8 +1,8 @@
-"""All of Tufline as processes of its own on a real Apache Kafka and a real OpenBao, on loopback.
+"""All of Tufline in separate processes on a real Apache Kafka and a real OpenBao, on loopback.
 
-``make stack`` starts it, ``make stack-down`` stops it. What it keeps is in ``.stack/``: the data of both servers, trial keys, the origin,
-each process's log, their process ids, and what administers OpenBao. The online key is in OpenBao, made as an operator makes it, and only
-the signer can log in there.
+``make stack`` starts it, ``make stack-down`` stops it. Its state is in ``.stack/``: the data of both servers, test keys, the origin, the
+logs and ids of all processes, and the credentials to administer OpenBao. The online key is in OpenBao, created as an operator would, and
+only the signer can log in there.
 """
 
 import json
@@ -39,11 +39,11 @@ class Service:
     """One process of a service.
 
     Attributes:
-        name: of the service.
-        url: of its HTTP server: the REST API of ingest, that for operators of the others.
-        log: what it says.
-        process: while it runs.
-        is_told_to_end: whether ``stop`` was called; who ends without has failed.
+        name: name of the service.
+        url: URL of its HTTP server: the REST API of ingest, or the other services' server for operators.
+        log: file with its output.
+        process: its process while it runs.
+        is_told_to_end: whether ``stop`` was called; a service that ends without it has failed.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Service:
     is_told_to_end: bool = False
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """End it, and give its exit code.
+        """End the service, and return its exit code.
 
         Args:
-            number: the signal to end it with.
+            number: the signal to send.
         """
         self.is_told_to_end = True
         self.process.send_signal(number)
@@ -67,7 +67,7 @@ class Service:
             return self.process.wait()
 
     def parts(self) -> dict[str, str]:
-        """Ask it for its parts: name to why it is not ready, empty when it is.
+        """Ask for its parts: name to the reason why the part is not ready; empty if it is.
 
         Raises:
             Failure: if it does not answer.
@@ -76,7 +76,7 @@ class Service:
         return parts
 
     def problems(self) -> dict[str, str]:
-        """Ask it which of its parts are not ready, and why.
+        """Ask for the parts that are not ready, and the reasons.
 
         Raises:
             Failure: if it does not answer.
@@ -89,12 +89,12 @@ class Stack:
     """Services on a cluster.
 
     Attributes:
-        directory: of keys, origin and logs.
-        cluster: running.
-        bins: of the repository.
-        settings: more of each process, as ``TUFLINE_*`` variables.
-        vault: running, with the online key; None to have that in a file.
-        services: those that were started.
+        directory: directory of keys, origin and logs.
+        cluster: the running cluster.
+        bins: number of the repository's bins.
+        settings: additional ``TUFLINE_*`` variables of each process.
+        vault: the running server for the online key; None to keep the key in a file.
+        services: the services started so far.
     """
 
     directory: Path
@@ -107,7 +107,7 @@ class Stack:
     web_port: int = field(default_factory=free_port)
 
     def __enter__(self) -> Self:
-        """Have no service outlive what follows."""
+        """Ensure that no service outlives the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -118,7 +118,7 @@ class Stack:
 
     @property
     def keys(self) -> Path:
-        """The directory of the trial keys."""
+        """The directory of the test keys."""
         return self.directory / "keys"
 
     @property
@@ -128,14 +128,14 @@ class Stack:
 
     @property
     def api(self) -> Client:
-        """The REST API, of the first ingest."""
+        """A client for the REST API of the first ingest."""
         return Client(next(service.url for service in self.services if service.name == "ingest"))
 
     def environment(self, **more: str) -> dict[str, str]:
         """Make the environment of a process.
 
         Args:
-            more: variables beside those of the stack.
+            more: variables in addition to those of the stack.
         """
         return {
             **os.environ,
@@ -148,10 +148,10 @@ class Stack:
         }
 
     def begin(self, replicas: Mapping[str, int] = ONE_OF_EACH) -> None:
-        """Start the services, and begin the repository.
+        """Start the services, and bootstrap the repository.
 
         Args:
-            replicas: service to how many processes of it.
+            replicas: service name to number of processes.
         """
         for name, count in replicas.items():
             for _ in range(count):
@@ -159,10 +159,10 @@ class Stack:
         self.bootstrap()
 
     def prepare(self, *, create: bool = True) -> None:
-        """Make the topics, and keys for a new repository.
+        """Create the topics, and keys for a new repository.
 
         Args:
-            create: whether the key in Vault is to be made; it is there already if not.
+            create: whether to create the key in Vault; otherwise it exists already.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         subprocess.run([TUFLINE, "topics", "apply"], env=self.environment(), check=True, stdout=subprocess.DEVNULL)
@@ -189,14 +189,14 @@ class Stack:
         return {"TUFLINE_VAULT__ADDRESS": vault.url, "TUFLINE_VAULT__ROLE": role, "TUFLINE_VAULT__SECRET_ID_FILE": str(file)}
 
     def start(self, name: str, **settings: str) -> Service:
-        """Start one more process of a service; returns when it says that it listens, and so answers.
+        """Start one more process of a service, and return when it listens.
 
         Args:
             name: ingest, signer or publisher.
-            settings: ``TUFLINE_*`` variables of this process alone.
+            settings: additional ``TUFLINE_*`` variables of this process.
 
         Raises:
-            RuntimeError: if it ends, or takes too long.
+            RuntimeError: if the process ends, or takes too long.
         """
         port = free_port()
         ports = {"TUFLINE_INGEST__PORT": str(port), "TUFLINE_OPS__PORT": str(port), "TUFLINE_WEB__PORT": str(self._next_web_port())}
@@ -222,7 +222,7 @@ class Stack:
         return 0 if taken else self.web_port
 
     def bootstrap(self) -> None:
-        """Begin the repository, and wait until it is published."""
+        """Bootstrap the repository, and wait until it is published."""
         client = self.api
         if not client.request("GET", "/api/v1/bootstrap/", patient=True)["data"]["bootstrap"]:
             client.request("POST", "/api/v1/bootstrap/", json.loads((self.keys / "bootstrap.json").read_bytes()), patient=True)
@@ -240,10 +240,10 @@ class Stack:
 
 
 def up() -> None:
-    """Start the stack, with nothing in it, and say how to use it."""
+    """Start an empty stack, and print how to use it."""
     if any(identity(pid) == known for pid, known in _started()):
-        raise MissingPartError("it runs already: make stack-down stops it")
-    shutil.rmtree(STACK, ignore_errors=True)  # what the last one left: a stack begins anew
+        raise MissingPartError("the stack is already running: stop it with make stack-down")
+    shutil.rmtree(STACK, ignore_errors=True)  # the last stack's data: every stack starts empty
     cluster, vault = Cluster(STACK / "kafka"), VaultServer(STACK / "vault")
     stack = Stack(STACK, cluster, vault=vault)
     try:
@@ -271,16 +271,16 @@ def up() -> None:
 
 
 def identity(pid: int) -> str:
-    """Tell a process from all others that had or will have its process id.
+    """Identify a process among all that had or will have the same process id.
 
     Args:
         pid: process id.
 
     Returns:
-        When it started; empty if there is no such process any more.
+        The boot id and the process's start time; empty if the process no longer exists.
     """
     try:
-        # The name of the program may have blanks and brackets in it; what counts comes behind.
+        # The program's name may contain blanks and brackets; the needed fields follow it.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
@@ -292,24 +292,24 @@ def identity(pid: int) -> str:
 
 
 def _started() -> list[tuple[int, str]]:
-    """Say what the last stack started: process ids, and whose they were."""
+    """Return the processes that the last stack started: process ids and identities."""
     path = STACK / PIDS
     return [(pid, known) for pid, known in json.loads(path.read_text())] if path.exists() else []
 
 
 def down() -> None:
-    """Stop the stack, services first. A process id that is somebody else's by now, as after a restart of the machine, is left alone."""
+    """Stop the stack, services first. A process id that now belongs to another process, as after a reboot, is left alone."""
     for pid, known in _started():
         end(pid, known)
     (STACK / PIDS).unlink(missing_ok=True)
 
 
 def end(pid: int, known: str) -> None:
-    """End a process that was started here: in order, or by force if it takes too long.
+    """End a process that the stack started, and kill it if that takes too long.
 
     Args:
         pid: process id.
-        known: its identity.
+        known: the identity that the process must have.
     """
     with suppress(ProcessLookupError):
         deadline = time.monotonic() + STOP_SECONDS

@@ -1,4 +1,4 @@
-"""A TCP proxy that delays and cuts, on loopback."""
+"""A TCP proxy on loopback that delays and cuts connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Proxy:
-    """Connections to a server, as slow or as broken as a test wants them."""
+    """Connections to a server, delayed or cut as a test requires."""
 
     target: int
     port: int = 0
@@ -22,7 +22,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
-        """Cut every connection, in the middle of whatever it does, and every new one."""
+        """Cut every open connection immediately, and every new one."""
         self.cuts = True
         for writer in self.writers:
             writer.transport.abort()
@@ -55,7 +55,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy(target: int) -> AsyncIterator[Proxy]:
-    """Run a proxy to a port of loopback, for a while. Its answers wait while ``answers`` is cleared."""
+    """Run a proxy to a port on loopback during the block. Answers wait while ``answers`` is cleared."""
     made = Proxy(target)
     made.answers.set()
 

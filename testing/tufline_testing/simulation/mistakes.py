@@ -1,4 +1,4 @@
-"""The classic mistakes, made on purpose: each must be caught by the simulation."""
+"""Classic mistakes, made on purpose: the simulation must detect each of them."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ from tufline_signer.signing.key_selection import Released
 
 
 def snapshot_before_bins() -> None:
-    """The publisher shows a commit before the bins that it names are at the origin."""
+    """The publisher publishes a commit before the bins that it names are at the origin."""
     take, publish = Publisher._take, Publisher._publish_newest
 
     async def no_take(self: Publisher, batch: Any) -> None:
@@ -59,7 +59,7 @@ def progress_outside_the_transaction() -> None:
 
 
 def no_fencing() -> None:
-    """The log takes transactions of a writer that another one has replaced."""
+    """The log accepts transactions of a fenced writer."""
     execute = log.Log.execute
 
     def unfenced(self: log.Log, operations: Sequence[Any]) -> Any:
@@ -70,7 +70,7 @@ def no_fencing() -> None:
 
 
 def older_over_newer() -> None:
-    """What was applied before a crash is applied again, in another order."""
+    """Changes that were applied before a crash are applied again, in another order."""
 
     def backwards(target_bin: Any, changes: Any, applied: int, bulk: Any = ()) -> Any:
         del applied, bulk
@@ -80,7 +80,7 @@ def older_over_newer() -> None:
 
 
 def no_flush() -> None:
-    """The publisher replaces the timestamp before what it names is durable."""
+    """The publisher replaces the timestamp before the files that it names are durable."""
     show = tufline_publisher.service.Publisher._show
 
     async def unflushed(self: Publisher, *arguments: Any) -> None:
@@ -91,7 +91,7 @@ def no_flush() -> None:
 
 
 def old_key_dropped_at_once() -> None:
-    """Timestamp and snapshot are signed with the keys of the newest root alone, whatever clients may still have."""
+    """Timestamp and snapshot are signed only with the keys of the newest root, although clients may still have an older one."""
 
     def newest_only(state: AdminState, released: Released, role: str, now: datetime) -> list[RoleKeys]:
         del released, now
@@ -101,7 +101,7 @@ def old_key_dropped_at_once() -> None:
 
 
 def bins_of_other_keys() -> None:
-    """New targets are shown while bins are not signed with the keys that they delegate to."""
+    """New targets are released while bins are not signed with the keys that they delegate to."""
     Folding.are_met = lambda *_: True  # type: ignore[method-assign]
     take = Folding.name_under
 
@@ -138,7 +138,7 @@ def inbox_progress_outside_the_transaction() -> None:
 
 
 def inbox_forgets() -> None:
-    """An event that is sent again is taken for a new one after a takeover."""
+    """After a takeover, an event that is sent again counts as a new one."""
     restore = tufline_ingest.inbox.inbox_worker.restore  # type: ignore[attr-defined]
 
     async def forgetful(*given: Any) -> Moved:
@@ -150,7 +150,7 @@ def inbox_forgets() -> None:
 
 
 def no_fence_at_the_origin() -> None:
-    """The store replaces a file whatever is there, so that a publisher that was stopped puts an older timestamp over a newer one."""
+    """The store replaces a file unconditionally, so that a publisher that was paused overwrites a newer timestamp with an older one."""
     replace = LocalStore.replace
 
     async def unfenced(self: LocalStore, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
@@ -161,7 +161,7 @@ def no_fence_at_the_origin() -> None:
 
 
 def renewal_by_the_wall_clock() -> None:
-    """The bins' worker takes the wall clock for the pause until it looks for bins to sign again."""
+    """The bins' worker measures its pause between renewal checks with the wall clock."""
     renew = BinsWriter.renew
     next_check: dict[int, datetime] = {}
 
@@ -178,7 +178,7 @@ def renewal_by_the_wall_clock() -> None:
 
 
 def signing_by_the_wall_clock() -> None:
-    """What is signed expires a lifetime after the time that a slow machine takes for now."""
+    """Expiry is computed from the clock of a machine whose clock is behind."""
     ReferenceClock.latest = lambda self: self.wall()  # type: ignore[method-assign]
 
 

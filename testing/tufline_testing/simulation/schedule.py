@@ -1,13 +1,13 @@
-"""One schedule: the services on a real log in virtual time, broken at random moments that a seed chooses.
+"""One schedule: the services on a real log in virtual time, with faults at random moments that a seed determines.
 
-A schedule is a row of lives of a process. In each, the REST API's part is played by an announcer, and the inbox, signer and publisher run
-for real, at times twice; another announcer sends events to the inbox, some again, some bad. A life ends wherever it is, at a random turn of
-the event loop: nothing is cleaned up. Between lives the origin forgets some of what was not made durable, and time passes. In a life the
-machine's clock may be wrong for a while, ahead or behind; clients have the true time. In the last life everything is left in peace until
-it has settled, except that in some schedules the clock was wrong before the last change of a key.
+A schedule is a sequence of lives of a process. In each life, an announcer replaces the REST API, and the real inbox, signer and publisher
+run, sometimes twice; another announcer sends events to the inbox, some repeatedly, some invalid. A life ends abruptly at a random turn of
+the event loop, without any clean-up. Between lives the origin loses some of what was not durable, and time passes. During a life the
+machine's clock may be wrong for a while, ahead or behind; clients have the true time. In the last life there are no faults, and everything
+settles, except that in some schedules the clock was wrong before the last change of a key.
 
-At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is held against
-what was announced.
+At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is compared with
+the announced changes.
 """
 
 import asyncio
@@ -57,23 +57,23 @@ SETTLE_SECONDS = 3600.0
 LOOK_AT_PUTS = 0.05
 
 LATE_SECONDS = (0, 0, 0.001, 0.05, 2.0)
-"""How late the writes of a process come that was stopped, and whose partitions others have by then."""
+"""How late the writes of a paused process arrive, in seconds; other processes have its partitions by then."""
 
 GRACE_SECONDS = 7200.0
-"""Longer than a publisher can be behind in a life."""
+"""Longer than a publisher can be behind within a life."""
 
 ROTATIONS = (0, 0, 1, 2)
-"""How many times the online key is changed; half of the schedules do without, which are quicker."""
+"""How many times the online key is changed; half of the schedules change none, which is faster."""
 
 DAYS = {"timestamp": 7, "snapshot": 14, "bins": 14}
-"""Longer than a process is dead in a schedule, so that whatever expires is a fault."""
+"""Longer than any process is down in a schedule, so that every expiry is a fault."""
 
 
 WRONG_SECONDS = (-10 * 86_400.0, -600.0, 3600.0, 86_400.0, 30 * 86_400.0)
-"""By how much a clock is wrong."""
+"""By how much a clock may be wrong."""
 
 FAULT_SECONDS = (1.0, 60.0, 1200.0)
-"""For how long."""
+"""How long a clock may be wrong."""
 
 
 class Crash(BaseException):
@@ -81,7 +81,7 @@ class Crash(BaseException):
 
 
 class MortalLoop(VirtualTimeLoop):
-    """Dies after some turns."""
+    """An event loop that dies after a number of turns."""
 
     def __init__(self, turns: float, now: float) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class MortalLoop(VirtualTimeLoop):
 
 
 class NoMember:
-    """A place in a group that nobody takes away."""
+    """A membership in a group that is never revoked."""
 
     async def leave(self) -> None:
         pass
@@ -104,7 +104,7 @@ class NoMember:
 
 @dataclass
 class SlowBus:
-    """The bus as a process sees it whose appends take a while: other things happen meanwhile."""
+    """The bus of a process whose appends are slow: other things happen meanwhile."""
 
     bus: EmbeddedBus
     chance: random.Random
@@ -118,7 +118,7 @@ class SlowBus:
 
 
 class StubbornBus(SlowBus):
-    """The bus as a process sees it that was stopped for long: it keeps its partitions, and what it writes comes late."""
+    """The bus of a process that was paused for long: the process keeps its partitions, and its writes arrive late."""
 
     async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
         await asyncio.sleep(self.chance.choice(LATE_SECONDS))
@@ -134,7 +134,7 @@ class StubbornBus(SlowBus):
 
 @dataclass
 class LateWriter:
-    """A writer whose transactions come late."""
+    """A writer whose transactions arrive late."""
 
     writer: Writer
     chance: random.Random
@@ -148,7 +148,7 @@ class LateWriter:
 
 
 class LateStore(LocalStore):
-    """An origin as a process sees it that was stopped for long: what it has decided to do comes late."""
+    """The origin of a process that was paused for long: its operations arrive late."""
 
     def __init__(self, directory: Path, chance: random.Random) -> None:
         super().__init__(directory)
@@ -165,10 +165,9 @@ class LateStore(LocalStore):
 
 @dataclass
 class Schedule:
-    """A schedule, and what it knows.
+    """A schedule, and the expected state.
 
-    ``expected`` is each path's last announced length (0: removed), as far as it was acknowledged; ``maybe`` what was sent and not
-    acknowledged.
+    ``expected`` has each path's last acknowledged length (0: removed); ``maybe`` has the lengths that were sent but not acknowledged.
     """
 
     seed: int
@@ -212,12 +211,12 @@ class Schedule:
         return START + timedelta(seconds=self.loop.now + self.jumps)
 
     def machine_clock(self) -> datetime:
-        """Say what the machine takes for the time."""
+        """Return the time of the machine's clock."""
         return self.clock() + timedelta(seconds=self.wrong)
 
     def run(self) -> None:
-        """Play the schedule; what goes wrong is an AssertionError or whatever a client raises."""
-        # As few bins as there are would always be in one transaction, and never be a backlog.
+        """Play the schedule; a failure raises an AssertionError, or any error of a client."""
+        # With the usual limits, these few bins would always fit into one transaction, and there would never be a backlog.
         piece_bins, backlog_bytes = self.chance.choice([1, 2, 400]), self.chance.choice([1, 2_000_000])
         batch_events = self.chance.choice([1, 2, 500])
         with (
@@ -256,7 +255,7 @@ class Schedule:
         self.now = self.loop.now
 
     def _check_audit(self) -> None:
-        # Whenever a life ends, with whatever is on the log by then.
+        # After every life, with everything on the log by then.
         self._live(self._verify_audit, float("inf"))
 
     async def _verify_audit(self, bus: EmbeddedBus) -> None:
@@ -301,7 +300,7 @@ class Schedule:
         return WatchedStore(LateStore(directory, self.chance) if stubborn else LocalStore(directory), before, after)
 
     def _look(self, operation: str) -> None:
-        # A client is slow; where a single versioned file was put, not every time one has to look.
+        # A client is slow, so it does not read after every upload of a single versioned file.
         if not operation.startswith(("put ", "get ", "names")) or self.chance.random() < LOOK_AT_PUTS:
             self.reader.refresh()
 
@@ -314,7 +313,7 @@ class Schedule:
             commit_interval=self.chance.choice([0.0, 0.25]),
             release_delay=self.chance.choice([0.0, 5.0, 60.0]),
             release_grace=GRACE_SECONDS,
-            # What died still has its file.
+            # A service that died still has its file open.
             audit_file=self.chance.choice([None, self.path / f"audit.{next(self.numbers)}"]),
         )
         publisher = PublisherConfig(directory=self.path / "origin", superseded_retention=self.chance.choice([5.0, 86_400.0]))
@@ -382,7 +381,7 @@ class Schedule:
         self._acknowledged(meant)
 
     async def _send_event(self, bus: EmbeddedBus, source: int) -> None:
-        # A producer that was not answered may send its event again before any other; one that was may repeat any of its own at any time.
+        # A producer without an answer may send its event again before any other; otherwise it may repeat any of its events at any time.
         if source in self.unacknowledged and self.chance.random() < 0.7:
             message, meant = self.unacknowledged[source]
         elif self.sent[source] and self.chance.random() < 0.3:
@@ -404,7 +403,7 @@ class Schedule:
         self._acknowledged(meant)
 
     async def _announce_updates(self, bus: EmbeddedBus) -> None:
-        # What was not acknowledged may be on the log or not; and what was built on it was refused if it is not.
+        # An update that was not acknowledged may be on the log; if it is not, updates that built on it were refused.
         given = [records.decode(records.admin_decoder, record.value) for record in await read_all(bus, topics.ADMIN)]
         missing = next((number for number, update in enumerate(self.updates) if update not in given), len(self.updates))
         if missing < len(self.updates):
@@ -442,7 +441,7 @@ class Schedule:
         await asyncio.gather(*running, return_exceptions=True)
 
     async def _check_keys(self) -> None:
-        """In the end the newest root is shown, and nothing but its keys signs: whatever happened in the middle of a change."""
+        """At the end the newest root is published, and only its keys sign, whatever happened during a key change."""
 
         def is_signed_by_the_newest() -> bool:
             self.reader.refresh()
@@ -480,7 +479,7 @@ class Schedule:
             newest[record.key] = version
 
     async def _check_receipts(self, bus: EmbeddedBus) -> None:
-        """Every receipt is found from the newest progress on, whatever broke off while it was written."""
+        """Every receipt is found from the newest progress on, even if writing one was interrupted."""
         remarks = Remarks(bus, PassedOver(Health(), "check"))
         for partition in range(self.partitions):
             heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
@@ -497,13 +496,13 @@ class Schedule:
 
 
 _GRAVE: list[Any] = []
-"""Loops and tasks of lives that ended: nothing of them may run again, not even what a garbage collector would run."""
+"""Loops and tasks of ended lives, kept so that nothing of them runs again, not even in the garbage collector."""
 
 
 def play(seed: int, path: Path) -> str:
-    """Play a schedule; give what went wrong, or nothing."""
+    """Play a schedule, and return the failure; empty if there was none."""
     try:
         Schedule(seed, path).run()
-    except (AssertionError, TuflineError, TimeoutError, Exception) as error:  # noqa: BLE001 (whatever a client or a service raises is a finding)
+    except (AssertionError, TuflineError, TimeoutError, Exception) as error:  # noqa: BLE001 (any error of a client or service is a finding)
         return f"{type(error).__name__}: {error}"
     return ""

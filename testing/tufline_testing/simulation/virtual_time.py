@@ -1,4 +1,4 @@
-"""An event loop in which time passes only when nothing else can happen: weeks take as long as the work in them."""
+"""An event loop in which time passes only when no task can run: simulated weeks take only as long as the work in them."""
 
 import asyncio
 import selectors
@@ -11,11 +11,11 @@ from tufline.clock import Clock
 T = TypeVar("T")
 
 START = datetime.now(UTC).replace(microsecond=0)
-"""Payloads are signed with real dates."""
+"""The start time, a real date because payloads are signed with real dates."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """Finds what is ready now; where that is nothing, the loop's clock goes on to the next timer instead of waiting for it."""
+    """Returns what is ready now; if nothing is, it moves the loop's clock to the next timer instead of waiting for it."""
 
     loop: "VirtualTimeLoop"
 
@@ -29,7 +29,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Its ``time`` stands still while anything runs."""
+    """An event loop whose ``time`` does not move while anything runs."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -42,11 +42,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def since_boot(self) -> float:
-        """Say what ``tufline.clock.elapsed`` does: it goes on while the machine is suspended."""
+        """Replace ``tufline.clock.elapsed``, which includes the time while the machine is suspended."""
         return self.now + self.suspended
 
     def run_in_executor(self, _executor: Any, func: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """Do at once what would be done in a thread: another thread's time is not ours."""
+        """Run a thread's work immediately, because another thread would not follow the virtual time."""
         done: asyncio.Future[T] = self.create_future()
         try:
             done.set_result(func(*arguments))
@@ -56,14 +56,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def suspend(time: timedelta) -> None:
-    """Let the machine sleep: the wall clock goes on, and timers of the event loop do not."""
+    """Suspend the machine: the wall clock moves on, but the event loop's timers do not."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     loop.suspended += time.total_seconds()
 
 
 def run_virtual(main: Callable[[Clock], Awaitable[T]]) -> T:
-    """Run a coroutine function, which is given the virtual wall clock, in virtual time."""
+    """Run a coroutine function in virtual time; it receives the virtual wall clock."""
     loop = VirtualTimeLoop()
 
     def clock() -> datetime:

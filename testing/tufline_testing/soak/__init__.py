@@ -1,1 +1,1 @@
-"""The soak: the services on three brokers, broken again and again under load."""
+"""The soak: the services on three brokers, with repeated faults under load."""

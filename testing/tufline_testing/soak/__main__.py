@@ -1,10 +1,10 @@
-"""Breaks everything that runs on Kafka, again and again, while repositories announce files and TUF clients download: ``make soak``.
+"""Breaks everything that runs on Kafka repeatedly, while repositories announce files and TUF clients download: ``make soak``.
 
-Three brokers, two of each service, and the online key in OpenBao. At random moments a process is killed, stopped past its session and woken
-(a zombie), told to end, or one more comes; a broker is killed, or all are restarted in turn; OpenBao is sealed or killed (``soak_faults``).
-All that time producers send and clients refresh (``soak_load``). After it every accepted change must be live, none put back or applied
-twice, each role's versions consecutive with one content each, nothing written by who was fenced, and no client may have failed
-(``soak_checks``).
+There are three brokers, two processes of each service, and the online key in OpenBao. At random moments a process is killed, paused for
+longer than its session and woken (a zombie), terminated, or added; a broker is killed, or all are restarted in turn; OpenBao is sealed or
+killed (``faults``). Meanwhile producers send and clients refresh (``load``). Afterwards every accepted change must be live, and none
+reverted or applied twice; each role's versions must be consecutive with one content each; fenced processes must not have written anything;
+and no client may have failed (``checks``).
 """
 
 import argparse
@@ -42,23 +42,23 @@ SESSION_SECONDS: Final = 6.0
 PRODUCERS: Final = 3
 SETTLE_SECONDS: Final = 180.0
 SHOWN_LOG: Final = 1000
-"""How much of the log of a service that failed is shown, in characters."""
+"""How much of a failed service's log is printed, in characters."""
 
 PAUSE_SECONDS: Final = (0.5, 4.0)
-"""The shortest and the longest time between two faults."""
+"""The shortest and the longest time between two faults, in seconds."""
 
 REPLICAS: Final = {"ingest": 2, "signer": 2, "publisher": 2}
 
 
 class Soak:
-    """A soak under way."""
+    """A running soak."""
 
     def __init__(self, directory: Path, seed: int) -> None:
-        """Prepare.
+        """Prepare a soak.
 
         Args:
-            directory: of everything.
-            seed: of all chance but the operating system's.
+            directory: directory for all data.
+            seed: seed of all random choices; the operating system's timing is not controlled.
         """
         self._chance = random.Random(seed)
         self._cluster = Cluster(directory / "kafka", 3)
@@ -68,10 +68,10 @@ class Soak:
         self.report = Report()
 
     def run(self, faults: int | Sequence[str]) -> None:
-        """Soak.
+        """Run the soak.
 
         Args:
-            faults: how many to draw; or their kinds, which are shuffled.
+            faults: number of faults to draw, or a list of their kinds, which is shuffled.
         """
         try:
             self._cluster.start()
@@ -99,7 +99,7 @@ class Soak:
         return [RestSender(self._ingests, number) for number in range(PRODUCERS)]
 
     def _ingests(self) -> list[str]:
-        # While one is replaced there is none to ask for a moment; then whichever answers last is as good as any.
+        # While an ingest is replaced, none may answer for a moment; then any of them will do.
         every = [service for service in self._stack.services if service.name == "ingest"]
         return [service.url for service in every if service.process.poll() is None] or [every[-1].url]
 
@@ -165,15 +165,15 @@ async def _read_all(bus: Bus, topic: str, partition: int) -> list[Record]:
 
 
 def soak(directory: Path, faults: int | Sequence[str], seed: int) -> Report:
-    """Soak once.
+    """Run a soak.
 
     Args:
-        directory: of everything, empty.
-        faults: how many to draw; or their kinds, which are shuffled.
-        seed: of all chance but the operating system's.
+        directory: an empty directory for all data.
+        faults: number of faults to draw, or a list of their kinds, which is shuffled.
+        seed: seed of all random choices; the operating system's timing is not controlled.
 
     Returns:
-        What was seen.
+        The report.
     """
     under_way = Soak(directory, seed)
     under_way.run(faults)
@@ -181,11 +181,11 @@ def soak(directory: Path, faults: int | Sequence[str], seed: int) -> Report:
 
 
 def main() -> int:
-    """Soak as the command line says."""
+    """Run the soak requested on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("faults", type=int)
     parser.add_argument("seed", type=int)
-    parser.add_argument("--directory", type=Path, help="where to keep everything; else it is in a new temporary directory")
+    parser.add_argument("--directory", type=Path, help="directory for all data; by default a new temporary directory")
     arguments = parser.parse_args()
     directory = arguments.directory or Path(tempfile.mkdtemp(prefix="soak."))
     print(f"seed {arguments.seed}, in {directory}")

@@ -1,9 +1,9 @@
-"""What must be true after a soak, told from what the log, its files and a TUF client say. Pure: records in, problems out.
+"""Checks what must be true after a soak, from the log, its files and a TUF client. Pure: records in, problems out.
 
-How "none twice, none put back" is told: the states that a path has had, in the versions of its bin one after the other, must be some of
-those that its producer gave it, in that order, and end with the last. And each version of a bin must differ from the one before: nothing is
-renewed in so short a time. A bin that was written without a change is one whose changes were applied twice; unless a path was added and
-removed, or removed and added, in one batch.
+To detect changes that were applied twice or reverted, the states of a path in the consecutive versions of its bin are compared with the
+states that its producer sent: they must be some of those, in that order, and end with the last. Each version of a bin must also differ from
+the one before, because nothing is renewed in so short a time. A bin that was written without a change had its changes applied twice, unless
+a path was added and removed, or removed and added, in one batch.
 """
 
 import json
@@ -30,7 +30,7 @@ def versions(metadata: Sequence[Record]) -> Iterator[str]:
     """Check that the versions of each role are consecutive, and that each has one content.
 
     Args:
-        metadata: all records of the topic.
+        metadata: all records of topic ``metadata``.
 
     Yields:
         Problems.
@@ -41,19 +41,19 @@ def versions(metadata: Sequence[Record]) -> Iterator[str]:
         version, known = int(record.headers[VERSION_HEADER]), newest.get(record.key, 0)
         if contents.setdefault((record.key, version), sha256(record.value)) != sha256(record.value):
             yield f"{record.key} version {version} has two contents"
-        # A commit of progress alone has the same timestamp again; a root has its version in its key.
+        # A commit that only moves the vector repeats the timestamp; a root has its version in its key.
         if version != known + 1 and not (record.key == Timestamp.type and version == known) and role_of_key(record.key) != Root.type:
             yield f"{record.key} goes from version {known} to {version}"
         newest[record.key] = version
 
 
 def states(metadata: Sequence[Record], history: History, layout: BinLayout) -> Iterator[str]:
-    """Check that each path went through what its producer gave it, in that order, and to the end; see the module.
+    """Check that each path went through the states that its producer sent, in that order, and to the last; see the module.
 
     Args:
-        metadata: all records of the topic.
-        history: what was sent.
-        layout: of the bins.
+        metadata: all records of topic ``metadata``.
+        history: the sent changes of each path.
+        layout: layout of the bins.
 
     Yields:
         Problems.
@@ -73,7 +73,7 @@ def states(metadata: Sequence[Record], history: History, layout: BinLayout) -> I
         changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
         version = int(record.headers[VERSION_HEADER])
         if not changed and version > 1 and not any(before.get(path) in given[path][reached[path] + 1 :] for path in paths[record.key]):
-            yield f"{record.key} version {version} changes nothing: something was applied twice"
+            yield f"{record.key} version {version} changes nothing: a change was applied twice"
         for path in changed:
             now = after.get(path)
             if path not in given:
@@ -81,17 +81,17 @@ def states(metadata: Sequence[Record], history: History, layout: BinLayout) -> I
             elif now in given[path][reached[path] + 1 :]:
                 reached[path] = given[path].index(now, reached[path] + 1)
             else:
-                yield f"{path} becomes {now} out of turn: put back, applied twice, or never sent"
+                yield f"{path} becomes {now} out of order: it was reverted, applied twice, or never sent"
     for path, every in given.items():
         if (last := lengths[layout.name(layout.index_of(path))].get(path)) != every[-1]:
             yield f"{path} is {last} on the log, and {every[-1]} was accepted last"
 
 
 def heads(of_partition: Sequence[Record], metadata: Mapping[int, Record]) -> Iterator[str]:
-    """Check a partition of ``heads``: nothing in it goes back, and each head names what is on the log.
+    """Check a partition of ``heads``: nothing in it goes back, and each head names a file on the log.
 
     Args:
-        of_partition: its records.
+        of_partition: the partition's records.
         metadata: offset to record.
 
     Yields:
@@ -104,7 +104,7 @@ def heads(of_partition: Sequence[Record], metadata: Mapping[int, Record]) -> Ite
         match records.decode(records.heads_decoder, record.value):
             case Head() as head:
                 before = newest.get(record.key)
-                # A commit of progress alone has the same timestamp again.
+                # A commit that only moves the vector repeats the timestamp.
                 if before is not None and (
                     head.version < before.version
                     or (head.version == before.version and head.sha256 != before.sha256)
@@ -114,7 +114,7 @@ def heads(of_partition: Sequence[Record], metadata: Mapping[int, Record]) -> Ite
                 named = metadata.get(head.offset)
                 key = metadata_key(record.key, head.version)
                 if named is None or named.key != key or sha256(named.value) != head.sha256:
-                    yield f"{where}: the head of {record.key} names what is not on the log"
+                    yield f"{where}: the head of {record.key} names a file that is not on the log"
                 newest[record.key] = head
             case Progress() as new:
                 if isinstance(progress, Progress) and new.offset < progress.offset:
@@ -131,10 +131,10 @@ def heads(of_partition: Sequence[Record], metadata: Mapping[int, Record]) -> Ite
 
 
 def epochs(dumped: str) -> Iterator[str]:
-    """Check that nothing was written by a producer that had been fenced: of one transactional id, epochs never go back.
+    """Check that no fenced producer has written anything: the epochs of a producer never go back.
 
     Args:
-        dumped: what Kafka's ``DumpLogSegments`` says of the files of one partition.
+        dumped: output of Kafka's ``DumpLogSegments`` for the files of one partition.
 
     Yields:
         Problems.
@@ -146,15 +146,15 @@ def epochs(dumped: str) -> Iterator[str]:
             yield f"offset {batch['offset']}: producer {producer} wrote in epoch {epoch}, fenced by epoch {newest[producer]}"
         newest[producer] = epoch
     if not newest:
-        yield "there is no batch in what was dumped"
+        yield "the dump has no batch"
 
 
 def live(length_of: Callable[[str], int | None], history: History) -> Iterator[str]:
-    """Check that a client sees what was accepted last.
+    """Check that a client sees the last accepted change of each path.
 
     Args:
-        length_of: looks a path up; None for one that is not there.
-        history: what was sent.
+        length_of: looks a path up; returns None for a missing one.
+        history: the sent changes of each path.
 
     Yields:
         Problems.

@@ -1,4 +1,4 @@
-"""A producer of a soak that announces on the topic ``inbox``, as a repository does."""
+"""A producer of a soak that sends events to topic ``inbox``, as a repository does."""
 
 import asyncio
 import threading
@@ -14,26 +14,26 @@ from tufline.errors import TuflineError
 
 SOURCE: Final = "urn:soak"
 SECONDS: Final = 60.0
-"""How long one attempt waits; the event is then sent again."""
+"""How long one attempt waits before the event is sent again, in seconds."""
 
 OVERTIME_SECONDS: Final = 60.0
-"""After so long more, it hangs."""
+"""How much longer an attempt may take before it counts as hanging, in seconds."""
 
 
 class InboxSender:
     """Publishes events with ``tufline.client.events``; a change is accepted when it is live.
 
-    What failed is sent again as the same event: it may be there already, and may not be put back over what came after it.
+    A failed change is sent again as the same event: it may have arrived already, and must not overwrite later changes.
     """
 
     kind = "inbox"
 
     def __init__(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin.
+        """Create the sender.
 
         Args:
-            client: connected.
-            loop: that it lives in, in another thread.
+            client: a connected client.
+            loop: the client's event loop, in another thread.
         """
         self._client = client
         self._loop = loop
@@ -49,7 +49,7 @@ class InboxSender:
         try:
             asyncio.run_coroutine_threadsafe(publishing, self._loop).result(SECONDS + OVERTIME_SECONDS)
         except TimeoutError:
-            raise RuntimeError(f"publishing does not end though its time is over; there hang {self._stacks()}") from None
+            raise RuntimeError(f"publishing hangs beyond its deadline, at {self._stacks()}") from None
         except TuflineError as error:
             raise TuflineError(str(error)) from error
         self._unfinished = None
@@ -60,7 +60,7 @@ class InboxSender:
 
 
 def _awaits(coroutine: Any) -> Iterator[str]:
-    # A task's own stack ends with its outermost coroutine.
+    # A task's own stack only shows its outermost coroutine.
     while frame := getattr(coroutine, "cr_frame", None):
         yield f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         coroutine = coroutine.cr_await
@@ -68,10 +68,10 @@ def _awaits(coroutine: Any) -> Iterator[str]:
 
 @contextmanager
 def inbox_sender(servers: str) -> Iterator[InboxSender]:
-    """Connect to the cluster, in a thread with an event loop of its own.
+    """Connect to the cluster, in a thread with its own event loop.
 
     Args:
-        servers: of the cluster.
+        servers: the cluster's bootstrap servers.
 
     Yields:
         The sender.

@@ -1,4 +1,4 @@
-"""The faults of a soak: what is done to processes, brokers and the server that holds the online key, and which are drawn."""
+"""The faults of a soak: how to draw them, and how to inject them into services, brokers and the server with the online key."""
 
 import asyncio
 import random
@@ -34,24 +34,24 @@ OWNED: Final = "signer.bins."
 FENCED: Final = b"partition.fenced"
 
 IN_SYNC_SECONDS: Final = 60.0
-"""In this time a broker that was started anew must have caught up."""
+"""How long a restarted broker may take to catch up, in seconds."""
 
 VAULT_SECONDS: Final = 10.0
-"""How long there are no signatures at most."""
+"""The longest time without signatures, in seconds."""
 
 NOTICE_SECONDS: Final = 5.0
-"""How long to look for a woken zombie's word that it was fenced: mostly it learns first that it is out of its group, and tries nothing."""
+"""How long to wait for a zombie's log line that it was fenced, in seconds: usually it first learns that it left its group, and stops."""
 
 
 def plan(count: int, chance: random.Random) -> list[str]:
-    """Draw faults: half of them kill a signer, of the others each kind comes as often.
+    """Draw faults: half of them kill a signer, and all other kinds are equally frequent.
 
     Args:
-        count: how many.
-        chance: drawn from.
+        count: number of faults.
+        chance: the source of randomness.
 
     Returns:
-        Their kinds, in the order to do them.
+        The kinds of the faults, in order.
     """
     others: list[str] = []
     while len(others) < count // 2:
@@ -62,20 +62,20 @@ def plan(count: int, chance: random.Random) -> list[str]:
 
 
 class Faults:
-    """Does faults to what runs."""
+    """Injects faults into the running processes."""
 
     def __init__(
         self, cluster: Cluster, vault: VaultServer, stack: Stack, chance: random.Random, report: Report, session_seconds: float
     ) -> None:
-        """Do nothing yet.
+        """Prepare to inject faults.
 
         Args:
             cluster: the brokers.
-            vault: holds the online key.
+            vault: the server with the online key.
             stack: the services.
-            chance: says to whom, and when.
-            report: where it is said what was done, and what must not be.
-            session_seconds: after so long without a heartbeat a signer counts as dead.
+            chance: the source of randomness, for targets and times.
+            report: records faults and problems.
+            session_seconds: how long a signer may miss heartbeats before it counts as dead.
         """
         self._cluster = cluster
         self._vault = vault
@@ -85,7 +85,7 @@ class Faults:
         self._session_seconds = session_seconds
 
     def do(self, kind: str) -> None:
-        """Do a fault, and mend it.
+        """Inject a fault, and recover from it.
 
         Args:
             kind: ``KILL_SIGNER`` or one of ``OTHERS``.
@@ -134,7 +134,7 @@ class Faults:
         self._report.zombies += 1
         deadline = time.monotonic() + NOTICE_SECONDS
         while time.monotonic() < deadline:
-            # It may also have noticed that it was out of the group before it had anything to write; the log's epochs tell what it wrote.
+            # It may instead have left its group before it wrote anything; the epochs on the log show what it wrote.
             if FENCED in zombie.log.read_bytes()[before:]:
                 self._report.fenced += 1
                 return
@@ -158,9 +158,9 @@ class Faults:
         broker.kill(number)
         time.sleep(self._chance.uniform(0, 4))
         broker.start()
-        # As an operator would: the next broker's death before that would stop all writing.
+        # An operator waits too: if the next broker died before that, all writes would stop.
         if not asyncio.run(_all_in_sync(self._cluster)):
-            self._report.problem(f"broker {broker.number} has not caught up {IN_SYNC_SECONDS:g} s after it was started anew")
+            self._report.problem(f"broker {broker.number} has not caught up {IN_SYNC_SECONDS:g} s after its restart")
 
 
 async def _all_in_sync(cluster: Cluster) -> bool:

@@ -1,7 +1,7 @@
-"""The work that goes on during a soak: producers change paths over and over, and TUF clients look them up.
+"""The load of a soak: producers change paths repeatedly, and TUF clients look them up.
 
-Each path has one producer, and each addition of it is longer than the one before: so whoever sees a path get shorter has seen a change that
-was put back over a newer one, or applied twice.
+Each path has one producer, and each addition of a path is longer than the one before. So if a path gets shorter, an older change has
+overwritten a newer one, or was applied twice.
 """
 
 import http.server
@@ -22,26 +22,26 @@ from tufline.errors import TuflineError
 from tufline_testing.soak.report import Report
 
 PATHS: Final = 60
-"""How many paths each producer changes over and over."""
+"""How many paths each producer changes repeatedly."""
 
 REMOVALS: Final = 0.1
-"""Which part of the changes are removals."""
+"""Fraction of the changes that are removals."""
 
 FOLLOWED: Final = 10
-"""A producer waits for each so-manieth change until it is live, and so never runs far ahead."""
+"""After this many changes a producer waits until the last one is live, so it never runs far ahead."""
 
 CLIENTS: Final = 2
 RETRY_SECONDS: Final = 0.2
 
 History = dict[str, list[int | None]]
-"""Path to the lengths that it was given one after the other; None where it was removed."""
+"""Path to the lengths that were sent for it, in order; None for a removal."""
 
 
 class Sender(Protocol):
-    """How a producer hands changes over, and learns what became of them.
+    """How a producer sends changes, and learns their results.
 
     Attributes:
-        kind: names the way, for the report.
+        kind: the kind of sender, for the report.
     """
 
     kind: str
@@ -50,28 +50,28 @@ class Sender(Protocol):
         """Send a change.
 
         Args:
-            path: of the artifact.
-            length: that it is given; None to remove it.
+            path: path of the artifact.
+            length: the artifact's length; None to remove it.
 
         Returns:
-            What says whether it is live.
+            A function that returns whether the change is live.
 
         Raises:
-            TuflineError: it may be accepted or not: send it again.
+            TuflineError: if it is unknown whether the change was accepted; send it again.
         """
 
 
 class RestSender:
-    """Sends to the REST API of any ingest that runs."""
+    """Sends to the REST API of any running ingest."""
 
     kind = "REST"
 
     def __init__(self, urls: Callable[[], Sequence[str]], first: int) -> None:
-        """Begin.
+        """Create the sender.
 
         Args:
-            urls: says which ingests run.
-            first: which of them to begin with; after a failure it is the next one's turn.
+            urls: returns the URLs of the running ingests.
+            first: index of the first ingest to use; after a failure the next one is used.
         """
         self._urls = urls
         self._turn = first
@@ -98,18 +98,18 @@ class Load:
     """Producers and clients, each in a thread.
 
     Attributes:
-        metadata: the URL of the origin; it is served as long as the process lives.
-        history: what the producers sent.
+        metadata: URL of the origin, which is served until the process ends.
+        history: the changes that the producers sent.
     """
 
     def __init__(self, origin: Path, root: Path, report: Report, patience_seconds: float) -> None:
-        """Serve the origin; nothing else goes on yet.
+        """Serve the origin; producers and clients start later.
 
         Args:
-            origin: its directory.
-            root: the file of the root that clients trust.
-            report: where it is said what was seen.
-            patience_seconds: after so long what was accepted must be live.
+            origin: directory of the origin.
+            root: file with the root that clients trust.
+            report: records counts and problems.
+            patience_seconds: how long an accepted change may take to become live.
         """
         self._root = root
         self._report = report
@@ -123,7 +123,7 @@ class Load:
 
     @contextmanager
     def going_on(self, senders: Sequence[Sender]) -> Iterator[None]:
-        """Produce and refresh during the block; after it all that was begun is accepted, unless the block fails.
+        """Produce and refresh during the block; afterwards every started change is accepted, unless the block fails.
 
         Args:
             senders: one for each producer.
@@ -139,7 +139,7 @@ class Load:
         try:
             yield
         except BaseException:
-            self._has_failed = True  # what runs no more will never accept what was begun
+            self._has_failed = True  # stopped services will never accept the started changes
             raise
         finally:
             self._stop.set()
@@ -150,7 +150,7 @@ class Load:
         """Make a TUF client.
 
         Args:
-            directory: where it keeps what it knows.
+            directory: directory of the client's state.
         """
         config = UpdaterConfig(prefix_targets_with_hash=False)
         return Updater(directory, self.metadata, config=config, bootstrap=self._root.read_bytes())
@@ -168,7 +168,7 @@ class Load:
             sent += 1
             path = f"{number}/{chance.randrange(PATHS)}"
             length = None if chance.random() < REMOVALS else sent
-            # Before it is sent: what is not acknowledged may be live all the same.
+            # Recorded before it is sent: a change without an acknowledgement may be live nevertheless.
             self.history.setdefault(path, []).append(length)
             is_live = self._send(sender, path, length)
             if is_live is None:

@@ -1,4 +1,4 @@
-"""What a soak saw."""
+"""The report of a soak."""
 
 import threading
 from collections import Counter
@@ -8,17 +8,17 @@ from typing import Any
 
 @dataclass
 class Report:
-    """What a soak saw. Many threads write it.
+    """The report of a soak. Many threads write to it.
 
     Attributes:
-        faults: kind to how many there were.
-        sent: kind of sender to how many changes of it were acknowledged.
-        refreshes: of clients.
-        slowest: the longest time from acceptance to live that was seen, in seconds.
-        zombies: signers that were stopped past their session and woken.
-        fenced: how many of them say that they were fenced.
-        checked: what was checked afterwards, to how many of it.
-        problems: what must not be; empty if all is well.
+        faults: kind of fault to number of faults.
+        sent: kind of sender to number of acknowledged changes.
+        refreshes: number of client refreshes.
+        slowest: the longest observed time from acceptance to live, in seconds.
+        zombies: number of signers that were paused for longer than their session and woken.
+        fenced: how many zombies logged that they were fenced.
+        checked: kind of thing checked afterwards, to number of checks.
+        problems: violated guarantees; empty if there are none.
     """
 
     faults: Counter[str] = field(default_factory=Counter)
@@ -37,16 +37,16 @@ class Report:
         return sum(self.sent.values())
 
     def problem(self, text: str) -> None:
-        """Note what must not be.
+        """Record a violated guarantee.
 
         Args:
-            text: in one sentence.
+            text: a description in one sentence.
         """
         with self.lock:
             self.problems.append(text)
 
     def __str__(self) -> str:
-        """Say it in some lines."""
+        """The report as text."""
         lines = [
             f"faults      {sum(self.faults.values())}: {_counted(self.faults)}",
             f"accepted    {self.accepted} changes ({_counted(self.sent)}), the slowest live after {self.slowest:.1f} s",
