@@ -35,7 +35,7 @@ def test_the_audit_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         plant(data)
         alarmed = run_tufline("audit", "verify", "--file", file, "--metadata", server.metadata, cwd=tmp_path)
         assert (alarmed.returncode, alarmed.stdout.count("ALARM: timestamp version ")) == (Exit.FAILED, 1), alarmed.stdout
-        assert "the files of all signers, from the beginning" in alarmed.stderr
+        assert "the files of all signers, from the start" in alarmed.stderr
         assert server.stop() == 0
     stopped = run_tufline("audit", "verify", "--data", data, "--file", file, "--topic", "--json", cwd=tmp_path)
     assert stopped.returncode == 0, stopped.stdout

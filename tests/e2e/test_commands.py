@@ -61,7 +61,7 @@ FAILURES = {
     "replay of nothing": (["rejected", "replay"], Exit.USAGE, "which record to replay"),
     "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "which record to replay"),
     "replay of one and all": (["rejected", "replay", "--partition", "0", "--offset", "0", "--all"], Exit.USAGE, "which record to replay"),
-    "audit of the topic against nothing": (["audit", "verify", "--topic"], Exit.USAGE, "give --file too"),
+    "audit of the topic against nothing": (["audit", "verify", "--topic"], Exit.USAGE, "add --file"),
     "root not there": (["verify", "http://127.0.0.1:9", "--root", "missing.json"], Exit.USAGE, "does not exist"),
     "root of nonsense": (["verify", "http://127.0.0.1:9", "--root", "bad.toml"], Exit.FAILED, "root.json"),
 }
