@@ -224,8 +224,8 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
     """Add all artifacts of SOURCE.
 
     SOURCE is a directory (every file under its relative path), a .csv file with the columns path, length and sha256, or an .ndjson file
-    with one artifact per line, as POST /api/v1/artifacts/bulk accepts it. Run an interrupted import again to resume it; it also sends what has
-    changed in SOURCE since then. Import journals in SOURCE are skipped.
+    with one artifact per line, as POST /api/v1/artifacts/bulk accepts it. Run an interrupted import again to resume it; it also sends
+    what has changed in SOURCE since then. Import journals in SOURCE are skipped.
     """
     check_source(source)
     client = Client(url, header)

@@ -1,4 +1,4 @@
-"""How TUF clients request target paths: repositories with arbitrary paths, a server that records requests, and the table in docs/reference/paths.md.
+"""How TUF clients request target paths: repositories of arbitrary paths, a recording server, and the table in docs/reference/paths.md.
 
 None of our services is involved: ingest would refuse most of these paths.
 """
