@@ -318,7 +318,7 @@ def test_the_command_says_every_finding(repository: Repository) -> None:
 def test_the_command_says_what_it_can_not_read(repository: Repository, tmp_path: Path) -> None:
     """A log or directory that is not there is said, and none is made."""
     missing = run(repository, "--metadata", tmp_path / "missing")
-    assert (missing.exit_code, "is no directory" in missing.stderr) == (Exit.FAILED, True)
+    assert (missing.exit_code, "is not a directory" in missing.stderr) == (Exit.FAILED, True)
     repository.log.unlink()
     nothing = run(repository)
     assert (nothing.exit_code, "there is no log at" in nothing.stderr) == (Exit.CONFIGURATION, True)

@@ -1,9 +1,9 @@
 """Puts small mistakes into the code, one at a time, and runs the tests that must detect them: ``mutate.py [NAME …]``.
 
-The mistakes are listed in ``tests/mutations/*.toml``, by invariant of docs/explanation/guarantees.md. Each is an exact piece of a
-source file and its replacement. A piece that does not occur exactly once is an error, so the list stays true to the code. The mistake is made in a copy of
-the work tree, where its tests are run. A mistake that no test detects has survived: the program prints its name and ends with exit code
-1, unless the list gives a reason why it may.
+The mistakes are listed in ``tests/mutations/*.toml``, by invariant of docs/explanation/guarantees.md. Each is an exact piece of a source
+file and its replacement. A piece that does not occur exactly once is an error, so the list stays true to the code. The mistake is made in a
+copy of the work tree, where its tests are run. A mistake that no test detects has survived: the program prints its name and ends with exit
+code 1, unless the list gives a reason why it may.
 """
 
 import os
