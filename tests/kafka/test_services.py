@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tufline.records import topics
 from tufline_cli.exit_codes import Exit
 from tufline_testing.server import TUFLINE, Running, artifact, lengths, run_tufline, wait_until
 from tufline_testing.servers.kafka_cluster import Cluster
@@ -84,6 +85,17 @@ def test_a_killed_signer_is_replaced(stack: Stack, tmp_path: Path) -> None:
         for task in tasks:
             stack.api.wait_for_task(task, time.monotonic() + 60)
     assert lengths(client_of(stack), tmp_path / "client", sorted(expected)) == expected
+
+
+def test_new_topics_need_a_power_of_two(stack: Stack, tmp_path: Path) -> None:
+    """With any other number of partitions no topic is made, and the message says what to write."""
+    environment = stack.environment(TUFLINE_KAFKA__PREFIX=f"n{time.time_ns()}.", TUFLINE_BUS__PARTITIONS="3")
+    for options in ((), ("--dry-run",)):
+        refused = run_tufline("topics", "apply", *options, cwd=tmp_path, env=environment)
+        assert refused.returncode == Exit.CONFIGURATION, refused.stderr
+        assert "bus.partitions = 2 or 4" in refused.stderr
+    dry = run_tufline("topics", "apply", "--dry-run", cwd=tmp_path, env=environment | {"TUFLINE_BUS__PARTITIONS": "2"})
+    assert dry.stderr.count("does not exist") == len(topics.topics(2)), dry.stderr
 
 
 def test_a_wrong_topic_is_refused(stack: Stack, tmp_path: Path) -> None:
