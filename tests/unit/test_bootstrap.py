@@ -192,7 +192,7 @@ async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None
     other, same = (bootstrap(tmp_path / name, bins=bins, replaces=True, by_hash=False) for name, bins in (("b", 8), ("c", 4)))
     state = await folded(tmp_path, first, other, same)
     assert state.bootstrap == same
-    assert "give as many" in state.refused[1]
+    assert "use the same number" in state.refused[1]
 
 
 async def test_a_bootstrap_of_older_rules_keeps_its_partitions(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ async def test_an_old_bootstrap_that_is_stuck_behind_its_bins_is_replaced(tmp_pa
         await eventually(lambda: asyncio.sleep(0, any(ONLINE_KEY_FILE in reason for reason in server.health.problems.values())))
         assert (await server.ask("GET", URL))[1]["data"]["state"] == "pre"
         status, answer = await server.ask("POST", URL, {**other, "replace": True})
-        assert (status, "has 8 bins, which may be on the log already: give as many" in answer["detail"]) == (422, True), answer
+        assert (status, "has 8 bins, which may be on the log already: use the same number" in answer["detail"]) == (422, True), answer
         (tmp_path / "kept.pem").rename(tmp_path / "keys" / ONLINE_KEY_FILE)
         status, answer = await server.ask("POST", URL, {**good, "replace": True})
         assert status == 202, answer

@@ -160,12 +160,12 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     ),
     "a hex-encoded ECDSA key": (
         extra_key(ECDSA, public="04" + "ab" * 64),
-        "is hex-encoded, which python-tuf and go-tuf do not load for ecdsa-sha2-nistp256: write it as PEM",
+        "is hex-encoded, which python-tuf and go-tuf can't load for ecdsa-sha2-nistp256: write it as PEM",
     ),
-    "an ECDSA key that is empty": (extra_key(ECDSA, public=""), "is not a public key in PEM"),
-    "an ECDSA key that is none": (extra_key(ECDSA, public="zz"), "is not a public key in PEM"),
-    "a PEM with other line ends": (extra_key(ECDSA, public=f"{PEM}\n"), "PEM that clients do not all load"),
-    "a PEM after some text": (extra_key(ECDSA, public=f"key\n{PEM}"), "PEM that clients do not all load"),
+    "an ECDSA key that is empty": (extra_key(ECDSA, public=""), "is not valid PEM"),
+    "an ECDSA key that is none": (extra_key(ECDSA, public="zz"), "is not valid PEM"),
+    "a PEM with other line ends": (extra_key(ECDSA, public=f"{PEM}\n"), "PEM that not all clients can load"),
+    "a PEM after some text": (extra_key(ECDSA, public=f"key\n{PEM}"), "PEM that not all clients can load"),
     "an Ed25519 key in upper case": (extra_key(ED25519, public=str(ED25519.keyval["public"]).upper().replace("0", "A")), "lower-case"),
     "an Ed25519 key that is too long": (extra_key(ED25519, public=f"{ED25519.keyval['public']}00"), "64 lower-case"),
     "an Ed25519 key that is too short": (extra_key(ED25519, public=str(ED25519.keyval["public"])[:62]), "64 lower-case"),
@@ -176,21 +176,21 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "an RSA key": (extra_key(RSA), "go-tuf 2.0.0"),
     "a P-384 key that says P-256": (
         extra_key(SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", dict(P384.keyval))),
-        "another kind of key than ecdsa-sha2-nistp256",
+        "does not fit its scheme ecdsa-sha2-nistp256",
     ),
     "an RSA key that says P-256": (
         extra_key(SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", dict(RSA.keyval))),
-        "another kind of key than ecdsa-sha2-nistp256",
+        "does not fit its scheme ecdsa-sha2-nistp256",
     ),
-    "a second value in a key": (extra_key(ECDSA, Public=PEM), "second field for the public part"),
-    "an online key that is none": (online(keyval={"public": "zz"}), "is not a public key in PEM"),
+    "a second value in a key": (extra_key(ECDSA, Public=PEM), "second field for the public key"),
+    "an online key that is none": (online(keyval={"public": "zz"}), "is not valid PEM"),
     "an online key of no provider": (online(**{ONLINE_KEY_URI: "nonsense"}), "'nonsense' is not a URI of a known key provider"),
     "an online key outside the directory": (online(**{ONLINE_KEY_URI: "fn:../x.pem"}), "does not name a file in the key directory"),
     "an online key in Vault without a version": (online(**{ONLINE_KEY_URI: "vault:transit/x"}), "lacks the version"),
     "a field that go-tuf reads as another": (of_root(set_in("Version", 7)), "'Version', which go-tuf reads as 'version'"),
     "a field with a letter that folds": (of_root(set_in("key\u017f", {})), "which go-tuf reads as 'keys'"),
     "a role with a field that folds": (of_root(set_in("roles", "root", "KeyIDs", [])), "go-tuf reads as 'keyids'"),
-    "a keyid without a key": (of_root(lambda signed: signed["roles"]["root"]["keyids"].append("a" * 64)), "of which there is no key"),
+    "a keyid without a key": (of_root(lambda signed: signed["roles"]["root"]["keyids"].append("a" * 64)), "but there is no such key"),
     "a threshold that can't be met": (of_root(set_in("roles", "snapshot", "threshold", 2)), "snapshot needs 2 online key"),
     "a threshold that is true": (of_root(set_in("roles", "snapshot", "threshold", True)), "threshold"),
     "a version that is true": (of_root(set_in("version", True)), "version"),
@@ -266,7 +266,7 @@ def test_sizes_of_rsa_keys(bits: int, exponent: int, accepted: bool) -> None:
 @pytest.mark.parametrize("signatures", [None, [{"keyid": 1, "sig": "00"}], [{"keyid": "a" * 64}]])
 def test_signatures_that_no_client_reads(signatures: object) -> None:
     """Signatures of another form are refused with the place, also where they come without the file."""
-    with pytest.raises(MetadataError, match=r"clients do not read its signatures: .*signatures"):
+    with pytest.raises(MetadataError, match=r"clients can't read the signatures: .*signatures"):
         client_rules.check_signatures(signatures)
 
 

@@ -168,7 +168,7 @@ BAD_BOOTSTRAPS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "root not signed": (change(*META, "root", "signatures", []), "signed by 0 of the 2 keys"),
     "root with one signature twice": (lambda payload: payload["metadata"]["root"]["signatures"].pop(), "signed by 1 of the 2 keys"),
     "root changed": (change(*META, "root", "signed", "version", 7), "signed by 0 of the 2 keys"),
-    "root expired": (change(*META, "root", "signed", "expires", "2020-01-01T00:00:00Z"), "has expired"),
+    "root expired": (change(*META, "root", "signed", "expires", "2020-01-01T00:00:00Z"), "root expired on"),
     "root without consistent snapshots": (change(*META, "root", "signed", "consistent_snapshot", False), "consistent_snapshot"),
     "root with a float": (change(*META, "root", "signed", "x-size", 1.5), "float"),
     "root with a control character": (change(*META, "root", "signed", "x-name", "\x07"), "control character"),

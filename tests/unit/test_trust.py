@@ -138,7 +138,7 @@ def test_the_largest_files(held: Ceremony, role: Any, most: int) -> None:
     content["signed"]["x-rest"] = "x" * (most - len(rules.file_bytes(content)))
     rules.check_given(role, content, NOW)
     content["signed"]["x-rest"] += "x"
-    with pytest.raises(MetadataError, match=f"{role.type} is {most + 1} bytes; TUF clients take at most {most}"):
+    with pytest.raises(MetadataError, match=f"{role.type} has {most + 1} bytes, but TUF clients accept at most {most}"):
         rules.check_given(role, content, NOW)
 
 
@@ -159,7 +159,7 @@ def test_what_has_expired_is_refused(held: Ceremony) -> None:
     content = metadata_of(held, "root")
     expires = datetime.strptime(content["signed"]["expires"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     rules.check_given(Root, content, expires - timedelta(seconds=1))
-    with pytest.raises(MetadataError, match=f"root has expired on {expires:%Y-%m-%d}"):
+    with pytest.raises(MetadataError, match=f"root expired on {expires:%Y-%m-%d}"):
         rules.check_given(Root, content, expires + timedelta(seconds=1))
 
 
@@ -183,7 +183,7 @@ def test_what_python_tuf_writes_otherwise_is_refused(held: Ceremony, expires: st
     rules.check_form(signed, content, CURRENT_RULES, STANDARD)
     for other in ("a", "z"):
         signed.unrecognized_fields["x-note"] = other
-        with pytest.raises(MetadataError, match="otherwise than it is written"):
+        with pytest.raises(MetadataError, match=r"would write this (root|targets) differently"):
             rules.check_form(signed, content, CURRENT_RULES, STANDARD)
     content["signed"]["expires"] = expires
     rules.check_form(signed, content, FIRST_RULES, STANDARD)

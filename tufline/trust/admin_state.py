@@ -1,8 +1,8 @@
-"""What the topic ``admin`` comes to: the beginning of a repository, and the versions of root and targets that people gave it since.
+"""The state that the records of ``admin`` add up to: the bootstrap, and the versions of root and targets that people submitted since.
 
-Every service folds the same records in the same order, and takes the time from the record, so that all come to the same state whenever they
-read it. A version that is given here is not shown yet: the signer releases it once all that it governs verifies under it, so that at no
-moment a client fails. No I/O, no clock.
+Every service folds the same records in the same order, and uses the records' times, so that all reach the same state whenever they read it.
+A version that is accepted here is not published yet: the signer releases it once everything that it governs verifies under it, so that no
+client ever fails. No I/O, no clock.
 """
 
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ class Submitted(Generic[SignedRole]):
     """A version of root or targets that people signed.
 
     Attributes:
-        offset: of its record in ``admin``.
+        offset: the offset of its record in ``admin``.
         metadata: the object, ``{"signatures": […], "signed": {…}}``.
-        signed: what it says.
+        signed: its signed part, parsed.
         skip_overlap: see ``NewMetadata``.
     """
 
@@ -47,10 +47,10 @@ class Submitted(Generic[SignedRole]):
     skip_overlap: bool = False
 
     def verifies_under(self, root: Root) -> bool:
-        """Say whether a root's keys signed it.
+        """Return whether enough keys of a root signed this version.
 
         Args:
-            root: any.
+            root: the root whose keys and threshold count.
         """
         role = type(self.signed)
         try:
@@ -62,19 +62,19 @@ class Submitted(Generic[SignedRole]):
 
 @dataclass(frozen=True, slots=True)
 class AdminState:
-    """What all records of ``admin`` up to an offset come to.
+    """The state after all records of ``admin`` below an offset.
 
     Attributes:
-        next_offset: of the next record to apply.
-        bootstrap: the one that counts; None before.
-        bootstrap_offset: of its record in ``admin``; -1 before.
-        begun: whether its first root is published, or about to be: it can't be replaced any more.
-        roots: the versions of root, from the bootstrap's on, each one higher than the one before.
-        targets: the same of top-level targets; none if they are online.
-        refused: offset of a record that did not count, to the reason.
+        next_offset: the offset of the next record to apply.
+        bootstrap: the accepted bootstrap; None if there is none yet.
+        bootstrap_offset: the offset of its record in ``admin``; -1 if there is none yet.
+        begun: whether its first root is published, or about to be, so that the bootstrap can't be replaced any more.
+        roots: the versions of root, starting with the bootstrap's; each version is one higher than the previous one.
+        targets: the same for top-level targets; empty if targets is signed online.
+        refused: offset of each refused record to the reason.
         losses: topic and partition to the offset below which the loss of records is accepted (``tufline.views.lost_input``).
-        unreadable: role (or ``bootstrap``) to why its last record could never be published, until one comes that can: older rules had
-            accepted it.
+        unreadable: role (or ``bootstrap``) to the reason why its last record could never be published, although older rules accept it; kept
+            until a record follows that can be published.
         profile: the clients that must be able to read the repository.
     """
 
@@ -92,7 +92,7 @@ class AdminState:
 
 def _check_version(role: str, found: int, newest: int) -> None:
     if found != newest + 1:
-        raise InvalidUpdateError(f"{role} has version {found}, and the next one is {newest + 1}: sign that")
+        raise InvalidUpdateError(f"{role} has version {found}, but the next version is {newest + 1}: sign that version")
 
 
 def _check_root(state: AdminState, content: NewMetadata, now: datetime) -> Root:
@@ -108,14 +108,14 @@ def _check_root(state: AdminState, content: NewMetadata, now: datetime) -> Root:
 
 def _check_targets(state: AdminState, bootstrap: Bootstrap, content: NewMetadata, now: datetime) -> Targets:
     if not state.targets:
-        raise InvalidUpdateError("targets are online here, and made by the signer: give a root that names their new key")
+        raise InvalidUpdateError("targets is signed online here, by the signer: submit a root that names its new key instead")
     newest, metadata = state.targets[-1], content.metadata
     known = {keyid for root in state.roots for keyid in root.signed.keys}
     targets = rules.check_given(Targets, metadata, now)
     _check_version(Targets.type, targets.version, newest.signed.version)
     rules.check_bins(bootstrap.settings, targets, content.rules)
     rules.check_form(targets, metadata, content.rules, state.profile, known)
-    # A root waits for targets that verify under it: these must not in turn wait for that root.
+    # A pending root waits for targets that verify under it, so these targets must not in turn wait for that root.
     under = next(number for number in reversed(range(len(state.roots))) if newest.verifies_under(state.roots[number].signed))
     for root in state.roots[under:]:
         rules.verified(Targets, metadata, rules.root_keys(root.signed, Targets.type))
@@ -123,16 +123,16 @@ def _check_targets(state: AdminState, bootstrap: Bootstrap, content: NewMetadata
 
 
 def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:
-    """Accept a bootstrap, unless clients would refuse it, it could never be published, or there is one that it may not replace.
+    """Accept a bootstrap, unless clients would refuse it, it could never be published, or it may not replace an earlier one.
 
     Args:
-        state: before it.
-        bootstrap: the bootstrap.
-        offset: of its record in ``admin``.
-        now: with a time zone.
+        state: the state before the record.
+        bootstrap: the record's content.
+        offset: the record's offset in ``admin``.
+        now: a time with a time zone.
 
     Returns:
-        The state after it.
+        The state after the record.
 
     Raises:
         InvalidBootstrapError: with the reason and what to do.
@@ -144,12 +144,12 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         if state.begun:
             raise InvalidBootstrapError("the repository has begun: its first root is published, or about to be")
         if before.rules == FIRST_RULES and before.settings.number_of_bins != bootstrap.settings.number_of_bins:
-            # In those days bins were made, and events of the inbox sorted by bin, before the first root was there.
+            # Under those rules bins were made, and events of the inbox sorted by bin, before the first root was published.
             raise InvalidBootstrapError(
-                f"the bootstrap to replace has {before.settings.number_of_bins} bins, which may be on the log already: give as many"
+                f"the bootstrap to replace has {before.settings.number_of_bins} bins, which may be on the log already: use the same number"
             )
         if before.rules == FIRST_RULES and before.settings.partition_bits != bootstrap.settings.partition_bits:
-            raise InvalidBootstrapError("the bootstrap to replace spreads its bins over partitions by another rule: post it again")
+            raise InvalidBootstrapError("the bootstrap to replace assigns its bins to partitions by another rule: post it again")
         refused[state.bootstrap_offset] = "another bootstrap has replaced it"
     rules.check_bootstrap(bootstrap, now)
     given = bootstrap.targets
@@ -172,16 +172,16 @@ def _fix(state: AdminState, begun: Begun) -> AdminState:
 
 
 def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) -> AdminState:
-    """Take a version of root or targets, unless clients would refuse it, or it could never be shown.
+    """Accept a version of root or targets, unless clients would refuse it, or it could never be published.
 
     Args:
-        state: before it.
-        content: the version.
-        offset: of its record in ``admin``.
-        now: with a time zone.
+        state: the state before the record.
+        content: the record's content.
+        offset: the record's offset in ``admin``.
+        now: a time with a time zone.
 
     Returns:
-        The state after it.
+        The state after the record.
 
     Raises:
         InvalidUpdateError: with the reason and what to do.
@@ -209,14 +209,14 @@ def fold(state: AdminState, record: Record) -> AdminState:
     """Apply one record of ``admin``.
 
     Args:
-        state: before it.
-        record: the next one.
+        state: the state before the record.
+        record: the next record.
 
     Returns:
-        The state after it. A record that can't count (a second bootstrap, say) changes nothing but ``refused``.
+        The state after the record. A refused record (such as a second bootstrap) only changes ``refused`` and perhaps ``unreadable``.
 
     Raises:
-        SchemaError: if it has a newer schema: this version must not go on.
+        SchemaError: if it has a newer schema: this version of Tufline must not continue.
     """
     state = replace(state, next_offset=record.offset + 1)
     now = moment_of(record.time)

@@ -1,8 +1,8 @@
-"""The beginning of a repository: its keys, and the bootstrap payload that they sign.
+"""The ceremony that starts a repository: it makes the keys, and signs the bootstrap payload with them.
 
-Two modes. PEP 458's: root and targets are signed offline, each by a threshold of keys; targets delegate to the bins, which are signed
-online, as are snapshot and timestamp. RSTUF's: targets are signed online too, and the signer makes them. Each online role has the key that
-it is given (in Vault, say); those that are given none share one that is made here, for a file.
+There are two modes. In PEP 458's mode, root and targets are signed offline, each by a threshold of keys; targets delegates to the bins,
+which are signed online, as are snapshot and timestamp. In RSTUF's mode, targets is made and signed online too, by the signer. Each online
+role has the key that the plan names (for example in Vault); the other online roles share a key that is made here, for a file.
 """
 
 import copy
@@ -38,26 +38,26 @@ DEFAULT_DAYS: Final[Mapping[str, int]] = MappingProxyType({"root": 365, "targets
 ONLINE_ROLES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {PEP458: ("timestamp", "snapshot", BINS), RSTUF: ("timestamp", "snapshot", BINS, "targets")}
 )
-"""Mode to the roles that are signed online."""
+"""The roles that are signed online in each mode."""
 
 KEY_MODE: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a repository is to begin with.
+    """The initial keys and settings of a repository.
 
     Attributes:
-        bins: how many; a power of two, 2 to 16,384.
+        bins: the number of bins; a power of two, 2 to 16,384.
         mode: ``PEP458`` or ``RSTUF``.
-        scheme: of all keys: ``ecdsa`` (P-256) or ``ed25519``.
-        root_keys: how many.
+        scheme: the scheme of all new keys: ``ecdsa`` (P-256) or ``ed25519``.
+        root_keys: how many root keys to make.
         root_threshold: how many of them must sign.
-        targets_keys: how many; in PEP 458's mode alone.
+        targets_keys: how many targets keys to make; only used in PEP 458's mode.
         targets_threshold: how many of them must sign.
-        days: role to lifetime.
-        online: online role to its public key, with the URI of the private part; the others share one that is made.
-        profile: the clients that must be able to read it (``tufline.metadata.profiles``).
+        days: role to lifetime, in days.
+        online: online role to its public key, with the URI of the private key; the other online roles share a new key.
+        profile: the clients that must be able to read the repository (``tufline.metadata.profiles``).
     """
 
     bins: int
@@ -74,11 +74,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key pair, with its private part in hand.
+    """A new key pair.
 
     Attributes:
-        signer: with the public key.
-        pem: the private key, PKCS#8, unencrypted.
+        signer: signs with the private key, and has the public key.
+        pem: the private key as unencrypted PKCS#8 PEM.
     """
 
     signer: CryptoSigner
@@ -87,14 +87,14 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
-    """Keys, and what they signed.
+    """The keys of a new repository, and the metadata that they signed.
 
     Attributes:
         root: the root keys.
-        targets: the targets keys; none in RSTUF's mode.
-        online: the online key that was made; None if every online role had one already.
-        root_json: the signed root, as clients need it to begin.
-        payload: for POST /api/v1/bootstrap/.
+        targets: the targets keys; empty in RSTUF's mode.
+        online: the new online key; None if the plan names a key for every online role.
+        root_json: the signed root, which clients start from.
+        payload: the body for POST /api/v1/bootstrap/.
     """
 
     root: list[NewKey]
@@ -109,7 +109,7 @@ def make_key(scheme: str, uri: str | None = None) -> NewKey:
 
     Args:
         scheme: ``ecdsa`` or ``ed25519``.
-        uri: where the signer finds the private part; None for a key of people.
+        uri: the URI by which the signer finds the private key; None for an offline key.
 
     Returns:
         The pair.
@@ -122,17 +122,17 @@ def make_key(scheme: str, uri: str | None = None) -> NewKey:
 
 
 def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
-    """Make all keys and sign the beginning of a repository.
+    """Make all keys, and sign the first metadata of a repository.
 
     Args:
-        plan: what it is to begin with.
-        now: from when lifetimes count; None for now.
+        plan: the initial keys and settings.
+        now: the time from which lifetimes count; None for the current time.
 
     Returns:
-        Keys and payload.
+        The keys and the payload.
 
     Raises:
-        ValueError: for a number of bins that is none, thresholds that the keys can't meet, or a key of a role that is not online.
+        ValueError: if the number of bins is not valid, a threshold exceeds the number of keys, or a key is named for an offline role.
     """
     layout = BinLayout.of(plan.bins)
     began = (now or datetime.now(UTC)).replace(microsecond=0)
@@ -171,7 +171,7 @@ def _online_keys(plan: Plan) -> tuple[NewKey | None, dict[str, Key]]:
     roles = ONLINE_ROLES[plan.mode]
     for role in plan.online:
         if role not in roles:
-            raise ValueError(f"{role} has no online key in the mode {plan.mode}: {', '.join(roles)} have")
+            raise ValueError(f"{role} has no online key in the mode {plan.mode}: name keys only for {', '.join(roles)}")
     online = {role: copy.deepcopy(key) for role, key in plan.online.items()}
     if online.keys() == set(roles):
         return None, online
@@ -203,14 +203,14 @@ def _sign(metadata: Metadata[Any], keys: list[NewKey]) -> Metadata[Any]:
 
 
 def write_private(path: Path, pem: bytes) -> None:
-    """Write a private key that only its owner can read.
+    """Write a private key to a new file that only its owner can read.
 
     Args:
-        path: must not exist.
-        pem: the key.
+        path: the file, which must not exist.
+        pem: the private key.
 
     Raises:
-        FileExistsError: if it does.
+        FileExistsError: if the file exists.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_MODE)
@@ -222,11 +222,11 @@ def write(ceremony: Ceremony, out: Path) -> None:
     """Write keys and payload: ``offline/``, ``online/`` if an online key was made, ``root.json``, ``bootstrap.json``.
 
     Args:
-        ceremony: to write.
-        out: directory; nothing in it is written over.
+        ceremony: the keys and the payload.
+        out: the directory; no file in it is overwritten.
 
     Raises:
-        FileExistsError: if any of it is there already.
+        FileExistsError: if one of the files exists.
     """
     for role, keys in (("root", ceremony.root), ("targets", ceremony.targets)):
         for number, key in enumerate(keys, 1):

@@ -1,9 +1,9 @@
-"""What the TUF clients of a repository accept of root and top-level targets: one list, each rule with its source.
+"""The rules that TUF clients impose on root and top-level targets: one list, each rule with its source.
 
-What is submitted is accepted only if every client of the repository's profile (``tufline.metadata.profiles``) accepts it. Signatures and
-expiry are verified by ``tufline.trust.rules``; here is what the form must be so that all clients see the same thing.
+A submitted version is accepted only if every client of the repository's profile (``tufline.metadata.profiles``) accepts it.
+``tufline.trust.rules`` verifies signatures and expiry; this module checks the format, so that all clients read the same content.
 
-The rules, and who would fail without them:
+The rules, and the clients that would fail without them:
 
 - A value has its exact JSON type, a version is from 1 to 2^31 - 1, a threshold from 1 to the number of keys. python-tuf takes ``true``
   for 1 and any iterable for a list (``_payload.py``, ``Role.__init__``); go-tuf decodes into typed fields (``types.go``).
@@ -12,19 +12,19 @@ The rules, and who would fail without them:
 - ``spec_version`` is 1.x or 1.x.y, ``expires`` is ``YYYY-MM-DDTHH:MM:SSZ``, in ASCII digits: python-tuf's ``strptime`` takes shorter forms
   and writes them back longer, so it verifies other bytes than go-tuf (``time.Time``) and tuf-js (the text as it is).
 - What python-tuf writes back is what was submitted: each client verifies a signature over its own encoding of what it understood.
-- No field differs from a known one by case alone: go-tuf's ``encoding/json`` would read it as the known one.
-- A signature is an object of ``keyid`` and ``sig`` alone, and ``sig`` plain lower-case hexadecimal of even length (an empty one is valid:
-  it is not counted): go-tuf refuses the whole file otherwise (``marshal.go``, ``HexBytes``), tuf-js if one of them is no text
-  (``signature.ts``). A keyid stands there once (all three). It is a SHA-256, or that of a key of the root before: tuf-js looks it up in a
-  plain object, where ``constructor`` is there already (``metadata.ts``, ``fromJSON``).
-- A key's type and scheme are among ``profiles.SCHEMES``, and its public part is 64 lower-case hexadecimal digits (Ed25519) or PEM as
-  OpenSSL writes it: all three load it differently (securesystemslib ``_key.py``; tuf-js ``utils/key.ts``; go-tuf ``keys.go``).
+- No field differs from a known one only by case: go-tuf's ``encoding/json`` would read it as the known one.
+- A signature is an object with only ``keyid`` and ``sig``, and ``sig`` is lower-case hexadecimal of even length (an empty one is valid, but
+  does not count): otherwise go-tuf refuses the whole file (``marshal.go``, ``HexBytes``), and tuf-js does if one of them is not a string
+  (``signature.ts``). A keyid occurs once (all three). It is a SHA-256, or the keyid of a key in the previous root: tuf-js looks it up in a
+  plain object, which already has ``constructor`` (``metadata.ts``, ``fromJSON``).
+- A key's type and scheme are among ``profiles.SCHEMES``, and its public key is 64 lower-case hexadecimal digits (Ed25519) or PEM as
+  OpenSSL writes it: the three clients load it differently (securesystemslib ``_key.py``; tuf-js ``utils/key.ts``; go-tuf ``keys.go``).
 - A keyid is the SHA-256 of the canonical keytype, scheme and keyval, or of the whole key object (specification, 4.2; securesystemslib's
   default is the first, go-tuf's and tough's the second).
-- A role names no public key twice: python-tuf and tuf-js count keyids, go-tuf from 2.4 public keys. It names only keys that are there:
-  go-tuf refuses the role otherwise (``metadata.go``, ``VerifyDelegate``).
+- A role names no public key twice: python-tuf and tuf-js count keyids, while go-tuf since 2.4 counts public keys. It names only existing
+  keys: otherwise go-tuf refuses the role (``metadata.go``, ``VerifyDelegate``).
 - Bins are named ``[a-z][a-z0-9-]*`` and a number: the name becomes the name of a file, next to ``1.root.json`` (specification, 6.2).
-- Top-level targets list no files: clients look there first, and would never see what the bins say of them (specification, 5.6.7).
+- Top-level targets lists no files: clients search it first, and would never see the bins' entries for them (specification, 5.6.7).
 """
 
 import hashlib
@@ -46,7 +46,7 @@ from tufline.metadata.profiles import CLIENTS, SCHEMES
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 MAX_RSA_EXPONENT: Final = 2**31 - 1
-"""The largest public exponent that Go's crypto/rsa takes."""
+"""The largest public exponent that Go's crypto/rsa accepts."""
 
 ED25519_HEX: Final = 64
 MAX_VERSION: Final = 2**31 - 1
@@ -118,12 +118,12 @@ class _TargetsFile(msgspec.Struct, frozen=True):
 
 
 def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ()) -> None:
-    """Refuse root or targets that a client of the profile would read otherwise than the others, or not at all.
+    """Refuse root or targets that some client of the profile would read differently from the others, or not at all.
 
     Args:
-        content: the object, ``{"signatures": […], "signed": {…}}``, which python-tuf has read already.
-        profile: of the repository.
-        known: keyids of the root before, which may stand in signatures whatever they are.
+        content: the object, ``{"signatures": […], "signed": {…}}``, which python-tuf has already read.
+        profile: the repository's profile.
+        known: the keyids of the previous root, which signatures may name in any form.
 
     Raises:
         MetadataError: with the place, the reason and what to do.
@@ -134,21 +134,21 @@ def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ())
     try:
         file = msgspec.convert(content, form)
     except msgspec.ValidationError as error:
-        raise MetadataError(f"clients do not read this {signed['_type']}: {error}") from None
+        raise MetadataError(f"clients can't read this {signed['_type']}: {error}") from None
     _check_signatures(file.signatures, known)
     _check_names(signed, _Root if is_root else _Targets, "signed")
     if isinstance(file, _RootFile):
         publics = _check_keys(signed["keys"], profile)
         if not file.signed.consistent_snapshot:
-            raise MetadataError("root must have consistent_snapshot true: clients would else read files that are being replaced")
+            raise MetadataError("root must have consistent_snapshot true: otherwise clients would read files that are being replaced")
         for name, role in file.signed.roles.items():
             _check_names(signed["roles"][name], _Role, f"roles.{name}")
             _check_role(name, role, publics)
         return
     if file.signed.targets:
         raise MetadataError(
-            f"targets lists {len(file.signed.targets)} files itself, and clients would never see what the bins say of them: "
-            "sign targets that list none, and add the files as artifacts"
+            f"targets lists {len(file.signed.targets)} files itself, so clients would never see the bins' entries for them: "
+            "sign targets without files, and add the files as artifacts"
         )
     delegations = signed["delegations"]
     _check_names(delegations, _Delegations, "delegations", {"roles"})
@@ -156,18 +156,18 @@ def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ())
     prefix = file.signed.delegations.succinct_roles.name_prefix
     if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix):
         raise MetadataError(
-            f"name_prefix is {prefix[:MAX_PREFIX]!r}, and files are named by it: use lower-case letters, digits and '-', a letter first, "
-            f"at most {MAX_PREFIX} of them"
+            f"name_prefix is {prefix[:MAX_PREFIX]!r}, which can't start the names of files: use lower-case letters, digits and '-', "
+            f"starting with a letter, and at most {MAX_PREFIX} characters"
         )
     _check_role("bins", file.signed.delegations.succinct_roles, _check_keys(delegations["keys"], profile))
 
 
 def check_signatures(signatures: Any, known: Collection[str] = ()) -> None:
-    """Refuse signatures because of which some client would refuse the whole file.
+    """Refuse signatures that would make some client refuse the whole file.
 
     Args:
-        signatures: as they stand in the file.
-        known: keyids that may stand there whatever they are.
+        signatures: the list of signatures in the file.
+        known: keyids that the signatures may name in any form.
 
     Raises:
         MetadataError: with the place, the reason and what to do.
@@ -175,7 +175,7 @@ def check_signatures(signatures: Any, known: Collection[str] = ()) -> None:
     try:
         entries = msgspec.convert({"signatures": signatures}, _Signatures).signatures
     except msgspec.ValidationError as error:
-        raise MetadataError(f"clients do not read its signatures: {error}") from None
+        raise MetadataError(f"clients can't read the signatures: {error}") from None
     _check_signatures(entries, known)
 
 
@@ -188,17 +188,17 @@ def _check_signatures(signatures: Collection[_Signature], known: Collection[str]
                 f"signatures[{number}].sig is not lower-case hexadecimal of even length, so go-tuf refuses the whole file: leave it out"
             )
         if keyid in seen:
-            raise MetadataError(f"there are two signatures of the keyid {keyid[:64]!r}: leave one")
+            raise MetadataError(f"there are two signatures with the keyid {keyid[:64]!r}: remove one")
         seen.add(keyid)
         if keyid not in known and not _is_hex(keyid, hashlib.sha256().digest_size * 2):
-            raise MetadataError(f"a signature names the keyid {keyid[:64]!r}, which is no SHA-256 in lower-case hexadecimal: leave it out")
+            raise MetadataError(f"a signature has the keyid {keyid[:64]!r}, which is not a SHA-256 in lower-case hexadecimal: leave it out")
 
 
 def _check_names(found: Mapping[str, Any], known: type[msgspec.Struct], where: str, more: Collection[str] = ()) -> None:
     names = {*known.__struct_encode_fields__, *more}
     for name in found:
         if name not in names and name.casefold() in names:
-            raise MetadataError(f"{where} has a field {name!r}, which go-tuf reads as {name.casefold()!r}: name it otherwise")
+            raise MetadataError(f"{where} has a field {name!r}, which go-tuf reads as {name.casefold()!r}: rename it")
 
 
 def _check_keys(keys: Mapping[str, Any], profile: str) -> dict[str, bytes]:
@@ -209,28 +209,28 @@ def _check_key(keyid: str, key: Mapping[str, Any], profile: str) -> bytes:
     where = f"the key {keyid[:12]!r}"
     _check_names(key, _Key, where)
     if any(name != "public" and name.casefold() == "public" for name in key["keyval"]):
-        raise MetadataError(f"keyval of {where} has a second field for the public part: leave it out")
+        raise MetadataError(f"keyval of {where} has a second field for the public key: leave it out")
     common = {name: key[name] for name in ("keytype", "scheme", "keyval")}
     if keyid not in {keyid_of(common), keyid_of(key)}:
         raise MetadataError(
             f"the keyid {keyid[:64]!r} is not the SHA-256 of its key, neither of the canonical keytype, scheme and keyval, nor of the "
-            f"whole key object: name it {keyid_of(key)}"
+            f"whole key object: use the keyid {keyid_of(key)}"
         )
     return check_public(where, key["keytype"], key["scheme"], key["keyval"]["public"], profile)
 
 
 def check_public(where: str, keytype: str, scheme: str, public: str, profile: str) -> bytes:
-    """Refuse a public key that a client of the profile can't load, or could load as another one.
+    """Refuse a public key that a client of the profile can't load, or could load as another key.
 
     Args:
-        where: names the key, for the message.
-        keytype: of the key.
-        scheme: of the key.
-        public: its public part, as in ``keyval``.
-        profile: of the repository.
+        where: the key's name in the error message.
+        keytype: the key's type.
+        scheme: the key's scheme.
+        public: the public key from ``keyval``.
+        profile: the repository's profile.
 
     Returns:
-        The key itself, however it is written: its SubjectPublicKeyInfo.
+        The key in a form that does not depend on how it is written: its SubjectPublicKeyInfo.
 
     Raises:
         MetadataError: with the reason and what to do.
@@ -238,17 +238,17 @@ def check_public(where: str, keytype: str, scheme: str, public: str, profile: st
     if (keytype, scheme) not in SCHEMES[profile]:
         allowed = ", ".join(sorted({scheme for _, scheme in SCHEMES[profile]}))
         clients = ", ".join(f"{client.name} {client.oldest} to {client.newest}" for client in CLIENTS[profile])
-        raise MetadataError(f"{where} has the type {keytype!r} and the scheme {scheme!r}, which not all of {clients} verify: use {allowed}")
+        raise MetadataError(f"{where} has type {keytype!r} and scheme {scheme!r}, which not all of {clients} can verify: use {allowed}")
     if keytype == "ed25519":
         if not _is_hex(public, ED25519_HEX):
             raise MetadataError(f"{where} is not an Ed25519 public key: write its 32 bytes as {ED25519_HEX} lower-case hexadecimal digits")
         return _spki(Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)))
     if _is_hex(public, len(public)):
-        raise MetadataError(f"{where} is hex-encoded, which python-tuf and go-tuf do not load for {scheme}: write it as PEM")
+        raise MetadataError(f"{where} is hex-encoded, which python-tuf and go-tuf can't load for {scheme}: write it as PEM")
     try:
         loaded = load_pem_public_key(public.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise MetadataError(f"the public part of {where} is not a public key in PEM") from error
+        raise MetadataError(f"the public key of {where} is not valid PEM") from error
     curve = SECP384R1 if scheme.endswith("384") else SECP256R1
     match loaded:
         case EllipticCurvePublicKey() if keytype != "rsa" and isinstance(loaded.curve, curve):
@@ -259,10 +259,10 @@ def check_public(where: str, keytype: str, scheme: str, public: str, profile: st
                     f"{where} has {loaded.key_size} bits: RSA keys must have {MIN_RSA_BITS} to {MAX_RSA_BITS}, and a small exponent"
                 )
         case _:
-            raise MetadataError(f"the public part of {where} is another kind of key than {scheme} says")
+            raise MetadataError(f"the public key of {where} does not fit its scheme {scheme}")
     written = loaded.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     if public not in {written, written.rstrip("\n")}:
-        raise MetadataError(f"the public part of {where} is PEM that clients do not all load: write it as {written!r}")
+        raise MetadataError(f"the public key of {where} is PEM that not all clients can load: write it as {written!r}")
     return _spki(loaded)
 
 
@@ -277,9 +277,9 @@ def _is_hex(text: str, digits: int) -> bool:
 def _check_role(name: str, role: _Role, publics: Mapping[str, bytes]) -> None:
     for keyid in role.keyids:
         if keyid not in publics:
-            raise MetadataError(f"{name} names the keyid {keyid[:64]!r}, of which there is no key: add the key, or leave the keyid out")
+            raise MetadataError(f"{name} names the keyid {keyid[:64]!r}, but there is no such key: add the key, or leave the keyid out")
     distinct = len({publics[keyid] for keyid in role.keyids})
     if distinct < len(role.keyids):
         raise MetadataError(f"{name} names one public key under two keyids: name it once, as a threshold counts public keys")
     if role.threshold > distinct:
-        raise MetadataError(f"{name} has a threshold of {role.threshold}, which its {distinct} keys can't meet")
+        raise MetadataError(f"{name} has a threshold of {role.threshold}, but only {distinct} keys: lower it, or add keys")

@@ -1,7 +1,7 @@
-"""The next versions of root and targets with another online key in place of one: what people then sign offline. Pure.
+"""Replacing an online key: makes the next versions of root and targets, which people then sign offline. Pure.
 
-Out of each role that has it the old key goes, and the new one comes; thresholds stay. The new versions name the new key alone: until they
-are shown the signer signs with both (``tufline_signer.signing.key_selection``), so one signing by people is enough.
+In each role that has the old key, the new one replaces it; thresholds stay. The new versions name only the new key. Until they are
+published the signer signs with both (``tufline_signer.signing.key_selection``), so people need to sign only once.
 """
 
 import copy
@@ -19,15 +19,15 @@ def _is_of_bins(keyid: str, root: Root) -> bool:
 
 
 def in_place_of(old: str, root: Root, new: Key) -> Key:
-    """Say how a key stands in the metadata that comes in place of another one.
+    """Return the form that a new key has in the metadata when it replaces another one.
 
     Args:
-        old: keyid of the key to replace.
-        root: the newest one.
-        new: the key in its place.
+        old: the keyid of the key to replace.
+        root: the newest root.
+        new: the new key.
 
     Returns:
-        The key; where the old one was the own key of online bins, marked as that is, with a keyid that covers the mark.
+        The key. If the old key is marked as the separate key of online bins, the new one has the same mark, and a keyid that covers it.
     """
     if not _is_of_bins(old, root) or not isinstance(new, SSlibKey) or rules.ROLE_FIELD in new.unrecognized_fields:
         return copy.deepcopy(new)
@@ -35,16 +35,16 @@ def in_place_of(old: str, root: Root, new: Key) -> Key:
 
 
 def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:
-    """Make the root in which a key is another one.
+    """Make the next root, in which a new key replaces an old one.
 
     Args:
-        root: the newest one.
-        old: keyid of the key to replace.
-        new: the key in its place.
-        expires: of the new version.
+        root: the newest root.
+        old: the keyid of the key to replace.
+        new: the new key.
+        expires: when the new version expires.
 
     Returns:
-        The next version; None if no role has the key.
+        The next version; None if no role has the old key.
     """
     roles = [role for role, of_role in root.roles.items() if old in of_role.keyids]
     is_of_bins = _is_of_bins(old, root)
@@ -62,16 +62,16 @@ def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:
 
 
 def next_targets(targets: Targets, old: str, new: Key, expires: datetime) -> Targets | None:
-    """Make the targets in which a key of the bins is another one.
+    """Make the next targets, in which a new key of the bins replaces an old one.
 
     Args:
-        targets: the newest ones.
-        old: keyid of the key to replace.
-        new: the key in its place.
-        expires: of the new version.
+        targets: the newest targets.
+        old: the keyid of the key to replace.
+        new: the new key.
+        expires: when the new version expires.
 
     Returns:
-        The next version; None if the bins do not have the key.
+        The next version; None if the bins do not have the old key.
     """
     delegations = targets.delegations
     if delegations is None or delegations.succinct_roles is None or old not in delegations.succinct_roles.keyids:

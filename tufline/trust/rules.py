@@ -1,11 +1,11 @@
-"""Trust: what a repository begins with, and who may sign what.
+"""Trust: the rules for a bootstrap, and the keys that may sign each role.
 
-Workflow. A bootstrap payload brings a root signed by its own threshold (TUF specification, 5.3.8) and settings. In PEP 458's mode it
-brings targets too, signed offline, which delegate to the bins; in RSTUF's mode the root names an online key for targets, and the signer
-makes them. ``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign; ``tufline.trust.admin_state``
-does the same for the versions that follow, and folds all of it into the state of every service.
+A bootstrap payload has settings, and a root signed by its own threshold (TUF specification, 5.3.8). In PEP 458's mode it also has targets,
+signed offline, which delegates to the bins; in RSTUF's mode the root names an online key for targets, and the signer makes targets.
+``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign. ``tufline.trust.admin_state`` does the same
+for the versions that follow, and folds all of them into the state of every service.
 
-Root and targets are rare and small: all of it is python-tuf's own API. No I/O, no clock.
+Root and targets are rare and small, so all of this uses python-tuf's own API. No I/O, no clock.
 """
 
 import copy
@@ -32,15 +32,15 @@ from tufline.records.partitioning import check_partitions, partition_bits
 from tufline.trust import client_rules
 
 ROLE_FIELD: Final = "x-tufline-role"
-"""Field of a key object in root that says ``bins``: where targets are online, the key of the bins, if they have one of their own."""
+"""The field of a key object in root that marks a key of the bins by the value ``bins``, if targets is online and the bins have own keys."""
 
 BINS: Final = "bins"
 
 MAX_BYTES: Final[Mapping[str, int]] = MappingProxyType({Root.type: 500_000, Targets.type: 4_000_000})
-"""The largest root and top-level targets we take: python-tuf's client refuses more than 512,000 and 5,000,000 bytes."""
+"""The largest root and top-level targets that are accepted: python-tuf's client refuses more than 512,000 and 5,000,000 bytes."""
 
 MAX_EXPIRATION_DAYS: Final = 3_650
-"""The longest lifetime of metadata that we take, in days."""
+"""The longest lifetime of metadata that is accepted, in days."""
 
 NO_BINS: Final = "targets does not delegate to hash bins (delegations.succinct_roles, TAP 15)"
 
@@ -49,7 +49,7 @@ SignedRole = TypeVar("SignedRole", Root, Targets)
 
 @dataclass(frozen=True, slots=True)
 class RoleKeys:
-    """Who signs a role.
+    """The keys and the threshold of a role.
 
     Attributes:
         keys: keyid to public key.
@@ -61,15 +61,15 @@ class RoleKeys:
 
     @property
     def online(self) -> dict[str, str]:
-        """Keyid to the URI of its private part, of the keys that have one."""
+        """Keyid to the URI of the private key, for the keys that have a URI."""
         uris = {keyid: key.unrecognized_fields.get(ONLINE_KEY_URI) for keyid, key in self.keys.items()}
         return {keyid: uri for keyid, uri in uris.items() if isinstance(uri, str) and uri}
 
     def are_met_by(self, keyids: Iterable[str]) -> bool:
-        """Say whether enough of the keys are among some that signed.
+        """Return whether enough of the keys signed.
 
         Args:
-            keyids: of keys whose signatures are valid.
+            keyids: the keyids of all valid signatures.
         """
         return len(self.keys.keys() & set(keyids)) >= self.threshold
 
@@ -77,37 +77,37 @@ class RoleKeys:
         """Verify that enough of the keys signed a file.
 
         Args:
-            role: its name, for the message.
-            content: the file.
+            role: the role's name, for the error message.
+            content: the role's file.
 
         Raises:
-            MetadataError: if not.
+            MetadataError: if too few keys signed it.
         """
         envelope.verify_threshold(role, content, dict(self.keys), list(self.keys), self.threshold)
 
 
 def root_keys(root: Root, role: str) -> RoleKeys:
-    """Say who signs a top-level role.
+    """Return the keys of a top-level role.
 
     Args:
         root: the trusted root.
         role: ``root``, ``targets``, ``snapshot`` or ``timestamp``.
 
     Returns:
-        Its keys.
+        The role's keys and threshold.
     """
     of_role = root.roles[role]
     return RoleKeys({keyid: root.keys[keyid] for keyid in of_role.keyids if keyid in root.keys}, of_role.threshold)
 
 
 def bin_keys(targets: Targets) -> RoleKeys:
-    """Say who signs the bins.
+    """Return the keys of the bins.
 
     Args:
         targets: the trusted top-level targets.
 
     Returns:
-        The keys of its ``succinct_roles``.
+        The keys and threshold of its ``succinct_roles``.
 
     Raises:
         MetadataError: if it does not delegate to hash bins.
@@ -119,21 +119,21 @@ def bin_keys(targets: Targets) -> RoleKeys:
 
 
 def online_bin_keys(root: Root) -> RoleKeys:
-    """Say who signs the bins where targets are online (RSTUF's mode).
+    """Return the keys of the bins if targets is online (RSTUF's mode).
 
     Args:
         root: the trusted root.
 
     Returns:
-        The keys that root marks by ``ROLE_FIELD``, any of which suffices; where it marks none, those of targets. Clients learn of them from
-        targets, as of any delegation.
+        The keys that root marks with ``ROLE_FIELD``, any one of which suffices; if it marks none, the keys of targets. Clients learn of
+        them from targets, as for any delegation.
     """
     marked = {keyid: key for keyid, key in root.keys.items() if key.unrecognized_fields.get(ROLE_FIELD) == BINS}
     return RoleKeys(marked, 1) if marked else root_keys(root, Targets.type)
 
 
 def bins_prefix(targets: Mapping[str, Any]) -> str:
-    """Say how the bins are named in targets that came in a request.
+    """Return the prefix of the bins' names in submitted targets.
 
     Args:
         targets: the object, ``{"signatures": […], "signed": {…}}``.
@@ -142,7 +142,7 @@ def bins_prefix(targets: Mapping[str, Any]) -> str:
         The name prefix.
 
     Raises:
-        MetadataError: if it is not targets metadata that delegate to hash bins.
+        MetadataError: if it is not targets metadata that delegates to hash bins.
     """
     delegations = parse(Targets, targets).signed.delegations
     if delegations is None or delegations.succinct_roles is None:
@@ -155,10 +155,10 @@ def parse(role: type[SignedRole], content: bytes | Mapping[str, Any]) -> Metadat
 
     Args:
         role: ``Root`` or ``Targets``.
-        content: the file, or the object in it.
+        content: the file's bytes, or the decoded object.
 
     Returns:
-        The metadata; nothing about it is verified yet.
+        The metadata, which has not been verified.
 
     Raises:
         MetadataError: if it is not metadata of that role.
@@ -179,12 +179,13 @@ def parse(role: type[SignedRole], content: bytes | Mapping[str, Any]) -> Metadat
 def verified(role: type[SignedRole], content: bytes | Mapping[str, Any], keys: RoleKeys) -> SignedRole:
     """Read root or targets metadata, and verify its signatures.
 
-    Always by this, never over the bytes of the file: a PEM key has newlines, which stand raw in what is signed and escaped in the file.
+    Root and targets must always be verified by this function and never over the file's bytes: the newlines of a PEM key are raw in the
+    signed bytes, but escaped in the file.
 
     Args:
         role: ``Root`` or ``Targets``.
-        content: the file, or the object in it.
-        keys: who must have signed it.
+        content: the file's bytes, or the decoded object.
+        keys: the keys that must have signed it.
 
     Returns:
         The role.
@@ -199,26 +200,26 @@ def verified(role: type[SignedRole], content: bytes | Mapping[str, Any], keys: R
 
 
 def file_bytes(metadata: Mapping[str, Any]) -> bytes:
-    """Write metadata that came as an object in a request as the file that clients get.
+    """Encode submitted metadata as the file that clients download.
 
     Args:
         metadata: the object, ``{"signatures": […], "signed": {…}}``.
 
     Returns:
-        The file.
+        The file's bytes.
     """
     return canonical.encode({"signatures": metadata["signatures"], "signed": metadata["signed"]})
 
 
 def read_file(role: str, metadata: Mapping[str, Any]) -> tuple[bytes, envelope.Common, list[str]]:
-    """Read root or targets that people signed as the services do that publish them. What comes in is read by the same code.
+    """Read root or targets that people signed. Ingest checks submissions with the same code that the services read them with.
 
     Args:
         role: ``root`` or ``targets``.
         metadata: the object, ``{"signatures": […], "signed": {…}}``.
 
     Returns:
-        The file that clients get, what all roles have in common, and the keyids of its signatures.
+        The file that clients download, the fields that all roles have, and the keyids of its signatures.
 
     Raises:
         UnreadableMetadataError: if it can't be published.
@@ -232,15 +233,15 @@ def read_file(role: str, metadata: Mapping[str, Any]) -> tuple[bytes, envelope.C
 
 
 def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetime) -> SignedRole:
-    """Refuse root or targets that came in a request and that clients would refuse, whoever signed them.
+    """Refuse submitted root or targets that clients would refuse whatever keys signed them.
 
     Args:
         role: ``Root`` or ``Targets``.
         content: the object, ``{"signatures": […], "signed": {…}}``.
-        now: with a time zone.
+        now: a time with a time zone.
 
     Returns:
-        The role; ``check_form`` and ``verified`` come next.
+        The role, which still has to pass ``check_form`` and ``verified``.
 
     Raises:
         MetadataError: with the reason.
@@ -250,21 +251,21 @@ def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetim
     signed = parse(role, content).signed
     size, most_bytes = len(read_file(role.type, content)[0]), MAX_BYTES[role.type]
     if size > most_bytes:
-        raise MetadataError(f"{role.type} is {size} bytes; TUF clients take at most {most_bytes}")
+        raise MetadataError(f"{role.type} has {size} bytes, but TUF clients accept at most {most_bytes}")
     if signed.is_expired(now):
-        raise MetadataError(f"{role.type} has expired on {signed.expires:%Y-%m-%d}: sign a newer one")
+        raise MetadataError(f"{role.type} expired on {signed.expires:%Y-%m-%d}: sign a newer version")
     return signed
 
 
 def check_form(signed: Root | Targets, content: Mapping[str, Any], rules: int, profile: Profile, known: Collection[str] = ()) -> None:
-    """Refuse root or targets that clients do not all read the same way.
+    """Refuse root or targets that not all clients read the same way.
 
     Args:
-        signed: as python-tuf reads it.
+        signed: the signed part, read by python-tuf.
         content: the object, ``{"signatures": […], "signed": {…}}``.
-        rules: the version of the rules to judge by.
-        profile: of the repository.
-        known: keyids of the root before.
+        rules: the version of the rules to apply.
+        profile: the repository's profile.
+        known: the keyids of the previous root.
 
     Raises:
         MetadataError: with the reason.
@@ -274,7 +275,7 @@ def check_form(signed: Root | Targets, content: Mapping[str, Any], rules: int, p
     client_rules.check(content, profile, known)
     envelope.parse_expires(content["signed"]["expires"])
     if canonical.encode(signed.to_dict()) != canonical.encode(content["signed"]):
-        raise MetadataError(f"python-tuf reads this {signed.type} otherwise than it is written: sign it as its to_dict() writes it")
+        raise MetadataError(f"python-tuf would write this {signed.type} differently: sign the form that its to_dict() returns")
 
 
 def _check_online(role: str, keys: RoleKeys, rules: int) -> None:
@@ -286,25 +287,25 @@ def _check_online(role: str, keys: RoleKeys, rules: int) -> None:
                 raise MetadataError(f"the signer can't find the key {keyid[:12]} of {role}: {error}") from error
     if len(keys.online) < keys.threshold:
         raise MetadataError(
-            f"{role} needs {keys.threshold} online key(s), but {len(keys.online)} of its keys say where the signer finds them: "
+            f"{role} needs {keys.threshold} online key(s), but {len(keys.online)} of its keys have a URI by which the signer finds them: "
             f"add {ONLINE_KEY_URI!r} to the key object, such as 'vault:<mount>/<key>#<version>' for a key in Vault, or 'fn:<file>' for a "
             f"file in the signer's key directory"
         )
 
 
 def check_root_roles(root: Root, *, targets_online: bool, rules: int) -> None:
-    """Refuse a root under which clients or the signer could not go on.
+    """Refuse a root under which clients or the signer would fail.
 
     Args:
-        root: that is to be.
+        root: the submitted root.
         targets_online: whether the signer makes targets.
-        rules: the version of the rules to judge by.
+        rules: the version of the rules to apply.
 
     Raises:
         MetadataError: with the reason and what to do.
     """
     if not root.consistent_snapshot:
-        raise MetadataError("root must have consistent_snapshot true: clients would else read files that are being replaced")
+        raise MetadataError("root must have consistent_snapshot true: otherwise clients would read files that are being replaced")
     for role in (Timestamp.type, Snapshot.type, *([Targets.type] if targets_online else [])):
         _check_online(role, root_keys(root, role), rules)
     if targets_online:
@@ -312,12 +313,12 @@ def check_root_roles(root: Root, *, targets_online: bool, rules: int) -> None:
 
 
 def check_bins(settings: Settings, targets: Targets, rules: int) -> None:
-    """Refuse targets that do not delegate to the repository's bins, or whose bins nobody here can sign.
+    """Refuse targets that does not delegate to the repository's bins, or whose bins the signer can't sign.
 
     Args:
-        settings: of the repository.
-        targets: that are to be.
-        rules: the version of the rules to judge by.
+        settings: the repository's settings.
+        targets: the submitted targets.
+        rules: the version of the rules to apply.
 
     Raises:
         MetadataError: with the reason and what to do.
@@ -333,19 +334,19 @@ def check_bins(settings: Settings, targets: Targets, rules: int) -> None:
 
 
 def profile_of(bootstrap: Bootstrap) -> Profile:
-    """Say which clients must be able to read a repository.
+    """Return the client profile of a repository.
 
     Args:
-        bootstrap: of the repository.
+        bootstrap: the repository's bootstrap.
 
     Returns:
-        The profile that its settings name, or else that its keys suggest.
+        The profile that its settings name; if they name none, the one that its keys suggest.
     """
     return bootstrap.settings.client_profile or profiles.profile_of(bootstrap.root, bootstrap.targets)
 
 
 def check_settings(bootstrap: Bootstrap) -> None:
-    """Refuse settings by which bins could not be made, or would be looked for in different partitions.
+    """Refuse settings with an invalid number of bins, or with which services would expect a bin in different partitions.
 
     Args:
         bootstrap: the payload.
@@ -360,17 +361,17 @@ def check_settings(bootstrap: Bootstrap) -> None:
     check_partitions(settings.partitions)
     most = partition_bits(settings.partitions, layout.number_of_bins)
     if not 0 <= settings.partition_bits <= most:
-        raise ValueError(f"partition_bits is {settings.partition_bits}, and must be from 0 to {most}")
+        raise ValueError(f"partition_bits is {settings.partition_bits}, but must be from 0 to {most}")
     if bootstrap.v < settings.schema:
         raise ValueError(f"a bootstrap with partition_bits must have schema version {settings.schema}, not {bootstrap.v}")
 
 
 def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
-    """Refuse a beginning that clients would refuse, or that the signer could not go on from.
+    """Refuse a bootstrap that clients would refuse, or with which the signer could not work.
 
     Args:
         bootstrap: the payload.
-        now: with a time zone.
+        now: a time with a time zone.
 
     Raises:
         InvalidBootstrapError: with the reason and what to do.
@@ -392,16 +393,16 @@ def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
 
 
 def make_targets(root: Root, settings: Settings, version: int, expires: datetime) -> tuple[bytes, bytes]:
-    """Make targets that are online (RSTUF's mode): nothing but the delegation to the bins.
+    """Make online targets (RSTUF's mode), which has only the delegation to the bins.
 
     Args:
         root: the trusted root.
-        settings: what was settled at bootstrap.
-        version: of targets.
+        settings: the settings from the bootstrap.
+        version: the version of targets.
         expires: when it expires.
 
     Returns:
-        The canonical bytes to sign, and the same as it stands in the file; see ``verified``.
+        The canonical bytes to sign, and the same content in the form of the file; see ``verified``.
     """
     online = online_bin_keys(root)
     layout = settings.layout
