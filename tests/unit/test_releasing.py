@@ -13,7 +13,7 @@ from tufline.records import Head, NewMetadata, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import admin_state, ceremony, rules
-from tufline.trust.admin_state import AdminState
+from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.rules import RoleKeys
 from tufline_signer.commits.release import next_given_targets, next_root
 from tufline_signer.commits.state import Folding
@@ -30,13 +30,14 @@ def people(path: Path, mode: str) -> Offline:
     return Offline(path, bins=BINS, mode=mode, days=DEFAULT_DAYS)
 
 
-def given(offline: Offline, updates: Sequence[NewMetadata]) -> AdminState:
+def given(offline: Offline, updates: Sequence[NewMetadata]) -> Bootstrapped:
     """Fold the bootstrap and what was given after it."""
     state = AdminState()
     for offset, one in enumerate([offline.bootstrap(PARTITIONS), *updates]):
         state = admin_state.fold(state, Record(topics.ADMIN, 0, offset, NOW, "", records.encode(one), {}))
     assert not state.refused, state.refused
-    return state
+    assert state.bootstrapped is not None
+    return state.bootstrapped
 
 
 def head(version: int, *keyids: str) -> Head:

@@ -25,7 +25,7 @@ from tufline.errors import (
     UnreadableMetadataError,
 )
 from tufline.metadata.profiles import STANDARD, Profile
-from tufline.records import FIRST_RULES, AcceptedLoss, Begun, Bootstrap, NewMetadata
+from tufline.records import FIRST_RULES, AcceptedLoss, Begun, Bootstrap, NewMetadata, Settings
 from tufline.trust import rules
 from tufline.trust.rules import SignedRole
 
@@ -88,6 +88,39 @@ class AdminState:
     losses: Mapping[tuple[str, int], int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     profile: Profile = STANDARD
+
+    @property
+    def bootstrapped(self) -> "Bootstrapped | None":
+        """The repository that the state is of; None before a bootstrap."""
+        if self.bootstrap is None:
+            return None
+        return Bootstrapped(self.next_offset, self.bootstrap, self.bootstrap_offset, self.begun, self.roots, self.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrapped:
+    """The part of an ``AdminState`` that is there once a bootstrap counts. Who has one need not ask whether there is a repository.
+
+    Attributes:
+        next_offset: of the next record of ``admin`` to apply.
+        bootstrap: the one that counts.
+        bootstrap_offset: where its record is in ``admin``.
+        begun: whether its first root is published, or about to be: it can't be replaced any more.
+        roots: at least one, as in ``AdminState``.
+        targets: as in ``AdminState``; none if they are online.
+    """
+
+    next_offset: int
+    bootstrap: Bootstrap
+    bootstrap_offset: int
+    begun: bool
+    roots: tuple[Submitted[Root], ...]
+    targets: tuple[Submitted[Targets], ...]
+
+    @property
+    def settings(self) -> Settings:
+        """What was settled at bootstrap."""
+        return self.bootstrap.settings
 
 
 def _check_version(role: str, found: int, newest: int) -> None:

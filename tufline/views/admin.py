@@ -12,7 +12,7 @@ from tufline.errors import LogDamagedError
 from tufline.records import topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust.admin_state import AdminState, fold
+from tufline.trust.admin_state import AdminState, Bootstrapped, fold
 
 _log = structlog.get_logger(__name__)
 
@@ -67,3 +67,29 @@ class AdminFollower:
         async with self._changed:
             await self._changed.wait_for(lambda: condition(self.state))
             return self.state
+
+    @property
+    def repository(self) -> Bootstrapped:
+        """The repository, for a worker that has waited for its bootstrap.
+
+        Raises:
+            RuntimeError: if there is none.
+        """
+        found = self.state.bootstrapped
+        if found is None:
+            raise RuntimeError("the state of a repository was read before its bootstrap: await wait_for_bootstrap first")
+        return found
+
+    async def wait_for_bootstrap(self, condition: Callable[[Bootstrapped], bool] = lambda _: True) -> Bootstrapped:
+        """Wait until there is a repository, and it is as asked.
+
+        Args:
+            condition: on the repository.
+
+        Returns:
+            The repository that met it.
+        """
+        async with self._changed:
+            while (found := self.state.bootstrapped) is None or not condition(found):
+                await self._changed.wait()
+            return found

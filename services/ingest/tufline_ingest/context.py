@@ -11,10 +11,10 @@ from aiohttp import web
 from tufline.bus import Bus, Message, Position
 from tufline.config.settings import IngestConfig
 from tufline.metadata.target import Allowed
-from tufline.records import Settings
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
+from tufline.trust.admin_state import Bootstrapped
 from tufline.views.admin import AdminFollower
 from tufline_ingest.errors import NotBootstrappedError, NotNowError
 from tufline_ingest.rest import request_body
@@ -128,28 +128,27 @@ class Context:
         Returns:
             None before; ``pre`` until its metadata is published; then ``finished``.
         """
-        state = self.admin.state
-        if state.bootstrap is None:
+        found = self.admin.state.bootstrapped
+        if found is None:
             return None
         published = self.live.published
-        return "finished" if published and published.vector.admin > state.bootstrap_offset else "pre"
+        return "finished" if published and published.vector.admin > found.bootstrap_offset else "pre"
 
     @property
     def allowed(self) -> Allowed:
         """What targets may have here."""
         return self.config.allowed(self.admin.state.profile)
 
-    def check_bootstrapped(self) -> Settings:
+    def check_bootstrapped(self) -> Bootstrapped:
         """Make sure that there is a repository.
 
         Returns:
-            Its settings.
+            The repository.
 
         Raises:
             NotBootstrappedError: if there is none yet.
         """
-        found = self.admin.state.bootstrap
-        state = self.bootstrap_state()
+        found, state = self.admin.state.bootstrapped, self.bootstrap_state()
         if found is None or state != "finished":
             raise NotBootstrappedError(state)
-        return found.settings
+        return found

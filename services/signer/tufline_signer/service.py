@@ -82,11 +82,9 @@ async def _share_the_work(shared: Shared) -> None:
     shared.health.problem(PART, "checking that the keys can be used and that their uses can be recorded")
     await shared.admin.known.wait()
     await shared.released.known.wait()
-    if shared.admin.state.bootstrap is not None:
-        under = [
-            keys_of_role(shared.admin.state, shared.released, role, shared.clock.earliest()) for role in (Timestamp.type, Snapshot.type)
-        ]
-        await shared.keyring.prove([*under, keys_of_bins(shared.admin.state, shared.released)], PART)
+    if (repository := shared.admin.state.bootstrapped) is not None:
+        under = [keys_of_role(repository, shared.released, role, shared.clock.earliest()) for role in (Timestamp.type, Snapshot.type)]
+        await shared.keyring.prove([*under, keys_of_bins(repository, shared.released)], PART)
 
     async def joining() -> None:
         shared.health.gone(PART)  # from here on the groups report

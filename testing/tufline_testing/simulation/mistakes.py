@@ -12,7 +12,7 @@ import tufline_signer.commits.commit_worker
 from tufline.bus.embedded import log
 from tufline.origin.directory import LocalStore
 from tufline.reference_clock import ReferenceClock
-from tufline.trust.admin_state import AdminState
+from tufline.trust.admin_state import Bootstrapped
 from tufline.trust.rules import RoleKeys, root_keys
 from tufline_ingest.inbox.dedupe import Moved
 from tufline_ingest.inbox.inbox_worker import InboxWorker
@@ -93,9 +93,9 @@ def no_flush() -> None:
 def old_key_dropped_at_once() -> None:
     """Timestamp and snapshot are signed only with the keys of the newest root, although clients may still have an older one."""
 
-    def newest_only(state: AdminState, released: Released, role: str, now: datetime) -> list[RoleKeys]:
+    def newest_only(repository: Bootstrapped, released: Released, role: str, now: datetime) -> list[RoleKeys]:
         del released, now
-        return [root_keys(state.roots[-1].signed, role)]
+        return [root_keys(repository.roots[-1].signed, role)]
 
     tufline_signer.commits.commit_worker.keys_of_role = newest_only  # type: ignore[attr-defined]
 

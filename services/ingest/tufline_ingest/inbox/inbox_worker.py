@@ -31,7 +31,7 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.takeover import take_over
 from tufline.runtime.turns import Turns
-from tufline.trust.admin_state import AdminState
+from tufline.trust.admin_state import Bootstrapped
 from tufline.views.admin import AdminFollower
 from tufline.views.lost_input import CheckedReader, is_accepted
 from tufline_ingest import accept, metrics
@@ -286,13 +286,13 @@ def part(partition: int) -> str:
     return f"{GROUP}.{partition}"
 
 
-def may_sort(state: AdminState) -> bool:
+def may_sort(repository: Bootstrapped) -> bool:
     """Say whether it is settled for good which bin a path belongs to.
 
     Args:
-        state: folded from ``admin``.
+        repository: as ``admin`` has it.
     """
-    return state.bootstrap is not None and (state.begun or state.bootstrap.rules == FIRST_RULES)
+    return repository.begun or repository.bootstrap.rules == FIRST_RULES
 
 
 async def work(shared: Shared, partition: int) -> None:
@@ -317,9 +317,8 @@ async def work(shared: Shared, partition: int) -> None:
         # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
         shared.health.ok(part(partition))
         _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)
-        state = await shared.admin.wait_for(may_sort)
-        assert state.bootstrap is not None
-        worker = InboxWorker(shared, taken.writer, moved, state.bootstrap.settings)
+        repository = await shared.admin.wait_for_bootstrap(may_sort)
+        worker = InboxWorker(shared, taken.writer, moved, repository.settings)
         while True:
             try:
                 await _move_all(shared, worker, partition, moved)

@@ -112,7 +112,7 @@ async def _submit(context: Context, task: Task, changes: Sequence[Change], setti
 
 async def add_artifacts(context: Context, request: web.Request) -> web.Response:
     """Put new or changed artifacts onto the log."""
-    settings = context.check_bootstrapped()
+    settings = context.check_bootstrapped().settings
     asked = decode(AddEnvelope, await context.body(request))
     changes = await make_adds(asked, context.allowed)
     return await _submit(context, Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
@@ -120,14 +120,14 @@ async def add_artifacts(context: Context, request: web.Request) -> web.Response:
 
 async def remove_artifacts(context: Context, request: web.Request) -> web.Response:
     """Put removals of artifacts onto the log."""
-    settings = context.check_bootstrapped()
+    settings = context.check_bootstrapped().settings
     changes = await make_removes(decode(RemoveRequest, await context.body(request)))
     return await _submit(context, Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
 
 
 async def import_lines(context: Context, request: web.Request) -> web.Response:
     """Put the changes of a bulk request onto the log while its lines come in."""
-    settings = context.check_bootstrapped()
+    settings = context.check_bootstrapped().settings
     outcome, name = Outcome(), accept.name_request()
 
     async def append(changes: list[Change]) -> Sequence[Position]:
@@ -153,7 +153,7 @@ async def import_lines(context: Context, request: web.Request) -> web.Response:
 
 async def get_artifact(context: Context, request: web.Request) -> web.Response:
     """Answer what the published metadata says of an artifact."""
-    settings = context.check_bootstrapped()
+    settings = context.check_bootstrapped().settings
     try:
         path = check_path(request.match_info["path"])
     except InvalidTargetError as error:

@@ -62,13 +62,13 @@ def _check(state: AdminState, updates: list[NewMetadata], now: datetime) -> None
 
 async def get_trust(context: Context, _: web.Request) -> web.Response:
     """Answer which root and targets are current and pending, and which keys sign."""
-    settings, state, live = context.check_bootstrapped(), context.admin.state, context.live
-    layout = settings.layout
+    repository, live = context.check_bootstrapped(), context.live
+    settings, layout = repository.settings, repository.settings.layout
     bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in live.keyids.get(layout.name(index), ()))
-    targets = state.targets[-1] if state.targets else None
+    targets = repository.targets[-1] if repository.targets else None
     return answer(
         TrustAnswer(
-            root=TrustedRole(live.versions.get(Root.type, 0), state.roots[-1].signed.version, dict(state.roots[-1].metadata)),
+            root=TrustedRole(live.versions.get(Root.type, 0), repository.roots[-1].signed.version, dict(repository.roots[-1].metadata)),
             targets=TrustedRole(
                 live.versions.get(Targets.type, 0),
                 targets.signed.version if targets else None,

@@ -15,7 +15,7 @@ from tufline.bus import Bus, Reader
 from tufline.errors import InputLostError, RecordUnreadableError
 from tufline.records import topics
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust.admin_state import AdminState
+from tufline.trust.admin_state import Bootstrapped
 from tufline.views.lost_input import CheckedReader, is_accepted
 from tufline_signer.bins.batch import Batch
 from tufline_signer.bins.bins_writer import BinsWriter, part
@@ -158,13 +158,12 @@ async def _work(shared: Shared, owned: Owned, partition: int) -> None:
     # New versions must verify under every root and targets submitted so far.
     known = await shared.bus.end(topics.ADMIN, 0)
 
-    def has_begun(state: AdminState) -> bool:
+    def has_begun(repository: Bootstrapped) -> bool:
         # Until then another bootstrap, with other bins, may replace it. On a log of an earlier version only the released root tells.
-        return state.bootstrap is not None and state.next_offset >= known and (state.begun or shared.released.root > 0)
+        return repository.next_offset >= known and (repository.begun or shared.released.root > 0)
 
-    state = await shared.admin.wait_for(has_begun)
-    assert state.bootstrap is not None
-    writer = BinsWriter(shared, owned, state.bootstrap)
+    repository = await shared.admin.wait_for_bootstrap(has_begun)
+    writer = BinsWriter(shared, owned, repository.bootstrap)
     await writer.create_bins()
     _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=writer.progress)
     while True:

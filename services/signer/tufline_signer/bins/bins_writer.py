@@ -96,7 +96,7 @@ class BinsWriter:
         return self._owned.heads
 
     def _under(self) -> list[RoleKeys]:
-        return keys_of_bins(self._shared.admin.state, self._shared.released)
+        return keys_of_bins(self._shared.admin.repository, self._shared.released)
 
     async def create_bins(self) -> None:
         """Create and sign the bins of this partition that do not exist yet."""

@@ -35,7 +35,7 @@ from tufline.records.metadata import VECTOR_HEADER
 from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.tasks import all_of
 from tufline.trust import rules
-from tufline.trust.admin_state import AdminState
+from tufline.trust.admin_state import Bootstrapped
 from tufline.trust.rules import RoleKeys
 from tufline_signer import metrics, renewal
 from tufline_signer.commits.release import (
@@ -100,8 +100,8 @@ class CommitWorker:
         return self._owned.heads
 
     @property
-    def _state(self) -> AdminState:
-        return self._shared.admin.state
+    def _repository(self) -> Bootstrapped:
+        return self._shared.admin.repository
 
     @property
     def _online(self) -> bool:
@@ -129,7 +129,7 @@ class CommitWorker:
             return
         given = self._bootstrap.targets
         root = signed_by_people(Root.type, self._bootstrap.root)
-        first = self._state.roots[0].signed
+        first = self._repository.roots[0].signed
         async with self._shared.keyring.together(PART) as sign:
             targets = await self._make_targets(sign, 1, first) if given is None else signed_by_people(Targets.type, given)
         await self._append([root, targets])
@@ -145,7 +145,7 @@ class CommitWorker:
         return file
 
     def _under(self, role: str) -> list[RoleKeys]:
-        return keys_of_role(self._state, self._shared.released, role, self._shared.clock.earliest())
+        return keys_of_role(self._repository, self._shared.released, role, self._shared.clock.earliest())
 
     def _lifetime(self, role: str) -> timedelta:
         return timedelta(days=self._bootstrap.settings.expiration_days[role])
@@ -247,20 +247,20 @@ class CommitWorker:
             The files, none if nothing has changed; and the vector that the commit covers.
         """
         folding = self._folding
-        lost = lost_roots(self._state, self._heads)
-        root = lost[-1].signed if lost else shown_root(self._state, self._heads).signed
+        lost = lost_roots(self._repository, self._heads)
+        root = lost[-1].signed if lost else shown_root(self._repository, self._heads).signed
         targets = await self._next_targets(sign, root, now)
         if targets is not None:
             self._name_under(targets.content)
         targets_version = targets.version if targets else self._heads[Targets.type].version
-        if lost and not targets_stand(self._state, targets_version, folding, root):
+        if lost and not targets_stand(self._repository, targets_version, folding, root):
             self._shared.health.problem(
                 PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"
             )
             return [], self._committed
         files = [*(signed_by_people(Root.type, given.metadata) for given in lost), *([targets] if targets else [])]
         folding.set(Targets.type, targets_version)
-        vector = Vector(list(folding.covered), covered_in_admin(self._state, root.version, targets_version))
+        vector = Vector(list(folding.covered), covered_in_admin(self._repository, root.version, targets_version))
         if files or folding.changed or Snapshot.type in due:
             # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
             folding.changed = False
@@ -273,22 +273,22 @@ class CommitWorker:
 
     async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
         if self._online:
-            delegating = root_to_delegate_by(self._state, self._folding)
+            delegating = root_to_delegate_by(self._repository, self._folding)
             if not same_keys(rules.online_bin_keys(delegating), self._folding.keys) or await self._is_due(Targets.type, now):
                 return await self._make_targets(sign, self._heads[Targets.type].version + 1, delegating)
             return None
-        given = next_given_targets(self._state, self._heads, self._folding, root)
+        given = next_given_targets(self._repository, self._heads, self._folding, root)
         return None if given is None else signed_by_people(Targets.type, given.metadata)
 
     async def _release_root(self) -> None:
         """Release the next root, once everything that it governs has verified under it for long enough."""
-        given = next_root(self._state, self._heads, self._folding)
+        given = next_root(self._repository, self._heads, self._folding)
         if given is None:
             self._met_since = None
             return
         now = asyncio.get_running_loop().time()
         self._met_since = now if self._met_since is None else self._met_since
-        changes = changes_online_keys(shown_root(self._state, self._heads).signed, given.signed)
+        changes = changes_online_keys(shown_root(self._repository, self._heads).signed, given.signed)
         if now < self._met_since + (self._shared.config.release_delay if changes else 0.0):
             return
         self._met_since = None
@@ -339,7 +339,7 @@ class CommitWorker:
             self._shared.health.problem(
                 PART, f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
             )
-        elif unreadable := self._state.unreadable:
+        elif unreadable := self._shared.admin.state.unreadable:
             # Reported until a usable version is submitted: the submitter may not know that this one is skipped.
             self._shared.health.problem(PART, f"{'; '.join(unreadable.values())}; it is skipped: submit a new version of it")
         elif withheld := self._folding.withheld:
@@ -384,8 +384,8 @@ async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
         shared.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
     await shared.released.known.wait()
     known = max(last_vector(owned, partitions).admin, await shared.bus.end(topics.ADMIN, 0))
-    state = await shared.admin.wait_for(lambda state: state.bootstrap is not None and state.next_offset >= known)
-    bootstrap = await _begin(shared, owned, state)
+    repository = await shared.admin.wait_for_bootstrap(lambda found: found.next_offset >= known)
+    bootstrap = await _begin(shared, owned, repository)
     worker = CommitWorker(shared, owned, bootstrap)
     await worker.restore()
     await worker.publish_trust()
@@ -400,7 +400,7 @@ async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
         worker.passed.forget()
 
 
-async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:
+async def _begin(shared: Shared, owned: Owned, repository: Bootstrapped) -> Bootstrap:
     """Make the bootstrap final, before anything of it is published. The order in ``admin`` decides between this record and a replacement.
 
     Returns:
@@ -409,13 +409,12 @@ async def _begin(shared: Shared, owned: Owned, state: AdminState) -> Bootstrap:
     Raises:
         KeyUnavailableError: if its keys can't be used; it may be replaced until they can.
     """
-    while not state.begun:
+    while not repository.begun:
         if Root.type not in owned.heads:
-            roles = [Timestamp.type, Snapshot.type, *([] if state.targets else [Targets.type])]
-            under = [keys_of_role(state, shared.released, role, shared.clock.earliest()) for role in roles]
-            await shared.keyring.prove([*under, keys_of_bins(state, shared.released)], PART)
-        message = Message(topics.ADMIN, "begun", records.encode(Begun(bootstrap=state.bootstrap_offset)))
+            roles = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
+            under = [keys_of_role(repository, shared.released, role, shared.clock.earliest()) for role in roles]
+            await shared.keyring.prove([*under, keys_of_bins(repository, shared.released)], PART)
+        message = Message(topics.ADMIN, "begun", records.encode(Begun(bootstrap=repository.bootstrap_offset)))
         (position,) = await shared.bus.append([message])
-        state = await shared.admin.wait_for(lambda state: state.next_offset > position.offset)  # noqa: B023 (awaited at once)
-    assert state.bootstrap is not None
-    return state.bootstrap
+        repository = await shared.admin.wait_for_bootstrap(lambda found: found.next_offset > position.offset)  # noqa: B023
+    return repository.bootstrap

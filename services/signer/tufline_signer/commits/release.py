@@ -13,24 +13,24 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline.records import Head
 from tufline.trust import rules
-from tufline.trust.admin_state import AdminState, Submitted
+from tufline.trust.admin_state import Bootstrapped, Submitted
 from tufline.trust.rules import RoleKeys
 from tufline_signer.commits.state import Folding
 
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
 
-def shown_root(state: AdminState, heads: Mapping[str, Head]) -> Submitted[Root]:
+def shown_root(repository: Bootstrapped, heads: Mapping[str, Head]) -> Submitted[Root]:
     """Return the current root.
 
     Args:
-        state: the state folded from ``admin``.
+        repository: the repository, as folded from ``admin``.
         heads: role to head, from the last partition of ``heads``.
 
     Returns:
         The newest released root.
     """
-    return next(given for given in state.roots if given.signed.version == heads[Root.type].version)
+    return next(given for given in repository.roots if given.signed.version == heads[Root.type].version)
 
 
 def changes_online_keys(old: Root, new: Root) -> bool:
@@ -53,11 +53,11 @@ def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
     return mine.keys.keys() == other.keys.keys() and mine.threshold == other.threshold
 
 
-def next_given_targets(state: AdminState, heads: Mapping[str, Head], folding: Folding, root: Root) -> Submitted[Targets] | None:
+def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], folding: Folding, root: Root) -> Submitted[Targets] | None:
     """Return the next targets, if they may be released (PEP 458's mode).
 
     Args:
-        state: the state folded from ``admin``.
+        repository: the repository, as folded from ``admin``.
         heads: role to head, from the last partition of ``heads``.
         folding: the bins.
         root: the root that they are released under.
@@ -66,34 +66,34 @@ def next_given_targets(state: AdminState, heads: Mapping[str, Head], folding: Fo
         The targets, or None.
     """
     version = heads[Targets.type].version + 1
-    given = next((given for given in state.targets if given.signed.version == version), None)
+    given = next((given for given in repository.targets if given.signed.version == version), None)
     is_ready = given is not None and folding.are_met(rules.bin_keys(given.signed)) and given.verifies_under(root)
     return given if is_ready else None
 
 
-def root_to_delegate_by(state: AdminState, folding: Folding) -> Root:
+def root_to_delegate_by(repository: Bootstrapped, folding: Folding) -> Root:
     """Return the root whose keys online targets delegate to (RSTUF's mode).
 
     Args:
-        state: the state folded from ``admin``.
+        repository: the repository, as folded from ``admin``.
         folding: the bins.
 
     Returns:
         The newest root if every bin is signed with its keys; otherwise the root whose keys the current targets delegate to.
     """
-    newest = state.roots[-1].signed
+    newest = repository.roots[-1].signed
     keys = rules.online_bin_keys(newest)
     if same_keys(keys, folding.keys) or folding.are_met(keys):
         return newest
-    roots = [given.signed for given in reversed(state.roots)]
+    roots = [given.signed for given in reversed(repository.roots)]
     return next(root for root in roots if same_keys(rules.online_bin_keys(root), folding.keys))
 
 
-def next_root(state: AdminState, heads: Mapping[str, Head], folding: Folding) -> Submitted[Root] | None:
+def next_root(repository: Bootstrapped, heads: Mapping[str, Head], folding: Folding) -> Submitted[Root] | None:
     """Return the next root, if everything released verifies under it.
 
     Args:
-        state: the state folded from ``admin``.
+        repository: the repository, as folded from ``admin``.
         heads: role to head, from the last partition of ``heads``.
         folding: the bins.
 
@@ -101,36 +101,36 @@ def next_root(state: AdminState, heads: Mapping[str, Head], folding: Folding) ->
         The root, or None.
     """
     version = heads[Root.type].version + 1
-    given = next((given for given in state.roots if given.signed.version == version), None)
+    given = next((given for given in repository.roots if given.signed.version == version), None)
     if given is None:
         return None
-    signed = [Timestamp.type, Snapshot.type, *([] if state.targets else [Targets.type])]
+    signed = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
     if not all(role in heads and rules.root_keys(given.signed, role).are_met_by(heads[role].keyids) for role in signed):
         return None
-    return given if targets_stand(state, heads[Targets.type].version, folding, given.signed) else None
+    return given if targets_stand(repository, heads[Targets.type].version, folding, given.signed) else None
 
 
-def lost_roots(state: AdminState, heads: Mapping[str, Head]) -> list[Submitted[Root]]:
+def lost_roots(repository: Bootstrapped, heads: Mapping[str, Head]) -> list[Submitted[Root]]:
     """Return the roots that must not wait, because the previous keys are lost.
 
     Args:
-        state: the state folded from ``admin``.
+        repository: the repository, as folded from ``admin``.
         heads: role to head, from the last partition of ``heads``.
 
     Returns:
         All from the next root to the last one with ``skip_overlap``; usually none.
     """
     version = heads[Root.type].version
-    waiting = [given for given in state.roots if given.signed.version > version]
+    waiting = [given for given in repository.roots if given.signed.version > version]
     last = max((number for number, given in enumerate(waiting) if given.skip_overlap), default=-1)
     return waiting[: last + 1]
 
 
-def targets_stand(state: AdminState, version: int, folding: Folding, root: Root) -> bool:
+def targets_stand(repository: Bootstrapped, version: int, folding: Folding, root: Root) -> bool:
     """Return whether a version of targets is consistent with a root.
 
     Args:
-        state: the state folded from ``admin``.
+        repository: the repository, as folded from ``admin``.
         version: version of the targets.
         folding: the bins.
         root: the root to be released.
@@ -138,23 +138,23 @@ def targets_stand(state: AdminState, version: int, folding: Folding, root: Root)
     Returns:
         For submitted targets, whether they verify under the root; for online targets, whether they delegate to its keys or a later root's.
     """
-    if state.targets:
-        return any(given.verifies_under(root) for given in state.targets if given.signed.version == version)
-    later = [given.signed for given in state.roots if given.signed.version >= root.version]
+    if repository.targets:
+        return any(given.verifies_under(root) for given in repository.targets if given.signed.version == version)
+    later = [given.signed for given in repository.roots if given.signed.version >= root.version]
     return any(same_keys(rules.online_bin_keys(one), folding.keys) for one in later)
 
 
-def covered_in_admin(state: AdminState, root_version: int, targets_version: int) -> int:
+def covered_in_admin(repository: Bootstrapped, root_version: int, targets_version: int) -> int:
     """Return how far in ``admin`` everything is released; tasks of later records are still pending.
 
     Args:
-        state: the state folded from ``admin``.
+        repository: the repository, as folded from ``admin``.
         root_version: the released version of root.
         targets_version: the released version of targets.
 
     Returns:
         The offset of the first record that is not released.
     """
-    roots = [given.offset for given in state.roots if given.signed.version > root_version]
-    targets = [given.offset for given in state.targets if given.signed.version > targets_version]
-    return min([state.next_offset, *roots, *targets])
+    roots = [given.offset for given in repository.roots if given.signed.version > root_version]
+    targets = [given.offset for given in repository.targets if given.signed.version > targets_version]
+    return min([repository.next_offset, *roots, *targets])

@@ -20,7 +20,7 @@ from tufline.clock import in_milliseconds, moment_of
 from tufline.records import Head, topics
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import rules
-from tufline.trust.admin_state import AdminState, Submitted
+from tufline.trust.admin_state import Bootstrapped, Submitted
 from tufline.trust.rules import RoleKeys, SignedRole
 
 
@@ -140,11 +140,11 @@ def _to_sign_under(given: tuple[Submitted[SignedRole], ...], shown: int) -> list
     return later
 
 
-def keys_of_role(state: AdminState, released: Released, role: str, now: datetime) -> list[RoleKeys]:
+def keys_of_role(repository: Bootstrapped, released: Released, role: str, now: datetime) -> list[RoleKeys]:
     """Return the keys under which a new version of timestamp, snapshot or online targets must verify.
 
     Args:
-        state: the state folded from ``admin``, after the bootstrap.
+        repository: the repository, as folded from ``admin``.
         released: the released versions of root and targets.
         role: name of the role to sign.
         now: current time, with a time zone.
@@ -152,23 +152,25 @@ def keys_of_role(state: AdminState, released: Released, role: str, now: datetime
     Returns:
         First the mandatory keys; then the others, which sign if they can be used.
     """
-    under = [rules.root_keys(given.signed, role) for given in _to_sign_under(state.roots, released.root)]
-    before = [(given.signed.version, rules.root_keys(given.signed, role)) for given in state.roots if given.signed.version < released.root]
+    under = [rules.root_keys(given.signed, role) for given in _to_sign_under(repository.roots, released.root)]
+    before = [
+        (given.signed.version, rules.root_keys(given.signed, role)) for given in repository.roots if given.signed.version < released.root
+    ]
     under += [keys for version, keys in before if released.is_in_grace(version, role, keys, now)]
     return _distinct(under)
 
 
-def keys_of_bins(state: AdminState, released: Released) -> list[RoleKeys]:
+def keys_of_bins(repository: Bootstrapped, released: Released) -> list[RoleKeys]:
     """Return the keys under which a new version of a bin must verify.
 
     Args:
-        state: the state folded from ``admin``, after the bootstrap.
+        repository: the repository, as folded from ``admin``.
         released: the released versions of root and targets.
 
     Returns:
         As ``keys_of_role``.
     """
-    if not state.targets:
+    if not repository.targets:
         # The signer makes targets, which delegate to the keys that root names for that (rules.make_targets).
-        return _distinct([rules.online_bin_keys(given.signed) for given in _to_sign_under(state.roots, released.root)])
-    return _distinct([rules.bin_keys(given.signed) for given in _to_sign_under(state.targets, released.targets)])
+        return _distinct([rules.online_bin_keys(given.signed) for given in _to_sign_under(repository.roots, released.root)])
+    return _distinct([rules.bin_keys(given.signed) for given in _to_sign_under(repository.targets, released.targets)])
