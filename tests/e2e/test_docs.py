@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.slow
 
 DOCS = ROOT / "docs"
 API, ORIGIN = "http://127.0.0.1:8080", "http://127.0.0.1:8081"
-TALKS_TO_A_SERVER = re.compile(r"(tufline (?:add|import|remove|status))")
+TALKS_TO_A_SERVER = re.compile(r"(tufline (?:add|import|remove|status|keys rotate))")
+QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "0", "TUFLINE_SIGNER__RELEASE_GRACE": "1", "TUFLINE_SIGNER__RENEWAL_CHECK": "0.5"}
 
 
 def run(text: str, server: Running | None, directory: Path) -> str:
@@ -59,9 +61,13 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert "verified: 2 targets" in run(verify, server, tmp_path)
 
 
-def test_one_machine(tmp_path: Path) -> None:
-    """Who follows the guide has a repository with keys of their own, which verifies, and whose origin is as the log says."""
+def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who follows the guides has a repository with keys of their own that verifies, another online key later, and a backup that works."""
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
     page = DOCS / "how-to" / "one-machine.md"
+    make, begin, sign, finish, forget = programs(DOCS / "how-to" / "keys.md")
+    backup, restore = programs(DOCS / "how-to" / "backup.md")
     ceremony, settings, start, bootstrap, check, fsck = programs(page)
     run(ceremony, None, tmp_path)
     assert {path.name for path in (tmp_path / "ceremony").iterdir()} == {"offline", "online", "root.json", "bootstrap.json"}
@@ -74,7 +80,21 @@ def test_one_machine(tmp_path: Path) -> None:
         said = run(check, server, tmp_path)
         assert "1 live" in said
         assert "verified: 1 targets in 16 bins" in said
+        old = server.client.request("GET", "/api/v1/trust")["keyids"]["timestamp"]
+        run(make, None, tmp_path)
+        run(begin, server, tmp_path)
+        assert run(sign, None, tmp_path).count("complete") == 2
+        assert "signs nothing any more" in run(finish, server, tmp_path)
+        run(forget, server, tmp_path)
+        run("tufline add second.json", server, tmp_path)
+        assert set(server.client.request("GET", "/api/v1/trust")["keyids"]["timestamp"]).isdisjoint(old)
     run(fsck, None, tmp_path)
+    run(backup, None, tmp_path)
+    run(restore, None, tmp_path)
+    shutil.rmtree(tmp_path / "origin")
+    with serve(tmp_path) as server:
+        run("tufline add tufline.toml=second.json", server, tmp_path)
+        assert "verified: 2 targets in 16 bins" in run(check, server, tmp_path)
 
 
 def test_integration_over_rest(tmp_path: Path) -> None:

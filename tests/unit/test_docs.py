@@ -16,6 +16,8 @@ RUN = {
     "docs/tutorials/first-repository.md": "tests/e2e/test_docs.py",
     "docs/how-to/one-machine.md": "tests/e2e/test_docs.py",
     "docs/how-to/rest.md": "tests/e2e/test_docs.py",
+    "docs/how-to/keys.md": "tests/e2e/test_docs.py",
+    "docs/how-to/backup.md": "tests/e2e/test_docs.py",
     "docs/how-to/inbox.md": "tests/kafka/test_inbox.py",
 }
 """Pages with programs, and the test that runs these."""
