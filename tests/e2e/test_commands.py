@@ -98,7 +98,7 @@ CLIENT_FAILURES = {
     "nobody there": (
         "http://127.0.0.1:9/",
         Exit.UNREACHABLE,
-        "can't be fetched: [Errno 111] Connection refused\nhint: is the server running",
+        "can't be fetched: [Errno 111] Connection refused\nhint: check that the server is running",
     ),
     "nothing there": ("{empty}", Exit.UNREACHABLE, "status 404\nhint: pass the URL of the directory that has timestamp.json"),
     "cut off": ("{cut}", Exit.UNREACHABLE, "can't be fetched: IncompleteRead"),
