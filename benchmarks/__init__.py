@@ -1,1 +1,1 @@
-"""Where figures come from."""
+"""Benchmarks: the source of all performance figures."""

@@ -1,8 +1,8 @@
-"""Measures what the README and docs/explanation/performance.md say, and writes benchmarks/results.json.
+"""Measures the figures of the README and docs/explanation/performance.md say, and writes benchmarks/results.json.
 
-``make bench`` runs everything, in about an hour; ``bench.py NAME ...`` only some groups (see ``GROUPS``), whose rows go in place of their
-earlier ones; ``bench.py page`` writes the page anew. Every row has a name, a value, a unit, and where there is one a baseline measured in
-the same run, the ratio to it, a goal and whether it is met, and what limits it. Absolute figures are this machine's; ratios carry over.
+``make bench`` runs everything, in about an hour; ``bench.py NAME ...`` runs only some groups (see ``GROUPS``) and replaces
+their rows; ``bench.py page`` only writes the page again. Every row has a name, a value and a unit. Some also have a baseline from the same
+run and the ratio to it, a goal and whether it is met, and the limiting factor. Absolute figures are this machine's; ratios carry over.
 """
 
 import json
@@ -29,7 +29,7 @@ GROUPS: dict[str, Callable[[], Iterable[Row]]] = {
 
 
 def main() -> None:
-    """Run the groups that the command line asks for, or all."""
+    """Run the groups named on the command line, or all."""
     if sys.argv[1:] == ["page"]:
         write_page(json.loads((ROOT / "benchmarks" / "results.json").read_text()))
         return

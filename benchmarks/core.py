@@ -1,4 +1,4 @@
-"""The pure core against python-tuf's Metadata API, in the same run."""
+"""Compares the pure core with python-tuf's Metadata API, in the same run."""
 
 import asyncio
 import tempfile
@@ -26,7 +26,7 @@ EXPIRES = datetime(2040, 1, 1, tzinfo=UTC)
 
 
 def timed(work: Callable[[], object], least_seconds: float = 1.0) -> float:
-    """Give the median seconds of a piece of work."""
+    """Return the median duration of some work, in seconds."""
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < 5 or time.perf_counter() - began < least_seconds:
@@ -37,7 +37,7 @@ def timed(work: Callable[[], object], least_seconds: float = 1.0) -> float:
 
 
 def bench_bin(scheme: str, goal: float) -> Row:
-    """One bin of an index of 20 million files: one target replaced, encoded, signed and verified."""
+    """Measure one bin of an index of 20 million files: replace one target, encode, sign and verify."""
     made = make_key(scheme)
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "k.pem").write_bytes(made.pem)
@@ -80,7 +80,7 @@ def bench_bin(scheme: str, goal: float) -> Row:
 
 
 def bench_snapshot() -> Row:
-    """A snapshot of all bins, of which a hundred changed."""
+    """Measure a snapshot of all bins, a hundred of which changed."""
     roles = [f"bins-{number:04x}" for number in range(BINS)]
     mine = SnapshotContent(dict.fromkeys(roles, 1))
     oracle = Snapshot(version=1, expires=EXPIRES, meta={f"{role}.json": MetaFile(1) for role in roles})
@@ -98,7 +98,7 @@ def bench_snapshot() -> Row:
         for role in roles[:: BINS // 100]:
             oracle.meta[f"{role}.json"].version += 1
         signed = Metadata(oracle)
-        signed.signed_bytes  # noqa: B018 (what a signature is made over)
+        signed.signed_bytes  # noqa: B018 (the bytes that a signature covers)
         signed.to_bytes()
 
     mine_seconds, their_seconds = timed(ours), timed(theirs)
@@ -109,6 +109,6 @@ def bench_snapshot() -> Row:
 
 
 def bench_core() -> list[Row]:
-    """Measure the pure core against python-tuf, in the same run, both with the memory settings of a server."""
+    """Compare the pure core with python-tuf in the same run, both with a server's memory settings."""
     memory.tune()
     return [bench_bin("ecdsa", 20), bench_bin("ed25519", 10), bench_snapshot()]

@@ -1,4 +1,4 @@
-"""Artifacts as a package index has them, and clients that announce them."""
+"""Artifacts like those of a package index, and clients that announce them."""
 
 import asyncio
 import hashlib
@@ -15,7 +15,7 @@ BINS = 16_384
 
 
 def target(number: int) -> Target:
-    """Make a target as a package index has them."""
+    """Make a target like those of a package index."""
     digest = hashlib.sha256(str(number).encode()).hexdigest()
     path = f"packages/{digest[:2]}/{digest[2:4]}/{digest[4:]}/project_{number % 5000}-1.{number // 5000}.0-py3-none-any.whl"
     return Target(path, number, {"sha256": digest})
@@ -28,14 +28,14 @@ def artifact(number: int) -> dict[str, Any]:
 
 
 class Load:
-    """Requests of artifacts that were not there before."""
+    """Requests that add new artifacts."""
 
     def __init__(self, api: str, first: int = 0) -> None:
         self._url = f"{api}/api/v1"
         self._next = first
 
     async def run(self, requests: int, artifacts: int, clients: int = 16) -> tuple[float, list[float]]:
-        """Send requests from some clients, and give the seconds until all are visible, and for each from acceptance to visible."""
+        """Send requests from several clients; return the seconds until all are visible, and each one's from acceptance to visible."""
         bodies = []
         for _ in range(requests):
             some = [artifact(number) for number in range(self._next, self._next + artifacts)]
@@ -66,7 +66,7 @@ class Load:
             return time.perf_counter() - began, latencies
 
     async def steady(self, rate: float, seconds: float) -> list[float]:
-        """Send single artifacts at a rate, and give for each the seconds from acceptance to visible."""
+        """Send single artifacts at a fixed rate, and return each one's seconds from acceptance to visible."""
         latencies: list[float] = []
         loop = asyncio.get_running_loop()
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session, asyncio.TaskGroup() as sending:
@@ -90,7 +90,7 @@ class Load:
 
 
 def write_lines(path: Path, first: int, count: int) -> None:
-    """Write artifacts as ``tufline import`` takes them."""
+    """Write artifacts in the format that ``tufline import`` reads."""
     with path.open("wb") as file:
         for number in range(first, first + count):
             file.write(json.dumps(artifact(number)).encode() + b"\n")

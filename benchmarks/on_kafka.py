@@ -1,4 +1,4 @@
-"""The services as processes of their own on one broker of Apache Kafka, all on this machine."""
+"""The services in separate processes on one Apache Kafka broker, all on this machine."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ from tufline_testing.servers.stack import Stack
 from tufline_testing.servers.vault_server import VaultServer
 
 W = {"W1": (200, 1, None, None), "W2": (50, 50, 1500.0, 700.0), "W3": (20, 500, 1500.0, 700.0)}
-"""Requests, artifacts in each, and the goals in artifacts/s: empty, and with a million in place."""
+"""Number of requests, artifacts per request, and the goals in artifacts/s: for an empty repository, and with a million in place."""
 
 REPEATS = 3
 FAILOVERS = 3
@@ -40,7 +40,7 @@ def stack_of(directory: Path, bins: int = BINS, vault: VaultServer | None = None
 
 @contextmanager
 def spending(stack: Stack) -> Iterator[dict[str, float]]:
-    """Give the processor time in seconds that each service, the broker and OpenBao took during the block; it is complete after it."""
+    """Measure the processor seconds of each service, the broker and OpenBao during the block; the result is complete after it."""
     running = [(service.name, service.process.pid) for service in stack.services if service.process.poll() is None]
     running += [("Kafka", broker.process.pid) for broker in stack.cluster.brokers if broker.process]
     if stack.vault is not None and stack.vault.process is not None:
@@ -53,12 +53,12 @@ def spending(stack: Stack) -> Iterator[dict[str, float]]:
 
 
 def said(spent: dict[str, float]) -> str:
-    """Say where processor time went."""
+    """Describe how processor time was spent."""
     return f"processor time: {', '.join(f'{name} {seconds:.1f} s' for name, seconds in spent.items())}"
 
 
 def costs(stack: Stack, load: Load, replicas: str) -> Iterator[Row]:
-    """Measure the processor time of an artifact in each service, at W3."""
+    """Measure the processor time per artifact in each service, for W3."""
     with spending(stack) as spent:
         for _ in range(REPEATS):
             asyncio.run(load.run(20, 500))
@@ -67,7 +67,7 @@ def costs(stack: Stack, load: Load, replicas: str) -> Iterator[Row]:
 
 
 def workloads(stack: Stack, load: Load, where: str, *, full: bool) -> Iterator[Row]:
-    """Measure W1, W2 and W3 of the peer."""
+    """Measure the peer's workloads W1, W2 and W3."""
     for label, (requests, artifacts, empty_goal, full_goal) in W.items():
         goal = full_goal if full else empty_goal
         with spending(stack) as spent:
@@ -79,14 +79,14 @@ def workloads(stack: Stack, load: Load, where: str, *, full: bool) -> Iterator[R
 
 
 def steady(stack: Stack, load: Load, name: str) -> Row:
-    """Measure how long artifacts wait that come at a steady rate."""
+    """Measure the latency of artifacts that arrive at a steady rate."""
     with spending(stack) as spent:
         p99 = quantiles(asyncio.run(load.steady(100, 60)), n=100)[98]
     return Row(name, 1000 * p99, "ms", goal="< 1 s", met=p99 < 1, limits=said(spent))
 
 
 def failover(stack: Stack, load: Load) -> float:
-    """Kill the signer that works, with one standing by, and give the seconds until what comes then is live."""
+    """Kill the active signer while another stands by, and return the seconds until new artifacts are live."""
     stack.start("signer")
     working = next(service for service in stack.services if service.name == "signer" and service.process.poll() is None)
     asyncio.run(load.run(5, 1, 1))
@@ -97,7 +97,7 @@ def failover(stack: Stack, load: Load) -> float:
 
 
 def bench_kafka() -> Iterator[Row]:
-    """Measure the way over REST, Kafka and three processes."""
+    """Measure the path through REST, Kafka and three processes."""
     with settled_directory() as directory, stack_of(directory) as stack:
         load = Load(stack.api.url)
         asyncio.run(load.run(5, 1))
@@ -129,11 +129,11 @@ def bench_kafka() -> Iterator[Row]:
 
 
 def bench_kafka_million(count: int = MILLION, bins: int = BINS) -> Iterator[Row]:
-    """Measure an import on Kafka, and work on what is in place then.
+    """Measure an import on Kafka, and the workloads on the result.
 
     Args:
-        count: artifacts to import; fewer to try it out.
-        bins: of the repository.
+        count: number of artifacts to import; fewer for a trial.
+        bins: number of the repository's bins.
     """
     with settled_directory() as directory, stack_of(directory, bins) as stack:
         with spending(stack) as spent:

@@ -1,4 +1,4 @@
-"""What a server spends its time with, by py-spy, which looks into it from outside."""
+"""Profiles a server with py-spy, from outside the process."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 RATE = 50
-"""Samples in a second; more would slow the server down."""
+"""Samples per second; more would slow the server down."""
 
 KINDS = (
     ("signing and verifying", r"keys/|envelope.py:.*|_verify|is_signed_by"),
@@ -26,30 +26,30 @@ KINDS = (
     ("publishing", r"tufline_publisher"),
     ("REST and checks", r"tufline_ingest|aiohttp|tufline/canonical|tufline/model"),
 )
-"""A sample is of the first kind that its innermost frames of ours show."""
+"""A sample counts for the first kind that matches, from our innermost frame outwards."""
 
 _OURS = re.compile("|".join(pattern for _, pattern in KINDS))
 
 
 @dataclass
 class Profile:
-    """What was seen."""
+    """A profile of a process."""
 
     seconds: float = 0.0
     samples: Counter[str] = field(default_factory=Counter)
 
     @property
     def limits(self) -> str:
-        """Say it in words."""
+        """The limiting factors, in words."""
         total = sum(self.samples.values())
         if not total:
-            return "no profile: py-spy may not look into the server (run as root)"
+            return "no profile: py-spy can't read the server's memory (run as root)"
         shares = ", ".join(f"{kind} {100 * count / total:.0f} %" for kind, count in self.samples.most_common(5))
         return f"{total / RATE / self.seconds:.1f} cores busy: {shares}"
 
 
 def kind_of(stack: str) -> str:
-    """Say what a stack works on."""
+    """Return the kind of work of a stack."""
     for frame in reversed(stack.split(";")):
         if _OURS.search(frame):
             return next(kind for kind, pattern in KINDS if re.search(pattern, frame))
@@ -58,7 +58,7 @@ def kind_of(stack: str) -> str:
 
 @contextmanager
 def profiled(process: int) -> Iterator[Profile]:
-    """Profile a process; what comes out is complete after the block."""
+    """Profile a process during the block; the result is complete after it."""
     profile = Profile()
     with tempfile.TemporaryDirectory() as directory:
         output = Path(directory) / "stacks"
@@ -94,12 +94,12 @@ def profiled(process: int) -> Iterator[Profile]:
 
 
 def peak_mb(process: int) -> float:
-    """Say how much memory a process has had at most."""
+    """Return the peak memory of a process, in MB."""
     status = Path(f"/proc/{process}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1000
 
 
 def cpu_seconds(process: int) -> float:
-    """Say how much processor time a process has taken."""
+    """Return the processor time of a process, in seconds."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

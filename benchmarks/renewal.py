@@ -1,7 +1,7 @@
-"""What a transaction on Kafka costs, and what a new producer epoch would add to it: ``benchmarks/renewal.py`` (docs/adr/0007).
+"""Measures the cost of a transaction on Kafka, and of a new producer epoch: ``benchmarks/renewal.py`` (docs/adr/0007).
 
-The same small transactions, of two records in two partitions, are committed in turn under one epoch, as Tufline does where all requests
-are answered, and with a renewal after each, as it does after trouble.
+Small transactions, of two records in two partitions, are committed alternately in two ways: under one epoch, as Tufline does while all
+requests are answered, and with a new epoch after each, as it does after a failure.
 """
 
 import asyncio
@@ -27,13 +27,13 @@ WARM_UP: Final = 50
 
 
 async def measure(servers: str) -> dict[str, list[float]]:
-    """Commit transactions of both kinds in turn.
+    """Commit transactions of both kinds alternately.
 
     Args:
-        servers: of a cluster that nobody else uses.
+        servers: bootstrap servers of an otherwise unused cluster.
 
     Returns:
-        By kind, how long each took, in milliseconds.
+        Kind to the duration of each transaction, in milliseconds.
     """
     connection = Connection(servers, "renewal.", {})
     async with TopicAdmin(connection, TOPICS, 1) as admin:

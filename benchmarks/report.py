@@ -1,4 +1,4 @@
-"""Rows, and the page that is made of them."""
+"""Rows of figures, and the page made from them."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -14,15 +14,15 @@ class Row:
 
     Attributes:
         name: what was measured.
-        value: the figure.
-        unit: of the value and the baseline.
-        baseline: the same work by python-tuf, in the same run.
-        ratio: baseline to value.
-        goal: in words.
-        met: whether the goal is.
-        limits: what limits it, from a profile of this very run.
-        points: of a plot: what varies, and the value there.
-        group: that it is measured in.
+        value: the measured value.
+        unit: unit of the value and the baseline.
+        baseline: value for the same work by python-tuf, in the same run.
+        ratio: ratio of baseline and value.
+        goal: the goal, in words.
+        met: whether the goal is met.
+        limits: the limiting factor, from a profile of the same run.
+        points: points of a plot: the varied quantity, and the value.
+        group: the group that measures the figure.
     """
 
     name: str
@@ -38,21 +38,21 @@ class Row:
 
 
 def shown(number: float | None) -> str:
-    """Write a number with as many digits as it deserves."""
+    """Format a number with a sensible number of digits."""
     if number is None:
         return ""
     return f"{number:,.0f}" if number >= 100 else f"{number:,.1f}" if number >= 10 else f"{number:,.2f}"
 
 
 def line(row: Row) -> str:
-    """Write a row for the terminal."""
+    """Format a row for the terminal."""
     ratio = f"{shown(row.ratio)}x" if row.ratio else ""
     met = {None: "", True: "met", False: "NOT MET"}[row.met]
     return f"{shown(row.value):>9} {row.unit:<12} {ratio:>7}  {row.goal:<18} {met:<8} {row.name}"
 
 
 def write(machine: str, group: str, rows: list[Row], groups: list[str]) -> None:
-    """Write benchmarks/results.json and docs/explanation/performance.md, with the rows of a group in place of its earlier ones."""
+    """Write benchmarks/results.json and docs/explanation/performance.md, replacing the earlier rows of a group."""
     path = ROOT / "benchmarks" / "results.json"
     others = [row for row in json.loads(path.read_text())["rows"] if row["group"] in groups and row["group"] != group]
     every = [*others, *(asdict(row) | {"group": group} for row in rows)]
@@ -90,7 +90,7 @@ def write_page(results: dict[str, Any]) -> None:
 
 
 def plot(row: dict[str, Any]) -> list[str]:
-    """Draw a row's points as a chart that Markdown viewers show."""
+    """Draw a row's points as a chart that Markdown viewers can render."""
     names = ", ".join(f'"{at:,}"' for at, _ in row["points"])
     values = ", ".join(f"{value:.2f}" for _, value in row["points"])
     most = max(value for _, value in row["points"])

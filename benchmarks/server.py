@@ -1,4 +1,4 @@
-"""A whole server under load: figures over REST, from the first request until a client sees the result."""
+"""Measures a whole server under load through REST, from the first request until a client sees the result."""
 
 import asyncio
 import json
@@ -20,12 +20,12 @@ from tufline.metadata.snapshot import read_snapshot
 from tufline_testing.server import TUFLINE, Running, dev, start_dev
 
 W = {"W1": (200, 1, 500.0, None), "W2": (50, 50, 3000.0, 1000.0), "W3": (20, 500, 3000.0, 1000.0)}
-"""Requests, artifacts in each, and the goals in artifacts/s: empty, and with a million in place."""
+"""Number of requests, artifacts per request, and the goals in artifacts/s: for an empty repository, and with a million in place."""
 
 REPEATS = 5
 
 PAUSE_SECONDS = 1.0
-"""Before each run, so that it comes upon a repository at rest: else it hangs on when the last commit of the run before was."""
+"""Pause before each run, in seconds, so that the repository is idle; otherwise the result depends on the last commit before it."""
 
 MILLION = 1_000_000
 SCALES = [256, 1024, 4096, 16_384]
@@ -41,7 +41,7 @@ def server_of(bins: int, directory: Path) -> Iterator[Running]:
 
 
 def import_lines(api: str, directory: Path, first: int, count: int) -> float:
-    """Import artifacts by the command line, and give the seconds until all are live."""
+    """Import artifacts with the command line, and return the seconds until all are live."""
     source = directory / "artifacts.ndjson"
     write_lines(source, first, count)
     command = [TUFLINE, "import", str(source), "--url", api, "--journal", str(directory / "journal"), "--timeout", "3600"]
@@ -51,7 +51,7 @@ def import_lines(api: str, directory: Path, first: int, count: int) -> float:
 
 
 def workloads(server: Running, load: Load, where: str, *, full: bool) -> Iterator[Row]:
-    """Measure W1, W2 and W3 of the peer."""
+    """Measure the peer's workloads W1, W2 and W3."""
     for name, (requests, artifacts, empty_goal, full_goal) in W.items():
         goal = full_goal if full else empty_goal
         rates = []
@@ -59,7 +59,7 @@ def workloads(server: Running, load: Load, where: str, *, full: bool) -> Iterato
             time.sleep(PAUSE_SECONDS)
             rates.append(requests * artifacts / asyncio.run(load.run(requests, artifacts))[0])
         rate = median(rates)
-        with profiled(server.process.pid) as profile:  # of one more run: it takes a part of what so short a run has
+        with profiled(server.process.pid) as profile:  # of an additional run: profiling takes a noticeable part of such a short run
             asyncio.run(load.run(requests, artifacts))
         label = f"{name}: {requests} requests of {artifacts}, 16 clients, {BINS:,} bins, {where}, until all are visible"
         yield Row(
@@ -68,7 +68,7 @@ def workloads(server: Running, load: Load, where: str, *, full: bool) -> Iterato
 
 
 def bench_way() -> Iterator[Row]:
-    """Measure the whole way over REST, from an empty repository of all bins."""
+    """Measure the whole path through REST, starting from an empty repository with all bins."""
     with settled_directory() as directory:
         began = time.perf_counter()
         with server_of(BINS, directory) as server:
@@ -91,7 +91,7 @@ def bench_way() -> Iterator[Row]:
 
 
 def versions(metadata: str) -> dict[str, int]:
-    """Say which versions a client sees at a URL."""
+    """Return the versions that a client sees at a URL."""
 
     def get(name: str) -> bytes:
         with urllib.request.urlopen(metadata + name) as response:
@@ -103,9 +103,9 @@ def versions(metadata: str) -> dict[str, int]:
 
 
 def bench_million() -> Iterator[Row]:
-    """Measure an import of a million, and work on what is in place then."""
+    """Measure an import of a million artifacts, and the workloads on the result."""
     with settled_directory() as directory:
-        # An import is profiled by itself: looking into the server takes a tenth of what it can do.
+        # An import is profiled in a separate run: profiling takes a tenth of the server's capacity.
         with server_of(BINS, directory / "profiled") as server, profiled(server.process.pid) as profile:
             import_lines(server.api, directory / "profiled", 0, MILLION)
         os.sync()
@@ -119,7 +119,7 @@ def bench_million() -> Iterator[Row]:
             yield Row("peak memory of the process, import of a million, bin budget 128 MB", peak, "MB", goal="< 400 MB", met=peak < 400)
             load = Load(server.api, MILLION)
             yield from workloads(server, load, "a million in place", full=True)
-            os.sync()  # what the import left to be written would hold up every sync of the first seconds
+            os.sync()  # otherwise pending writes of the import would delay every sync of the first seconds
             with profiled(server.process.pid) as profile:
                 p99 = 1000 * quantiles(asyncio.run(load.steady(100, 120)), n=100)[98]
             label = "100 artifacts/s for two minutes, a million in place, accept to visible, p99"
@@ -134,7 +134,7 @@ def bench_million() -> Iterator[Row]:
 
 def renewal(directory: Path) -> Iterator[Row]:
     """Measure how long it takes to renew all bins, and how long new artifacts wait meanwhile."""
-    # Of bins that live for a week, all that are older than a minute are due; who was renewed is not, for at least half of that.
+    # Of bins with a lifetime of a week, all older than a minute are due. A renewed bin is not due for at least half a minute.
     os.environ["TUFLINE_SIGNER__RENEW_FRACTION"] = "0.9999"
     time.sleep(65)
     try:
@@ -157,7 +157,7 @@ def renewal(directory: Path) -> Iterator[Row]:
 
 
 def cost_of_one(server: Running, first: int) -> tuple[float, Profile]:
-    """Measure the processor time that one artifact costs when nothing else is to do, in ms."""
+    """Measure the processor time of one artifact on an idle server, in ms."""
     load = Load(server.api, first)
     asyncio.run(load.run(20, 1, 1))
     before = cpu_seconds(server.process.pid)
@@ -167,7 +167,7 @@ def cost_of_one(server: Running, first: int) -> tuple[float, Profile]:
 
 
 def bench_scale() -> Iterator[Row]:
-    """Measure what one artifact costs against the number of bins, and against the number of artifacts."""
+    """Measure the cost of one artifact as a function of the number of bins, and of the number of artifacts."""
     by_bins, by_artifacts = [], []
     for bins in SCALES:
         with settled_directory() as directory, server_of(bins, directory) as server:

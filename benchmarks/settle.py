@@ -1,7 +1,7 @@
-"""A directory to measure in, on a file system that has come to rest.
+"""Provides a directory for measurements, on a file system that has settled.
 
-Where many files were removed within the last minutes, as an earlier measurement leaves it, some file systems take far longer to make a new
-one: ext4 without a journal passes over each inode that was freed lately. A bootstrap makes 16,384 files, and a batch one for each bin.
+After many files were removed, as after an earlier measurement, some file systems take far longer to create a file for some minutes: ext4
+without a journal skips each recently freed inode. A bootstrap creates 16,384 files, and a batch creates one for each bin.
 """
 
 import os
@@ -14,17 +14,17 @@ from typing import Final
 
 FILES: Final = 300
 AT_REST_SECONDS: Final = 50e-6
-"""What making a file takes at most on a file system at rest."""
+"""The longest time to create a file on a settled file system, in seconds."""
 
 LONGEST_WAIT_SECONDS: Final = 400.0
 PAUSE_SECONDS: Final = 20.0
 
 _in_vain: list[float] = []
-"""What a file took after the longest wait: nothing waits again then."""
+"""The time per file after the longest wait, in seconds; later measurements do not wait again."""
 
 
 def cost_of_a_file(directory: Path) -> float:
-    """Make files that stay, and give the seconds that one took."""
+    """Create files without removing them, and return the seconds per file."""
     directory.mkdir()
     began = time.perf_counter()
     for number in range(FILES):
@@ -34,7 +34,7 @@ def cost_of_a_file(directory: Path) -> float:
 
 @contextmanager
 def settled_directory() -> Iterator[Path]:
-    """Wait until files are made as fast as they can be, and give a directory."""
+    """Wait until creating files is fast, and provide a directory."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         for attempt in range(int(LONGEST_WAIT_SECONDS / PAUSE_SECONDS)):
@@ -44,5 +44,5 @@ def settled_directory() -> Iterator[Path]:
             time.sleep(PAUSE_SECONDS)
         else:
             _in_vain.append(seconds)
-            print(f"the file system is slow, or does not come to rest: a file takes {1e6 * seconds:.0f} µs", flush=True)
+            print(f"the file system is slow or does not settle: creating a file takes {1e6 * seconds:.0f} µs", flush=True)
         yield directory

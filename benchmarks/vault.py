@@ -1,4 +1,4 @@
-"""Signing in a real OpenBao, with storage on disk and its audit device on; and the services on Kafka with their online key in it."""
+"""Signing in a real OpenBao, with storage on disk and an audit device; and the services on Kafka with their online key in it."""
 
 import asyncio
 import os
@@ -32,11 +32,11 @@ FULL_BIN_BYTES = 364_000
 FULL_BINS = 200
 
 RENEW_ALL = {"TUFLINE_SIGNER__RENEW_FRACTION": "0.9999"}
-"""Of bins that live for a week, all that are older than a minute are due; who was renewed is not, for at least half of that."""
+"""Of bins with a lifetime of a week, all older than a minute are due. A renewed bin is not due for at least half a minute."""
 
 
 async def rate(server: VaultServer, kind: str, payloads: Sequence[bytes], together: int) -> float:
-    """Sign payloads, some of them in each call to the provider, and give the signatures a second, verification included."""
+    """Sign payloads, several per call to the provider, and return the signatures per second, including verification."""
     name, public = await make_key(server, kind)
     async with session(signer_config(server, name)) as of_signer:
         key = await open_vault_key(name.uri, public, of_signer)
@@ -47,7 +47,7 @@ async def rate(server: VaultServer, kind: str, payloads: Sequence[bytes], togeth
 
 
 def signatures(server: VaultServer) -> Iterator[Row]:
-    """Measure signatures a second."""
+    """Measure signatures per second."""
     digests = "the network and Vault's audit log; hashes are all that is sent"
     whole = "encoding and sending each payload whole"
     for kind, label, size, count, limits in (
@@ -65,7 +65,7 @@ def signatures(server: VaultServer) -> Iterator[Row]:
 
 
 async def bootstrap_seconds(server: VaultServer, directory: Path) -> float:
-    """Begin a repository, and give the seconds until all of its bins are in the log."""
+    """Bootstrap a repository, and return the seconds until all its bins are on the log."""
     name, public = await make_key(server)
     days = {"root": 365, "targets": 365, "snapshot": 7, "timestamp": 1, "bins": 7}
     online = dict.fromkeys(("timestamp", "snapshot", "bins"), public)
@@ -86,7 +86,7 @@ async def bootstrap_seconds(server: VaultServer, directory: Path) -> float:
 
 
 async def has_all_bins(bus: EmbeddedBus) -> bool:
-    """Say whether all bins are in the log."""
+    """Return whether all bins are on the log."""
     return await bus.end(topics.METADATA, 0) >= BINS
 
 

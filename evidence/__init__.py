@@ -1,1 +1,1 @@
-"""Scripts that show a hazard on the real thing; ADRs cite them."""
+"""Scripts that demonstrate a hazard on real software; ADRs cite them."""

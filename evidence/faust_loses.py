@@ -1,8 +1,8 @@
-"""Shows on a real broker why Faust is not on the path of what must not be lost: ``make faust-evidence``. See docs/adr/0003.
+"""Shows on a real broker why Faust must not process data that may not be lost: ``make faust-evidence``. See docs/adr/0003.
 
-faust-streaming is installed from its own lock into an environment of its own. A worker takes 20,000 events in batches of a thousand and
-writes each batch down when it has it; in the middle of the fifth it gets SIGTERM, or raises. Then it, or another worker, goes on to the
-end. What is not written down by then is lost: the worker's group says that it has been processed.
+faust-streaming is installed from its own lock file into a separate environment. A worker consumes 20,000 events in batches of a thousand,
+and records each batch in a file. In the middle of the fifth batch it gets SIGTERM, or raises. Then it, or another worker, continues to the
+end. Events that are not recorded by then are lost, because the group's committed offset says that they have been processed.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ FAULTS: Final = {"sigterm": "SIGTERM in the middle of a batch, and a new worker"
 
 DEADLINE_SECONDS: Final = 120.0
 QUIET_SECONDS: Final = 15.0
-"""When nothing has come for so long, and nothing is left to take, nothing will."""
+"""How long nothing must arrive before the run counts as finished, in seconds, if nothing is left to consume."""
 
 
 def environment() -> Path:
-    """Install faust-streaming from its lock, once, beside Kafka.
+    """Install faust-streaming from its lock file, once, next to Kafka.
 
     Returns:
-        Its Python.
+        Path of the environment's Python.
 
     Raises:
         MissingPartError: if it can't be installed.
@@ -60,8 +60,8 @@ async def produce(servers: str, topic: str) -> None:
     """Write the numbers of all events to a topic of one partition.
 
     Args:
-        servers: of the cluster.
-        topic: made.
+        servers: the cluster's bootstrap servers.
+        topic: name of the topic, which is created.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
@@ -75,19 +75,19 @@ async def produce(servers: str, topic: str) -> None:
 
 
 def take(python: Path, servers: str, fault: str, directory: Path) -> Counter[int]:
-    """Have all events taken, with a fault.
+    """Let workers consume all events, with a fault.
 
     Args:
-        python: that has faust-streaming.
-        servers: of the cluster.
-        fault: of ``FAULTS``.
-        directory: of this run.
+        python: a Python that has faust-streaming.
+        servers: the cluster's bootstrap servers.
+        fault: a key of ``FAULTS``.
+        directory: directory of this run.
 
     Returns:
-        How often each event was written down.
+        How often each event was recorded.
 
     Raises:
-        TimeoutError: if the worker does not come so far.
+        TimeoutError: if the worker does not reach its fifth batch or the end in time.
     """
     directory.mkdir()
     out, marker, log = directory / "out", directory / "marker", directory / "worker.log"
@@ -130,7 +130,7 @@ def take(python: Path, servers: str, fault: str, directory: Path) -> Counter[int
 
 
 def main() -> int:
-    """Say how many events are lost; ends with 1 if none was, as then the reason is gone."""
+    """Print how many events are lost; the exit code is 1 if none was, because then the decision has lost its reason."""
     lost_any = False
     with tempfile.TemporaryDirectory() as name:
         cluster = Cluster(Path(name) / "kafka")

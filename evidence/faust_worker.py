@@ -1,6 +1,6 @@
-"""A Faust worker that takes events a thousand at a time and writes them to a file; in its fifth batch something happens.
+"""A Faust worker that consumes events a thousand at a time and records them in a file; a fault happens in its fifth batch.
 
-``faust_evidence`` starts it. It runs in an environment of its own: Tufline itself has no Faust.
+``faust_loses`` starts it in a separate environment: Tufline itself does not install Faust.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ app = faust.App(
 
 
 def is_unlucky(number: int) -> bool:
-    """Say whether something happens in a batch, and that it has."""
+    """Return whether the fault happens in this batch, and remember that it has happened."""
     if number != UNLUCKY or marker.exists():
         return False
     marker.touch()
@@ -34,14 +34,14 @@ def is_unlucky(number: int) -> bool:
 
 
 def write_down(batch: Sequence[bytes]) -> None:
-    """Note that a batch is done."""
+    """Record that a batch is done."""
     with out.open("ab") as file:
         file.write(b"".join(event + b"\n" for event in batch))
 
 
 @app.agent(app.topic(os.environ["EVIDENCE_TOPIC"]))  # type: ignore[untyped-decorator]  # Faust is not in the environment that is checked
 async def process(stream: Any) -> None:
-    """Write down what came, batch by batch."""
+    """Record the received events, batch by batch."""
     number = 0
     async for batch in stream.take(BATCH, within=1):
         number += 1
@@ -49,7 +49,7 @@ async def process(stream: Any) -> None:
             if os.environ["EVIDENCE_FAULT"] == "exception":
                 raise RuntimeError("in the middle of a batch")
             for _ in batch:
-                await asyncio.sleep(0.005)  # at work, when SIGTERM comes
+                await asyncio.sleep(0.005)  # still at work when SIGTERM arrives
         write_down(batch)
 
 

@@ -1,13 +1,13 @@
-"""Shows on a real broker that the hazards are real that decide how Tufline writes: ``make hazards``.
+"""Demonstrates on a real broker the hazards that determine how Tufline writes: ``make hazards``.
 
-1. A reader that stops where a partition seems to end, while another writer has a transaction open, does not see what a third one has
-   committed already. So who takes over reads up to a claim of its own.
-2. Who was taken for dead and comes back goes on writing, idempotent or with a transactional id of its own. Only a transactional id that
-   belongs to the partition keeps it out.
-3. Who takes over by the offset that a group has committed loses what the old one had taken but not written, or writes it twice. Progress
-   that is written in the same transaction as the work does neither.
+1. If a reader stops at the apparent end of a partition while another writer has an open transaction, it misses records that a third writer
+   has already committed. So a takeover reads up to its own claim.
+2. A process that was considered dead and comes back continues to write, whether it is idempotent or has its own transactional id. Only a
+   transactional id that belongs to the partition fences it.
+3. A takeover from a group's committed offset loses what the old owner had read but not written, or writes it twice. Progress that is
+   written in the same transaction as the work prevents both.
 
-Here plain clients of Kafka do what Tufline does not, so that one sees what would come of it.
+Here plain Kafka clients do what Tufline avoids, to show the consequences.
 """
 
 import asyncio
@@ -28,24 +28,24 @@ from tufline_testing.servers.parts import MissingPartError
 
 WORK: Final = [b"1", b"2", b"3", b"4"]
 SEEN_SECONDS: Final = 20.0
-"""In this time what was committed must be seen, where nothing hides it."""
+"""How soon committed records must be visible if nothing hides them, in seconds."""
 
 
 class Lab:
-    """A cluster for experiments, each on topics of its own."""
+    """A cluster for experiments, each on its own topics."""
 
     def __init__(self, servers: str) -> None:
-        """Begin.
+        """Create the lab.
 
         Args:
-            servers: of the cluster.
+            servers: the cluster's bootstrap servers.
         """
         self.servers = servers
         self._prefix = f"hazard-{time.time_ns()}"
         self._topics = 0
 
     async def topic(self) -> TopicPartition:
-        """Make a topic of one partition."""
+        """Create a topic with one partition."""
         self._topics += 1
         name = f"{self._prefix}-{self._topics}"
         admin = AIOKafkaAdminClient(bootstrap_servers=self.servers)
@@ -61,10 +61,10 @@ class Lab:
         """Run an idempotent producer.
 
         Args:
-            transactional_id: for transactions.
+            transactional_id: enables transactions under this id; None for none.
 
         Yields:
-            It.
+            The producer.
         """
         name = f"{self._prefix}-{transactional_id}" if transactional_id else None
         producer = AIOKafkaProducer(bootstrap_servers=self.servers, enable_idempotence=True, transactional_id=name)
@@ -75,11 +75,11 @@ class Lab:
             await producer.stop()
 
     async def read(self, place: TopicPartition, count: int | None = None) -> list[bytes]:
-        """Read what is committed, from the beginning.
+        """Read the committed records, from the start.
 
         Args:
             place: the partition.
-            count: wait for so many; None for what there is up to where the partition seems to end.
+            count: number of records to wait for; None to stop at the apparent end of the partition.
         """
         consumer = AIOKafkaConsumer(bootstrap_servers=self.servers, isolation_level="read_committed", enable_auto_commit=False)
         await consumer.start()
@@ -100,10 +100,10 @@ class Lab:
         """Run a consumer that commits offsets of a group.
 
         Args:
-            group: its name.
+            group: name of the group.
 
         Yields:
-            It.
+            The consumer.
         """
         consumer = AIOKafkaConsumer(bootstrap_servers=self.servers, group_id=f"{self._prefix}-{group}", enable_auto_commit=False)
         await consumer.start()
@@ -132,13 +132,13 @@ async def _is_fenced(writing: Awaitable[Any]) -> bool:
 
 
 async def hidden_by_another(lab: Lab) -> list[tuple[str, bool]]:
-    """Commit a record behind another writer's open transaction, and read to where the partition seems to end.
+    """Commit a record after the start of another writer's open transaction, and read to the apparent end of the partition.
 
     Args:
-        lab: to work in.
+        lab: the lab for the experiment.
 
     Returns:
-        What is to be shown, and whether it was.
+        Each claim, and whether the experiment confirmed it.
     """
     place = await lab.topic()
     async with lab.producer("slow") as slow, lab.producer("old owner") as old, lab.producer("new owner") as new:
@@ -146,24 +146,24 @@ async def hidden_by_another(lab: Lab) -> list[tuple[str, bool]]:
         await _write(slow, place, [b"of the slow one"])
         await _commit(old, place, [b"progress"])
         at_end = await lab.read(place)
-        # A claim is behind it in the log, and is seen only when nothing before it can still appear.
+        # A claim is later in the log, and becomes visible only when nothing before it can still appear.
         await _commit(new, place, [b"claim"])
         await slow.abort_transaction()
         to_claim = await lab.read(place, 2)
     return [
-        ("a committed record is not seen by who reads to the end under another writer's open transaction", at_end == []),
-        ("who reads up to a claim of its own, made later, has seen it", to_claim == [b"progress", b"claim"]),
+        ("a reader that stops at the end during another writer's open transaction does not see a committed record", at_end == []),
+        ("a reader that reads up to its own later claim sees it", to_claim == [b"progress", b"claim"]),
     ]
 
 
 async def unfenced_zombie(lab: Lab) -> list[tuple[str, bool]]:
-    """Let an old owner write after a new one has taken over: without a fence, with an id of its own, with the partition's id.
+    """Let an old owner write after a takeover: without a fence, with its own id, and with the partition's id.
 
     Args:
-        lab: to work in.
+        lab: the lab for the experiment.
 
     Returns:
-        What is to be shown, and whether it was.
+        Each claim, and whether the experiment confirmed it.
     """
     shown = []
     place = await lab.topic()
@@ -178,7 +178,7 @@ async def unfenced_zombie(lab: Lab) -> list[tuple[str, bool]]:
         await _commit(new, place, [b"new"])
         await _commit(zombie, place, [b"old again"])
         seen = await lab.read(place, 3)
-        shown.append(("so does one whose transactional id is its process's", seen == [b"old", b"new", b"old again"]))
+        shown.append(("so does a producer whose transactional id belongs to its process", seen == [b"old", b"new", b"old again"]))
     place = await lab.topic()
     async with lab.producer("partition") as zombie:
         await _commit(zombie, place, [b"old"])
@@ -188,18 +188,18 @@ async def unfenced_zombie(lab: Lab) -> list[tuple[str, bool]]:
             await _commit(new, place, [b"new"])
             fenced = await _is_fenced(zombie.commit_transaction())
         is_out = fenced and await lab.read(place) == [b"old", b"new"]
-        shown.append(("one whose transactional id is the partition's is refused, with all that it had begun", is_out))
+        shown.append(("a producer whose transactional id belongs to the partition is refused, with its open transaction", is_out))
     return shown
 
 
 async def taken_over_by_group(lab: Lab) -> list[tuple[str, bool]]:
-    """Let an owner die in the middle of its work, and a new one go on from the offset that the group has committed, or from progress.
+    """Let an owner die in the middle of its work, and a new one continue from the group's committed offset, or from progress.
 
     Args:
-        lab: to work in.
+        lab: the lab for the experiment.
 
     Returns:
-        What is to be shown, and whether it was.
+        Each claim, and whether the experiment confirmed it.
     """
 
     async def played(die: Callable[[AIOKafkaConsumer, TopicPartition, TopicPartition, str], Awaitable[None]], name: str) -> list[bytes]:
@@ -227,14 +227,14 @@ async def taken_over_by_group(lab: Lab) -> list[tuple[str, bool]]:
 
     lost, doubled = await played(offset_first, "offset first"), await played(work_first, "work first")
     return [
-        ("who takes over by the group's offset loses what was committed to the group and not yet written", lost == [b"1", b"3", b"4"]),
-        ("... and doubles what was written and not yet committed to the group", doubled[:3] == [b"1", b"2", b"2"]),
-        ("who takes over by progress in the transaction of the work does neither", await _by_progress(lab) == WORK),
+        ("a takeover from the group's offset loses what was committed to the group but not yet written", lost == [b"1", b"3", b"4"]),
+        ("... and repeats what was written but not yet committed to the group", doubled[:3] == [b"1", b"2", b"2"]),
+        ("a takeover from progress in the same transaction as the work does neither", await _by_progress(lab) == WORK),
     ]
 
 
 async def _by_progress(lab: Lab) -> list[bytes]:
-    """Die in the middle of a transaction; the new owner goes on after the last record that is committed: its number is the progress."""
+    """Die in the middle of a transaction; the new owner continues after the last committed record, whose number is the progress."""
     target = await lab.topic()
     async with lab.producer("owner") as old:
         await _commit(old, target, WORK[:1])
@@ -248,13 +248,13 @@ async def _by_progress(lab: Lab) -> list[bytes]:
 
 
 async def show(servers: str) -> bool:
-    """Show all hazards, and print what was shown.
+    """Run all experiments, and print the results.
 
     Args:
-        servers: of a cluster.
+        servers: the cluster's bootstrap servers.
 
     Returns:
-        Whether every one did show.
+        Whether all claims were confirmed.
     """
     lab = Lab(servers)
     all_shown = True
@@ -266,7 +266,7 @@ async def show(servers: str) -> bool:
 
 
 def main() -> int:
-    """Start a broker and show them."""
+    """Start a broker and run the experiments."""
     with tempfile.TemporaryDirectory() as directory:
         cluster = Cluster(Path(directory) / "kafka")
         try:

@@ -1,1 +1,1 @@
-"""Programs that keep the repository in order: the demo, and what generates schemas and tables."""
+"""Programs for maintaining the repository: the demo, checks, and generators of schemas and tables."""

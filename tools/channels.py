@@ -1,6 +1,6 @@
 """The topics as AsyncAPI 3 describes them (``schemas/asyncapi.yaml``): from the topics, their settings on Kafka and their records' types.
 
-What is written here by hand is who writes and reads a topic, its key and its meaning; a test runs the services and compares.
+Written by hand here are each topic's writers and readers, its key and its meaning; a test runs the services and compares.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ PUBLISHER: Final = "publisher"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What can't be read from the code of a topic.
+    """The properties of a topic that can't be read from its code.
 
     Attributes:
-        description: what stands in it.
-        partitions: how many, in words.
-        key: of a record.
-        senders: who writes it.
-        receivers: who reads it.
+        description: the topic's content.
+        partitions: number of partitions, in words.
+        key: the key of a record, in words.
+        senders: the services that write it.
+        receivers: the services that read it.
         messages: names in ``components.messages``.
     """
 
@@ -50,7 +50,7 @@ P: Final = "P (bus.partitions)"
 
 CHANNELS: Final[dict[str, Channel]] = {
     topics.INBOX: Channel(
-        "Events of repositories, written by themselves. See docs/how-to/inbox.md.",
+        "Events that repositories write themselves. See docs/how-to/inbox.md.",
         P,
         "The source of the event; a producer may choose another one, as long as all events of a source are in one partition.",
         (REPOSITORY, OPERATOR),
@@ -58,17 +58,16 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("StructuredEvent", "BinaryEvent"),
     ),
     topics.REJECTED: Channel(
-        "Records of inbox that are no acceptable event, byte for byte, with the reason behind their own headers; and marks of what was "
-        "replayed.",
+        "Rejected records of inbox, byte for byte, with the reason after their own headers; and marks of the records that were replayed.",
         f"{P}; the same as in inbox",
-        "As in inbox; of a mark none.",
+        "As in inbox; a mark has none.",
         (INGEST, OPERATOR),
         (OPERATOR,),
         ("Rejected", "Replayed"),
     ),
     topics.INBOX_PROGRESS: Channel(
-        "How far each partition of inbox is moved, and which events were accepted lately. Partition i is written by the one writer that "
-        "moves partition i of inbox.",
+        "How far each partition of inbox has been moved, and which events were accepted recently. The only writer of partition i is the "
+        "one that moves partition i of inbox.",
         P,
         "@claim, or @n for one of the last transactions.",
         (INGEST,),
@@ -76,15 +75,15 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("InboxProgress", "Claim"),
     ),
     topics.ARTIFACTS: Channel(
-        "Accepted changes, in their order.",
+        "Accepted changes, in order.",
         f"{P}; by the bin of the path",
-        "Names the request.",
+        "Id of the request.",
         (INGEST,),
         (INGEST, SIGNER),
         ("Changes",),
     ),
     topics.METADATA: Channel(
-        "The repository's metadata: the exact bytes of one file each, in order.",
+        "The repository's metadata, in order; each record has the exact bytes of one file.",
         "1",
         "The role; '<version>.root' for a root, so that all roots stay.",
         (SIGNER,),
@@ -92,15 +91,15 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("MetadataFile",),
     ),
     topics.HEADS: Channel(
-        "The newest version of each role, and how far its writer has come.",
-        "P + 1; the last one is the commits'",
+        "The newest version of each role, and its writer's progress.",
+        "P + 1; the last one is for commits",
         "The role; @progress; @claim.",
         (SIGNER,),
         (INGEST, SIGNER, PUBLISHER),
         ("Head", "Progress", "Committed", "Claim"),
     ),
     topics.PUBLISHED: Channel(
-        "What each origin shows.",
+        "The published commit of each origin.",
         "1",
         "Name of the origin.",
         (PUBLISHER,),
@@ -108,16 +107,16 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("Published",),
     ),
     topics.RECEIPTS: Channel(
-        "What became of each event of inbox, and which changes did not simply happen.",
+        "The result of each event of inbox, and the changes that had no effect or were rejected.",
         f"{P}; the same as in inbox (EventReceipt), and as in artifacts (ChangeReceipt)",
-        "Of an event its source; of a change its request.",
+        "For an event its source; for a change its request.",
         (INGEST, SIGNER),
         (INGEST, REPOSITORY),
         ("ChangeReceipt", "EventReceipt"),
     ),
     topics.ADMIN: Channel(
-        "What people settled: the bootstrap, that it has begun, the versions of root and targets that they gave since, and the losses of "
-        "records that they accepted (docs/how-to/lost-input.md).",
+        "Decisions of operators: the bootstrap and its start, the later versions of root and targets that they submitted, and the losses "
+        "of records that they accepted (docs/how-to/lost-input.md).",
         "1",
         "bootstrap; begun; root or targets; accepted-loss",
         (INGEST, SIGNER, OPERATOR),
@@ -125,9 +124,9 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("Bootstrap", "Begun", "NewMetadata", "AcceptedLoss"),
     ),
     topics.AUDIT: Channel(
-        "Every use of an online key, on record before its signatures are used. See docs/how-to/audit.md.",
+        "Every use of an online key, recorded before its signatures are used. See docs/how-to/audit.md.",
         "1",
-        "Name of the chain: one for each life of a signer.",
+        "Name of the chain; each run of a signer has its own.",
         (SIGNER,),
         (SIGNER, OPERATOR),
         ("AuditBegin", "AuditUse", "AuditEnd"),
@@ -174,7 +173,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "content-type": {"type": "string", "description": "The media type of the value, which is JSON."},
     },
     "MetadataFile": {
-        VERSION_HEADER: {"type": "string", "description": "Version of the role, in decimal."},
+        VERSION_HEADER: {"type": "string", "description": "The role's version, in decimal."},
         VECTOR_HEADER: {"type": "string", "description": "On a timestamp, how far its commit goes (Vector, as JSON)."},
     },
     "Rejected": {
@@ -182,13 +181,13 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         rejected.TOPIC_HEADER: {"type": "string", "description": "The topic that the record was in: inbox."},
         rejected.PARTITION_HEADER: {"type": "string", "description": "Partition of inbox, in decimal."},
         rejected.OFFSET_HEADER: {"type": "string", "description": "Offset in inbox, in decimal."},
-        rejected.CUT_HEADER: {"type": "string", "description": "Size of the whole record, where only its beginning is kept."},
+        rejected.CUT_HEADER: {"type": "string", "description": "Size of the whole record, if only its start is kept."},
     },
     "Replayed": {
         rejected.REPLAYED_HEADER: {
             "type": "string",
             "pattern": "^[0-9]+-[0-9]+$",
-            "description": "First and last offset of the records in this partition that are in inbox again; those that are cut are not.",
+            "description": "First and last offset of the records of this partition that were replayed; truncated records were not.",
         },
     },
 }
@@ -221,10 +220,10 @@ _CONTENT_TYPES: Final = {
 
 
 def make() -> dict[str, Any]:
-    """Make the document.
+    """Make the AsyncAPI document.
 
     Returns:
-        It, to be written as YAML.
+        The document, to be written as YAML.
     """
     _, schemas = json_schema.describe(TYPES, ref_template="#/components/schemas/{name}")
     every = topics.topics(DEFAULT_PARTITIONS)
@@ -233,8 +232,8 @@ def make() -> dict[str, Any]:
         "info": {
             "title": "Tufline's topics",
             "version": tufline.__version__,
-            "description": "The log that all services share. Generated from the code (make schemas). Repositories write inbox, and learn "
-            "from receipts and published what became of their events; all else is Tufline's own.",
+            "description": "The log that all services share. Generated from the code (make schemas). Repositories write to inbox, and "
+            "learn the results of their events from receipts and published; all other topics are internal to Tufline.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -256,10 +255,10 @@ def make() -> dict[str, Any]:
 
 
 def operations() -> list[tuple[str, str, str]]:
-    """List who does what.
+    """List the operations on all topics.
 
     Returns:
-        Topic, ``send`` or ``receive``, and who.
+        Topic, ``send`` or ``receive``, and the service.
     """
     return [
         (name, action, who)
@@ -284,7 +283,7 @@ def _channel(topic: Topic, channel: Channel) -> dict[str, Any]:
 def _kept(topic: Topic) -> str:
     match topic.cleanup:
         case Cleanup.COMPACT:
-            return "the newest record of each key, for ever"
+            return "the newest record of each key, indefinitely"
         case Cleanup.DELETE:
             return f"{topic.seconds / clock.DAY_SECONDS:g} days"
         case Cleanup.KEEP:
@@ -292,8 +291,8 @@ def _kept(topic: Topic) -> str:
 
 
 KEPT: Final = {
-    topics.INBOX: "until it is moved, and seven days at least",
-    topics.ARTIFACTS: "until it is live, and thirty days at least",
+    topics.INBOX: "until a record is moved, and at least seven days",
+    topics.ARTIFACTS: "until a record is live, and at least thirty days",
     topics.ADMIN: "for ever",
     topics.AUDIT: "for ever",
 }

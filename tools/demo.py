@@ -1,7 +1,7 @@
-"""The main job on real input: secure the packages that Tufline itself is built from, attack them, and verify with an unmodified TUF client.
+"""Demonstrates the main task on real input: secure Tufline's own dependencies, attack them, and verify with an unmodified TUF client.
 
-Run it by ``make demo``. It needs no server: everything is one process of ``tufline dev`` on loopback. What it leaves is in ``.demo/``.
-Exit code 0 only if everything that it says is so.
+Run it with ``make demo``. It needs no server: everything is one process of ``tufline dev`` on loopback. Its files are in ``.demo/``. The
+exit code is 0 only if every printed result was verified.
 """
 
 import http.server
@@ -49,25 +49,25 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 class DemoError(Exception):
-    """Something is not as the demo says."""
+    """A step of the demo failed."""
 
 
 def check(condition: object, what: str) -> None:
-    """End the demo unless something is so."""
+    """End the demo unless a condition holds."""
     if not condition:
         raise DemoError(what)
 
 
 def step(number: int, text: str) -> None:
-    """Begin a step."""
+    """Print the heading of a step."""
     console.print(f"[bold]{number}.[/bold] {text}")
 
 
 def fetch_wheels() -> list[str]:
-    """Lay the wheels of the locked dependencies out as a package index does, and give their target paths."""
+    """Arrange the wheels of the locked dependencies as a package index does, and return their target paths."""
     wheels = WORK / "wheels"
     if not any(PACKAGES.glob("*/*.whl")):
-        # What comes as source alone is built, as it was when it was installed.
+        # A dependency that is only available as source is built, as it was for the installation.
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
         subprocess.run([*command, "--require-hashes", "-r", str(LOCK), "-w", str(wheels)], check=True)
         for wheel in wheels.glob("*.whl"):
@@ -104,7 +104,7 @@ def start() -> Server:
     urls = json.loads(ready.read_text())
     server = Server(process, Client(urls["api"]), urls["metadata"], urls["targets"], Path(urls["root"]).read_bytes())
     while server.api.request("GET", "/api/v1/bootstrap/")["data"]["state"] != "finished":
-        check(time.monotonic() < deadline, "the first metadata are not published in time")
+        check(time.monotonic() < deadline, "the first metadata is not published in time")
         time.sleep(0.02)
     return server
 
@@ -112,8 +112,8 @@ def start() -> Server:
 def register(server: Server, paths: list[str], label: str, on_accepted: Callable[[], None] = lambda: None) -> tuple[list[str], list[float]]:
     """Register files over REST, and wait until they are live.
 
-    Gives the paths of all requests that were accepted, and for each request the seconds from its acceptance until it was live. A server
-    that dies in between ends the requests that it had not answered, and no more.
+    Returns the paths of all accepted requests, and for each request the seconds from acceptance until it was live. If the server dies in
+    between, only the requests that it had not answered fail.
     """
     requests = [paths[start : start + FILES_A_REQUEST] for start in range(0, len(paths), FILES_A_REQUEST)]
     accepted: list[str] = []
@@ -145,7 +145,7 @@ def register(server: Server, paths: list[str], label: str, on_accepted: Callable
 
 
 class Victim:
-    """A TUF client with its own state, as it stands on somebody's machine."""
+    """A TUF client with its own state, as on a user's machine."""
 
     def __init__(self, server: Server, name: str) -> None:
         self._server = server
@@ -153,7 +153,7 @@ class Victim:
         (self._directory / "files").mkdir(parents=True, exist_ok=True)
 
     def updater(self, metadata: str | None = None, targets: str | None = None) -> Updater:
-        """Begin a session, as each run of a client does."""
+        """Start a session, as each run of a client does."""
         return Updater(
             str(self._directory),
             metadata or self._server.metadata,
@@ -173,7 +173,7 @@ class Victim:
 
 @dataclass
 class Mirror:
-    """A compromised mirror: it passes everything on, but for what it answers itself."""
+    """A compromised mirror: it forwards every request, except those that it answers itself."""
 
     answers: dict[str, bytes] = field(default_factory=dict)
     url: str = ""
@@ -181,7 +181,7 @@ class Mirror:
 
 @contextmanager
 def compromised_mirror(server: Server) -> Iterator[Mirror]:
-    """Run a mirror between client and origin that can answer what it likes."""
+    """Run a mirror between client and origin that can replace any answer."""
     upstream, pool, mirror = server.metadata.removesuffix("/metadata/"), urllib3.PoolManager(), Mirror()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -218,7 +218,7 @@ def flip(content: bytes) -> bytes:
 
 
 def attack(server: Server, path: str, old_timestamp: bytes, old_snapshot: bytes) -> int:
-    """Play attacks against a client that knows the repository; give how many it refused."""
+    """Run attacks against a client that knows the repository, and return how many it refused."""
     live = server.api.request("GET", f"/api/v1/artifacts/{path}")
     bin_name = f"{live['role_version']}.{live['role']}.json"
     snapshot_name = f"{live['snapshot_version']}.snapshot.json"
@@ -234,7 +234,7 @@ def attack(server: Server, path: str, old_timestamp: bytes, old_snapshot: bytes)
     refused = 0
     with compromised_mirror(server) as mirror:
         for number, (name, answers) in enumerate(attacks.items()):
-            # This client has seen the newest timestamp, and nothing of what it names: it has to fetch all the rest from the mirror.
+            # This client has only seen the newest timestamp: it has to fetch everything else from the mirror.
             victim = Victim(server, f"attacked-{number}")
             victim.updater().refresh()
             for known in ("snapshot.json", f"{live['role']}.json"):
@@ -261,7 +261,7 @@ def make_second_batch() -> list[str]:
 
 
 def kill_in_the_middle(server: Server, paths: list[str]) -> list[str]:
-    """Register the second batch, and kill the process when a part of it is accepted; give what was accepted."""
+    """Register the second batch, kill the process when a part of it is accepted, and return the accepted paths."""
     count = 0
     lock = threading.Lock()
 
@@ -297,7 +297,7 @@ def wait_until_live(server: Server, paths: list[str]) -> None:
 
 
 def play() -> str:
-    """Play the demo; give its last line."""
+    """Run the demo, and return its last line."""
     step(1, "Real input: the wheels that Tufline is built from")
     wheels = fetch_wheels()
     check(len(wheels) >= LEAST_WHEELS, f"only {len(wheels)} wheels")
@@ -337,7 +337,7 @@ def play() -> str:
 
 
 def main() -> int:
-    """Play the demo, and say how it ended."""
+    """Run the demo, and print its result."""
     WORK.mkdir(exist_ok=True)
     try:
         line = play()

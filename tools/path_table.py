@@ -1,4 +1,4 @@
-"""Writes the table of docs/reference/paths.md: what each TUF client asks for when it fetches a target path. ``make paths`` runs it."""
+"""Writes the table of docs/reference/paths.md: the URL path that each TUF client requests for a target path. ``make paths`` runs it."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ PAGE = ROOT / "docs" / "reference" / "paths.md"
 
 
 def main() -> None:
-    """Put the table of now in place of the one that is there."""
+    """Replace the table in the page with the current one."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     with all_clients() as clients, tempfile.TemporaryDirectory() as directory:
         made = table(clients, Path(directory))

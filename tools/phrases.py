@@ -1,4 +1,4 @@
-"""Refuses phrases that a reader stumbles over: ``python -m tools.phrases`` (part of ``make lint``).
+"""Refuses phrases that are hard to read: ``python -m tools.phrases`` (part of ``make lint``).
 
 ``tools/phrases.toml`` lists them, each with what to write instead. Only prose is read: documentation, docstrings, comments and messages.
 """
@@ -17,7 +17,7 @@ from tufline_testing.checkout import ROOT
 LIST: Final = Path(__file__).with_name("phrases.toml")
 
 LEFT_OUT: Final = ("tests/fixtures/", "tests/unit/test_prose.py")
-"""Where sentences are data."""
+"""Files whose sentences are data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Phrase:
     """A phrase that must not be used.
 
     Attributes:
-        pattern: finds it.
-        instead: what to write in its place.
+        pattern: regular expression that finds the phrase.
+        instead: the replacement, or advice.
     """
 
     pattern: re.Pattern[str]
@@ -47,8 +47,8 @@ def check(piece: Piece, listed: list[Phrase]) -> Iterator[str]:
     """Find the phrases of the list in a piece of prose.
 
     Args:
-        piece: to read.
-        listed: from ``phrases``.
+        piece: the piece of prose.
+        listed: the phrases from ``phrases``.
 
     Yields:
         Each finding: its place, the phrase, and what to write instead.

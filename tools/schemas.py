@@ -1,6 +1,6 @@
-"""Generates ``schemas/`` from the code; with ``--check`` it only says whether what is there is what would be generated.
+"""Generates ``schemas/`` from the code; with ``--check`` it only checks that the files are up to date.
 
-records.json: JSON Schema of every record on the bus, by topic. event.json: of the events that repositories send to the inbox.
+records.json: JSON Schema of every record on the bus, by topic. event.json: JSON Schema of the events that repositories send to the inbox.
 asyncapi.yaml: all topics. openapi.json: the REST API.
 """
 
@@ -28,7 +28,7 @@ BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
     topics.ADMIN: (records.Bootstrap, records.Begun, records.NewMetadata, records.AcceptedLoss),
     topics.AUDIT: (AuditBegin, AuditUse, AuditEnd),
 }
-"""What may stand in each topic; ``metadata`` holds the bytes of metadata files, which TUF specifies."""
+"""The types of records in each topic; ``metadata`` has the bytes of metadata files, which TUF specifies."""
 
 
 def make_records() -> dict[str, Any]:
@@ -71,7 +71,7 @@ def make_all() -> dict[str, str]:
 
 
 class _Plain(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types here
-    """Writes what stands in two places twice, without anchors."""
+    """Writes repeated values in full, without anchors."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True
@@ -82,7 +82,7 @@ def main() -> int:
     drifted = [name for name, content in make_all().items() if not (SCHEMAS / name).exists() or (SCHEMAS / name).read_text() != content]
     if "--check" in sys.argv[1:]:
         for name in drifted:
-            print(f"schemas/{name} is not what the code says: run make schemas")
+            print(f"schemas/{name} is out of date: run make schemas")
         return 1 if drifted else 0
     SCHEMAS.mkdir(exist_ok=True)
     for name, content in make_all().items():
