@@ -16,7 +16,7 @@ from tufline.trust import admin_state, ceremony, rules
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.rules import RoleKeys
 from tufline_signer.commits.release import next_given_targets, next_root
-from tufline_signer.commits.state import Folding
+from tufline_signer.commits.state import CommitState
 from tufline_testing.log import DEFAULT_DAYS
 from tufline_testing.offline import Offline
 
@@ -44,10 +44,10 @@ def head(version: int, *keyids: str) -> Head:
     return Head(version=version, sha256="", length=0, expires="2030-01-01T00:00:00Z", offset=0, keyids=[*keyids])
 
 
-def fold_bins(offline: Offline, named_under: RoleKeys, signed_by: Sequence[Sequence[str]]) -> Folding:
+def fold_bins(offline: Offline, named_under: RoleKeys, signed_by: Sequence[Sequence[str]]) -> CommitState:
     """Fold the bins, each with the keys that signed it."""
     settings = offline.bootstrap(PARTITIONS).settings
-    folding = Folding(settings, [0] * PARTITIONS, PassedOver(Health(), "commits"))
+    folding = CommitState(settings, [0] * PARTITIONS, PassedOver(Health(), "commits"))
     folding.name_under(named_under)
     for index, keyids in enumerate(signed_by):
         folding.take(0, [Record(topics.HEADS, 0, index, NOW, settings.layout.name(index), records.encode(head(1, *keyids)), {})])

@@ -1,34 +1,28 @@
-"""The state that all workers of a signer process share."""
+"""What all workers of a process of the signer share."""
 
-import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tufline.bus import Bus
 from tufline.config.settings import SignerConfig
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
 from tufline.views.admin import AdminFollower
-from tufline_signer.bins.batch import BinCache
-from tufline_signer.bins.pacing import Pace
 from tufline_signer.signing.key_selection import Released
 from tufline_signer.signing.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """The state that all workers of a process share.
+class SignerContext:
+    """What all workers of a process share.
 
     Attributes:
         bus: the log.
-        config: the signer's settings.
+        config: of the signer.
         clock: the wall clock, compared with the log's.
         health: where the parts report their state.
         admin: the state folded from ``admin``.
         keyring: the online keys.
-        cache: the bins in memory.
-        released: which versions of root and targets are released.
-        backlog: held by the partition whose turn it is.
-        renewal: the pace of renewals.
+        released: which root and targets are published.
     """
 
     bus: Bus
@@ -37,7 +31,4 @@ class Shared:
     health: Health
     admin: AdminFollower
     keyring: Keyring
-    cache: BinCache
     released: Released
-    backlog: asyncio.Lock = field(default_factory=asyncio.Lock)
-    renewal: Pace = field(default_factory=Pace)

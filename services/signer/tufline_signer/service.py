@@ -25,8 +25,9 @@ from tufline.views.admin import AdminFollower
 from tufline_signer.bins import bins_worker
 from tufline_signer.bins.batch import BinCache
 from tufline_signer.bins.bins_writer import part
+from tufline_signer.bins.context import BinsContext
 from tufline_signer.commits import commit_worker
-from tufline_signer.context import Shared
+from tufline_signer.context import SignerContext
 from tufline_signer.signing.audit_sinks import open_sink
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.key_selection import Released, keys_of_bins, keys_of_role
@@ -64,34 +65,34 @@ async def run(
     opener, trail = KeyOpener(config, vault or VaultConfig()), Trail(bus, clock, open_sink(config.audit_file))
     keyring = Keyring(opener, trail, health)
     reference = ReferenceClock(clock, clock_tolerance)
-    shared = Shared(bus, config, reference, health, admin, keyring, BinCache(config.bin_memory_bytes), released)
+    context = SignerContext(bus, config, reference, health, admin, keyring, released)
     try:
         await all_of(
             watch_clock(reference, PART, health),
             keep_working(ADMIN_PART, admin.run, health),
             keep_working(RELEASED_PART, released.run, health),
-            keep_working(PART, partial(_share_the_work, shared), health),
+            keep_working(PART, partial(_share_the_work, context), health),
         )
     finally:
         await trail.close()
         await opener.close()
 
 
-async def _share_the_work(shared: Shared) -> None:
+async def _share_the_work(context: SignerContext) -> None:
     # A signer that can't sign would hold partitions that others could serve, and block all their artifacts.
-    shared.health.problem(PART, "checking that the keys can be used and that their uses can be recorded")
-    await shared.admin.known.wait()
-    await shared.released.known.wait()
-    if (repository := shared.admin.state.bootstrapped) is not None:
-        under = [keys_of_role(repository, shared.released, role, shared.clock.earliest()) for role in (Timestamp.type, Snapshot.type)]
-        await shared.keyring.prove([*under, keys_of_bins(repository, shared.released)], PART)
+    context.health.problem(PART, "checking that the keys can be used and that their uses can be recorded")
+    await context.admin.known.wait()
+    await context.released.known.wait()
+    if (repository := context.admin.state.bootstrapped) is not None:
+        under = [keys_of_role(repository, context.released, role, context.clock.earliest()) for role in (Timestamp.type, Snapshot.type)]
+        await context.keyring.prove([*under, keys_of_bins(repository, context.released)], PART)
 
     async def joining() -> None:
-        shared.health.gone(PART)  # from here on the groups report
+        context.health.gone(PART)  # from here on the groups report
 
-    bus, health = shared.bus, shared.health
+    bus, health = context.bus, context.health
     last = bus.partitions(topics.ARTIFACTS)
-    bins_work = partial(bins_worker.work, shared)
+    bins_work = partial(bins_worker.work, BinsContext(context, BinCache(context.config.bin_memory_bytes)))
     await all_of(
         own_partitions(bus, BINS_GROUP, topics.ARTIFACTS, part, bins_work, health, lambda number: (topics.HEADS, number)),
         own_partitions(
@@ -99,7 +100,7 @@ async def _share_the_work(shared: Shared) -> None:
             COMMITS_GROUP,
             topics.ADMIN,
             lambda _: commit_worker.PART,
-            lambda _: commit_worker.work(shared),
+            lambda _: commit_worker.work(context),
             health,
             lambda _: (topics.HEADS, last),
         ),

@@ -8,7 +8,7 @@ from typing import Any
 import tufline_ingest.inbox.inbox_worker
 import tufline_publisher.service
 import tufline_signer.bins.bins_writer
-import tufline_signer.commits.commit_worker
+import tufline_signer.commits.files
 from tufline.bus.embedded import log
 from tufline.origin.directory import LocalStore
 from tufline.reference_clock import ReferenceClock
@@ -19,7 +19,7 @@ from tufline_ingest.inbox.inbox_worker import InboxWorker
 from tufline_publisher.service import Publisher
 from tufline_signer.bins.batch import apply_changes
 from tufline_signer.bins.bins_writer import BinsWriter
-from tufline_signer.commits.state import Folding
+from tufline_signer.commits.state import CommitState
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.key_selection import Released
 
@@ -97,18 +97,18 @@ def old_key_dropped_at_once() -> None:
         del released, now
         return [root_keys(repository.roots[-1].signed, role)]
 
-    tufline_signer.commits.commit_worker.keys_of_role = newest_only  # type: ignore[attr-defined]
+    tufline_signer.commits.files.keys_of_role = newest_only  # type: ignore[attr-defined]
 
 
 def bins_of_other_keys() -> None:
     """New targets are released while bins are not signed with the keys that they delegate to."""
-    Folding.are_met = lambda *_: True  # type: ignore[method-assign]
-    take = Folding.name_under
+    CommitState.are_met = lambda *_: True  # type: ignore[method-assign]
+    take = CommitState.name_under
 
-    def named_all_the_same(self: Folding, keys: RoleKeys) -> None:
+    def named_all_the_same(self: CommitState, keys: RoleKeys) -> None:
         take(self, RoleKeys(keys.keys, 0))
 
-    Folding.name_under = named_all_the_same  # type: ignore[method-assign]
+    CommitState.name_under = named_all_the_same  # type: ignore[method-assign]
 
 
 def recorded_after_use() -> None:
@@ -166,11 +166,11 @@ def renewal_by_the_wall_clock() -> None:
     next_check: dict[int, datetime] = {}
 
     async def by_the_wall(self: BinsWriter) -> float:
-        now = self._shared.clock.wall()
+        now = self._context.clock.wall()
         if now < next_check.get(id(self), now):
             return (next_check[id(self)] - now).total_seconds()
         wait = await renew(self)
-        if wait == self._shared.config.renewal_check:
+        if wait == self._context.config.renewal_check:
             next_check[id(self)] = now + timedelta(seconds=wait)
         return wait
 

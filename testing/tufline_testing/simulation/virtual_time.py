@@ -14,10 +14,18 @@ START = datetime.now(UTC).replace(microsecond=0)
 """The start time, a real date because payloads are signed with real dates."""
 
 
+STILL_TURNS = 1000
+"""So many turns of the loop take no time at all."""
+
+TURN_SECONDS = 1e-6
+"""The time that each further turn takes. Without it, a timer shorter than the clock's resolution would never end."""
+
+
 class _Selector(selectors.DefaultSelector):
     """Returns what is ready now; if nothing is, it moves the loop's clock to the next timer instead of waiting for it."""
 
     loop: "VirtualTimeLoop"
+    turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
@@ -25,6 +33,10 @@ class _Selector(selectors.DefaultSelector):
             raise RuntimeError("every task waits for something that can't happen")
         if not ready and timeout is not None and timeout > 0:
             self.loop.now += timeout
+            self.turns = 0
+        self.turns += 1
+        if self.turns > STILL_TURNS:
+            self.loop.now += TURN_SECONDS
         return ready
 
 

@@ -19,7 +19,7 @@ from tufline.trust.admin_state import Bootstrapped
 from tufline.views.lost_input import CheckedReader, is_accepted
 from tufline_signer.bins.batch import Batch
 from tufline_signer.bins.bins_writer import BinsWriter, part
-from tufline_signer.context import Shared
+from tufline_signer.bins.context import BinsContext
 from tufline_signer.heads import Owned, take_over
 
 FETCH_BYTES: Final = 256 * 1024
@@ -101,7 +101,7 @@ async def linger(bus: Bus, partition: int, first: int) -> None:
             return
 
 
-async def take_turn(shared: Shared, writer: BinsWriter, reader: Reader, batch: Batch, *, is_backlog: bool) -> bool:
+async def take_turn(context: BinsContext, writer: BinsWriter, reader: Reader, batch: Batch, *, is_backlog: bool) -> bool:
     """Apply a batch to the bins, after extending it from the backlog if there is one.
 
     Without a backlog partitions work concurrently, each as soon as it can. With a backlog, a batch waits while more records arrive and then
@@ -109,7 +109,7 @@ async def take_turn(shared: Shared, writer: BinsWriter, reader: Reader, batch: B
     memory, where the bin cache makes room for it.
 
     Args:
-        shared: the process's shared state.
+        context: context by the workers of the process.
         writer: the partition's writer.
         reader: the partition's reader.
         batch: the first records; consumed.
@@ -119,84 +119,84 @@ async def take_turn(shared: Shared, writer: BinsWriter, reader: Reader, batch: B
         Whether this batch indicated a backlog.
     """
     loop = asyncio.get_running_loop()
-    config = shared.config
+    config = context.signer.config
     await fill(reader, batch, min(BACKLOG_BYTES, config.batch_max_bytes), config.batch_delay)
     if batch.memory < BACKLOG_BYTES and not is_backlog:
         began = loop.time()
         return writer.is_most(await writer.apply(batch)) and loop.time() - began > HEAVY_SECONDS
-    await linger(shared.bus, writer.partition, batch.first_offset)
-    async with shared.backlog:
+    await linger(context.signer.bus, writer.partition, batch.first_offset)
+    async with context.backlog:
         began = loop.time()
         try:
-            await fill(reader, batch, config.batch_max_bytes, 0.0, shared.cache.lend)
+            await fill(reader, batch, config.batch_max_bytes, 0.0, context.cache.lend)
             return writer.is_most(await writer.apply(batch)) and loop.time() - began > HEAVY_SECONDS
         finally:
-            shared.cache.lend(0)
+            context.cache.lend(0)
 
 
-async def work(shared: Shared, partition: int) -> None:
+async def work(context: BinsContext, partition: int) -> None:
     """Take a partition over and write its bins, until cancelled.
 
     Args:
-        shared: the process's shared state.
+        context: context by the workers of the process.
         partition: partition of ``artifacts``.
 
     Raises:
         FencedError: if another worker took the partition over.
         TuflineError: if the bus or a key fails; the caller starts again.
     """
-    began = shared.clock.monotonic()
-    async with take_over(shared.bus, part(partition), partition, PassedOver(shared.health, part(partition))) as owned:
-        shared.clock.observe(owned.claimed_at, began)
-        await _work(shared, owned, partition)
+    began = context.signer.clock.monotonic()
+    async with take_over(context.signer.bus, part(partition), partition, PassedOver(context.signer.health, part(partition))) as owned:
+        context.signer.clock.observe(owned.claimed_at, began)
+        await _work(context, owned, partition)
 
 
-async def _work(shared: Shared, owned: Owned, partition: int) -> None:
-    if shared.admin.state.bootstrap is None:
-        shared.health.problem(part(partition), "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
-    await shared.released.known.wait()
+async def _work(context: BinsContext, owned: Owned, partition: int) -> None:
+    if context.signer.admin.state.bootstrap is None:
+        context.signer.health.problem(part(partition), "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
+    await context.signer.released.known.wait()
     # New versions must verify under every root and targets submitted so far.
-    known = await shared.bus.end(topics.ADMIN, 0)
+    known = await context.signer.bus.end(topics.ADMIN, 0)
 
     def has_begun(repository: Bootstrapped) -> bool:
         # Until then another bootstrap, with other bins, may replace it. On a log of an earlier version only the released root tells.
-        return repository.next_offset >= known and (repository.begun or shared.released.root > 0)
+        return repository.next_offset >= known and (repository.begun or context.signer.released.root > 0)
 
-    repository = await shared.admin.wait_for_bootstrap(has_begun)
-    writer = BinsWriter(shared, owned, repository.bootstrap)
+    repository = await context.signer.admin.wait_for_bootstrap(has_begun)
+    writer = BinsWriter(context, owned, repository.bootstrap)
     await writer.create_bins()
     _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=writer.progress)
     while True:
         try:
-            await _apply_all(shared, writer)
+            await _apply_all(context, writer)
         except InputLostError as lost:
-            await _hold(shared, writer, lost)
+            await _hold(context, writer, lost)
 
 
-async def _hold(shared: Shared, writer: BinsWriter, lost: InputLostError) -> None:
+async def _hold(context: BinsContext, writer: BinsWriter, lost: InputLostError) -> None:
     """Apply nothing new and only renew bins, until an operator accepts the loss of input; then continue after it."""
-    shared.health.problem(part(writer.partition), str(lost))
+    context.signer.health.problem(part(writer.partition), str(lost))
     _log.error("bins.input_lost", partition=writer.partition, first=lost.first, below=lost.below, error=str(lost))
-    while not is_accepted(shared.admin.state, lost):
+    while not is_accepted(context.signer.admin.state, lost):
         wait = await writer.renew()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                await shared.admin.wait_for(lambda state: is_accepted(state, lost))
+                await context.signer.admin.wait_for(lambda state: is_accepted(state, lost))
     await writer.pass_over(lost)
     _log.warning("bins.loss_accepted", partition=writer.partition, progress=writer.progress)
 
 
-async def _apply_all(shared: Shared, writer: BinsWriter) -> None:
-    config, partition = shared.config, writer.partition
-    reader = CheckedReader(shared.bus, topics.ARTIFACTS, partition, writer.progress)
+async def _apply_all(context: BinsContext, writer: BinsWriter) -> None:
+    config, partition = context.signer.config, writer.partition
+    reader = CheckedReader(context.signer.bus, topics.ARTIFACTS, partition, writer.progress)
     try:
         wait, is_backlog = 0.0, False
         while True:
             batch = writer.new_batch()
             is_new = await read_some(reader, batch, wait, min(FETCH_BYTES, config.batch_max_bytes))
-            shared.health.ok(part(partition))
+            context.signer.health.ok(part(partition))
             if is_new:
-                is_backlog = await take_turn(shared, writer, reader, batch, is_backlog=is_backlog)
+                is_backlog = await take_turn(context, writer, reader, batch, is_backlog=is_backlog)
             wait = await writer.renew()
     finally:
         await reader.close()

@@ -26,7 +26,7 @@ from tufline.runtime.tasks import one_behind
 from tufline.trust.rules import RoleKeys
 from tufline_signer import metrics, renewal
 from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack
-from tufline_signer.context import Shared
+from tufline_signer.bins.context import BinsContext
 from tufline_signer.errors import InconsistentLogError
 from tufline_signer.heads import Owned
 from tufline_signer.signing.key_selection import keys_of_bins
@@ -69,15 +69,17 @@ class _Signed(NamedTuple):
 class BinsWriter:
     """Writes the bins of one partition, after its takeover."""
 
-    def __init__(self, shared: Shared, owned: Owned, bootstrap: Bootstrap) -> None:
+    def __init__(self, context: BinsContext, owned: Owned, bootstrap: Bootstrap) -> None:
         """Start with the state read from the log.
 
         Args:
-            shared: the process's shared state.
+            context: shared by the workers of the process.
             owned: the partition, taken over.
             bootstrap: the repository's bootstrap.
         """
-        self._shared = shared
+        self._context = context.signer
+        self._cache = context.cache
+        self._pace = context.renewal
         self._owned = owned
         self.partition = owned.partition
         self._settings = bootstrap.settings
@@ -85,7 +87,7 @@ class BinsWriter:
         # A replaced bootstrap may have left other bins.
         owned.heads = {role: head for role, head in owned.heads.items() if role in names}
         self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
-        self._next_renewal_check = shared.clock.monotonic()
+        self._next_renewal_check = self._context.clock.monotonic()
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
         # Without a trail, bins may be ahead of the progress, with receipts that are in no run.
@@ -96,7 +98,7 @@ class BinsWriter:
         return self._owned.heads
 
     def _under(self) -> list[RoleKeys]:
-        return keys_of_bins(self._shared.admin.repository, self._shared.released)
+        return keys_of_bins(self._context.admin.repository, self._context.released)
 
     async def create_bins(self) -> None:
         """Create and sign the bins of this partition that do not exist yet."""
@@ -143,17 +145,17 @@ class BinsWriter:
                     if changed:
                         touched[role] = contents[role]
                     else:
-                        self._shared.cache.put(role, self._heads[role].version, contents[role])
+                        self._cache.put(role, self._heads[role].version, contents[role])
                 progress = batch.next_offset if is_last else None
                 await follow(self._commit(await self._sign(touched), pack(receipts, batch.bulk), progress, batch.next_offset))
         metrics.changes.inc(batch.changes)
         return touches
 
     async def _wait_for_admin(self, offset: int) -> None:
-        admin = self._shared.admin
+        admin = self._context.admin
         if offset > admin.state.next_offset:
             # Ingest names an offset that it has applied, which is on the log by now. A record with a later one must not block us.
-            offset = min(offset, await self._shared.bus.end(topics.ADMIN, 0))
+            offset = min(offset, await self._context.bus.end(topics.ADMIN, 0))
         await admin.wait_for(lambda state: state.next_offset >= offset)
 
     async def pass_over(self, lost: InputLostError) -> None:
@@ -195,7 +197,7 @@ class BinsWriter:
         found: dict[str, Bin] = {}
         absent = []
         for role in roles:
-            content = self._shared.cache.take(role, self._heads[role])
+            content = self._cache.take(role, self._heads[role])
             if content is None:
                 absent.append(role)
             else:
@@ -207,16 +209,16 @@ class BinsWriter:
     async def _read_back(self, role: str) -> Bin:
         head = self._heads[role]
         try:
-            content = await self._shared.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
+            content = await self._context.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
         except RecordGoneError as error:
             raise InconsistentLogError(f"{role} version {head.version} is not at the offset in its head: {error}") from error
         return Bin.decode(envelope.disassemble(content).signed)
 
     async def _sign(self, contents: dict[str, Bin]) -> list["_Signed"]:
-        expires = envelope.expiry(self._shared.clock.latest(), self._lifetime)
+        expires = envelope.expiry(self._context.clock.latest(), self._lifetime)
         versions = {role: self._heads[role].version + 1 if role in self._heads else 1 for role in contents}
         to_sign = [ToSign(role, versions[role], expires, content.encode(versions[role], expires)) for role, content in contents.items()]
-        files = await self._shared.keyring.sign(self._under(), to_sign, part(self.partition)) if to_sign else []
+        files = await self._context.keyring.sign(self._under(), to_sign, part(self.partition)) if to_sign else []
         return [_Signed(file, content) for file, content in zip(files, contents.values(), strict=True)]
 
     async def _commit(
@@ -244,14 +246,14 @@ class BinsWriter:
             messages = [self._head_message(role, records.encode(head)) for role, head in heads.items()]
             return [*messages, *self._progress_message(progress, trail)]
 
-        began = self._shared.clock.monotonic()
+        began = self._context.clock.monotonic()
         messages = [*(file.message() for file, _ in signed), *self._receipt_messages(receipts)]
         positions = await self._owned.writer.commit(messages, then)
-        self._shared.clock.observe(positions[-1].time, began)
+        self._context.clock.observe(positions[-1].time, began)
         self._trail = trail
         self._heads.update(heads)
         for file, content in signed:
-            self._shared.cache.put(file.role, file.version, content)
+            self._cache.put(file.role, file.version, content)
         if progress is not None:
             self.progress = progress
         self._observe([file for file, _ in signed])
@@ -275,7 +277,7 @@ class BinsWriter:
     def _observe(self, signed: Sequence[SignedFile]) -> None:
         metrics.bins_signed.inc(len(signed))
         metrics.bin_bytes.inc(sum(len(file.content) for file in signed))
-        metrics.cache_bytes.set(self._shared.cache.memory)
+        metrics.cache_bytes.set(self._cache.memory)
         _log.debug("bins.written", partition=self.partition, bins=len(signed), progress=self.progress)
 
     async def renew(self) -> float:
@@ -284,13 +286,13 @@ class BinsWriter:
         Returns:
             After how many seconds to call this again.
         """
-        clock, pace = self._shared.clock, self._shared.renewal
+        clock, pace = self._context.clock, self._pace
         if (wait := self._next_renewal_check - clock.monotonic()) > 0:
             return wait
         if wait := pace.wait:
             return wait
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
-        keyring, name, now = self._shared.keyring, part(self.partition), clock.latest()
+        keyring, name, now = self._context.keyring, part(self.partition), clock.latest()
         under = [keys for keys in self._under() if await keyring.can_meet(keys, name)]
         moments = {role: self._renewal(role, head, now, under) for role, head in self._heads.items()}
         due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
@@ -301,11 +303,11 @@ class BinsWriter:
             metrics.renewals.inc(len(piece))
         if len(piece) < len(due):
             return pace.wait
-        self._next_renewal_check = clock.monotonic() + self._shared.config.renewal_check
-        return self._shared.config.renewal_check
+        self._next_renewal_check = clock.monotonic() + self._context.config.renewal_check
+        return self._context.config.renewal_check
 
     def _renewal(self, role: str, head: Head, now: datetime, under: Iterable[RoleKeys]) -> datetime:
         is_signed = all(keys.are_met_by(head.keyids) for keys in under)
         if not is_signed or renewal.is_of_a_wrong_clock(head, self._lifetime, now):
             return now
-        return renewal.spread(role, head, self._lifetime, self._shared.config.renew_fraction)
+        return renewal.spread(role, head, self._lifetime, self._context.config.renew_fraction)

@@ -16,7 +16,7 @@ targets with the first commit that may name them, a root by itself, when timesta
 
 import asyncio
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -28,32 +28,31 @@ from tufline.bus import Message, Position, Record
 from tufline.bus.follow import follow
 from tufline.metadata import envelope
 from tufline.metadata.envelope import parse_expires
-from tufline.metadata.expiry import STEPS, in_sight
-from tufline.metadata.snapshot import encode_timestamp, read_snapshot
+from tufline.metadata.snapshot import read_snapshot
 from tufline.records import PROGRESS_KEY, Begun, Bootstrap, Committed, Head, Vector, topics
 from tufline.records.metadata import VECTOR_HEADER
 from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.tasks import all_of
 from tufline.trust import rules
 from tufline.trust.admin_state import Bootstrapped
-from tufline.trust.rules import RoleKeys
-from tufline_signer import metrics, renewal
+from tufline_signer import metrics
+from tufline_signer.commits.files import CommitFiles
 from tufline_signer.commits.release import (
-    changes_online_keys,
+    RootRelease,
     covered_in_admin,
     lost_roots,
     next_given_targets,
-    next_root,
     root_to_delegate_by,
     same_keys,
     shown_root,
     targets_stand,
 )
-from tufline_signer.commits.state import Folding
-from tufline_signer.context import Shared
+from tufline_signer.commits.state import CommitState
+from tufline_signer.commits.trust_report import TrustReport
+from tufline_signer.context import SignerContext
 from tufline_signer.heads import Owned, take_over
 from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role
-from tufline_signer.signing.keyring import Sign, SignedFile, ToSign, signed_by_people
+from tufline_signer.signing.keyring import Sign, SignedFile, signed_by_people
 
 PART: Final = "signer.commits"
 """The name of this work: in health, in logs, and as writer id."""
@@ -77,22 +76,23 @@ def last_vector(owned: Owned, partitions: int) -> Vector:
 class CommitWorker:
     """Makes the commits, after taking over the last partition of ``heads``."""
 
-    def __init__(self, shared: Shared, owned: Owned, bootstrap: Bootstrap) -> None:
+    def __init__(self, context: SignerContext, owned: Owned, bootstrap: Bootstrap) -> None:
         """Start with the state read from the log.
 
         Args:
-            shared: the process's shared state.
+            context: shared by the workers of the process.
             owned: the last partition of ``heads``, taken over.
             bootstrap: the repository's bootstrap.
         """
-        self._shared = shared
+        self._context = context
         self._owned = owned
         self._bootstrap = bootstrap
         self._committed = last_vector(owned, bootstrap.settings.partitions)
-        self.passed = PassedOver(shared.health, PART)
-        self._folding = Folding(bootstrap.settings, self._committed.artifacts, self.passed)
-        self._met_since: float | None = None
-        self._said: dict[str, int] = {}
+        self.passed = PassedOver(context.health, PART)
+        self._folding = CommitState(bootstrap.settings, self._committed.artifacts, self.passed)
+        self._files = CommitFiles(context, bootstrap, owned.heads, PART)
+        self._root_release = RootRelease()
+        self._report = TrustReport(context.health, PART, bootstrap)
         self._news = asyncio.Event()
 
     @property
@@ -101,7 +101,7 @@ class CommitWorker:
 
     @property
     def _repository(self) -> Bootstrapped:
-        return self._shared.admin.repository
+        return self._context.admin.repository
 
     @property
     def _online(self) -> bool:
@@ -110,18 +110,15 @@ class CommitWorker:
     async def restore(self) -> None:
         """Read back the bins' current keys from the targets, and the last snapshot, so that no version goes back."""
         if head := self._heads.get(Targets.type):
-            self._name_under(await self._read_back(Targets.type, head))
+            self._name_under(await self._files.read_back(Targets.type, head))
         if head := self._heads.get(Snapshot.type):
-            content = await self._read_back(Snapshot.type, head)
+            content = await self._files.read_back(Snapshot.type, head)
             for role, version in read_snapshot(envelope.disassemble(content).signed).items():
                 self._folding.set(role, version)
             self._folding.changed = False  # clients have this snapshot: a restart alone makes no new one
 
     def _name_under(self, targets: bytes) -> None:
         self._folding.name_under(rules.bin_keys(rules.parse(Targets, targets).signed))
-
-    async def _read_back(self, role: str, head: Head) -> bytes:
-        return await self._shared.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
 
     async def publish_trust(self) -> None:
         """Append root and targets of the bootstrap, unless they are on the log."""
@@ -130,25 +127,10 @@ class CommitWorker:
         given = self._bootstrap.targets
         root = signed_by_people(Root.type, self._bootstrap.root)
         first = self._repository.roots[0].signed
-        async with self._shared.keyring.together(PART) as sign:
-            targets = await self._make_targets(sign, 1, first) if given is None else signed_by_people(Targets.type, given)
+        async with self._context.keyring.together(PART) as sign:
+            targets = await self._files.make_targets(sign, 1, first) if given is None else signed_by_people(Targets.type, given)
         await self._append([root, targets])
         self._name_under(targets.content)
-
-    async def _make_targets(self, sign: Sign, version: int, root: Root) -> SignedFile:
-        expires = envelope.expiry(self._shared.clock.latest(), self._lifetime(Targets.type))
-        signed, shown = rules.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
-        return await self._sign(sign, ToSign(Targets.type, version, expires, signed, shown))
-
-    async def _sign(self, sign: Sign, payload: ToSign) -> SignedFile:
-        (file,) = await sign(self._under(payload.role), [payload])
-        return file
-
-    def _under(self, role: str) -> list[RoleKeys]:
-        return keys_of_role(self._repository, self._shared.released, role, self._shared.clock.earliest())
-
-    def _lifetime(self, role: str) -> timedelta:
-        return timedelta(days=self._bootstrap.settings.expiration_days[role])
 
     async def _append(self, files: Sequence[SignedFile], vector: Vector | None = None) -> None:
         # The headers of the timestamp, the last file, have the vector that the commit covers.
@@ -162,9 +144,9 @@ class CommitWorker:
             named[PROGRESS_KEY] = records.encode(Committed(vector=vector or self._committed))
             return [Message(topics.HEADS, key, value, self._owned.partition) for key, value in named.items()]
 
-        began = self._shared.clock.monotonic()
+        began = self._context.clock.monotonic()
         positions = await self._owned.writer.commit(messages, then)
-        self._shared.clock.observe(positions[-1].time, began)
+        self._context.clock.observe(positions[-1].time, began)
         self._heads.update(heads)
         self._committed = vector or self._committed
         for role, head in heads.items():
@@ -184,12 +166,12 @@ class CommitWorker:
         """Wake the worker whenever ``admin`` has a new record, until cancelled."""
         seen = 0
         while True:
-            seen = (await self._shared.admin.wait_for(lambda state: state.next_offset > seen)).next_offset  # noqa: B023 (awaited at once)
+            seen = (await self._context.admin.wait_for(lambda state: state.next_offset > seen)).next_offset  # noqa: B023 (awaited at once)
             self._news.set()
 
     async def run(self) -> None:
         """Commit whenever there are changes or a role approaches its expiry, until cancelled."""
-        config = self._shared.config
+        config = self._context.config
         loop = asyncio.get_running_loop()
         while True:
             # A request's changes are in several partitions, whose workers finish shortly after each other: one commit covers them all.
@@ -214,20 +196,20 @@ class CommitWorker:
             waiting = (
                 f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets names"
             )
-            self._shared.health.problem(PART, f"waiting for the bins' signers: {waiting}")
+            self._context.health.problem(PART, f"waiting for the bins' signers: {waiting}")
             return False
-        now = self._shared.clock.latest()
+        now = self._context.clock.latest()
         with metrics.commit_seconds.time():
             kind = await self._commit(now)
             await self._release_root()
-        self._say_how_it_is(now)
+        self._report.update(self._heads, self._context.admin.state, self._folding.withheld, now)
         if kind:
             metrics.commits.labels(kind).inc()
         return bool(kind)
 
     async def _commit(self, now: datetime) -> str:
-        due = {role for role in (Snapshot.type, Timestamp.type) if await self._is_due(role, now)}
-        async with self._shared.keyring.together(PART) as sign:
+        due = {role for role in (Snapshot.type, Timestamp.type) if await self._files.is_due(role, now)}
+        async with self._context.keyring.together(PART) as sign:
             files, vector = await self._make_files(sign, now, due)
         if not files:
             return "" if vector == self._committed else await self._append_vector(vector)
@@ -254,7 +236,7 @@ class CommitWorker:
             self._name_under(targets.content)
         targets_version = targets.version if targets else self._heads[Targets.type].version
         if lost and not targets_stand(self._repository, targets_version, folding, root):
-            self._shared.health.problem(
+            self._context.health.problem(
                 PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"
             )
             return [], self._committed
@@ -264,143 +246,84 @@ class CommitWorker:
         if files or folding.changed or Snapshot.type in due:
             # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
             folding.changed = False
-            files.append(await self._make_snapshot(sign, now))
-            files.append(await self._make_timestamp(sign, files[-1].version, files[-1].content, now))
+            files.append(await self._files.make_snapshot(sign, self._folding.snapshot, now))
+            files.append(await self._files.make_timestamp(sign, files[-1].version, files[-1].content, now))
         elif Timestamp.type in due:
             head = self._heads[Snapshot.type]
-            files.append(await self._make_timestamp(sign, head.version, await self._read_back(Snapshot.type, head), now))
+            files.append(await self._files.make_timestamp(sign, head.version, await self._files.read_back(Snapshot.type, head), now))
         return files, vector
 
     async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
         if self._online:
             delegating = root_to_delegate_by(self._repository, self._folding)
-            if not same_keys(rules.online_bin_keys(delegating), self._folding.keys) or await self._is_due(Targets.type, now):
-                return await self._make_targets(sign, self._heads[Targets.type].version + 1, delegating)
+            if not same_keys(rules.online_bin_keys(delegating), self._folding.keys) or await self._files.is_due(Targets.type, now):
+                return await self._files.make_targets(sign, self._heads[Targets.type].version + 1, delegating)
             return None
         given = next_given_targets(self._repository, self._heads, self._folding, root)
         return None if given is None else signed_by_people(Targets.type, given.metadata)
 
     async def _release_root(self) -> None:
         """Release the next root, once everything that it governs has verified under it for long enough."""
-        given = next_root(self._repository, self._heads, self._folding)
+        given = self._root_release.due(
+            self._repository, self._heads, self._folding, asyncio.get_running_loop().time(), self._context.config.release_delay
+        )
         if given is None:
-            self._met_since = None
             return
-        now = asyncio.get_running_loop().time()
-        self._met_since = now if self._met_since is None else self._met_since
-        changes = changes_online_keys(shown_root(self._repository, self._heads).signed, given.signed)
-        if now < self._met_since + (self._shared.config.release_delay if changes else 0.0):
-            return
-        self._met_since = None
         await self._append([signed_by_people(Root.type, given.metadata)])
         self._news.set()  # more of admin is covered now
         _log.info("commits.root_released", version=given.signed.version)
 
     async def _append_vector(self, vector: Vector) -> str:
         head = self._heads[Timestamp.type]
-        content = await self._read_back(Timestamp.type, head)
+        content = await self._files.read_back(Timestamp.type, head)
         file = SignedFile(Timestamp.type, head.version, head.expires, content, head.keyids)
         await self._append([file], vector)
         return "vector"
 
-    async def _is_due(self, role: str, now: datetime) -> bool:
-        head = self._heads.get(role)
-        if head is None or renewal.latest(head, self._lifetime(role), self._shared.config.renew_fraction) <= now:
-            return True
-        if renewal.is_of_a_wrong_clock(head, self._lifetime(role), now):
-            return True
-        under = self._under(role)
-        is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)
-        unmet = [keys for keys in under if not keys.are_met_by(head.keyids)]
-        return is_dropped or any([await self._shared.keyring.can_meet(keys, PART) for keys in unmet])
-
-    async def _make_snapshot(self, sign: Sign, now: datetime) -> SignedFile:
-        version = self._next_version(Snapshot.type)
-        expires = envelope.expiry(now, self._lifetime(Snapshot.type))
-        return await self._sign(sign, ToSign(Snapshot.type, version, expires, self._folding.snapshot.encode(version, expires)))
-
-    async def _make_timestamp(self, sign: Sign, snapshot_version: int, snapshot: bytes, now: datetime) -> SignedFile:
-        version = self._next_version(Timestamp.type)
-        expires = envelope.expiry(now, self._lifetime(Timestamp.type))
-        return await self._sign(
-            sign, ToSign(Timestamp.type, version, expires, encode_timestamp(version, expires, snapshot_version, snapshot))
-        )
-
-    def _next_version(self, role: str) -> int:
-        head = self._heads.get(role)
-        return head.version + 1 if head else 1
-
-    def _say_how_it_is(self, now: datetime) -> None:
-        offline = [Root.type] if self._online else [Root.type, Targets.type]
-        expired = [role for role in offline if parse_expires(self._heads[role].expires) <= now]
-        for role in offline:
-            self._say_expiry(role, now)
-        if expired:
-            self._shared.health.problem(
-                PART, f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
-            )
-        elif unreadable := self._shared.admin.state.unreadable:
-            # Reported until a usable version is submitted: the submitter may not know that this one is skipped.
-            self._shared.health.problem(PART, f"{'; '.join(unreadable.values())}; it is skipped: submit a new version of it")
-        elif withheld := self._folding.withheld:
-            self._shared.health.problem(PART, f"{withheld} bins wait to be signed with the keys that targets delegates to")
-        else:
-            self._shared.health.ok(PART)
-
-    def _say_expiry(self, role: str, now: datetime) -> None:
-        sight = in_sight(role, parse_expires(self._heads[role].expires), self._lifetime(role), now)
-        has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself reports it
-        self._shared.health.warn(f"expiry.{role}", sight.text if sight and not has_expired else "")
-        step = sight.step if sight else 0
-        if step > self._said.get(role, 0):
-            _log.warning("expiry.in_sight", role=role, expires=self._heads[role].expires, problem=sight.text if sight else "")
-        self._said[role] = step
-
-    def say_nothing(self) -> None:
-        """Remove this worker's expiry warnings: the process that makes the commits now reports them."""
-        for role in self._said:
-            self._shared.health.gone(f"expiry.{role}")
+    def leave(self) -> None:
+        """Stop reporting: another process makes the commits now."""
+        self._report.withdraw()
+        self.passed.forget()
 
 
-async def work(shared: Shared) -> None:
+async def work(context: SignerContext) -> None:
     """Take over the last partition of ``heads`` and make the commits, until cancelled.
 
     Args:
-        shared: the process's shared state.
+        context: shared by the workers of the process.
 
     Raises:
         FencedError: if another worker took it over.
         TuflineError: if the bus or a key fails; the caller starts again.
     """
-    partitions = shared.bus.partitions(topics.ARTIFACTS)
-    began = shared.clock.monotonic()
-    async with take_over(shared.bus, PART, partitions, PassedOver(shared.health, f"{PART}.takeover")) as owned:
-        shared.clock.observe(owned.claimed_at, began)
-        await _work(shared, owned, partitions)
+    partitions = context.bus.partitions(topics.ARTIFACTS)
+    began = context.clock.monotonic()
+    async with take_over(context.bus, PART, partitions, PassedOver(context.health, f"{PART}.takeover")) as owned:
+        context.clock.observe(owned.claimed_at, began)
+        await _work(context, owned, partitions)
 
 
-async def _work(shared: Shared, owned: Owned, partitions: int) -> None:
-    if shared.admin.state.bootstrap is None:
-        shared.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
-    await shared.released.known.wait()
-    known = max(last_vector(owned, partitions).admin, await shared.bus.end(topics.ADMIN, 0))
-    repository = await shared.admin.wait_for_bootstrap(lambda found: found.next_offset >= known)
-    bootstrap = await _begin(shared, owned, repository)
-    worker = CommitWorker(shared, owned, bootstrap)
+async def _work(context: SignerContext, owned: Owned, partitions: int) -> None:
+    if context.admin.state.bootstrap is None:
+        context.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
+    await context.released.known.wait()
+    known = max(last_vector(owned, partitions).admin, await context.bus.end(topics.ADMIN, 0))
+    repository = await context.admin.wait_for_bootstrap(lambda found: found.next_offset >= known)
+    bootstrap = await _begin(context, owned, repository)
+    worker = CommitWorker(context, owned, bootstrap)
     await worker.restore()
     await worker.publish_trust()
     folding = (
-        follow(shared.bus, topics.HEADS, partition, 0, partial(worker.fold, partition), passed=worker.passed)
+        follow(context.bus, topics.HEADS, partition, 0, partial(worker.fold, partition), passed=worker.passed)
         for partition in range(partitions)
     )
     try:
         await all_of(*folding, worker.follow_admin(), worker.run())
     finally:
-        worker.say_nothing()
-        worker.passed.forget()
+        worker.leave()
 
 
-async def _begin(shared: Shared, owned: Owned, repository: Bootstrapped) -> Bootstrap:
+async def _begin(context: SignerContext, owned: Owned, repository: Bootstrapped) -> Bootstrap:
     """Make the bootstrap final, before anything of it is published. The order in ``admin`` decides between this record and a replacement.
 
     Returns:
@@ -412,9 +335,9 @@ async def _begin(shared: Shared, owned: Owned, repository: Bootstrapped) -> Boot
     while not repository.begun:
         if Root.type not in owned.heads:
             roles = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
-            under = [keys_of_role(repository, shared.released, role, shared.clock.earliest()) for role in roles]
-            await shared.keyring.prove([*under, keys_of_bins(repository, shared.released)], PART)
+            under = [keys_of_role(repository, context.released, role, context.clock.earliest()) for role in roles]
+            await context.keyring.prove([*under, keys_of_bins(repository, context.released)], PART)
         message = Message(topics.ADMIN, "begun", records.encode(Begun(bootstrap=repository.bootstrap_offset)))
-        (position,) = await shared.bus.append([message])
-        repository = await shared.admin.wait_for_bootstrap(lambda found: found.next_offset > position.offset)  # noqa: B023
+        (position,) = await context.bus.append([message])
+        repository = await context.admin.wait_for_bootstrap(lambda found: found.next_offset > position.offset)  # noqa: B023
     return repository.bootstrap

@@ -15,7 +15,7 @@ from tufline.records import Head
 from tufline.trust import rules
 from tufline.trust.admin_state import Bootstrapped, Submitted
 from tufline.trust.rules import RoleKeys
-from tufline_signer.commits.state import Folding
+from tufline_signer.commits.state import CommitState
 
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
@@ -53,7 +53,7 @@ def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
     return mine.keys.keys() == other.keys.keys() and mine.threshold == other.threshold
 
 
-def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], folding: Folding, root: Root) -> Submitted[Targets] | None:
+def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], folding: CommitState, root: Root) -> Submitted[Targets] | None:
     """Return the next targets, if they may be released (PEP 458's mode).
 
     Args:
@@ -71,7 +71,7 @@ def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], fold
     return given if is_ready else None
 
 
-def root_to_delegate_by(repository: Bootstrapped, folding: Folding) -> Root:
+def root_to_delegate_by(repository: Bootstrapped, folding: CommitState) -> Root:
     """Return the root whose keys online targets delegate to (RSTUF's mode).
 
     Args:
@@ -89,7 +89,7 @@ def root_to_delegate_by(repository: Bootstrapped, folding: Folding) -> Root:
     return next(root for root in roots if same_keys(rules.online_bin_keys(root), folding.keys))
 
 
-def next_root(repository: Bootstrapped, heads: Mapping[str, Head], folding: Folding) -> Submitted[Root] | None:
+def next_root(repository: Bootstrapped, heads: Mapping[str, Head], folding: CommitState) -> Submitted[Root] | None:
     """Return the next root, if everything released verifies under it.
 
     Args:
@@ -126,7 +126,7 @@ def lost_roots(repository: Bootstrapped, heads: Mapping[str, Head]) -> list[Subm
     return waiting[: last + 1]
 
 
-def targets_stand(repository: Bootstrapped, version: int, folding: Folding, root: Root) -> bool:
+def targets_stand(repository: Bootstrapped, version: int, folding: CommitState, root: Root) -> bool:
     """Return whether a version of targets is consistent with a root.
 
     Args:
@@ -158,3 +158,38 @@ def covered_in_admin(repository: Bootstrapped, root_version: int, targets_versio
     roots = [given.offset for given in repository.roots if given.signed.version > root_version]
     targets = [given.offset for given in repository.targets if given.signed.version > targets_version]
     return min([repository.next_offset, *roots, *targets])
+
+
+class RootRelease:
+    """Holds a new root back until all that it governs has verified under it for long enough."""
+
+    def __init__(self) -> None:
+        """Hold nothing back yet."""
+        self._met_since: float | None = None
+
+    def due(
+        self, repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, now: float, delay: float
+    ) -> Submitted[Root] | None:
+        """Return the next root once it may be published.
+
+        Args:
+            repository: the repository, as folded from ``admin``.
+            heads: the heads of root, targets, snapshot and timestamp.
+            bins: what the bins' heads come to.
+            now: monotonic time, in seconds.
+            delay: how long timestamp and snapshot must have been signed for a root that changes online keys, in seconds: longer than
+                caches keep them.
+
+        Returns:
+            The root; None if there is none, or it has to wait.
+        """
+        submitted = next_root(repository, heads, bins)
+        if submitted is None:
+            self._met_since = None
+            return None
+        self._met_since = now if self._met_since is None else self._met_since
+        changes = changes_online_keys(shown_root(repository, heads).signed, submitted.signed)
+        if now < self._met_since + (delay if changes else 0.0):
+            return None
+        self._met_since = None
+        return submitted

@@ -26,7 +26,7 @@ class _Newest(NamedTuple):
     keyids: tuple[str, ...]
 
 
-class Folding:
+class CommitState:
     """The bins according to their heads, and the snapshot of those that may be named."""
 
     def __init__(self, settings: Settings, covered: Sequence[int], passed: PassedOver) -> None:

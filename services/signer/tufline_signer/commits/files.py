@@ -1,0 +1,133 @@
+"""Makes and signs the files of a commit that the signer makes itself: snapshot, timestamp, and targets where they are online."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
+
+from tufline.metadata import envelope
+from tufline.metadata.envelope import parse_expires
+from tufline.metadata.snapshot import Snapshot as SnapshotContent
+from tufline.metadata.snapshot import encode_timestamp
+from tufline.records import Bootstrap, Head, topics
+from tufline.trust import rules
+from tufline.trust.rules import RoleKeys
+from tufline_signer import renewal
+from tufline_signer.context import SignerContext
+from tufline_signer.signing.key_selection import keys_of_role
+from tufline_signer.signing.keyring import Sign, SignedFile, ToSign
+
+
+class CommitFiles:
+    """Makes the files of the commits of one takeover."""
+
+    def __init__(self, context: SignerContext, bootstrap: Bootstrap, heads: Mapping[str, Head], part: str) -> None:
+        """Make nothing yet.
+
+        Args:
+            context: of the process.
+            bootstrap: of the repository.
+            heads: of the last partition of ``heads``; the commit worker keeps them up to date.
+            part: the name of the commit worker, in health.
+        """
+        self._context = context
+        self._bootstrap = bootstrap
+        self._heads = heads
+        self._part = part
+
+    async def read_back(self, role: str, head: Head) -> bytes:
+        """Read the newest file of a role from the log.
+
+        Args:
+            role: but not root.
+            head: of the role.
+
+        Returns:
+            The file.
+
+        Raises:
+            BusError: if the log can't be read now.
+        """
+        return await self._context.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
+
+    async def make_targets(self, sign: Sign, version: int, root: Root) -> SignedFile:
+        """Make the top-level targets, where they are online.
+
+        Args:
+            sign: signs.
+            version: of the new targets.
+            root: names the keys of the bins.
+
+        Returns:
+            The signed file.
+        """
+        expires = envelope.expiry(self._context.clock.latest(), self._lifetime(Targets.type))
+        signed, shown = rules.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
+        return await self._sign(sign, ToSign(Targets.type, version, expires, signed, shown))
+
+    async def make_snapshot(self, sign: Sign, content: SnapshotContent, now: datetime) -> SignedFile:
+        """Make the next snapshot.
+
+        Args:
+            sign: signs.
+            content: which versions it names. It is encoded before anything else can run.
+            now: with a time zone.
+
+        Returns:
+            The signed file.
+        """
+        version = self._next_version(Snapshot.type)
+        expires = envelope.expiry(now, self._lifetime(Snapshot.type))
+        return await self._sign(sign, ToSign(Snapshot.type, version, expires, content.encode(version, expires)))
+
+    async def make_timestamp(self, sign: Sign, snapshot_version: int, snapshot: bytes, now: datetime) -> SignedFile:
+        """Make the next timestamp.
+
+        Args:
+            sign: signs.
+            snapshot_version: of the snapshot that it names.
+            snapshot: that snapshot's file.
+            now: with a time zone.
+
+        Returns:
+            The signed file.
+        """
+        version = self._next_version(Timestamp.type)
+        expires = envelope.expiry(now, self._lifetime(Timestamp.type))
+        return await self._sign(
+            sign, ToSign(Timestamp.type, version, expires, encode_timestamp(version, expires, snapshot_version, snapshot))
+        )
+
+    async def is_due(self, role: str, now: datetime) -> bool:
+        """Tell whether the newest file of a role has to be replaced, whatever has changed.
+
+        Args:
+            role: one that the signer signs.
+            now: with a time zone.
+
+        Returns:
+            Whether its expiry nears, it was made by a wrong clock, or it is not signed by the keys that it must be signed by now.
+        """
+        head = self._heads.get(role)
+        if head is None or renewal.latest(head, self._lifetime(role), self._context.config.renew_fraction) <= now:
+            return True
+        if renewal.is_of_a_wrong_clock(head, self._lifetime(role), now):
+            return True
+        under = self._under(role)
+        is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)
+        unmet = [keys for keys in under if not keys.are_met_by(head.keyids)]
+        return is_dropped or any([await self._context.keyring.can_meet(keys, self._part) for keys in unmet])
+
+    async def _sign(self, sign: Sign, payload: ToSign) -> SignedFile:
+        (file,) = await sign(self._under(payload.role), [payload])
+        return file
+
+    def _under(self, role: str) -> list[RoleKeys]:
+        return keys_of_role(self._context.admin.repository, self._context.released, role, self._context.clock.earliest())
+
+    def _lifetime(self, role: str) -> timedelta:
+        return timedelta(days=self._bootstrap.settings.expiration_days[role])
+
+    def _next_version(self, role: str) -> int:
+        head = self._heads.get(role)
+        return head.version + 1 if head else 1

@@ -1,0 +1,70 @@
+"""Reports what people must do for the repository's trust: sign what expires, submit again what can't be used."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import structlog
+from tuf.api.metadata import Root, Targets
+
+from tufline.metadata.envelope import parse_expires
+from tufline.metadata.expiry import STEPS, in_sight
+from tufline.records import Bootstrap, Head
+from tufline.runtime.health import Health
+from tufline.trust.admin_state import AdminState
+
+_log = structlog.get_logger(__name__)
+
+
+class TrustReport:
+    """What health and the log say of root, targets and the bins that wait for a key."""
+
+    def __init__(self, health: Health, part: str, bootstrap: Bootstrap) -> None:
+        """Report nothing yet.
+
+        Args:
+            health: of the process.
+            part: the name of the commit worker.
+            bootstrap: of the repository.
+        """
+        self._health = health
+        self._part = part
+        self._offline = [Root.type] if bootstrap.targets is None else [Root.type, Targets.type]
+        self._lifetimes = {role: timedelta(days=bootstrap.settings.expiration_days[role]) for role in self._offline}
+        self._reported: dict[str, int] = {}
+
+    def update(self, heads: Mapping[str, Head], state: AdminState, withheld: int, now: datetime) -> None:
+        """Report the state after an attempt to commit.
+
+        Args:
+            heads: of the last partition of ``heads``.
+            state: folded from ``admin``.
+            withheld: how many bins wait to be signed with the keys that targets delegates to.
+            now: with a time zone.
+        """
+        for role in self._offline:
+            self._report_expiry(role, heads[role], now)
+        if expired := [role for role in self._offline if parse_expires(heads[role].expires) <= now]:
+            problem = f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
+        elif state.unreadable:
+            # Reported until a usable version is submitted: the submitter may not know that this one is skipped.
+            problem = f"{'; '.join(state.unreadable.values())}; it is skipped: submit a new version of it"
+        elif withheld:
+            problem = f"{withheld} bins wait to be signed with the keys that targets delegates to"
+        else:
+            self._health.ok(self._part)
+            return
+        self._health.problem(self._part, problem)
+
+    def _report_expiry(self, role: str, head: Head, now: datetime) -> None:
+        sight = in_sight(role, parse_expires(head.expires), self._lifetimes[role], now)
+        has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself reports it
+        self._health.warn(f"expiry.{role}", sight.text if sight and not has_expired else "")
+        step = sight.step if sight else 0
+        if step > self._reported.get(role, 0):
+            _log.warning("expiry.in_sight", role=role, expires=head.expires, problem=sight.text if sight else "")
+        self._reported[role] = step
+
+    def withdraw(self) -> None:
+        """Report nothing any more: another process makes the commits now."""
+        for role in self._reported:
+            self._health.gone(f"expiry.{role}")
