@@ -83,13 +83,13 @@ def test_a_task_id_of_any_length_is_read(length: int) -> None:
 @pytest.mark.parametrize("text", ["", "é", "!!!!", "A", "A" * 6001])
 def test_text_that_is_no_task_id_is_refused(text: str) -> None:
     """Text that nobody got as a task id is refused as bad input, and one that is too long is not even read."""
-    with pytest.raises(InvalidCursorError, match="too long" if len(text) > 6000 else "is not one"):
+    with pytest.raises(InvalidCursorError, match="too long" if len(text) > 6000 else "is not valid"):
         cursor.decode(text, "log")
 
 
 def test_the_longest_task_id_is_read() -> None:
     """A task id of 6000 characters is judged by what it says, and not by its length."""
-    with pytest.raises(InvalidCursorError, match="is not one"):
+    with pytest.raises(InvalidCursorError, match="is not valid"):
         cursor.decode("A" * 6000, "log")
 
 

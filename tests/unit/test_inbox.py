@@ -138,18 +138,18 @@ BAD: dict[str, tuple[Message, str]] = {
     "no value": (raw(b""), "the record has no value"),
     "no JSON": (raw(b"{"), "the value is not JSON"),
     "not UTF-8": (raw(b'{"id":"\xff"}'), "the value is not JSON"),
-    "too deep": (raw(b"[" * 100_000), "no JSON object"),
+    "too deep": (raw(b"[" * 100_000), "not a JSON object"),
     "half a surrogate pair": (raw(b'{"id":"\\ud800"}'), "the value is not JSON"),
-    "no object": (structured([1]), "no JSON object"),
+    "no object": (structured([1]), "not a JSON object"),
     "an empty object": (structured({}), "the attribute specversion is missing"),
     "no id": (structured(event(change("a"), id=None)), "the attribute id is missing"),  # type: ignore[arg-type]
     "an empty id": (structured(event(change("a"), id="")), "id must be a string of 1 to 1024"),
     "an id that is a number": (structured(event(change("a"), id=7)), "id must be a string"),  # type: ignore[arg-type]
     "a long source": (structured(event(change("a"), source="s" * 1025)), "source must be a string of 1 to 1024"),
-    "another version": (structured(event(change("a"), specversion="0.3")), "specversion is '0.3', and only '1.0' is known"),
-    "another type": (structured(event(change("a"), type="x.y")), "type is 'x.y', and only 'tufline.artifacts.v1' is known"),
-    "data_base64": (structured(event(data=None, data_base64="e30=")), "data_base64 is not read"),
-    "data_base64 beside data": (structured(event(change("a"), data_base64="e30=")), "data_base64 is not read"),
+    "another version": (structured(event(change("a"), specversion="0.3")), "specversion is '0.3', but only '1.0' is supported"),
+    "another type": (structured(event(change("a"), type="x.y")), "type is 'x.y', but only 'tufline.artifacts.v1' is supported"),
+    "data_base64": (structured(event(data=None, data_base64="e30=")), "data_base64 is not supported"),
+    "data_base64 beside data": (structured(event(change("a"), data_base64="e30=")), "data_base64 is not supported"),
     "no data": (structured(event(data=None)), "missing required field `data`"),
     "data of another form": (structured(event(data=[1])), "has another form"),
     "data of text": (structured(event(change("a"), datacontenttype="text/plain")), "datacontenttype is 'text/plain'"),
@@ -164,11 +164,11 @@ BAD: dict[str, tuple[Message, str]] = {
     ),
     "an unknown hash": (structured(event(change("a", hashes={"md5": "00"}))), "the hash algorithm 'md5'"),
     "a path that is no path": (structured(event({"op": "remove", "path": "a/../b"})), "'..' segment"),
-    "a batch": (raw(b"[]", ("content-type", "application/cloudevents-batch+json")), "send one event a record"),
-    "another format": (raw(b"x", ("content-type", "application/cloudevents+avro")), "send one event a record"),
-    "too large": (raw(b" " * (MAX_EVENT_BYTES + 1)), "at most 1048576 are taken"),
+    "a batch": (raw(b"[]", ("content-type", "application/cloudevents-batch+json")), "send one event per record"),
+    "another format": (raw(b"x", ("content-type", "application/cloudevents+avro")), "send one event per record"),
+    "too large": (raw(b" " * (MAX_EVENT_BYTES + 1)), "at most 1048576 are allowed"),
     "binary without id": (binary(DATA, id=""), "the attribute id is missing"),
-    "binary with an id twice": (binary(DATA, ("ce_id", "2")), "a ce_ header stands more than once"),
+    "binary with an id twice": (binary(DATA, ("ce_id", "2")), "a ce_ header occurs more than once"),
     "binary with a source that is not UTF-8": (binary(DATA, source=NOT_TEXT), "the attribute source is not UTF-8"),
     "binary of text": (binary(DATA, ("content-type", "text/plain")), "datacontenttype is 'text/plain'"),
     "binary without JSON": (binary(b"x"), "the value is not JSON"),
@@ -226,7 +226,7 @@ async def test_a_record_too_large_to_keep(bus: EmbeddedBus) -> None:
     assert len(first.record.value) < KEPT_BYTES
     assert first.record.headers[rejected.CUT_HEADER] == str(KEPT_BYTES + 4)
     assert (second.is_cut, second.own_headers, len(second.record.key)) == (True, [], 1000)
-    with pytest.raises(InvalidInputError, match="only the beginning was kept"):
+    with pytest.raises(InvalidInputError, match="only the start of the record"):
         await rejected.replay(bus, 0, first.record.offset)
     assert await rejected.replay_all(bus) == (0, 2)
     assert await places(bus) == [(0, first.record.offset), (0, second.record.offset)]

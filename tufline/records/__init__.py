@@ -1,12 +1,11 @@
 """The records of every topic, as JSON on the log.
 
-``schemas/records.json`` is generated from these types. A record says the version of its schema (``v``): logs live for years, and during
-a rolling upgrade old and new services read the same ones. A reader refuses a version that it does not know, and passes over fields that
-it does not know: so a record that a reader without a new field would misunderstand says a newer version, and only that record does.
+``schemas/records.json`` is generated from these types. A record has the version of its schema (``v``): logs live for years, and during a
+rolling upgrade old and new services read the same log. A reader refuses a version that it does not know, and ignores fields that it does
+not know. So a record has a newer version only if a reader that ignores one of its fields would misunderstand it.
 
-The topic ``metadata`` holds no such record but the exact bytes of metadata files; what goes with a file stands in the record's headers
-(``tufline.records.metadata``). The events of ``inbox`` are in ``tufline.records.events``, what became of them in
-``tufline.records.receipts``.
+The topic ``metadata`` has the exact bytes of metadata files instead; their attributes are in the records' headers
+(``tufline.records.metadata``). The events of ``inbox`` are in ``tufline.records.events``, their outcomes in ``tufline.records.receipts``.
 """
 
 from collections.abc import Sequence
@@ -22,10 +21,10 @@ from tufline.records.partitioning import Partitioning
 from tufline.records.receipt_index import Trail
 
 SCHEMA_VERSION: Final = 1
-"""The version that a record says unless it needs a newer one."""
+"""The version of a record that does not need a newer one."""
 
 PARTITION_BITS_SCHEMA: Final = 2
-"""The version from which ``Settings.partition_bits`` is known: who passed over it would look for each bin in another partition."""
+"""The first version with ``Settings.partition_bits``: a reader that ignores that field would expect each bin in another partition."""
 
 NEWEST_SCHEMA: Final = PARTITION_BITS_SCHEMA
 """The newest version that can be read."""
@@ -34,24 +33,24 @@ MAX_CHANGES_BYTES: Final = 512 * 1024
 """The largest record of ``artifacts``, in bytes."""
 
 FIRST_RULES: Final = 1
-"""The rules by which everything was judged before records named them."""
+"""The version of the rules that applied before records named one."""
 
 CURRENT_RULES: Final = 2
-"""The rules by which ingest judges what is submitted now. A record names its rules, and is judged by these for as long as the log lives."""
+"""The version of the rules that ingest applies to new submissions. A record names its version, and keeps it as long as the log lives."""
 
 PROGRESS_KEY: Final = "@progress"
-"""Key of ``Progress`` in ``heads``; no role name has an ``@``."""
+"""The key of ``Progress`` in ``heads``; no role name has an ``@``."""
 
 CLAIM_KEY: Final = "@claim"
-"""Key of ``Claim``."""
+"""The key of ``Claim``."""
 
 
 ACCEPTED_LOSS_KEY: Final = "accepted-loss"
-"""Key of ``AcceptedLoss`` in ``admin``."""
+"""The key of ``AcceptedLoss`` in ``admin``."""
 
 
 class Versioned(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that says the version of its schema.
+    """A record with the version of its schema.
 
     Attributes:
         v: the version of the record's schema.
@@ -61,13 +60,13 @@ class Versioned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=True, gc=False):
-    """Add a target, or put it in place of the one that has its path.
+    """Add a target, or replace the one at its path.
 
     Attributes:
         path: the target path.
         length: the size of the artifact, in bytes.
         hashes: algorithm to lower-case hexadecimal digest.
-        custom: an object of the repository's own; None for none.
+        custom: a JSON object with the repository's own data; None for none.
     """
 
     path: str
@@ -77,7 +76,7 @@ class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=
 
 
 class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op", gc=False):
-    """Remove the target that has a path.
+    """Remove the target at a path.
 
     Attributes:
         path: the target path.
@@ -90,11 +89,12 @@ class Changes(Versioned, frozen=True, kw_only=True):
     """Topic ``artifacts``: changes of one request that belong to one partition, in the request's order.
 
     Attributes:
-        request: names the request; the record's key.
-        admin: the offset in ``admin`` up to which (exclusive) ingest had applied it.
-        changes: what to do, in this order; at most ``MAX_CHANGES_BYTES`` when encoded.
+        request: the request's name, which is also the record's key.
+        admin: the offset in ``admin`` below which ingest had applied all records when it accepted the request.
+        changes: the changes to apply, in this order; at most ``MAX_CHANGES_BYTES`` when encoded.
         rules: the version of the rules by which ingest accepted them.
-        bulk: part of a bulk request: its receipts name changes by their index alone, and only those that were refused or not found.
+        bulk: whether this is part of a bulk request, whose receipts name changes only by their index, and only if they were refused or not
+            found.
     """
 
     request: str
@@ -114,8 +114,8 @@ class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
         expires: when that version expires, as its file has it.
         offset: where its file is in ``metadata``.
         keyids: the keys that signed it.
-        applied: for a bin, the offset in ``artifacts`` below which this version has every change of its own. What is applied again after a
-            crash is told by it, so that a batch may be written in many transactions, each bin in one of them.
+        applied: for a bin, the offset in ``artifacts`` below which this version has all changes of the bin. After a crash it tells which
+            changes are applied already, so that a batch may be written in several transactions, each bin in one of them.
     """
 
     version: int
@@ -128,11 +128,11 @@ class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
 
 
 class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="kind"):
-    """Topic ``heads``, key ``PROGRESS_KEY``, partition of ``artifacts``. How far the bins' writer has come.
+    """Topic ``heads``, key ``PROGRESS_KEY``, same partition as in ``artifacts``. The progress of the bins' writer.
 
     Attributes:
         offset: an offset in ``artifacts``; every change below it is applied.
-        trail: where the receipts are; None where a version that did not keep it wrote last.
+        trail: where the receipts are; None if the last writer was a version without trails.
     """
 
     offset: int
@@ -140,7 +140,7 @@ class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="
 
 
 class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind"):
-    """Topics ``heads`` and ``inbox-progress``, key ``CLAIM_KEY``. A new writer says that from here on it writes this partition.
+    """Topics ``heads`` and ``inbox-progress``, key ``CLAIM_KEY``. A new writer takes this partition over; only it writes from here on.
 
     Attributes:
         writer: the writer id.
@@ -150,21 +150,21 @@ class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind")
 
 
 class Vector(msgspec.Struct, frozen=True):
-    """How far in all inputs a commit goes: what is below is live when it is published.
+    """How far a commit goes in all inputs: records below these offsets are live once it is published.
 
     Attributes:
-        artifacts: an offset for each partition of ``artifacts``; what is below it is applied.
-        admin: an offset in ``admin``; what is below it is applied.
+        artifacts: an offset for each partition of ``artifacts``; every record below it is applied.
+        admin: an offset in ``admin``; every record below it is applied.
     """
 
     artifacts: list[int]
     admin: int
 
     def covers(self, other: "Vector") -> bool:
-        """Say whether this goes at least as far as another in every input.
+        """Return whether this vector goes at least as far as another one in every input.
 
         Args:
-            other: of the same repository.
+            other: a vector of the same repository.
 
         Returns:
             Whether all of ``other`` is covered.
@@ -184,16 +184,16 @@ class Committed(Versioned, frozen=True, kw_only=True, tag="committed", tag_field
 
 
 HeadsRecord = Head | Progress | Committed | Claim
-"""What may stand in ``heads``."""
+"""Any record of ``heads``."""
 
 
 class FileRef(msgspec.Struct, frozen=True):
-    """Where in ``metadata`` a file is.
+    """A reference to a file in ``metadata``.
 
     Attributes:
-        version: the role's version that the file is.
-        offset: where the file is in ``metadata``.
-        sha256: the digest of the file, lower-case hexadecimal.
+        version: the role's version in the file.
+        offset: the offset of the file's record in ``metadata``.
+        sha256: the digest of the file, in lower-case hexadecimal.
     """
 
     version: int
@@ -202,14 +202,14 @@ class FileRef(msgspec.Struct, frozen=True):
 
 
 class Published(Versioned, frozen=True, kw_only=True):
-    """Topic ``published``, key: origin. An origin shows a commit.
+    """Topic ``published``, key: origin. A commit was published at an origin.
 
     Attributes:
         origin: the configured name of the origin.
         timestamp: the timestamp file of the commit.
         snapshot: the snapshot file that the timestamp names.
         vector: what the commit covers.
-        next_offset: up to where (exclusive) in ``metadata`` the publisher has read.
+        next_offset: the offset in ``metadata`` below which the publisher has read everything.
     """
 
     origin: str
@@ -224,10 +224,10 @@ class InboxProgress(Versioned, frozen=True, kw_only=True, tag="inbox", tag_field
 
     Attributes:
         number: counts the transactions of the partition, from 1.
-        offset: an offset in ``inbox``; what is below it is moved.
+        offset: an offset in ``inbox``; every event below it is moved.
         accepted: the events that the transaction accepted: digest of source and id, to the task id.
-        uncertain: the offset in ``inbox`` below which an event may have been moved by a transaction of which nothing can be read any more;
-            0 where there is none.
+        uncertain: the offset in ``inbox`` below which an event may have been moved by a transaction whose records are all unreadable; 0 if
+            there is no such transaction.
     """
 
     number: int
@@ -237,21 +237,21 @@ class InboxProgress(Versioned, frozen=True, kw_only=True, tag="inbox", tag_field
 
 
 InboxRecord = InboxProgress | Claim
-"""What may stand in ``inbox-progress``."""
+"""Any record of ``inbox-progress``."""
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What was settled at bootstrap.
+    """The settings from the bootstrap.
 
     Attributes:
         number_of_bins: a power of two, 2 to 16,384.
-        name_prefix: what the names of the bins start with.
+        name_prefix: the prefix of the bins' names.
         partitions: how many partitions ``artifacts`` has.
-        expiration_days: role (root, targets, snapshot, timestamp, bins) to lifetime of its metadata, in days.
-        client_profile: the clients that must be able to read it (``tufline.metadata.profiles``); None where the bootstrap was accepted
-            before there were profiles.
-        partition_bits: how many top bits of SHA-256(path) choose the partition (``tufline.records.partitioning``), at most as many as
-            choose the bin; None for the first rule. It never changes, and the number of bins never goes below the partitions in use.
+        expiration_days: role (root, targets, snapshot, timestamp, bins) to the lifetime of its metadata, in days.
+        client_profile: the clients that must be able to read the repository (``tufline.metadata.profiles``); None if the bootstrap was
+            accepted before there were profiles.
+        partition_bits: how many leading bits of SHA-256(path) choose the partition (``tufline.records.partitioning``), at most as many as
+            choose the bin; None for the first rule. It never changes, and the number of bins never falls below the partitions in use.
     """
 
     number_of_bins: int
@@ -273,7 +273,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     @property
     def schema(self) -> int:
-        """The schema version that a record with these settings must say at least."""
+        """The lowest schema version that a record with these settings may have."""
         return SCHEMA_VERSION if self.partition_bits is None else PARTITION_BITS_SCHEMA
 
 
@@ -281,11 +281,11 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
     """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one counts, until another replaces it.
 
     Attributes:
-        settings: what is settled for good.
+        settings: the settings, which never change.
         root: the signed root metadata.
-        targets: the signed targets metadata; None when targets are online, and the signer makes them.
-        replace: it counts in place of an earlier one that has not begun (``Begun``).
-        rules: the version of the rules by which this record is judged.
+        targets: the signed targets metadata; None if targets is online, and the signer makes it.
+        replace: whether it replaces an earlier one whose root is not published yet (``Begun``).
+        rules: the version of the rules that apply to this record.
     """
 
     settings: Settings
@@ -296,7 +296,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
 
 
 class Begun(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
-    """Topic ``admin``, key ``begun``. The commit worker publishes the first root of a bootstrap, which can't be replaced from here on.
+    """Topic ``admin``, key ``begun``. The commit worker publishes the root of a bootstrap, which can't be replaced from here on.
 
     Attributes:
         bootstrap: the offset in ``admin`` of that bootstrap; if another one has replaced it by now, this record has no effect.
@@ -306,24 +306,24 @@ class Begun(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind")
 
 
 class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_field="kind"):
-    """Topic ``admin``, key: role. The next version of a role that people sign; it is shown once all that it governs verifies under it.
+    """Topic ``admin``, key: role. The next version of a role that people sign. It is published once all that it governs verifies under it.
 
     Attributes:
-        role: whose version it is.
+        role: the role of this version.
         metadata: the signed metadata of that version.
-        skip_overlap: the keys of the previous version are lost: nothing waits until it is signed by them too.
-        rules: the version of the rules by which this record is judged.
+        skip_overlap: whether the keys of the previous version are lost, so that the release does not wait for signatures by them too.
+        rules: the version of the rules that apply to this record.
     """
 
     role: Literal["root", "targets"]
     metadata: dict[str, Any]
-    # Its name on the log since before there was a release.
+    # The field's name on the log is older than its name here.
     skip_overlap: bool = msgspec.field(default=False, name="at_once")
     rules: int = FIRST_RULES
 
 
 class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", tag_field="kind"):
-    """Topic ``admin``, key ``ACCEPTED_LOSS_KEY``. An operator accepts that records are gone from the log which were not applied.
+    """Topic ``admin``, key ``ACCEPTED_LOSS_KEY``. An operator accepts that records were lost before they were applied.
 
     Attributes:
         topic: the topic that has lost records, without the prefix.
@@ -337,17 +337,17 @@ class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", ta
 
 
 AdminRecord = Bootstrap | Begun | NewMetadata | AcceptedLoss
-"""What may stand in ``admin``."""
+"""Any record of ``admin``."""
 
 _encoder = msgspec.json.Encoder()
 T = TypeVar("T")
 
 
 def encode(record: Versioned) -> bytes:
-    """Write a record as it goes to the log.
+    """Encode a record for the log.
 
     Args:
-        record: any of this module's records.
+        record: any record of this module.
 
     Returns:
         JSON.
@@ -356,10 +356,10 @@ def encode(record: Versioned) -> bytes:
 
 
 def encode_change(change: Add | Remove) -> bytes:
-    """Write one change as it stands in ``Changes``.
+    """Encode one change for ``encode_changes``.
 
     Args:
-        change: what is to be done.
+        change: the change.
 
     Returns:
         JSON.
@@ -368,24 +368,24 @@ def encode_change(change: Add | Remove) -> bytes:
 
 
 def encode_changes(record: Changes, changes: Sequence[bytes]) -> bytes:
-    """Write a record of changes that are encoded already.
+    """Encode a record from changes that are already encoded.
 
     Args:
-        record: without changes.
-        changes: what is to stand in it, each from ``encode_change``.
+        record: the record without changes.
+        changes: its changes, each from ``encode_change``.
 
     Returns:
-        JSON, the same as ``encode`` writes.
+        JSON, the same as from ``encode``.
     """
     encoded: Any = msgspec.Raw(b"[" + b",".join(changes) + b"]")
     return _encoder.encode(msgspec.structs.replace(record, changes=encoded))
 
 
 def encode_vector(vector: Vector) -> str:
-    """Write a vector as it stands in ``VECTOR_HEADER``.
+    """Encode a vector for ``VECTOR_HEADER``.
 
     Args:
-        vector: what a commit covers.
+        vector: the vector of a commit.
 
     Returns:
         JSON.
@@ -394,30 +394,30 @@ def encode_vector(vector: Vector) -> str:
 
 
 def decoder(record: type[T] | Any) -> msgspec.json.Decoder[T]:
-    """Make a decoder of a record type or a union of them.
+    """Make a decoder for a record type or a union of record types.
 
     Args:
         record: the type.
 
     Returns:
-        What ``decode`` takes; make it once.
+        A decoder for ``decode``; reuse it, as making one is slow.
     """
     return msgspec.json.Decoder(record)
 
 
 def decode(with_decoder: "msgspec.json.Decoder[T]", value: bytes) -> T:
-    """Read a record of the log.
+    """Decode a record of the log.
 
     Args:
         with_decoder: from ``decoder``.
-        value: of the record.
+        value: the record's value.
 
     Returns:
         The record.
 
     Raises:
-        SchemaError: if it has a newer schema version: an upgrade reads it.
-        RecordError: if it has a form that no version has.
+        SchemaError: if it has a newer schema version, which a newer Tufline can read.
+        RecordError: if it is not valid in any schema version.
     """
     try:
         record = decoding.decode(with_decoder, value, _unknown_form)

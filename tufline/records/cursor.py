@@ -1,7 +1,7 @@
 """Task ids: cursors into the log.
 
-A task id says where on the log a request was accepted. A task is done when ``published`` covers that place, so that any replica answers for
-any task, at once and after any restart, and nothing is stored for it.
+A task id has the position on the log where a request was accepted. A task is done when ``published`` covers that position. So any replica
+can answer for any task, at once and after any restart, without storing anything.
 """
 
 import base64
@@ -18,20 +18,20 @@ from tufline.records import Vector
 
 FORMAT: Final = 1
 BULK_FORMAT: Final = 2
-"""Of a cursor that names its request: the receipts of a bulk request are found by its name."""
+"""The format of a cursor with the request's name, by which the receipts of a bulk request are found."""
 
 MAX_TEXT_LENGTH: Final = 6000
-"""Enough for a position in each of 256 partitions, and short enough for a URL."""
+"""The longest task id: enough for a position in each of 256 partitions, and short enough for a URL."""
 
 MAX_PARTITIONS: Final = 2**31
 MAX_OFFSET: Final = 2**63 - 1
-"""Kafka's: beyond them no position of a log can be."""
+"""Kafka's limits: no log has a position beyond them."""
 
-NOT_ONE: Final = "the task id is not one: use it exactly as it was answered"
+NOT_ONE: Final = "the task id is not valid: use it exactly as the server returned it"
 
 
 class Task(StrEnum):
-    """What was asked for; the values are RSTUF's task names."""
+    """The kinds of tasks; the values are RSTUF's task names."""
 
     ADD = "add_artifacts"
     REMOVE = "remove_artifacts"
@@ -45,16 +45,16 @@ IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA})
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where a request was accepted.
+    """The position on the log where a request was accepted.
 
     Attributes:
-        format: of this cursor.
-        task: what was asked for.
+        format: the format of this cursor.
+        task: the kind of the task.
         log: the id of the log.
-        time: of acceptance, in milliseconds since 1970, by the bus's clock.
-        positions: partition to the offsets of the request's records: in ``artifacts``, or (partition 0) in ``admin``.
-            Of a bulk request the first and the last of each partition (in format 1, the last alone).
-        request: names a bulk request on the log; empty otherwise.
+        time: when the request was accepted, in milliseconds since 1970, by the bus's clock.
+        positions: partition to the offsets of the request's records, in ``artifacts`` or (partition 0) in ``admin``. For a bulk request,
+            only the first and the last offset of each partition (in format 1, only the last).
+        request: the name of a bulk request on the log; empty for any other.
     """
 
     format: int
@@ -65,10 +65,10 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     request: str = ""
 
     def is_covered(self, vector: Vector) -> bool:
-        """Say whether all that the request asked for is below a vector.
+        """Return whether a vector covers all records of the request.
 
         Args:
-            vector: what a published commit covers.
+            vector: the vector of the published commit.
 
         Returns:
             Whether the task is done.
@@ -78,7 +78,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         """
         covered = [vector.admin] if self.task in IN_ADMIN else vector.artifacts
         if any(not 0 <= partition < len(covered) for partition in self.positions):
-            raise InvalidCursorError("the task id is not one of this repository")
+            raise InvalidCursorError("the task id does not belong to this repository")
         return all(covered[partition] > offsets[-1] for partition, offsets in self.positions.items() if offsets)
 
 
@@ -86,10 +86,10 @@ _decoder: Final = msgspec.msgpack.Decoder(Cursor)
 
 
 def encode(cursor: Cursor) -> str:
-    """Write a cursor as a task id.
+    """Encode a cursor as a task id.
 
     Args:
-        cursor: where a request was accepted.
+        cursor: the position where a request was accepted.
 
     Returns:
         URL-safe text.
@@ -98,29 +98,29 @@ def encode(cursor: Cursor) -> str:
 
 
 def decode(text: str, log_id: str) -> Cursor:
-    """Read a task id.
+    """Decode a task id.
 
     Args:
-        text: whatever a client sent.
-        log_id: of this repository's log.
+        text: untrusted text from a client.
+        log_id: the id of this repository's log.
 
     Returns:
         The cursor.
 
     Raises:
-        InvalidCursorError: if it is not a task id, or one of another log.
+        InvalidCursorError: if it is not a task id, or belongs to another log.
     """
     if len(text) > MAX_TEXT_LENGTH:
-        raise InvalidCursorError("the task id is too long to be one")
+        raise InvalidCursorError("the task id is too long to be valid: use it exactly as the server returned it")
     try:
         raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except ValueError:
         raise InvalidCursorError(NOT_ONE) from None
     cursor = decode_strictly(_decoder, raw, lambda _: InvalidCursorError(NOT_ONE))
     if cursor.format not in {FORMAT, BULK_FORMAT}:
-        raise InvalidCursorError("the task id has a form that this version does not know")
+        raise InvalidCursorError("the task id has a format that this version of Tufline does not know")
     if cursor.log != log_id:
-        raise InvalidCursorError("the task id is one of another repository, or of this one before its log was made anew")
+        raise InvalidCursorError("the task id belongs to another repository, or to this one before its log was created again")
     if not 0 <= cursor.time <= MAX_MILLISECONDS or not cursor.positions or not all(map(_is_place, cursor.positions.items())):
         raise InvalidCursorError(NOT_ONE)
     return cursor

@@ -1,8 +1,7 @@
-"""Events: how repositories say on ``inbox`` what they publish. CloudEvents 1.0, in both modes of its Kafka binding.
+"""Events: how repositories submit changes on ``inbox``. CloudEvents 1.0, in both modes of its Kafka binding.
 
-In: a record's value and headers, written by anybody. Out: an ``Event``, or an ``InvalidEventError`` whose message is for its producer.
-``schemas/event.json`` is generated from these types. Attributes that are not named here (extensions) are passed over; in ``data`` nothing
-is.
+In: the untrusted value and headers of a record. Out: an ``Event``, or an ``InvalidEventError`` whose message is for the producer.
+``schemas/event.json`` is generated from these types. Unknown attributes (extensions) are ignored; unknown fields in ``data`` are an error.
 """
 
 from collections.abc import Mapping
@@ -22,10 +21,10 @@ from tufline.metadata.target import HEX_DIGITS
 TYPE: Final = "tufline.artifacts.v1"
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
-"""The largest value of a record of ``inbox``; as much as Kafka's producers send by default."""
+"""The largest value of a record of ``inbox``, which is the default limit of Kafka's producers."""
 
 MAX_ATTRIBUTE_LENGTH: Final = 1024
-"""The longest id and source, in characters: receipts repeat them."""
+"""The longest id and source, in characters; limited because receipts repeat them."""
 
 STRUCTURED_TYPE: Final = "application/cloudevents+json"
 CLOUDEVENTS_TYPES: Final = "application/cloudevents"
@@ -45,7 +44,7 @@ _HASHES_SCHEMA: Final[dict[str, Any]] = {
 }
 
 Path = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_PATH_BYTES})]
-"""A target path. Its rules are in ``tufline.metadata.paths``, whose reasons are for people; a schema can state only these."""
+"""A target path. ``tufline.metadata.paths`` has all rules; a schema can only state these two."""
 
 Attribute = Annotated[str, Meta(min_length=1, max_length=MAX_ATTRIBUTE_LENGTH)]
 
@@ -55,12 +54,12 @@ def _null() -> msgspec.Raw:
 
 
 class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """What is to be said of an artifact. Its values are JSON that is not parsed yet: ``target.parse_target_json`` looks at the size first.
+    """The metadata of an artifact. Its values are JSON that is not parsed yet: ``target.parse_target_json`` checks their size first.
 
     Attributes:
         length: the size of the artifact in bytes; a decimal string is accepted too.
         hashes: name of each algorithm to the hexadecimal digest; at least one.
-        custom: an object of the repository's own; null for none.
+        custom: a JSON object with the repository's own data; null for none.
     """
 
     length: Annotated[msgspec.Raw, Meta(extra_json_schema=_LENGTH_SCHEMA)]
@@ -69,12 +68,12 @@ class ArtifactInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A change as repositories ask for it: a line of POST /api/v1/artifacts/bulk, an element of an event.
+    """A submitted change: a line of POST /api/v1/artifacts/bulk, or an element of an event.
 
     Attributes:
         path: the target path.
-        op: whether to add the artifact, or to remove it.
-        info: what the metadata is to say of the artifact; for ``add`` alone.
+        op: whether to add the artifact or to remove it.
+        info: the artifact's metadata; only for ``add``.
     """
 
     path: Path
@@ -83,7 +82,7 @@ class ChangeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omi
 
 
 class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an event says.
+    """The data of an event.
 
     Attributes:
         changes: the changes to apply, in this order; at least one.
@@ -93,16 +92,16 @@ class EventData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A CloudEvent that announces changes. It is accepted or rejected whole.
+    """A CloudEvent with changes. It is accepted or rejected as a whole.
 
     Attributes:
         specversion: the version of the CloudEvents specification.
-        id: with ``source`` it names the event: what is sent again under both names is the same event.
-        source: who sends it.
-        type: what kind of event it is, with the version of its form.
-        data: the changes that it announces.
-        datacontenttype: the media type of ``data``, which is JSON.
-        data_base64: not read; give ``data``.
+        id: identifies the event together with ``source``: a record with the same two is the same event, sent again.
+        source: the sender.
+        type: the kind of the event, with the version of its format.
+        data: the changes.
+        datacontenttype: the media type of ``data``, which must be JSON.
+        data_base64: not supported; use ``data``.
     """
 
     specversion: Literal["1.0"]
@@ -119,7 +118,7 @@ _data_decoder: Final = msgspec.json.Decoder(EventData)
 
 
 class _Loose(msgspec.Struct):
-    """The attributes of something that is no event, each unparsed: they may be of any form and size."""
+    """The attributes of an invalid event, not parsed, as they may have any type and size."""
 
     specversion: msgspec.Raw = msgspec.Raw()
     id: msgspec.Raw = msgspec.Raw()
@@ -132,34 +131,34 @@ _loose_decoder: Final = msgspec.json.Decoder(_Loose)
 _any_decoder: Final = msgspec.json.Decoder()
 
 LONGEST_ATTRIBUTE: Final = 6 * MAX_ATTRIBUTE_LENGTH + 2
-"""The longest JSON of an attribute, in bytes: each character written as an escape."""
+"""The longest JSON of an attribute, in bytes: with each character written as an escape."""
 
 
 def encode(event: Event) -> bytes:
-    """Write an event in structured mode.
+    """Encode an event in structured mode. Send it with ``STRUCTURED_TYPE`` in ``CONTENT_TYPE_HEADER``.
 
     Args:
-        event: to be sent, with ``STRUCTURED_TYPE`` in ``CONTENT_TYPE_HEADER``.
+        event: the event to send.
 
     Returns:
         JSON.
 
     Raises:
-        InvalidEventError: if something in it has no form in JSON.
+        InvalidEventError: if a value in it can't be written as JSON.
     """
     try:
         return msgspec.json.encode(event)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         given = {"source": event.source, "id": event.id}
-        raise _invalid(f"the event can't be written as JSON: {error}; give text, numbers, lists and objects alone", given) from error
+        raise _invalid(f"the event can't be written as JSON: {error}; give text, numbers, lists and objects only", given) from error
 
 
 def read(value: bytes, headers: Mapping[str, str]) -> Event:
-    """Read an event in the mode that its headers say; without any it is read as structured JSON.
+    """Decode an event in the mode that its headers indicate; without headers it is read as structured JSON.
 
     Args:
-        value: of the record.
-        headers: of the record.
+        value: the record's value.
+        headers: the record's headers.
 
     Returns:
         The event.
@@ -172,7 +171,8 @@ def read(value: bytes, headers: Mapping[str, str]) -> Event:
     attributes = [(name.removeprefix(ATTRIBUTE_PREFIX), text) for name, text in pairs_of(headers) if name.startswith(ATTRIBUTE_PREFIX)]
     if media_type.startswith(CLOUDEVENTS_TYPES):
         if media_type != STRUCTURED_TYPE:
-            raise InvalidEventError(f"the content type {shown(content_type)} is not read: send one event a record, as {STRUCTURED_TYPE}")
+            known = f"send one event per record, as {STRUCTURED_TYPE}"
+            raise InvalidEventError(f"the content type {shown(content_type)} is not supported: {known}")
         return _read_structured(value)
     if attributes:
         return _read_binary(value, attributes, content_type)
@@ -193,8 +193,8 @@ def _read_binary(value: bytes, attributes: list[tuple[str, str]], content_type: 
     given: dict[str, Any] = dict(attributes)
     _check_size(value, given)
     if len(given) < len(attributes):
-        raise _invalid("a ce_ header stands more than once: give each attribute once", given)
-    given.pop("data_base64", None)  # an attribute of that name there can't be
+        raise _invalid("a ce_ header occurs more than once: give each attribute once", given)
+    given.pop("data_base64", None)  # in binary mode there is no such attribute
     _check_attributes(given)
     data = decode_json(_data_decoder, value, "the value", lambda reason: _invalid(reason, given))
     return _checked(Event("1.0", given["id"], given["source"], TYPE, data, content_type or given.get("datacontenttype")))
@@ -204,7 +204,7 @@ def _check_size(value: bytes, given: Mapping[str, Any]) -> None:
     if not value:
         raise _invalid("the record has no value: send the event as JSON", given)
     if len(value) > MAX_EVENT_BYTES:
-        raise _invalid(f"the event has {len(value)} bytes, and at most {MAX_EVENT_BYTES} are taken: send its changes in several", given)
+        raise _invalid(f"the event has {len(value)} bytes, but at most {MAX_EVENT_BYTES} are allowed: split its changes", given)
 
 
 def _checked(event: Event) -> Event:
@@ -219,13 +219,13 @@ def _checked(event: Event) -> Event:
 
 
 def _explained(value: bytes, reason: str) -> InvalidEventError:
-    """Say what is wrong with a value that is no event, better than the decoder does."""
+    """Explain what is wrong with an invalid event, better than the decoder does."""
     try:
         loose = _loose_decoder.decode(value)
         attributes = {name: bytes(getattr(loose, name)) for name in _Loose.__struct_fields__}
         given = {name: _attribute(content) for name, content in attributes.items() if content}
     except msgspec.ValidationError:
-        return InvalidEventError("the value is no JSON object: send a CloudEvent")
+        return InvalidEventError("the value is not a JSON object: send a CloudEvent")
     except UNREADABLE:
         return InvalidEventError(reason)
     try:
@@ -236,7 +236,7 @@ def _explained(value: bytes, reason: str) -> InvalidEventError:
 
 
 def _attribute(content: bytes) -> Any:
-    # What is longer is no attribute, whatever is in it.
+    # A longer value can't be a valid attribute, so it is not parsed.
     return _any_decoder.decode(content) if len(content) <= LONGEST_ATTRIBUTE else ()
 
 
@@ -249,9 +249,9 @@ def _check_attributes(given: Mapping[str, Any]) -> None:
             raise _invalid(f"the attribute {name} must be a string of 1 to {MAX_ATTRIBUTE_LENGTH} characters", given)
     for name, known in (("specversion", "1.0"), ("type", TYPE)):
         if given[name] != known:
-            raise _invalid(f"{name} is {shown(given[name])}, and only {known!r} is known here", given)
+            raise _invalid(f"{name} is {shown(given[name])}, but only {known!r} is supported", given)
     if given.get("data_base64") is not None:
-        raise _invalid("data_base64 is not read: give the same content as JSON in data", given)
+        raise _invalid("data_base64 is not supported: send the same content as JSON in data", given)
 
 
 def _invalid(reason: str, given: Mapping[str, Any]) -> InvalidEventError:

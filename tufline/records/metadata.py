@@ -1,7 +1,7 @@
-"""The topic ``metadata``: its records are the exact bytes of metadata files; key and headers say what goes with a file.
+"""The topic ``metadata``: its records are the exact bytes of metadata files; the key and the headers have the file's attributes.
 
-The key is the role, so that compaction keeps the newest version of each; but each version of root has a key of its own, as a client walks
-from the root that it has through every later one.
+The key is the role, so that compaction keeps the newest version of each role. But each version of root has its own key, as a client needs
+every version after the root that it has.
 """
 
 import re
@@ -13,10 +13,10 @@ from tufline.bus import Record
 from tufline.errors import RecordError
 
 VERSION_HEADER: Final = "version"
-"""Header of a record: the role's version, in decimal."""
+"""The header with the role's version, in decimal."""
 
 VECTOR_HEADER: Final = "vector"
-"""Header of a timestamp's record: the ``Vector`` that this commit covers, as JSON."""
+"""The header of a timestamp's record with the ``Vector`` of its commit, as JSON."""
 
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,15}")
 _ROOT_SUFFIX: Final = f".{Root.type}"
@@ -26,8 +26,8 @@ def metadata_key(role: str, version: int) -> str:
     """Make the key of a file's record.
 
     Args:
-        role: of the file.
-        version: of the file, from 1.
+        role: the file's role.
+        version: the file's version, from 1.
 
     Returns:
         ``<version>.root`` for a root, otherwise the role.
@@ -36,10 +36,10 @@ def metadata_key(role: str, version: int) -> str:
 
 
 def role_of_key(key: str) -> str:
-    """Read the role in the key of a file's record; no name of a role has a dot.
+    """Read the role from the key of a file's record; no role name has a dot.
 
     Args:
-        key: of any record of ``metadata``.
+        key: the key of any record of ``metadata``.
 
     Returns:
         The role.
@@ -51,14 +51,14 @@ def header_of(record: Record, name: str) -> str:
     """Read a header that a file's record must have.
 
     Args:
-        record: of ``metadata``.
-        name: of the header.
+        record: a record of ``metadata``.
+        name: the header's name.
 
     Returns:
-        Its value.
+        The header's value.
 
     Raises:
-        RecordError: if it has none.
+        RecordError: if the record does not have the header.
     """
     if name not in record.headers:
         raise RecordError(f"it has no header {name!r}")
@@ -66,18 +66,18 @@ def header_of(record: Record, name: str) -> str:
 
 
 def version_of(record: Record) -> int:
-    """Read the version that the log says a file has.
+    """Read the version of a file from its record's header.
 
     Args:
-        record: of ``metadata``.
+        record: a record of ``metadata``.
 
     Returns:
         The version, from 1.
 
     Raises:
-        RecordError: if its header is not one.
+        RecordError: if the header is missing, or is not a version.
     """
     text = header_of(record, VERSION_HEADER)
     if not _VERSION.fullmatch(text):
-        raise RecordError(f"its header {VERSION_HEADER!r} is {text[:50]!r}, and not a version")
+        raise RecordError(f"its header {VERSION_HEADER!r} is {text[:50]!r}, which is not a version")
     return int(text)

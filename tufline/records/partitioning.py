@@ -1,10 +1,11 @@
-"""In which partition of ``artifacts`` a path's changes are, and in which partition of ``heads`` the head of its bin. Pure.
+"""Partitioning: which partition of ``artifacts`` has a path's changes, and which partition of ``heads`` has the head of its bin. Pure.
 
-By hash: the top bits of SHA-256(path) choose the partition, as they choose the bin. There are at most as many bits for the partition as for
-the bin, so that each bin lies in one partition, whose writer owns it. How many they are is settled at bootstrap, and does not follow from
-the number of bins: where that changes one day, a path stays in its partition, and its changes stay in their order.
+The leading bits of SHA-256(path) choose the partition, as they choose the bin. The partition uses at most as many bits as the bin, so that
+each bin is in one partition, whose writer owns it. The number of bits is set at bootstrap and does not depend on the number of bins: if
+that ever changes, a path stays in its partition, and its changes stay in order.
 
-By the first rule, which logs keep that were bootstrapped under it, the partition is the bin's index modulo the number of partitions.
+Under the first rule, which still applies to logs that were bootstrapped with it, the partition is the bin's index modulo the number of
+partitions.
 """
 
 import msgspec
@@ -14,11 +15,11 @@ from tufline.metadata.bins import BinLayout
 
 
 def partition_bits(partitions: int, number_of_bins: int) -> int:
-    """Say how many bits choose the partition in a repository that uses as many partitions as it can.
+    """Return how many bits choose the partition in a repository that uses as many partitions as possible.
 
     Args:
-        partitions: of ``artifacts``; a power of two.
-        number_of_bins: a power of two. Of more partitions than that, those beyond stay empty.
+        partitions: how many partitions ``artifacts`` has; a power of two.
+        number_of_bins: a power of two. If there are more partitions than bins, the rest stays empty.
 
     Returns:
         The number of bits, from 0.
@@ -27,18 +28,18 @@ def partition_bits(partitions: int, number_of_bins: int) -> int:
 
 
 def check_partitions(partitions: int) -> None:
-    """Make sure that a new repository can use so many partitions.
+    """Check that a new repository can use a number of partitions.
 
     Args:
-        partitions: of ``artifacts``.
+        partitions: how many partitions ``artifacts`` has.
 
     Raises:
-        ConfigError: if it can't; with what to write.
+        ConfigError: if it is not a power of two; with what to write instead.
     """
     if partitions < 1 or partitions & (partitions - 1):
         below = 1 << (max(1, partitions).bit_length() - 1)
-        advice = f"make its log with bus.partitions = {below} or {2 * below}"
-        raise ConfigError(f"bus.partitions is {partitions}, and a new repository needs a power of two: {advice}")
+        advice = f"create its log with bus.partitions = {below} or {2 * below}"
+        raise ConfigError(f"bus.partitions is {partitions}, but a new repository needs a power of two: {advice}")
 
 
 class Partitioning(msgspec.Struct, frozen=True):
@@ -46,8 +47,8 @@ class Partitioning(msgspec.Struct, frozen=True):
 
     Attributes:
         layout: how paths are spread over bins.
-        partitions: of ``artifacts``.
-        bits: how many top bits of SHA-256(path) choose the partition; None for the first rule.
+        partitions: how many partitions ``artifacts`` has.
+        bits: how many leading bits of SHA-256(path) choose the partition; None for the first rule.
     """
 
     layout: BinLayout
@@ -55,10 +56,10 @@ class Partitioning(msgspec.Struct, frozen=True):
     bits: int | None
 
     def partition_of(self, index: int) -> int:
-        """Say in which partition a bin is.
+        """Return the partition of a bin.
 
         Args:
-            index: of the bin.
+            index: the bin's index, from 0.
 
         Returns:
             The partition, from 0.
@@ -68,7 +69,7 @@ class Partitioning(msgspec.Struct, frozen=True):
         return index >> (self.layout.bit_length - self.bits)
 
     def partition_of_path(self, path: str) -> int:
-        """Say in which partition a path's changes are.
+        """Return the partition of a path's changes.
 
         Args:
             path: a target path.
@@ -79,13 +80,13 @@ class Partitioning(msgspec.Struct, frozen=True):
         return self.partition_of(self.layout.index_of(path))
 
     def names_in(self, partition: int) -> list[str]:
-        """Name all bins of one partition.
+        """List the role names of all bins in one partition.
 
         Args:
             partition: from 0.
 
         Returns:
-            Their role names, by index; none where the partition is not used.
+            The role names, by index; empty if the partition is not used.
         """
         return [self.layout.name(index) for index in self._indexes_in(partition)]
 

@@ -1,9 +1,9 @@
-"""Where in ``receipts`` the receipts of a record of ``artifacts`` are, found in a few steps however many receipts there are.
+"""An index of ``receipts``: finds the receipts of a record of ``artifacts`` in a few steps, however many receipts there are.
 
-The bins' writer applies ``artifacts`` in batches. The receipts of one batch stand together: they are a **run**. The runs of a partition are
-numbered from 1 and form a skip list. The writer's newest ``Progress`` names the newest run, and for each power of two the newest run whose
-number it divides; the first receipt of a run names the same of the runs before it. So a run is found by reading one receipt for each
-halving of what is left, and a record without a run near it has no receipt at all. No I/O.
+The bins' writer applies ``artifacts`` in batches. The receipts of one batch are contiguous and are called a **run**. The runs of a
+partition are numbered from 1 and form a skip list. The writer's newest ``Progress`` names the newest run and, for each power of two, the
+newest run whose number it divides; the first receipt of a run names the same for the runs before it. So finding a run takes one receipt for
+each halving of the remaining runs. A record that is in no run has no receipt. No I/O.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ import msgspec
 
 
 class Run(msgspec.Struct, frozen=True, array_like=True):
-    """The receipts of one batch of a partition of ``artifacts``; after a crash in the middle of it, of all that was read again.
+    """The receipts of one batch of a partition of ``artifacts``; after a crash within the batch, of all records that were read again.
 
     Attributes:
         number: counts the runs of the partition, from 1.
-        since: the offset in ``artifacts`` from which on the batch goes; at least the ``until`` of the run before.
+        since: the offset in ``artifacts`` at which the batch starts; at least the ``until`` of the previous run.
         until: the offset in ``artifacts`` at which the batch ends (exclusive).
         first: the offset in ``receipts`` of its first receipt.
-        last: the offset in ``receipts`` of its last receipt, as far as it is written.
+        last: the offset in ``receipts`` of its last receipt that is written so far.
     """
 
     number: int
@@ -33,8 +33,8 @@ class Trail(msgspec.Struct, frozen=True, array_like=True):
     """The runs of a partition.
 
     Attributes:
-        start: the offset in ``artifacts`` from which on every receipt is in a run; those of earlier records were written without.
-        runs: the newest run, then older ones as the module describes, the newest first.
+        start: the offset in ``artifacts`` from which on every receipt is in a run; receipts of earlier records are in none.
+        runs: the newest run, then the older ones that the module describes, newest first.
     """
 
     start: int
@@ -49,8 +49,8 @@ class Trail(msgspec.Struct, frozen=True, array_like=True):
         """Whether receipts of a batch start a new run.
 
         Args:
-            since: the offset in ``artifacts`` from which on the batch goes. After a crash, what is read again continues the run, also in
-                smaller batches: some of its receipts may be there already.
+            since: the offset in ``artifacts`` at which the batch starts. After a crash, the records that are read again continue the run,
+                even in smaller batches, as some of their receipts may exist already.
         """
         return self.newest is None or self.newest.until <= since
 
@@ -58,13 +58,13 @@ class Trail(msgspec.Struct, frozen=True, array_like=True):
         """Add receipts of a batch.
 
         Args:
-            since: the offset in ``artifacts`` from which on the batch goes.
-            until: the offset in ``artifacts`` at which it ends (exclusive).
-            first: the offset in ``receipts`` of the first of them.
-            last: the offset in ``receipts`` of the last of them.
+            since: the offset in ``artifacts`` at which the batch starts.
+            until: the offset in ``artifacts`` at which the batch ends (exclusive).
+            first: the offset in ``receipts`` of the first of these receipts.
+            last: the offset in ``receipts`` of the last of these receipts.
 
         Returns:
-            The trail with them.
+            The trail with these receipts.
         """
         newest = self.newest
         if newest is not None and since < newest.until:
@@ -79,12 +79,12 @@ def step(runs: Sequence[Run], offset: int) -> Run | None:
     """Make one step of the search for the newest run that does not start after an offset.
 
     Args:
-        runs: of ``Progress`` or of a run's first receipt; the newest first.
-        offset: in ``artifacts``.
+        runs: the runs in ``Progress`` or in a run's first receipt, newest first.
+        offset: an offset in ``artifacts``.
 
     Returns:
-        A run. If its ``since`` is at most ``offset``, it is the one; otherwise its first receipt has the runs for the next step. None
-        where there is none.
+        A run. If its ``since`` is at most ``offset``, it is the wanted run; otherwise its first receipt has the runs for the next step.
+        None if there are no runs.
     """
     if not runs or runs[0].since <= offset:
         return runs[0] if runs else None

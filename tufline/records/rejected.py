@@ -1,8 +1,8 @@
-"""Topic ``rejected``: reading what ingest rejected, and bringing it to ``inbox`` again.
+"""Topic ``rejected``: reading the records that ingest rejected, and replaying them to ``inbox``.
 
-A record is the inbox record byte for byte, with headers of ingest's behind its own. A mark behind them says which were brought to ``inbox``
-again: what became of those there is a matter of ``receipts``, and what was rejected again is a record of its own. So each original waits
-here once, however often it is replayed, and nobody needs to keep anything but the log.
+A record is the inbox record byte for byte, with ingest's headers after its own. A later mark tells which records were replayed. The outcome
+of a replayed record is in ``receipts``, and if it is rejected again, that is another record here. So each original waits here once, however
+often it is replayed, and all state is on the log.
 """
 
 import re
@@ -26,18 +26,18 @@ TOPIC_HEADER: Final = "tufline-topic"
 PARTITION_HEADER: Final = "tufline-partition"
 OFFSET_HEADER: Final = "tufline-offset"
 CUT_HEADER: Final = "tufline-cut"
-"""Size of the whole record, in bytes, where only the beginning is kept."""
+"""The size of the whole record in bytes, if only its start was kept."""
 
 REPLAYED_HEADER: Final = "tufline-replayed"
-"""Of a mark, its only header: the first and the last offset of what was replayed. What lies between is too, where it is whole."""
+"""The only header of a mark: the first and the last offset of a replayed range. All records in it that were kept whole were replayed."""
 
 OURS: Final = frozenset({REASON_HEADER, TOPIC_HEADER, PARTITION_HEADER, OFFSET_HEADER, CUT_HEADER})
 
 REPLAYER: Final = "rejected.replay"
-"""Writer id of who replays: of two at once the first is fenced."""
+"""The writer id for replaying: if two processes replay at once, the first is fenced."""
 
 BATCH_BYTES: Final = 1_000_000
-"""How much is replayed in one transaction; a single record may be larger."""
+"""How many bytes are replayed in one transaction; a single record may be larger."""
 
 _RANGE: Final = re.compile(r"[0-9]{1,19}-[0-9]{1,19}", re.ASCII)
 
@@ -49,11 +49,11 @@ class Rejected:
     """A rejected record.
 
     Attributes:
-        record: as it stands in ``rejected``.
+        record: the record in ``rejected``.
         reason: why it was rejected.
-        partition: of ``inbox``.
-        offset: in it.
-        is_cut: whether only its beginning was kept.
+        partition: the partition of ``inbox`` that it came from.
+        offset: its offset in that partition.
+        is_cut: whether only its start was kept.
     """
 
     record: Record
@@ -71,51 +71,51 @@ class Rejected:
 
 
 def size_of(record: Record) -> int:
-    """Say how large a record is.
+    """Return the size of a record.
 
     Args:
-        record: of ``inbox`` or ``rejected``.
+        record: a record of ``inbox`` or ``rejected``.
 
     Returns:
-        Bytes of its value, key and headers.
+        The bytes of its value, key and headers.
     """
     around = sum(len(name.encode()) + len(value.encode(errors=ESCAPE)) for name, value in pairs_of(record.headers))
     return len(record.value) + len(record.key.encode(errors=ESCAPE)) + around
 
 
 def understand(record: Record) -> Rejected:
-    """Read the headers of a rejected record.
+    """Parse the headers of a rejected record.
 
     Args:
-        record: of ``rejected``.
+        record: a record of ``rejected``.
 
     Returns:
-        What they say.
+        The record with the parsed headers.
 
     Raises:
-        RecordError: if they are not those that ingest writes.
+        RecordError: if it does not have the headers that ingest writes.
     """
     headers = record.headers
     try:
         is_cut = pairs_of(headers)[-1][0] == CUT_HEADER
         return Rejected(record, headers[REASON_HEADER], int(headers[PARTITION_HEADER]), int(headers[OFFSET_HEADER]), is_cut)
     except (LookupError, ValueError) as error:
-        raise RecordError(f"the record has not the headers that ingest writes: {describe(error)}") from error
+        raise RecordError(f"the record does not have the headers that ingest writes: {describe(error)}") from error
 
 
 async def each(bus: Bus, partition: int, offset: int = 0) -> AsyncIterator[Rejected]:
-    """Read what is rejected now and still kept, also what was replayed.
+    """Read all rejected records that are still kept, including replayed ones.
 
     Args:
         bus: the log.
-        partition: of ``rejected``.
-        offset: the lowest of interest.
+        partition: the partition of ``rejected``, from 0.
+        offset: the lowest to read.
 
     Yields:
-        Each record, in order; none that comes meanwhile.
+        Each record, in order; none that was appended after the start.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the bus is temporarily unavailable.
     """
     async for record in _records(bus, partition, offset):
         if not _is_mark(record):
@@ -126,19 +126,19 @@ async def each(bus: Bus, partition: int, offset: int = 0) -> AsyncIterator[Rejec
 
 
 async def waiting(bus: Bus, partition: int) -> AsyncIterator[Rejected]:
-    """Read what is rejected now, still kept, and was not replayed.
+    """Read the rejected records that are still kept and were not replayed.
 
     Args:
         bus: the log.
-        partition: of ``rejected``.
+        partition: the partition of ``rejected``, from 0.
 
     Yields:
-        Each record, in order; none that comes meanwhile.
+        Each record, in order; none that was appended after the start.
 
     Raises:
-        BusError: if the log can't be read now.
+        BusError: if the bus is temporarily unavailable.
     """
-    # A mark stands behind what it is about, so all are read first. One mark is of a whole batch: this stays small.
+    # A mark comes after the records that it covers, so all marks are read first. One mark covers a whole batch, so they are few.
     marks = deque(sorted([_range(record) async for record in _records(bus, partition, 0) if _is_mark(record)]))
     async for one in each(bus, partition):
         while marks and marks[0][1] < one.record.offset:
@@ -155,7 +155,7 @@ async def _records(bus: Bus, partition: int, offset: int) -> AsyncIterator[Recor
 
 
 def _is_mark(record: Record) -> bool:
-    # Of a rejected record the last header is always another one of ours.
+    # The last header of a rejected record is always another one of ours.
     pairs = pairs_of(record.headers)
     return bool(pairs) and pairs[-1][0] == REPLAYED_HEADER and _RANGE.fullmatch(pairs[-1][1]) is not None
 
@@ -166,16 +166,16 @@ def _range(mark: Record) -> tuple[int, int]:
 
 
 async def replay(bus: Bus, partition: int, offset: int) -> None:
-    """Append a rejected record to ``inbox`` again, without ingest's headers, and mark it; also one that is marked already.
+    """Append a rejected record to ``inbox`` again, without ingest's headers, and mark it, even if it is already marked.
 
     Args:
         bus: the log.
-        partition: of ``rejected``.
-        offset: in it.
+        partition: the partition of ``rejected``, from 0.
+        offset: the record's offset.
 
     Raises:
-        InvalidInputError: if there is no such record, or only its beginning was kept.
-        BusError: if the outcome is unknown: what is replayed is marked.
+        InvalidInputError: if there is no such record, or only its start was kept.
+        BusError: if the outcome is unknown; a mark shows that it was replayed.
     """
     if partition < bus.partitions(topics.REJECTED):
         async for one in each(bus, partition, offset):
@@ -183,7 +183,7 @@ async def replay(bus: Bus, partition: int, offset: int) -> None:
                 break
             if one.is_cut:
                 where = f"partition {partition}, offset {offset}"
-                raise InvalidInputError(f"of the record at {where} only the beginning was kept: its producer has to send it again")
+                raise InvalidInputError(f"only the start of the record at {where} was kept: its producer has to send it again")
             writer = await bus.writer(REPLAYER)
             try:
                 await _commit(writer, [one])
@@ -194,17 +194,17 @@ async def replay(bus: Bus, partition: int, offset: int) -> None:
 
 
 async def replay_all(bus: Bus) -> tuple[int, int]:
-    """Append all rejected records that wait to ``inbox`` again, without ingest's headers, and mark them.
+    """Append all rejected records that were not replayed yet to ``inbox`` again, without ingest's headers, and mark them.
 
     Args:
         bus: the log.
 
     Returns:
-        How many were replayed, and how many not, as only their beginning was kept.
+        How many were replayed, and how many were not because only their start was kept.
 
     Raises:
-        FencedError: if another one began to replay; go on with what waits then.
-        BusError: if the outcome is unknown: what is replayed is marked.
+        FencedError: if another process started to replay; run it again for the remaining records.
+        BusError: if the outcome is unknown; marks show which records were replayed.
     """
     replayed = cut = 0
     writer = await bus.writer(REPLAYER)
@@ -229,7 +229,7 @@ async def replay_all(bus: Bus) -> tuple[int, int]:
 
 
 async def _commit(writer: Writer, batch: Sequence[Rejected]) -> int:
-    """Replay records of one partition, and mark them, both or neither."""
+    """Replay records of one partition and mark them, in one transaction."""
     first, last = batch[0].record, batch[-1].record
     again = [Message(topics.INBOX, one.record.key, one.record.value, one.partition, make_headers(one.own_headers)) for one in batch]
     mark = Message(topics.REJECTED, "", b"", first.partition, {REPLAYED_HEADER: f"{first.offset}-{last.offset}"})

@@ -1,4 +1,4 @@
-"""The topics: what there is on the bus, and how long it stays."""
+"""All topics on the bus, and how long each keeps its records."""
 
 from typing import Final
 
@@ -18,17 +18,17 @@ AUDIT: Final = "audit"
 
 
 COMPACTION_LAG_SECONDS: Final = 3_600.0
-"""How long an old version of a role stays on the log after a newer one: longer than any publisher may lag behind."""
+"""How long an old version of a role stays on the log after a newer one; a publisher must not lag further behind."""
 
 RECEIPTS_SECONDS: Final = 7 * DAY_SECONDS
 """How long receipts are kept."""
 
 
 def commit_partition(partitions_of_heads: int) -> int:
-    """Find the partition of ``heads`` that the commit worker writes: the last, above those of the bins' writers.
+    """Return the partition of ``heads`` that the commit worker writes: the last one, after those of the bins' writers.
 
     Args:
-        partitions_of_heads: how many ``heads`` has.
+        partitions_of_heads: how many partitions ``heads`` has.
 
     Returns:
         The partition.
@@ -40,7 +40,7 @@ def topics(partitions: int) -> dict[str, Topic]:
     """List all topics of a repository.
 
     Args:
-        partitions: of ``artifacts`` and ``inbox``; ``heads`` has one more, for trust and snapshot.
+        partitions: how many partitions ``artifacts`` and ``inbox`` have; ``heads`` has one more, for the commit worker.
 
     Returns:
         Topic name to topic.
