@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and options that all tests share."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +23,7 @@ settings.register_profile("mutation", settings.get_profile("tufline"), phases=(P
 
 @contextmanager
 def or_skip(name: str) -> Iterator[None]:
-    """Skip, and say loudly what nothing is shown about, where a part can't be had."""
+    """Skip tests whose part is not available, and report loudly that their guarantee is not checked."""
     try:
         yield
     except MissingPartError as error:
@@ -67,7 +67,7 @@ def vault_parts() -> None:
 
 @pytest.fixture(scope="session")
 def vault(vault_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultServer]:
-    """Run one OpenBao that nobody breaks, for all tests of this process."""
+    """Run one undisturbed OpenBao for all tests of this process."""
     with vault_server(tmp_path_factory.mktemp("vault")) as server:
         yield server
 

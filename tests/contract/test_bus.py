@@ -37,7 +37,7 @@ DEADLINE_SECONDS = 20.0
 
 @pytest_asyncio.fixture(params=["embedded", "embedded-inline", pytest.param("kafka", marks=pytest.mark.slow)])
 async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BusSetup]:
-    """Give each implementation in turn, fresh."""
+    """Provide each implementation in turn, empty."""
     made: BusSetup
     if request.param == "kafka":
         cluster = request.getfixturevalue("kafka")
@@ -96,7 +96,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("sent", HOSTILE.values(), ids=HOSTILE)
 async def test_any_bytes_are_kept(setup: BusSetup, sent: Message) -> None:
-    """Keys and headers of any bytes, names that stand twice, no key and no value are read as they were appended, also after reopening."""
+    """Keys and headers with any bytes, repeated header names, no key and no value are read as they were appended, also after reopening."""
     writer = await setup.bus.writer("w")
     await writer.commit([sent])
     await setup.bus.append([sent])
@@ -122,7 +122,7 @@ async def test_compaction_by_keys_of_any_bytes(setup: BusSetup) -> None:
 
 
 async def test_acknowledged_survives_reopening(setup: BusSetup) -> None:
-    """What was acknowledged is there after everything was closed and opened again, at the same offsets, under the same log id."""
+    """Acknowledged records survive closing and reopening, at the same offsets and under the same log id."""
     log_id = setup.bus.log_id
     positions = await setup.bus.append([message(str(number), partition=number % 4) for number in range(40)])
     writer = await setup.bus.writer("w")
@@ -136,7 +136,7 @@ async def test_acknowledged_survives_reopening(setup: BusSetup) -> None:
 
 
 async def test_order_under_concurrent_appends(setup: BusSetup) -> None:
-    """With many appending at once, each one's records keep their order, offsets grow, and a tailing reader sees each record once."""
+    """With many concurrent appends, each caller's records keep their order, offsets grow, and a tailing reader sees each record once."""
     seen: list[Record] = []
 
     async def tail() -> None:
@@ -160,7 +160,7 @@ async def test_order_under_concurrent_appends(setup: BusSetup) -> None:
 
 
 async def test_transaction_is_seen_whole(setup: BusSetup) -> None:
-    """Of a transaction that is seen in one topic, what is in another is there too, or comes at once."""
+    """Once a transaction is visible in one topic, its records in another are visible too, or very soon."""
     writer = await setup.bus.writer("w")
 
     async def write() -> None:
@@ -180,7 +180,7 @@ async def test_transaction_is_seen_whole(setup: BusSetup) -> None:
 
 
 async def test_then_knows_the_positions(setup: BusSetup) -> None:
-    """What ``then`` makes of the positions is in the same transaction, and the positions are where the records are."""
+    """The messages that ``then`` makes are in the same transaction, and the positions it receives are those of the records."""
     writer = await setup.bus.writer("w")
     given: list[Position] = []
 
@@ -197,7 +197,7 @@ async def test_then_knows_the_positions(setup: BusSetup) -> None:
 
 
 async def test_failing_then_leaves_nothing(setup: BusSetup) -> None:
-    """What ``then`` raises reaches its caller; nothing of the transaction appears, and others are not disturbed."""
+    """An error raised by ``then`` reaches its caller; nothing of the transaction appears, and others are not disturbed."""
     writer, other = await setup.bus.writer("w"), await setup.bus.writer("other")
 
     def then(_: Sequence[Position]) -> list[Message]:
@@ -212,7 +212,7 @@ async def test_failing_then_leaves_nothing(setup: BusSetup) -> None:
 
 
 async def test_new_writer_fences_the_old_one(setup: BusSetup) -> None:
-    """From the moment a new writer of an id exists, the old one makes nothing visible; writers of other ids go on."""
+    """As soon as a new writer of an id exists, the old one makes nothing visible; writers of other ids continue."""
     old, other = await setup.bus.writer("w"), await setup.bus.writer("v")
     await old.commit([message("before")])
     new = await setup.bus.writer("w")
@@ -228,7 +228,7 @@ async def test_new_writer_fences_the_old_one(setup: BusSetup) -> None:
 
 
 async def test_one_of_many_new_writers_stays(setup: BusSetup) -> None:
-    """Of many who become the writer of an id at once, one can write afterwards."""
+    """If many become the writer of an id at once, exactly one can write afterwards."""
     writers = await asyncio.gather(*(setup.bus.writer("w") for _ in range(5)))
     results = await asyncio.gather(*(writer.commit([message("a")]) for writer in writers), return_exceptions=True)
     assert sum(isinstance(result, FencedError) for result in results) == 4
@@ -237,7 +237,7 @@ async def test_one_of_many_new_writers_stays(setup: BusSetup) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_takeover_misses_nothing(setup: BusSetup, seed: int) -> None:
-    """However takeovers and commits interleave, who claims a partition and reads up to the claim knows all that was ever committed."""
+    """However takeovers and commits interleave, a writer that claims a partition and reads up to its claim knows every commit."""
     chance = random.Random(seed)
 
     async def life() -> None:
@@ -261,7 +261,7 @@ async def test_takeover_misses_nothing(setup: BusSetup, seed: int) -> None:
 
 
 async def test_read_makes_sure_of_the_record(setup: BusSetup) -> None:
-    """A record is given by its offset only if key and hash are the ones asked for."""
+    """A record is returned by its offset only if its key and hash match the request."""
     (position,) = await setup.bus.append([message("value", key="right")])
     right = sha256(b"value").hexdigest()
     assert await setup.bus.read(PLAIN, 0, position.offset, key="right", sha256=right) == b"value"
@@ -275,7 +275,7 @@ async def test_read_makes_sure_of_the_record(setup: BusSetup) -> None:
 
 
 async def test_unreadable_record_is_an_error_of_its_own(setup: BusSetup) -> None:
-    """A record that can't be decoded is an error that names its place, until the reader is told to go on past it; no other is hidden."""
+    """An undecodable record raises an error with its place until the reader is moved past it; no other record is hidden."""
     for name in ("before", "damaged", "after"):
         await setup.bus.append([message(name, key=name)])
     before, damaged, after = await all_of(setup.bus)
@@ -329,7 +329,7 @@ async def test_who_reads_on_past_an_unreadable_record(setup: BusSetup) -> None:
 
 
 async def test_reading_one_record_beside_an_unreadable_one(setup: BusSetup) -> None:
-    """Who asks for a record that can't be decoded is told so and does not wait; who asks for others at the same time gets them."""
+    """A reader of an undecodable record gets an error without waiting; concurrent readers of other records get theirs."""
     for name in ("before", "damaged", "after"):
         await setup.bus.append([message(name, key=name)])
     found = await all_of(setup.bus)
@@ -343,7 +343,7 @@ async def test_reading_one_record_beside_an_unreadable_one(setup: BusSetup) -> N
 
 
 async def test_seek(setup: BusSetup) -> None:
-    """A reader goes on from wherever it is told to, back too, whatever it had at hand."""
+    """A reader continues from wherever it is moved to, also backwards, whatever it had buffered."""
     positions = [(await setup.bus.append([message(str(number))]))[0] for number in range(5)]
     reader = setup.bus.reader(PLAIN, 0, 0)
     assert len(await reader.fetch(max_wait=DEADLINE_SECONDS, max_bytes=1)) == 1
@@ -355,7 +355,7 @@ async def test_seek(setup: BusSetup) -> None:
 
 
 async def test_compaction_keeps_the_newest_and_the_lag(setup: BusSetup) -> None:
-    """Of each key the newest record stays for ever; an older one stays as long as the lag, and goes after it."""
+    """The newest record of each key stays indefinitely; an older one stays for the lag, and is deleted after it."""
     await setup.bus.append([message("a1", COMPACTED, key="a"), message("b1", COMPACTED, key="b")])
     (second,) = await setup.bus.append([message("a2", COMPACTED, key="a")])
     await setup.maintain()
@@ -375,7 +375,7 @@ async def test_compaction_keeps_the_newest_and_the_lag(setup: BusSetup) -> None:
 
 
 async def test_compaction_of_what_came_together(setup: BusSetup) -> None:
-    """Also of records of one key that came in one append, or at once from many, only the newest stays."""
+    """Of several records of one key in one append, or in concurrent appends, only the newest stays."""
     await setup.bus.append([message(f"a{number}", COMPACTED, key="a") for number in range(5)])
     await asyncio.gather(*(setup.bus.append([message(f"b{number}", COMPACTED, key="b")]) for number in range(5)))
     before = await values(setup.bus, COMPACTED)
@@ -407,7 +407,7 @@ async def test_retention_by_time(setup: BusSetup) -> None:
 
 
 async def test_trim_allows_to_drop(setup: BusSetup) -> None:
-    """After a trim nothing at or above its offset goes; a reader from 0 begins at what there is; offsets are not used again."""
+    """A trim deletes nothing at or above its offset; a reader from 0 starts at the first remaining record; offsets are not reused."""
     positions = await setup.bus.append([message(str(number)) for number in range(1200)])
     await setup.bus.trim(PLAIN, 0, positions[1000].offset)
     await setup.maintain()
@@ -447,7 +447,7 @@ async def test_trim_keeps_the_newest_of_a_key(setup: BusSetup) -> None:
 
 
 async def test_offset_at_a_time(setup: BusSetup) -> None:
-    """Reading from where a time begins gives exactly the records of that time and later."""
+    """Reading from the offset of a time returns exactly the records of that time and later."""
     times = []
     for number in range(10):
         times.append(setup.milliseconds)
@@ -463,7 +463,7 @@ async def test_offset_at_a_time(setup: BusSetup) -> None:
 
 
 async def test_offset_at_a_time_whose_records_are_gone(setup: BusSetup) -> None:
-    """Where the records of a time are gone, the first one left is where it begins; the end if none is left."""
+    """If the records of a time are deleted, its offset is that of the first remaining record, or the end if there is none."""
     positions = [(await setup.bus.append([message(str(number))]))[0] for number in range(10)]
     for offset in (positions[5].offset, positions[-1].offset + 1):
         await setup.bus.trim(PLAIN, 0, offset)
@@ -518,7 +518,7 @@ async def test_scan_reads_all_there_is(setup: BusSetup) -> None:
 
 
 async def test_fetch_waits_and_wakes(setup: BusSetup) -> None:
-    """A fetch at the end gives nothing after its wait, and wakes at once when a record comes; its position only grows."""
+    """A fetch at the end returns nothing after its wait, and wakes immediately when a record arrives; its position only grows."""
     reader = setup.bus.reader(PLAIN, 0, 0)
     assert await reader.fetch(max_wait=0) == []
     assert await reader.fetch(max_wait=0.01) == []
@@ -533,7 +533,7 @@ async def test_fetch_waits_and_wakes(setup: BusSetup) -> None:
 
 
 async def test_fetch_is_bounded_but_gives_at_least_one(setup: BusSetup) -> None:
-    """A fetch gives about as many bytes as asked for, and never nothing where there is something, also of a 4 MB record."""
+    """A fetch returns about as many bytes as requested, and never nothing if there is a record, even one of 4 MB."""
     big = "x" * 4_000_000
     await setup.bus.append([message(big), message("y" * 600), message("z" * 600), message("end")])
     for reopened in (False, True):
@@ -547,7 +547,7 @@ async def test_fetch_is_bounded_but_gives_at_least_one(setup: BusSetup) -> None:
 
 @pytest.mark.parametrize("start", [0, 7, 500, 995])
 async def test_reading_from_anywhere(setup: BusSetup, start: int) -> None:
-    """A reader gives every record from its offset on, whether they are fresh or long written, and goes on with new ones."""
+    """A reader returns every record from its offset on, whether recent or old, and continues with new ones."""
     big = "x" * 30_000
     positions = await setup.bus.append([message(f"{number}/{big}") for number in range(1000)])
     bus = await setup.reopen() if start % 2 else setup.bus
@@ -561,7 +561,7 @@ async def test_reading_from_anywhere(setup: BusSetup, start: int) -> None:
 
 
 async def test_cancelled_append_harms_nobody(setup: BusSetup) -> None:
-    """Who stops waiting for an append may find it on the log or not, once at most; others get theirs."""
+    """A caller that cancels an append may find it on the log or not, but at most once; other callers are not affected."""
     for number in range(20):
         cancelled = asyncio.create_task(setup.bus.append([message(f"cancelled/{number}")]))
         kept = asyncio.create_task(setup.bus.append([message(f"kept/{number}")]))
@@ -595,7 +595,7 @@ async def test_bad_message_harms_nobody(setup: BusSetup, bad: Message) -> None:
 
 
 async def test_closing_leaves_nobody_waiting(setup: BusSetup) -> None:
-    """Who appended before the bus was closed gets an answer that is true; who waits for records, or comes later, gets an error."""
+    """A caller that appended before the bus was closed gets a true answer; waiting or later readers get an error."""
     waiting = asyncio.create_task(setup.bus.reader(PLAIN, 1, 0).fetch(max_wait=DEADLINE_SECONDS * 10))
     appending = [asyncio.create_task(setup.bus.append([message(str(number))])) for number in range(50)]
     await asyncio.sleep(0)
@@ -610,14 +610,14 @@ async def test_closing_leaves_nobody_waiting(setup: BusSetup) -> None:
 
 
 async def test_unknown_topic_is_an_error(setup: BusSetup) -> None:
-    """Asking for a topic that there is not is an error at once."""
+    """A request for an unknown topic is an immediate error."""
     assert setup.bus.partitions(PLAIN) == 4
     with pytest.raises(KeyError):
         setup.bus.partitions("nothing")
 
 
 class Recording:
-    """A member that remembers what it was given."""
+    """A group member that remembers its assignments."""
 
     def __init__(self) -> None:
         self.owned: set[int] = set()
@@ -677,7 +677,7 @@ async def test_group_shares_each_topic_by_itself(setup: BusSetup) -> None:
 
 
 async def test_who_gets_nothing_is_told(setup: BusSetup) -> None:
-    """A member for whom the group has no partition hears so, and so knows that it has joined and stands by."""
+    """A member without an assigned partition is notified, and so knows that it has joined and stands by."""
     members = [Recording(), Recording()]
     places = [await setup.bus.join("group", SECOND, member.assigned, member.revoked) for member in members]
     await until(lambda: all(member.was_told for member in members) and [*members[0].owned, *members[1].owned] == [0])
@@ -686,7 +686,7 @@ async def test_who_gets_nothing_is_told(setup: BusSetup) -> None:
 
 
 async def test_cancelled_in_a_rebalance(setup: BusSetup) -> None:
-    """Who is cancelled while joining or leaving is out of the group in the end, and the others own everything."""
+    """A member that is cancelled while joining or leaving is finally out of the group, and the others own everything."""
     going = asyncio.Event()
     slow = Recording()
 
@@ -731,7 +731,7 @@ Step = Callable[[], Awaitable[None]]
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_against_a_model(setup: BusSetup, seed: int) -> None:
-    """Over a random history of appends, transactions, new writers and reopening, the log holds what a plain model holds."""
+    """After a random history of appends, transactions, new writers and reopening, the log matches a simple model."""
     chance = random.Random(seed)
     model: dict[tuple[str, int], list[str]] = {}
     writers = [await setup.bus.writer("w")]

@@ -1,4 +1,4 @@
-"""The contract of the store: what every origin must keep."""
+"""The contract of the store, which every origin must keep."""
 
 import asyncio
 import contextlib
@@ -28,18 +28,18 @@ def listing(directory: Path) -> set[str]:
 
 
 def changed(directory: Path) -> int:
-    """Say when a file was last made, renamed or deleted in a directory, in nanoseconds."""
+    """Return when a file in a directory was last created, renamed or deleted, in nanoseconds."""
     return directory.stat().st_mtime_ns
 
 
 @pytest_asyncio.fixture(params=["local"])
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """Give each implementation in turn, empty."""
+    """Provide each implementation in turn, empty."""
     yield LocalStore(tmp_path / "origin")
 
 
 async def test_empty_has_nothing(store: Store) -> None:
-    """A new origin has no files, and says so."""
+    """A new origin reports that it has no files."""
     assert await store.names() == set()
     assert await store.get("timestamp.json") is None
 
@@ -65,7 +65,7 @@ async def test_same_content_is_not_written_again(tmp_path: Path) -> None:
 
 
 async def test_other_content_stays_and_is_named(store: Store) -> None:
-    """A versioned file that is there with other content is left, and its name returned; what is damaged is replaced as such."""
+    """An existing versioned file with other content is kept, and its name returned; a damaged file is replaced explicitly."""
     await store.put_many([("3.bins-0.json", b"cut")])
     assert await store.put_many([("3.bins-0.json", b"whole"), ("4.bins-0.json", b"next")]) == ["3.bins-0.json"]
     assert await store.get("3.bins-0.json") == b"cut"
@@ -92,7 +92,7 @@ async def test_replace_changes_only_what_is_expected(store: Store, name: str) ->
 
 
 async def test_of_many_that_replace_one_wins(store: Store) -> None:
-    """Of all who saw the same content and replace it at once, exactly one does; the others are told."""
+    """If several replace the same expected content at once, exactly one succeeds; the others get an error."""
     await store.replace(TIMESTAMP, b"0", expected=None)
     done = await asyncio.gather(*(store.replace(TIMESTAMP, b"%d" % n, expected=b"0") for n in range(1, 20)), return_exceptions=True)
     winners = [number for number, result in enumerate(done, 1) if result is None]
@@ -115,7 +115,7 @@ async def test_replace_changes_nothing_for_another_owner(store: Store) -> None:
 
 
 async def test_owner_is_not_listed(store: Store) -> None:
-    """The file that names the origin's owner is no metadata: it is read and replaced, and not listed."""
+    """The file with the origin's owner is not metadata: it can be read and replaced, but is not listed."""
     await store.replace(OWNER, b"{}", expected=None)
     assert await store.names() == set()
     assert await store.get(OWNER) == b"{}"
@@ -130,7 +130,7 @@ async def test_timestamp_is_replaced(store: Store) -> None:
 
 
 async def test_deleted_is_gone(store: Store) -> None:
-    """Deleted files are gone, others stay, and deleting what is not there is no error."""
+    """Deleted files are gone, others stay, and deleting a missing file is not an error."""
     await store.put_many([("1.a.json", b"a"), ("2.a.json", b"a")])
     await store.delete_many(["1.a.json", "7.a.json"])
     assert await store.names() == {"2.a.json"}
@@ -146,7 +146,7 @@ async def test_names_that_are_none(store: Store, name: str) -> None:
 
 
 async def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
-    """What was being written when a process died is never listed, and removed by the next that writes; what another one writes stays."""
+    """A file half-written by a dead process is never listed, and the next writer removes it; another live writer's file stays."""
     leftover = tmp_path / f"{TEMPORARY_PREFIX}1.bins-0.json"
     leftover.write_bytes(b"half")
     store = LocalStore(tmp_path)
@@ -159,7 +159,7 @@ async def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
 
 
 async def test_reading_changes_nothing(tmp_path: Path) -> None:
-    """Who only reads an origin (fsck) leaves every file of it alone."""
+    """A process that only reads an origin (fsck) does not change any file."""
     (tmp_path / f"{TEMPORARY_PREFIX}1").write_bytes(b"half")
     store = LocalStore(tmp_path)
     await store.get(TIMESTAMP)
@@ -168,7 +168,7 @@ async def test_reading_changes_nothing(tmp_path: Path) -> None:
 
 
 async def test_writers_share_no_temporary_name(tmp_path: Path) -> None:
-    """Two writers that put the same new file at once both succeed, and it is whole."""
+    """If two writers upload the same new file at once, both succeed, and the file is whole."""
     stores = [LocalStore(tmp_path) for _ in range(8)]
     for number in range(20):
         content = b"x" * 100_000 + b"%d" % number
@@ -194,7 +194,7 @@ def hold_lock(directory: Path) -> subprocess.Popen[bytes]:
 
 
 async def test_stopped_holder_of_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a process that holds the lock is stopped nothing is written, the error names its pid, and it goes on when that has ended."""
+    """While a paused process holds the lock nothing is written, and the error names its pid; writing continues once it has ended."""
     monkeypatch.setattr(local, "LOCK_PATIENCE_SECONDS", 0.1)
     store = LocalStore(tmp_path)
     await store.replace(TIMESTAMP, b"1", expected=None)
@@ -216,7 +216,7 @@ async def test_stopped_holder_of_the_lock_is_named(tmp_path: Path, monkeypatch: 
 
 
 async def test_lock_that_is_taken_while_the_new_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who finds the lock taken after writing the new file replaces nothing, leaves no file behind, and goes on when the lock is free."""
+    """A writer that finds the lock taken after writing its file replaces nothing, leaves no file, and continues once the lock is free."""
     monkeypatch.setattr(local, "LOCK_PATIENCE_SECONDS", 0.1)
     store = LocalStore(tmp_path)
     await store.replace(TIMESTAMP, b"1", expected=None)
@@ -238,7 +238,7 @@ async def test_lock_that_is_taken_while_the_new_file_is_written(tmp_path: Path, 
 
 
 async def test_waiting_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
-    """Who waits for a lock is cancelled at once, holds nothing up meanwhile, and leaves nothing behind."""
+    """Waiting for a lock can be cancelled immediately, blocks nothing meanwhile, and leaves nothing behind."""
     store = LocalStore(tmp_path)
     with directory_lock.locked(tmp_path):
         waiting = asyncio.create_task(store.replace(TIMESTAMP, b"1", expected=None))
@@ -251,7 +251,7 @@ async def test_waiting_for_the_lock_can_be_cancelled(tmp_path: Path) -> None:
 
 
 async def test_cancelled_operation_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a cancelled operation returns, no thread of it is at work any more: what comes later is not overwritten by it."""
+    """When a cancelled operation returns, none of its threads is still working: it can't overwrite later changes."""
     store, entered, may_go = LocalStore(tmp_path), threading.Event(), threading.Event()
     await store.replace(TIMESTAMP, b"1", expected=None)
     rename = os.rename
@@ -306,7 +306,7 @@ def test_network_file_systems_are_known(tmp_path: Path, directory: str, expected
 
 
 def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An origin in a network file system is refused at the start, with what to do in its place."""
+    """An origin in a network file system is refused at the start, with advice on what to use instead."""
     (tmp_path / "mountinfo").write_text(f"22 1 0:9 / {tmp_path} rw - nfs4 server:/export rw\n")
     monkeypatch.setattr(local, "network_type", lambda directory: network_type(directory, tmp_path / "mountinfo"))
     with pytest.raises(StoreError, match=r"network file system \(nfs4\).*set publisher.directory to a directory on a local disk"):
@@ -325,7 +325,7 @@ async def test_directory_that_can_not_be_one(tmp_path: Path) -> None:
 
 
 def test_headers_follow_from_the_name() -> None:
-    """Versioned files may be kept for ever; the timestamp, and what is not there, only briefly."""
+    """Versioned files may be cached indefinitely; the timestamp, and the absence of a file, only briefly."""
     assert "immutable" in content_headers("3.snapshot.json")["Cache-Control"]
     assert "immutable" in content_headers("12.bins-0af.json")["Cache-Control"]
     for name in ("timestamp.json", "snapshot.json", "", "0.root.json"):

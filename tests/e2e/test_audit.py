@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_audit_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs is verified by its file and what clients get; stopped, by its log; a planted timestamp is an alarm in both."""
+    """A running server is verified by its file and published metadata, a stopped one by its log; both find a planted timestamp."""
     data, file = tmp_path / "data", tmp_path / "audit.log"
     monkeypatch.setenv("TUFLINE_SIGNER__AUDIT_FILE", str(file))
     first = start_dev(data, "--bins", "4")
@@ -48,7 +48,7 @@ def test_the_audit_of_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def plant(data: Path) -> None:
-    """Publish a timestamp that somebody signed who has a copy of the online key."""
+    """Publish a timestamp signed by an attacker who has a copy of the online key."""
     path = data / "origin" / "metadata" / "timestamp.json"
     root = Metadata[Root].from_bytes((data / "keys" / "root.json").read_bytes()).signed
     (keyid,) = root.roles[Timestamp.type].keyids
@@ -62,7 +62,7 @@ def plant(data: Path) -> None:
 
 
 def test_standard_output_may_be_the_copy(tmp_path: Path) -> None:
-    """With '-' the records are lines on standard output, beside the server's own few; an interrupt ends the chain in order too."""
+    """With '-' the records are lines on standard output among the server's few others; an interrupt also ends the chain properly."""
     data, out = tmp_path / "data", tmp_path / "data.log"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUFLINE_SIGNER__AUDIT_FILE", "-")

@@ -86,7 +86,7 @@ def test_failures_say_what_happened(tmp_path: Path, arguments: list[str], code: 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root.json of a repository that was never begun."""
+    """The root.json of a repository that was never bootstrapped."""
     directory = tmp_path_factory.mktemp("ceremony")
     run_tufline("init", "--out", "ceremony", "--bins", "4", cwd=directory)
     return directory / "ceremony" / "root.json"
@@ -107,7 +107,7 @@ CLIENT_FAILURES = {
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[str]:
-    """Answer every request in the same way, and then close the connection."""
+    """Give the same answer to every request, and then close the connection."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -128,7 +128,7 @@ def answering(answer: bytes) -> Iterator[str]:
 def test_what_can_not_be_fetched_is_said_with_the_reason(
     tmp_path: Path, root: Path, command: list[str], url: str, code: Exit, message: str
 ) -> None:
-    """Verify and download say why they get nothing from a URL, with advice that fits."""
+    """Verify and download report why they can't read a URL, with suitable advice."""
     name, *targets = command
     no_file, cut_off = b"HTTP/1.0 404 Not Found\r\n\r\n", b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nabc"
     with answering(no_file) as empty, answering(cut_off) as cut:
@@ -150,7 +150,7 @@ DOWNLOAD_FAILURES = {
 
 @pytest.mark.parametrize(("arguments", "message"), DOWNLOAD_FAILURES.values(), ids=DOWNLOAD_FAILURES)
 def test_download_is_refused_before_anything_is_fetched(tmp_path: Path, root: Path, arguments: list[str], message: str) -> None:
-    """What can't be saved is said first: nobody needs to be there."""
+    """A destination that can't be written is reported first, even without a server."""
     (tmp_path / "bad").write_text("")
     done = run_tufline("download", "http://127.0.0.1:9/", *arguments, "--root", root, cwd=tmp_path)
     assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (Exit.USAGE, True, False), done.stderr
@@ -165,7 +165,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize(("settings", "code", "message"), UNUSABLE.values(), ids=UNUSABLE)
 def test_a_server_that_can_not_begin_says_why_alone(tmp_path: Path, settings: dict[str, str], code: Exit, message: str) -> None:
-    """A place that can't be used ends the process with one sentence that says what to do; nothing tells of a stop that nobody asked for."""
+    """An unusable place ends the process with one sentence that tells what to do, and without a message about a requested stop."""
     done = run_tufline("serve", cwd=tmp_path, env={"TUFLINE_INGEST__PORT": "0", "TUFLINE_WEB__PORT": "0", **settings})
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
     assert "goes on by itself" not in done.stderr
@@ -174,7 +174,7 @@ def test_a_server_that_can_not_begin_says_why_alone(tmp_path: Path, settings: di
 
 
 def test_unknown_environment_variable_is_an_error(tmp_path: Path) -> None:
-    """A setting that is misspelt in the environment is said, with the one that was meant."""
+    """A misspelt setting in the environment is reported, with the intended one."""
     done = run_tufline("config", cwd=tmp_path, env={"TUFLINE_INGEST__PROT": "1"})
     assert done.returncode == Exit.CONFIGURATION
     assert "did you mean TUFLINE_INGEST__PORT?" in done.stderr
@@ -208,7 +208,7 @@ NEEDS_VAULT = {"keys create": ["keys", "create", "transit/k"], "keys show": ["ke
 
 @pytest.mark.parametrize("arguments", [*NEEDS_BUS.values(), *NEEDS_VAULT.values()], ids=[*NEEDS_BUS, *NEEDS_VAULT])
 def test_nobody_there_has_its_exit_code(tmp_path: Path, arguments: list[str]) -> None:
-    """Where no broker or no Vault answers, the exit code says so, and not that something was refused."""
+    """If no broker or no Vault answers, the exit code reports that, not a refusal."""
     (tmp_path / "tufline-data" / "origin" / "metadata").mkdir(parents=True)
     vault = {"TUFLINE_VAULT__ADDRESS": "http://127.0.0.1:9", "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": "t"}
     env = {"TUFLINE_BUS__URL": "kafka:127.0.0.1:9", **vault, "TUFLINE_VAULT__RETRY": "0"}
@@ -218,7 +218,7 @@ def test_nobody_there_has_its_exit_code(tmp_path: Path, arguments: list[str]) ->
 
 
 def test_a_full_disk_is_said() -> None:
-    """A disk that is full while a command writes is an error with a sentence; what is not of files or disks keeps its traceback."""
+    """A full disk during a command is reported in one sentence; errors that are not about files or disks keep their traceback."""
     group = Group("group")
     group.command("fill")(lambda: Path("/dev/full").write_bytes(b"x"))
     group.command("connect")(lambda: socket.create_connection(("127.0.0.1", 9)))
@@ -240,7 +240,7 @@ def test_every_command_has_help(command: str) -> None:
 
 @pytest.mark.slow
 def test_fsck_wants_the_server_stopped(tmp_path: Path) -> None:
-    """While the server runs, or where nothing is, fsck says so; of what is there it exits with 0 or 1, and names the file."""
+    """If the server runs, or there is no log, fsck reports it; otherwise it exits with 0, or with 1 and the name of the file."""
     data = tmp_path / "data"
     with dev(data, "--bins", "4") as server:
         running = run_tufline("fsck", "--data", data, cwd=tmp_path)
@@ -272,7 +272,7 @@ async def fill_inbox(path: Path, *messages: Message) -> None:
 
 @pytest.mark.slow
 def test_rejected_is_listed_and_replayed(tmp_path: Path) -> None:
-    """What was rejected is listed with its reason, byte for byte as JSON; it is replayed one by one or all together, and listed once."""
+    """Rejected records are listed with reasons, as JSON byte for byte; they are replayed singly or together, and then not listed again."""
     log = tmp_path / "log.db"
     (tmp_path / "tufline.toml").write_text("[bus]\nurl = 'embedded:log.db'\n")
     bad = structured(event(change("/bad"), id="1"))

@@ -31,7 +31,7 @@ SENT = {
 
 @contextmanager
 def own_limit(soft: int) -> Iterator[None]:
-    """Have this process, and those that it starts, under a soft limit of open files; and give these the same hard limit."""
+    """Set a soft limit of open files for this process and its children, and a hard limit for the children."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, before[1]))
     try:
@@ -84,7 +84,7 @@ def test_publication_goes_on_under_a_flood_of_connections(tmp_path: Path) -> Non
 
 
 def test_the_soft_limit_is_raised() -> None:
-    """A process that serves may have as many files open as its hard limit says; never fewer than before."""
+    """A serving process may open as many files as its hard limit allows, and never fewer than before."""
     program = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512)); from tufline.runtime import descriptors;"
         "print(descriptors.raise_limit(), descriptors.limit(), resource.getrlimit(resource.RLIMIT_NOFILE), descriptors.connections(1000))"

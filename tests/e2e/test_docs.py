@@ -1,4 +1,4 @@
-"""The tutorial and the guides: every command in them is run as it stands there, but for the ports."""
+"""The tutorial and the guides: every command in them is run unchanged, except for the ports."""
 
 import os
 import re
@@ -22,7 +22,7 @@ QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "0", "TUFLINE_SIGNER__RELEASE_GRACE": 
 
 
 def run(text: str, server: Running | None, directory: Path) -> str:
-    """Run commands as a shell does, and give what they print."""
+    """Run commands like a shell, and return their output."""
     if server is not None:
         text = TALKS_TO_A_SERVER.sub(rf"\1 --url {server.api}", text)
         text = text.replace(API, server.api).replace(ORIGIN, server.metadata.removesuffix("/metadata/"))
@@ -34,7 +34,7 @@ def run(text: str, server: Running | None, directory: Path) -> str:
 
 
 def run_python(text: str, server: Running, directory: Path) -> str:
-    """Run a program, and give what it prints."""
+    """Run a program, and return its output."""
     text = text.replace(API, server.api).replace(ORIGIN, server.metadata.removesuffix("/metadata/"))
     command = [sys.executable, "-W", "error", "-c", text]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=180, check=False)
@@ -43,7 +43,7 @@ def run_python(text: str, server: Running, directory: Path) -> str:
 
 
 def test_the_tutorial(tmp_path: Path) -> None:
-    """Who follows the tutorial has an index whose changed file is refused, a new version that is not, and a client that verifies."""
+    """The tutorial results in an index that refuses a changed file, accepts a new version, and is verified by a client."""
     make, start, tell, download, attack, publish, client, start_client, verify = programs(DOCS / "tutorials" / "first-repository.md")
     run(make, None, tmp_path)
     assert start == "tufline dev --targets index\n"
@@ -62,7 +62,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
 
 
 def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who follows the guides has a repository with keys of their own that verifies, another online key later, and a backup that works."""
+    """The guides result in a repository with its own keys that verifies, a rotated online key, and a working backup."""
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     page = DOCS / "how-to" / "one-machine.md"

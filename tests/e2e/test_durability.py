@@ -1,4 +1,4 @@
-"""What was acknowledged is there after SIGKILL, and after a loss of power on a disk that keeps only what was synced."""
+"""Acknowledged records survive SIGKILL, and a loss of power on a disk that keeps only synced data."""
 
 import asyncio
 import json
@@ -77,12 +77,12 @@ asyncio.run(main())
 
 
 def acks(output: bytes) -> set[str]:
-    """Read what was acknowledged; a line that was cut off is none."""
+    """Read what was acknowledged; a truncated line does not count."""
     return {line.decode().removeprefix("ack ") for line in output.split(b"\n")[:-1]}
 
 
 async def check_log(path: Path, acknowledged: set[str], context: str) -> int:
-    """Make sure that a log has all that was acknowledged, each transaction whole or not at all, and takes more; count its transactions."""
+    """Check that a log has everything acknowledged and only whole transactions, and accepts more; count its transactions."""
     bus = await open_embedded(path, topics.topics(PARTITIONS), threads=False)
     try:
         metadata = await read_all(bus, topics.METADATA)
@@ -103,7 +103,7 @@ async def check_log(path: Path, acknowledged: set[str], context: str) -> int:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sigkill_keeps_what_was_acknowledged(tmp_path: Path, seed: int) -> None:
-    """Killed at any moment, again and again, the log has all that it acknowledged, and transactions whole or not at all."""
+    """After being killed at any moment, repeatedly, the log has everything that it acknowledged, and only whole transactions."""
     chance = random.Random(seed)
     path, copy = tmp_path / "log.db", tmp_path / "copy"
     acknowledged: set[str] = set()
@@ -125,7 +125,7 @@ def test_sigkill_keeps_what_was_acknowledged(tmp_path: Path, seed: int) -> None:
 
 
 def crashes(calls: list[Call], directory: Path, seed: int) -> list[tuple[int, set[str], Path]]:
-    """Lose the power at random moments: give each moment, what was acknowledged before it, and what the disk has left."""
+    """Lose the power at random moments: return each moment, what was acknowledged before it, and what is on the disk."""
     chance = random.Random(seed)
     moments = set(chance.sample(range(len(calls)), min(CRASHES, len(calls))))
     disk, acknowledged, found = Disk(directory), set[str](), []
@@ -151,7 +151,7 @@ def lossy_log(tmp_path: Path, seed: int, sync: str) -> list[tuple[int, set[str],
 
 
 def check_logs(lost: list[tuple[int, set[str], Path]], context: str) -> int:
-    """Check what each crash left of a log; give the most transactions that one had."""
+    """Check the log after each crash, and return the largest number of transactions."""
     most = 0
     for number, acknowledged, left in lost:
         if not (left / "log.db").exists():
@@ -163,7 +163,7 @@ def check_logs(lost: list[tuple[int, set[str], Path]], context: str) -> int:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_power_loss_keeps_what_was_acknowledged(tmp_path: Path, seed: int) -> None:
-    """On a disk that loses any part of what was not synced, the log comes up with all that it acknowledged, transactions whole."""
+    """On a disk that loses any part of unsynced data, the log recovers everything that it acknowledged, in whole transactions."""
     most = check_logs(lossy_log(tmp_path, seed, "FULL"), f"seed {seed}")
     assert most > 20, "the crashes came too early to say anything"
 
@@ -175,7 +175,7 @@ def test_power_loss_finds_a_log_that_does_not_sync(tmp_path: Path) -> None:
 
 
 def check_origin(left: Path, acknowledged: set[str], context: str) -> None:
-    """Make sure that a timestamp is whole, not behind what was acknowledged, and that all it names is there."""
+    """Check that a timestamp is whole, not older than the acknowledged one, and that all files it names are there."""
     last = max(map(int, acknowledged), default=0)
     timestamp = left / TIMESTAMP
     if not timestamp.exists():
@@ -189,7 +189,7 @@ def check_origin(left: Path, acknowledged: set[str], context: str) -> None:
 
 
 def check_origins(lost: list[tuple[int, set[str], Path]], context: str) -> None:
-    """Check what each crash left of an origin."""
+    """Check the origin after each crash."""
     for number, acknowledged, left in lost:
         check_origin(left, acknowledged, f"{context}, call {number}")
 
@@ -203,7 +203,7 @@ def lossy_origin(tmp_path: Path, seed: int, sync: str) -> list[tuple[int, set[st
 
 @pytest.mark.parametrize("seed", range(2))
 def test_power_loss_never_leaves_a_timestamp_without_its_files(tmp_path: Path, seed: int) -> None:
-    """On a disk that loses what was not synced, a timestamp that is there is whole, and so is every file that it names."""
+    """On a disk that loses unsynced data, an existing timestamp is whole, and so is every file that it names."""
     check_origins(lossy_origin(tmp_path, seed, "FULL"), f"seed {seed}")
 
 

@@ -19,7 +19,7 @@ BINS = ("--bins", "64")
 
 
 def post(server: Running, paths: list[str], number: int = 1) -> dict[str, Any]:
-    """Announce artifacts, and give the answer's data."""
+    """Announce artifacts, and return the answer's data."""
     body = {"artifacts": [artifact(path, number) for path in paths]}
     data: dict[str, Any] = server.client.request("POST", "/api/v1/artifacts/", body)["data"]
     return data
@@ -90,7 +90,7 @@ def test_no_lock_outlives_its_holder(tmp_path: Path) -> None:
 
 
 def test_concurrent_clients_get_right_answers(tmp_path: Path) -> None:
-    """16 clients at once get no answer but the right one; in RSTUF 65 % of the answers were wrong 404s."""
+    """16 concurrent clients get only correct answers; with RSTUF 65 % of the answers were wrong 404s."""
     with dev(tmp_path / "data", *BINS) as server:
 
         def ask(client: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""An import says what became of each artifact: what is refused after it was accepted is not reported as live."""
+"""An import reports the result of each artifact: one that is refused after it was accepted is not reported as live."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ async def is_live(server: Any, path: str) -> bool:
 
 
 async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An import of artifacts that do not all fit exits with 1 and lists the others; what they are is sent again by the next import."""
+    """If not all artifacts of an import fit, it exits with 1 and lists the others, and the next import sends them again."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     monkeypatch.setattr(bulk_tasks, "PAGE_REFUSALS", 10)
     write_source(tmp_path / "source.ndjson")
@@ -52,7 +52,7 @@ async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch
 
 
 async def test_an_interrupted_import_asks_for_what_it_had_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an import sent before it was interrupted is asked for by the next one: it says what of it was refused."""
+    """The next import asks for the results of what an interrupted one sent, and reports its refusals."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     source, path = tmp_path / "source.ndjson", tmp_path / "journal"
     write_source(source)
@@ -70,7 +70,7 @@ async def test_an_interrupted_import_asks_for_what_it_had_sent(tmp_path: Path, m
 
 
 async def test_an_import_whose_records_were_lost_is_to_be_sent_again_whole(tmp_path: Path) -> None:
-    """Where accepted records were lost, nobody knows which items were in them: an import exits with 1, and says to send all again."""
+    """If accepted records were lost, their items are unknown: an import exits with 1, and advises to send everything again."""
     source, path = tmp_path / "source.ndjson", tmp_path / "journal"
     write_source(source)
     async with bootstrapped(tmp_path):

@@ -1,4 +1,4 @@
-"""``tufline keys rotate`` on a real server: what an operator types, from the new key to the end of the old one."""
+"""``tufline keys rotate`` on a real server: an operator's commands, from creating the new key to retiring the old one."""
 
 import subprocess
 import threading
@@ -21,7 +21,7 @@ QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "1", "TUFLINE_SIGNER__RELEASE_GRACE": 
 
 
 def keyids(server: Running) -> set[str]:
-    """Say which keys signed the newest timestamp and snapshot."""
+    """Return the keyids that signed the newest timestamp and snapshot."""
     said = server.client.request("GET", "/api/v1/trust")
     return {keyid for role in ("timestamp", "snapshot") for keyid in said["keyids"][role]}
 
@@ -50,7 +50,7 @@ class Rotation:
         return self.run("keys", "rotate", "rotation", *more)
 
     def sign(self, *names: str) -> str:
-        """Sign all files with offline keys, and give what is said."""
+        """Sign all files with offline keys, and return the output."""
         options = [word for name in names for word in ("--key", self.keys / "offline" / name)]
         done = run_tufline("sign", *self.files, *options, cwd=self.path)
         assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ class Rotation:
 
     @contextmanager
     def refreshing(self) -> Iterator[list[str]]:
-        """Refresh all the time as a client that has seen everything; gives what went wrong."""
+        """Refresh continuously as a client that has seen everything, and return its errors."""
         failures: list[str] = []
         stop = threading.Event()
 
@@ -86,7 +86,7 @@ def add(server: Running, path: str, length: int) -> None:
 
 
 def prepare(rotation: Rotation) -> None:
-    """Begin, and sign; every step too early says what is missing, and changes nothing."""
+    """Start and sign; a step that is run too early reports what is missing, and changes nothing."""
     said = rotation.rotate()
     assert (said.returncode, "the new key is missing" in said.stderr) == (Exit.USAGE, True), said.stderr
     said = rotation.rotate("--new", new_key_file(rotation.keys, "second"))
@@ -104,7 +104,7 @@ def prepare(rotation: Rotation) -> None:
 
 
 def give(rotation: Rotation) -> None:
-    """Give it to the server, stop in the middle, and go on."""
+    """Submit to the server, stop in the middle, and continue."""
     command = [TUFLINE, "keys", "rotate", "rotation", "--url", rotation.server.client.url]
     with subprocess.Popen(command, cwd=rotation.path, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None

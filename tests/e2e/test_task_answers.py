@@ -1,4 +1,4 @@
-"""What is answered about a task: whatever happened to it is said, whatever id is asked for is answered, and neither costs much."""
+"""The status of tasks: every result is reported, every id is answered, and neither costs much."""
 
 import asyncio
 import json
@@ -128,7 +128,7 @@ async def test_a_bulk_task_names_what_was_refused(tmp_path: Path, monkeypatch: p
 
 
 async def test_pages_are_read_in_bounded_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page reads no more than it may, and what a page does not reach the next one has."""
+    """A page reads no more than its limit, and the next page has what it did not reach."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     monkeypatch.setattr("tufline_ingest.rest.bulk.BATCH_LINES", 40)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
@@ -148,7 +148,7 @@ async def test_pages_are_read_in_bounded_parts(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_few_receipts_are_read_for_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between a task's acceptance and its receipts may stand any number of others: they are not read."""
+    """Any number of other receipts may be between a task's acceptance and its own: they are not read."""
     monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
@@ -169,7 +169,7 @@ async def test_few_receipts_are_read_for_a_task(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_task_without_remarks_reads_no_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An id that says it was accepted in 1970 costs no more than the true one: its own records, and no receipt of others."""
+    """An id that claims acceptance in 1970 costs no more than the true one: its own records, and no receipts of others."""
     monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
@@ -200,7 +200,7 @@ async def test_a_request_of_many_records_is_answered_whole(tmp_path: Path, monke
 
 
 async def test_made_up_ids_are_pending(tmp_path: Path) -> None:
-    """A task id that names nothing of this log, or no one request, is PENDING without a result; what it names is hardly read."""
+    """A task id that matches nothing on this log, or not a single request, is PENDING without a result, and costs little."""
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
         log = bus.bus.log_id
@@ -242,7 +242,7 @@ async def test_made_up_ids_are_pending(tmp_path: Path) -> None:
 
 
 async def test_a_record_that_is_gone_is_pending(tmp_path: Path) -> None:
-    """Of a task whose records are no longer kept nothing is claimed."""
+    """Nothing is claimed about a task whose records are no longer kept."""
     async with bootstrapped(tmp_path) as server:
         task = await done(server, ARTIFACTS, {"artifacts": [artifact("p")]})
         (partition,) = cursor.decode(task["task_id"], server.bus.log_id).positions
@@ -287,7 +287,7 @@ async def test_a_bulk_task_whose_records_were_lost_is_errored(tmp_path: Path, mo
 
 
 async def test_an_id_of_records_that_are_gone_looks_for_one_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An id that names thousands of records, the first of which is gone or of another request, costs no look for each of them."""
+    """An id of thousands of records, the first of which is gone or belongs to another request, does not cause a lookup for each."""
     looks = Counter[int]()
     remarks_of = Remarks.of
 

@@ -1,4 +1,4 @@
-"""Receipts that can't be read: every task is answered, health names the record, and what may have been refused is never said to be live."""
+"""Unreadable receipts: every task is answered, health names the record, and what may have been refused is never reported as live."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ NEWER = b'{"v":99,"kind":"change","offset":0,"index":0,"path":"p","outcome":"ref
 
 
 def spoil(path: Path, spoiled: Sequence[Record], kind: str) -> None:
-    """Damage records behind the back of a log that is closed, or put what this version can't read in their place."""
+    """Damage records of a closed log, or replace them by content that this version can't read."""
     value, headers = {"damaged": (7, "{"), "junk": (b"\xff", None), "newer": (NEWER, None)}[kind]
     change = "UPDATE records SET value = ?, headers = ? WHERE key = ? AND value = ?"
     with closing(sqlite3.connect(path / "log.db")) as db, db:
@@ -63,7 +63,7 @@ def lines(artifacts: Sequence[dict[str, Any]]) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_what_may_have_been_refused_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """A task whose receipt can't be read is ERRORED and names what is unknown; a task of another batch is answered as before."""
+    """A task with an unreadable receipt is ERRORED and names what is unknown; tasks of other batches are answered as before."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     async with bootstrapped(tmp_path) as server:
         fine = await done(server, ARTIFACTS, {"artifacts": [artifact("fine")]})
@@ -101,7 +101,7 @@ async def test_a_receipt_of_another_request_makes_nothing_unknown(tmp_path: Path
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_older_tasks_are_answered_without_the_trail(tmp_path: Path, kind: str) -> None:
-    """Where the way to older receipts leads by one that can't be read, they are found without it: no task is held up, none made up."""
+    """If a receipt that links to older ones is unreadable, they are found without it: no task is delayed, and none is made up."""
     async with bootstrapped(tmp_path) as server:
         tasks = [await done(server, DELETE, {"artifacts": ["never"]}) for _ in range(6)]
         found = await change_receipts(server.bus)
@@ -117,7 +117,7 @@ async def test_older_tasks_are_answered_without_the_trail(tmp_path: Path, kind: 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_bulk_task_counts_what_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """A bulk task of which a receipt can't be read is ERRORED, and says on which record it is unknown; an import says so, too."""
+    """A bulk task with an unreadable receipt is ERRORED, and names the record whose result is unknown; so does an import."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     async with bootstrapped(tmp_path) as server:
         task = await done(server, BULK, lines([artifact("fine"), artifact("big", custom=BIG)]))
@@ -141,7 +141,7 @@ async def test_a_bulk_task_counts_what_is_unknown(tmp_path: Path, monkeypatch: p
 
 
 async def test_an_old_bulk_id_claims_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The id that an older version gave for a bulk request can't tell what was refused: its task is not reported as a success."""
+    """A bulk request's id from an older version can't tell what was refused: its task is not reported as a success."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     source, journal = tmp_path / "source.ndjson", tmp_path / "journal"
     source.write_bytes(b"")
@@ -162,7 +162,7 @@ async def test_an_old_bulk_id_claims_no_success(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("kind", ["damaged", "junk"])
 async def test_a_client_of_the_inbox_is_told_that_remarks_may_be_missing(tmp_path: Path, kind: str) -> None:
-    """Who sends an event again, of which a receipt can't be read, does not learn that all of it was applied."""
+    """A client that sends an event again whose receipt is unreadable does not learn that all of it was applied."""
     event = Event("repo", [remove("never")], id="1")
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         first = await client.publish(event)
@@ -175,7 +175,7 @@ async def test_a_client_of_the_inbox_is_told_that_remarks_may_be_missing(tmp_pat
 
 
 async def test_a_problem_ends_when_the_record_is_gone(tmp_path: Path) -> None:
-    """What was passed over is a problem of health until the log does not have it any more."""
+    """Health reports a skipped record until the log no longer has it."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     await bus.append([*(Message(topics.ARTIFACTS, "k", b"\xff") for _ in range(2))])
     health = Health()
@@ -191,7 +191,7 @@ async def test_a_problem_ends_when_the_record_is_gone(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_record_does_not_hide_the_status(tmp_path: Path) -> None:
-    """While a record of artifacts that can't be read waits for the signer, the status says what waits."""
+    """While an unreadable record of artifacts waits for the signer, the status shows that it waits."""
     async with bootstrapped(tmp_path):
         pass
     async with rest(tmp_path) as server:  # no signer runs

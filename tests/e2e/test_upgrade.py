@@ -1,4 +1,4 @@
-"""The log outlives the code: what an earlier version wrote is opened, upgraded and served on."""
+"""The log outlives the code: a log of an earlier version is opened, upgraded and served."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ LOGS = sorted((Path(__file__).parents[1] / "fixtures" / "logs").glob("*.tar.xz")
 
 
 def unpack(archive: Path, directory: Path) -> dict[str, Any]:
-    """Put a repository of an earlier version into a directory, and give what must be live in the end."""
+    """Copy a repository of an earlier version into a directory, and return what must be live in the end."""
     with tarfile.open(archive) as tar:
         tar.extractall(directory, filter="data")
     expected: dict[str, Any] = json.loads((directory / "expected.json").read_text())
@@ -53,7 +53,7 @@ def rotate(server: Running, directory: Path) -> None:
 
 @pytest.mark.parametrize("archive", LOGS, ids=lambda archive: archive.name.partition(".")[0])
 def test_a_log_of_an_earlier_version_is_served_on(archive: Path, tmp_path: Path) -> None:
-    """A repository that an earlier version left at SIGKILL goes on: all that it accepted is live, for its clients and by its tasks."""
+    """A repository that an earlier version left at SIGKILL continues: everything accepted is live, for its clients and its tasks."""
     expected = unpack(archive, tmp_path / "repository")
     live: dict[str, int] = expected["live"]
     odd = next(path for path in live if "%" in path)

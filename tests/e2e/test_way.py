@@ -1,4 +1,4 @@
-"""The way of an artifact through the real command line: to a TUF client, over restarts and kills."""
+"""The path of an artifact through the real command line: to a TUF client, across restarts and kills."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ def test_the_whole_way(tmp_path: Path, mode: str, scheme: str) -> None:
 
 
 def test_an_import_is_mended_and_goes_on(tmp_path: Path) -> None:
-    """However many lines are refused, all of them are counted; mended and imported again, every one is live, and no journal stays."""
+    """All refused lines are counted, however many; fixed and imported again, every one is live, and no journal remains."""
     good = [json.dumps(artifact(f"p/{number}", number)) for number in range(2300)]
     (tmp_path / "source.ndjson").write_text("\n".join([good[0], *(line.replace("p/", "/p/") for line in good[1:2000]), *good[2000:]]))
     with dev(tmp_path / "data", "--bins", "4") as server:
@@ -105,7 +105,7 @@ def test_verify_says_everything_that_is_wrong(tmp_path: Path) -> None:
 
 
 def test_init_and_serve_with_own_keys(tmp_path: Path) -> None:
-    """A repository begins on a configured server with the keys and the payload of ``tufline init``, and nothing is overwritten."""
+    """A configured server is bootstrapped with the keys and payload of ``tufline init``, and nothing is overwritten."""
     config = tmp_path / "tufline.toml"
     made = run_tufline("init", "--out", "keys", "--bins", "8", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
@@ -199,7 +199,7 @@ async def leave_what_nobody_reads(log: Path) -> None:
 
 
 def test_a_signal_ends_the_wait_for_the_beginning(tmp_path: Path) -> None:
-    """SIGTERM ends ``tufline dev`` with exit code 0 while its repository can't begin, as the log can't be read."""
+    """SIGTERM ends ``tufline dev`` with exit code 0 while an unreadable log prevents the bootstrap."""
     data, log = tmp_path / "data", tmp_path / "dev.log"
     with dev(data, "--bins", "4") as server:
         assert server.stop() == 0
@@ -216,7 +216,7 @@ def test_a_signal_ends_the_wait_for_the_beginning(tmp_path: Path) -> None:
 
 
 def test_two_processes_on_one_log(tmp_path: Path) -> None:
-    """A second process on the same data ends at once and says why; the first one goes on."""
+    """A second process on the same data ends immediately with the reason; the first one continues."""
     with dev(tmp_path / "data", "--bins", "4") as server:
         second = run_tufline("dev", "--data", tmp_path / "data", "--port", "0", "--web-port", "0", cwd=tmp_path)
         assert second.returncode == 3

@@ -1,4 +1,4 @@
-"""Clients in three languages read what the services publish."""
+"""Clients in three languages accept what the services publish."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ CONTENT = {"a.txt": b"first", "d/b-1.0.whl": b"second"}
 
 @asynccontextmanager
 async def published(tmp_path: Path) -> AsyncIterator[str]:
-    """Publish some files, with all services, and serve them; give the URL."""
+    """Publish some files with all services, serve them, and return the URL."""
     files, listening = tmp_path / "files", asyncio.get_running_loop().create_future()
     for path, content in CONTENT.items():
         (files / path).parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ async def published(tmp_path: Path) -> AsyncIterator[str]:
 
 
 async def test_each_client_reads_what_is_published(clients: list[Client], tmp_path: Path) -> None:
-    """Each client refreshes, finds what was added, downloads it, and says of another path that it is not there."""
+    """Each client refreshes, finds an added file, downloads it, and reports that another path does not exist."""
     async with published(tmp_path) as url:
         for client in clients:
             job = Job(
@@ -53,7 +53,7 @@ async def test_each_client_reads_what_is_published(clients: list[Client], tmp_pa
 
 
 async def test_each_client_refuses_what_was_changed(clients: list[Client], tmp_path: Path) -> None:
-    """A changed file, and a changed timestamp, are refused by each client: that it accepts the others says something."""
+    """Each client refuses a changed file and a changed timestamp, so its acceptance of the others is meaningful."""
     async with published(tmp_path) as url:
         timestamp = tmp_path / "origin" / "timestamp.json"
         good = timestamp.read_bytes()

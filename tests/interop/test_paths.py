@@ -1,4 +1,4 @@
-"""What is accepted as a target path is what every client fetches from the right place."""
+"""An accepted target path is one that every client fetches from the right URL."""
 
 import asyncio
 import hashlib
@@ -29,12 +29,12 @@ NASTY = "%%%25BEFef20?#\\/:;+&=@\"'<>[]{}|^`~._- aé日\u0301\u00a0\u2028\ufeff"
 
 
 def name_of(path: str) -> str:
-    """Say under which name the repository has the file of an accepted path."""
+    """Return the name of an accepted path's file in the repository."""
     return unquote(path) if rule_for(path) == ENCODED else path
 
 
 def test_the_table_is_what_clients_do(clients: list[Client], tmp_path: Path) -> None:
-    """The table in the docs says what each client really asks a server for."""
+    """The table in the docs shows what each client really requests from a server."""
     written = path_table.PAGE.read_text().partition(BEGIN)[2].partition(END)[0].strip()
     assert written == table(clients, tmp_path), "run make paths"
 

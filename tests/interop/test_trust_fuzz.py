@@ -1,4 +1,4 @@
-"""Whatever people sign: it is refused, or clients in three languages read it."""
+"""Whatever the offline keys sign is either refused, or accepted by clients in three languages."""
 
 import logging
 import secrets

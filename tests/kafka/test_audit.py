@@ -40,7 +40,7 @@ def add(stack: Stack, number: int) -> None:
 
 
 def test_the_audit_of_signers_that_come_and_go(stack: Stack, tmp_path: Path) -> None:
-    """Whoever signs, is killed or stopped: all is on record, verified while it runs; a file that lost a line differs from the topic."""
+    """While signers are killed or paused, everything is recorded and verifies; a file that lost a line differs from the topic."""
     files = [tmp_path / f"audit.{number}" for number in range(3)]
     for name in ("ingest", "publisher"):
         stack.start(name)

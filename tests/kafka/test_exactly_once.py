@@ -1,4 +1,4 @@
-"""Nothing is lost, applied twice or put back, and no client fails, while everything is broken: ``make soak`` in small."""
+"""Nothing is lost, applied twice or reverted, and no client fails, under constant faults: a small ``make soak``."""
 
 import os
 import random
@@ -15,7 +15,7 @@ FAULTS = ["kill signer"] * 5 + ["freeze signer", "come and go", "kill broker", "
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_exactly_once_under_faults(kafka_parts: None, vault_parts: None, tmp_path: Path) -> None:
-    """What was accepted is live, in order and once, no fenced writer wrote and no client failed, whatever process was killed."""
+    """Whatever process is killed, accepted changes are live, in order and once; no fenced writer wrote, and no client failed."""
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     report = soak(tmp_path, FAULTS, seed)
     print(f"seed {seed}\n{report}")  # noqa: T201 (to play it again)

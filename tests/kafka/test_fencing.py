@@ -1,4 +1,4 @@
-"""What a writer is told, and what its process says, when another one takes its id over on a real Kafka."""
+"""What a writer's caller and its process's log get when another writer takes over its id on a real Kafka."""
 
 import asyncio
 import gc
@@ -40,7 +40,7 @@ def become_the_writer(setup: KafkaSetup) -> None:
 
 @pytest.mark.parametrize("moment", ["between transactions", "within one, before more is sent", "within one, before its end"])
 async def test_a_fenced_writer_makes_no_noise(kafka: Cluster, caplog: pytest.LogCaptureFixture, moment: str) -> None:
-    """Whenever another writer takes over, the old one gets one error, nothing of it is seen, and no library says more of it."""
+    """Whenever another writer takes over, the old one gets one error, none of its records is visible, and no library logs more."""
     setup = KafkaSetup(kafka.bootstrap, TOPICS)
     await setup.create()
     bus = await setup.open()

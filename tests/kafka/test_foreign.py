@@ -1,4 +1,4 @@
-"""Records of others on a real Kafka: whatever bytes they hold, a reader goes on."""
+"""Foreign records on a real Kafka: a reader continues, whatever bytes they have."""
 
 import time
 from collections.abc import AsyncIterator
@@ -24,7 +24,7 @@ BAD_NAME = b"caf\xe9 \xff"
 
 @pytest.fixture
 def connection(kafka: Cluster) -> Connection:
-    """Give the cluster, with a prefix of the test's own."""
+    """Provide the cluster, with the test's own prefix."""
     return Connection(kafka.bootstrap, f"f{time.time_ns()}.", {})
 
 
@@ -65,7 +65,7 @@ async def test_a_name_that_is_not_utf8(connection: Connection, bus: Bus) -> None
 
 
 async def test_a_bad_name_in_an_aborted_transaction(connection: Connection, bus: Bus) -> None:
-    """What another producer's transaction left behind when it was aborted is not seen, also beside a record that aiokafka can't read."""
+    """An aborted transaction of another producer stays invisible, even next to a record that aiokafka can't read."""
     producer = await bus.writer("foreign")
 
     def fail(_: object) -> list[Message]:

@@ -39,7 +39,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "inbox.md"
 
 @pytest.fixture
 def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
-    """Run the services on topics of the test's own, with a repository that has begun."""
+    """Run the services on the test's own topics, with a bootstrapped repository."""
     prefix = f"i{time.time_ns()}."
     settings = {"TUFLINE_KAFKA__PREFIX": prefix, "TUFLINE_BUS__PARTITIONS": str(PARTITIONS), "TUFLINE_KAFKA__SESSION_TIMEOUT": "2"}
     with Stack(tmp_path, kafka, 8, settings) as made:
@@ -49,7 +49,7 @@ def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
 
 
 def config_of(stack: Stack) -> Config:
-    """Give what a producer is configured with: the prefix, and nothing of partitions or replicas."""
+    """Return a producer's configuration: the prefix, but neither partitions nor replicas."""
     prefix = KafkaConfig(prefix=stack.settings["TUFLINE_KAFKA__PREFIX"])
     return Config().model_copy(update={"kafka": prefix})
 
@@ -99,7 +99,7 @@ async def test_published_by_the_client_is_live(stack: Stack, tmp_path: Path) -> 
 
 
 async def test_the_example_of_the_guide(stack: Stack, tmp_path: Path) -> None:
-    """The Python of docs/how-to/inbox.md runs as it stands, but for the address."""
+    """The Python code of docs/how-to/inbox.md runs unchanged, except for the address."""
     (program,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     (tmp_path / "example.py").write_text(program.replace("kafka:127.0.0.1:9092", url_of(stack)))
     command = [sys.executable, "-W", "error", "example.py"]
@@ -127,7 +127,7 @@ async def test_other_producers_in_both_modes(stack: Stack, tmp_path: Path) -> No
 
 
 async def test_hostile_records(stack: Stack, tmp_path: Path) -> None:
-    """Records of any bytes, in names too, and one larger than the log could take again are rejected; what stands beside them is live."""
+    """Records with any bytes, also in header names, and one too large to append again, are rejected; their neighbours become live."""
     config, url = config_of(stack), url_of(stack)
     topic = f"{config.kafka.prefix}inbox"
     headers: ForeignHeaders = [(b"a", b"1"), (b"\xff name", b"\xfe"), (b"a", None), (b"", b"")]
@@ -165,7 +165,7 @@ async def test_hostile_records(stack: Stack, tmp_path: Path) -> None:
 
 
 async def test_moved_once_when_ingest_is_killed(stack: Stack, tmp_path: Path) -> None:
-    """While ingest is killed again and again, and another stands by, each event is on the log once, and each source's last one is live."""
+    """While ingest is killed repeatedly and another stands by, each event is on the log once, and each source's last one is live."""
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"seed {seed}")  # noqa: T201 (to play it again)
     chance = random.Random(seed)
@@ -201,7 +201,7 @@ async def test_moved_once_when_ingest_is_killed(stack: Stack, tmp_path: Path) ->
 
 
 async def test_the_wrong_prefix(kafka: Cluster) -> None:
-    """A client whose prefix names no repository is told so."""
+    """A client whose prefix belongs to no repository gets an error."""
     config = Config().model_copy(update={"kafka": KafkaConfig(prefix="nothing.")})
     with pytest.raises(ConfigError, match=r"the topic nothing\.inbox does not exist: check kafka\.prefix"):
         async with Client(f"kafka:{kafka.bootstrap}", config):

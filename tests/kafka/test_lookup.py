@@ -18,7 +18,7 @@ DEADLINE_SECONDS = 30.0
 
 
 async def test_foreign_bytes_behind_a_record_do_not_hide_it(kafka: Cluster) -> None:
-    """A record is read back also when what comes along with it is another producer's, with a header's name that is not UTF-8."""
+    """A record is found even if another producer's record in the same fetch has a header name that is not UTF-8."""
     setup = KafkaSetup(kafka.bootstrap, TOPICS)
     await setup.create()
     bus = await setup.open()

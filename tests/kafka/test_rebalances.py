@@ -56,12 +56,12 @@ def await_live(stack: Stack, task: str) -> None:
 
 
 def owned(service: Service) -> set[str]:
-    """Say which partitions of the bins a signer has taken over."""
+    """Return the partitions of the bins that a signer has taken over."""
     return {part for part, problem in service.parts().items() if part.removeprefix("signer.bins.").isdigit() and not problem}
 
 
 def are_shared(*signers: Service) -> bool:
-    """Say whether signers own all partitions, each as many as the others."""
+    """Return whether the signers own all partitions, equally distributed."""
     return all(len(owned(signer)) == PARTITIONS / len(signers) for signer in signers)
 
 
@@ -112,7 +112,7 @@ async def test_who_is_cancelled_leaves_no_transaction_open(kafka: Cluster, seed:
 
 
 def test_replicas_come_and_go_under_load(stack: Stack) -> None:
-    """While signers join and leave in order, all that is sent becomes live, with its last content, and every signer ends with 0."""
+    """While signers join and leave properly, all changes become live with their last content, and every signer exits with 0."""
     stack.start("signer")
     stack.bootstrap()
     tasks: list[str] = []
@@ -143,7 +143,7 @@ def test_replicas_come_and_go_under_load(stack: Stack) -> None:
 
 
 def test_who_comes_back_gets_its_partitions_and_disturbs_nobody(stack: Stack) -> None:
-    """With an instance id, a signer that is restarted owns what it owned, and the other one does not take anything over again."""
+    """With an instance id, a restarted signer owns its partitions again, and the other one does not take over anything."""
     names = [{"TUFLINE_KAFKA__INSTANCE_ID": name} for name in ("a", "b")]
     first, second = (stack.start("signer", **name) for name in names)
     stack.bootstrap()
@@ -158,7 +158,7 @@ def test_who_comes_back_gets_its_partitions_and_disturbs_nobody(stack: Stack) ->
 
 
 def test_bins_in_memory_stay_over_a_rebalance(stack: Stack) -> None:
-    """A signer whose partitions were taken and given back reads no bin back from the log, as long as nobody else has written it."""
+    """A signer that loses and regains partitions reads no bin back from the log, as long as no other signer has written it."""
     first = stack.start("signer")
     stack.bootstrap()
     await_live(stack, add(stack, range(80), 1))

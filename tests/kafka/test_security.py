@@ -1,4 +1,4 @@
-"""A cluster that takes only encrypted connections of those who log in (SASL_SSL)."""
+"""A cluster that accepts only encrypted connections with a login (SASL_SSL)."""
 
 import base64
 import json
@@ -92,7 +92,7 @@ async def test_who_logs_in_can_work(secure: tuple[Cluster, Path], mechanism: str
     ],
 )
 async def test_who_does_not_is_told(secure: tuple[Cluster, Path], change: dict[str, str], error: type[Exception], says: str) -> None:
-    """A wrong login, or a cluster that can't be trusted, is an error that says so, and never shows the password."""
+    """A wrong login, or an untrusted cluster, is a clear error that never shows the password."""
     cluster, directory = secure
     right = {"security_protocol": "SASL_SSL", "username": USER, "password": PASSWORD, "ca_file": directory / "ca.pem"}
     with pytest.raises(error, match=says) as raised:

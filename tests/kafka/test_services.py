@@ -33,7 +33,7 @@ def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
 
 
 def client_of(stack: Stack) -> Running:
-    """Give what a TUF client needs of a stack."""
+    """Return a TUF client's view of a stack."""
     ingest = next(service for service in stack.services if service.name == "ingest")
     return Running(ingest.process, ingest.url, stack.metadata, "", stack.keys / "root.json", ingest.log)
 
@@ -47,7 +47,7 @@ def add(stack: Stack, numbers: dict[str, int]) -> None:
 
 
 def test_the_way_of_an_artifact(stack: Stack, tmp_path: Path) -> None:
-    """What is announced over REST is seen by an unmodified TUF client; log and origin agree meanwhile; all are ready, and end in order."""
+    """An unmodified TUF client sees what is announced over REST; log and origin agree, all services are ready, and exit properly."""
     stack.begin()
     add(stack, {f"p/{number}": number for number in range(50)})
     for number in range(20):
@@ -62,7 +62,7 @@ def test_the_way_of_an_artifact(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_a_killed_signer_is_replaced(stack: Stack, tmp_path: Path) -> None:
-    """When the signer that works is killed, one that stands by takes over, and nothing is lost or put back."""
+    """When the active signer is killed, a standby takes over, and nothing is lost or reverted."""
     stack = replace(stack, settings={**stack.settings, "TUFLINE_KAFKA__SESSION_TIMEOUT": "2"})
     stack.begin()
     expected: dict[str, int] = {}
@@ -88,7 +88,7 @@ def test_a_killed_signer_is_replaced(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_new_topics_need_a_power_of_two(stack: Stack, tmp_path: Path) -> None:
-    """With any other number of partitions no topic is made, and the message says what to write."""
+    """With an unsupported number of partitions no topic is created, and the message tells which numbers are valid."""
     environment = stack.environment(TUFLINE_KAFKA__PREFIX=f"n{time.time_ns()}.", TUFLINE_BUS__PARTITIONS="3")
     for options in ((), ("--dry-run",)):
         refused = run_tufline("topics", "apply", *options, cwd=tmp_path, env=environment)
@@ -99,7 +99,7 @@ def test_new_topics_need_a_power_of_two(stack: Stack, tmp_path: Path) -> None:
 
 
 def test_a_wrong_topic_is_refused(stack: Stack, tmp_path: Path) -> None:
-    """A service that finds a topic other than it must be does not start, and says which setting; applying the topics mends it."""
+    """A service does not start with a wrongly configured topic, and names the setting; applying the topics fixes it."""
     environment = stack.environment(TUFLINE_OPS__PORT="0")
     other = {**environment, "TUFLINE_BUS__PARTITIONS": "3"}
     refused = subprocess.run(RUN_SIGNER, env=other, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)

@@ -50,7 +50,7 @@ def proxied(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @asynccontextmanager
 async def harmed(proxied: Proxied) -> AsyncIterator[tuple[KafkaSetup, KafkaProxy, Lane]]:
-    """Open a bus behind a proxy that harms nothing until it is told to."""
+    """Open a bus behind a proxy that does not disturb anything yet."""
     async with kafka_proxy(proxied.cluster.brokers[0].port, proxied.port) as proxy:
         setup = KafkaSetup(f"127.0.0.1:{proxied.port}", TOPICS)
         await setup.create()
@@ -68,7 +68,7 @@ def both(value: str) -> list[Message]:
 
 
 async def until_held(lane: Lane, name: str) -> Held:
-    """Wait until a request is on its way, and keep it there."""
+    """Wait until a request is on its way, and hold it there."""
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not (found := [held for held in lane.held if REQUESTS[held.request.key] == name]):
             await asyncio.sleep(0.001)
@@ -77,7 +77,7 @@ async def until_held(lane: Lane, name: str) -> Held:
 
 
 async def test_no_transaction_tears(proxied: Proxied) -> None:
-    """Over schedules of late, doubled and reordered requests, every caller was told the truth about every transaction and append."""
+    """In schedules of late, doubled and reordered requests, every caller gets the true result of every transaction and append."""
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"seed {seed}")  # noqa: T201 (to play it again)
     outcome, proxy = await transactions.play(proxied.cluster, proxied.port, SCHEDULES, seed)
@@ -86,7 +86,7 @@ async def test_no_transaction_tears(proxied: Proxied) -> None:
 
 
 async def test_transactions_tear_without_renewal(proxied: Proxied, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same schedules do tear transactions of a writer that goes on under a spent epoch: they would show it."""
+    """The same schedules tear transactions of a writer that continues under a spent epoch: they would detect the mistake."""
     monkeypatch.setattr(Epoch, "is_spent", property(lambda _: False))
     outcome, _ = await transactions.play(proxied.cluster, proxied.port, 10 * SCHEDULES, 1, until_torn=True)
     assert outcome.torn
@@ -126,7 +126,7 @@ async def test_late_end_of_a_transaction_does_not_end_the_next(proxied: Proxied,
 
 
 async def test_spent_epoch_of_a_fenced_writer_is_not_renewed(proxied: Proxied) -> None:
-    """A writer that needs the next epoch, and was fenced before it got it, can't fence its successor: it is told, and writes nothing."""
+    """A writer that was fenced before it got its next epoch can't fence its successor: it gets an error, and writes nothing."""
     async with harmed(proxied) as (setup, proxy, lane):
         successors = KafkaSetup(f"127.0.0.1:{proxied.port}", TOPICS)
         successors._connection = type(setup._connection)(setup._connection.servers, setup._connection.prefix, {"client_id": "successor"})
@@ -170,7 +170,7 @@ async def test_closing_a_reader_whose_broker_is_gone(proxied: Proxied) -> None:
 
 
 async def test_transactions_without_trouble_cost_no_renewal(proxied: Proxied) -> None:
-    """As long as every request gets its answer, transactions committed and given up need no request beside their own."""
+    """While every request gets its answer, committed and aborted transactions need no additional requests."""
     async with harmed(proxied) as (setup, _, lane):
         writer = await setup.bus.writer("w")
 

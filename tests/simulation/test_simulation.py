@@ -17,7 +17,7 @@ SCHEDULES_UNTIL_FOUND = 400
 
 
 def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Play schedules in a process of their own: what dies in them must stay dead."""
+    """Play schedules in a separate process: what dies in them must stay dead."""
     command = [sys.executable, "-m", "tufline_testing.simulation", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 
@@ -25,7 +25,7 @@ def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("part", range(8))
 def test_schedules(part: int) -> None:
-    """In a thousand schedules nothing accepted is lost, repeated or put back, versions are consecutive, and a client always succeeds."""
+    """In a thousand schedules nothing accepted is lost, repeated or reverted, versions are consecutive, and clients always succeed."""
     done = simulate(SCHEDULES_AT_ONCE, 1 + part * SCHEDULES_AT_ONCE)
     assert done.returncode == 0, done.stdout + done.stderr
 

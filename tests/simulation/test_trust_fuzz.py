@@ -1,4 +1,4 @@
-"""Whatever people sign: it is refused, or it goes live and every client of the profile reads it."""
+"""Whatever the offline keys sign is either refused, or goes live and is accepted by every client of the profile."""
 
 import logging
 import secrets

@@ -1,4 +1,4 @@
-"""What the changes of the log do to a bin, and what is said of those that do not simply happen."""
+"""The effect of the log's changes on a bin, and the receipts for changes that had no effect or were rejected."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def remove(offset: int, path: str) -> Change:
 
 
 def test_what_a_bin_has_applied_is_not_applied_again() -> None:
-    """Changes below what a bin has applied are passed over, without a receipt; from there on each is applied, in the log's order."""
+    """Changes below a bin's ``applied`` are skipped without a receipt; all later ones are applied, in the log's order."""
     mine, wanted = Bin(), Bin()
     apply_changes(mine, [add(5, "a"), add(6, "b")], 0)
     assert apply_changes(mine, [add(5, "a", 2), add(6, "c"), remove(6, "b")], 7) == (False, [])
@@ -33,7 +33,7 @@ def test_what_a_bin_has_applied_is_not_applied_again() -> None:
 
 @pytest.mark.parametrize("bulk", [set[int](), {0, 1, 2, 3}])
 def test_what_did_not_happen_has_a_receipt(monkeypatch: pytest.MonkeyPatch, bulk: set[int]) -> None:
-    """Whatever its bin has no room for, and each removal of what is not there, has a receipt; repeated additions unless they are bulk."""
+    """Changes that do not fit, and removals of missing paths, have a receipt; repeated additions too, unless they are bulk."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", 2000)
     changes = [add(0, "a"), add(1, "big", filling="x" * 3000), add(2, "a"), remove(3, "b")]
     mine = Bin()

@@ -1,4 +1,4 @@
-"""The description of the topics is valid AsyncAPI, and says what the services do."""
+"""The description of the topics is valid AsyncAPI, and matches the services."""
 
 import asyncio
 import os
@@ -86,7 +86,7 @@ def no_channel(document: Any) -> None:
 @pytest.mark.parametrize("mistake", [no_such_message, no_such_action, no_schema, no_channel])
 @pytest.mark.timeout(2 * INSTALL_SECONDS)
 def test_a_broken_document_is_not(parser: Path, tmp_path: Path, mistake: Callable[[Any], None]) -> None:
-    """The parser refuses a document with a mistake: that it takes ours says something."""
+    """The parser refuses a document with a mistake, so its acceptance of ours is meaningful."""
     document = yaml.safe_load(DOCUMENT.read_text())
     mistake(document)
     (tmp_path / "broken.yaml").write_text(yaml.dump(document))
@@ -97,7 +97,7 @@ def test_a_broken_document_is_not(parser: Path, tmp_path: Path, mistake: Callabl
 
 @dataclass
 class NotingBus:
-    """The bus as one service sees it, which notes what it sends and receives."""
+    """The bus of one service, which records what it sends and receives."""
 
     bus: Bus
     service: str
@@ -127,7 +127,7 @@ class NotingBus:
 
 @dataclass
 class NotingWriter:
-    """A writer that notes what it sends."""
+    """A writer that records what it sends."""
 
     writer: Writer
     bus: NotingBus
@@ -146,7 +146,7 @@ class NotingWriter:
 
 
 async def test_it_says_what_the_services_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each service sends and receives on the very topics that the document says of it, on the way of artifacts over REST and inbox."""
+    """For artifacts sent over REST and inbox, each service sends and receives on exactly the topics in the document."""
     monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)  # as of a task that another replica accepted
     payload = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458").payload
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))

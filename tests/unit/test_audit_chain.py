@@ -43,14 +43,14 @@ def test_every_change_of_every_byte_is_found() -> None:
 
 
 def test_every_cut_and_addition_is_found() -> None:
-    """A record that lost bytes at its end, or got more, is not what its hash says."""
+    """A record that was truncated or extended does not match its hash."""
     records = trail(uses=1)
     for changed in (records[1][:-1], records[1][:-70], records[1] + b" ", b" " + records[1], b"", records[1] * 2):
         assert "changed" in kinds(check([records[0], changed, *records[2:]]))
 
 
 def forged(record: bytes, **changes: object) -> bytes:
-    """Change a record, and give it the hash that it then has."""
+    """Change a record, and recompute its hash."""
     content, intact = unseal(record)
     assert intact
     return seal(msgspec.structs.replace(content, hash="", **changes))[0]
@@ -103,13 +103,13 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str, str]] = {
 
 @pytest.mark.parametrize(("tamper", "kind", "says"), TAMPERINGS.values(), ids=TAMPERINGS)
 def test_every_tampering_is_found_by_name(tamper: Callable[[list[bytes]], list[bytes]], kind: str, says: str) -> None:
-    """What was done to a chain is said as what it was, with the chain and the number."""
+    """Each kind of tampering with a chain is reported as such, with the chain and the number."""
     report = check(tamper(trail()))
     assert any(finding.kind == kind and says in finding.text for finding in report.findings), report
 
 
 def test_a_second_copy_is_no_fault() -> None:
-    """A record that stands twice, byte for byte, wherever the second one is, is a note: the signer writes again what it is not sure of."""
+    """A record that is repeated byte for byte anywhere is a note: the signer repeats writes whose outcome is unknown."""
     records = trail()
     for copies in ([*records[:2], *records[1:]], [*records[:3], *records[1:3], *records[3:]], [*records, records[1]]):
         report = check(copies)
@@ -124,13 +124,13 @@ def test_a_chain_without_its_end_is_a_note() -> None:
 
 
 def test_a_newer_schema_wants_an_upgrade() -> None:
-    """A record of a newer schema is not taken for a changed one."""
+    """A record of a newer schema is not reported as tampered."""
     with pytest.raises(SchemaError, match="upgrade"):
         check([b'{"v":99,"kind":"other"}'])
 
 
 async def test_lines_of_files(tmp_path: Path) -> None:
-    """A chain may go on in another file; the half line of a process that died is a note, a line that is none is a finding."""
+    """A chain may continue in another file; a dead process's half line is a note, and a malformed line is a finding."""
     records = trail(uses=5)
     first, second = write(tmp_path / "1", records[:3]), write(tmp_path / "2", records[3:])
     assert (await verify_files(first, second)).findings == []
@@ -167,7 +167,7 @@ def test_a_record_says_who_used_which_key_for_what() -> None:
     ],
 )
 def test_no_secret_of_a_uri_is_recorded(uri: str, shown: str) -> None:
-    """What only a key's provider should know is not in the record of its use."""
+    """The record of a key's use has nothing that only the key's provider should know."""
     assert without_secrets(uri) == shown
     record, _ = unseal(Chain("c", "h", 1).use(NOW, "p", "k", uri, []))
     assert isinstance(record, AuditUse)

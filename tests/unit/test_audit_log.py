@@ -1,4 +1,4 @@
-"""Verifying a whole repository: what was done to the topic, its copy or the metadata is found, and nothing where nothing was done."""
+"""Verifying a whole repository: tampering with the topic, its copy or the metadata is found; an intact one has no finding."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ class Repository:
 
     @property
     def online(self) -> CryptoSigner:
-        """The online key, as somebody has it who should not."""
+        """The online key, in the hands of an attacker."""
         pem = (self.path / "keys" / "online.pem").read_bytes()
         (keyid,) = self.root.roles["timestamp"].keyids
         return CryptoSigner(load_pem_private_key(pem, None), self.root.keys[keyid])  # type: ignore[arg-type]
@@ -84,7 +84,7 @@ class Repository:
         return sorted((path.name for path in self.origin.glob("[!.]*")), key=lambda name: ("root" not in name, "targets" not in name, name))
 
     def audit(self) -> list[tuple[int, bytes]]:
-        """Give row and value of every record of the topic."""
+        """Return row and value of every record of the topic."""
         with closing(sqlite3.connect(self.log)) as db:
             query = "SELECT id, value FROM records WHERE id >> 40 = (SELECT number FROM partitions WHERE topic = 'audit') ORDER BY id"
             return db.execute(query).fetchall()
@@ -135,7 +135,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def repository(made: Path, tmp_path: Path) -> Repository:
-    """Give a copy that may be spoilt."""
+    """Provide a copy that the test may damage."""
     shutil.copytree(made, tmp_path / "r")
     return Repository(tmp_path / "r")
 
@@ -209,7 +209,7 @@ TAMPERINGS: dict[str, tuple[Tamper, str, str]] = {
 
 @pytest.mark.parametrize(("tamper", "kind", "says"), TAMPERINGS.values(), ids=TAMPERINGS)
 async def test_every_tampering_of_the_topic_is_found(repository: Repository, tamper: Tamper, kind: str, says: str) -> None:
-    """What was done to the topic is said as what it was; with the file at hand, at which record they differ."""
+    """Each kind of tampering with the topic is reported as such; with the file, also the first differing record."""
     tamper(repository, repository.audit())
     report = await repository.report()
     assert any(finding.kind == kind and says in finding.text for finding in report.findings), report.findings
@@ -232,7 +232,7 @@ FILES: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
 async def test_every_tampering_of_the_file_is_found(
     repository: Repository, tamper: Callable[[list[bytes]], list[bytes]], says: str
 ) -> None:
-    """What was done to the file is found by the topic."""
+    """Tampering with the file is found by means of the topic."""
     lines = repository.file.read_bytes().splitlines()
     repository.file.write_bytes(b"".join(line + b"\n" for line in tamper(lines)))
     report = await repository.report(repository.file)
@@ -240,7 +240,7 @@ async def test_every_tampering_of_the_file_is_found(
 
 
 def forge(repository: Repository, name: str) -> None:
-    """Publish a file that nobody but the holder of the key made: the newest version of a role, moved to another time."""
+    """Publish a file that only the key's holder can make: the newest version of a role, with another expiry."""
     content = envelope.disassemble((repository.origin / name).read_bytes())
     common = envelope.read_common(content.signed)
     repository.sign(name, bytes(content.signed).replace(common.expires.encode(), b"2039-01-01T00:00:00Z"))
@@ -261,7 +261,7 @@ async def test_a_signature_without_a_record_is_an_alarm(repository: Repository) 
 
 
 async def test_an_alarm_is_of_a_valid_signature(repository: Repository) -> None:
-    """A signature that is damaged, or by keys that nobody named, is found, but is no sign that the online key was used elsewhere."""
+    """A damaged signature, or one by an unknown key, is found, but does not indicate that the online key was used elsewhere."""
     path = repository.origin / "timestamp.json"
     path.write_bytes(path.read_bytes().replace(b'"spec_version":"1', b'"spec_version":"2'))
     report = await repository.report(origin=True)
@@ -275,7 +275,7 @@ async def test_an_alarm_is_of_a_valid_signature(repository: Repository) -> None:
 
 
 async def test_a_bin_under_another_name_is_found(repository: Repository) -> None:
-    """The bytes of one bin, published as another, have a record, but not of that role; that is said, and it is no alarm."""
+    """If one bin's bytes are published as another bin, there is a record, but of another role; this is reported, but is not an alarm."""
     newest = max(repository.origin.glob("*.bins-0.json"), key=lambda path: int(path.name.split(".")[0]))
     (repository.origin / newest.name.replace("bins-0", "bins-1")).write_bytes(newest.read_bytes())
     (finding,) = (await repository.report(origin=True)).findings
@@ -283,7 +283,7 @@ async def test_a_bin_under_another_name_is_found(repository: Repository) -> None
 
 
 async def test_a_superseded_file_keeps_its_record(repository: Repository) -> None:
-    """A version that compaction has taken from the log, and that still lies somewhere, is no alarm: records are kept for ever."""
+    """A copy of a version that compaction has deleted from the log is not an alarm: audit records are kept indefinitely."""
     with closing(sqlite3.connect(repository.log)) as db, db:
         query = "DELETE FROM records WHERE key = 'snapshot' AND id >> 40 = (SELECT number FROM partitions WHERE topic = 'metadata')"
         assert db.execute(query).rowcount > 2
@@ -299,7 +299,7 @@ def run(repository: Repository, *arguments: str | Path) -> Result:
 
 
 def test_the_command_says_every_finding(repository: Repository) -> None:
-    """Each finding is a line, and the exit code is 1; with nothing to find it is 0, and says how much was compared."""
+    """Each finding is one line and the exit code is 1; without findings it is 0, and the output tells how much was compared."""
     clean = run(repository, "--metadata", repository.origin, "--file", repository.file, "--topic")
     assert (clean.exit_code, clean.stdout.startswith("no finding: ")) == (0, True), clean.output
     forge(repository, "timestamp.json")
@@ -316,7 +316,7 @@ def test_the_command_says_every_finding(repository: Repository) -> None:
 
 
 def test_the_command_says_what_it_can_not_read(repository: Repository, tmp_path: Path) -> None:
-    """A log or directory that is not there is said, and none is made."""
+    """A missing log or directory is reported, and not created."""
     missing = run(repository, "--metadata", tmp_path / "missing")
     assert (missing.exit_code, "is not a directory" in missing.stderr) == (Exit.FAILED, True)
     repository.log.unlink()
@@ -328,7 +328,7 @@ def test_the_command_says_what_it_can_not_read(repository: Repository, tmp_path:
 
 
 def test_records_are_those_of_the_schema(repository: Repository) -> None:
-    """What the signer wrote is of the published schema."""
+    """The signer's records conform to the published schema."""
     schema = json.loads((Path(__file__).resolve().parents[2] / "schemas" / "records.json").read_text())
     of_topic = {"$defs": schema["$defs"], **schema["properties"][topics.AUDIT]}
     rows = repository.audit()

@@ -121,7 +121,7 @@ class SeenWriter:
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -> None:
-    """When a signed file is given to the log, its record is on the topic and in the file already, durably."""
+    """When a signed file is appended, its use is already recorded durably on the topic and in the file."""
 
     async def story(world: World) -> None:
         seen = SeenBus(world.bus)
@@ -159,7 +159,7 @@ def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -
 
 
 def test_a_process_is_one_chain_from_its_first_use_to_its_end(tmp_path: Path) -> None:
-    """All workers of a process write one chain; it says who asked, tells of the key's opening, and ends when the process ends in order."""
+    """All workers of a process write one chain, with each requester and the key's opening; the chain ends when the process does."""
 
     async def story(world: World) -> None:
         for life in range(2):
@@ -190,7 +190,7 @@ def test_a_process_is_one_chain_from_its_first_use_to_its_end(tmp_path: Path) ->
 
 
 def test_a_signer_without_work_leaves_no_more_than_its_proof(tmp_path: Path) -> None:
-    """A process that stands by has shown that it can sign, and then does not fill the topic."""
+    """A standby process has proved that it can sign, and then does not fill the topic."""
 
     async def story(world: World) -> None:
         async with world.signer():
@@ -207,7 +207,7 @@ def test_a_signer_without_work_leaves_no_more_than_its_proof(tmp_path: Path) -> 
 
 
 def test_what_waits_is_written_together(tmp_path: Path) -> None:
-    """While one append of records is under way, those of all other workers wait for the next one, and go in it together, in order."""
+    """While an append is in progress, the records of all other workers wait, and go together in the next one, in order."""
 
     async def story(world: World) -> None:
         sizes: list[int] = []
@@ -231,7 +231,7 @@ def test_what_waits_is_written_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_unknown_outcomes_do_not_fork_the_chain(tmp_path: Path, seed: int) -> None:
-    """Where it is not known whether records were appended, they are appended again, the same ones: no fork, no gap, and all goes on."""
+    """Records whose append has an unknown outcome are appended again unchanged: there is no fork and no gap, and work continues."""
     chance = random.Random(seed)
 
     async def story(world: World) -> None:
@@ -279,7 +279,7 @@ def test_cancelled_workers_leave_the_chain_whole(tmp_path: Path, seed: int) -> N
 
 
 def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
-    """On a full disk signing stops, and says why; once there is room it goes on by itself, and what was under way is on record too."""
+    """On a full disk signing stops and the reason is reported; with free space it resumes, and pending uses are recorded too."""
 
     async def story(world: World) -> None:
         world.file.symlink_to("/dev/full")
@@ -344,7 +344,7 @@ def test_a_log_that_takes_no_records_is_said(tmp_path: Path) -> None:
 
 
 def test_a_record_without_its_signature_in_the_world_is_no_fault(tmp_path: Path) -> None:
-    """A signer that dies between the record and the use leaves a record of what nobody has, which is a note."""
+    """A signer that dies between record and use leaves a record without a matching file, which is a note."""
 
     async def story(world: World) -> None:
         async def dies(messages: Sequence[Message]) -> None:
@@ -369,7 +369,7 @@ def test_a_record_without_its_signature_in_the_world_is_no_fault(tmp_path: Path)
 
 
 async def test_a_file_is_whole_lines(tmp_path: Path) -> None:
-    """What a process left half-written when it died is cut off before the next line; a file of nothing else becomes empty."""
+    """A half-written line of a dead process is cut off before the next one; a file with nothing else becomes empty."""
     records = trail()
     for torn, kept in ((records[0] + b"\n" + records[1][:100], records[:1]), (b"x" * 200_000, [])):
         path = tmp_path / "audit.log"
@@ -412,7 +412,7 @@ def test_a_rotated_file_goes_on_under_its_name(tmp_path: Path) -> None:
 
 
 def test_a_file_has_one_writer(tmp_path: Path) -> None:
-    """A second process with the same file is told so, and may have it when the first is gone."""
+    """A second process with the same file gets an error, and may use the file once the first is gone."""
     one, other = FileSink(tmp_path / "audit.log"), FileSink(tmp_path / "audit.log")
     one.write([b"1"])
     with pytest.raises(OSError, match="each signer needs a file of its own"):

@@ -1,4 +1,4 @@
-"""A record that nobody can read stops nobody: whoever follows its topic goes on past it, and health names it."""
+"""An unreadable record stops nobody: every reader of its topic skips it, and health names it."""
 
 import asyncio
 import sqlite3
@@ -104,7 +104,7 @@ def damage(path: Path, key: str) -> None:
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["junk", "damaged"])
 async def test_bad_progress_does_not_stop_the_inbox(tmp_path: Path, damaged: bool) -> None:
-    """Worker and retention of an inbox go on from the newest progress that can be read, and health names the record that can't."""
+    """Worker and retention of an inbox continue from the newest readable progress, and health names the unreadable record."""
     path = tmp_path / "log.db"
     bus = await open_embedded(path, topics.topics(PARTITIONS))
     await announce_bootstrap(bus, bootstrap_record(tmp_path / "keys", PARTITIONS))
@@ -134,14 +134,14 @@ async def test_bad_progress_does_not_stop_the_inbox(tmp_path: Path, damaged: boo
 
 
 async def are_accepted(bus: EmbeddedBus, number: int) -> bool:
-    """Say whether so many events have been accepted, each once."""
+    """Return whether this many events were accepted, each once."""
     found = [receipt for receipt in await event_receipts(bus) if receipt.outcome == "accepted"]
     assert len(found) <= number
     return len(found) == number
 
 
 def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
-    """A role whose newest head can't be read has the version that is in metadata, for its writer and for all who follow."""
+    """A role whose newest head is unreadable has the version of its file in metadata, for its writer and all followers."""
     bootstrap = Bootstrap(settings=Settings(2, "bins", PARTITIONS, {}), root={})
     file = (
         b'{"signatures":[{"keyid":"k","sig":"00"}],"signed":{"_type":"targets","expires":"2040-01-01T00:00:00Z","targets":{},"version":7}}'
@@ -169,7 +169,7 @@ def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("topic", [topics.HEADS, topics.METADATA])
 async def test_a_damaged_head_stops_a_takeover_and_says_how_to_go_on(tmp_path: Path, topic: str) -> None:
-    """No version is guessed where the record that names it is damaged; the error says to restore it, and not to delete it."""
+    """No version is guessed if the record that names it is damaged; the error advises to restore it and not to delete it."""
     path = tmp_path / "log.db"
     bus = await open_embedded(path, topics.topics(PARTITIONS))
     await bus.append([Message(topics.HEADS, "bins-0", JUNK)])

@@ -52,7 +52,7 @@ operations = st.lists(st.tuples(st.sampled_from(["add", "remove"]), targets), ma
 
 
 def oracle_bytes(content: dict[str, Target], version: int) -> bytes:
-    """Give python-tuf's own canonical bytes of a bin."""
+    """Return python-tuf's own canonical bytes of a bin."""
     entries = {
         path: TargetFile(target.length, dict(target.hashes), path, {"custom": target.custom} if target.custom is not None else None)
         for path, target in content.items()
@@ -99,7 +99,7 @@ def test_layout_equals_python_tuf(bit_length: int, path: str) -> None:
 
 @pytest.mark.parametrize("bins", [2, 16, 256, 2048, 16_384])
 def test_layout_has_the_number_of_bins(bins: int) -> None:
-    """A layout has as many bins as were asked for, under the names that clients look for."""
+    """A layout has the configured number of bins, under the names that clients look for."""
     layout = BinLayout.of(bins)
     assert layout.number_of_bins == bins
     assert [layout.name(index) for index in range(bins)] == list(SuccinctRoles(["k"], 1, layout.bit_length, "bins").get_roles())
@@ -113,7 +113,7 @@ def test_other_numbers_of_bins_are_refused(bins: int) -> None:
 
 
 def test_full_bin_refuses_and_stays() -> None:
-    """A change that would take a bin past what clients accept is refused, and the bin stays as it was."""
+    """A change that would exceed clients' limit for a bin is refused, and the bin stays unchanged."""
     mine = Bin()
     big = {"filling": ["x" * 1000] * 4}
     entries = (encode_entry(Target(f"p/{number}", 1, {"sha256": "0" * 64}, big)) for number in itertools.count())
@@ -150,7 +150,7 @@ def test_the_largest_bin(spare: int) -> None:
 
 
 def test_unchanged_entry_is_no_change() -> None:
-    """Announcing what is there already changes nothing, so it costs no new version; any other entry of that path replaces it."""
+    """Announcing an unchanged artifact changes nothing and costs no new version; any other entry of the path replaces it."""
     mine = Bin()
     for length in (5, 3, 7):
         entry = encode_entry(Target("a", length, {"sha256": "0" * 64}))
@@ -162,7 +162,7 @@ def test_unchanged_entry_is_no_change() -> None:
 
 
 def test_memory_is_not_underestimated() -> None:
-    """What a bin says of its memory is at least what it takes, and not several times that: the signer bounds its cache by it."""
+    """A bin's reported memory is at least its real memory, and not several times that: the signer's cache budget relies on it."""
     signed = Bin()
     for number in range(2_000):
         signed.add(encode_entry(Target(f"packages/{number}/some-package-1.0.{number}.tar.gz", number, {"sha256": "0" * 64})))
@@ -178,7 +178,7 @@ def test_memory_is_not_underestimated() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"targets":[]}', b'{"targets":{"a":'])
 def test_what_is_no_bin_is_refused(content: bytes) -> None:
-    """Bytes that are no bin give a MetadataError, both when read back and when searched."""
+    """Bytes that are not a bin raise MetadataError, both when read back and when searched."""
     with pytest.raises(MetadataError, match="not a bin"):
         Bin.decode(content)
     with pytest.raises(MetadataError, match="not a bin"):

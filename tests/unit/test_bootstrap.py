@@ -1,4 +1,4 @@
-"""A bootstrap that is accepted can be replaced until its first root is published; whoever comes first in ``admin`` decides, for all."""
+"""An accepted bootstrap can be replaced until its first root is published; the order in ``admin`` decides for all services."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def keys_of(made: Bootstrap) -> set[str]:
 
 @dataclass
 class RacingBus:
-    """The bus of a signer to which something comes to ``admin`` just before it says that it has begun, or just after."""
+    """The bus of a signer where another record reaches ``admin`` just before or just after the signer's record of the start."""
 
     bus: EmbeddedBus
     rival: Bootstrap
@@ -179,7 +179,7 @@ async def folded(tmp_path: Path, *said: Bootstrap | Begun) -> AdminState:
 
 
 async def test_a_bootstrap_that_was_replaced_can_not_begin(tmp_path: Path) -> None:
-    """A signer that was stopped for long can't begin with a bootstrap that has been replaced meanwhile."""
+    """A signer that was paused for long can't start with a bootstrap that has been replaced meanwhile."""
     first, second = bootstrap(tmp_path / "a"), bootstrap(tmp_path / "b", replaces=True)
     state = await folded(tmp_path, first, second, Begun(bootstrap=0))
     assert (state.bootstrap, state.begun, state.bootstrap_offset) == (second, False, 1)
@@ -196,7 +196,7 @@ async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None
 
 
 async def test_a_bootstrap_of_older_rules_keeps_its_partitions(tmp_path: Path) -> None:
-    """What such bins have on the log stays in its partition: what replaces the bootstrap by REST spreads them by the same rule."""
+    """What such bins have on the log stays in its partition: a bootstrap that replaces it over REST uses the same rule."""
     first = bootstrap(tmp_path / "a", rules=FIRST_RULES)
     state = await folded(tmp_path, first, bootstrap(tmp_path / "b", replaces=True))
     assert state.bootstrap == first
@@ -209,7 +209,7 @@ async def test_a_bootstrap_of_older_rules_keeps_its_partitions(tmp_path: Path) -
 
 @asynccontextmanager
 async def one_key_at(tmp_path: Path, *names: str) -> AsyncIterator[tuple[Keyring, list[RoleKeys]]]:
-    """Give a keyring, and one key by several URIs; only in right.pem is its private part."""
+    """Return a keyring, and one key under several URIs; only right.pem has its private part."""
     made = ceremony.make_key("ecdsa")
     ceremony.write_private(tmp_path / "right.pem", made.pem)
     public = made.signer.public_key
@@ -228,7 +228,7 @@ async def one_key_at(tmp_path: Path, *names: str) -> AsyncIterator[tuple[Keyring
 
 
 async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path) -> None:
-    """That a key could be used does not say so of the same keyid with another URI: a bootstrap that names that is not begun with."""
+    """That a key works under one URI proves nothing for another URI of the same keyid: a bootstrap with that one does not start."""
     async with one_key_at(tmp_path, "right", "wrong") as (keyring, (right, wrong)):
         await keyring.prove([[right]], "test")
         for roles in ([[wrong]], [[right], [wrong]]):
@@ -237,7 +237,7 @@ async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path)
 
 
 async def test_a_key_that_failed_is_tried_at_another_place(tmp_path: Path) -> None:
-    """That a key could not be used does not say so of the same keyid with another URI: what a key change moved signs at once."""
+    """That a key fails under one URI proves nothing for another URI of the same keyid: after a key change it signs immediately."""
     async with one_key_at(tmp_path, "wrong", "right") as (keyring, (wrong, right)):
         with pytest.raises(KeyUnavailableError):
             await keyring.prove([[wrong]], "test")

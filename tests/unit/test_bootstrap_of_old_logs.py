@@ -1,4 +1,4 @@
-"""A bootstrap of a log that was written before bootstraps began by a record: bins, or a root, may be there already."""
+"""A bootstrap on a log that was written before the record of the start existed: bins, or a root, may already exist."""
 
 import asyncio
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def is_bin(role: str) -> bool:
 
 
 def comes_first(role: str) -> bool:
-    """Say whether a file is on the log before the first commit."""
+    """Return whether a file is on the log before the first commit."""
     return role not in {Snapshot.type, Timestamp.type}
 
 
@@ -120,7 +120,7 @@ async def test_an_old_bootstrap_that_is_stuck_behind_its_bins_is_replaced(tmp_pa
 
 @pytest.mark.parametrize("is_damaged", [False, True])
 async def test_an_old_bootstrap_whose_root_is_there_is_not_replaced(tmp_path: Path, is_damaged: bool) -> None:
-    """With a root on the log and no word that it has begun, a replacement is refused with the reason; the old bootstrap goes live."""
+    """With a root on the log and no record of the start, a replacement is refused with the reason; the old bootstrap goes live."""
     log, first = await old_log(tmp_path, comes_first, is_damaged=is_damaged)
     good = make_bootstrap(tmp_path / "other", bins=BINS, days=DEFAULT_DAYS).payload
     async with rest(tmp_path, bus=log) as server:
