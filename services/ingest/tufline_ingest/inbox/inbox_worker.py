@@ -8,7 +8,7 @@ A producer that gets no answer sends its event again, under the same source and 
 one, so the events that were accepted lately are known again (``dedupe``).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +21,7 @@ from tufline import records
 from tufline.bus import Bus, Message, Position, Record, Writer
 from tufline.config.settings import IngestConfig
 from tufline.errors import InputLostError, InvalidEventError, InvalidTargetError, RecordUnreadableError
-from tufline.records import FIRST_RULES, Add, Settings, cursor, events, topics
+from tufline.records import FIRST_RULES, Settings, cursor, events, topics
 from tufline.records.cursor import Task
 from tufline.records.events import Event
 from tufline.records.receipts import EventReceipt
@@ -38,6 +38,7 @@ from tufline_ingest import accept, metrics
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
 from tufline_ingest.inbox import reject
 from tufline_ingest.inbox.dedupe import Moved, digest_of, restore
+from tufline_ingest.inbox.outcome import Accepted, Duplicate, Judged, Rejected
 
 GROUP: Final = "ingest.inbox"
 
@@ -76,60 +77,6 @@ class Shared:
     health: Health
     admin: AdminFollower
     clock: ReferenceClock
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A record of ``inbox``, and what is to become of it.
-
-    Attributes:
-        record: of ``inbox``.
-        source: of the event; empty where that can't be read.
-        event_id: of the event; empty where that can't be read.
-        changes: of the event; empty unless it is accepted.
-        messages: what is to be appended of it.
-        reason: why it is rejected; empty if it is not.
-    """
-
-    record: Record
-    source: str
-    event_id: str
-    changes: Sequence[Change] = ()
-    messages: Sequence[Message] = ()
-    reason: str = ""
-
-    @property
-    def digest(self) -> str:
-        """Names the event."""
-        return digest_of(self.source, self.event_id)
-
-    @property
-    def task(self) -> Task:
-        """What the event asks for, in the words of the REST API."""
-        adds = sum(isinstance(change, Add) for change in self.changes)
-        return {0: Task.REMOVE, len(self.changes): Task.ADD}.get(adds, Task.BULK)
-
-    def receipt(self, task_id: str) -> Message:
-        """Make its receipt.
-
-        Args:
-            task_id: of the task that the event, or the first one of its source and id, has become; empty if it is rejected.
-
-        Returns:
-            The message.
-        """
-        outcome = "rejected" if self.reason else "accepted" if self.changes else "duplicate"
-        partition = self.record.partition
-        receipt = EventReceipt(
-            partition=partition,
-            offset=self.record.offset,
-            source=self.source,
-            id=self.event_id,
-            outcome=outcome,  # type: ignore[arg-type]  # mypy takes a conditional of literals for any text
-            task=task_id,
-            reason=self.reason,
-        )
-        return Message(topics.RECEIPTS, self.source, records.encode(receipt), partition)
 
 
 class InboxWorker:
@@ -192,19 +139,25 @@ class InboxWorker:
             await turns.take(size_of(record))  # requests have their turn in between
             try:
                 event = events.read(record.value, record.headers)
-                one = Judged(record, event.source, event.id)
-                if one.digest not in accepted and self._moved.task_of(one.digest) is None:
-                    if record.offset < self._moved.uncertain:
-                        raise InvalidEventError(UNCERTAIN, event.source, event.id)
-                    one = await self._accept(record, event)
+                outcome = await self._outcome_of(record, event, accepted)
+                one = Judged(record, event.source, event.id, outcome)
+                if isinstance(outcome, Accepted):
                     accepted.add(one.digest)
             except InvalidEventError as error:
                 reason = str(error)[:SHOWN_REASON_LENGTH].encode(errors="backslashreplace").decode()
-                one = Judged(record, error.source, error.event_id, (), [reject.make_message(record, reason)], reason)
+                one = Judged(record, error.source, error.event_id, Rejected(reason, (reject.make_message(record, reason),)))
             judged.append(one)
         return judged
 
-    async def _accept(self, record: Record, event: Event) -> Judged:
+    async def _outcome_of(self, record: Record, event: Event, accepted: Collection[str]) -> Accepted | Duplicate:
+        digest = digest_of(event.source, event.id)
+        if digest in accepted or self._moved.task_of(digest) is not None:
+            return Duplicate()
+        if record.offset < self._moved.uncertain:
+            raise InvalidEventError(UNCERTAIN, event.source, event.id)
+        return await self._accept(event)
+
+    async def _accept(self, event: Event) -> Accepted:
         changes: list[Change] = []
         turns = Turns()
         for number, said in enumerate(event.data.changes):
@@ -216,7 +169,7 @@ class InboxWorker:
                 raise InvalidEventError(reason, event.source, event.id) from None
             await turns.take()
         messages = await make_messages(changes, self._settings, self._shared.admin.state.next_offset)
-        return Judged(record, event.source, event.id, changes, messages)
+        return Accepted(changes, messages)
 
     async def _commit(self, judged: Sequence[Judged], offset: int) -> None:
         progress = self._moved.next(offset, {})
@@ -227,29 +180,34 @@ class InboxWorker:
             tasks: dict[str, str] = {}
             receipts = []
             for one in judged:
-                own = list(islice(left, len(one.messages)))
-                if one.changes:
-                    request = one.messages[0].key if one.task is Task.BULK else ""
-                    tasks[one.digest] = cursor.encode(make_cursor(one.task, self._shared.bus.log_id, own, request))
-                known = "" if one.reason else tasks.get(one.digest) or self._moved.task_of(one.digest)
-                receipts.append(one.receipt(known or ""))
+                own = list(islice(left, len(one.outcome.messages)))
+                match one.outcome:
+                    case Accepted(messages=messages) as accepted:
+                        request = messages[0].key if accepted.task is Task.BULK else ""
+                        task_id = tasks[one.digest] = cursor.encode(make_cursor(accepted.task, self._shared.bus.log_id, own, request))
+                    case Duplicate():
+                        task_id = tasks.get(one.digest) or self._moved.task_of(one.digest) or ""
+                    case Rejected():
+                        task_id = ""
+                receipts.append(one.receipt(task_id))
             progress = self._moved.next(offset, tasks)
             return [*receipts, self._moved.message(progress)]
 
         began = self._shared.clock.monotonic()
-        positions = await self._writer.commit([message for one in judged for message in one.messages], then)
+        positions = await self._writer.commit([message for one in judged for message in one.outcome.messages], then)
         self._shared.clock.observe(positions[-1].time, began)
         self._moved.take(progress)
         self._observe(judged)
 
     def _observe(self, judged: Sequence[Judged]) -> None:
         for one in judged:
-            outcome = "rejected" if one.reason else "accepted" if one.changes else "duplicate"
-            metrics.events.labels(outcome).inc()
-            accept.count(one.changes)
-            if one.reason:
-                where = {"partition": one.record.partition, "offset": one.record.offset}
-                _log.warning("inbox.rejected", source=one.source, id=one.event_id, reason=one.reason, **where)
+            metrics.events.labels(one.outcome.name).inc()
+            match one.outcome:
+                case Accepted(changes=changes):
+                    accept.count(changes)
+                case Rejected(reason=reason):
+                    where = {"partition": one.record.partition, "offset": one.record.offset}
+                    _log.warning("inbox.rejected", source=one.source, id=one.event_id, reason=reason, **where)
 
 
 def pieces(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:

@@ -1,0 +1,104 @@
+"""What the inbox decides about a record: its event is accepted, is a duplicate, or is rejected; and the receipt of that decision.
+
+An outcome carries the records that are appended for it, in the transaction that moves the event.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from tufline import records
+from tufline.bus import Message, Record
+from tufline.records import Add, topics
+from tufline.records.cursor import Task
+from tufline.records.receipts import EventReceipt
+from tufline_ingest.accept import Change
+from tufline_ingest.inbox.dedupe import digest_of
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The changes of the event are appended to ``artifacts``.
+
+    Attributes:
+        changes: the event's changes, at least one.
+        messages: the records of ``artifacts`` that hold them.
+    """
+
+    name: ClassVar[Literal["accepted"]] = "accepted"
+    changes: Sequence[Change]
+    messages: Sequence[Message]
+
+    @property
+    def task(self) -> Task:
+        """What the event asks for, in the words of the REST API."""
+        adds = sum(isinstance(change, Add) for change in self.changes)
+        return {0: Task.REMOVE, len(self.changes): Task.ADD}.get(adds, Task.BULK)
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An event of the same source and id was accepted before; nothing is appended for this one."""
+
+    name: ClassVar[Literal["duplicate"]] = "duplicate"
+    messages: ClassVar[tuple[Message, ...]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The record is appended to ``rejected``.
+
+    Attributes:
+        reason: why, for people.
+        messages: the record of ``rejected``.
+    """
+
+    name: ClassVar[Literal["rejected"]] = "rejected"
+    reason: str
+    messages: tuple[Message]
+
+
+Outcome = Accepted | Duplicate | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A record of ``inbox`` with its outcome.
+
+    Attributes:
+        record: the record.
+        source: who sent the event; empty where that can't be read.
+        event_id: what its sender named the event; empty where that can't be read.
+        outcome: what becomes of it.
+    """
+
+    record: Record
+    source: str
+    event_id: str
+    outcome: Outcome
+
+    @property
+    def digest(self) -> str:
+        """Names the event."""
+        return digest_of(self.source, self.event_id)
+
+    def receipt(self, task_id: str) -> Message:
+        """Make its receipt.
+
+        Args:
+            task_id: of the task that the event, or the first one of its source and id, has become; empty if it is rejected.
+
+        Returns:
+            The message.
+        """
+        partition = self.record.partition
+        receipt = EventReceipt(
+            partition=partition,
+            offset=self.record.offset,
+            source=self.source,
+            id=self.event_id,
+            outcome=self.outcome.name,
+            task=task_id,
+            reason=self.outcome.reason if isinstance(self.outcome, Rejected) else "",
+        )
+        return Message(topics.RECEIPTS, self.source, records.encode(receipt), partition)
