@@ -29,7 +29,7 @@ GIT: Final = shutil.which("git") or "git"
 FIXTURES: Final = ROOT / "tests" / "fixtures" / "logs"
 
 LIFETIMES: Final = [word for role in ("root", "targets", "snapshot", "timestamp", "bins") for word in (f"--{role}-days", "3650")]
-MAIN: Final = "from tufline.cli import main; main()"
+MAIN: Final = "from tufline_cli import main; main()"
 WAIT_SECONDS: Final = 120.0
 
 CONFIGURATION: Final = """
@@ -54,23 +54,24 @@ directory = "origin"
 """
 
 ODD_PATHS: Final = ("100%.txt", "a%2e%2e/b", "what?.txt", "part#1", "back\\slash", " leading", "trailing ", "ä/é.txt")
-"""Paths that the first rules accepted, although some clients fetch other URLs for them."""
+"""Paths that the first rules accepted, although some clients fetch other URLs for them; the REST API refuses most of them now."""
 
 ADD_LATE: Final = """
 import asyncio, json, sys
 from pathlib import Path
-from tufline import records, topics
+from tufline import records
 from tufline.bus import Message
-from tufline.bus.embedded import open_embedded
-from tufline.records import Add, Changes, Remove, Settings
+from tufline.bus.embedded.bus import open_embedded
+from tufline.records import Add, Bootstrap, Changes, Remove, topics
 
 async def main():
     late, events = json.loads(sys.argv[1]), json.loads(sys.argv[2])
     bus = await open_embedded(Path("log.db"), topics.topics(2))
-    layout = Settings(4, "bins", 2, {}).layout
-    for path, length in late.items():
+    first = (await bus.reader(topics.ADMIN, 0, 0).fetch(max_wait=1.0))[0]
+    partitioning = records.decode(records.decoder(Bootstrap), first.value).settings.partitioning
+    for path, length in late:
         change = Remove(path) if length is None else Add(path, length, {"sha256": "%064x" % length})
-        partition = layout.partition_of(layout.index_of(path), 2)
+        partition = partitioning.partition_of_path(path)
         await bus.append([Message(topics.ARTIFACTS, "late", records.encode(Changes(request="late", admin=1, changes=[change])), partition)])
     for number, event in enumerate(events):
         await bus.append([Message(topics.INBOX, "", event.encode(), number % 2, {"content-type": "application/cloudevents+json"})])
@@ -90,7 +91,7 @@ class OldCode:
             checkout: checkout of the commit.
             directory: directory for its log.
         """
-        places = [checkout, *(checkout / "services").iterdir()]
+        places = [checkout, checkout / "cli", *(checkout / "services").iterdir()]
         self._env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
         self._directory = directory
 
@@ -180,7 +181,7 @@ def rotate(code: OldCode, directory: Path, api: str) -> None:
         directory: directory of the repository.
         api: URL of the REST API.
     """
-    made = "from pathlib import Path; import json; from tufline.cli import ceremony; key = ceremony.make_key('ed25519');"
+    made = "from pathlib import Path; import json; from tufline.trust import ceremony; key = ceremony.make_key('ed25519');"
     made += "ceremony.write_private(Path('keys/online/second.pem'), key.pem); public = key.signer.public_key;"
     made += "public.unrecognized_fields['x-rstuf-online-key-uri'] = 'fn:second.pem';"
     made += "Path('second.json').write_text(json.dumps({public.keyid: public.to_dict()}))"
@@ -205,7 +206,7 @@ def play(code: OldCode, directory: Path, mode: str) -> dict[str, Any]:
     """
     (directory / "tufline.toml").write_text(CONFIGURATION.lstrip())
     code.run(MAIN, "init", "--out", "keys", "--bins", "4", "--mode", mode, *LIFETIMES)
-    live = {f"d{number % 3}/{number}.whl": number + 1 for number in range(20)} | {path: 100 + len(path) for path in ODD_PATHS}
+    live = {f"d{number % 3}/{number}.whl": number + 1 for number in range(20)}
     event = {"specversion": "1.0", "id": "1", "source": "/index", "type": "tufline.artifacts.v1"}
     event["data"] = {"changes": [{"op": "add", **artifact("from/inbox", 7)}]}  # type: ignore[assignment]
     with code.serving() as api:
@@ -216,10 +217,11 @@ def play(code: OldCode, directory: Path, mode: str) -> dict[str, Any]:
         tasks.append(settle(api, ask(f"{api}/api/v1/artifacts/delete", {"artifacts": ["d1/1.whl", "not/there"]})))
         rotate(code, directory, api)
         tasks.append(settle(api, ask(f"{api}/api/v1/artifacts/", {"artifacts": [artifact("d2/2.whl", 999)]})))
-    late = {"late/50%.txt": 50, "d0/0.whl": None, "what?.txt": None}
+    odd = {path: 100 + len(path) for path in ODD_PATHS}
+    late = [*odd.items(), ("late/50%.txt", 50), ("d0/0.whl", None), ("what?.txt", None)]
     code.run(ADD_LATE, json.dumps(late), json.dumps([json.dumps(event), json.dumps(event), "not an event"]))
     gone = ["d1/1.whl", "d0/0.whl", "what?.txt"]
-    live |= {"d2/2.whl": 999, "late/50%.txt": 50, "from/inbox": 7}
+    live |= odd | {"d2/2.whl": 999, "late/50%.txt": 50, "from/inbox": 7}
     return {"live": {path: length for path, length in live.items() if path not in gone}, "gone": gone, "tasks": tasks}
 
 
