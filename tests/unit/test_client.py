@@ -1,4 +1,4 @@
-"""The client of the inbox: an event that is published is live, and what goes wrong is said."""
+"""The client of the inbox: published events become live, and failures are reported."""
 
 import asyncio
 from collections import Counter
@@ -36,7 +36,7 @@ class CountingBus:
 
 
 async def test_published_is_live(tmp_path: Path) -> None:
-    """When publish returns, the origin shows all of the event; what did not simply happen is said by path."""
+    """When publish returns, the origin shows all of the event; changes that had no effect or were rejected are reported by path."""
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         outcome = await client.publish(Event("repo", [add("a", 1, HASHES, {"k": "v"}), add("b", 2, HASHES)]))
         assert (outcome.is_duplicate, outcome.remarks) == (False, [])
@@ -49,7 +49,7 @@ async def test_published_is_live(tmp_path: Path) -> None:
 
 
 async def test_many_at_once_share_their_readers(tmp_path: Path) -> None:
-    """However many events are under way, each gets its own outcome, and each partition of receipts is read once."""
+    """However many events are in progress, each gets its own result, and each partition of receipts is read once."""
     async with bootstrapped(tmp_path) as server:
         bus = CountingBus(server.bus, Counter())
         async with Client(bus) as client:
@@ -75,7 +75,7 @@ async def test_events_of_a_source_keep_their_order(tmp_path: Path) -> None:
 
 
 async def test_rejected_is_an_error(tmp_path: Path) -> None:
-    """An event that ingest rejects is an error with the reason, which is not to be tried again; the same id mended is accepted."""
+    """An event that ingest rejects raises an error with the reason, which is not retriable; a fixed one is accepted under the same id."""
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         with pytest.raises(EventRejectedError, match=r"changes\[1\] \('/b'\) can't be accepted") as raised:
             await client.publish(Event("repo", [add("a", 1, HASHES), add("/b", 2, HASHES)], id="1"))
@@ -84,7 +84,7 @@ async def test_rejected_is_an_error(tmp_path: Path) -> None:
 
 
 async def test_what_is_no_event_is_not_sent(tmp_path: Path) -> None:
-    """What can't be an event is its caller's error, and nothing is sent."""
+    """An invalid event is its caller's error, and nothing is sent."""
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         for bad in (Event("", [remove("a")]), Event("repo", []), Event("s" * 2000, [remove("a")]), Event("repo", [remove("x" * 2**21)])):
             with pytest.raises(InvalidEventError):
@@ -93,7 +93,7 @@ async def test_what_is_no_event_is_not_sent(tmp_path: Path) -> None:
 
 
 async def test_sent_again_is_the_same(tmp_path: Path) -> None:
-    """An event sent again, at once or later and by another client, is live under the first one's task, and puts nothing back."""
+    """An event that is sent again, immediately or later and by another client, is live under the first one's task, and reverts nothing."""
     async with bootstrapped(tmp_path) as server:
         old = Event("repo", [add("a", 1, HASHES), remove("never")])
         async with Client(server.bus) as client:
@@ -109,7 +109,7 @@ async def test_sent_again_is_the_same(tmp_path: Path) -> None:
 
 
 async def test_it_takes_too_long(tmp_path: Path) -> None:
-    """What is not live in time is an error that says how far it came and that to send it again is safe."""
+    """An event that is not live in time raises an error that tells its progress, and that it is safe to send it again."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
         with pytest.raises(NotLiveYetError, match=r"ingest has not accepted it yet.*it is safe to send the same event again") as raised:
@@ -131,7 +131,7 @@ async def test_another_origin_does_not_make_it_live(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after", [0.0, 0.5])
 async def test_closing_ends_the_waiting(tmp_path: Path, after: float) -> None:
-    """Who waits when the client is closed, or comes later, gets an error."""
+    """A caller that waits when the client is closed, or calls later, gets an error."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
         waiting = asyncio.create_task(client.publish(Event("repo", [remove("a")])))
@@ -165,7 +165,7 @@ async def test_what_has_no_form_in_json_is_said(tmp_path: Path, event: Event) ->
 
 @pytest.mark.parametrize("url", ["postgres:x", "kafka:", "kafka:127.0.0.1:99999999"])
 async def test_no_such_bus(url: str) -> None:
-    """A URL that names no bus is said to be none."""
+    """A URL that is not a valid bus URL is reported as such."""
     with pytest.raises(ConfigError, match=r"is no (bus|broker)"):
         async with Client(url):
             pass

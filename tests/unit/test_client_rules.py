@@ -1,4 +1,4 @@
-"""Root and targets that a TUF client would refuse, or read otherwise than another one, are refused, whoever signed them."""
+"""Root and targets that a TUF client would refuse, or read differently from others, are refused, whoever signed them."""
 
 import copy
 import json
@@ -72,7 +72,7 @@ def of_targets(spoil: Callable[[dict[str, Any]], Any]) -> Spoil:
 
 
 def entry(role: str, **fields: Any) -> Spoil:
-    """Add a signature entry that nobody signed, as anybody on the way can."""
+    """Add an unsigned signature entry, as anyone on the way can."""
     return lambda _, metadata: metadata[role]["signatures"].append(fields)
 
 
@@ -89,7 +89,7 @@ def one_key_twice(held: Ceremony, metadata: dict[str, Any]) -> None:
 
 
 def other_keyid(held: Ceremony, metadata: dict[str, Any]) -> None:
-    """Name a key by what is no hash of it."""
+    """Rename a key's keyid to something that is not a hash of it."""
     signed, keyid = metadata["root"]["signed"], held.root[2].signer.public_key.keyid
     signed["keys"]["0" * 64] = signed["keys"].pop(keyid)
     signed["roles"]["root"]["keyids"] = ["0" * 64 if one == keyid else one for one in signed["roles"]["root"]["keyids"]]
@@ -97,7 +97,7 @@ def other_keyid(held: Ceremony, metadata: dict[str, Any]) -> None:
 
 
 def extra_key(key: SSlibKey, **changes: str) -> Spoil:
-    """Add a key to root that no role names, with another public part where that is given."""
+    """Add a key to root that no role uses, optionally with another public part."""
     keyval = {**key.keyval, **changes}
     written = {"keytype": key.keytype, "scheme": key.scheme, "keyval": keyval}
     return of_root(lambda signed: signed["keys"].update({keyids.keyid_of(written): written}))
@@ -279,7 +279,7 @@ def test_small_rsa_keys_are_refused(held: Ceremony) -> None:
 
 
 def test_older_rules_stay(held: Ceremony) -> None:
-    """What stands on a log is judged by the rules under which it was written; what nobody can publish never counted."""
+    """Records on a log are checked under the rules of their time; what could never be published never counted."""
     metadata = copy.deepcopy(held.payload["metadata"])
     other_keyid(held, metadata)
     judge(held, metadata, rules=FIRST_RULES)
@@ -310,13 +310,13 @@ def test_the_profile_of_a_bootstrap(tmp_path: Path) -> None:
 
 
 def test_hashes_of_a_profile() -> None:
-    """blake2b-256 is what RSTUF's tools send, and what tuf-js and go-tuf do not know."""
+    """blake2b-256 is sent by RSTUF's tools, but unknown to tuf-js and go-tuf."""
     assert profiles.hash_algorithms(STANDARD, ("sha256", "sha512", "blake2b-256")) == ("sha256", "sha512")
     assert profiles.hash_algorithms(RSTUF, ("sha256",)) == ("sha256", "blake2b-256")
 
 
 def test_hashes_that_no_client_of_the_profile_knows() -> None:
-    """A standard repository accepts what its clients know, whatever is configured; a profile that nobody knows is not guessed at."""
+    """A standard repository accepts what its clients support, whatever is configured; an unknown profile is not guessed."""
     assert profiles.hash_algorithms(STANDARD, ("sha256", "sha384")) == ("sha256",)
     assert profiles.hash_algorithms(STANDARD, ("blake2b-256", "sha384")) == ("sha256", "sha512")
     with pytest.raises(AssertionError):
@@ -324,7 +324,7 @@ def test_hashes_that_no_client_of_the_profile_knows() -> None:
 
 
 def test_keys_that_are_made_are_named_by_their_whole_object(tmp_path: Path) -> None:
-    """A key that tufline makes has the SHA-256 of its whole object as its keyid, also where it says where the private part is."""
+    """The keyid of a key that tufline makes is the SHA-256 of its whole object, including the URI of its private part."""
     for mode in ("pep458", "rstuf"):
         metadata = make_bootstrap(tmp_path / mode, mode=mode).payload["metadata"]
         keys = dict(metadata["root"]["signed"]["keys"])

@@ -74,7 +74,7 @@ class World:
         self.wrong = timedelta()
 
     async def published(self) -> Published:
-        """Read what is published, as a client does that has the true time."""
+        """Read the published metadata as a client with the true time does."""
         found = await Published.read(self.bus)
         found.verify(self.true())
         return found
@@ -95,7 +95,7 @@ def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], days: di
 
 
 def expiries(found: Published) -> dict[str, datetime]:
-    """Give when the newest version of each role expires that the signer signs."""
+    """Return the expiry of the newest version of each role that the signer signs."""
     newest: dict[str, tuple[int, datetime]] = {}
     for name, content in {**found.files, "0.timestamp.json": found.timestamp}.items():
         role = name.split(".")[1]
@@ -108,7 +108,7 @@ def expiries(found: Published) -> dict[str, datetime]:
 @pytest.mark.parametrize("brokers", [True, False], ids=["brokers", "one machine"])
 @pytest.mark.parametrize("days", [30, -30])
 def test_a_short_wrong_clock_makes_nothing_expire(tmp_path: Path, days: int, *, brokers: bool) -> None:
-    """While the clock is wrong and for two days after it, clients accept what is published, and new changes become live."""
+    """While the clock is wrong and for two days afterwards, clients accept everything published, and new changes become live."""
 
     async def story(world: World) -> None:
         await asyncio.sleep(60)
@@ -144,7 +144,7 @@ def test_what_was_signed_by_a_fast_clock_is_renewed_once_it_is_right(tmp_path: P
 
 
 def test_a_slow_clock_signs_nothing_that_is_expired(tmp_path: Path) -> None:
-    """A signer whose clock is weeks behind that of the brokers from its start publishes nothing that is expired, and says what to fix."""
+    """A signer that starts with a clock weeks behind the brokers' publishes nothing expired, and reports what to fix."""
 
     async def main(clock: Clock) -> None:
         world = World(tmp_path, clock, wrong=timedelta(days=-40))
@@ -163,7 +163,7 @@ def test_a_slow_clock_signs_nothing_that_is_expired(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("brokers", [True, False], ids=["brokers", "one machine"])
 def test_a_short_wrong_clock_postpones_no_key_change(tmp_path: Path, *, brokers: bool) -> None:
-    """After a clock was a day ahead, a new online key is in use at once, and the old one signs no longer than the grace time."""
+    """After a clock was a day ahead, a new online key is used immediately, and the old one signs no longer than the grace time."""
 
     async def story(world: World) -> None:
         await world.be_wrong(timedelta(days=1), timedelta(seconds=30))
@@ -181,7 +181,7 @@ def test_a_short_wrong_clock_postpones_no_key_change(tmp_path: Path, *, brokers:
 
 
 def test_a_fast_clock_ends_no_grace_time_early(tmp_path: Path) -> None:
-    """While a clock is ahead of the brokers', the old key goes on signing through the grace time of a key change."""
+    """While a clock is ahead of the brokers', the old key continues to sign through the grace time of a key change."""
 
     async def story(world: World) -> None:
         before = world.offline.online
@@ -239,7 +239,7 @@ def steady_clock(machine: Machine, not_before: datetime) -> SteadyClock:
 
 
 def test_a_steady_clock_follows_what_lasts() -> None:
-    """It passes over a jump ahead until that has lasted, follows small corrections at once, and never goes back."""
+    """The clock ignores a jump ahead until it has lasted, follows small corrections immediately, and never goes back."""
     machine = Machine()
     began = machine.wall
     clock = steady_clock(machine, began - timedelta(days=1))
@@ -267,7 +267,7 @@ def test_a_steady_clock_follows_what_lasts() -> None:
 
 
 def test_a_steady_clock_begins_with_the_newest_record() -> None:
-    """A machine that starts with a slow clock goes on from the newest time that is stored."""
+    """A machine that starts with a slow clock continues from the newest stored time."""
     machine = Machine()
     newest = machine.wall + timedelta(days=10)
     clock = steady_clock(machine, newest)
@@ -302,7 +302,7 @@ def test_of_two_brokers_the_later_clock_counts_until_it_is_gone() -> None:
 
 
 def test_a_machine_that_was_suspended_has_no_wrong_clock() -> None:
-    """After a night in which the machine slept, its clock still agrees with the log's, and nothing is taken for fresher than it is."""
+    """After the machine slept for a night, its clock still agrees with the log's, and no time counts as more recent than it is."""
 
     async def main(wall: Clock) -> None:
         clock = ReferenceClock(wall)
@@ -322,7 +322,7 @@ async def test_elapsed_time_of_a_real_event_loop() -> None:
 
 @pytest.mark.parametrize(("seconds", "is_problem"), [(0, False), (29, False), (31, True), (-29, False), (-31, True)])
 def test_the_tolerance_of_clocks(seconds: int, *, is_problem: bool) -> None:
-    """A difference is a problem only above the tolerance, and what the request took is no difference."""
+    """A difference is a problem only above the tolerance, after subtracting the duration of the request."""
 
     async def main(_: Clock) -> None:
         wall = datetime(2030, 1, 1, tzinfo=UTC)
@@ -359,7 +359,7 @@ def test_the_tolerance_of_clocks(seconds: int, *, is_problem: bool) -> None:
     ],
 )
 def test_an_expiry_comes_in_sight(lifetime: float, left: float, step: int) -> None:
-    """People are told 90, 30 and 7 days before, or at a quarter, a twelfth and a fiftieth of the lifetime where that is later."""
+    """Expiry is announced 90, 30 and 7 days ahead, or at a quarter, a twelfth and a fiftieth of the lifetime if that is later."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     sight = in_sight("root", now + timedelta(days=left), timedelta(days=lifetime), now)
     assert (sight.step if sight else 0) == step

@@ -39,12 +39,12 @@ class Machine:
 
 
 def clocks(health: Health) -> dict[str, str]:
-    """Give what health reports of clocks: which service, and what."""
+    """Return what health reports about clocks: services and problems."""
     return {part: reason for part, reason in health.problems.items() if part.endswith(".clock")}
 
 
 async def reports(health: Health, expected: Callable[[dict[str, str]], bool]) -> None:
-    """Wait until health reports of clocks what is expected."""
+    """Wait until health reports the expected clock problems."""
     await eventually(lambda: asyncio.sleep(0, expected(clocks(health))))
 
 
@@ -62,7 +62,7 @@ async def test_each_service_reports_a_wrong_clock(tmp_path: Path, days: int, whe
 
 
 class NoMember:
-    """A place in a group that nobody takes away."""
+    """A membership in a group that is never revoked."""
 
     async def leave(self) -> None:
         pass
@@ -70,7 +70,7 @@ class NoMember:
 
 @dataclass
 class SpareBus:
-    """The bus as a process sees it to which the group gives no partition."""
+    """The bus of a process that the group assigns no partition."""
 
     bus: Bus
 

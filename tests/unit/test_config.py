@@ -1,4 +1,4 @@
-"""The configuration: where each value comes from, and what is said of a wrong one."""
+"""The configuration: the source of each value, and the messages for invalid ones."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def test_brokers_are_taken_as_kafka_writes_them(brokers: str, monkeypatch: pytes
 
 
 def test_lists_in_the_environment_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting of several values is written in the environment as people write lists; a wrong one is said as anywhere else."""
+    """A list is written naturally in the environment; an invalid one is reported like any other setting."""
     monkeypatch.setenv("TUFLINE_INGEST__HASH_ALGORITHMS", "sha256, sha512")
     assert load()[0].ingest.hash_algorithms == ("sha256", "sha512")
     monkeypatch.setenv("TUFLINE_INGEST__HASH_ALGORITHMS", "md5")
@@ -92,14 +92,14 @@ SECONDS = [
 @pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e12", "-1"])
 @pytest.mark.parametrize("dotted", SECONDS)
 def test_a_time_that_never_ends_is_refused(dotted: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time may be infinite, no number, negative or longer than makes sense; the message says which times may be given."""
+    """No time may be infinite, NaN, negative or unreasonably long; the message tells the valid range."""
     monkeypatch.setenv(f"TUFLINE_{dotted.replace('.', '__').upper()}", value)
     with pytest.raises(ConfigError, match=rf"{dotted} = '{value}' .* can't be: write a number of seconds from \S+ to \d+"):
         load()
 
 
 def test_superseded_files_stay_longer_than_caches_keep_the_timestamp(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that was given the last timestamp by a cache must still find what it names: no shorter retention is accepted, such as 0."""
+    """A client with a cached timestamp must still find the files it names: a shorter retention, such as 0, is refused."""
     for value in ("0", "4.9"):
         monkeypatch.setenv("TUFLINE_PUBLISHER__SUPERSEDED_RETENTION", value)
         with pytest.raises(ConfigError, match=r"superseded_retention .* write a number of seconds from 5 to"):
@@ -109,7 +109,7 @@ def test_superseded_files_stay_longer_than_caches_keep_the_timestamp(monkeypatch
 
 
 def test_a_fraction_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not a time has its own range, in which nan is not either."""
+    """Settings other than times have their own ranges, which do not include NaN either."""
     monkeypatch.setenv("TUFLINE_SIGNER__RENEW_FRACTION", "nan")
     with pytest.raises(ConfigError, match="renew_fraction"):
         load()
@@ -136,7 +136,7 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no terminal shows it, a setting is one line with all of its value and meaning, also what looks like markup."""
+    """Without a terminal, each setting is one line with its whole value and meaning, even if it looks like markup."""
     url = f"embedded:/{'a' * 300}/[bold]log.db"
     monkeypatch.setenv("TUFLINE_BUS__URL", url)
     (line,) = (line for line in CliRunner().invoke(main, ["config"]).output.splitlines() if line.strip().startswith("bus.url"))

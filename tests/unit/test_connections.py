@@ -37,7 +37,7 @@ SERVERS = {"ingest": "/healthz", "ops": "/healthz", "web": "/metadata/timestamp.
 
 @asynccontextmanager
 async def served(name: str, tmp_path: Path, http: HttpConfig) -> AsyncIterator[int]:
-    """Run one of the servers, and give its port."""
+    """Run one of the servers, and return its port."""
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     (tmp_path / "timestamp.json").write_text("1")
     with (tmp_path / "1.big.json").open("wb") as big:
@@ -85,7 +85,7 @@ async def ask(port: int, path: str) -> int:
 @pytest.mark.parametrize("sent", [IDLE, HALF_A_HEAD, HALF_A_BODY], ids=["idle", "half a head", "half a body"])
 @pytest.mark.parametrize("name", SERVERS)
 async def test_waiting_connections_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, sent: bytes) -> None:
-    """However many clients connect and send nothing more, others are served at once, and only so many connections are open."""
+    """However many idle clients connect, others are served immediately, and the number of open connections is limited."""
     monkeypatch.setattr(connections, "STALLED_SECONDS", 0.0)
     monkeypatch.setattr(connections, "SCAN_SECONDS", 0.0)
     async with served(name, tmp_path, HttpConfig(max_connections=16, idle_timeout=3600)) as port:
@@ -138,7 +138,7 @@ async def test_waiting_for_a_body_ends(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def own_app(handler: Handler, http: HttpConfig) -> AsyncIterator[int]:
-    """Serve an application with one address, ``/``, and give the port."""
+    """Serve an application with one address, ``/``, and return the port."""
     app = aiohttp_web.Application()
     app.router.add_get("/", handler)
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -151,7 +151,7 @@ async def own_app(handler: Handler, http: HttpConfig) -> AsyncIterator[int]:
 
 
 async def ask_and_read_nothing(port: int, path: str) -> None:
-    """Ask for what is large, read nothing of it, and wait until the server has closed the connection."""
+    """Request a large answer, read none of it, and wait until the server has closed the connection."""
 
     async def is_closed() -> bool:
         return REGISTRY.get_sample_value("tufline_http_connections", {"server": "web"}) == 0
@@ -234,7 +234,7 @@ async def test_refused_only_if_all_are_worked_for() -> None:
 
 
 async def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
-    """Requests one after the other, and several at once, are answered over one connection, which then counts as idle."""
+    """Consecutive and pipelined requests are answered over one connection, which then counts as idle."""
     async with served("web", tmp_path, HttpConfig(max_connections=8)) as port:
         get = b"GET /metadata/timestamp.json HTTP/1.1\r\nHost: x\r\n\r\n"
         reader, writer = await connect(port, get)

@@ -12,7 +12,7 @@ from tufline.records.cursor import Cursor, Task
 
 
 def test_a_task_is_done_when_its_last_record_is_covered() -> None:
-    """A task is done only when what is published covers the last record of each of its partitions, and not one record earlier."""
+    """A task is done only once the published vector covers the last record of each of its partitions, and not one record earlier."""
     change = Cursor(cursor.FORMAT, Task.ADD, "log", 0, {0: [4, 7], 2: [5]})
     assert change.is_covered(Vector([8, 0, 6], 0))
     for artifacts in ([7, 0, 6], [8, 0, 5], [7, 9, 9], [0, 0, 0]):
@@ -23,7 +23,7 @@ def test_a_task_is_done_when_its_last_record_is_covered() -> None:
 
 
 def test_a_task_of_a_partition_that_does_not_exist_is_no_task() -> None:
-    """A task id that names a partition that the repository does not have is refused, and not taken for one that is done or under way."""
+    """A task id with a partition that the repository does not have is refused, and counts neither as done nor as pending."""
     with pytest.raises(InvalidCursorError):
         Cursor(cursor.FORMAT, Task.ADD, "log", 0, {3: [4]}).is_covered(Vector([9, 9, 9], 9))
     with pytest.raises(InvalidCursorError):
@@ -31,7 +31,7 @@ def test_a_task_of_a_partition_that_does_not_exist_is_no_task() -> None:
 
 
 def test_a_task_id_is_of_one_log() -> None:
-    """A task id is read back as it was written, by its own log alone: offsets of another log say nothing here."""
+    """A task id can be read back only with its own log: offsets of another log mean nothing."""
     task = Cursor(cursor.FORMAT, Task.ADD, "log", 1_800_000_000_000, {0: [4, 7], 2: [5]})
     assert cursor.decode(cursor.encode(task), "log") == task
     for other in ("another log", "my log", ""):
@@ -61,14 +61,14 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fields", ACCEPTED.values(), ids=ACCEPTED)
 def test_every_place_of_a_log_has_a_task_id(fields: dict[str, Any]) -> None:
-    """A task id can name the first and the last of what a log can have, and is read back as it was written."""
+    """A task id can name the first and the last possible positions of a log, and is read back unchanged."""
     task = msgspec.structs.replace(GOOD, **fields)
     assert cursor.decode(cursor.encode(task), "log") == task
 
 
 @pytest.mark.parametrize("fields", REFUSED.values(), ids=REFUSED)
 def test_what_no_log_can_have_is_no_task_id(fields: dict[str, Any]) -> None:
-    """A task id whose positions, time or format no log can have is refused, whoever made it."""
+    """A task id whose positions, time or format are impossible is refused, whoever made it."""
     with pytest.raises(InvalidCursorError):
         cursor.decode(cursor.encode(msgspec.structs.replace(GOOD, **fields)), "log")
 
@@ -82,13 +82,13 @@ def test_a_task_id_of_any_length_is_read(length: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "é", "!!!!", "A", "A" * 6001])
 def test_text_that_is_no_task_id_is_refused(text: str) -> None:
-    """Text that nobody got as a task id is refused as bad input, and one that is too long is not even read."""
+    """Text that was never issued as a task id is refused as bad input, and an overlong text is not even parsed."""
     with pytest.raises(InvalidCursorError, match="too long" if len(text) > 6000 else "is not valid"):
         cursor.decode(text, "log")
 
 
 def test_the_longest_task_id_is_read() -> None:
-    """A task id of 6000 characters is judged by what it says, and not by its length."""
+    """A task id of 6000 characters is checked by its content, not by its length."""
     with pytest.raises(InvalidCursorError, match="is not valid"):
         cursor.decode("A" * 6000, "log")
 

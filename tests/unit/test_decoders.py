@@ -1,4 +1,4 @@
-"""Whatever bytes a decoder gets, it reads them or raises an error that it documents: nothing else may stop who reads on."""
+"""Whatever bytes a decoder gets, it decodes them or raises a documented error: nothing else may stop a reader."""
 
 import json
 from typing import Any
@@ -88,7 +88,7 @@ def test_examples_are_read(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_hostile_values_raise_documented_errors(name: str) -> None:
-    """A hostile value in place of any value of a record, a file or a request raises nothing but what the decoder documents."""
+    """A hostile value anywhere in a record, a file or a request raises only documented errors of the decoder."""
     target = TARGETS[name]
     for content in RAW.values():
         check(target, content)
@@ -124,7 +124,7 @@ def mutated(draw: st.DrawFn, example: bytes) -> bytes:
 @settings(max_examples=60)
 @given(st.data())
 def test_any_bytes_raise_documented_errors(name: str, data: st.DataObject) -> None:
-    """Any bytes, also ones near to what is valid, are read or raise nothing but what the decoder documents."""
+    """Any bytes, including nearly valid ones, are decoded or raise only documented errors of the decoder."""
     target = TARGETS[name]
     near = st.sampled_from(target.examples).flatmap(mutated)
     check(target, data.draw(st.binary(max_size=100) | near))
@@ -156,5 +156,5 @@ def test_forged_task_id(changes: dict[str, Any]) -> None:
 
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_any_time_is_a_moment(milliseconds: int) -> None:
-    """Whatever time a producer gave a record, it is a moment: no fold stops at it."""
+    """Any producer timestamp of a record is converted to a valid time: no fold stops at it."""
     assert 1970 <= moment_of(milliseconds).year <= 9999

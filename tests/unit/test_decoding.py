@@ -1,4 +1,4 @@
-"""Bytes that can't be read give the caller's own error, which says why in bounded length."""
+"""Undecodable bytes raise the caller's own error, with a reason of bounded length."""
 
 import msgspec
 import pytest
@@ -34,21 +34,21 @@ def test_what_can_not_be_read_is_the_error_of_the_caller(content: bytes, reason:
 
 
 def test_another_form_is_told_from_what_is_not_json() -> None:
-    """JSON of another form than expected is reported as such, and what has the form is read."""
+    """JSON of an unexpected form is reported as such, and JSON of the expected form is decoded."""
     with pytest.raises(OwnError, match=r"^the body has another form: Expected `object`, got `array`$"):
         decode_json(OBJECT, b"[]", "the body", OwnError)
     assert decode_json(OBJECT, b"{}", "the body", OwnError) == decode(OBJECT, b"{}", OwnError) == {}
 
 
 def test_a_long_reason_keeps_its_start_and_its_end() -> None:
-    """A reason of up to 300 characters is reported whole; of a longer one the first 200 are, and the last 100, where the place stands."""
+    """A reason of up to 300 characters is reported whole; of a longer one the first 200 and the last 100, which have the place."""
     whole, long = "v" * 200 + "p" * 100, "v" * 201 + "p" * 100
     assert describe(ValueError(whole)) == whole
     assert describe(ValueError(long)) == "v" * 200 + "…" + "p" * 100
 
 
 def test_a_long_text_is_cut() -> None:
-    """A text is repeated up to its 100th character, or as far as the caller says, and an ellipsis shows that it went on."""
+    """A text is quoted up to its 100th character, or the caller's limit, and an ellipsis marks that it is longer."""
     assert SHOWN_LENGTH == 100
     assert shorten("x" * 100) == "x" * 100
     assert shorten("x" * 101) == "x" * 100 + "…"
@@ -73,5 +73,5 @@ SHOWN: list[tuple[object, str]] = [
 
 @pytest.mark.parametrize(("value", "text"), SHOWN)
 def test_a_value_is_shown_in_bounded_length(value: object, text: str) -> None:
-    """An error shows a submitted value as Python writes it; of a huge number or a container it tells the kind alone."""
+    """An error shows a submitted value as Python writes it; for a huge number or a container only its kind."""
     assert shown(value) == text

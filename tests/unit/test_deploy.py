@@ -1,4 +1,4 @@
-"""What is there for containers fits what it runs. No container runs here."""
+"""The files for containers match the software. No container runs here."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def test_the_compose_file_is_one() -> None:
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_settings_are_real(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What a container is configured with are settings that exist, with values that they can have; and its command line is right."""
+    """A container's configuration uses existing settings with valid values, and its command line is right."""
     environment = OURS[name]["environment"]
     monkeypatch.chdir(tmp_path)
     for variable, value in environment.items():
@@ -100,7 +100,7 @@ def test_the_image_is_pinned_and_has_no_root() -> None:
 
 
 def test_what_is_copied_is_enough(tmp_path: Path) -> None:
-    """From what the Dockerfile copies, and .dockerignore lets through, a wheel is built that has all services."""
+    """A wheel with all services can be built from the files that the Dockerfile copies and .dockerignore allows."""
     source = tmp_path / "source"
     source.mkdir()
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().split()

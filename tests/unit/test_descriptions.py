@@ -1,4 +1,4 @@
-"""What is published of Tufline's forms is described: every property says what it is, every call shows what it takes and answers."""
+"""All published forms are described: every property is explained, every call has an example of its request and answer."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def words(text: str) -> set[str]:
 
 
 def fault_of(name: str, schema: dict[str, Any]) -> str | None:
-    """Say what is wrong with a property's description; None if nothing is."""
+    """Return the problem with a property's description; None if there is none."""
     text = schema.get("description", "")
     if not text:
         return "it has no description"
@@ -44,7 +44,7 @@ def fault_of(name: str, schema: dict[str, Any]) -> str | None:
 
 
 def properties(schema: Any, *path: str) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """List all properties that a document describes; what only narrows them or shows a value does not."""
+    """List all properties that a document describes, except mere restrictions and examples."""
     if isinstance(schema, list):
         for number, one in enumerate(schema):
             yield from properties(one, *path, str(number))
@@ -64,7 +64,7 @@ def properties(schema: Any, *path: str) -> Iterator[tuple[tuple[str, ...], dict[
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_property_is_described(name: str) -> None:
-    """Every property of every published form has a type and a description that says more than its name."""
+    """Every property of every published form has a type and a description that adds to its name."""
     document = yaml.safe_load((ROOT / "schemas" / name).read_text())
     found = list(properties(document))
     assert len(found) > 5
@@ -84,7 +84,7 @@ def test_every_property_is_described(name: str) -> None:
     ],
 )
 def test_empty_descriptions_are_seen(name: str, schema: dict[str, Any], fault: str) -> None:
-    """A description that is missing, repeats the property's name or is no phrase does not pass."""
+    """A missing description, one that only repeats the property's name, and one that is not a phrase are refused."""
     assert fault in (fault_of(name, schema) or "")
 
 
@@ -115,7 +115,7 @@ def test_every_operation_has_examples_that_fit(name: str, operation: dict[str, A
 
 @pytest.mark.parametrize(("name", "operation", "components"), operations(), ids=[name for name, *_ in operations()])
 def test_every_operation_has_its_error_answers(name: str, operation: dict[str, Any], components: dict[str, Any]) -> None:
-    """Every operation describes what a fault is answered with, each that takes a body its refusals, each that reads the log a 503."""
+    """Every operation describes its answer to a fault; each with a body its refusals, and each that reads the log a 503."""
     statuses = set(operation["responses"])
     assert "default" in statuses
     assert components["schemas"]["ErrorAnswer"]["properties"]["detail"]
@@ -160,7 +160,7 @@ class Derived(Base, tag="derived", tag_field="kind"):
 
 
 def test_docstrings_become_descriptions() -> None:
-    """A property has the text of its field's docstring, also where it is inherited, renamed, or goes on in a second line."""
+    """A property has the text of its field's docstring, also if it is inherited, renamed, or continues on a second line."""
     _, components = json_schema.describe([dict[str, list[Derived]]], ref_template="#/{name}")
     schema = components["Derived"]
     assert schema["description"] == "A form that is told apart by `kind`."

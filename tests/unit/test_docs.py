@@ -1,4 +1,4 @@
-"""The documentation: its links lead somewhere, each page is in one index, and what it shows is true."""
+"""The documentation: its links are valid, each page is in one index, and its examples are true."""
 
 import os
 import re
@@ -37,7 +37,7 @@ LINK = re.compile(r"\]\(((?![a-z]+:)[^)\s#]*)(#[^)\s]+)?\)")
 
 
 def anchors(page: Path) -> set[str]:
-    """Give the anchors of a page's headings, as GitHub and the site name them."""
+    """Return the anchors of a page's headings, as GitHub and the site generate them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -83,7 +83,7 @@ def test_decisions_follow_the_template() -> None:
 
 
 def test_programs_run_in_a_test_or_say_why_not() -> None:
-    """Every command and program of the documentation runs in a test, or says why it does not; how many do not is counted here."""
+    """Every command and program in the documentation runs in a test, or has a reason why not; the exceptions are counted here."""
     not_run: dict[str, int] = {}
     for page in TEXTS:
         name = page.relative_to(ROOT).as_posix()

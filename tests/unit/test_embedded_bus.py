@@ -1,4 +1,4 @@
-"""What the embedded bus promises beside the contract: one process, one file, a disk that may be full."""
+"""Guarantees of the embedded bus beyond the contract: one process, one file, and a disk that may be full."""
 
 import asyncio
 import contextlib
@@ -42,7 +42,7 @@ async def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_commits_are_synced(tmp_path: Path) -> None:
-    """SQLite is told to sync every commit, new log or old: a killed process does not show it, a loss of power would."""
+    """SQLite syncs every commit, on new and old logs: a killed process would not reveal a missing sync, a loss of power would."""
     for _ in range(2):
         bus = await open_embedded(tmp_path / "log.db", TOPICS)
         modes = [bus._log._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
@@ -62,7 +62,7 @@ async def test_partitions_are_fixed(tmp_path: Path) -> None:
     "content", [b"this is no database, but it is long enough to be looked at " * 100, b"SQLite format 3\0" + b"\xff" * 5000]
 )
 async def test_file_that_is_no_log(tmp_path: Path, content: bytes) -> None:
-    """A file that is no log is refused, and left as it is."""
+    """A file that is not a log is refused and left unchanged."""
     (tmp_path / "log.db").write_bytes(content)
     with pytest.raises(ConfigError, match="can't be opened as a log"):
         await open_embedded(tmp_path / "log.db", TOPICS)
@@ -82,7 +82,7 @@ async def test_clock_that_goes_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("threads", [True, False])
 async def test_full_disk_loses_nothing(tmp_path: Path, threads: bool) -> None:
-    """On a full disk appending is refused, by a sentence that says so; what was acknowledged stays, and it goes on when there is room."""
+    """On a full disk appends are refused with a clear message; acknowledged records stay, and appends work again once there is space."""
     bus = await open_embedded(tmp_path / "log.db", TOPICS, threads=threads)
     writer = await bus.writer("w")
     pages = bus._log._db.execute("PRAGMA page_count").fetchone()[0]
@@ -108,7 +108,7 @@ async def test_full_disk_loses_nothing(tmp_path: Path, threads: bool) -> None:
 
 
 async def test_what_came_during_a_commit_is_next(tmp_path: Path) -> None:
-    """What is submitted while the disk is busy is committed right after, also when nothing else comes."""
+    """Records submitted while the disk is busy are committed right afterwards, even without further appends."""
     bus = await open_embedded(tmp_path / "log.db", TOPICS)
     busy, free = threading.Event(), threading.Event()
 
@@ -128,7 +128,7 @@ async def test_what_came_during_a_commit_is_next(tmp_path: Path) -> None:
 
 
 async def test_group_commit(tmp_path: Path) -> None:
-    """Many who append at once share commits: there are far fewer commits than appends."""
+    """Concurrent appends share commits: there are far fewer commits than appends."""
     bus = await open_embedded(tmp_path / "log.db", TOPICS)
     commits = 0
     execute = bus._log.execute
@@ -157,7 +157,7 @@ async def test_any_file_name(tmp_path: Path, name: str) -> None:
 
 
 async def test_place_that_can_be_no_log(tmp_path: Path) -> None:
-    """Where there can be no file, the error says which setting to change."""
+    """If the file can't be created, the error names the setting to change."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"choose another path in bus\.url"):
         await open_embedded(tmp_path / "file" / "log.db", TOPICS)
@@ -165,7 +165,7 @@ async def test_place_that_can_be_no_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [0, 1, 77])
 async def test_file_of_somebody_else(tmp_path: Path, version: int) -> None:
-    """A SQLite file that is no log, or one of another form, is refused and gets no tables."""
+    """A SQLite file that is not a log, or has another form, is refused and gets no tables."""
     with contextlib.closing(sqlite3.connect(tmp_path / "log.db")) as db:
         db.executescript(f"CREATE TABLE theirs (a); PRAGMA user_version = {version};")
     with pytest.raises(ConfigError, match="not a log that this version"):
@@ -217,7 +217,7 @@ async def test_maintenance_goes_in_small_steps(tmp_path: Path) -> None:
 
 
 async def test_transaction_is_not_read_from_the_file_early(tmp_path: Path) -> None:
-    """Who is behind and reads the file sees no more of a transaction than who reads from memory: nothing, then all."""
+    """A reader that is behind and reads the file sees a transaction as readers from memory do: not at all, or whole."""
     first, second = Message(topics.ARTIFACTS, "k", b"v"), Message(topics.RECEIPTS, "k", b"v")
     bus = await open_embedded(tmp_path / "log.db", TOPICS)
     await bus.append([first, second])
@@ -243,7 +243,7 @@ async def test_transaction_is_not_read_from_the_file_early(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("threads", [True, False])
 async def test_failed_batch_leaves_nothing(tmp_path: Path, threads: bool) -> None:
-    """When a batch fails in a way that nobody foresaw, all in it hear of it and nothing of it stays; the next one goes well."""
+    """If a batch fails unexpectedly, all its callers get an error and nothing of it stays; the next batch succeeds."""
     bus = await open_embedded(tmp_path / "log.db", TOPICS, threads=threads)
     message = Message(topics.METADATA, "k", b"v")
     await bus.append([message])
@@ -263,7 +263,7 @@ async def test_failed_batch_leaves_nothing(tmp_path: Path, threads: bool) -> Non
 
 @pytest.mark.parametrize("seed", range(5))
 def test_memory_of_tails_is_bounded(seed: int) -> None:
-    """Over all partitions together no more than the limit stays in memory, always the newest; what is there is given without gaps."""
+    """Across all partitions only the newest records up to the limit stay in memory; they are returned without gaps."""
     chance = random.Random(seed)
     places = [("t", number) for number in range(5)]
     tails = Tails(dict.fromkeys(places, 0), 20_000)
@@ -283,7 +283,7 @@ def test_memory_of_tails_is_bounded(seed: int) -> None:
 
 
 async def test_pushback_when_the_disk_is_slow(tmp_path: Path) -> None:
-    """Appends beyond what may wait for the disk are refused at once; transactions are not, and when the disk is done appends go on."""
+    """Appends beyond the queue's limit are refused immediately, but transactions are not; once the disk is done, appends work again."""
     bus = await open_embedded(tmp_path / "log.db", TOPICS, max_pending_bytes=100_000)
     writer = await bus.writer("w")
     message = Message(topics.ARTIFACTS, "k", bytes(30_000))
@@ -324,7 +324,7 @@ asyncio.run(main())
 
 
 def append_until_killed(path: Path, lines: int) -> list[str]:
-    """Kill an appending process after some lines of its output, and give all of it."""
+    """Kill an appending process after some lines of its output, and return the output."""
     with subprocess.Popen([sys.executable, "-c", CHILD, path], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         acknowledged = [child.stdout.readline() for _ in range(lines)]

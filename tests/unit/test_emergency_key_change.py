@@ -1,4 +1,4 @@
-"""An online key is lost and replaced at once, while a publisher is behind: the origin goes on, and health says what is wrong in between."""
+"""An online key is lost and replaced while a publisher is behind: the origin stays up to date, and health reports the problems."""
 
 import asyncio
 import copy
@@ -51,7 +51,7 @@ class Hanging(LocalStore):
 
 
 class Listening(Health):
-    """Remembers all that it was told."""
+    """Remembers everything that was reported to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Listening(Health):
 
 
 class World:
-    """A log, its people, and an origin; signers and publishers are started by the story."""
+    """A log, its offline signers, and an origin; the story starts signers and publishers."""
 
     def __init__(self, bus: EmbeddedBus, clock: Clock, path: Path, offline: Offline) -> None:
         self.bus, self.clock, self.path, self.offline = bus, clock, path, offline
@@ -115,7 +115,7 @@ class World:
         return [records.decode(records.published_decoder, record.value) for record in await read_all(self.bus, topics.PUBLISHED)]
 
     async def is_live(self) -> bool:
-        """Say whether a client finds everything."""
+        """Return whether a client finds everything."""
         return len(Reader(self.directory, self.clock).refresh()) == self.sent
 
     async def stays_fresh(self) -> None:
@@ -134,7 +134,7 @@ class World:
         return delegations.keys[delegations.succinct_roles.keyids[0]]
 
     async def lose_the_key_of_the_bins(self) -> None:
-        """Delete it, which a signer that runs does not notice; and give targets with another one."""
+        """Delete the key, which a running signer does not notice, and submit targets with another one."""
         old = self.first_key
         (self.path / "keys" / old.unrecognized_fields[ONLINE_KEY_URI].removeprefix("fn:")).unlink()
         new = self.offline.new_key().public_key
@@ -154,7 +154,7 @@ class World:
         ]
 
     async def publishes_past_refused_bins(self) -> list[int]:
-        """Wait for refused bins, and until something that stands behind them on the log is shown; give their offsets."""
+        """Wait for refused bins, and until a later file on the log is published; return the bins' offsets."""
 
         async def are_there() -> bool:
             return bool(await self.refused_bins())
@@ -182,7 +182,7 @@ def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 def test_a_slow_origin_gets_over_a_lost_key(tmp_path: Path, mode: str) -> None:
-    """A publisher that hangs while a lost key is replaced publishes everything, also what it had refused, and says what it waits for."""
+    """A publisher that hangs while a lost key is replaced finally publishes everything, and reports what it waits for."""
 
     async def story(world: World) -> None:
         store = Hanging(world.directory)
@@ -213,7 +213,7 @@ async def two_signers(world: World, partition: int | None = None) -> None:
 
 
 def test_two_signers_of_whom_one_has_the_lost_key_still(tmp_path: Path) -> None:
-    """What one signer makes with the new key before the targets come is published in the end, whatever is published meanwhile."""
+    """Files that a signer makes with the new key before the targets arrive are finally published, whatever is published meanwhile."""
 
     async def story(world: World) -> None:
         async with world.running(world.publisher()), world.running(world.signer()):
@@ -240,7 +240,7 @@ def test_two_signers_of_whom_one_has_the_lost_key_still(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("passed", [False, True], ids=["now", "by a version that went past it"])
 def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path, passed: bool) -> None:
-    """Bins that one publisher refused and that nobody writes again are published by the next one, which puts nothing else again."""
+    """Bins that one publisher refused, and that are not written again, are published by the next one, which uploads nothing else again."""
 
     async def story(world: World) -> None:
         async with world.running(world.signer()):
@@ -328,7 +328,7 @@ def test_a_new_mirror_after_a_lost_key(tmp_path: Path) -> None:
 
 
 def test_old_targets_and_roots_are_compacted_when_a_publisher_starts(tmp_path: Path) -> None:
-    """Long after a key change, when the log has the newest targets alone, a new mirror becomes whole, and one that slept catches up."""
+    """Long after a key change, when the log only has the newest targets, a new mirror becomes complete, and a late one catches up."""
 
     async def story(world: World) -> None:
         async with world.running(world.signer()):

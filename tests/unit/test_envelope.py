@@ -1,4 +1,4 @@
-"""What all metadata files have in common: their names, when they expire, and that a valid signature is found valid."""
+"""The common parts of all metadata files: their names, their expiry, and the verification of signatures."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -14,7 +14,7 @@ from tufline.trust.ceremony import make_key
 
 
 def test_names_of_files() -> None:
-    """Every file but the timestamp has its version in its name, as clients of consistent snapshots look for it."""
+    """Every file except the timestamp has its version in its name, as clients of consistent snapshots expect."""
     assert envelope.file_name("timestamp", 7) == "timestamp.json"
     assert [envelope.file_name(role, 7) for role in ("root", "bins-0f", "z-0")] == ["7.root.json", "7.bins-0f.json", "7.z-0.json"]
 
@@ -66,7 +66,7 @@ def sign(signer: Signer, content: bytes) -> SignatureEntry:
 
 @pytest.fixture
 def remembered(monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
-    """Begin with no remembered signature."""
+    """Start without remembered signatures."""
     found: set[bytes] = set()
     monkeypatch.setattr(envelope, "_known_valid", found)
     return found

@@ -24,7 +24,7 @@ def parents_in_docstring(docstring: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_tree_is_that_of_the_classes(name: str) -> None:
-    """Every error of a module stands in the tree of its docstring, below the class that it is derived from, and nothing else does."""
+    """The tree in a module's docstring lists exactly its errors, each below its base class."""
     module = importlib.import_module(name)
     classes = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == name and one.__name__ != "TuflineError"]
     assert classes

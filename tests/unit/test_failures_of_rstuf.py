@@ -1,4 +1,4 @@
-"""What RSTUF was seen to do with old tasks and on quiet repositories: each is a test here, under its name, in virtual time."""
+"""Faults observed in RSTUF with old tasks and on quiet repositories: each is a test of the same name, in virtual time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +24,7 @@ PARTITIONS = 2
 
 @dataclass
 class World:
-    """A log and the way to an origin."""
+    """A log, and the publication to an origin."""
 
     bus: EmbeddedBus
     clock: Clock
@@ -33,7 +33,7 @@ class World:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Reader]:
-        """Run signer and publisher, and give a client."""
+        """Run signer and publisher, and provide a client."""
         config, directory = SignerConfig(key_dir=self.path / "keys", renewal_check=600.0), self.path / "origin"
         services = (
             tufline_signer.service.run(self.bus, config, clock=self.clock, health=Health()),
@@ -50,7 +50,7 @@ class World:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def published(self) -> None:
-        """Wait until all that was announced is shown."""
+        """Wait until everything announced is published."""
         newest = await settled(self.bus)
         timestamp = self.path / "origin" / "timestamp.json"
 
@@ -67,7 +67,7 @@ def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], days: di
 
 
 def test_redelivered_old_task_puts_nothing_older_back(tmp_path: Path) -> None:
-    """When everything is delivered again from the beginning, what is live stays, in its bins' versions; RSTUF put the old back."""
+    """If everything is delivered again from the start, live files keep their versions; RSTUF reverted them to old ones."""
 
     async def story(world: World) -> None:
         paths = [f"p/{number}" for number in range(20)]

@@ -1,4 +1,4 @@
-"""What the heads of bins come to: which versions a snapshot may name, and how far it goes."""
+"""Folding the heads of bins: the versions that a snapshot may name, and the progress that it covers."""
 
 from tufline import records
 from tufline.bus import Record
@@ -22,7 +22,7 @@ def progress(offset: int) -> Record:
 
 
 def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
-    """A partition's progress stands still while one of its bins does not verify under the targets; the other partitions' goes on."""
+    """A partition's progress stops while one of its bins does not verify under the targets; other partitions continue."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
     folding = CommitState(Settings(4, "bins", 2, DAYS), [0, 0], PassedOver(Health(), "commits"))
     folding.name_under(RoleKeys({new.keyid: new}, 1))
@@ -36,7 +36,7 @@ def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
 
 
 def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
-    """What was withheld is named, and counts, as soon as the targets of the snapshot delegate to the key that signed it."""
+    """A withheld bin is named and covered as soon as the snapshot's targets delegate to the key that signed it."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
     folding = CommitState(Settings(2, "bins", 1, DAYS), [0], PassedOver(Health(), "commits"))
     folding.name_under(RoleKeys({old.keyid: old}, 1))

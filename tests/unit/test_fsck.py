@@ -23,7 +23,7 @@ from tufline_testing.rest import PARTITIONS, artifact, bootstrapped
 
 @asynccontextmanager
 async def quiet_log(path: Path) -> AsyncIterator[EmbeddedBus]:
-    """Give the log of a repository with a history, its services stopped."""
+    """Provide the log of a repository with a history and stopped services."""
     async with bootstrapped(path) as server:
         for number in (1, 2):
             _, answer = await server.ask("POST", "/api/v1/artifacts/", {"artifacts": [artifact("a", number), artifact("b", number)]})
@@ -78,7 +78,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 async def test_every_damage_of_an_origin_is_found(tmp_path: Path) -> None:
-    """A repository with a history has no finding; each damage to its origin has one that names it; mended, none is left."""
+    """A repository with a history has no finding; each damage to its origin has a finding that names it; repaired, none is left."""
     origin = tmp_path / "origin"
     async with quiet_log(tmp_path) as bus:
         store = LocalStore(origin)
@@ -100,7 +100,7 @@ async def test_every_damage_of_an_origin_is_found(tmp_path: Path) -> None:
 
 
 async def test_an_origin_that_is_behind_is_no_fault(tmp_path: Path) -> None:
-    """What the publisher has not brought yet is a note: behind, or empty."""
+    """What the publisher has not uploaded yet is a note: the origin is behind, or empty."""
     async with quiet_log(tmp_path) as bus:
         empty = await fsck.compare(bus, LocalStore(tmp_path / "empty"), "another")
         assert (empty.findings, empty.notes) == ([], ["nothing is published yet"])
@@ -163,7 +163,7 @@ class Moving:
 
 
 async def test_what_goes_on_meanwhile_is_no_fault(tmp_path: Path) -> None:
-    """While services run, and publish between any two reads, there is no finding; a damage is found all the same."""
+    """While services run, and publish between any two reads, there is no finding; damage is found nevertheless."""
     steps = 0
     async with bootstrapped(tmp_path) as server:
 
@@ -221,7 +221,7 @@ async def test_every_damage_of_metadata_is_found(tmp_path: Path, spoil: Callable
     ],
 )
 async def test_every_damage_of_heads_is_found(tmp_path: Path, changes: dict[str, object], partition: int | None, expected: str) -> None:
-    """A head that does not name what metadata has is named with its role."""
+    """A head that does not match metadata is reported with its role."""
     async with quiet_log(tmp_path) as bus:
         role, head = max(
             ((role, head) for role, head in (await _heads(bus)).items() if role.startswith("bins-")), key=lambda one: one[1].version

@@ -1,4 +1,4 @@
-"""The inbox: what repositories announce on the log becomes artifacts once, or is rejected with its reason, and nothing stops it."""
+"""The inbox: events that repositories write are applied once, or rejected with a reason, and nothing stops it."""
 
 import asyncio
 import os
@@ -59,7 +59,7 @@ async def begin(path: Path, **more: Any) -> EmbeddedBus:
 
 @pytest_asyncio.fixture
 async def bus(tmp_path: Path) -> AsyncIterator[EmbeddedBus]:
-    """Give a log with a bootstrap."""
+    """Provide a log with a bootstrap."""
     opened = await begin(tmp_path)
     yield opened
     await opened.close()
@@ -114,7 +114,7 @@ GOOD: dict[str, Message] = {
 
 @pytest.mark.parametrize("message", GOOD.values(), ids=GOOD)
 async def test_good_events(bus: EmbeddedBus, message: Message) -> None:
-    """What the specification of CloudEvents leaves open is accepted."""
+    """Everything that the CloudEvents specification leaves optional is accepted."""
     async with moving(bus):
         await bus.append([message])
         await all_moved(bus)
@@ -187,7 +187,7 @@ BAD: dict[str, tuple[Message, str]] = {
 
 @pytest.mark.parametrize(("message", "reason"), BAD.values(), ids=BAD)
 async def test_bad_events(bus: EmbeddedBus, message: Message, reason: str) -> None:
-    """A bad record is rejected whole with a reason, byte for byte and with its place; what stands before and after it is accepted."""
+    """A bad record is rejected whole with a reason, byte for byte and with its place; its neighbours are accepted."""
     before, after = structured(event(change("x", 1), id="before")), structured(event(change("y", 2), id="after"))
     async with moving(bus):
         await bus.append([before, message, after])
@@ -214,7 +214,7 @@ async def test_source_and_id_of_what_is_rejected(bus: EmbeddedBus) -> None:
 
 
 async def test_a_record_too_large_to_keep(bus: EmbeddedBus) -> None:
-    """Of a record larger than the log could take again the beginning is kept, and said to be no more; it can't be replayed."""
+    """Of a record too large to append again only the start is kept and marked as truncated; it can't be replayed."""
     large = Message(topics.INBOX, "k", b"v" * (KEPT_BYTES + 1), 0, {"h": "1"})
     wide = Message(topics.INBOX, "k" * 5000, b"v", 0, {"h": "x" * KEPT_BYTES})
     async with moving(bus):
@@ -282,7 +282,7 @@ async def test_an_event_sent_again(bus: EmbeddedBus) -> None:
 
 
 async def test_what_was_rejected_may_be_sent_again(bus: EmbeddedBus) -> None:
-    """A rejected event is not remembered: mended, it is accepted under the same id."""
+    """A rejected event is not remembered: the fixed one is accepted under the same id."""
     async with moving(bus):
         await bus.append([structured(event(change("/a"), id="1")), structured(event(change("a", 5), id="1"))])
         await all_moved(bus)
@@ -336,7 +336,7 @@ async def check_moved_once(bus: EmbeddedBus) -> None:
 
 
 def test_moved_once_wherever_the_process_dies(tmp_path: Path) -> None:
-    """At whatever turn of its event loop the process dies, and dies again, each event is moved once, with all that belongs to it."""
+    """Whenever the process dies, even repeatedly, each event is moved once, together with everything that belongs to it."""
     (tmp_path / "template").mkdir()
     template(tmp_path / "template")
     deaths = 0
@@ -412,7 +412,7 @@ def test_two_at_once(tmp_path: Path, seed: int) -> None:
 
 
 async def test_nothing_is_taken_before_the_bootstrap(tmp_path: Path) -> None:
-    """Events that come before the repository begins wait for it, and are accepted then."""
+    """Events that arrive before the bootstrap wait for it, and are accepted then."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with moving(bus):
         await bus.append([structured(event(change("a", 5)))])
@@ -427,7 +427,7 @@ async def test_nothing_is_taken_before_the_bootstrap(tmp_path: Path) -> None:
 
 
 async def test_replay(bus: EmbeddedBus) -> None:
-    """A rejected record comes to the inbox again as it was, without ingest's headers; what is right by now is accepted."""
+    """A replayed record arrives in the inbox unchanged, without ingest's headers; if it is valid by now, it is accepted."""
     sha512 = change("a", 5, hashes={"sha512": "ab" * 64})
     message = Message(
         topics.INBOX, NOT_TEXT, structured(event(sha512)).value, 1, Headers([("x", NOT_TEXT), ("x", "2"), (rejected.REASON_HEADER, "mine")])
@@ -445,13 +445,13 @@ async def test_replay(bus: EmbeddedBus) -> None:
 
 
 async def places(bus: Bus) -> list[tuple[int, int]]:
-    """Say where the rejected records stand that wait."""
+    """Return the places of the waiting rejected records."""
     every_partition = range(bus.partitions(topics.REJECTED))
     return [(one.record.partition, one.record.offset) for partition in every_partition async for one in rejected.waiting(bus, partition)]
 
 
 async def test_replay_all_takes_each_original_once(bus: EmbeddedBus) -> None:
-    """However often all is replayed, each original waits once: as what was rejected last, with its reason; or not at all once accepted."""
+    """However often everything is replayed, each original waits once, with its latest rejection; or not at all once accepted."""
     sha512 = [structured(event(change("a", 5, hashes={"sha512": "ab" * 64}), id=str(number)), number % 2) for number in range(20)]
     bad = [raw(b"bad %d" % number) for number in range(20)]
     with patch.object(rejected, "BATCH_BYTES", 1500):
@@ -478,7 +478,7 @@ async def test_replay_all_takes_each_original_once(bus: EmbeddedBus) -> None:
 
 
 async def test_what_is_replayed_by_name_waits_no_more(bus: EmbeddedBus) -> None:
-    """A record that is named is replayed, also twice, and leaves the list; those beside it, before and after, stay there."""
+    """A single record can be replayed, even twice, and leaves the list; the records before and after it stay."""
     async with moving(bus):
         await bus.append([raw(b"%d" % number) for number in range(5)])
         await all_moved(bus)
@@ -495,7 +495,7 @@ async def test_what_is_replayed_by_name_waits_no_more(bus: EmbeddedBus) -> None:
 
 
 async def test_of_two_who_replay_the_first_is_stopped(bus: EmbeddedBus) -> None:
-    """When another one begins to replay, the first can't bring a record back a second time: it is fenced."""
+    """If another process starts a replay, the first can't replay a record a second time: it is fenced."""
     async with moving(bus):
         await bus.append([raw(b"%d" % number, ("x", "y" * 100)) for number in range(4)])
         await all_moved(bus)

@@ -25,7 +25,7 @@ TOPICS = topics.topics(1)
 
 @pytest_asyncio.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.slow)])
 async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BusSetup]:
-    """Give each bus in turn, with a bootstrap."""
+    """Provide each bus in turn, with a bootstrap."""
     made: BusSetup
     if request.param == "kafka":
         cluster = request.getfixturevalue("kafka")
@@ -42,7 +42,7 @@ async def setup(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 @pytest_asyncio.fixture
 async def embedded(tmp_path: Path) -> AsyncIterator[EmbeddedSetup]:
-    """Give the embedded bus, whose clock is the test's, with a bootstrap."""
+    """Provide the embedded bus, with a clock that the test controls, and a bootstrap."""
     made = EmbeddedSetup(tmp_path, TOPICS, threads=True)
     made.topics = TOPICS
     await begin(await made.open(), tmp_path)
@@ -80,18 +80,18 @@ async def progress(bus: Bus) -> list[tuple[Record, InboxProgress]]:
 
 
 async def receipts(bus: Bus) -> list[EventReceipt]:
-    """Read what became of events, by their offset in the inbox."""
+    """Read the results of events, by their offset in the inbox."""
     found = [records.decode(receipt_decoder, record.value) for record in await readable(bus, topics.RECEIPTS)]
     return sorted((one for one in found if isinstance(one, EventReceipt) and one.offset >= 0), key=lambda one: one.offset)
 
 
 async def outcomes(bus: Bus) -> list[str]:
-    """Say what became of each event of the inbox, in their order."""
+    """Return the result of each event of the inbox, in order."""
     return [receipt.outcome for receipt in await receipts(bus)]
 
 
 async def have_receipts(bus: Bus, least: int) -> bool:
-    """Say whether so many events have a receipt."""
+    """Return whether this many events have a receipt."""
     return len(await receipts(bus)) >= least
 
 
@@ -107,7 +107,7 @@ async def all_are_moved(bus: Bus) -> None:
 
 @pytest.mark.parametrize("which", [-1, -2], ids=["newest", "one before"])
 async def test_an_event_of_a_damaged_progress_is_not_moved_again(setup: BusSetup, which: int) -> None:
-    """What a damaged record of progress said is known all the same: how far it came, and which events were accepted, also later on."""
+    """The content of a damaged progress record is recovered: how far it went, and which events were accepted, now and later."""
     await move(setup.bus, *map(version, (1, 2, 3)))
     bus = await setup.spoil((await progress(setup.bus))[which][0])
     await move(bus, version(4))
@@ -120,7 +120,7 @@ async def test_an_event_of_a_damaged_progress_is_not_moved_again(setup: BusSetup
 
 
 async def test_events_of_a_progress_that_was_overwritten_are_not_moved_again(embedded: EmbeddedSetup) -> None:
-    """Somebody who writes junk under the key of the newest progress, so that compaction takes that away, brings no event back."""
+    """Junk written under the key of the newest progress, which compaction then deletes, does not bring back any event."""
     await move(embedded.bus, *map(version, (1, 2)))
     newest, _ = (await progress(embedded.bus))[-1]
     await embedded.bus.append([Message(topics.INBOX_PROGRESS, newest.key, JUNK)])
@@ -133,7 +133,7 @@ async def test_events_of_a_progress_that_was_overwritten_are_not_moved_again(emb
 
 
 async def test_an_event_that_may_have_been_moved_is_rejected(embedded: EmbeddedSetup) -> None:
-    """Where progress is damaged and receipts are gone, what may have been moved is rejected, kept and named; what is new is accepted."""
+    """If progress is damaged and receipts are gone, events that may have been moved are rejected and named; new ones are accepted."""
     await move(embedded.bus, version(0))
     sent = [version(number) for number in range(1, 31)]
     async with moving(embedded.bus):
@@ -158,7 +158,7 @@ async def test_an_event_that_may_have_been_moved_is_rejected(embedded: EmbeddedS
 
 
 async def test_an_event_whose_receipt_is_damaged_too_is_rejected(embedded: EmbeddedSetup) -> None:
-    """Where both records that say what became of an event are damaged, it is rejected, and what comes later is accepted."""
+    """If both records of an event's result are damaged, it is rejected, and later events are accepted."""
     await move(embedded.bus, version(1), version(2))
     (newest, _), receipt = (await progress(embedded.bus))[-1], (await every(embedded.bus, topics.RECEIPTS))[-1]
     await embedded.spoil(newest)

@@ -31,7 +31,7 @@ ARTIFACTS, DELETE, BULK, BOOTSTRAP = (f"/api/v1/{call}" for call in ("artifacts"
 
 
 async def submit(server: Rest, path: str, body: Any, message: str) -> dict[str, Any]:
-    """Send a change, check RSTUF's form of the answer, and give the task when it is finished."""
+    """Send a change, check the answer against RSTUF's format, and return the finished task."""
     status, answer = await server.ask("POST", path, body)
     assert status == 202, answer
     assert answer["message"] == message
@@ -97,7 +97,7 @@ async def test_paths_that_are_url_paths(tmp_path: Path) -> None:
 
 
 async def test_bootstrap_states(tmp_path: Path) -> None:
-    """The bootstrap goes from available to finished; of many at once exactly one is accepted."""
+    """The bootstrap goes from available to finished; of several concurrent ones exactly one is accepted."""
     payload = make_bootstrap(tmp_path / "keys").payload
     async with rest(tmp_path, whole=True) as server:
         answers = await asyncio.gather(*(server.ask("POST", BOOTSTRAP, payload) for _ in range(5)))
@@ -113,7 +113,7 @@ async def test_bootstrap_states(tmp_path: Path) -> None:
 
 
 async def test_bootstrap_without_signer_is_pre(tmp_path: Path) -> None:
-    """Until the first metadata are published the state is pre, and changes are answered so."""
+    """Until the first metadata is published the state is pre, and changes are answered accordingly."""
     payload = make_bootstrap(tmp_path / "keys").payload
     async with rest(tmp_path) as server:
         status, answer = await server.ask("POST", BOOTSTRAP, payload)
@@ -144,7 +144,7 @@ async def test_task_outlives_the_service(tmp_path: Path) -> None:
 
 @dataclass
 class HeldBus:
-    """A bus that gives nothing of one topic for a while."""
+    """A bus that returns nothing from one topic for a while."""
 
     bus: EmbeddedBus
     topic: str
@@ -175,7 +175,7 @@ class HeldReader:
 
 @dataclass
 class LateBus(HeldBus):
-    """A bus on which what is appended to a topic is read back only once it is released."""
+    """A bus on which records appended to a topic become readable only once they are released."""
 
     def reader(self, topic: str, partition: int, offset: int) -> Reader:
         reader = self.bus.reader(topic, partition, offset)
@@ -193,7 +193,7 @@ class LateReader(HeldReader):
 
 
 async def test_a_bootstrap_that_is_not_read_back_does_not_hold_up_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who posts a bootstrap is answered, and the next one is judged, also while the record can't be read back; the first one counts."""
+    """A bootstrap is answered, and the next one is judged, even while the record can't be read back; the first one counts."""
     monkeypatch.setattr(context, "ADMIN_SECONDS", 0.2)
     payload = make_bootstrap(tmp_path / "keys").payload
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
@@ -223,7 +223,7 @@ OF_HEADS = [("GET", "/api/v1/status"), ("GET", "/api/v1/trust")]
 async def test_nothing_is_said_before_the_log_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic: str, requests: list[tuple[str, str]]
 ) -> None:
-    """Just started, ingest answers by the whole log or not at all: never that there is no repository where there is one."""
+    """Right after its start, ingest answers by the whole log or not at all; it never denies an existing repository."""
     async with bootstrapped(tmp_path):
         pass
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
@@ -250,7 +250,7 @@ async def test_nothing_is_said_before_the_log_is_read(
 
 @pytest.mark.parametrize("count", [0, 1, COUNTED_GAP, COUNTED_GAP + 1])
 async def test_backlog_is_what_waits(tmp_path: Path, count: int) -> None:
-    """The status says how many records are accepted and not live, and how long the oldest has waited."""
+    """The status reports how many records are accepted but not live, and how long the oldest has waited."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=lambda: utc_now() - timedelta(seconds=100))
     async with bootstrapped(tmp_path, bus=bus):
         pass
@@ -267,7 +267,7 @@ async def test_backlog_is_what_waits(tmp_path: Path, count: int) -> None:
 
 
 async def test_status_before_the_repository(tmp_path: Path) -> None:
-    """Before the bootstrap, and until it is published, the status says what is not ready."""
+    """Before the bootstrap, and until it is published, the status reports what is not ready."""
     payload = make_bootstrap(tmp_path / "keys", bins=4).payload
     async with rest(tmp_path) as server:
         before = await asyncio.to_thread(run_tufline, "status", "--url", server.url, cwd=tmp_path)
@@ -285,7 +285,7 @@ def line(**fields: Any) -> bytes:
 
 
 async def test_bulk_lines(tmp_path: Path) -> None:
-    """Bulk lines are taken in any number; what is refused is said by line and reason, and all the rest becomes live."""
+    """Any number of bulk lines is accepted; refusals are reported by line and reason, and all other lines become live."""
     good = [line(**artifact(f"p/{number}", number)) for number in range(20_000)]
     bad = {
         5: (b"no json", "not JSON"),
@@ -343,7 +343,7 @@ async def test_bulk_line_in_many_chunks(tmp_path: Path) -> None:
 
 
 async def test_pushback_is_503(tmp_path: Path) -> None:
-    """When the log takes no more, the answer is 503 with Retry-After, and says that to send it again is safe."""
+    """If the log accepts nothing more, the answer is 503 with Retry-After, and tells that it is safe to send the request again."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), max_pending_bytes=1)
     try:
         async with bootstrapped(tmp_path, bus=bus) as server:
@@ -359,7 +359,7 @@ async def test_pushback_is_503(tmp_path: Path) -> None:
 
 
 async def test_operators_see(tmp_path: Path) -> None:
-    """Health, readiness, metrics, status and the API's description answer what operators ask."""
+    """Health, readiness, metrics, status and the API's description answer operators' questions."""
     async with bootstrapped(tmp_path) as server:
         assert await server.ask("GET", "/healthz") == (200, {"alive": True})
         status, ready = await server.ask("GET", "/readyz")
@@ -391,7 +391,7 @@ async def test_every_described_call_is_routed(tmp_path: Path) -> None:
 
 
 async def test_described_requests_are_accepted(tmp_path: Path) -> None:
-    """The examples of requests about artifacts that the API's description shows are accepted as they stand."""
+    """The request examples in the API's description are accepted unchanged."""
     shown = {route.path: route.request for route in routes.ROUTES if route.method == "POST" and "/artifacts/" in route.path}
     assert len(shown) == 3
     async with bootstrapped(tmp_path) as server:
@@ -423,7 +423,7 @@ async def test_records_hold_at_most_half_a_megabyte() -> None:
 
 
 async def test_new_metadata_is_judged_by_the_log_s_time(tmp_path: Path) -> None:
-    """Once the log has told its time, a new version of root is judged as before: it gets an answer with its reason."""
+    """Once the log's time is known, a new version of root is judged as before: the answer has the reason."""
     async with bootstrapped(tmp_path) as server:
         await submit(server, ARTIFACTS, {"artifacts": [artifact("a")]}, "New Artifact(s) successfully submitted.")
         root = json.loads((await Published.read(server.bus)).files["1.root.json"])

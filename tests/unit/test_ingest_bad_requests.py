@@ -188,7 +188,7 @@ BAD_BOOTSTRAPS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 
 async def test_bad_bootstraps(tmp_path: Path) -> None:
-    """A payload that clients would refuse, or that the signer could not go on from, gets 422 and its reason, and leaves no trace."""
+    """A payload that clients would refuse, or that would block the signer, gets 422 and a reason, and leaves no trace."""
     good = make_bootstrap(tmp_path / "keys", bins=8, mode="pep458").payload
     wrong = []
     async with rest(tmp_path) as server:
@@ -242,7 +242,7 @@ def test_the_description_is_as_strict_as_the_server(tmp_path: Path) -> None:
 
 
 async def test_online_key_without_place_is_refused(tmp_path: Path) -> None:
-    """A well-signed root whose online key does not say where the signer finds it is refused: the signer could never sign."""
+    """A correctly signed root without the URI of its online key is refused: the signer could never sign."""
     held = make_bootstrap(tmp_path / "keys", mode="rstuf")
     root = Metadata[Root].from_dict(copy.deepcopy(held.payload["metadata"]["root"]))
     for key in root.signed.keys.values():

@@ -1,4 +1,4 @@
-"""Bodies of requests: what their encoding says, whole, and of bounded size; and what of a request is repeated in an answer."""
+"""Request bodies: their encoding is respected, their size is bounded, and answers quote only a part of them."""
 
 import gzip
 import json
@@ -86,7 +86,7 @@ async def test_size_is_that_of_the_decoded_body(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("lines", "says"), [(b"{}\n" * 10_001, "more than 10000 lines are refused"), (b"\n" * 10_001, "empty lines")])
 async def test_bulk_stops_at_too_many_bad_lines(tmp_path: Path, lines: bytes, says: str) -> None:
-    """A bulk request of nothing but refused or empty lines is not read to its end, and its sender is told what was accepted before."""
+    """A bulk request with only refused or empty lines is not read to its end, and the answer tells what was accepted before."""
     good = json.dumps(artifact("a")).encode() + b"\n"
     async with bootstrapped(tmp_path) as server:
         status, answer = await server.ask("POST", BULK, good * 2000 + lines + good)
@@ -123,7 +123,7 @@ REPEATS: dict[str, tuple[str, Any]] = {
 
 
 async def test_answers_do_not_repeat_long_values(tmp_path: Path) -> None:
-    """A refusal has its reason and the beginning of what it is about, and not all of it; the same in the lines of a bulk request."""
+    """A refusal has the reason and the start of the refused value, not all of it; so do refused bulk lines."""
     async with bootstrapped(tmp_path) as server:
         for name, (path, body) in REPEATS.items():
             status, answer = await server.ask("POST", path, body)

@@ -1,4 +1,4 @@
-"""Online keys in files, and verifying what they sign."""
+"""Online keys in files, and the verification of their signatures."""
 
 import subprocess
 import sys
@@ -92,14 +92,14 @@ async def test_key_that_can_not_sign(tmp_path: Path, uri: str, pem: bytes | None
 
 
 async def test_missing_client_of_vault_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a key is in Vault and hvac is not installed, what to install is said."""
+    """If a key is in Vault and hvac is not installed, the error tells what to install."""
     monkeypatch.setitem(sys.modules, "hvac", None)
     with pytest.raises(ConfigError, match=r"pip install 'tufline\[vault\]'"):
         await open_key("vault:transit/k#1", make_key("ecdsa").signer.public_key, tmp_path)
 
 
 def test_ingest_and_publisher_have_no_client_of_vault() -> None:
-    """Ingest and publisher load nothing that opens keys, and what is installed for them has no client of Vault."""
+    """Ingest and publisher load no code that opens keys, and their installation has no Vault client."""
     program = "import sys, tufline_ingest.service, tufline_publisher.service; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not [name for name in loaded if name.startswith("tufline.keys")]
@@ -132,7 +132,7 @@ def test_threshold_counts_keys_not_signatures() -> None:
 
 
 def test_remembered_signatures_vouch_for_nothing_else() -> None:
-    """What was found valid once is valid for that key, signature and content alone, however often it is asked."""
+    """A valid signature is remembered only for that key, signature and content, however often it is checked."""
     made, other = make_key("ecdsa").signer, make_key("ecdsa").signer
     signature = SignatureEntry(made.public_key.keyid, made.sign(b"right").signature)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A partition of heads that no single fetch returns whole: whoever reads it reads it to the end."""
+"""A partition of heads that no single fetch returns whole: every reader reads it to the end."""
 
 import asyncio
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_a_publisher_that_starts_after_a_key_change_trusts_the_newest_root(tmp_p
 
 
 def test_takeover_reads_to_the_claim(tmp_path: Path) -> None:
-    """Whoever takes a partition of heads over knows its newest heads and progress, however much stands before them."""
+    """A takeover of a partition of heads knows its newest heads and progress, however much precedes them."""
     bootstrap = Bootstrap(settings=Settings(2, "bins", PARTITIONS, {}), root={})
 
     async def story(bus: Bus, clock: Clock) -> None:

@@ -108,7 +108,7 @@ def send(url: str, hostile: Hostile, body: bytes) -> tuple[int, bytes]:
 
 
 async def measure(server: Rest, hostile: Hostile) -> str:
-    """Send a request, and say what is wrong with how it is taken."""
+    """Send a request, and return what is wrong with the answer."""
     body = await asyncio.to_thread(hostile.body)
     with longest_turn() as longest:
         try:
@@ -122,7 +122,7 @@ async def measure(server: Rest, hostile: Hostile) -> str:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Rest]:
-    """Run ingest alone on a log with a repository: what is measured is its work."""
+    """Run only ingest on a log with a repository: only its work is measured."""
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with bootstrapped(tmp_path, bus=log):
         pass
@@ -179,7 +179,7 @@ PATHS: Final = [f"p/{number}" for number in range(ITEMS)]
 
 
 async def take_refused_lines(most_bytes: int) -> None:
-    """Take lines none of which goes to the log, so that nothing but the lines gives a turn."""
+    """Accept lines that all stay off the log, so that only the lines themselves can yield a turn."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"{}\n" * ITEMS

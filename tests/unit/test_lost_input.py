@@ -1,4 +1,4 @@
-"""Input that is gone before it was applied: reported, waited for, and passed over only when people accept it."""
+"""Input that is lost before it was applied: reported, waited for, and skipped only after an operator accepts the loss."""
 
 import asyncio
 import sqlite3
@@ -40,7 +40,7 @@ INBOX_PART = "ingest.inbox.0"
 
 @dataclass
 class World:
-    """A log with a bootstrap, opened again for each story: so what is gone from it is not in memory either."""
+    """A log with a bootstrap, opened again for each story, so that lost records are not in memory either."""
 
     path: Path
     bootstrap: Bootstrap = field(init=False)
@@ -174,7 +174,7 @@ def test_an_accepted_loss_is_not_the_next_one(tmp_path: Path) -> None:
 
 
 async def test_records_that_vanish_before_they_are_read_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that is behind reports records that vanish, also where no other record follows; what it has read before is no loss."""
+    """A reader that is behind reports vanished records, even if no other record follows; records that it has read are not a loss."""
     monkeypatch.setattr(embedded, "TAIL_BYTES", 1)
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     for number in range(6):
@@ -197,7 +197,7 @@ async def test_records_that_vanish_before_they_are_read_are_noticed(tmp_path: Pa
 
 
 def test_damaged_records_are_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
-    """A record of artifacts or inbox whose bytes can't be decoded gets a receipt, and what comes after it becomes live."""
+    """An undecodable record of artifacts or inbox gets a receipt, and the records after it become live."""
     world = World(tmp_path)
 
     async def writing(bus: EmbeddedBus, _: Clock) -> None:
@@ -224,7 +224,7 @@ def test_damaged_records_are_refused_and_the_rest_goes_on(tmp_path: Path) -> Non
 
 
 def test_what_retention_trims_is_no_loss(tmp_path: Path) -> None:
-    """Where everything that is gone had been applied, a signer goes on as always, and there is nothing to accept."""
+    """If all vanished records had been applied, a signer continues as usual, and there is nothing to accept."""
     world = World(tmp_path)
 
     async def trimmed(bus: EmbeddedBus, clock: Clock) -> None:
@@ -245,7 +245,7 @@ def test_what_retention_trims_is_no_loss(tmp_path: Path) -> None:
 
 
 def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
-    """Events behind lost ones are not moved, and health says why, until the loss is accepted."""
+    """Events after lost ones are not moved until the loss is accepted, and health reports the reason."""
     world = World(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:
@@ -293,7 +293,7 @@ def test_a_loss_can_be_accepted_behind_bad_progress(tmp_path: Path, topic: str, 
 
 
 def test_a_log_without_its_beginning_is_no_empty_log(tmp_path: Path) -> None:
-    """Where records of admin are gone, nobody takes the repository for one that has not begun."""
+    """If records of admin are lost, no service treats the repository as not bootstrapped."""
     world = World(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:

@@ -1,4 +1,4 @@
-"""What goes with a file in the topic ``metadata``."""
+"""The key and headers of a file's record in the topic ``metadata``."""
 
 import pytest
 from hypothesis import given
@@ -36,7 +36,7 @@ def test_what_is_no_version_is_refused(text: str) -> None:
 
 
 def test_a_version_must_be_there() -> None:
-    """A record without a version is refused by the name of what it lacks; one with a version has that."""
+    """A record without a version is refused, and the error names the missing header; otherwise the version is returned."""
     with pytest.raises(RecordError, match="no header 'version'"):
         version_of(record({}))
     assert version_of(record({"version": "12"})) == 12

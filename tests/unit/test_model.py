@@ -1,4 +1,4 @@
-"""What a repository may announce, and what is refused with which reason."""
+"""What a repository may announce, and the reasons for refusals."""
 
 import hashlib
 from typing import Any
@@ -139,7 +139,7 @@ def test_accepted_encoded_path(path: str) -> None:
 
 @pytest.mark.parametrize("length", REFUSED_LENGTHS.values(), ids=REFUSED_LENGTHS)
 def test_refused_length(length: object) -> None:
-    """A length that is no whole number from 0 to 2^53 is refused."""
+    """A length that is not a whole number from 0 to 2^53 is refused."""
     with pytest.raises(InvalidTargetError, match="length must be"):
         parse_target("a", length, GOOD)
 
@@ -186,7 +186,7 @@ def test_integers_that_every_client_reads_exactly(sign: int) -> None:
 
 
 def test_newlines_are_accepted_where_they_are_asked_for() -> None:
-    """Texts may have newlines, as PEM has, only where the caller says so; no other control character, and no newline in a key."""
+    """Text may have newlines, as PEM does, only if the caller allows it; no other control characters, and no newline in a key."""
     canonical.check(["a\nb"], "it", newlines=True)
     for value, newlines in ((["a\nb"], False), (["a\rb"], True), (["a\tb"], True), (["a\x7fb"], True), ({"a\nb": 1}, True)):
         with pytest.raises(InvalidInputError, match="control character"):
@@ -249,7 +249,7 @@ def test_canonical_equals_securesystemslib(value: Any) -> None:
 
 
 def test_a_fault_is_told_in_few_words() -> None:
-    """What is wrong in a value is told with its place, and long keys and values are not repeated whole."""
+    """A problem in a value is reported with its place, and long keys and values are truncated."""
     with pytest.raises(InvalidInputError) as caught:
         canonical.check({"k" * 100_000: [{"l" * 100_000: [0, 0.5]}]}, "it")
     assert len(str(caught.value)) < 500

@@ -37,7 +37,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_weak_test_is_reported(tree: Path) -> None:
-    """What a test does not see survives and is reported; a stronger test leaves nothing, and the source stays as it was."""
+    """A change that no test detects survives and is reported; a stronger test leaves none, and the source stays unchanged."""
     weak = try_module(tree, MODULE, None, [])
     assert weak.tried == 4
     assert [change.after for change in weak.unexplained if change != BOUNDARY] == ["return age >= 19", "return age >= 17"]
@@ -49,7 +49,7 @@ def test_a_weak_test_is_reported(tree: Path) -> None:
 
 @pytest.mark.slow
 def test_a_recorded_survivor_is_accepted_until_it_is_stale(tree: Path) -> None:
-    """A survivor with a reason is no fault; it is reported once a test sees it, or once the line is gone."""
+    """A survivor with a reason is not a fault; it is reported once a test detects it, or once the line is gone."""
     older = Survivor("people.py", "older", "return 1", "return 2", "an example")
     recorded = [Survivor(BOUNDARY.file, BOUNDARY.function, BOUNDARY.before, BOUNDARY.after, "an example"), older]
     weak = try_module(tree, MODULE, None, recorded)
@@ -67,7 +67,7 @@ def test_tests_that_fail_anyway_prove_nothing(tree: Path) -> None:
 
 
 def test_what_a_test_need_not_see_is_not_changed(tree: Path) -> None:
-    """Annotations, what mypy guards and how much a message quotes are left alone; what stands next to them is not."""
+    """Annotations, guards for mypy and the quoted length of messages are not changed; code next to them is."""
     (tree / "people.py").write_text("""\
 @dataclass(frozen=True, slots=True)
 class Person(Struct, frozen=True, array_like=True):
@@ -86,7 +86,7 @@ def show(name: str | None) -> str | None:
 
 
 def test_a_change_keeps_its_name(tree: Path) -> None:
-    """A change is named the same wherever its line stands, so that its record stays true while other code moves."""
+    """A change keeps its identity wherever its line moves, so that its record stays true while other code changes."""
     before = list(find_changes(tree, "people.py"))
     assert BOUNDARY in before
     (tree / "people.py").write_text(f'"""A program."""\n\n{PROGRAM}')
@@ -104,7 +104,7 @@ def test_consecutive_seeds_try_everything(total: int) -> None:
 
 
 def test_the_lists_are_true_to_the_code() -> None:
-    """Each listed module and test exists, and the lines of each recorded survivor stand in their module."""
+    """Each listed module and test exists, and the lines of each recorded survivor are in their module."""
     modules, survivors = read_modules(), read_survivors()
     lines = {one.file: [line.strip() for line in (ROOT / one.file).read_text().splitlines()] for one in modules}
     assert [test for one in modules for test in one.tests if not (ROOT / test.partition("::")[0]).is_file()] == []

@@ -31,7 +31,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("one", mutations(), ids=lambda one: one.name)
 def test_each_mistake_can_be_made(one: Mutation, tmp_path: Path) -> None:
-    """Each listed piece stands in its file once, and the file is still a program with the mistake, so that its tests can run."""
+    """Each listed piece occurs in its file once, and the file with the mistake is still a valid program, so that its tests can run."""
     (tmp_path / one.file).parent.mkdir(parents=True)
     source = (ROOT / one.file).read_text()
     (tmp_path / one.file).write_text(source)
@@ -56,7 +56,7 @@ def test_each_invariant_has_mistakes() -> None:
 
 
 def test_a_mistake_that_no_test_sees_is_reported(tree: Path) -> None:
-    """A mistake that a test sees, and one that none does, are told apart; the source is as before after each."""
+    """Detected and undetected mistakes are distinguished; the source is restored after each."""
     source = (tree / "code_of.py").read_text()
     assert mutate.try_mutation(tree, mutation(file="code_of.py"))
     assert not mutate.try_mutation(tree, mutation(file="code_of.py", before="return 7", after="return 8"))
@@ -70,6 +70,6 @@ def test_tests_that_do_not_run_prove_nothing(tree: Path) -> None:
 
 
 def test_a_piece_that_is_gone_is_an_error(tree: Path) -> None:
-    """A mistake whose piece is no longer in the code is an error that asks for the list to be adapted."""
+    """A mistake whose piece is no longer in the code is an error that asks to adapt the list."""
     with pytest.raises(ValueError, match="occurs 0 times"):
         mutate.mutate(tree, mutation(file="code_of.py", before="+ 3"))

@@ -1,4 +1,4 @@
-"""What ``make nightly`` records is what was proved."""
+"""``make nightly`` records what was really proved."""
 
 import importlib.util
 import subprocess
@@ -38,7 +38,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    """Run it, and give what it ends with."""
+    """Run the program, and return its exit code."""
     monkeypatch.setattr("sys.argv", ["nightly.py", *arguments])
     with pytest.raises(SystemExit) as ended:
         nightly.main()
@@ -64,7 +64,7 @@ def test_a_proof_runs_for_as_long_as_was_promised() -> None:
 
 
 def test_a_failed_proof_is_recorded_as_failed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each row says what its command said last; one that fails says so, and ends the whole run with an error."""
+    """Each row has its command's last line; a failed proof is marked, and the whole run ends with an error."""
     assert run(monkeypatch, "7") == "failed: bad-1"
     good, bad = (tree / "docs" / "proofs.md").read_text().splitlines()[-2:]
     commit = subprocess.run([nightly.GIT, "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout

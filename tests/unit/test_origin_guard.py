@@ -1,4 +1,4 @@
-"""Who may change an origin, and to what: late, foreign and restored publishers, and an origin that changes by itself."""
+"""Who may change an origin, and how: late, foreign and restored publishers, and an origin that changes by itself."""
 
 import asyncio
 import hashlib
@@ -50,7 +50,7 @@ from tufline_testing.publishing import PARTITIONS, World, in_world
 
 
 class NoMember:
-    """A place in a group that nobody takes away."""
+    """A membership in a group that is never revoked."""
 
     async def leave(self) -> None:
         pass
@@ -152,7 +152,7 @@ def test_origin_that_is_claimed_at_the_last_moment(tmp_path: Path) -> None:
 
 
 class ClaimedAtFirstSight(LocalStore):
-    """A new origin that another log claims while a publisher looks at what it shows."""
+    """A new origin that another log claims while a publisher examines it."""
 
     async def names(self) -> set[str]:
         if await self.get(OWNER) is None:
@@ -173,7 +173,7 @@ def test_origin_that_two_logs_find_unclaimed(tmp_path: Path) -> None:
 
 
 def test_lock_of_a_stopped_process_is_reported_until_it_is_free(tmp_path: Path) -> None:
-    """While another process keeps the origin locked nothing is published, health names it all the time, and it goes on by itself after."""
+    """While another process locks the origin nothing is published, health names it constantly, and publishing resumes afterwards."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -340,7 +340,7 @@ def test_origin_of_an_earlier_version_is_claimed(tmp_path: Path) -> None:
 
 
 def test_origin_that_was_given_to_another_log(tmp_path: Path) -> None:
-    """A publisher stops at once when its origin is given to another log, and says which; given back, it continues."""
+    """A publisher stops immediately when another log adopts its origin, and names it; when the log gets it again, it continues."""
 
     async def story(world: World) -> None:
         store = LocalStore(world.directory)
@@ -363,13 +363,13 @@ def test_origin_that_was_given_to_another_log(tmp_path: Path) -> None:
 
 
 def copy_log(tmp_path: Path) -> None:
-    """Keep a copy of the log, which nobody has open."""
+    """Keep a copy of a log that is not open."""
     for path in tmp_path.glob("log.db*"):
         shutil.copy(path, tmp_path / path.name.replace("log.db", "old.db"))
 
 
 def test_older_copy_of_the_log_rolls_no_client_back(tmp_path: Path) -> None:
-    """A log restored from an older copy leaves the origin alone, says why, and goes on only once it has passed all that is shown."""
+    """A log restored from an older copy does not touch the origin, reports why, and continues only once it has passed what is published."""
 
     async def before(world: World) -> None:
         async with world.publisher():
@@ -494,7 +494,7 @@ def test_versions_that_no_snapshot_named_are_deleted(tmp_path: Path) -> None:
 
 
 def test_superseded_files_stay_for_their_time(tmp_path: Path) -> None:
-    """What a client may be reading stays: right after a new commit, and until its time is over, every file of the last one is there."""
+    """Files that a client may be reading stay: after a new commit, every file of the last one stays for the retention time."""
 
     async def story(world: World) -> None:
         async with world.publisher(superseded_retention=1000.0):
@@ -514,7 +514,7 @@ def test_superseded_files_stay_for_their_time(tmp_path: Path) -> None:
 
 
 def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
-    """A timestamp that comes again, or late, is not shown over a newer one, however valid it is, and is no problem."""
+    """A repeated or late timestamp never replaces a newer one, however valid it is, and is not a problem."""
 
     async def story(world: World) -> None:
         reader = Reader(world.directory, world.clock)
@@ -561,7 +561,7 @@ def test_who_starts_knows_what_was_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["bins-0", "nobody"])
 def test_file_that_no_head_names_holds_up_nothing(tmp_path: Path, role: str) -> None:
-    """A file that nobody signed, and that no head names, is reported, and a publisher that starts again does not come by it."""
+    """A file that is not signed, and that no head names, is reported once; a restarted publisher does not read it again."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -702,7 +702,7 @@ async def append_commit(world: World, change: Callable[[dict[str, Any]], object]
 
 @pytest.mark.parametrize("name", ["old.root.json", "\u0661.root.json", "0.root.json", "01.root.json", "x.y.json", "1.json"])
 def test_stray_files_do_not_stop_a_rotation(tmp_path: Path, name: str) -> None:
-    """A stray file at the origin, such as one whose name begins with no number and ends in .root.json, stops nothing."""
+    """A stray file at the origin, such as one ending in .root.json without a number at the start, stops nothing."""
     offline = Offline(tmp_path / "keys", bins=4, mode="pep458", days=DEFAULT_DAYS)
     bootstrap = offline.bootstrap(PARTITIONS)
 
@@ -729,7 +729,7 @@ def test_stray_files_do_not_stop_a_rotation(tmp_path: Path, name: str) -> None:
 
 
 def test_fork_of_the_log_is_not_published(tmp_path: Path) -> None:
-    """Where the origin shows another timestamp of the same version than the log has, nothing is changed, and health says so."""
+    """If the origin's timestamp differs from the log's timestamp of the same version, nothing is changed, and health reports it."""
 
     async def before(world: World) -> None:
         async with world.publisher():
@@ -765,7 +765,7 @@ def test_fork_of_the_log_is_not_published(tmp_path: Path) -> None:
 
 
 async def test_late_record_of_a_publication(tmp_path: Path) -> None:
-    """What is live stays live: a record that an older publisher appends late to published changes nothing for who follows it."""
+    """What is live stays live: a record that an older publisher appends late to published does not affect its followers."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), threads=False)
     live = Live(bus, "origin")
 
@@ -794,13 +794,13 @@ async def test_late_record_of_a_publication(tmp_path: Path) -> None:
 
 
 async def is_shown(live: Live, expected: tuple[int, ...]) -> bool:
-    """Say whether something is live."""
+    """Return whether something is live."""
     await asyncio.sleep(0)
     return shows(live) == expected
 
 
 def shows(live: Live) -> tuple[int, ...]:
-    """Say what is live: version of the timestamp, then the vector."""
+    """Return what is live: version of the timestamp, then the vector."""
     return (0,) if live.published is None else (live.published.timestamp.version, *live.published.vector.artifacts)
 
 

@@ -135,7 +135,7 @@ async def test_a_new_log_needs_a_power_of_two(tmp_path: Path) -> None:
 
 
 async def test_a_bootstrap_needs_a_power_of_two(tmp_path: Path) -> None:
-    """On a log that was made with another number before, a bootstrap is refused with what to do."""
+    """On a log that was created with another number of partitions, a bootstrap is refused with advice."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(3))
     async with rest(tmp_path, bus=bus) as server:
         status, answer = await server.ask("POST", "/api/v1/bootstrap/", make_bootstrap(tmp_path / "keys", bins=4).payload)
@@ -175,7 +175,7 @@ def test_every_partition_is_served(tmp_path: Path, bins: int, partitions: int, b
 
 
 def test_a_bootstrap_that_is_misread_does_not_count(tmp_path: Path) -> None:
-    """The fold of admin refuses what the settings' check refuses."""
+    """The fold of admin refuses the same settings as their check."""
     bootstrap = bootstrap_record(tmp_path / "keys", 3, bins=4)
     with pytest.raises(InvalidBootstrapError, match="power of two"):
         check_bootstrap(bootstrap, utc_now())

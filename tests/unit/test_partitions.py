@@ -1,4 +1,4 @@
-"""Work that never ends, and begins again."""
+"""Work that never ends, and that can start again."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ OTHER = "other"
 
 
 def longest_pause(error: Exception) -> tuple[float, str]:
-    """Let work fail for five minutes, and say the longest pause between two tries, and what health said."""
+    """Let work fail for five minutes, and return the longest pause between two attempts, and what health reported."""
     tries: list[float] = []
     health = Health()
 
@@ -43,7 +43,7 @@ def longest_pause(error: Exception) -> tuple[float, str]:
 
 
 def test_a_key_that_is_back_is_noticed_soon() -> None:
-    """However long a key could not be used, it is tried every two seconds at least; what else fails is tried less often."""
+    """A key that stays unavailable is tried at least every two seconds; other failures are retried less often."""
     pause, said = longest_pause(KeyUnavailableError("no key"))
     assert (pause <= LONGEST_KEY_PAUSE_SECONDS + 0.01, said) == (True, "no key")
     assert longest_pause(BusError("no bus"))[0] > 2 * LONGEST_KEY_PAUSE_SECONDS
@@ -51,7 +51,7 @@ def test_a_key_that_is_back_is_noticed_soon() -> None:
 
 @pytest.mark.parametrize("error", [BusError("it is broken"), ZeroDivisionError("it is broken")])
 def test_a_failure_is_said_until_the_work_goes_on(error: Exception) -> None:
-    """Whatever makes work fail, health says why through every pause, and nothing more as soon as the work goes on."""
+    """Whatever makes work fail, health reports the reason through every pause, and nothing once the work continues."""
     health = Health()
 
     async def main(clock: Clock) -> None:
@@ -105,7 +105,7 @@ class Shared:
 
 
 def who_takes(tmp_path: Path, story: Callable[[Shared], Awaitable[None]]) -> list[tuple[float, str]]:
-    """Tell a story of a partition, and say when it was taken over and by whom."""
+    """Run the story of a partition, and return when it was taken over and by which worker."""
 
     async def main(clock: Clock) -> list[tuple[float, str]]:
         bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=clock, threads=False)
@@ -122,7 +122,7 @@ def who_takes(tmp_path: Path, story: Callable[[Shared], Awaitable[None]]) -> lis
 
 
 def test_a_fenced_worker_leaves_the_partition_to_who_writes_it(tmp_path: Path) -> None:
-    """A worker that was fenced, however long it had worked, does not claim its partition while another one writes it, and says why."""
+    """A fenced worker, however long it had worked, does not claim its partition while another one writes it, and reports why."""
 
     async def story(shared: Shared) -> None:
         other = asyncio.create_task(shared.work(OTHER))
@@ -155,7 +155,7 @@ def test_a_fenced_worker_waits_for_a_session_without_a_claim(tmp_path: Path) -> 
 
 
 def test_a_new_assignment_ends_the_wait_after_a_fence(tmp_path: Path) -> None:
-    """A worker that was fenced claims at once when the group assigns it the partition anew."""
+    """A fenced worker claims immediately when the group assigns it the partition again."""
 
     async def story(shared: Shared) -> None:
         other = asyncio.create_task(shared.work(OTHER))
@@ -176,7 +176,7 @@ def test_a_new_assignment_ends_the_wait_after_a_fence(tmp_path: Path) -> None:
 
 
 def test_without_a_topic_to_watch_the_pause_after_a_fence_is_a_long_one() -> None:
-    """Work that is fenced again and again, each time after a minute, begins again after the longest pause, not after the first one."""
+    """Work that is fenced repeatedly, each time after a minute, restarts after the longest pause, not after the first one."""
     began: list[float] = []
 
     async def main(_: Clock) -> None:

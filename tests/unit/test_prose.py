@@ -1,4 +1,4 @@
-"""What reads the repository's prose: the phrase lint, and the sample of sentences."""
+"""Tools that read the repository's prose: the phrase lint, and the sample of sentences."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def found(path: str, content: str) -> list[str]:
 
 
 def test_phrases_of_a_program_are_found_where_they_are() -> None:
-    """Docstrings, comments and messages are read; each finding has its line and what to write, and code is left alone."""
+    """Docstrings, comments and messages are read; each finding has its line and the replacement, and code is ignored."""
     assert found("a.py", PROGRAM) == [
         "a.py:1: 'mended': write fix",
         "a.py:11: 'anew': write again",
@@ -49,14 +49,14 @@ def test_phrases_of_a_program_are_found_where_they_are() -> None:
 
 
 def test_phrases_of_a_page_are_found_where_they_are() -> None:
-    """Paragraphs and tables are read, also a phrase that is broken over two lines; blocks of code are left alone."""
+    """Paragraphs and tables are read, including a phrase broken over two lines; code blocks are ignored."""
     assert found("a.md", PAGE) == ["a.md:3: 'metadata are': write metadata is, metadata has"]
     assert found("a.md", "The metadata\nare signed.\n") == ["a.md:1: 'metadata are': write metadata is, metadata has"]
 
 
 @pytest.mark.parametrize("phrase", phrases(), ids=lambda phrase: str(phrase.pattern.pattern)[:30])
 def test_no_phrase_is_recommended_that_is_refused(phrase: object) -> None:
-    """What the list says to write instead passes the lint itself."""
+    """The replacements in the list pass the lint themselves."""
     assert [list(check(Piece("a.md", 1, one.instead), phrases())) for one in phrases() if one == phrase] == [[]]
 
 
@@ -72,6 +72,6 @@ def test_text_is_split_into_sentences() -> None:
 
 
 def test_a_seed_draws_the_same_sentences() -> None:
-    """The sample has as many sentences as it says, of one seed always the same, and of another one others."""
+    """The sample has the requested size; one seed always draws the same sentences, and another seed draws others."""
     assert len(set(draw(1))) == 100
     assert draw(1) == draw(1) != draw(2)

@@ -19,7 +19,7 @@ from tufline_testing.publishing import World, in_world
 
 
 def test_origin_shows_what_the_log_has(tmp_path: Path) -> None:
-    """After any history a client finds at the origin what was announced last, and published says where it stands."""
+    """After any history a client finds what was announced last at the origin, and published records the origin's progress."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -63,7 +63,7 @@ def test_at_every_moment_a_client_succeeds(tmp_path: Path) -> None:
 
 
 def test_crash_at_any_operation(tmp_path: Path) -> None:
-    """Stopped at any operation on the origin, a client still succeeds, and the next publisher completes what was begun."""
+    """Whenever a publisher stops, a client still succeeds, and the next publisher completes the work."""
 
     async def story(world: World) -> None:
         reader = Reader(world.directory, world.clock)
@@ -90,7 +90,7 @@ def test_crash_at_any_operation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_unsynced_files_are_put_again(tmp_path: Path, seed: int) -> None:
-    """What was put after the last flush may be gone or cut off after a power loss: it is put again before it is named."""
+    """Files uploaded after the last flush may be lost or truncated by a power loss: they are uploaded again before they are named."""
     chance = random.Random(seed)
 
     async def story(world: World) -> None:
@@ -142,7 +142,7 @@ def test_lost_files_are_put_back(tmp_path: Path) -> None:
 
 
 def test_files_are_durable_before_anything_says_so(tmp_path: Path) -> None:
-    """Files that are put again are made durable before ``published`` says how far the origin has come, also without a new timestamp."""
+    """Files that are uploaded again are durable before ``published`` records the progress, even without a new timestamp."""
     operations: list[str] = []
 
     async def story(world: World) -> None:
@@ -183,7 +183,7 @@ def test_new_mirror_after_compaction(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("is_claimed", "said"), [(True, "belongs to the log"), (False, "not belong to this log")])
 def test_foreign_origin_is_left_alone(tmp_path: Path, is_claimed: bool, said: str) -> None:
-    """A directory that holds another repository is not touched, and the publisher says why, until it is the right one."""
+    """A directory with another repository is not touched, and the publisher reports why until the directory is the right one."""
     (tmp_path / "other").mkdir()
 
     async def other(world: World) -> None:
@@ -276,7 +276,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize(("key", "content", "version"), FORGERIES.values(), ids=FORGERIES)
 def test_forged_records_are_not_published(tmp_path: Path, key: str, content: bytes, version: str | None) -> None:
-    """What a client would refuse is never published; what comes after it is, and a client succeeds all the time."""
+    """A file that clients would refuse is never published; the files after it are, and a client always succeeds."""
 
     async def story(world: World) -> None:
         reader = Reader(world.directory, world.clock)
@@ -298,7 +298,7 @@ def test_forged_records_are_not_published(tmp_path: Path, key: str, content: byt
 
 
 def test_superseded_files_are_deleted_in_time(tmp_path: Path) -> None:
-    """A file that nothing published names goes after the time to keep it, also over restarts; what is named, and every root, stays."""
+    """A file that nothing published names is deleted after its retention, also across restarts; named files and all roots stay."""
 
     async def story(world: World) -> None:
         for number in range(1, 10):
@@ -319,7 +319,7 @@ def test_superseded_files_are_deleted_in_time(tmp_path: Path) -> None:
 
 
 def test_failing_store_is_said_and_retried(tmp_path: Path) -> None:
-    """While the origin fails the publisher says why, and goes on by itself when it is mended."""
+    """While the origin fails the publisher reports why, and it continues once the origin works again."""
     broken = True
 
     def before(operation: str) -> None:
@@ -341,7 +341,7 @@ def test_failing_store_is_said_and_retried(tmp_path: Path) -> None:
 
 
 def test_two_publishers_of_one_origin(tmp_path: Path) -> None:
-    """Two publishers of one origin take turns: one works, the other goes on when it leaves, and a client always succeeds."""
+    """Two publishers of one origin take turns: one works, the other continues when it leaves, and a client always succeeds."""
 
     async def story(world: World) -> None:
         reader = Reader(world.directory, world.clock)

@@ -29,7 +29,7 @@ MAKE: dict[str, Callable[[int], Signed]] = {
 
 
 def followed(path: Path) -> tuple[Chain, CryptoSigner]:
-    """Make a chain that trusts a root and targets, and give the online key of both."""
+    """Make a chain that trusts a root and targets, and return it with their online key."""
     people = Offline(path, bins=4, mode="pep458", days=DEFAULT_DAYS)
     signer = people.new_key()
     chain = Chain()
@@ -60,7 +60,7 @@ def check(chain: Chain, role: str, version: int, metadata: Metadata[Any]) -> Non
 
 @pytest.mark.parametrize("role", MAKE)
 def test_a_file_that_its_keys_have_not_signed_is_refused(tmp_path: Path, role: str) -> None:
-    """What another key signed, or the right one over other bytes, is refused as untrusted; what the right one signed is taken."""
+    """Files signed by another key, or with a signature of other bytes, are refused as untrusted; correctly signed files are accepted."""
     chain, signer = followed(tmp_path)
     good = signed_by(signer, MAKE[role](3))
     check(chain, role, 3, good)
@@ -73,7 +73,7 @@ def test_a_file_that_its_keys_have_not_signed_is_refused(tmp_path: Path, role: s
 
 @pytest.mark.parametrize("role", MAKE)
 def test_a_file_is_what_its_record_says(tmp_path: Path, role: str) -> None:
-    """A file that is rightly signed, and whose record says another version or role, is refused."""
+    """A correctly signed file whose record names another version or role is refused."""
     chain, signer = followed(tmp_path)
     with pytest.raises(MetadataError, match=f"{role} version 4 describes itself as .* version 3"):
         check(chain, role, 4, signed_by(signer, MAKE[role](3)))

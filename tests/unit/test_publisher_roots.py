@@ -1,4 +1,4 @@
-"""Roots at an origin: only what clients accept, never before the shown commit stands under it, and never after a commit that needs it."""
+"""Roots at an origin: only valid ones, never before the published commit verifies under them, and never after a commit needs them."""
 
 import asyncio
 import copy
@@ -39,7 +39,7 @@ def offline(path: Path) -> Offline:
 
 
 def next_root_of(mine: Offline, signed_by: Offline, version: int = 2) -> dict[str, Any]:
-    """Make root 2 with the keys of one repository, signed by the people of another."""
+    """Make root 2 with one repository's keys, signed with the keys of another."""
     root = copy.deepcopy(mine.root)
     root.version = version
     return signed_by.sign(root)
@@ -59,7 +59,7 @@ def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -
 
 
 def test_a_publisher_skips_no_root(tmp_path: Path) -> None:
-    """A root that is more than one version higher is refused, whoever signed it, and so is one whose record names another version."""
+    """A root that skips a version is refused, whoever signed it, and so is one whose record names another version."""
     ours = offline(tmp_path)
     chain = Chain()
     chain.check_root(1, rules.file_bytes(ours.payload["metadata"]["root"]))
@@ -88,7 +88,7 @@ def test_a_publisher_puts_no_other_old_root(tmp_path: Path) -> None:
 
 
 def test_admin_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -> None:
-    """What people give as the next root counts only if the keys of the one before and its own have signed it."""
+    """The next root is valid only if both the previous root's keys and its own have signed it."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
     first = records.encode(ours.bootstrap(PARTITIONS))
     state = fold(AdminState(), Record(topics.ADMIN, 0, 0, 1_800_000_000_000, "bootstrap", first, {}))
@@ -149,7 +149,7 @@ def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]]) -> None:
 
 
 def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
-    """A root under which the shown commit does not stand waits for one that does, also where the publisher starts again meanwhile."""
+    """A root under which the published commit does not verify waits for one that does, even if the publisher restarts meanwhile."""
 
     async def story(world: World) -> None:
         held = world.directory / "2.root.json"

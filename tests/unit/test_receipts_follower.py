@@ -1,4 +1,4 @@
-"""Following receipts, on the embedded bus: who waits is never left waiting, and what may have been missed is not vouched for."""
+"""Following receipts on the embedded bus: no caller waits forever, and nothing is claimed about receipts that may be missing."""
 
 import asyncio
 import tracemalloc
@@ -23,7 +23,7 @@ RECEIPT = Message(topics.RECEIPTS, "r", records.encode(ChangeReceipt(offset=0, i
 
 
 async def test_who_waits_is_told_when_the_following_ends(tmp_path: Path) -> None:
-    """What was read before the end is had; who waits for more gets an error, also where waiting began before."""
+    """Receipts read before the end are returned; waiting for more raises an error, even if the waiting started before."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     receipts = Receipts(bus, 0, 0)
     following = asyncio.create_task(receipts.follow(lambda _: None))
@@ -48,7 +48,7 @@ async def test_who_waits_is_told_when_the_following_ends(tmp_path: Path) -> None
 
 
 async def test_a_bad_receipt_ends_no_following(tmp_path: Path) -> None:
-    """Who follows goes on past a receipt that can't be read, and health names it."""
+    """A follower skips an unreadable receipt, and health names it."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     health = Health()
     receipts = Receipts(bus, 0, 0, passed=PassedOver(health, "receipts"))
@@ -65,7 +65,7 @@ async def test_a_bad_receipt_ends_no_following(tmp_path: Path) -> None:
 
 
 async def test_what_may_be_missing_is_not_vouched_for(tmp_path: Path) -> None:
-    """After a receipt that can't be read nothing is said of the records that it may be about; of later ones all is said."""
+    """After an unreadable receipt nothing is claimed about the records that it may cover; later records are answered fully."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     receipts = Receipts(bus, 0, 0)
     following = asyncio.create_task(receipts.follow(lambda _: None))
@@ -82,7 +82,7 @@ async def test_what_may_be_missing_is_not_vouched_for(tmp_path: Path) -> None:
 
 
 async def test_receipts_take_bounded_memory(tmp_path: Path) -> None:
-    """However many receipts come, they take no more memory than they may; what is forgotten is not taken for nothing."""
+    """However many receipts arrive, their memory is bounded; forgotten receipts do not count as absent."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     receipts = Receipts(bus, 0, 0, most_bytes=2_000_000)
     following = asyncio.create_task(receipts.follow(lambda _: None))

@@ -1,4 +1,4 @@
-"""The pages of docs/reference say what the code does."""
+"""The pages of docs/reference match the code."""
 
 import re
 
@@ -16,7 +16,7 @@ PRODUCT = [file for folder in ("tufline", "cli", "services") for file in (ROOT /
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_page_is_what_the_code_says(name: str) -> None:
-    """Each generated page is what the code says now: run make reference after a change."""
+    """Each generated page is up to date: run make reference after a change."""
     assert (PAGES / name).read_text() == MADE[name]
 
 
@@ -49,7 +49,7 @@ def test_secrets_have_no_default_on_the_page() -> None:
 
 
 def test_cells_and_kinds() -> None:
-    """What would end a cell, or begin an element, is escaped; kinds are in words."""
+    """Text that would end a cell or start an element is escaped; types are written in words."""
     assert cell("a|b\n  <c>") == "a\\|b &lt;c>"
     assert [kind_of(kind) for kind in (int, bool, str | None, tuple[str, ...])] == [
         "whole number",

@@ -1,4 +1,4 @@
-"""What ``make release-check`` refuses to release."""
+"""The reasons why ``make release-check`` refuses a release."""
 
 import tomllib
 from email.message import Message
@@ -15,7 +15,7 @@ CHANGELOG = f"# Changelog\n\n## [Unreleased]\n\n## [{__version__}] - 2026-01-02\
 
 
 def metadata(**fields: str) -> Message:
-    """Build the metadata of a good distribution, but for what is given."""
+    """Build the metadata of a valid distribution, with changes by the caller."""
     message = Message()
     good = {"Version": __version__, "Summary": "x", "License_Expression": "Apache-2.0", "Requires_Python": ">=3.11"}
     for name, value in {**good, **fields}.items():
@@ -34,14 +34,14 @@ def test_a_whole_wheel_is_accepted() -> None:
 
 @pytest.mark.parametrize("service", ["tufline_ingest", "tufline_publisher", "tufline_signer"])
 def test_a_wheel_without_a_service_is_refused(service: str) -> None:
-    """A wheel that lacks a service is refused, by the name of what is missing."""
+    """A wheel that lacks a service is refused, and the error names what is missing."""
     held = [name for name in EXPECTED if not name.startswith(f"{service}/")]
     (problem,) = wheel_problems(held, EXPECTED)
     assert problem.startswith(f"the wheel lacks {len(EXPECTED) - len(held)} files of {service}, such as {service}/")
 
 
 def test_a_wheel_with_tests_is_refused() -> None:
-    """A wheel that would put foreign files next to other people's packages is refused."""
+    """A wheel that would install foreign files next to other packages is refused."""
     assert wheel_problems([*EXPECTED, "tests/x.py"], EXPECTED) == ["the wheel holds tests/x.py, which belongs to none of the packages"]
 
 
@@ -75,7 +75,7 @@ def test_version_tag_and_changelog_agree() -> None:
 
 
 def test_missing_addresses_are_reported() -> None:
-    """A release without addresses is possible, and says that it has none."""
+    """A release without addresses is possible, with a note that it has none."""
     bare = metadata()
     bare.set_payload("[a](docs/a.md) [b](https://example.org) [c](#c)")
     assert [note.partition(":")[0] for note in notes(bare)] == ["no addresses", "no addresses"]

@@ -1,4 +1,4 @@
-"""A new version of root or targets is released only once all that it governs verifies under it, as clients accept nothing else."""
+"""A new version of root or targets is released only once everything that it governs verifies under it, as clients require."""
 
 import copy
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def people(path: Path, mode: str) -> Offline:
 
 
 def given(offline: Offline, updates: Sequence[NewMetadata]) -> Bootstrapped:
-    """Fold the bootstrap and what was given after it."""
+    """Fold the bootstrap and the later submissions."""
     state = AdminState()
     for offset, one in enumerate([offline.bootstrap(PARTITIONS), *updates]):
         state = admin_state.fold(state, Record(topics.ADMIN, 0, offset, NOW, "", records.encode(one), {}))
@@ -85,7 +85,7 @@ def test_a_root_waits_for_each_role_that_it_governs(tmp_path: Path, mode: str, l
 
 
 def test_another_key_of_targets_is_changed_step_by_step(tmp_path: Path) -> None:
-    """A root with another key for the targets waits for targets that both keys signed; those that the new one alone signed wait for it."""
+    """A root with another key for targets waits for targets that both keys signed; targets signed only by the new key wait for the root."""
     offline = people(tmp_path, "pep458")
     another = ceremony.make_key("ecdsa").signer
     root, targets = copy.deepcopy(offline.root), copy.deepcopy(offline.targets)

@@ -1,4 +1,4 @@
-"""How long the log keeps what was announced."""
+"""How long the log keeps announced changes."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -34,7 +34,7 @@ class Time:
 
 
 async def kept(tmp_path: Path, topic: str) -> list[list[int]]:
-    """Give the offsets that are left in each partition."""
+    """Return the offsets that are left in each partition."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(2))
     found = [[record.offset for record in await read_all(bus, topic, partition)] for partition in range(2)]
     await bus.close()
@@ -81,7 +81,7 @@ async def test_the_inbox_stays_until_moved_and_old(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ahead", [timedelta(), timedelta(days=40)], ids=["right", "ahead"])
 def test_a_clock_that_is_ahead_deletes_nothing_early(tmp_path: Path, ahead: timedelta) -> None:
-    """What is live stays for thirty days of the log's time, whatever this machine says; before the log's time is known, nothing goes."""
+    """Live records stay for thirty days of the log's time, whatever this machine's clock; before the log's time is known, all stay."""
 
     async def main(log_clock: Clock) -> None:
         bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=log_clock, threads=False)

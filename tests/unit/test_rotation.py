@@ -22,7 +22,7 @@ MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 
 @MODES
 def test_no_client_fails_while_a_key_is_changed(tmp_path: Path, mode: str) -> None:
-    """Signed once by people, a new online key takes over all roles; its root is shown late enough, and the old key ends in time."""
+    """A new online key, signed once offline, takes over all roles; its root is published late enough, and the old key ends in time."""
 
     async def story(world: World) -> None:
         async with world.running():
@@ -59,7 +59,7 @@ def test_no_client_fails_while_a_key_is_changed(tmp_path: Path, mode: str) -> No
 
 @MODES
 def test_a_new_key_that_is_not_there_stops_nothing(tmp_path: Path, mode: str) -> None:
-    """While the new key can't be used all goes on with the old one; when it is there, the change goes on by itself."""
+    """While the new key is unavailable the old one is used; once it is available, the change continues without intervention."""
 
     async def story(world: World) -> None:
         async with world.running():
@@ -83,7 +83,7 @@ def test_a_new_key_that_is_not_there_stops_nothing(tmp_path: Path, mode: str) ->
 
 
 def test_the_own_key_of_online_bins_is_changed(tmp_path: Path) -> None:
-    """Where targets are online and the bins have a key of their own, that one is changed alone, and no client fails meanwhile."""
+    """If targets are online and the bins have a separate key, only that one is changed, and no client fails meanwhile."""
 
     async def story(world: World) -> None:
         async with world.running():
@@ -110,7 +110,7 @@ def test_the_own_key_of_online_bins_is_changed(tmp_path: Path) -> None:
 
 @MODES
 def test_lost_keys_are_left_behind_at_once(tmp_path: Path, mode: str) -> None:
-    """When the old key is lost, nothing can be signed with both; a root given ``skip_overlap`` gets the repository going again."""
+    """If the old key is lost, nothing can be signed with both; a root with ``skip_overlap`` makes the repository work again."""
 
     async def story(world: World) -> None:
         async with world.running():
@@ -153,7 +153,7 @@ def test_a_lost_key_is_no_problem_any_more_once_it_is_replaced(tmp_path: Path) -
 
 @MODES
 def test_a_publisher_that_slept_shows_the_commits_before_the_root_first(tmp_path: Path, mode: str) -> None:
-    """A publisher that was down all through the change catches up, and no client that finds all roots fails on the way."""
+    """A publisher that was down during the whole change catches up, and no client that finds all roots fails meanwhile."""
 
     async def story(world: World) -> None:
         async with world.running():
@@ -172,7 +172,7 @@ def test_a_publisher_that_slept_shows_the_commits_before_the_root_first(tmp_path
 
 @MODES
 def test_a_key_that_has_ended_stays_ended(tmp_path: Path, mode: str) -> None:
-    """A signer that begins anew does not sign with the old key once more, and does not even look for it."""
+    """A restarted signer does not sign with the old key again, and does not even open it."""
 
     async def story(world: World) -> None:
         async with world.running():
@@ -194,7 +194,7 @@ def test_a_key_that_has_ended_stays_ended(tmp_path: Path, mode: str) -> None:
 
 
 def test_grace_ends_however_often_the_signer_begins_anew(tmp_path: Path) -> None:
-    """A release that nobody may have seen counts from when a signer runs again; but from the first such beginning, not from each."""
+    """A release that may be unpublished counts from the restart of a signer, but only from the first such restart."""
 
     async def story(world: World) -> None:
         async with world.running(publish=False):
@@ -221,7 +221,7 @@ def test_grace_ends_however_often_the_signer_begins_anew(tmp_path: Path) -> None
 
 
 def test_two_changes_at_once(tmp_path: Path) -> None:
-    """A second change that is given in the middle of the first follows it, and the key in between is left behind too."""
+    """A second change submitted in the middle of the first follows it, and the key in between is replaced too."""
 
     async def story(world: World) -> None:
         async with world.running():
@@ -261,7 +261,7 @@ BAD_ROOTS: dict[str, tuple[Callable[[Root], None], str]] = {
 
 
 async def test_bad_updates_are_refused(tmp_path: Path) -> None:
-    """What clients would refuse, or what could never be shown, gets 422 with its reason, and leaves no trace."""
+    """Versions that clients would refuse, or that could never be released, get 422 with a reason, and leave no trace."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
     wrong = []
     async with rest(tmp_path, whole=True) as server:
@@ -299,7 +299,7 @@ async def test_bad_updates_are_refused(tmp_path: Path) -> None:
 
 @MODES
 async def test_a_change_over_rest(tmp_path: Path, mode: str) -> None:
-    """A new root (and targets) over REST is a task, which is done when it is shown; GET /api/v1/trust says who signs what."""
+    """A new root (and targets) over REST is a task, which is done once released; GET /api/v1/trust shows the signing keys."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS)
     async with rest(tmp_path, whole=True, signer={"release_delay": 0.0, "renewal_check": 0.2}) as server:
         _, answer = await server.ask("POST", "/api/v1/bootstrap/", offline.payload)

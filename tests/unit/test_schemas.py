@@ -1,4 +1,4 @@
-"""The schemas say what the code does."""
+"""The schemas match the code."""
 
 import json
 from typing import Any
@@ -70,7 +70,7 @@ def test_schemas_are_those_of_the_code() -> None:
 
 @pytest.mark.parametrize(("topic", "example"), EXAMPLES, ids=[type(example).__name__ for _, example in EXAMPLES])
 def test_every_record_fits_its_schema(topic: str, example: Versioned) -> None:
-    """What is written to a topic fits the topic's schema, and a record of another form does not."""
+    """Every record written to a topic conforms to the topic's schema, and a record of another form does not."""
     schema = read("records.json")
     of_topic = {"$defs": schema["$defs"], **schema["properties"][topic]}
     jsonschema.validate(json.loads(records.encode(example)), of_topic)
@@ -88,7 +88,7 @@ def test_openapi_is_valid() -> None:
 
 
 def test_every_route_has_its_permissions_in_the_description() -> None:
-    """Each route names what a caller will have to be allowed, OpenAPI shows it, and only these routes are open to everybody."""
+    """Each route names its permission, OpenAPI shows it, and only these routes are public."""
     described = read("openapi.json")["paths"]
     shown = {(route.method, route.path): described[route.path][route.method.lower()][openapi.PERMISSIONS] for route in ROUTES}
     assert shown == {(route.method, route.path): [one.value for one in route.permissions] for route in ROUTES}

@@ -1,4 +1,4 @@
-"""The signer on a real log: what it makes is what clients accept, whatever happens to it."""
+"""The signer on a real log: clients accept what it makes, whatever happens to it."""
 
 import asyncio
 import itertools
@@ -67,7 +67,7 @@ class World:
             await asyncio.gather(task, return_exceptions=True)
 
     async def settled(self) -> Published:
-        """Wait until all that was announced is covered by a commit."""
+        """Wait until a commit covers everything announced."""
         return await settled(self.bus)
 
 
@@ -78,7 +78,7 @@ def in_world(tmp_path: Path, story: Callable[[World, Bootstrap], Awaitable[None]
 
 
 def test_a_signer_that_cannot_sign_holds_up_nobody(tmp_path: Path) -> None:
-    """One with a wrong configuration beside a good one takes no partition, says why, and joins by itself once that is mended."""
+    """A misconfigured signer next to a good one takes no partition, reports why, and joins without intervention once it is fixed."""
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         moved = tmp_path / "moved"
@@ -124,7 +124,7 @@ async def versions_are_consecutive(bus: Bus) -> None:
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 def test_bootstrap_gives_an_empty_repository(tmp_path: Path, mode: str) -> None:
-    """After the bootstrap alone a client accepts the repository, in both modes of trust."""
+    """After the bootstrap a client accepts the repository even without any change, in both modes of trust."""
 
     async def story(world: World, _: Bootstrap) -> None:
         async with world.signer() as health:
@@ -206,7 +206,7 @@ def test_restarts_lose_and_repeat_nothing(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 def test_nothing_expires_in_quiet_weeks(tmp_path: Path, mode: str) -> None:
-    """With no traffic for three weeks a client accepts all that is published, at every time, and bins are not renewed all at once."""
+    """Without traffic for three weeks a client always accepts everything published, and bins are not renewed all at once."""
     renewals: Counter[int] = Counter()
 
     async def story(world: World, _: Bootstrap) -> None:
@@ -231,7 +231,7 @@ def test_nothing_expires_in_quiet_weeks(tmp_path: Path, mode: str) -> None:
 
 
 def test_receipts_say_what_did_not_happen(tmp_path: Path) -> None:
-    """A removal of what is not there and an addition of what is there have a receipt each; what simply happened has none."""
+    """Removing a missing path and adding an unchanged one have a receipt each; changes that took effect have none."""
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer():
@@ -276,7 +276,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
 def test_garbage_on_the_log_stops_nothing(tmp_path: Path, value: bytes) -> None:
-    """A record that no version can read gets a receipt, and what comes after it becomes live."""
+    """An unreadable record gets a receipt, and the records after it become live."""
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer():
@@ -394,7 +394,7 @@ def test_receipts_of_strayed_changes_are_not_too_many_for_a_transaction(tmp_path
 
 
 def test_newer_schema_waits_for_an_upgrade(tmp_path: Path) -> None:
-    """A record of a newer schema is not passed over: the partition waits and says why, the others go on."""
+    """A record of a newer schema is not skipped: the partition waits and reports why, and the others continue."""
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer() as health:
@@ -416,7 +416,7 @@ def test_newer_schema_waits_for_an_upgrade(tmp_path: Path) -> None:
 
 
 def test_missing_key_is_said_and_waited_for(tmp_path: Path) -> None:
-    """Without its online key the signer says which file it needs, and goes on by itself when it is there."""
+    """Without its online key the signer names the missing file, and continues once the file is there."""
     hidden = tmp_path / "hidden"
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
@@ -436,7 +436,7 @@ def test_missing_key_is_said_and_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 @pytest.mark.parametrize("shared", [(), ("snapshot", "bins"), ("timestamp", "snapshot")])
 def test_each_role_may_have_a_key_of_its_own(tmp_path: Path, mode: str, shared: tuple[str, ...]) -> None:
-    """Online roles that are given keys are signed by those, each by its own and by no other, in both modes; some may share one."""
+    """Online roles with separate keys are signed only by their own, in both modes; some roles may share a key."""
     made: dict[str, NewKey] = {}
     for role in ceremony.ONLINE_ROLES[mode]:
         made[role] = made[shared[0]] if role in shared[1:] else ceremony.make_key("ed25519" if role == "bins" else "ecdsa")
@@ -459,7 +459,7 @@ def test_each_role_may_have_a_key_of_its_own(tmp_path: Path, mode: str, shared: 
 
 
 def test_expired_offline_role_is_said(tmp_path: Path) -> None:
-    """When an offline role has expired, which only people can renew, the signer says so."""
+    """When an offline role, which only its key holders can renew, has expired, the signer reports it."""
 
     async def story(world: World, _: Bootstrap) -> None:
         async with world.signer(renewal_check=3600.0) as health:
@@ -493,7 +493,7 @@ def test_head_names_what_is_on_the_log(tmp_path: Path) -> None:
 
 
 def test_a_renewed_bin_keeps_what_it_has_applied(tmp_path: Path) -> None:
-    """A bin that is renewed says still which changes it has: after a crash none of them is applied again."""
+    """A renewed bin's head still records which changes are applied: after a crash none of them is applied again."""
 
     async def heads(world: World) -> dict[str, Head]:
         found = [record for partition in range(PARTITIONS) for record in await read_all(world.bus, topics.HEADS, partition)]
@@ -516,7 +516,7 @@ def test_a_renewed_bin_keeps_what_it_has_applied(tmp_path: Path) -> None:
 
 
 def test_no_commit_before_all_bins_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As long as a partition's bins are not there nothing is committed, and health says so: a client would look for a bin in vain."""
+    """While bins of a partition are missing nothing is committed, and health reports it: a client would look for a bin in vain."""
     create_bins = bins_writer.BinsWriter.create_bins
 
     async def late(writer: bins_writer.BinsWriter) -> None:
@@ -561,7 +561,7 @@ def test_a_restart_alone_makes_no_snapshot(tmp_path: Path) -> None:
 
 
 def test_commits_keep_their_interval(tmp_path: Path) -> None:
-    """Under steady traffic there is at most one snapshot in each commit interval; after a quiet time one comes at once."""
+    """Under steady traffic there is at most one snapshot per commit interval; after a quiet time one is made immediately."""
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
         async with world.signer(commit_interval=5.0):
@@ -585,7 +585,7 @@ def test_commits_keep_their_interval(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pause", [0.05, 0.1, 1.0])
 def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
-    """Under backlog a batch waits while much more comes, but not for ever; so bins are written a few times for many records."""
+    """With a backlog a batch waits while much more arrives, but not indefinitely, so bins are written rarely for many records."""
     monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", 2000)
 
     async def story(world: World, bootstrap: Bootstrap) -> None:
@@ -608,7 +608,7 @@ def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_renewal_leaves_half_of_the_time() -> None:
-    """Who renews gets no further turn while one renews, nor for as long as that took."""
+    """Renewal gets no further turn while one is in progress, nor for as long as that one took."""
 
     async def story(_: Clock) -> None:
         pace = Pace()
@@ -624,7 +624,7 @@ def test_renewal_leaves_half_of_the_time() -> None:
 
 
 def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
-    """What is lent is not there for bins, until it is given back."""
+    """A lent part of the budget is not available for bins until it is returned."""
     cache = BinCache(10_000)
     for number in range(20):
         full = Bin()
@@ -641,7 +641,7 @@ def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
 
 
 def test_a_bin_in_memory_is_of_the_version_that_is_wanted() -> None:
-    """A bin that another writer has brought further is read back from the log: what is in memory of it is not changed and signed."""
+    """A bin that another writer has advanced is read back from the log: the cached content is not changed and signed."""
     cache = BinCache(10_000)
     cache.put("bins-0", 1, Bin())
     assert cache.take("bins-0", head(2)) is None

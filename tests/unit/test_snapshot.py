@@ -45,6 +45,6 @@ def test_timestamp_bytes_equal_python_tuf(snapshot: bytes, version: int) -> None
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"meta":{"a.json":{}}}', b'{"meta":{"a.json":{"version":"1"}}}'])
 def test_what_is_no_snapshot_is_refused(content: bytes) -> None:
-    """Bytes that are no snapshot give a MetadataError."""
+    """Bytes that are not a snapshot raise MetadataError."""
     with pytest.raises(MetadataError, match="not a snapshot"):
         read_snapshot(content)

@@ -1,4 +1,4 @@
-"""The checks of a soak find what they are there for."""
+"""The checks of a soak detect the faults that they are for."""
 
 import json
 
@@ -42,7 +42,7 @@ def metadata(*lengths: int | None, versions: list[int] | None = None) -> list[Re
     ],
 )
 def test_states(lengths: list[int | None], found: str) -> None:
-    """A path that is put back, or lost, or applied twice, is found; what batches leave out is not."""
+    """A path that was reverted, lost or changed twice is detected; states that batches skip are not reported."""
     problems = list(checks.states(metadata(*lengths), HISTORY, LAYOUT))
     assert any(found in problem for problem in problems) if found else problems == []
 
@@ -55,7 +55,7 @@ def test_versions() -> None:
 
 
 def test_heads() -> None:
-    """A head or a progress that goes back, and a head of what is not on the log, is found."""
+    """A head or progress that goes back, and a head of a file that is not on the log, are detected."""
     files = metadata(None, 1)
 
     def head(number: int, digest: str = "") -> Head:

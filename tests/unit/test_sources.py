@@ -1,4 +1,4 @@
-"""What an import reads, and how it goes on after an interruption."""
+"""What an import reads, and how it resumes after an interruption."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ ARTIFACTS = [{"path": f"p/{number}", "info": {"length": str(number), "hashes": {
 
 
 def sent(source: Path, path: Path, accept: int | None = None) -> list[Item]:
-    """Import a source of which the server acknowledges so many, and give what was sent; the journal stays."""
+    """Import a source while the server acknowledges only some items, and return what was sent; the journal stays."""
     check_source(source)
     with open_journal(path, source, "log") as journal:
         every = list(items(source, journal))
@@ -45,12 +45,12 @@ def make(tmp_path: Path, kind: str) -> Path:
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson", "jsonl"])
 def test_lists_are_read(tmp_path: Path, kind: str) -> None:
-    """A CSV with its columns in any order and lines of JSON with empty ones between give the artifacts that they list."""
+    """A CSV with columns in any order, and JSON lines with empty lines between, yield the listed artifacts."""
     assert bodies(sent(make(tmp_path, kind), tmp_path / "journal")) == ARTIFACTS
 
 
 def test_csv_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
-    """A byte order mark is no part of the first column's name."""
+    """A byte order mark is not part of the first column's name."""
     source = make(tmp_path, "csv")
     source.write_bytes(b"\xef\xbb\xbf" + source.read_bytes().replace(b"length,path", b"path,length").replace(b"0,p/0", b"p/0,0"))
     assert bodies(sent(source, tmp_path / "journal"))[0] == ARTIFACTS[0]
@@ -65,7 +65,7 @@ def test_directory_is_hashed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson", "directory"])
 def test_goes_on_where_it_stopped(tmp_path: Path, kind: str) -> None:
-    """What the journal knows is passed over; a line cut off by a crash does not count, and spoils none that is written later."""
+    """Items in the journal are skipped; a line truncated by a crash does not count, and does not damage later lines."""
     source, path = make(tmp_path, kind), tmp_path / "journal"
     every = sent(source, path, accept=2)
     with path.open("a") as file:
@@ -81,7 +81,7 @@ def test_goes_on_where_it_stopped(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])
 def test_a_source_made_anew_is_taken_as_it_is_now(tmp_path: Path, kind: str) -> None:
-    """Lines that came, went, moved or changed since the interruption: whatever was not acknowledged as it stands is sent."""
+    """Whatever lines were added, removed, moved or changed since the interruption: everything not acknowledged unchanged is sent."""
     source, path = make(tmp_path, kind), tmp_path / "journal"
     sent(source, path, accept=3)
     header, new = ("length,path,sha256\n", "9,new/{0},{1}") if kind == "csv" else ("", '{{"path": "new/{0}"}}')
@@ -93,14 +93,14 @@ def test_a_source_made_anew_is_taken_as_it_is_now(tmp_path: Path, kind: str) -> 
 
 
 def replay(found: Iterable[Item], state: dict[str, Any]) -> dict[str, Any]:
-    """Apply what was sent to what the server had."""
+    """Apply what was sent to the server's state."""
     return state | {one["path"]: one["info"] for one in bodies(found)}
 
 
 @pytest.mark.parametrize("accepted", range(5))
 @pytest.mark.parametrize("order", [(1, 2, 1, 3), (2, 1), (1, 3, 2), (3, 1, 1, 2, 1)])
 def test_the_last_line_of_a_path_is_the_servers_last(tmp_path: Path, accepted: int, order: tuple[int, ...]) -> None:
-    """Where a source has several lines of one path, the last is what the server has in the end: after any interruption and any edit."""
+    """If a source has several lines of one path, the server finally has the last one, after any interruption and any edit."""
     source, path = tmp_path / "source.ndjson", tmp_path / "journal"
 
     def write(numbers: Iterable[int]) -> None:
@@ -122,7 +122,7 @@ def test_changed_file_is_imported_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [b"{", b"\xff\xfe", b'{"path": 7}', b'{"path": "\\ud800"}', b"[" * 5000, b'{"path": "\xff"}'])
 def test_a_line_of_nonsense_is_left_to_the_server(tmp_path: Path, line: bytes) -> None:
-    """Which lines are acceptable the server says: they are sent as they are."""
+    """The server decides which lines are acceptable: they are sent unchanged."""
     source = tmp_path / "source.ndjson"
     source.write_bytes(line + b"\r\n")
     assert [item.line for item in sent(source, tmp_path / "journal")] == [line]
@@ -140,7 +140,7 @@ def test_a_line_of_nonsense_is_left_to_the_server(tmp_path: Path, line: bytes) -
     ],
 )
 def test_source_that_is_none(tmp_path: Path, name: str, content: bytes, advice: str) -> None:
-    """A source of another form is refused, with what it should be."""
+    """A source of another form is refused, with the expected form."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Failure, match=advice):
         sent(tmp_path / name, tmp_path / "journal")
@@ -172,7 +172,7 @@ def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"precious\n", b"\xff\x00" * 500, b'{"source": "x"}\n', b"\n"])
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
-    """What is no journal is neither overwritten nor removed."""
+    """A file that is not a journal is neither overwritten nor removed."""
     path = tmp_path / "precious"
     path.write_bytes(content)
     with pytest.raises(Failure, match="is not the journal"), open_journal(path, tmp_path, "log"):
@@ -181,7 +181,7 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes)
 
 
 def test_a_journal_of_another_import_is_left_alone(tmp_path: Path) -> None:
-    """A journal given for another source, or for a server of another log, is refused as it is."""
+    """A journal of another source, or of a server with another log, is refused and left unchanged."""
     source, path = make(tmp_path, "csv"), tmp_path / "journal"
     sent(source, path)
     before = path.read_bytes()
@@ -195,7 +195,7 @@ def test_a_journal_of_another_import_is_left_alone(tmp_path: Path) -> None:
     ("place", "advice"), [("/dev/null", "is not the journal"), ("missing/journal", "No such file"), ("source.csv/x", "Not a directory")]
 )
 def test_a_journal_that_can_not_be_written(tmp_path: Path, place: str, advice: str) -> None:
-    """Where no journal can be, the reason is said; and a device is none."""
+    """If the journal can't be created, the reason is reported; a device does not count as a journal."""
     source = make(tmp_path, "csv")
     with pytest.raises(Failure, match=advice), open_journal(tmp_path / place, source, "log"):
         pass

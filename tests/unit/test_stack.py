@@ -1,4 +1,4 @@
-"""Stopping what ``make stack`` started ends that, and nobody else."""
+"""Stopping ``make stack`` ends only the processes that it started."""
 
 import json
 import os
@@ -28,13 +28,13 @@ def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the file that says what was started."""
+    """Provide the file that lists the started processes."""
     monkeypatch.setattr(stack, "STACK", tmp_path)
     return tmp_path / stack.PIDS
 
 
 def test_only_what_was_started_is_ended(noted: Path) -> None:
-    """A process is ended that was started; one that has the process id of one that is gone is left alone."""
+    """A started process is ended; another process that has reused a process id is left alone."""
     with process() as ours, process() as stranger:
         noted.write_text(json.dumps([(stranger.pid, "another start"), (ours.pid, stack.identity(ours.pid)), (stranger.pid, "")]))
         stack.down()

@@ -11,7 +11,7 @@ from tufline_testing.simulation.virtual_time import run_virtual
 
 
 def in_loop(story: Callable[[list[str]], Coroutine[Any, Any, None]]) -> list[str]:
-    """Tell a story, and give what it noted."""
+    """Run a story, and return what it recorded."""
     noted: list[str] = []
 
     async def main(_: Any) -> None:
@@ -35,7 +35,7 @@ async def work(noted: list[str], name: str, error: Exception | None = None) -> N
 
 
 def test_one_at_a_time_while_the_next_is_made() -> None:
-    """Works run one after the other; who makes them is ahead by one; after the block all are done."""
+    """Jobs run one after the other; their producer is ahead by one; after the block all are done."""
 
     async def story(noted: list[str]) -> None:
         async with one_behind() as follow:
@@ -49,7 +49,7 @@ def test_one_at_a_time_while_the_next_is_made() -> None:
 @pytest.mark.parametrize("last", [True, False])
 @pytest.mark.filterwarnings("error")
 def test_an_error_ends_the_block(last: bool) -> None:
-    """What a work raises comes out as it is, and what follows it is never begun."""
+    """A job's error is raised unchanged, and later jobs never start."""
 
     async def story(noted: list[str]) -> None:
         async def block() -> None:
@@ -65,7 +65,7 @@ def test_an_error_ends_the_block(last: bool) -> None:
 
 
 def test_nothing_is_left_behind() -> None:
-    """When the block is left by an error, or cancelled, what is under way is cancelled and waited for."""
+    """If the block is left by an error or cancelled, the running job is cancelled and awaited."""
 
     async def story(noted: list[str]) -> None:
         async def block(error: Exception | None) -> None:

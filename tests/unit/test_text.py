@@ -1,4 +1,4 @@
-"""What strangers send does nothing to the terminal of who reads it."""
+"""Foreign text does nothing to the reader's terminal."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def test_what_is_escaped() -> None:
 
 
 def test_an_error_of_a_server_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """What a server says reaches the terminal of the command line without control characters."""
+    """A server's text reaches the command line's terminal without control characters."""
     Failure(f"it says {HOSTILE}", f"do {HOSTILE}").show()
     assert capsys.readouterr().err == f"error: it says {ESCAPED}\nhint: do {ESCAPED}\n"
 
@@ -52,7 +52,7 @@ asyncio.run(main())
 
 
 def test_the_console_log(tmp_path: Path) -> None:
-    """In the log for people, a request's path, a value and the message of an exception have no control characters of a client's."""
+    """In the human-readable log, a request's path, a value and an exception's message have no control characters from a client."""
     hostile = "\x1b]0;x\x07\x1b[2J\r\nforged\x9b"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     said = subprocess.run([sys.executable, "-c", PROGRAM, hostile, tmp_path], env=env, capture_output=True, text=True, check=True).stderr

@@ -65,7 +65,7 @@ def test_a_step_goes_back_as_far_as_it_can() -> None:
 
 
 def test_what_is_read_again_continues_its_run() -> None:
-    """After a crash in the middle of a batch its receipts go on in one run, whether it is read again in larger or in smaller batches."""
+    """After a crash in the middle of a batch its receipts continue in one run, whether it is read again in larger or smaller batches."""
     trail = Trail(0).extended(0, 5, 10, 12).extended(5, 8, 20, 21).extended(5, 11, 30, 33)
     assert not trail.begins(5)
     assert trail.runs == (Run(2, 5, 11, 20, 33),)

@@ -1,4 +1,4 @@
-"""Who signs a role, and the bounds of the root and targets that are accepted."""
+"""The keys that sign a role, and the limits of accepted root and targets."""
 
 import copy
 import json
@@ -60,7 +60,7 @@ def test_a_key_is_online_if_it_says_where(uri: Any) -> None:
 
 
 def test_a_field_is_covered_by_the_keyid() -> None:
-    """A key that was named by all that it has is named by the whole of its object again, once it has another field."""
+    """A key whose keyid covered its whole object gets such a keyid again once it has another field."""
     named = SSlibKey("chosen by others", "ed25519", "ed25519", KEYS[0].keyval)
     for key in (KEYS[0], named, with_fields(KEYS[0], first="1")):
         whole = with_fields(key, second="2")
@@ -98,7 +98,7 @@ def test_a_keyid_without_a_key_counts_for_nobody(held: Ceremony) -> None:
 
 
 def test_the_name_of_the_bins_is_read_from_targets(held: Ceremony) -> None:
-    """Targets that came in a request say how their bins are named; those without bins are refused with the reason."""
+    """Submitted targets determine the names of their bins; targets without bins are refused with the reason."""
     targets = metadata_of(held, "targets")
     assert rules.bins_prefix(targets) == "bins"
     targets["signed"]["delegations"] = {"keys": {}, "roles": []}
@@ -118,7 +118,7 @@ OTHER_BINS = [(2, "bins", "to 4 bins"), (4, "bins", "to 16 bins"), (3, "a", "its
 
 @pytest.mark.parametrize(("bit_length", "prefix", "says"), OTHER_BINS)
 def test_targets_delegate_to_the_bins_of_the_settings(held: Ceremony, bit_length: int, prefix: str, says: str) -> None:
-    """Targets with fewer or more bins than the settings, or with bins of another name, are refused with what they say."""
+    """Targets with fewer or more bins than the settings, or with other names, are refused with their number or name."""
     targets = rules.parse(Targets, metadata_of(held, "targets")).signed
     rules.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
     assert targets.delegations is not None
@@ -143,7 +143,7 @@ def test_the_largest_files(held: Ceremony, role: Any, most: int) -> None:
 
 
 def test_metadata_that_cannot_be_read(held: Ceremony) -> None:
-    """What is not metadata of the role is refused with what is wrong: which field is missing, or what python-tuf says."""
+    """Content that is not metadata of the role is refused with the reason: a missing field, or python-tuf's message."""
     content = metadata_of(held, "root")
     del content["signed"]["keys"]
     with pytest.raises(MetadataError, match=r"^not root metadata: 'keys' is missing$"):
@@ -164,7 +164,7 @@ def test_what_has_expired_is_refused(held: Ceremony) -> None:
 
 
 def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:
-    """An online key of no provider is refused, except in what was accepted before there were rules."""
+    """An online key without a known provider is refused, except in what was accepted before there were rules."""
     root = rules.parse(Root, metadata_of(held, "root")).signed
     (keyid,) = root.roles["timestamp"].keyids
     rules.check_root_roles(root, targets_online=False, rules=CURRENT_RULES)
@@ -176,7 +176,7 @@ def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:
 
 @pytest.mark.parametrize("expires", ["2035-01-01T00:00:00.5Z", "2035-01-01T00:00:00"])
 def test_what_python_tuf_writes_otherwise_is_refused(held: Ceremony, expires: str) -> None:
-    """What python-tuf would write back otherwise, shorter or longer, is refused: it would verify other bytes than other clients."""
+    """Metadata that python-tuf would serialize differently is refused, because it would verify other bytes than other clients."""
     content = metadata_of(held, "root")
     content["signed"]["x-note"] = "m"
     signed = rules.parse(Root, content).signed

@@ -1,4 +1,4 @@
-"""New versions of root and targets: what a client would refuse, or no service could use, stops nothing and changes nothing."""
+"""New versions of root and targets: one that clients would refuse, or no service could use, stops nothing and changes nothing."""
 
 import asyncio
 import copy
@@ -47,7 +47,7 @@ def with_signer(path: Path, mode: str, story: Story) -> None:
 
 
 async def shown_roots(bus: Bus) -> list[int]:
-    """Say which versions of root the log shows."""
+    """Return the versions of root that the log has released."""
     return [int(record.key.partition(".")[0]) for record in await read_all(bus, topics.METADATA) if record.key.endswith(".root")]
 
 
@@ -60,7 +60,7 @@ async def folded(bus: Bus) -> AdminState:
 
 
 def next_by_others(offline: Offline) -> dict[str, Any]:
-    """Make the next root with root keys of somebody else, who signs it with these alone."""
+    """Make the next root with foreign root keys, signed only by these."""
     root = copy.deepcopy(offline.root)
     root.version += 1
     others = [make_key("ecdsa").signer for _ in range(2)]
@@ -75,7 +75,7 @@ def next_by_others(offline: Offline) -> dict[str, Any]:
 
 
 def next_root(offline: Offline) -> dict[str, Any]:
-    """Make the next root, signed by its people, that changes nothing else."""
+    """Make the next root without other changes, signed by its key holders."""
     root = copy.deepcopy(offline.root)
     root.version += 1
     return offline.sign(root)
@@ -108,7 +108,7 @@ async def shown(bus: Bus, versions: list[int]) -> bool:
 
 @pytest.mark.parametrize("role", ["root", "targets"])
 def test_an_update_that_no_service_can_read_is_passed_over(tmp_path: Path, role: str) -> None:
-    """What older rules accepted and nobody can publish stops no service; health says so until a clean version comes, which is shown."""
+    """A version valid only under older rules stops no service; health reports it until a clean version arrives and is released."""
 
     async def story(bus: Bus, _: Clock, offline: Offline, health: Health) -> None:
         settings = offline.bootstrap(PARTITIONS).settings
@@ -148,7 +148,7 @@ SPOILT_ENTRIES = [{"keyid": "nope", "sig": None}, {"keyid": "a" * 64, "sig": "zz
 
 @pytest.mark.parametrize("entry", SPOILT_ENTRIES)
 async def test_an_entry_that_nobody_signed_is_refused_at_the_edge(tmp_path: Path, entry: dict[str, Any]) -> None:
-    """A signed update to which somebody on the way added an entry is refused, and the same update without it goes live."""
+    """A signed update with an entry added on the way is refused, and the same update without it goes live."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
     async with rest(tmp_path, whole=True, signer={"release_delay": 0.0, "renewal_check": 0.2}) as server:
         status, answer = await server.ask("POST", "/api/v1/bootstrap/", spoilt_bootstrap(offline.payload, entry))

@@ -1,4 +1,4 @@
-"""``tufline verify`` walks the whole repository, whatever it finds on the way."""
+"""``tufline verify`` walks the whole repository, whatever it finds meanwhile."""
 
 import json
 from functools import partial
@@ -26,14 +26,14 @@ async def published(path: Path, clock: Clock) -> None:
 
 
 def spoil(file: Path, entry: dict[str, Any]) -> None:
-    """Add a signature entry that nobody signed."""
+    """Add an unsigned signature entry."""
     content = json.loads(file.read_bytes())
     content["signatures"].append(entry)
     file.write_bytes(json.dumps(content, separators=(",", ":"), sort_keys=True).encode())
 
 
 def test_a_malformed_signature_entry_is_named_with_its_file(tmp_path: Path) -> None:
-    """Entries that some client stops at are found in every file, each named with its file, and the walk goes on to the end."""
+    """Signature entries that some client refuses are found in every file, each reported with its file, and the walk continues."""
     run_virtual(partial(published, tmp_path))
     origin = tmp_path / "it" / "origin"
     root = tmp_path / "root.json"

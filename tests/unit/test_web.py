@@ -36,7 +36,7 @@ async def origin(tmp_path: Path) -> AsyncIterator[tuple[str, aiohttp.ClientSessi
 
 
 async def ask_raw(url: str, path: str) -> str:
-    """Send a request as it stands, which a client of HTTP would tidy, and give the answer."""
+    """Send a request unchanged, which an HTTP client would normalize, and return the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: origin\r\nConnection: close\r\n\r\n".encode())
     answer = await asyncio.wait_for(reader.read(), 30)
@@ -45,7 +45,7 @@ async def ask_raw(url: str, path: str) -> str:
 
 
 async def test_files_and_their_headers(tmp_path: Path) -> None:
-    """Metadata and the repository's own files are served, with the headers that a CDN should see, also for what is not there."""
+    """Metadata and the repository's files are served, with the right headers for a CDN, also for missing files."""
     async with origin(tmp_path) as (url, session):
         for path, status, text, cache in (
             ("/metadata/timestamp.json", 200, "1", "public, max-age=5"),
@@ -79,7 +79,7 @@ async def test_files_and_their_headers(tmp_path: Path) -> None:
     ],
 )
 async def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
-    """Nothing outside the two directories is served, nor what is still being written."""
+    """Nothing outside the two directories is served, and no file that is still being written."""
     async with origin(tmp_path) as (url, session), session.get(URL(url + path, encoded=True)) as response:
         assert response.status in {403, 404}
         assert "secret" not in await response.text()

@@ -1,4 +1,4 @@
-"""The GitHub workflows: what they run is what a developer can run, and what they use is pinned."""
+"""The GitHub workflows: a developer can run everything that they run, and everything that they use is pinned."""
 
 import re
 import tomllib
@@ -18,7 +18,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MUL
 
 
 def steps(file: Path) -> list[dict[str, Any]]:
-    """Give the steps of all jobs of a workflow."""
+    """Return the steps of all jobs of a workflow."""
     return [step for job in yaml.safe_load(file.read_text())["jobs"].values() for step in job["steps"]]
 
 
@@ -34,7 +34,7 @@ def test_a_workflow_runs_make_targets_only(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_workflow_pins_its_actions(file: Path) -> None:
-    """An action is named by its commit, with the release as a comment, or a comment above says why it is not."""
+    """An action is pinned by its commit with the release as a comment, or a comment above explains why not."""
     lines = file.read_text().splitlines()
     for before, line in zip(["", *lines], lines, strict=False):
         if "uses:" in line:
@@ -43,7 +43,7 @@ def test_a_workflow_pins_its_actions(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_workflow_is_given_no_more_than_it_needs(file: Path) -> None:
-    """A workflow's token can read at most, unless a job says otherwise; and what is checked out keeps no credentials."""
+    """A workflow's token can only read, unless a job specifies more; and checkouts keep no credentials."""
     assert yaml.safe_load(file.read_text())["permissions"] in ({}, {"contents": "read"})
     for step in steps(file):
         if step.get("uses", "").startswith("actions/checkout@"):
@@ -74,7 +74,7 @@ def test_hooks_run_the_tools_of_lint() -> None:
 
 @pytest.mark.slow
 def test_actionlint(tmp_path: Path) -> None:
-    """Actionlint has nothing to say of the workflows, and sees a job that does not exist."""
+    """Actionlint has no findings in the workflows, and detects a job that does not exist."""
     bad = tmp_path / "bad.yml"
     bad.write_text("on: push\njobs:\n  a:\n    needs: b\n    runs-on: ubuntu-24.04\n    steps:\n      - run: make lint\n")
     try:

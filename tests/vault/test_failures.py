@@ -29,7 +29,7 @@ TIMEOUT_SECONDS = 1.0
 
 @dataclass
 class World:
-    """A server, the way to it, and who the signer is there."""
+    """A server, a proxy to it, and the signer's login there."""
 
     server: VaultServer
     way: Proxy
@@ -44,7 +44,7 @@ class World:
         self.server.admin.sys.create_or_update_policy("signer", policy)
 
     def signer_tokens(self) -> list[str]:
-        """Give the accessors of the tokens that logins of the signer have given, and that have not ended."""
+        """Return the accessors of the signer's tokens that are still valid."""
         admin = self.server.admin
         found: list[str] = []
         for accessor in admin.list("auth/token/accessors")["data"]["keys"]:
@@ -113,14 +113,14 @@ async def world(server: VaultServer, path: Path, **settings: Any) -> AsyncIterat
 
 
 async def add(running: Rest, path: str, length: int = 1) -> str:
-    """Announce an artifact, and give its task."""
+    """Announce an artifact, and return its task."""
     status, answer = await running.ask("POST", "/api/v1/artifacts/", {"artifacts": [artifact(path, length)]})
     assert status == 202, answer
     return str(answer["data"]["task_id"])
 
 
 async def is_live(running: Rest, tasks: list[str]) -> bool:
-    """Wait until tasks are done, and say whether a client sees a sound repository then."""
+    """Wait until tasks are done, and return whether a client then accepts the repository."""
     for task in tasks:
         assert (await running.task(task))["state"] == "SUCCESS"
     return bool((await Published.read(running.bus)).verify(utc_now()))
@@ -151,7 +151,7 @@ async def test_failure_is_said_and_survived(
     mend: Callable[[World], None],
     reason: str,
 ) -> None:
-    """While Vault fails, ingest goes on accepting, and readiness and log say why in one sentence; then all becomes live by itself."""
+    """While Vault fails, ingest still accepts, and readiness and log report why in one sentence; then everything becomes live."""
     with structlog.testing.capture_logs() as said:
         async with world(own_vault, tmp_path) as (it, running):
             assert await is_live(running, [await add(running, f"before/{number}") for number in range(10)])
@@ -178,7 +178,7 @@ async def test_failure_is_said_and_survived(
 
 
 async def test_revoked_tokens_stop_nothing(own_vault: VaultServer, tmp_path: Path) -> None:
-    """When the signer's token is revoked, it logs in anew, and no partition begins again."""
+    """When the signer's token is revoked, it logs in again, and no partition restarts."""
     with structlog.testing.capture_logs() as said:
         async with world(own_vault, tmp_path, timeout=20.0, retry=20.0) as (it, running):
             assert await is_live(running, [await add(running, "a")])
@@ -190,7 +190,7 @@ async def test_revoked_tokens_stop_nothing(own_vault: VaultServer, tmp_path: Pat
 
 
 async def until_login_may_be_new() -> None:
-    """Let the time pass in which a refusal is not taken for a token that has ended."""
+    """Let the time pass during which a refusal does not count as an expired token."""
     from tufline.keys.vault.session import LOGIN_INTERVAL_SECONDS  # noqa: PLC0415
 
     await asyncio.sleep(LOGIN_INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""The guide for operators: every command in docs/how-to/vault.md is run as it stands there, on a real OpenBao."""
+"""The guide for operators: every command in docs/how-to/vault.md is run unchanged, on a real OpenBao."""
 
 import json
 import os
@@ -28,7 +28,7 @@ QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "0", "TUFLINE_SIGNER__RELEASE_GRACE": 
 
 
 def commands(section: str) -> str:
-    """Give the commands of a part of the guide."""
+    """Return the commands of a section of the guide."""
     return "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
 
 
@@ -47,7 +47,7 @@ def run_commands(text: str, vault: VaultServer, path: Path, **environment: str) 
 
 
 def test_the_guide_from_start_to_finish(new_vault: VaultServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who follows the guide has a repository that is signed in Vault, with a token that has the printed policy alone."""
+    """The guide results in a repository that is signed in Vault, with a token that has only the printed policy."""
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     try:

@@ -1,4 +1,4 @@
-"""Keys in a real OpenBao: what they sign is what others verify, and what is no signature of the right key is refused."""
+"""Keys in a real OpenBao: others verify their signatures, and anything else than a signature of the right key is refused."""
 
 import asyncio
 import itertools
@@ -45,7 +45,7 @@ async def test_large_payloads_of_ed25519_go_in_several_calls(vault: VaultServer)
 
 
 async def test_the_event_loop_never_waits(vault: VaultServer) -> None:
-    """While Vault signs, other tasks of the process have their turn: what ticks goes on between the calls."""
+    """While Vault signs, other tasks of the process get their turn between the calls."""
     name, public = await make_key(vault)
     ticks = 0
 
@@ -107,7 +107,7 @@ async def test_uri_that_names_no_key(vault: VaultServer, uri: str, reason: str) 
 
 
 async def test_wrong_keys_are_refused_when_opened(vault: VaultServer) -> None:
-    """Another key, another kind of key, a version or a key or an engine that is not there: each is said as such in one sentence."""
+    """Another key, another type, a missing version, key or engine: each is reported as such in one sentence."""
     name, public = await make_key(vault)
     other, _ = await make_key(vault)
     of_other_kind, _ = await make_key(vault, "ed25519")
@@ -128,7 +128,7 @@ async def test_wrong_keys_are_refused_when_opened(vault: VaultServer) -> None:
 
 
 async def test_a_key_that_was_exchanged_signs_nothing(vault: VaultServer) -> None:
-    """When somebody puts another key under the same name, its signatures are not used, and the reason is said."""
+    """If another key is put under the same name, its signatures are not used, and the reason is reported."""
     name, public = await make_key(vault)
     async with session(admin_config(vault)) as admin:
         key = await open_vault_key(name.uri, public, admin)
@@ -143,7 +143,7 @@ async def test_a_key_that_was_exchanged_signs_nothing(vault: VaultServer) -> Non
 
 
 async def test_one_bad_signature_spoils_the_call(vault: VaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Vault answers a call with 200 also where it made only some signatures: then none is used, and what Vault said is repeated."""
+    """Vault answers 200 even if it made only some signatures: then none is used, and Vault's message is quoted."""
     name, public = await make_key(vault)
     seed = random.randrange(10**6)
     print(f"seed {seed}")  # noqa: T201 (to play it again)

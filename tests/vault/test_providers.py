@@ -1,4 +1,4 @@
-"""Keys of other providers: a PKCS#11 token (SoftHSM2), AWS KMS (moto's server), and what is said of those whose libraries are not there."""
+"""Keys of other providers: a PKCS#11 token (SoftHSM2), AWS KMS (moto's server), and the errors for missing libraries."""
 
 import shutil
 import subprocess
@@ -27,7 +27,7 @@ MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm
 
 @pytest.fixture(scope="module")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Make a PKCS#11 token with two keys on P-256, and give its label."""
+    """Make a PKCS#11 token with two keys on P-256, and return its label."""
     module = next((path for path in MODULES if Path(path).exists()), None)
     if module is None or shutil.which("softhsm2-util") is None:
         pytest.skip("NO SOFTHSM2, so nothing is shown about PKCS#11: apt-get install softhsm2")
@@ -67,7 +67,7 @@ async def sign_and_verify(opened: KeyOpener, uri: str) -> SSlibKey:
 
 @pytest.mark.slow
 async def test_pkcs11_token(token: str) -> None:
-    """Keys on a PKCS#11 token sign, also two of them at once."""
+    """Keys on a PKCS#11 token sign, even two of them concurrently."""
     opened = opener(hsm_pin=PIN)
     first, second = [await sign_and_verify(opened, f"hsm:{number}?label={token}") for number in (1, 2)]
     assert first.keyid != second.keyid
@@ -145,7 +145,7 @@ def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.slow
 async def test_aws_kms(kms: str, tmp_path: Path) -> None:
-    """All services run with their online key in AWS KMS (moto's), and a client accepts it; a key that is not there is said."""
+    """All services run with their online key in AWS KMS (moto's), and a client accepts it; a missing key is reported."""
     opened = opener()
     public = await sign_and_verify(opened, f"awskms:{kms}")
     with pytest.raises(KeyUnavailableError, match=r"can't be used: .*NotFoundException"):
@@ -165,7 +165,7 @@ UNPROVED = {
 
 @pytest.mark.parametrize(("scheme", "uri"), UNPROVED.items(), ids=UNPROVED)
 async def test_missing_library_is_said(scheme: str, uri: str) -> None:
-    """A provider whose library is not installed is said with the extra that brings it, whether to sign or to read the public part."""
+    """A provider's missing library is reported with the extra that installs it, both for signing and for reading the public part."""
     opened = opener()
     advice = rf"pip install 'tufline\[{EXTRAS[scheme]}\]'"
     with pytest.raises(KeyUnavailableError, match=advice):
@@ -192,7 +192,7 @@ BAD_URIS = {
 
 @pytest.mark.parametrize(("uri", "reason"), BAD_URIS.values(), ids=BAD_URIS)
 async def test_uri_that_names_no_key(uri: str, reason: str) -> None:
-    """An URI that its provider can't read is said."""
+    """A URI that its provider can't parse is reported."""
     opened = opener(hsm_pin=PIN)
     with pytest.raises(KeyUnavailableError, match=reason):
         await opened.public_of(uri)

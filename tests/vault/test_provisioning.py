@@ -1,4 +1,4 @@
-"""``tufline keys`` and ``tufline init`` with a real OpenBao: what they make, and that the signer's policy permits nothing else."""
+"""``tufline keys`` and ``tufline init`` with a real OpenBao: what they create, and that the signer's policy permits nothing else."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ def admin_environment(server: VaultServer) -> dict[str, str]:
 
 @pytest.mark.parametrize(("kind", "scheme"), [("ecdsa-p256", "ecdsa-sha2-nistp256"), ("ed25519", "ed25519")])
 def test_create_makes_a_key_that_can_not_leave(vault: VaultServer, tmp_path: Path, kind: str, scheme: str) -> None:
-    """The key that ``create`` makes is what it prints; it can't be exported, backed up or deleted; and it is never made twice."""
+    """``create`` prints the key that it makes; it can't be exported, backed up or deleted; and it is never made twice."""
     name = new_name()
     made = run_tufline("keys", "create", name.path, "--type", kind, cwd=tmp_path, env=admin_environment(vault))
     assert made.returncode == 0, made.stderr
@@ -68,7 +68,7 @@ def test_show_tells_versions_and_dangers(vault: VaultServer, tmp_path: Path) -> 
 
 
 def test_a_sealed_vault_is_not_ready(own_vault: VaultServer, tmp_path: Path) -> None:
-    """A Vault that is sealed refuses nothing: the exit code says that it is not ready, and the message what to do."""
+    """A sealed Vault does not count as a refusal: the exit code reports that it is not ready, and the message tells what to do."""
     own_vault.seal()
     env = {**admin_environment(own_vault), "TUFLINE_VAULT__RETRY": "0"}
     done = run_tufline("keys", "show", "transit/k", cwd=tmp_path, env=env)
@@ -181,7 +181,7 @@ WRONG_KEYS = {
 
 @pytest.mark.parametrize(("given", "code", "reason"), WRONG_KEYS.values(), ids=WRONG_KEYS)
 def test_wrong_online_keys_are_said(tmp_path: Path, given: list[str], code: Exit, reason: str) -> None:
-    """An online key that can't be had is said with its reason, and nothing is written."""
+    """An unavailable online key is reported with the reason, and nothing is written."""
     (tmp_path / "bad.json").write_text("{}")
     arguments = [part for key in given for part in ("--online-key", key)]
     nobody = {"TUFLINE_VAULT__ADDRESS": "http://127.0.0.1:9", "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": "t"}

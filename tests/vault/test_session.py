@@ -1,4 +1,4 @@
-"""Who the signer is to a real OpenBao: every way to log in, tokens that end, and what is said when it can't."""
+"""The signer's login to a real OpenBao: all login methods, tokens that expire, and the errors."""
 
 import asyncio
 import base64
@@ -62,7 +62,7 @@ async def test_token_from_a_file(vault: VaultServer, tmp_path: Path) -> None:
 
 
 async def test_service_account_of_kubernetes(vault: VaultServer, tmp_path: Path) -> None:
-    """The token of a Kubernetes service account logs in, as Vault's own review of it by the cluster says."""
+    """The token of a Kubernetes service account logs in after Vault's own review of it by the cluster."""
     name, public = await make_key(vault)
     jwt = tmp_path / "jwt"
     jwt.write_text(service_account_token("signer"))
@@ -100,7 +100,7 @@ def service_account_token(name: str) -> str:
 
 @contextmanager
 def cluster_that_reviews(token: str) -> Iterator[str]:
-    """Run what Vault asks of a cluster: to review a token."""
+    """Run the cluster's endpoint that Vault asks to review a token."""
 
     class Reviewer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -157,7 +157,7 @@ async def test_tls_with_an_authority_of_its_own(vault_parts: None, tmp_path: Pat
 
 
 class Entries:
-    """What Vault's audit log says from now on of a role's tokens."""
+    """Vault's audit log entries from now on for a role's tokens."""
 
     def __init__(self, server: VaultServer, role: str) -> None:
         self._log = server.audit_log
@@ -166,7 +166,7 @@ class Entries:
         self._paths: list[str] = []
 
     async def counted(self) -> tuple[int, int]:
-        """Count the answers that were given to logins and to renewals."""
+        """Count the answers to logins and to renewals."""
         await asyncio.to_thread(self._go_on)  # the log is of all tests, and long; the session's own loop must not wait for it
         return self._paths.count("auth/approle/login"), self._paths.count("auth/token/renew-self")
 
@@ -184,7 +184,7 @@ class Entries:
 
 @pytest.mark.parametrize("skew_seconds", [0, 86_400, -86_400])
 async def test_token_is_renewed_ahead_of_its_end(vault: VaultServer, monkeypatch: pytest.MonkeyPatch, skew_seconds: int) -> None:
-    """An idle signer's token is renewed again and again and never logs in anew, also where its clock differs from Vault's by a day."""
+    """An idle signer's token is renewed repeatedly without another login, even if its clock differs from Vault's by a day."""
     name, public = await make_key(vault)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + skew_seconds)
@@ -219,7 +219,7 @@ async def test_new_login_where_renewal_ends(vault: VaultServer) -> None:
 
 
 async def test_what_is_refused_is_said_without_the_secret(vault: VaultServer, tmp_path: Path) -> None:
-    """A wrong login, a token that is none, and files that are not there are each said in one sentence, which shows no secret."""
+    """A wrong login, an invalid token, and missing files are each reported in one sentence that shows no secret."""
     name, public = await make_key(vault)
     secret = "f00dbabe-0000-4000-8000-00000000beef"
     right = signer_config(vault, name)
@@ -254,7 +254,7 @@ async def test_incomplete_login_is_said(settings: dict[str, Any], reason: str) -
 
 
 async def test_what_is_no_vault_is_said(vault: VaultServer) -> None:
-    """Where nobody listens, or somebody else does, that is said."""
+    """If no server listens, or a different one, that is reported."""
     name, public = await make_key(vault)
     nobody = VaultConfig.model_validate({"address": "http://127.0.0.1:9", "auth": "token", "token": "t", "retry": 0})
     with pytest.raises(KeyUnavailableError, match="can't be reached"):

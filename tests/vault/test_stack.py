@@ -40,13 +40,13 @@ def stack(kafka: Cluster, own_vault: VaultServer, tmp_path: Path) -> Iterator[St
 
 
 def add(stack: Stack, numbers: dict[str, int]) -> str:
-    """Announce artifacts, and give the task."""
+    """Announce artifacts, and return the task."""
     body = {"artifacts": [artifact(path, number) for path, number in numbers.items()]}
     return str(stack.api.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]["task_id"])
 
 
 def test_the_way_of_an_artifact_through_kafka_and_vault(stack: Stack, own_vault: VaultServer, tmp_path: Path) -> None:
-    """What is announced is signed in Vault and seen by an unmodified TUF client; a kill of Vault in between delays it and loses nothing."""
+    """Announced artifacts are signed in Vault and seen by an unmodified TUF client; killing Vault in between only delays them."""
     stack.prepare()
     stack.begin()
     tasks = [add(stack, {f"p/{number}": number for number in range(50)})]
@@ -65,7 +65,7 @@ def test_the_way_of_an_artifact_through_kafka_and_vault(stack: Stack, own_vault:
 
 
 def test_what_administers_the_vault_is_kept(own_vault: VaultServer) -> None:
-    """Its owner alone may read the file with root token and unseal key; with it a shell unseals and administers."""
+    """Only its owner may read the file with root token and unseal key; with it a shell unseals and administers."""
     assert own_vault.admin_env.stat().st_mode & 0o777 == 0o600
     own_vault.seal()
     script = f'. {own_vault.admin_env}; "{bao()}" operator unseal "$BAO_UNSEAL_KEY" && "{bao()}" secrets list && env'
@@ -75,7 +75,7 @@ def test_what_administers_the_vault_is_kept(own_vault: VaultServer) -> None:
 
 
 def forms(private: EllipticCurvePrivateKey) -> dict[str, bytes]:
-    """Write a private key in every form in which it might stand somewhere."""
+    """Write a private key in every form in which it might be stored."""
     scalar = private.private_numbers().private_value.to_bytes(32, "big")
     der = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     sec1 = private.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
@@ -145,7 +145,7 @@ def test_the_private_key_is_nowhere_else(stack: Stack, own_vault: VaultServer, t
 
 
 def memory_of(pid: int) -> bytes:
-    """Read what a process has in memory that can be written."""
+    """Read the writable memory of a process."""
     parts = []
     with Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
@@ -161,7 +161,7 @@ def memory_of(pid: int) -> bytes:
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
-    """The search for a private key finds it in a PEM file, DER, hexadecimal, base64 and decimal, wherever in them it begins."""
+    """The search finds a private key in a PEM file, DER, hexadecimal, base64 and decimal, at any place in them."""
     private = generate_private_key(SECP256R1())
     scalar = private.private_numbers().private_value
     raw = scalar.to_bytes(32, "big")
