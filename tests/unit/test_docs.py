@@ -19,12 +19,14 @@ RUN = {
     "docs/how-to/keys.md": "tests/e2e/test_docs.py",
     "docs/how-to/backup.md": "tests/e2e/test_docs.py",
     "docs/how-to/inbox.md": "tests/kafka/test_inbox.py",
+    "docs/how-to/vault.md": "tests/vault/test_guide.py",
 }
 """Pages with programs, and the test that runs these."""
 
 NOT_RUN = {
     "README.md": 5,
     "deploy/compose/README.md": 2,
+    "docs/adr/0003-faust-is-not-on-the-path.md": 1,
     "docs/how-to/audit.md": 1,
     "docs/how-to/fsck.md": 1,
     "docs/how-to/inbox.md": 2,
@@ -87,6 +89,10 @@ def test_programs_run_in_a_test_or_say_why_not() -> None:
     not_run: dict[str, int] = {}
     for page in TEXTS:
         name = page.relative_to(ROOT).as_posix()
+        indented = re.search(
+            r"^    (?:tufline|make|pip|docker|python3?|bao) .*$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE
+        )
+        assert indented is None, f"{name}: put commands into a fenced block of sh: {indented and indented[0]}"
         for block in (block for block in blocks(page) if block.is_program):
             if block.reason:
                 not_run[name] = not_run.get(name, 0) + 1

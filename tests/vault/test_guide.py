@@ -29,7 +29,7 @@ QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "0", "TUFLINE_SIGNER__RELEASE_GRACE": 
 
 def commands(section: str) -> str:
     """Return the commands of a section of the guide."""
-    return "\n".join(line[4:] for line in section.splitlines() if line.startswith("    "))
+    return "".join(re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
 
 
 def run_commands(text: str, vault: VaultServer, path: Path, **environment: str) -> None:
