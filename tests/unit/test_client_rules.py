@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "an entry in upper case": (entry("root", keyid="a" * 64, sig="AB"), "signatures[2].sig"),
     "an entry of odd length": (entry("targets", keyid="a" * 64, sig="abc"), "signatures[2].sig"),
     "an entry with a newline": (entry("root", keyid="a" * 64, sig="ab\n"), "signatures[2].sig"),
-    "an entry whose keyid is a property of every JavaScript object": (entry("root", keyid="constructor", sig=""), "no SHA-256"),
+    "an entry whose keyid is a property of every JavaScript object": (entry("root", keyid="constructor", sig=""), "not a SHA-256"),
     "an entry with another field": (entry("root", keyid="a" * 64, sig="", SIG="00"), "SIG"),
     "bins in another directory": (of_targets(set_in(*BINS, "name_prefix", "../x")), "name_prefix"),
     "bins named like a root": (of_targets(set_in(*BINS, "name_prefix", "1.root")), "name_prefix"),
@@ -169,10 +169,10 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "an Ed25519 key in upper case": (extra_key(ED25519, public=str(ED25519.keyval["public"]).upper().replace("0", "A")), "lower-case"),
     "an Ed25519 key that is too long": (extra_key(ED25519, public=f"{ED25519.keyval['public']}00"), "64 lower-case"),
     "an Ed25519 key that is too short": (extra_key(ED25519, public=str(ED25519.keyval["public"])[:62]), "64 lower-case"),
-    "an entry whose keyid is too short": (entry("root", keyid="a" * 63, sig=""), "no SHA-256"),
-    "an entry whose keyid is too long": (entry("root", keyid="a" * 65, sig=""), "no SHA-256"),
+    "an entry whose keyid is too short": (entry("root", keyid="a" * 63, sig=""), "not a SHA-256"),
+    "an entry whose keyid is too long": (entry("root", keyid="a" * 65, sig=""), "not a SHA-256"),
     "an Ed25519 key with spaces": (extra_key(ED25519, public=" ".join(str(ED25519.keyval["public"]))), "64 lower-case"),
-    "a P-384 key": (extra_key(P384), "python-tuf 3.1.1 to 7.0.1, tuf-js 1.1.7 to 5.0.1, go-tuf 2.0.0 to 2.4.2 verify"),
+    "a P-384 key": (extra_key(P384), "python-tuf 3.1.1 to 7.0.1, tuf-js 1.1.7 to 5.0.1, go-tuf 2.0.0 to 2.4.2 can verify"),
     "an RSA key": (extra_key(RSA), "go-tuf 2.0.0"),
     "a P-384 key that says P-256": (
         extra_key(SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", dict(P384.keyval))),
@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "an expiry in other digits": (of_root(set_in("expires", "203\u0665-01-01T00:00:00Z")), "expires"),
     "an expiry with a leap second": (of_root(set_in("expires", "2035-01-01T00:00:60Z")), "second must be in"),
     "a specification version in other digits": (of_root(set_in("spec_version", "1.\u0660.31")), "spec_version"),
-    "roles that are null next to bins": (of_targets(set_in("delegations", "roles", None)), "python-tuf reads this targets otherwise"),
+    "roles that are null next to bins": (of_targets(set_in("delegations", "roles", None)), "python-tuf would write this targets differently"),
 }
 
 

@@ -94,7 +94,7 @@ def test_a_root_that_the_old_keys_did_not_sign_is_never_shown(tmp_path: Path) ->
         assert await shown_roots(bus) == [1]
         state = await folded(bus)
         assert [given.signed.version for given in state.roots] == [1]
-        assert all("signed by 0 of the 2 keys" in reason for reason in state.refused.values())
+        assert all("has 0 valid signatures, but its threshold is 2" in reason for reason in state.refused.values())
         assert len(state.refused) == 2
         await announce_updates(bus, [NewMetadata(role="root", metadata=next_root(offline), rules=records.CURRENT_RULES)])
         await eventually(lambda: shown(bus, [1, 2]), step=1)
