@@ -202,7 +202,10 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "an expiry in other digits": (of_root(set_in("expires", "203\u0665-01-01T00:00:00Z")), "expires"),
     "an expiry with a leap second": (of_root(set_in("expires", "2035-01-01T00:00:60Z")), "second must be in"),
     "a specification version in other digits": (of_root(set_in("spec_version", "1.\u0660.31")), "spec_version"),
-    "roles that are null next to bins": (of_targets(set_in("delegations", "roles", None)), "python-tuf would write this targets differently"),
+    "roles that are null next to bins": (
+        of_targets(set_in("delegations", "roles", None)),
+        "python-tuf would write this targets differently",
+    ),
 }
 
 
