@@ -54,7 +54,7 @@ FAILURES = {
     "port in no range": (["dev", "--data", "d", "--port", "99999"], Exit.CONFIGURATION, "ingest.port"),
     "unknown setting": (["config", "--config", "bad.toml"], Exit.CONFIGURATION, "did you mean ingest.port?"),
     "no TOML": (["config", "--config", "no.toml"], Exit.CONFIGURATION, "is not TOML"),
-    "unknown bus": (["serve", "--config", "bus.toml"], Exit.CONFIGURATION, "is no bus"),
+    "unknown bus": (["serve", "--config", "bus.toml"], Exit.CONFIGURATION, "is not a valid bus URL"),
     "a port in no range, of Kafka": (["topics", "apply", "--config", "port.toml"], Exit.CONFIGURATION, "ports from 1 to 65535"),
     "no place for keys": (["init", "--out", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),
     "no place for data": (["dev", "--data", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),

@@ -1,7 +1,7 @@
-"""The configuration: every setting, its default, its unit and where its value came from.
+"""The configuration: every setting with its default and unit, and the source of each value.
 
-A value comes from, the first that has it: the command line, an environment variable (``TUFLINE_SIGNER__KEY_DIR``), a TOML file
-(``tufline.toml``, or ``--config``), the default here. ``tufline config`` prints what is in force and from where.
+A value comes from the first source that has it: the command line, an environment variable (``TUFLINE_SIGNER__KEY_DIR``), a TOML file
+(``tufline.toml``, or ``--config``), or the default here. ``tufline config`` prints the settings in effect and their sources.
 """
 
 import difflib
@@ -42,10 +42,10 @@ ENV_DELIMITER: Final = "__"
 DEFAULT_FILE: Final = Path("tufline.toml")
 
 OF_A_CHECK: Final = "Value error, "
-"""Before what a check of ours says, pydantic puts this."""
+"""The prefix that pydantic puts before the message of a validator."""
 
 TIMESTAMP_MAX_AGE_SECONDS: Final = 5
-"""How long they may keep timestamp.json, and the answer that a file does not exist (yet): clients ask for the next root at each refresh."""
+"""How long caches may keep timestamp.json, and a 404: clients request the next root at each refresh, which may not exist yet."""
 
 DEFAULT_PARTITIONS: Final = 4
 DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
@@ -54,7 +54,7 @@ DEFAULT_INBOX_DEDUP_EVENTS: Final = 50_000
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_SESSION_SECONDS: Final = 6.0
 MAX_SESSION_SECONDS: Final = 1_800.0
-"""As brokers have it by default (``group.max.session.timeout.ms``)."""
+"""The brokers' default limit (``group.max.session.timeout.ms``)."""
 
 DEFAULT_BIN_MEMORY_BYTES: Final = 128 * 1024 * 1024
 DEFAULT_BATCH_MAX_BYTES: Final = 96 * 1024 * 1024
@@ -89,40 +89,40 @@ class BusConfig(_Section):
         description="The bus: 'embedded:<file>' for one process without a server, or 'kafka:<host>:<port>,…' (see [kafka]).",
     )
     partitions: Annotated[int, Field(ge=1, le=256)] = Field(
-        DEFAULT_PARTITIONS, description="Partitions of 'artifacts'; fixed when the log is made, and then a power of two."
+        DEFAULT_PARTITIONS, description="Partitions of 'artifacts': a power of two, which can't be changed once the log exists."
     )
     max_pending_bytes: Bytes = Field(
-        DEFAULT_MAX_PENDING_BYTES, description="How much may wait to be written before requests are answered with 503."
+        DEFAULT_MAX_PENDING_BYTES, description="How many bytes may wait to be written before requests are answered with 503."
     )
 
 
 class KafkaConfig(_Section):
-    """How Kafka is reached, where bus.url names it."""
+    """The connection to Kafka, if bus.url names it."""
 
-    prefix: KafkaName = Field("tufline.", description="Of all topics, groups and transactional ids: one for each repository.")
+    prefix: KafkaName = Field("tufline.", description="Prefix of all topics, groups and transactional ids; each repository needs its own.")
     replicas: Annotated[int, Field(ge=1, le=9)] = Field(
-        3, description="Copies of each topic; a write is acknowledged when all but one have it."
+        3, description="Copies of each topic. A write is acknowledged when all but one of them have it."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="As Kafka's clients name it."
+        "PLAINTEXT", description="The security protocol, by the name that Kafka's clients use."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
-        "SCRAM-SHA-512", description="How to log in, where security_protocol begins with SASL."
+        "SCRAM-SHA-512", description="How to log in, if security_protocol starts with SASL."
     )
-    username: str = Field("", description="For PLAIN and SCRAM.")
-    password: SecretStr = Field(SecretStr(""), description="For PLAIN and SCRAM.")
-    ca_file: Path | None = Field(None, description="Certificates (PEM) that the brokers' own are checked with; by default the system's.")
-    certificate_file: Path | None = Field(None, description="Certificate (PEM) to show to the brokers, where they ask for one.")
-    key_file: Path | None = Field(None, description="Private key (PEM) of that certificate.")
-    token_file: Path | None = Field(None, description="File with the token for OAUTHBEARER, read anew for each connection.")
+    username: str = Field("", description="User name for PLAIN and SCRAM.")
+    password: SecretStr = Field(SecretStr(""), description="Password for PLAIN and SCRAM.")
+    ca_file: Path | None = Field(None, description="CA certificates (PEM) to verify the brokers with; by default the system's.")
+    certificate_file: Path | None = Field(None, description="Client certificate (PEM), if the brokers require one.")
+    key_file: Path | None = Field(None, description="Private key (PEM) of the client certificate.")
+    token_file: Path | None = Field(None, description="File with the token for OAUTHBEARER, read again for each connection.")
     session_timeout: Annotated[float, seconds(1, MAX_SESSION_SECONDS)] = Field(
         DEFAULT_SESSION_SECONDS,
-        description="After so many seconds without a heartbeat a process counts as dead, and others take its partitions.",
+        description="After this many seconds without a heartbeat a process counts as dead, and others take over its partitions.",
     )
     instance_id: KafkaName = Field(
         "",
-        description="Names this process across restarts (static membership): its partitions wait for it through session_timeout. "
-        "Empty: it leaves the group when it stops.",
+        description="Identifies this process across restarts (static membership): its partitions wait for it for session_timeout. "
+        "If empty, it leaves the group when it stops.",
     )
 
 
@@ -136,29 +136,29 @@ class IngestConfig(_Section):
     hash_algorithms: Annotated[tuple[HashAlgorithm, ...], *CommaSeparated] = Field(
         DEFAULT_HASH_ALGORITHMS,
         min_length=1,
-        description="Hash algorithms that targets may have. tuf-js and go-tuf know sha256 and sha512 only: in a repository of the client "
-        "profile 'standard' others do not count, and if neither of the two is named, both are accepted. "
-        "In the environment: separated by commas.",
+        description="Hash algorithms that targets may have. tuf-js and go-tuf know only sha256 and sha512: a repository with the client "
+        "profile 'standard' ignores others, and accepts both if neither of the two is named. "
+        "Comma-separated in the environment.",
     )
     encoded_paths: bool = Field(
         False,
-        description="Whether target paths are URL paths as clients send them, which may have percent-encoded characters (a%2Bb.whl); "
-        "else a '%' is refused.",
+        description="Whether target paths are URL paths as clients send them, which may have percent-encoded characters (a%2Bb.whl). "
+        "Otherwise a '%' is refused.",
     )
-    origin: str = Field("origin", description="A task is done when this origin shows it.")
+    origin: str = Field("origin", description="The origin at which a task's changes must be published for the task to be done.")
     inbox_dedup_events: Annotated[int, Field(ge=1)] = Field(
         DEFAULT_INBOX_DEDUP_EVENTS,
-        description="So many accepted events of each partition of the inbox are known again when they are sent again: 300 bytes each.",
+        description="How many accepted events of each partition of the inbox are recognized when sent again; 300 bytes of memory each.",
     )
 
     def allowed(self, profile: Profile) -> Allowed:
-        """Say what targets may have.
+        """Return the rules for targets.
 
         Args:
-            profile: of the repository.
+            profile: the repository's profile.
 
         Returns:
-            It.
+            The allowed hash algorithms, and the check of paths.
         """
         return Allowed(hash_algorithms(profile, self.hash_algorithms), check_encoded_path if self.encoded_paths else check_new_path)
 
@@ -167,66 +167,67 @@ class SignerConfig(_Section):
     """Bins, snapshot and timestamp."""
 
     key_dir: Path = Field(Path("tufline-data/keys"), description="Directory of online keys in files ('fn:<file>').")
-    hsm_pin: SecretStr = Field(SecretStr(""), description="PIN of the token that holds online keys of the form 'hsm:…'.")
-    hsm_pin_file: Path | None = Field(None, description="File with that PIN, in place of hsm_pin.")
+    hsm_pin: SecretStr = Field(SecretStr(""), description="PIN of the PKCS#11 token for online keys with the URI 'hsm:…'.")
+    hsm_pin_file: Path | None = Field(None, description="File with the PIN, instead of hsm_pin.")
     bin_memory_bytes: Bytes = Field(
-        DEFAULT_BIN_MEMORY_BYTES, description="Memory for the content of bins; the rest is read back from the log."
+        DEFAULT_BIN_MEMORY_BYTES, description="Memory for the content of bins, in bytes; other bins are read from the log again."
     )
     batch_max_bytes: Bytes = Field(
-        DEFAULT_BATCH_MAX_BYTES, description="The most changes taken at once, in bytes of memory; bins in memory make room for them."
+        DEFAULT_BATCH_MAX_BYTES, description="The largest batch of changes, in bytes of memory; bins are dropped from memory for it."
     )
     batch_delay: Pause = Field(
         DEFAULT_BATCH_DELAY_SECONDS,
-        description="How long to wait for more changes before a batch, in seconds; under backlog it waits longer by itself.",
+        description="How long to wait for more changes before a batch, in seconds; with a backlog it waits longer automatically.",
     )
     commit_interval: Pause = Field(
-        DEFAULT_COMMIT_INTERVAL_SECONDS, description="At most one snapshot in this time, in seconds; each costs every client a snapshot."
+        DEFAULT_COMMIT_INTERVAL_SECONDS,
+        description="The shortest time between two snapshots, in seconds; every client has to download each one.",
     )
     commit_delay: Pause = Field(
         DEFAULT_COMMIT_DELAY_SECONDS, description="How long a commit waits for the other partitions of the same requests, in seconds."
     )
     renew_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         DEFAULT_RENEW_FRACTION,
-        description="A role is renewed when less than this part of its lifetime is left; bins spread over the time before.",
+        description="A role is renewed when less than this fraction of its lifetime is left; bins are renewed over the time before.",
     )
     renewal_check: Interval = Field(DEFAULT_RENEWAL_CHECK_SECONDS, description="How often to look for roles to renew, in seconds.")
     release_delay: Keeping = Field(
         DEFAULT_RELEASE_DELAY_SECONDS,
-        description="When an online key changes: how long timestamp and snapshot are signed with both keys before the new root is shown, "
-        "in seconds; longer than any cache keeps timestamp.json.",
+        description="When an online key changes: how long timestamp and snapshot are signed with both keys before the new root is "
+        "published, in seconds. Must be longer than any cache keeps timestamp.json.",
     )
     release_grace: Keeping = Field(
         DEFAULT_RELEASE_GRACE_SECONDS,
-        description="When an online key has changed: how long the old one goes on signing beside it, in seconds; longer than any cache "
-        "says that there is no newer root.",
+        description="When an online key has changed: how long the old key also signs, in seconds. Must be longer than any cache keeps the "
+        "answer that a newer root does not exist.",
     )
     audit_file: Path | None = Field(
         None,
-        description="File for a copy of the audit, one of its own for each process, or '-' for standard output. The topic 'audit' has it "
-        "always.",
+        description="File for a copy of the audit trail, different for each process, or '-' for standard output. The topic 'audit' always "
+        "has the trail.",
     )
 
 
 class VaultConfig(_Section):
-    """How HashiCorp Vault or OpenBao is reached, where online keys are in it ('vault:<mount>/<key>#<version>')."""
+    """The connection to HashiCorp Vault or OpenBao, if it holds online keys ('vault:<mount>/<key>#<version>')."""
 
-    address: str = Field("https://127.0.0.1:8200", description="URL of the server; https, except on this machine.")
-    namespace: str = Field("", description="Namespace of login and keys, where the server has some.")
+    address: str = Field("https://127.0.0.1:8200", description="URL of the server; it must use https, except on this machine.")
+    namespace: str = Field("", description="Namespace of the login and the keys, if the server has namespaces.")
     auth: Literal["token", "approle", "kubernetes"] = Field("approle", description="How to log in.")
-    auth_mount: str = Field("", description="Path of the login method, where it is not the method's own name.")
-    token: SecretStr = Field(SecretStr(""), description="For auth = token.")
-    token_file: Path | None = Field(None, description="File with the token, in place of token; read anew at each login.")
-    role: str = Field("", description="Role of the signer: the RoleID of approle, or the name of kubernetes' role.")
-    secret_id: SecretStr = Field(SecretStr(""), description="For auth = approle.")
-    secret_id_file: Path | None = Field(None, description="File with the SecretID, in place of secret_id; read anew at each login.")
+    auth_mount: str = Field("", description="Path of the login method, if it differs from the method's name.")
+    token: SecretStr = Field(SecretStr(""), description="Token for auth = token.")
+    token_file: Path | None = Field(None, description="File with the token, instead of token; read again at each login.")
+    role: str = Field("", description="The signer's role: the RoleID for approle, or the role's name for kubernetes.")
+    secret_id: SecretStr = Field(SecretStr(""), description="SecretID for auth = approle.")
+    secret_id_file: Path | None = Field(None, description="File with the SecretID, instead of secret_id; read again at each login.")
     jwt_file: Path = Field(KUBERNETES_TOKEN_FILE, description="File with the service account's token, for auth = kubernetes.")
-    ca_file: Path | None = Field(None, description="Certificates (PEM) that the server's own is checked with; by default the usual ones.")
+    ca_file: Path | None = Field(None, description="CA certificates (PEM) to verify the server with; by default the usual ones.")
     timeout: Interval = Field(DEFAULT_VAULT_TIMEOUT_SECONDS, description="How long to wait for each answer, in seconds.")
     retry: Pause = Field(
         DEFAULT_VAULT_RETRY_SECONDS,
-        description="How long to try again what may pass, in seconds; then the work begins anew, and says why.",
+        description="How long to retry after a temporary error, in seconds; then the work fails with the reason, and starts again.",
     )
-    connections: Annotated[int, Field(ge=1, le=64)] = Field(DEFAULT_VAULT_CONNECTIONS, description="Calls at the same time.")
+    connections: Annotated[int, Field(ge=1, le=64)] = Field(DEFAULT_VAULT_CONNECTIONS, description="The most calls at the same time.")
 
     @field_validator("address")
     @classmethod
@@ -235,7 +236,7 @@ class VaultConfig(_Section):
         if url.scheme not in {"http", "https"} or not url.hostname or url.username is not None:
             raise ValueError("write https://<host>:<port>")
         if url.scheme == "http" and not _is_this_machine(url.hostname):
-            raise ValueError("a token would go over the network in plain text: use https")
+            raise ValueError("a token would be sent over the network in plain text: use https")
         return address.rstrip("/")
 
 
@@ -253,22 +254,22 @@ class PublisherConfig(_Section):
     directory: Path = Field(Path("tufline-data/origin/metadata"), description="Directory in which the metadata files are published.")
     superseded_retention: Annotated[float, seconds(TIMESTAMP_MAX_AGE_SECONDS, YEAR_SECONDS)] = Field(
         DEFAULT_SUPERSEDED_RETENTION_SECONDS,
-        description="How long a file stays after the last published snapshot that named it, in seconds; longer than caches keep "
+        description="How long a file is kept after the last published snapshot that named it, in seconds. Must be longer than caches keep "
         "timestamp.json, and than a client takes to refresh.",
     )
 
 
 class HttpConfig(_Section):
-    """Limits of every built-in HTTP server: of the REST API, of the origin, and for operators."""
+    """Limits of every built-in HTTP server: the REST API, the origin's web server, and the operators' endpoint."""
 
     max_connections: Annotated[int, Field(ge=8, le=100_000)] = Field(
         DEFAULT_MAX_CONNECTIONS,
-        description="Connections of each server; an idle one makes room for a new one. A low limit of open files lowers it.",
+        description="The most connections of each server; an idle one is closed for a new one. A low limit of open files reduces it.",
     )
     idle_timeout: Annotated[float, seconds(1, HOUR_SECONDS)] = Field(
         DEFAULT_IDLE_SECONDS,
-        description="How long a client may keep its connection waiting, in seconds: without a whole head of a request, while a body comes "
-        "with less than 1 kB in this time, or while it does not read the answer.",
+        description="How long the server waits for a client, in seconds: for the complete head of a request, for 1 kB of its body, or "
+        "until it reads the answer.",
     )
 
 
@@ -280,29 +281,27 @@ class WebConfig(_Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(8081, description="Port to listen on; 0 for any free one.")
-    targets: Path | None = Field(None, description="Directory of the repository's own files, served at /targets/ beside /metadata/.")
+    targets: Path | None = Field(None, description="Directory of the repository's own files, served at /targets/ next to /metadata/.")
 
 
 class OpsConfig(_Section):
-    """The HTTP server for operators (/healthz, /readyz, /metrics) of a signer or publisher in a process of its own; ingest has its own."""
+    """The operators' HTTP endpoint (/healthz, /readyz, /metrics) of a separate signer or publisher process; ingest serves it itself."""
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(8082, description="Port to listen on; 0 for any free one.")
 
 
 class ClockConfig(_Section):
-    """The clock of the machine, which is held against the log's."""
+    """The machine's clock, which is compared with the log's."""
 
-    tolerance: Interval = Field(
-        DEFAULT_TOLERANCE_SECONDS, description="A difference of more seconds is reported as a problem of the process."
-    )
+    tolerance: Interval = Field(DEFAULT_TOLERANCE_SECONDS, description="A larger difference, in seconds, is reported as a problem.")
 
 
 class LogConfig(_Section):
-    """What the process says."""
+    """The process's log output."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is said.")
-    format: Literal["auto", "json", "console"] = Field("auto", description="'auto': for humans on a terminal, else JSON.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The lowest level that is logged.")
+    format: Literal["auto", "json", "console"] = Field("auto", description="'auto' is console format on a terminal, otherwise JSON.")
 
 
 class Config(BaseSettings):
@@ -343,7 +342,7 @@ def _check_environment() -> None:
         if name.startswith(ENV_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             advice = f"did you mean {near[0]}?" if near else "tufline config lists all settings"
-            raise ConfigError(f"the environment variable {name} is no setting: {advice}")
+            raise ConfigError(f"the environment variable {name} does not match any setting: {advice}")
 
 
 def _read_toml(path: Path | None) -> dict[str, dict[str, Any]]:
@@ -354,10 +353,10 @@ def _read_toml(path: Path | None) -> dict[str, dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the configuration {path or DEFAULT_FILE} can't be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the configuration {path or DEFAULT_FILE} is not TOML: {error}") from error
+        raise ConfigError(f"the configuration {path or DEFAULT_FILE} is not valid TOML: {error}") from error
     for section, settings in content.items():
         if not isinstance(settings, dict):
-            raise ConfigError(f"{section} in {path or DEFAULT_FILE} stands outside any section such as [ingest]")
+            raise ConfigError(f"{section} in {path or DEFAULT_FILE} is outside any section: put it into one, such as [ingest]")
     return content
 
 
@@ -365,14 +364,14 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] = MappingProxyTy
     """Load the configuration.
 
     Args:
-        path: of a TOML file; None for ``tufline.toml`` in the current directory, if there is one.
-        overrides: dotted setting to value, from the command line; None for those that were not given.
+        path: a TOML file; None for ``tufline.toml`` in the current directory, if it exists.
+        overrides: dotted setting to value, from the command line; None for options that were not used.
 
     Returns:
-        The configuration; and for each dotted setting where its value came from.
+        The configuration; and for each dotted setting the source of its value.
 
     Raises:
-        ConfigError: for a file that can't be read, a setting that does not exist or a value that it can't have.
+        ConfigError: if a file can't be read, a setting does not exist, or a value is not valid.
     """
     _check_environment()
     given: dict[str, dict[str, Any]] = {}
@@ -384,13 +383,13 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] = MappingProxyTy
 
 
 def of_environment() -> Config:
-    """Load what the environment says, and no file: for a library in somebody else's process.
+    """Load the configuration from the environment and no file, for a library in another program's process.
 
     Returns:
         The configuration.
 
     Raises:
-        ConfigError: for a value that a setting can't have.
+        ConfigError: if a value is not valid.
     """
     config, _ = _merge(("environment", EnvSettingsSource(Config)()))
     return config
@@ -416,10 +415,10 @@ def _explain(problem: ErrorDetails, sources: Mapping[str, str]) -> str:
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(dotted, [f"{section}.{name}" for section, name in _all_settings()], 1)
         advice = f"did you mean {near[0]}?" if near else "tufline config lists all settings"
-        return f"{dotted} (from {source}) is no setting: {advice}"
-    # What was written for a secret may be one, also where it has a wrong type.
+        return f"unknown setting {dotted} (from {source}): {advice}"
+    # The value of a secret may be secret even if it has a wrong type.
     shown = "" if _is_secret(dotted) else f" = {problem['input']!r}"
-    return f"{dotted}{shown} (from {source}) can't be: {problem['msg'].removeprefix(OF_A_CHECK)}"
+    return f"{dotted}{shown} (from {source}) is not valid: {problem['msg'].removeprefix(OF_A_CHECK)}"
 
 
 def _is_secret(dotted: str) -> bool:
