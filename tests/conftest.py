@@ -14,7 +14,7 @@ from tufline_testing.servers.parts import MissingPartError
 from tufline_testing.servers.vault_server import VaultServer, bao, vault_server
 from tufline_testing.skips import pytest_runtest_makereport  # noqa: F401 (pytest finds hooks by their names)
 
-# A shared machine is slow at times: a slow example is no failure.
+# A shared machine is slow at times: a slow example is not a failure.
 settings.register_profile("tufline", deadline=None, print_blob=True)
 settings.load_profile("tufline")
 # testing/tufline_testing/proofs/mutate_pure.py asks whether a test fails, and not for the smallest example.

@@ -1,6 +1,6 @@
-"""The contract of the bus: what every implementation must keep, whatever it is made of.
+"""The contract of the bus, which every implementation must keep.
 
-Nothing here may know which implementation runs, nor rely on offsets being consecutive.
+No test here may depend on the implementation, or on consecutive offsets.
 """
 
 import asyncio
@@ -249,7 +249,7 @@ async def test_takeover_misses_nothing(setup: BusSetup, seed: int) -> None:
                 await writer.commit([message(str(progress), SECOND)])
                 progress += 1
         except BusError:
-            return  # fenced; or, where the takeover came in the middle of a commit, of unknown outcome: the next one finds out by reading
+            return  # fenced; or, if the takeover happened during a commit, of unknown outcome: the next writer learns it by reading
 
     async def values_until(claim: Position) -> list[str]:
         return [record.value.decode() for record in await all_of(setup.bus, SECOND) if record.offset <= claim.offset]

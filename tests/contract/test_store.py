@@ -86,7 +86,7 @@ async def test_replace_changes_only_what_is_expected(store: Store, name: str) ->
     with pytest.raises(StoreChangedError):
         await store.replace(name, b"2", expected=b"0")
     assert await store.get(name) == b"1"
-    await store.replace(name, b"1", expected=b"0")  # it is done already, perhaps by an attempt that could not say so
+    await store.replace(name, b"1", expected=b"0")  # already done, perhaps by an attempt that could not report it
     await store.replace(name, b"2", expected=b"1")
     assert await store.get(name) == b"2"
 

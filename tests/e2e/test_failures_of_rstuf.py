@@ -1,6 +1,6 @@
-"""What RSTUF was seen to do when it is killed or asked by many at once: each is a test here, under its name.
+"""Faults observed in RSTUF when it is killed or has many concurrent clients: each is a test of the same name.
 
-The failures and the figures are of a run of RSTUF 1.0 (worker 1.0.2, API 1.0.1) on two cores, and of its users' reports.
+The failures and figures come from a run of RSTUF 1.0 (worker 1.0.2, API 1.0.1) on two cores, and from its users' reports.
 """
 
 import random

@@ -67,7 +67,7 @@ class Rotation:
                 try:
                     if lengths(self.server, self.path / "client", ["a"]) != {"a": 1}:
                         failures.append("a is not there")
-                except Exception as error:  # noqa: BLE001 (whatever a client says is a finding)
+                except Exception as error:  # noqa: BLE001 (any error of a client is a finding)
                     failures.append(f"{type(error).__name__}: {error}")
 
         client = threading.Thread(target=refresh)

@@ -119,7 +119,7 @@ async def test_a_bulk_task_names_what_was_refused(tmp_path: Path, monkeypatch: p
         live = {one["path"] for one in sent if await is_live(server, one["path"])}
         assert live | set(refused) == {one["path"] for one in sent}
         assert not live & set(refused)
-        # What is there already is no refusal, and the others are refused again.
+        # Unchanged additions are not refusals, and the other lines are refused again.
         again = await done(server, BULK, lines(sent))
         read = await pages(server, again["task_id"])
         assert sorted(one["path"] for page in read for one in page["refused_artifacts"]) == sorted(refused)

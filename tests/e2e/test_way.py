@@ -130,10 +130,10 @@ def test_init_and_serve_with_own_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_kill_at_any_moment_loses_nothing(tmp_path: Path, seed: int) -> None:
-    """After SIGKILL at a random moment, again and again, everything that was accepted becomes live, and nothing goes back.
+    """After SIGKILL at random moments, everything accepted becomes live, and nothing goes back.
 
-    Each path is announced by one thread with growing numbers: what a client sees in the end must be at least the last accepted number, and
-    at most the last one that was sent.
+    One thread announces each path with growing numbers: in the end a client must see at least the last accepted number, and at most the
+    last one sent.
     """
     chance = random.Random(seed)
     accepted: dict[str, int] = {}
@@ -164,7 +164,7 @@ def test_kill_at_any_moment_loses_nothing(tmp_path: Path, seed: int) -> None:
                     current[0] = start_dev(tmp_path / "data", "--bins", "8")
                 stop.wait(0.5)
             finally:
-                stop.set()  # else the pool would wait for ever, and hide why
+                stop.set()  # otherwise the pool would wait indefinitely, and hide the reason
             for thread in running:
                 thread.result()
         server = current[0]

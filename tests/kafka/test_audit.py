@@ -49,7 +49,7 @@ def test_the_audit_of_signers_that_come_and_go(stack: Stack, tmp_path: Path) -> 
     numbers = itertools.count(100)
 
     def both_have_signed() -> bool:
-        add(stack, next(numbers))  # whoever joins late signs what comes later
+        add(stack, next(numbers))  # a signer that joins late signs later changes
         return all(file.exists() for file in files[:2])
 
     wait_until(both_have_signed, "both signers have a part of the work")

@@ -92,7 +92,7 @@ async def test_published_by_the_client_is_live(stack: Stack, tmp_path: Path) -> 
             await client.publish(Event("repo", [add("/", 1, HASHES)]))
         again = await client.publish(first)
         assert (again.is_duplicate, again.task) == (True, outcome.task)
-    # The last thing in each partition is the end of a transaction of the inbox, which is no record that could become live.
+    # Each partition ends with the marker of an inbox transaction, which does not count as a record that could become live.
     await until_all_is_live(stack)
     expected = {"a": 1, **{f"p/{number}": number for number in range(0, 50, 7)}}
     assert await asyncio.to_thread(seen, stack, tmp_path, "b", *expected) == expected

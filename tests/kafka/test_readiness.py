@@ -43,9 +43,9 @@ def says(service: Service, part: str, text: str) -> bool:
 
 
 def test_dead_brokers_are_said_and_coming_back_is_noticed(stack: Stack) -> None:
-    """When no broker answers, every process is unready and says so; when they are back, all are ready by themselves and work goes on.
+    """While no broker answers, every process reports that it is not ready; once they are back, all become ready and work continues.
 
-    What is published is there for clients meanwhile, also from a publisher that is started then.
+    Meanwhile the published files are served to clients, also by a publisher that is started then.
     """
     (broker,) = stack.cluster.brokers
     wait_until(lambda: not any(service.problems() for service in stack.services), "not all are ready at first")

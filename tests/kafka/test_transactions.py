@@ -110,7 +110,7 @@ async def test_late_end_of_a_transaction_does_not_end_the_next(proxied: Proxied,
         assert isinstance(committing.exception(), ZeroDivisionError if late == "abort" else type(None))
 
         def arrives(_: Any) -> list[Message]:
-            # What the transaction sent so far has been answered; its next request finds the late one before it.
+            # The transaction's requests so far have been answered; its next request arrives after the late one.
             lane.held.append(replace(held, due=0))
             if late == "commit":
                 raise ZeroDivisionError
@@ -159,7 +159,7 @@ async def test_closing_a_reader_whose_broker_is_gone(proxied: Proxied) -> None:
         reader = setup.bus.reader("metadata", 0, 0)
         await setup.bus.append(both("first"))
         assert len(await reader.fetch(max_wait=DEADLINE_SECONDS)) == 1
-        broker, proxy.target = proxy.target, free_port()  # where nobody listens
+        broker, proxy.target = proxy.target, free_port()  # where no server listens
         await proxy.close()
         consumer = reader._consumer  # type: ignore[attr-defined]
         async with asyncio.timeout(DEADLINE_SECONDS):

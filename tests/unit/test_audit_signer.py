@@ -132,7 +132,7 @@ def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -
             recorded = {(use.keyid, one.role, one.sha256) for use in await world.uses() for one in use.signatures}
             in_file = world.file.read_text() if world.file.exists() else ""
             for message in messages:
-                # Of targets what is signed is not what stands in the file: the verification below has it.
+                # For targets the signed bytes differ from those in the file: the verification below covers them.
                 if message.topic != topics.METADATA or message.key in {"1.root", "targets"}:
                     continue
                 content = envelope.disassemble(message.value)
@@ -353,7 +353,7 @@ def test_a_record_without_its_signature_in_the_world_is_no_fault(tmp_path: Path)
 
         async with world.signer(SeenBus(world.bus, on_commit=dies)):
             await eventually(lambda: _has(world))
-        await asyncio.sleep(5)  # what is signed in the same second may be the same
+        await asyncio.sleep(5)  # files signed in the same second may be identical
         async with world.signer():
             await settled(world.bus)
         report = await world.verified()

@@ -88,7 +88,7 @@ def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int,
             await eventually(lambda: asyncio.sleep(0, any(place in text for text in health.problems.values())))
             assert health.ready, health.problems
             await becomes_live("after")
-        await bus.append([junk])  # as the newest of its key, it is what a start finds first
+        await bus.append([junk])  # as the newest record of its key, it is the first that a start finds
         async with running(*services()):
             await becomes_live("again")
             await eventually(lambda: asyncio.sleep(0, health.ready))
@@ -128,7 +128,7 @@ async def test_bad_progress_does_not_stop_the_inbox(tmp_path: Path, damaged: boo
     await bus.append([Message(topics.INBOX_PROGRESS, "bad", JUNK)])
     await trim_once(bus, Live(bus, "origin"), lambda: utc_now() + 2 * INBOX_KEPT, passed)
     await bus.maintain()
-    assert await bus.start(topics.INBOX, 0) > end, "the inbox is kept for ever"
+    assert await bus.start(topics.INBOX, 0) > end, "the inbox is kept indefinitely"
     assert topics.INBOX_PROGRESS in health.problems["retention.records"]
     await bus.close()
 

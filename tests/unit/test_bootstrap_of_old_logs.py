@@ -39,9 +39,9 @@ def comes_first(role: str) -> bool:
 
 
 async def old_log(path: Path, kept: Kept, *, is_damaged: bool = False) -> tuple[EmbeddedBus, Bootstrap]:
-    """Make the log of a bootstrap of the first rules, with what was there before it could be published: the files of some roles.
+    """Make the log of a bootstrap under the first rules, with the files of some roles from before its publication.
 
-    Where it is damaged, the head of root can't be read.
+    If it is damaged, the head of root can't be read.
     """
     metadata = make_bootstrap(path / "keys", bins=BINS, days=DEFAULT_DAYS).payload["metadata"]
     first = Bootstrap(settings=Settings(BINS, "bins", PARTITIONS, DEFAULT_DAYS, STANDARD), root=metadata["root"], rules=FIRST_RULES)

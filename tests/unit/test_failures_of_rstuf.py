@@ -103,6 +103,6 @@ def test_timestamp_never_expires_on_a_quiet_repository(tmp_path: Path) -> None:
                 assert client.refresh() == {"a": 1}
             assert client.timestamp >= first + 40
         bins = [record for record in await read_all(world.bus, topics.METADATA) if record.key.startswith("bins-")]
-        assert len(bins) == 5, "a quiet bin was signed anew though it lives a year"
+        assert len(bins) == 5, "an idle bin was signed again although it is valid for a year"
 
     in_world(tmp_path, story, {"timestamp": 1, "snapshot": 3, "bins": 365})

@@ -145,7 +145,7 @@ async def test_an_event_that_may_have_been_moved_is_rejected(embedded: EmbeddedS
     await embedded.maintain()
     assert await every(embedded.bus, topics.RECEIPTS) == []
     with patch.object(inbox_worker, "BATCH_EVENTS", 1):
-        async with moving(embedded.bus):  # it ends as soon as it has begun to move, wherever that is
+        async with moving(embedded.bus):  # ends as soon as moving has started, at any point
             await eventually(lambda: have_receipts(embedded.bus, 1), step=0.001)
         await embedded.bus.append([version(100)])
         async with moving(embedded.bus):

@@ -438,5 +438,5 @@ async def test_answer_comes_after_the_log_has_it(tmp_path: Path) -> None:
         assert status == 202
         found = [record for partition in range(PARTITIONS) for record in await read_all(server.bus, topics.ARTIFACTS, partition)]
         changes = records.decode(records.changes_decoder, found[0].value)
-        on_admin = await server.bus.end(topics.ADMIN, 0)  # the bootstrap, and that it has begun
+        on_admin = await server.bus.end(topics.ADMIN, 0)  # the bootstrap, and the record of its start
         assert (changes.admin, changes.changes) == (on_admin, [Add("a", 5, {"sha256": "ab" * 32})])

@@ -107,7 +107,7 @@ async def is_reported(health: Health, part: str) -> bool:
 
 
 def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path: Path) -> None:
-    """Behind lost records nothing is applied for weeks, but renewals go on; accepted, the rest becomes live, and the lost have receipts."""
+    """After lost records nothing is applied for weeks, but renewals continue; once accepted, the rest is live, and losses have receipts."""
     world = World(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:

@@ -561,7 +561,7 @@ def test_who_starts_knows_what_was_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("role", ["bins-0", "nobody"])
 def test_file_that_no_head_names_holds_up_nothing(tmp_path: Path, role: str) -> None:
-    """A file that is not signed, and that no head names, is reported once; a restarted publisher does not read it again."""
+    """A file that is not signed, and that no head names, is reported, and a restarted publisher does not read it again."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -715,7 +715,7 @@ def test_stray_files_do_not_stop_a_rotation(tmp_path: Path, name: str) -> None:
             await world.published()
         (world.directory / name).write_text("{}")
         await announce_updates(bus, offline.rotate(now=clock()))
-        await asyncio.sleep(2000)  # the grace is over: a root is held until the commit that comes with it
+        await asyncio.sleep(2000)  # the grace time is over: a root is held until the commit that needs it
         await world.announce("b")
         await settled(bus)
         async with world.publisher():

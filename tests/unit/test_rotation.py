@@ -123,7 +123,7 @@ def test_lost_keys_are_left_behind_at_once(tmp_path: Path, mode: str) -> None:
             await world.shows_only_the_new_key()
             assert set(world.reader.refresh().values()) == {2}
 
-    # A client that does not see the new root yet must fail then: nobody can sign for it any more.
+    # A client that does not see the new root yet must fail then: no available key can sign for it.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(World, "look", lambda world, operation: world.refresh() if operation == "wait" else None)
         in_world(tmp_path, mode, story)

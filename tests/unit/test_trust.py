@@ -80,7 +80,7 @@ def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
     """Any one of the keys that root marks for the bins signs them; where it marks none, the keys of targets do."""
     root = rules.parse(Root, metadata_of(held, "root")).signed
     assert rules.online_bin_keys(root) == rules.root_keys(root, Targets.type)
-    for keyid in root.roles[Targets.type].keyids:  # a mark of something else is no mark
+    for keyid in root.roles[Targets.type].keyids:  # a mark of another kind does not count
         root.keys[keyid].unrecognized_fields[ROLE_FIELD] = "bin"
     assert rules.online_bin_keys(root) == rules.root_keys(root, Targets.type)
     marked = [with_fields(key, **{ROLE_FIELD: BINS}) for key in KEYS[:2]]

@@ -117,7 +117,7 @@ def test_an_update_that_no_service_can_read_is_passed_over(tmp_path: Path, role:
         metadata = clean if role == "root" else offline.sign(offline.targets)
         spoilt = copy.deepcopy(metadata)
         spoilt["signatures"].append({"keyid": "nope", "sig": None})
-        # By hand: it stands on the log as the version before wrote it, without its rules.
+        # By hand: the record is on the log as the previous version wrote it, without its rules.
         value = records.encode(NewMetadata(role=role, metadata=spoilt)).replace(b',"rules":1', b"")  # type: ignore[arg-type]
         await bus.append([Message(topics.ADMIN, role, value)])
 

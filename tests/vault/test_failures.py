@@ -70,7 +70,7 @@ class World:
         self.secret_file.write_text(secret_id)
 
     def break_audit(self) -> None:
-        # Vault refuses everything when it can't write down what it is asked: as on a full disk.
+        # Vault refuses every request that it can't record in its audit log, as on a full disk.
         self.server.audit_log.rename(self.server.directory / "before.log")
         self.server.audit_log.mkdir()
         assert self.server.process is not None

@@ -109,11 +109,11 @@ async def test_repository_with_its_keys_on_a_token(token: str, tmp_path: Path) -
 
 @pytest.fixture
 def kms(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Run moto's server of AWS KMS with a key on P-256, and give its id.
+    """Run moto's server of AWS KMS with a key on P-256, and return its id.
 
-    AWS signs a digest as such (MessageType DIGEST). moto takes it for a message and hashes it again: that one step is mended here.
+    AWS signs a digest directly (MessageType DIGEST). moto treats it as a message and hashes it again: only this step is fixed here.
     """
-    from moto.kms.utils import ECDSAPrivateKey  # noqa: PLC0415 (half a second, for this test alone)
+    from moto.kms.utils import ECDSAPrivateKey  # noqa: PLC0415 (takes half a second, and only this test needs it)
     from moto.server import ThreadedMotoServer  # noqa: PLC0415 (as above)
 
     def sign(key: ECDSAPrivateKey, message: bytes, signing_algorithm: str) -> bytes:

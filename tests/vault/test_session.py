@@ -190,7 +190,7 @@ async def test_token_is_renewed_ahead_of_its_end(vault: VaultServer, monkeypatch
     monkeypatch.setattr(time, "time", lambda: real() + skew_seconds)
     role = f"renewed{skew_seconds}"
     entries = Entries(vault, role)
-    # It is renewed two seconds before its end: longer than a busy machine stands still.
+    # It is renewed two seconds before its end, which is longer than a busy machine stalls.
     role_id, secret_id = vault.make_role(provision.policy([name]), role, "6s")
     async with session(VaultConfig.model_validate({"address": vault.url, "role": role_id, "secret_id": secret_id})) as opened:
         key = await open_vault_key(name.uri, public, opened)

@@ -81,7 +81,7 @@ def forms(private: EllipticCurvePrivateKey) -> dict[str, bytes]:
     sec1 = private.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     found = {"scalar": scalar, "scalar in decimal": str(private.private_numbers().private_value).encode()}
     found["scalar in hexadecimal"] = scalar.hex().encode()
-    # Base64 of a larger whole shifts the scalar by 0, 1 or 2 bytes: what is the same in all wholes is left when the ends are taken away.
+    # In base64 of a larger text, the scalar is shifted by 0, 1 or 2 bytes: without its ends, the encoding is the same in every text.
     for shift in range(3):
         found[f"scalar in base64, shifted by {shift}"] = base64.b64encode(bytes(shift) + scalar)[4:40]
     # A PEM breaks its lines: the line that holds most of the scalar.
