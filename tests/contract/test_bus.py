@@ -422,7 +422,7 @@ async def test_trim_allows_to_drop(setup: BusSetup) -> None:
 
 
 async def test_start_is_below_what_is_left_and_above_what_is_gone(setup: BusSetup) -> None:
-    """The start is not above any record that is there, and above every one that is gone; where none is left, it is the end."""
+    """The start is at or below every remaining record and above every deleted one; if none remains, it is the end."""
     assert await setup.bus.start(PLAIN, 1) == await setup.bus.end(PLAIN, 1)
     writer = await setup.bus.writer("w")
     for number in range(6):  # in transactions, whose markers may have offsets too
@@ -474,7 +474,7 @@ async def test_offset_at_a_time_whose_records_are_gone(setup: BusSetup) -> None:
 
 
 async def test_end_is_above_all(setup: BusSetup) -> None:
-    """The end is above every record that is visible, and 0 where there never was one."""
+    """The end is above every visible record, and 0 if there never was a record."""
     assert await setup.bus.end(PLAIN, 0) == 0
     (position,) = await setup.bus.append([message("a")])
     assert await setup.bus.end(PLAIN, 0) > position.offset
@@ -495,7 +495,7 @@ async def test_last_record(setup: BusSetup) -> None:
 
 
 async def test_scan_reads_all_there_is(setup: BusSetup) -> None:
-    """A scan returns every record up to the end as it was, however many fetches that takes, and none that comes meanwhile."""
+    """A scan returns every record up to the end, however many fetches it needs, and none that arrives meanwhile."""
     assert [batch async for batch in scan(setup.bus, PLAIN, 0)] == []
     positions = [*await setup.bus.append([message(f"{number}/{'x' * 500}") for number in range(300)])]
     writer = await setup.bus.writer("w")
@@ -640,7 +640,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_group_shares_partitions(setup: BusSetup) -> None:
-    """Members of a group own all partitions together and none twice, as they come and go; another group has its own."""
+    """Members of a group together own every partition exactly once, as they join and leave; another group has its own assignment."""
     members = [Recording() for _ in range(3)]
     places = []
 

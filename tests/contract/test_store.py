@@ -45,7 +45,7 @@ async def test_empty_has_nothing(store: Store) -> None:
 
 
 async def test_what_is_put_is_there(store: Store) -> None:
-    """Files are there, whole, after they were put; putting the same again changes nothing."""
+    """Uploaded files are there, whole; uploading the same content again changes nothing."""
     files = [("1.root.json", b"root"), ("2.bins-0.json", b"x" * 3_000_000)]
     for _ in range(2):
         await store.put_many(files)
@@ -55,7 +55,7 @@ async def test_what_is_put_is_there(store: Store) -> None:
 
 
 async def test_same_content_is_not_written_again(tmp_path: Path) -> None:
-    """A file that is there with the same content is left as it is: it may be durable and served."""
+    """An existing file with the same content is not rewritten: it may be durable and served."""
     store = LocalStore(tmp_path)
     assert await store.put_many([("1.a.json", b"same")]) == []
     before = (tmp_path / "1.a.json").stat().st_ino
@@ -76,7 +76,7 @@ async def test_other_content_stays_and_is_named(store: Store) -> None:
 
 @pytest.mark.parametrize("name", [TIMESTAMP, "2.root.json", OWNER])
 async def test_replace_changes_only_what_is_expected(store: Store, name: str) -> None:
-    """Nothing is replaced unless the file is as it was looked at: other content, no file, or any file where none is expected."""
+    """A file is replaced only if it still is as expected: not with other content, nor if it is missing or unexpectedly exists."""
     with pytest.raises(StoreChangedError, match="deleted"):
         await store.replace(name, b"2", expected=b"1")
     assert await store.get(name) is None
@@ -102,7 +102,7 @@ async def test_of_many_that_replace_one_wins(store: Store) -> None:
 
 
 async def test_replace_changes_nothing_for_another_owner(store: Store) -> None:
-    """A file is replaced for an owner only while the origin is that owner's, also where the file itself is as expected."""
+    """A file is replaced for an owner only while the origin belongs to that owner, even if the file itself is as expected."""
     await store.replace(TIMESTAMP, b"1", expected=None)
     with pytest.raises(StoreChangedError, match=OWNER):
         await store.replace(TIMESTAMP, b"2", expected=b"1", owner=b"mine")

@@ -1,4 +1,4 @@
-"""A server with few file descriptors, and clients that take connections and send nothing."""
+"""A server with few file descriptors, and clients that connect and send nothing."""
 
 import hashlib
 import resource
@@ -65,7 +65,7 @@ def check_publication(server: Running, directory: Path, content: bytes) -> None:
 
 
 def test_publication_goes_on_under_a_flood_of_connections(tmp_path: Path) -> None:
-    """With 256 open files allowed, 1,200 connections that send nothing, or half a request, stop neither publication nor other clients."""
+    """With 256 open files allowed, 1,200 connections that send nothing, or half a request, block neither publication nor other clients."""
     (tmp_path / "files").mkdir()
     command = ["prlimit", f"--nofile={FILES}:{FILES}"]
     with (

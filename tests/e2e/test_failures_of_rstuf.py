@@ -56,7 +56,7 @@ def test_sigkill_in_a_publication_loses_no_artifact(tmp_path: Path, seed: int) -
 
 
 def test_every_accepted_task_runs(tmp_path: Path) -> None:
-    """Killed right after it has accepted them, every task is done after the restart; in RSTUF some never ran."""
+    """If the process is killed right after it accepted tasks, every task is done after the restart; in RSTUF some never ran."""
     server = start_dev(tmp_path / "data", *BINS)
     try:
         tasks = {post(server, [f"p/{number}"])["task_id"]: f"p/{number}" for number in range(40)}

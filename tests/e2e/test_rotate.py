@@ -116,7 +116,7 @@ def give(rotation: Rotation) -> None:
 
 @pytest.mark.parametrize("mode", [ceremony.PEP458, ceremony.RSTUF])
 def test_an_operator_changes_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    """Called again after each step, the command brings a new key in; clients refresh all the time, and none fails."""
+    """Called repeatedly, the command introduces a new key; clients refresh continuously, and none fails."""
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     arguments = ["--bins", "4", "--mode", mode]

@@ -70,7 +70,7 @@ def lines(artifacts: Sequence[dict[str, Any]]) -> bytes:
 
 
 def large(count: int) -> list[dict[str, Any]]:
-    """Make artifacts of which bins of ``ROOM`` bytes hold some fifty."""
+    """Make artifacts so large that bins of ``ROOM`` bytes hold about fifty."""
     return [artifact(f"p/{number}", custom={"k": "x" * 500}) for number in range(count)]
 
 
@@ -188,7 +188,7 @@ async def test_a_task_without_remarks_reads_no_receipt(tmp_path: Path, monkeypat
 
 
 async def test_a_request_of_many_records_is_answered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many records a request makes, its answer names each artifact, also where they are read back from the log."""
+    """However many records a request has, its answer names each artifact, even if they are read back from the log."""
     monkeypatch.setattr(accept, "MAX_CHANGES_BYTES", 300)
     paths = [f"p/{number}" for number in range(400)]
     async with bootstrapped(tmp_path) as server:
@@ -258,7 +258,7 @@ async def test_a_record_that_is_gone_is_pending(tmp_path: Path) -> None:
 
 
 async def test_a_record_that_could_not_be_applied_is_errored(tmp_path: Path) -> None:
-    """A task whose record the signer could not read, or found lost, is ERRORED with that reason, though its paths are unknown."""
+    """A task whose record the signer could not read, or found lost, is ERRORED with that reason, although its paths are unknown."""
     async with bootstrapped(tmp_path) as server:
         positions = await server.bus.append([Message(topics.ARTIFACTS, "r", b'{"changes":7}', 1)])
         task = await server.task(cursor.encode(accept.make_cursor(Task.ADD, server.bus.log_id, positions)))

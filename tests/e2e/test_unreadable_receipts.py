@@ -85,7 +85,7 @@ async def test_what_may_have_been_refused_is_unknown(tmp_path: Path, monkeypatch
 
 
 async def test_a_receipt_of_another_request_makes_nothing_unknown(tmp_path: Path) -> None:
-    """A receipt names its request in its key: where that can be read, other tasks of the same batch are answered as before."""
+    """A receipt names its request in its key: if that can be read, other tasks of the same batch are answered as before."""
     async with bootstrapped(tmp_path):
         pass
     async with rest(tmp_path) as server:  # no signer runs, so that it finds all in one batch

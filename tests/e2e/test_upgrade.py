@@ -82,7 +82,7 @@ def test_a_log_of_an_earlier_version_is_served_on(archive: Path, tmp_path: Path)
 
 
 def test_there_are_logs_of_earlier_versions() -> None:
-    """The archives are there, so that the test above can't pass by having none."""
+    """The archives exist, so that the test above can't pass without any."""
     assert {archive.name for archive in LOGS} >= {
         f"{commit}-{mode}.tar.xz" for commit in ("70f6a18", "73c7b5f") for mode in ("pep458", "rstuf")
     }

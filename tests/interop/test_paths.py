@@ -42,7 +42,7 @@ def test_the_table_is_what_clients_do(clients: list[Client], tmp_path: Path) -> 
 @pytest.mark.parametrize("prefix_hash", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_what_is_accepted_is_fetched_from_its_place(clients: list[Client], tmp_path: Path, seed: int, prefix_hash: bool) -> None:
-    """Of paths drawn from characters that URLs treat in ways of their own, each that is accepted is asked for by its own name."""
+    """Of random paths with characters that are special in URLs, each accepted one is requested by its own name."""
     chance = random.Random(seed)
     drawn = {"".join(chance.choices(NASTY, k=chance.randint(1, 6))) for _ in range(1500)}
     paths = sorted(path for path in drawn | set(ALL) if rule_for(path) != REFUSED)

@@ -19,7 +19,7 @@ BINS = 8
 
 @pytest.fixture
 def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
-    """Prepare services with a prefix of their own, in which a dead signer is noticed soon."""
+    """Prepare services with their own prefix, where a dead signer is noticed soon."""
     settings = {"TUFLINE_KAFKA__PREFIX": f"a{time.time_ns()}.", "TUFLINE_BUS__PARTITIONS": "4", "TUFLINE_KAFKA__SESSION_TIMEOUT": "2"}
     with Stack(tmp_path, kafka, BINS, settings) as made:
         made.prepare()
@@ -27,7 +27,7 @@ def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
 
 
 def start_signer(stack: Stack, file: Path) -> Service:
-    """Start a signer with a file of its own."""
+    """Start a signer with its own file."""
     stack.settings = {**stack.settings, "TUFLINE_SIGNER__AUDIT_FILE": str(file)}
     return stack.start("signer")
 

@@ -29,7 +29,7 @@ def brokers(kafka_parts: None, tmp_path: Path) -> Iterator[Cluster]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_copied_once_and_in_order(brokers: Cluster) -> None:
-    """Whatever is bounced, a reader of committed records sees each input once, in order, and none is missing."""
+    """Whatever is bounced, a reader of committed records sees each input once and in order, and none is missing."""
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"seed {seed}")  # noqa: T201 (to play it again)
     outcome = await copy_matrix(brokers, RECORDS, seed, bounces=BOUNCES, matrix=MATRIX)

@@ -26,7 +26,7 @@ TOPICS = {name: Topic(name, 2, Cleanup.KEEP) for name in ("plain", "second")}
 
 
 def become_the_writer(setup: KafkaSetup) -> None:
-    """Take the id ``w`` over, as another process would: with a loop of its own."""
+    """Take over the id ``w`` as another process would: with a separate event loop."""
 
     async def take() -> None:
         bus = await open_kafka(setup._connection, TOPICS, max_pending_bytes=1000)
@@ -73,7 +73,7 @@ async def test_a_fenced_writer_makes_no_noise(kafka: Cluster, caplog: pytest.Log
 
 
 async def test_a_frozen_process_that_wakes_can_not_write(kafka: Cluster) -> None:
-    """A process that was stopped at work, and wakes when another has taken over, is refused, and nothing of it comes after."""
+    """A process that was paused at work, and wakes after another one took over, is refused, and none of its later writes is visible."""
     setup = KafkaSetup(kafka.bootstrap, TOPICS)
     await setup.create()
     bus = await setup.open()

@@ -1,4 +1,4 @@
-"""Why Tufline writes and takes over as it does: ``make hazards``."""
+"""The reasons why Tufline writes and takes over as it does: ``make hazards``."""
 
 import pytest
 

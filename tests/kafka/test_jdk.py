@@ -1,4 +1,4 @@
-"""Where no Java is installed, one is fetched."""
+"""If no Java is installed, one is fetched."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_java_is_fetched_where_there_is_none(tmp_path: Path) -> None:
-    """Without Java on the path or in JAVA_HOME, one comes from the locked wheel, and runs."""
+    """Without Java on the path or in JAVA_HOME, one is installed from the locked wheel, and runs."""
     env = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"} | {
         "PATH": str(tmp_path),
     }

@@ -1,4 +1,4 @@
-"""Reading one record of a real Kafka by its offset, where brokers and other producers make that hard."""
+"""Reading one record of a real Kafka by its offset, even if brokers and other producers make that hard."""
 
 import asyncio
 from hashlib import sha256

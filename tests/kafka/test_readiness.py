@@ -20,7 +20,7 @@ SESSION_SECONDS = 6
 
 @pytest.fixture
 def stack(kafka_parts: None, tmp_path: Path) -> Iterator[Stack]:
-    """Run a broker of its own and one process of each service, which own one partition."""
+    """Run a separate broker and one process of each service, which own one partition."""
     cluster = Cluster(tmp_path / "kafka")
     settings = {"TUFLINE_BUS__PARTITIONS": "1", "TUFLINE_KAFKA__SESSION_TIMEOUT": str(SESSION_SECONDS)}
     try:

@@ -50,7 +50,7 @@ def secure(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def unsecured_token(directory: Path) -> Path:
-    """Write a token as the broker of this test takes it: unsigned, for a day."""
+    """Write a token that this test's broker accepts: unsigned, and valid for a day."""
     now = int(time.time())
 
     def part(content: dict[str, object]) -> str:

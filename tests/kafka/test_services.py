@@ -1,4 +1,4 @@
-"""The services as processes of their own on a real Apache Kafka."""
+"""The services in separate processes on a real Apache Kafka."""
 
 import os
 import random
@@ -25,7 +25,7 @@ RUN_SIGNER = [TUFLINE, "run", "signer"]
 
 @pytest.fixture
 def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
-    """Prepare services with a prefix of their own; the test starts them."""
+    """Prepare services with their own prefix; the test starts them."""
     prefix = f"s{time.time_ns()}."
     with Stack(tmp_path, kafka, BINS, {"TUFLINE_KAFKA__PREFIX": prefix, "TUFLINE_BUS__PARTITIONS": "2"}) as made:
         made.prepare()

@@ -1,4 +1,4 @@
-"""Transactions of Tufline's writer on a real Kafka, where requests come late, twice, and after later ones (docs/adr/0007)."""
+"""Transactions of Tufline's writer on a real Kafka, with requests that arrive late, twice, and after later ones (docs/adr/0007)."""
 
 import asyncio
 import os
@@ -94,7 +94,7 @@ async def test_transactions_tear_without_renewal(proxied: Proxied, monkeypatch: 
 
 @pytest.mark.parametrize("late", ["commit", "abort"])
 async def test_late_end_of_a_transaction_does_not_end_the_next(proxied: Proxied, late: str) -> None:
-    """Whatever arrives after its transaction is over, and was tried again, changes nothing of the next one: the broker refuses it."""
+    """A request that arrives after its transaction is over and was retried does not affect the next one: the broker refuses it."""
     async with harmed(proxied) as (setup, proxy, lane):
         writer = await setup.bus.writer("w")
         await writer.commit(both("first"))
@@ -154,7 +154,7 @@ async def test_spent_epoch_of_a_fenced_writer_is_not_renewed(proxied: Proxied) -
 
 
 async def test_closing_a_reader_whose_broker_is_gone(proxied: Proxied) -> None:
-    """A reader that tries to reach its broker again and again can be closed, and its task does not take that for its own cancellation."""
+    """A reader that retries to reach its broker can be closed, and its task does not treat that as its own cancellation."""
     async with harmed(proxied) as (setup, proxy, _):
         reader = setup.bus.reader("metadata", 0, 0)
         await setup.bus.append(both("first"))

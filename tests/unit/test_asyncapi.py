@@ -60,7 +60,7 @@ def validate(parser: Path, document: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(2 * INSTALL_SECONDS)
 def test_it_is_valid(parser: Path) -> None:
-    """The official parser of AsyncAPI takes the document, with a channel for each topic."""
+    """The official parser of AsyncAPI accepts the document, with a channel for each topic."""
     done = validate(parser, DOCUMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"{len(topics.topics(1))} channels, ")

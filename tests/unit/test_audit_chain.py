@@ -1,4 +1,4 @@
-"""Whatever is done to the records of an audit is found, and by its name."""
+"""Any tampering with audit records is found, and reported by its kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def check(records: list[bytes]) -> Report:
 
 
 def test_an_untouched_chain_has_no_finding() -> None:
-    """A chain that ended in order has neither findings nor notes; chains may be mixed with each other."""
+    """A properly ended chain has neither findings nor notes; the records of several chains may be interleaved."""
     one, other = trail("one"), trail("other", uses=4)
     mixed = [record for pair in zip(one, other, strict=False) for record in pair] + other[len(one) :]
     report = check(mixed)

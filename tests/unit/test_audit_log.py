@@ -179,7 +179,7 @@ def _cut(repository: Repository, count: int) -> None:
 
 
 def _forget_first_chain_s_end(repository: Repository, rows: list[tuple[int, bytes]]) -> None:
-    """Take the last records of the first chain out, and close the gap in the offsets."""
+    """Remove the last records of the first chain, and close the gap in the offsets."""
     chains = [unseal(value)[0].chain for _, value in rows]
     begin = chains.index(chains[-1])
     _delete(begin - 3, begin)(repository, rows)

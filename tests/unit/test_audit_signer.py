@@ -1,4 +1,4 @@
-"""The signer's trail: on record before use, one chain for all its workers, whatever fails."""
+"""The signer's trail: recorded before use, one chain for all its workers, whatever fails."""
 
 import asyncio
 import errno
@@ -48,7 +48,7 @@ class World:
 
     @asynccontextmanager
     async def signer(self, bus: Bus | None = None, **settings: Any) -> AsyncIterator[None]:
-        """Run a signer that sees the log as ``bus``; leaving stops it in order."""
+        """Run a signer that uses ``bus`` as its log; leaving the block stops it properly."""
         config = SignerConfig(key_dir=self.path / "keys", renewal_check=60.0, **settings)
         task = asyncio.create_task(service.run(bus or self.bus, config, clock=self.clock, health=self.health))
         try:
@@ -81,7 +81,7 @@ def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], **of_boo
 
 @dataclass
 class SeenBus:
-    """The log as a signer sees it, with something happening at its appends and commits."""
+    """The log of a signer, with events injected at its appends and commits."""
 
     bus: EmbeddedBus
     on_append: Callable[[Sequence[Message]], Awaitable[None]] | None = None
@@ -257,7 +257,7 @@ def test_unknown_outcomes_do_not_fork_the_chain(tmp_path: Path, seed: int) -> No
 
 @pytest.mark.parametrize("seed", range(8))
 def test_cancelled_workers_leave_the_chain_whole(tmp_path: Path, seed: int) -> None:
-    """A partition that is taken away in the middle of a record takes nothing back: the lines of the file stay whole, the chain too."""
+    """Losing a partition in the middle of a record undoes nothing: the file's lines and the chain stay whole."""
     chance = random.Random(seed)
 
     async def story(world: World) -> None:
@@ -317,7 +317,7 @@ def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
 
 
 def test_a_log_that_takes_no_records_is_said(tmp_path: Path) -> None:
-    """When the topic can't be written, the reason names it; little waits in memory, however long it takes."""
+    """If the topic can't be written, the reason names it; little waits in memory, however long it takes."""
 
     async def story(world: World) -> None:
         broken = False
@@ -382,7 +382,7 @@ async def test_a_file_is_whole_lines(tmp_path: Path) -> None:
 
 
 def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
-    """When the disk takes half of a line, it is taken back, and the whole line comes when there is room."""
+    """If the disk accepts only half of a line, it is removed, and the whole line is written once there is space."""
     path, sink = tmp_path / "audit.log", FileSink(tmp_path / "audit.log")
     sink.write([b"first"])
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -46,7 +46,7 @@ PLACES = {
 
 @asynccontextmanager
 async def running(*services: Awaitable[None]) -> AsyncIterator[None]:
-    """Run services, none of which may end by itself; leaving stops them wherever they are."""
+    """Run services, none of which may end on its own; leaving the block stops them at any point of their work."""
     tasks = [asyncio.ensure_future(service) for service in services]
     try:
         yield

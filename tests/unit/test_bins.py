@@ -1,4 +1,4 @@
-"""Bins against python-tuf: the same bytes, for whatever a repository may announce."""
+"""Bins compared with python-tuf: the same bytes, for everything that a repository may announce."""
 
 import collections
 import itertools
@@ -186,7 +186,7 @@ def test_what_is_no_bin_is_refused(content: bytes) -> None:
 
 
 def test_sorted_by_raw_path() -> None:
-    """Entries are sorted by the raw path, where sorting the encoded entries would differ."""
+    """Entries are sorted by the raw path, in a case where sorting the encoded entries would differ."""
     mine = Bin()
     raw = ["a", 'a"', "a!", "a\\", "a]", "aé", "a\uffee"]
     for path in reversed(raw):

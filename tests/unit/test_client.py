@@ -153,7 +153,7 @@ NOT_JSON: dict[str, Event] = {
 
 @pytest.mark.parametrize("event", NOT_JSON.values(), ids=NOT_JSON)
 async def test_what_has_no_form_in_json_is_said(tmp_path: Path, event: Event) -> None:
-    """An event that can't be written is refused as one that is none, before anything is sent."""
+    """An event that can't be serialized is refused as invalid before anything is sent."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
         with pytest.raises(InvalidEventError, match=r"can't be written as JSON: .*; give text") as raised:

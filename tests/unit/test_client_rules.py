@@ -256,7 +256,7 @@ RSA_KEYS = {
 
 @pytest.mark.parametrize(("bits", "exponent", "accepted"), RSA_KEYS.values(), ids=RSA_KEYS)
 def test_sizes_of_rsa_keys(bits: int, exponent: int, accepted: bool) -> None:
-    """RSA keys have 2,048 to 8,192 bits, and an exponent that Go's crypto/rsa takes."""
+    """RSA keys have 2,048 to 8,192 bits, and an exponent that Go's crypto/rsa accepts."""
     key = RSAPublicNumbers(exponent, 2**bits - 1).public_key()
     written = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     if accepted:
@@ -268,7 +268,7 @@ def test_sizes_of_rsa_keys(bits: int, exponent: int, accepted: bool) -> None:
 
 @pytest.mark.parametrize("signatures", [None, [{"keyid": 1, "sig": "00"}], [{"keyid": "a" * 64}]])
 def test_signatures_that_no_client_reads(signatures: object) -> None:
-    """Signatures of another form are refused with the place, also where they come without the file."""
+    """Signatures of another form are refused with the place, even if they arrive without the file."""
     with pytest.raises(MetadataError, match=r"clients can't read the signatures: .*signatures"):
         client_rules.check_signatures(signatures)
 

@@ -53,7 +53,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, *, brokers: bool) -> AsyncIterator[None]:
-        """Run a signer on a log that has a clock of its own, as brokers have, or on this machine's."""
+        """Run a signer on a log with its own clock, as brokers have, or on this machine's."""
         clock = self.true if brokers else self.wall
         monotonic = asyncio.get_running_loop().time
         self.bus = await open_embedded(self.path / "log.db", topics.topics(2), clock=clock, monotonic=monotonic, threads=False)
@@ -199,7 +199,7 @@ def test_a_fast_clock_ends_no_grace_time_early(tmp_path: Path) -> None:
 
 
 def test_a_jump_of_the_clock_takes_nothing_from_the_embedded_log(tmp_path: Path) -> None:
-    """Records keep their retention and their compaction lag by monotonic time: a month that did not pass takes none of them."""
+    """Retention and compaction lag follow monotonic time: a month that did not pass deletes no records."""
 
     async def main(clock: Clock) -> None:
         ahead = timedelta()

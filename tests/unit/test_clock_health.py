@@ -1,4 +1,4 @@
-"""A wrong clock of a machine: each service that runs there reports it, and none stops because of it."""
+"""A machine's wrong clock: each service that runs there reports it, and none stops because of it."""
 
 import asyncio
 from collections.abc import Callable
@@ -95,7 +95,7 @@ async def test_ingest_without_a_partition_learns_the_time_from_requests(tmp_path
 
 
 async def test_ingest_with_a_slow_clock_refuses_what_has_expired(tmp_path: Path) -> None:
-    """Metadata that has expired by the log's time is refused at the edge, also where the machine's clock is before its expiry."""
+    """Metadata that is expired by the log's time is refused at the edge, even if the machine's clock is before its expiry."""
     payload = make_bootstrap(tmp_path / "keys", days={"root": 10}).payload
     machine = Machine(timedelta(days=-1))
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), clock=lambda: utc_now() + timedelta(days=20))

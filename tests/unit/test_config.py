@@ -124,7 +124,7 @@ def test_a_secret_of_a_wrong_type_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """``tufline config`` shows that a secret is set and where it came from, and not the secret, in either form."""
+    """``tufline config`` shows that a secret is set and its source, but never the secret itself, in either format."""
     secrets = {"VAULT__TOKEN": "s1", "VAULT__SECRET_ID": "s2", "SIGNER__HSM_PIN": "s3", "KAFKA__PASSWORD": "s4"}
     for name, mark in secrets.items():
         monkeypatch.setenv(f"TUFLINE_{name}", f"secret-{mark}")
@@ -146,7 +146,7 @@ def test_settings_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_file_is_said(tmp_path: Path) -> None:
-    """A configuration that was asked for and is not there is an error."""
+    """A requested configuration file that does not exist is an error."""
     with pytest.raises(ConfigError, match="can't be read"):
         load(tmp_path / "missing.toml")
 

@@ -76,7 +76,7 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
 
 
 async def ask(port: int, path: str) -> int:
-    """Ask as a good client does, on a connection of its own."""
+    """Send a request as a well-behaved client does, on a separate connection."""
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{path}") as response:
         await response.read()
         return response.status
@@ -125,7 +125,7 @@ async def test_waiting_ends(tmp_path: Path, name: str) -> None:
 
 
 async def test_waiting_for_a_body_ends(tmp_path: Path) -> None:
-    """A body that does not come is answered with 408; the connection ends too if it comes byte by byte."""
+    """A body that does not arrive is answered with 408; the connection also ends if it arrives byte by byte."""
     async with served("ingest", tmp_path, HttpConfig(idle_timeout=1)) as port:
         reader, writer = await connect(port, HALF_A_BODY)
         answer = await rest_of(reader)
@@ -171,7 +171,7 @@ async def test_a_file_that_is_not_read_ends(tmp_path: Path) -> None:
 
 
 async def test_an_answer_that_is_not_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is one over which a client does not read a large answer, also where the system has no time-out of its own."""
+    """So is one over which a client does not read a large answer, even if the system has no time-out of its own."""
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
 
     async def large(_: aiohttp_web.Request) -> aiohttp_web.Response:
@@ -182,7 +182,7 @@ async def test_an_answer_that_is_not_read_ends(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_body_that_comes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body may take as long as it needs, if enough of it comes within each time-out."""
+    """A body may take as long as it needs, if enough of it arrives within each time-out."""
     now, rooms = [0.0], list[Room]()
 
     def make_room(server: str, most: int, timeout: float, _: Callable[[], float]) -> Room:

@@ -75,7 +75,7 @@ def test_what_no_log_can_have_is_no_task_id(fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("length", range(4))
 def test_a_task_id_of_any_length_is_read(length: int) -> None:
-    """A task id is read whatever padding was cut off its end."""
+    """A task id can be read whatever padding was cut off its end."""
     task = msgspec.structs.replace(GOOD, log="l" * length)
     assert cursor.decode(cursor.encode(task), "l" * length) == task
 

@@ -22,7 +22,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize(("content", "reason"), UNREADABLE.values(), ids=UNREADABLE)
 def test_what_can_not_be_read_is_the_error_of_the_caller(content: bytes, reason: str) -> None:
-    """Whatever a decoder raises, the caller's error comes out with the reason, and the original error is kept as its cause."""
+    """Whatever a decoder raises, the caller's error has the reason, and the original error as its cause."""
     with pytest.raises(OwnError) as caught:
         decode(ANY, content, OwnError)
     assert str(caught.value) == reason

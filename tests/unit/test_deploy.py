@@ -62,7 +62,7 @@ def test_settings_are_real(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_who_is_asked_listens_there() -> None:
-    """Health checks, published ports, and the address that the beginning is sent to are where the processes listen."""
+    """Health checks, published ports, and the address for the bootstrap are those where the processes listen."""
     for name in ("ingest", "signer", "publisher"):
         section = "INGEST" if name == "ingest" else "OPS"
         port = OURS[name]["environment"][f"TUFLINE_{section}__PORT"]
@@ -87,7 +87,7 @@ def test_kafka_is_the_one_that_is_tested() -> None:
 
 
 def test_the_image_is_pinned_and_has_no_root() -> None:
-    """Images have a version, packages come with hashes, and the process is not root's."""
+    """Images have a version, packages have hashes, and the process does not run as root."""
     every = instructions()
     for words in every:
         if words[0] == "FROM":

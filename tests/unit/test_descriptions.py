@@ -25,7 +25,7 @@ BY_NAME = "hashes"
 
 
 def words(text: str) -> set[str]:
-    """Take a text apart, without the endings of the plural."""
+    """Split a text into words, without plural endings."""
     return {word.removesuffix("s") if len(word) > 3 else word for word in re.findall(r"[a-z0-9]+", text.lower())}
 
 
@@ -100,7 +100,7 @@ def operations() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
 
 @pytest.mark.parametrize(("name", "operation", "components"), operations(), ids=[name for name, *_ in operations()])
 def test_every_operation_has_examples_that_fit(name: str, operation: dict[str, Any], components: dict[str, Any]) -> None:
-    """Each body that an operation takes or answers, its errors included, has an example of the form that is described."""
+    """Each body of a request or answer, including errors, has an example of the described form."""
     bodies = [*operation["responses"].values(), *([operation["requestBody"]] if "requestBody" in operation else [])]
     for body in bodies:
         for media_type, content in body["content"].items():

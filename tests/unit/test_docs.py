@@ -63,7 +63,7 @@ def test_an_index_lists_every_page(folder: str) -> None:
 
 
 def test_paths_of_pages_in_the_code_exist() -> None:
-    """Where a message, a docstring or a comment names a page of docs/, the page exists."""
+    """If a message, a docstring or a comment names a page of docs/, the page exists."""
     written = {"docs/proofs.md"}  # by make nightly, once it has run
     sources = [
         file
@@ -102,7 +102,7 @@ def test_programs_run_in_a_test_or_say_why_not() -> None:
 
 
 def test_nobody_is_told_to_install_by_name() -> None:
-    """The package is not published: no text tells anybody to install it by its name, which another project could take."""
+    """The package is not published: no text advises to install it by its name, which another project could take."""
     sources = [
         file for folder in ("tufline", "cli", "services", "deploy") for file in (ROOT / folder).rglob("*.*") if file.suffix != ".pyc"
     ]

@@ -70,7 +70,7 @@ async def test_file_that_is_no_log(tmp_path: Path, content: bytes) -> None:
 
 
 async def test_clock_that_goes_back(tmp_path: Path) -> None:
-    """Times of a partition's records never go back, though the clock does, and though the log was reopened in between."""
+    """Times of a partition's records never go back, even if the clock does and the log was reopened in between."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     for hours in (0, -5, 1, -9):
         bus = await open_embedded(tmp_path / "log.db", TOPICS, clock=lambda at=now + timedelta(hours=hours): at)  # type: ignore[misc]
@@ -186,7 +186,7 @@ async def test_topics_come_and_go(tmp_path: Path) -> None:
 
 
 async def test_lag_counts_from_the_newer_record(tmp_path: Path) -> None:
-    """An old version of a role stays for the lag after a newer one came, however old it was then: a snapshot may still name it."""
+    """An old version of a role stays for the lag after a newer one arrives, however old it was then: a snapshot may still name it."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     bus = await open_embedded(tmp_path / "log.db", TOPICS, clock=lambda: now, threads=False)
     for _ in range(2):
@@ -201,7 +201,7 @@ async def test_lag_counts_from_the_newer_record(tmp_path: Path) -> None:
 
 
 async def test_maintenance_goes_in_small_steps(tmp_path: Path) -> None:
-    """No step of maintenance deletes so much that commits would wait for long, neither many records nor large ones."""
+    """No step of maintenance deletes so much that commits would wait long, with many records as well as with large ones."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     bus = await open_embedded(tmp_path / "log.db", TOPICS, clock=lambda: now, threads=False)
     await bus.append([Message(topics.METADATA, "k", bytes(1_000_000)) for _ in range(20)])
@@ -335,7 +335,7 @@ def append_until_killed(path: Path, lines: int) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 async def test_acknowledged_survives_sigkill(tmp_path: Path, seed: int) -> None:
-    """After SIGKILL at a random moment every acknowledged record is there once, at its offset, and every transaction is whole."""
+    """After SIGKILL at a random moment every acknowledged record exists once, at its offset, and every transaction is whole."""
     lines = random.Random(seed).randrange(1, 600)
     acknowledged = append_until_killed(tmp_path / "log.db", lines)
     bus = await open_embedded(tmp_path / "log.db", TOPICS)

@@ -78,7 +78,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, service: Awaitable[None]) -> AsyncIterator[None]:
-        """Run a service; leaving stops it wherever it is."""
+        """Run a service; leaving the block stops it at any point of its work."""
         task = asyncio.ensure_future(service)
         try:
             yield
@@ -87,7 +87,7 @@ class World:
             await asyncio.gather(task, return_exceptions=True)
 
     async def reopen(self) -> None:
-        """Let everything go that may go by now, and open the log again, so that none of it is in memory."""
+        """Make retention and compaction happen, and open the log again, so that no deleted record is in memory."""
         await self.bus.maintain()
         await self.bus.close()
         self.bus = await open_embedded(self.path / "log.db", topics.topics(PARTITIONS), clock=self.clock, threads=False)
@@ -275,7 +275,7 @@ def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path,
 
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_what_an_earlier_publisher_put_counts_where_no_head_leads_to_it(tmp_path: Path, is_whole: bool) -> None:
-    """Whole files that were put before their commit are taken as they are, though the signer is further on; cut ones are put again."""
+    """Whole files uploaded before their commit are used, even if the signer is further ahead; truncated ones are uploaded again."""
 
     async def story(world: World) -> None:
         async with world.running(world.signer()):

@@ -75,7 +75,7 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
 @pytest.mark.parametrize("kind", KEYS)
 @pytest.mark.parametrize("length", [0, REMEMBERED_ED25519_BYTES, REMEMBERED_ED25519_BYTES + 1])
 def test_signatures_over_content_of_any_length(kind: str, length: int, remembered: set[bytes]) -> None:
-    """A valid signature is found valid, and one over other bytes is not, however often; it is remembered where that saves time."""
+    """A valid signature verifies, and one over other bytes does not, however often; it is remembered if that saves time."""
     signer, content, other = KEYS[kind](), b"x" * length, b"y" * (length + 1)
     signature = sign(signer, content)
     for _ in range(2):

@@ -63,7 +63,7 @@ def test_a_bin_of_which_no_version_may_be_named_is_missing() -> None:
 
 
 def test_progress_never_goes_back() -> None:
-    """A progress that comes late counts for nothing."""
+    """A progress that arrives late is ignored."""
     key = ceremony.make_key("ecdsa").signer.public_key
     folding = CommitState(Settings(4, "bins", 2, DAYS), [0, 4], PassedOver(Health(), "commits"))
     folding.name_under(RoleKeys({key.keyid: key}, 1))

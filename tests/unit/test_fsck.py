@@ -1,4 +1,4 @@
-"""fsck finds whatever was done to a log or an origin, and nothing where nothing was done."""
+"""fsck finds any tampering with a log or an origin, and nothing in intact ones."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

@@ -291,7 +291,7 @@ async def test_what_was_rejected_may_be_sent_again(bus: EmbeddedBus) -> None:
 
 @pytest.mark.parametrize("together", [1, 50])
 async def test_duplicates_are_known_after_a_takeover(bus: EmbeddedBus, together: int) -> None:
-    """The next worker knows as many accepted events as are to be remembered, however many came in one transaction; older ones not."""
+    """The next worker knows the configured number of accepted events, however many were in one transaction, but no older ones."""
     sent = [structured(event(change("a", number), id=str(number))) for number in range(300)]
     with patch.object(inbox_worker, "BATCH_EVENTS", together), patch.object(dedupe, "FIRST_STEP", 2):
         async with moving(bus, inbox_dedup_events=200):
@@ -388,7 +388,7 @@ GRAVE: list[Any] = []
 
 @pytest.mark.parametrize("seed", range(20))
 def test_two_at_once(tmp_path: Path, seed: int) -> None:
-    """Where two processes both hold the partitions, and each one's transactions come late, each event is moved once all the same."""
+    """If two processes both hold the partitions, and their transactions arrive late, each event is nevertheless moved once."""
     template(tmp_path)
     chance = random.Random(seed)
 

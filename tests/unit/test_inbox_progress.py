@@ -60,7 +60,7 @@ def version(number: int) -> Message:
 
 
 async def move(bus: Bus, *events: Message) -> None:
-    """Move events, each in a transaction of its own, by a worker that is stopped then."""
+    """Move events, each in a separate transaction, by a worker that is stopped afterwards."""
     async with moving(bus):
         for one in events:
             await bus.append([one])
@@ -173,7 +173,7 @@ async def test_an_event_whose_receipt_is_damaged_too_is_rejected(embedded: Embed
 
 
 async def test_a_backlog_older_than_the_receipts_is_moved(embedded: EmbeddedSetup) -> None:
-    """Events that waited longer than receipts are kept are accepted, where every receipt since the last progress would still be there."""
+    """Events that waited longer than receipts are kept are accepted if every receipt since the last progress would still exist."""
     await embedded.bus.append([version(1), version(2)])
     await embedded.later(topics.RECEIPTS_SECONDS + 10)
     first = InboxProgress(number=1, offset=1, accepted={})

@@ -405,7 +405,7 @@ SETTINGS = settings_of(64, PARTITIONS, {})
 
 
 async def test_records_hold_at_most_half_a_megabyte() -> None:
-    """However large a request is, no record of artifacts is larger than the limit, and together they hold its changes in their order."""
+    """However large a request is, no record of artifacts exceeds the limit, and together they have its changes in order."""
     changes: list[Add | Remove] = [Add(f"p/{number % 5000}", number, {"sha256": "0" * 64}, {"x": "y" * 900}) for number in range(6000)]
     changes[17] = Remove("p/17")
     messages = await make_messages(changes, SETTINGS, 1)

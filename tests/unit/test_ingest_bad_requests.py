@@ -1,4 +1,4 @@
-"""Bad requests: each gets the answer that it deserves, none is a fault of the server, and none reaches the log."""
+"""Bad requests: each gets the right answer, none is a fault of the server, and none reaches the log."""
 
 import copy
 import json
@@ -143,7 +143,7 @@ async def test_bad_requests(tmp_path: Path) -> None:
 
 
 def change(*steps: Any) -> Callable[[dict[str, Any]], None]:
-    """Make a change of a payload: the last step is the value, the others lead to it; None as the value deletes."""
+    """Change a payload: the last step is the value, the others lead to its place; None as the value deletes."""
     *path, last, value = steps
 
     def apply(payload: dict[str, Any]) -> None:

@@ -62,7 +62,7 @@ DAMAGED: dict[str, Any] = {
 
 
 async def test_damaged_encodings(tmp_path: Path) -> None:
-    """A body that is damaged or cut off is an error, which tells how many lines of it are on the log: never a success of a part."""
+    """A damaged or truncated body is an error that tells how many of its lines are on the log, and never a partial success."""
     async with bootstrapped(tmp_path) as server:
         before = await server.on_log()
         for path, content in ((ADD, ONE), (BULK, LINES)):

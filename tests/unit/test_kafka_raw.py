@@ -23,6 +23,6 @@ HOSTILE = {
 @pytest.mark.parametrize("reader", ["kafka, committed, right checksum", "kafka, uncommitted, right checksum"])
 @pytest.mark.parametrize("batch", HOSTILE)
 def test_a_hostile_batch_is_reported_as_damaged(batch: str, reader: str) -> None:
-    """A batch that can't be decoded is one documented error, and never ends the process."""
+    """An undecodable batch raises one documented error, and never ends the process."""
     with pytest.raises(DamagedError):
         TARGETS[reader].read(bytes.fromhex(HOSTILE[batch]))

@@ -32,7 +32,7 @@ async def open_key(uri: str, public: Key, key_dir: Path) -> SigningKey:
 
 @pytest.mark.parametrize("scheme", ["ecdsa", "ed25519"])
 async def test_signs_what_others_verify(tmp_path: Path, scheme: str) -> None:
-    """Signatures come in order, one for each payload, and securesystemslib verifies them."""
+    """Signatures are in order, one for each payload, and securesystemslib verifies them."""
     made = make_key(scheme)
     write(tmp_path, made.pem)
     key = await open_key("fn:online.pem", made.signer.public_key, tmp_path)
@@ -43,7 +43,7 @@ async def test_signs_what_others_verify(tmp_path: Path, scheme: str) -> None:
 
 
 async def test_rsa_goes_through_securesystemslib(tmp_path: Path) -> None:
-    """A key of another kind in a file signs too."""
+    """A key of another type in a file also signs."""
     private = generate_rsa(65537, 2048)
     write(tmp_path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     public = CryptoSigner(private).public_key

@@ -1,4 +1,4 @@
-"""Whatever comes in, small or large, every other task has its turn after at most 100 ms of work."""
+"""Whatever input arrives, small or large, every other task gets a turn after at most 100 ms of work."""
 
 import asyncio
 import http.client
@@ -165,7 +165,7 @@ async def test_no_event_holds_the_loop(server: Rest) -> None:
 
 
 async def test_no_task_id_holds_the_loop(server: Rest) -> None:
-    """A task id that was made up is answered without work, whatever is in it."""
+    """A made-up task id is answered without work, whatever its content."""
     for positions in ({0: [0] * 256}, {0: list(range(2000))}, {0: [2**63]}, {partition: [0] for partition in range(500)}):
         task_id = cursor.encode(Cursor(1, Task.ADD, server.bus.log_id, 1, positions))
         with longest_turn() as longest:

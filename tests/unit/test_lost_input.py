@@ -93,7 +93,7 @@ async def running(service: Awaitable[None]) -> AsyncIterator[None]:
 
 
 async def lose(bus: EmbeddedBus, topic: str, below: int) -> None:
-    """Take the oldest records away, as a wrong retention does."""
+    """Delete the oldest records, as a wrong retention does."""
     await bus.trim(topic, 0, below)
     await bus.maintain()
 
@@ -277,7 +277,7 @@ def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
     ("topic", "keeps", "key"), [(ARTIFACTS, topics.HEADS, PROGRESS_KEY), (INBOX, topics.INBOX_PROGRESS, "@2")], ids=[ARTIFACTS, INBOX]
 )
 def test_a_loss_can_be_accepted_behind_bad_progress(tmp_path: Path, topic: str, keeps: str, key: str) -> None:
-    """The command goes by the newest progress that can be read, as the writer does that takes the partition over."""
+    """The command uses the newest readable progress, like the writer that takes the partition over."""
     world = World(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:

@@ -126,14 +126,14 @@ def test_path_that_clients_read_differently(path: str, reason: str) -> None:
 
 @pytest.mark.parametrize(("path", "reason"), REFUSED_ENCODED.values(), ids=REFUSED_ENCODED)
 def test_refused_encoded_path(path: str, reason: str) -> None:
-    """Where target paths are URL paths, one that is not in the one form that clients and servers agree about is refused."""
+    """If target paths are URL paths, one that is not in the form that clients and servers agree about is refused."""
     with pytest.raises(InvalidTargetError, match=reason):
         parse_target(path, 1, GOOD, allowed=Allowed(check_path=check_encoded_path))
 
 
 @pytest.mark.parametrize("path", ["torch-2.0%2Bcpu.whl", "100%25", "a%3Fb%23c%5Cd", "%20a%20", "%C3%A4/é", "constructor%20", "plain"])
 def test_accepted_encoded_path(path: str) -> None:
-    """Where target paths are URL paths, percent-encoded characters are accepted as they are."""
+    """If target paths are URL paths, percent-encoded characters are accepted unchanged."""
     assert parse_target(path, 1, GOOD, allowed=Allowed(check_path=check_encoded_path)).path == path
 
 
@@ -221,7 +221,7 @@ def test_the_largest_custom() -> None:
 
 @pytest.mark.parametrize("algorithm", HEX_DIGITS)
 def test_a_digest_has_the_length_of_its_algorithm(algorithm: str) -> None:
-    """A digest of each known algorithm is accepted where it is allowed, and one that is a digit longer or shorter is refused."""
+    """A digest of each known algorithm is accepted if allowed, and one that is a digit longer or shorter is refused."""
     digest = hashlib.blake2b(digest_size=32) if algorithm == "blake2b-256" else hashlib.new(algorithm)
     text, allowed = digest.hexdigest(), Allowed((algorithm,))
     assert parse_target("a", 1, {algorithm: text}, allowed=allowed).hashes == {algorithm: text}
@@ -239,7 +239,7 @@ accepted = st.recursive(
 
 @given(accepted)
 def test_canonical_equals_securesystemslib(value: Any) -> None:
-    """Whatever ``check`` lets pass is encoded as the OLPC canonical JSON that TUF signs, and is JSON that reads back the same."""
+    """Everything that ``check`` accepts is encoded as the OLPC canonical JSON that TUF signs, which is JSON that decodes to the same."""
     try:
         canonical.check(value, "it")
     except InvalidInputError:
@@ -282,7 +282,7 @@ def test_the_longest_value_that_is_parsed(what: str, most_bytes: int) -> None:
 
 @pytest.mark.parametrize("what", SIZES)
 def test_size_is_judged_before_anything_is_parsed(what: str) -> None:
-    """A value of a target that is longer than any acceptable one is refused for its size, whatever is in it."""
+    """A target's value that is longer than any acceptable one is refused for its size, whatever its content."""
     length, hashes, custom = SIZES[what]
     with pytest.raises(InvalidTargetError, match=f"{what} is [0-9]+ bytes of JSON; at most"):
         parse_target_json("a", length.encode(), hashes.encode(), custom.encode())

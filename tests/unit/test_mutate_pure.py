@@ -1,4 +1,4 @@
-"""Changes of the pure modules that no test sees are reported, and recorded ones stay true to the code."""
+"""Changes of the pure modules that no test detects are reported, and the recorded ones stay true to the code."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ MODULE = Module("people.py", ["test_people.py"])
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Make a program with a test that sees few of its mistakes."""
+    """Make a program with a test that detects few of its mistakes."""
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: none\n")
     (tmp_path / "conftest.py").write_text("from hypothesis import settings\n\nsettings.register_profile('mutation')\n")
     (tmp_path / "people.py").write_text(PROGRAM)
@@ -60,7 +60,7 @@ def test_a_recorded_survivor_is_accepted_until_it_is_stale(tree: Path) -> None:
 
 
 def test_tests_that_fail_anyway_prove_nothing(tree: Path) -> None:
-    """Where the tests fail without a change, that is an error, and nothing counts as seen."""
+    """If the tests fail without a change, that is an error, and nothing counts as detected."""
     (tree / "test_people.py").write_text(WEAK.replace("assert not", "assert"))
     with pytest.raises(RuntimeError, match="prove nothing"):
         try_module(tree, MODULE, None, [])

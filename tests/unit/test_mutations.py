@@ -1,4 +1,4 @@
-"""The list of small mistakes is true to the code, and a mistake that no test sees is reported."""
+"""The list of small mistakes is true to the code, and a mistake that no test detects is reported."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ def mutation(**fields: object) -> Mutation:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Make a program, and a test that sees some of its mistakes."""
+    """Make a program, and a test that detects some of its mistakes."""
     (tmp_path / "services").mkdir()
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = slow: none\n")
     (tmp_path / "code.py").write_text("def more(number):\n    return number + 1\n\n\ndef unseen():\n    return 7\n")
@@ -64,7 +64,7 @@ def test_a_mistake_that_no_test_sees_is_reported(tree: Path) -> None:
 
 
 def test_tests_that_do_not_run_prove_nothing(tree: Path) -> None:
-    """Where pytest could not run the tests at all, that is an error and not a mistake that was seen."""
+    """If pytest could not run the tests at all, that is an error, and not a detected mistake."""
     with pytest.raises(RuntimeError, match="exit code"):
         mutate.try_mutation(tree, mutation(file="code_of.py", tests=["test_missing.py"]))
 

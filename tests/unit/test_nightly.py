@@ -85,7 +85,7 @@ def test_one_proof_alone_leaves_the_other_rows(tree: Path, monkeypatch: pytest.M
 
 
 def test_nothing_is_recorded_of_a_tree_with_changes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the code is not that of a commit nothing is run, and the page stays."""
+    """If the code is not that of a commit nothing is run, and the page stays unchanged."""
     (tree / "good.py").write_text("print('other code')\n")
     assert "commit them first" in str(run(monkeypatch, "7"))
     assert not (tree / "docs" / "proofs.md").exists()

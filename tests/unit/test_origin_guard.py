@@ -58,7 +58,7 @@ class NoMember:
 
 @dataclass
 class StoppedBus:
-    """The bus as a process sees it that was stopped: it keeps its partitions, whatever the group has decided meanwhile."""
+    """The bus of a paused process: it keeps its partitions, whatever the group has decided meanwhile."""
 
     bus: EmbeddedBus
 
@@ -91,7 +91,7 @@ class StopsBefore(LocalStore):
 
 
 def test_publisher_that_wakes_up_late_changes_nothing(tmp_path: Path) -> None:
-    """A publisher that was stopped before it replaced the timestamp, while another took over, never takes the origin back."""
+    """A publisher that was paused before it replaced the timestamp, while another took over, never reverts the origin."""
 
     async def story(world: World) -> None:
         store = StopsBefore(world.directory)
@@ -238,7 +238,7 @@ async def test_released_only_when_its_threads_have_ended(tmp_path: Path, monkeyp
 
 
 def test_own_timestamp_that_the_log_has_forgotten(tmp_path: Path) -> None:
-    """A publisher that died between the timestamp and its record continues, also after compaction took that timestamp from the log."""
+    """A publisher that died between the timestamp and its record continues, even after compaction deleted that timestamp from the log."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -289,7 +289,7 @@ def test_timestamp_record_without_a_version_is_passed_over(tmp_path: Path) -> No
 
 
 def test_origin_of_another_repository_with_a_lower_version(tmp_path: Path) -> None:
-    """Another repository's origin is never overwritten, also where its timestamp is older, or no root tells whose it is."""
+    """Another repository's origin is never overwritten, even if its timestamp is older, or no root tells whose it is."""
 
     async def theirs(world: World) -> None:
         async with world.publisher():
@@ -417,7 +417,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damaged_timestamp_is_put_again(tmp_path: Path, name: str) -> None:
-    """Whatever bytes the origin's timestamp.json has: fsck names it, and a publisher replaces it, at its start and while it runs."""
+    """Whatever bytes the origin's timestamp.json has: fsck reports it, and a publisher replaces it, at its start and while it runs."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -542,7 +542,7 @@ def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_who_starts_knows_what_was_shown(tmp_path: Path) -> None:
-    """A publisher that starts at an origin whose shown snapshot is lost brings everything again, and still shows no older timestamp."""
+    """A publisher that starts at an origin without the published snapshot uploads everything again, but publishes no older timestamp."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -586,7 +586,7 @@ def test_file_that_no_head_names_holds_up_nothing(tmp_path: Path, role: str) -> 
 
 @pytest.mark.parametrize("heads", ["late", "junk"])
 def test_file_that_a_head_may_name_is_kept(tmp_path: Path, heads: str) -> None:
-    """A refused file whose head comes a moment later, or can't be read, may be named by a commit: a publisher that starts comes by it."""
+    """A refused file whose head appears a moment later, or is unreadable, may be named by a commit: a restarted publisher reads it."""
 
     async def story(world: World) -> None:
         async with world.publisher():
@@ -645,7 +645,7 @@ BACKWARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 @pytest.mark.parametrize("is_restarted", [False, True])
 @pytest.mark.parametrize("name", BACKWARDS)
 def test_snapshot_that_goes_back_is_not_shown(tmp_path: Path, name: str, is_restarted: bool) -> None:
-    """A commit whose snapshot goes back behind the shown one, or lost a role, is not shown, though all its signatures are right."""
+    """A commit whose snapshot goes back, or lost a role, is not published, although all its signatures are right."""
     spoil, said = BACKWARDS[name]
 
     async def story(world: World) -> None:
@@ -669,7 +669,7 @@ def test_snapshot_that_goes_back_is_not_shown(tmp_path: Path, name: str, is_rest
 
 
 async def append_commit(world: World, change: Callable[[dict[str, Any]], object]) -> None:
-    """Append the commit after the shown one to the log, signed as the signer does, with a snapshot that is changed."""
+    """Append the commit after the published one to the log, signed as the signer does, with a modified snapshot."""
     root = rules.parse(Root, world.bootstrap.root).signed
 
     def signed(role: str, content: dict[str, Any]) -> bytes:

@@ -122,7 +122,7 @@ def test_an_older_version_refuses_the_new_rule(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_new_log_needs_a_power_of_two(tmp_path: Path) -> None:
-    """With any other number of partitions a log is not made, and one that is there is opened."""
+    """With any other number of partitions a log is not created, but an existing one is opened."""
     log = tmp_path / "log.db"
     config = Config(bus=BusConfig(url=f"embedded:{log}", partitions=3))
     with pytest.raises(ConfigError, match=r"bus\.partitions = 2 or 4"):
@@ -148,7 +148,7 @@ async def test_a_bootstrap_needs_a_power_of_two(tmp_path: Path) -> None:
     ("bins", "partitions", "by_hash"), [(2, 8, True), (4, 4, True), (16, 2, True), (16, 3, False), (2, 5, False)], ids=str
 )
 def test_every_partition_is_served(tmp_path: Path, bins: int, partitions: int, by_hash: bool) -> None:
-    """Under either rule all changes become live where they belong, those in an unused partition are refused, and nothing waits for that."""
+    """Under either rule all changes become live in their bins; those in an unused partition are refused, and nothing waits for them."""
 
     async def story(bus: EmbeddedBus, clock: Clock) -> None:
         adds = [Add(f"p/{number}", 1, {"sha256": "0" * 64}) for number in range(64)]

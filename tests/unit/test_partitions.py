@@ -87,7 +87,7 @@ class Shared:
     taken: list[tuple[float, str]] = field(default_factory=list)
 
     async def work(self, name: str) -> None:
-        """Take it over, and write once a second."""
+        """Take the partition over, and write once a second."""
         async with take_over(self.bus, "w", topics.HEADS, 0) as taken:
             self.taken.append((asyncio.get_running_loop().time(), name))
             self.health.ok("p1")

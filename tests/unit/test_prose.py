@@ -61,7 +61,7 @@ def test_no_phrase_is_recommended_that_is_refused(phrase: object) -> None:
 
 
 def test_text_is_split_into_sentences() -> None:
-    """A docstring falls into its sentences and the descriptions of its arguments; cells of a table are sentences of their own."""
+    """A docstring is split into its sentences and the descriptions of its arguments; cells of a table are separate sentences."""
     of_program = [(one.line, one.text) for piece in prose_of("a.py", PROGRAM) for one in sentences(piece)]
     assert (1, "A module that is mended.") in of_program
     assert (5, "path: to the file that is read.") in of_program

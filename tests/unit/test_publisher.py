@@ -1,4 +1,4 @@
-"""The publisher: whatever happens, an origin shows a whole repository, and never goes back."""
+"""The publisher: whatever happens, the origin's repository is complete, and never goes back."""
 
 import asyncio
 import random
@@ -215,7 +215,7 @@ def test_foreign_origin_is_left_alone(tmp_path: Path, is_claimed: bool, said: st
 
 
 def test_timestamp_never_goes_back(tmp_path: Path) -> None:
-    """An origin restored from an older state goes forward again; a log restored from an older state may not take the origin back."""
+    """An origin restored from an older state advances again; a log restored from an older state must not revert the origin."""
 
     async def story(world: World) -> None:
         async with world.publisher():

@@ -1,4 +1,4 @@
-"""The chain of trust of a publisher takes a file only if every client that follows the log does."""
+"""A publisher's chain of trust accepts a file only if every client that follows the log does."""
 
 import copy
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def signed_by(signer: CryptoSigner, signed: Signed) -> Metadata[Any]:
 
 
 def check(chain: Chain, role: str, version: int, metadata: Metadata[Any]) -> None:
-    """Show a chain a file."""
+    """Let a chain check a file."""
     content = rules.file_bytes(metadata.to_dict())
     match role:
         case "snapshot":
@@ -129,7 +129,7 @@ def test_nothing_goes_back_behind_what_is_shown() -> None:
 
 
 def test_a_file_that_an_earlier_process_left_does_not_count() -> None:
-    """A commit waits for a file that is there and that nothing has compared with the log: a crash may have cut it short."""
+    """A commit waits for an existing file that has not been compared with the log: a crash may have truncated it."""
     origin = Origin({"1.targets.json", "1.bins-0.json", "2.bins-0.json"})
     assert origin.find(FileRef(1, 10, "1" * 64), FileRef(1, 9, "1" * 64), {"targets": 1, "bins-0": 1}, 0.0) == []
     named = {"targets": 1, "bins-0": 2}

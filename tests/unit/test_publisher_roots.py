@@ -109,7 +109,7 @@ class World:
 
     @asynccontextmanager
     async def running(self, service: Awaitable[None]) -> AsyncIterator[None]:
-        """Run a service; leaving stops it wherever it is."""
+        """Run a service; leaving the block stops it at any point of its work."""
         task = asyncio.ensure_future(service)
         try:
             yield
@@ -173,7 +173,7 @@ def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
 
 
 def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
-    """While a root waits, also beyond further commits, ``next_offset`` stays at it: a publisher that starts comes by it again."""
+    """While a root waits, even beyond further commits, ``next_offset`` stays at it: a restarted publisher reads it again."""
 
     async def story(world: World) -> None:
         people, held = world.people, world.directory / "2.root.json"
@@ -202,7 +202,7 @@ def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
 
 
 def test_a_commit_that_needs_a_root_comes_after_it(tmp_path: Path) -> None:
-    """Where the old keys are lost, the new root is there before the first commit that only its keys have signed."""
+    """If the old keys are lost, the new root is published before the first commit that only its keys have signed."""
     operations: list[str] = []
 
     async def story(world: World) -> None:

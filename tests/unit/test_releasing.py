@@ -113,7 +113,7 @@ def test_another_key_of_targets_is_changed_step_by_step(tmp_path: Path) -> None:
 
 
 def test_a_root_waits_for_online_targets_that_delegate_to_its_key(tmp_path: Path) -> None:
-    """Where the signer makes the targets, a root with another key for them is released when they delegate the bins to it."""
+    """If the signer makes the targets, a root with another key for them is released once they delegate the bins to that key."""
     offline = people(tmp_path, "rstuf")
     old = offline.online
     state = given(offline, offline.rotate())

@@ -1,4 +1,4 @@
-"""An online key is changed: at no moment a client fails, whatever root it has, and in the end the old key signs nothing."""
+"""An online key is changed: no client fails at any moment, whatever root it has, and in the end the old key signs nothing."""
 
 import asyncio
 import copy

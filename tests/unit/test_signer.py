@@ -56,7 +56,7 @@ class World:
 
     @asynccontextmanager
     async def signer(self, health: Health | None = None, **settings: Any) -> AsyncIterator[Health]:
-        """Run a signer; leaving stops it wherever it is."""
+        """Run a signer; leaving the block stops it at any point of its work."""
         health = health or Health()
         config = self.config.model_copy(update=settings)
         task = asyncio.create_task(service.run(self.bus, config, clock=self.clock, health=health))
@@ -311,7 +311,7 @@ def test_a_record_that_names_what_is_not_on_admin_is_not_waited_for(tmp_path: Pa
 
 @dataclass
 class MeasuringBus:
-    """A bus that takes note of the size of each transaction, in bytes of values."""
+    """A bus that records the size of each transaction, in bytes of values."""
 
     bus: EmbeddedBus
     sizes: list[int] = field(default_factory=list)
@@ -357,7 +357,7 @@ OVERSIZED: dict[str, tuple[int, Callable[[int], list[Add | Remove]]]] = {
 
 @pytest.mark.parametrize(("bins", "changes"), OVERSIZED.values(), ids=OVERSIZED)
 def test_no_transaction_is_larger_than_may_be(tmp_path: Path, bins: int, changes: Callable[[int], list[Add | Remove]]) -> None:
-    """Whatever changes come, in whatever number, no transaction of the signer has more than MAX_TRANSACTION_BYTES."""
+    """Whatever changes arrive, in any number, no transaction of the signer has more than MAX_TRANSACTION_BYTES."""
     sizes: list[int] = []
 
     async def story(bus: EmbeddedBus, clock: Clock) -> None:

@@ -31,7 +31,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_skip_is_a_failure_under_ci_run(tmp_path: Path, way: str) -> None:
-    """A test that skips for whatever reason fails under .ci/run, which names the reason; elsewhere it is skipped."""
+    """A test that skips for any reason fails under .ci/run with that reason; elsewhere it is skipped."""
     (tmp_path / "conftest.py").write_text("from tufline_testing.skips import pytest_runtest_makereport\n")
     (tmp_path / "test_it.py").write_text(PROGRAM.format(*WAYS[way]))
     for is_ci, code, outcome in ((False, 0, "1 skipped"), (True, 1, "no test may be skipped under .ci/run")):

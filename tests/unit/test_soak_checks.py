@@ -73,7 +73,7 @@ def test_heads() -> None:
 
 
 def test_epochs() -> None:
-    """A write of a producer that had been fenced is found."""
+    """A write of a fenced producer is detected."""
     line = "baseOffset: {} lastOffset: 2 count: 1 baseSequence: 0 lastSequence: 0 producerId: {} producerEpoch: {} isTransactional: true\n"
     right = line.format(0, 7, 0) + line.format(1, 8, 5) + line.format(2, 7, 1)
     assert list(checks.epochs(right)) == []

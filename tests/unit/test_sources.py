@@ -147,7 +147,7 @@ def test_source_that_is_none(tmp_path: Path, name: str, content: bytes, advice: 
 
 
 def test_each_import_has_a_journal_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Imports from one directory, of other sources or to other servers, neither see nor touch each other's journal."""
+    """Imports from one directory, of other sources or to other servers, neither see nor change each other's journal."""
     monkeypatch.chdir(tmp_path)
     csv, lines = make(tmp_path, "csv"), make(tmp_path, "ndjson")
     with ExitStack() as stack:
@@ -204,7 +204,7 @@ def test_a_journal_that_can_not_be_written(tmp_path: Path, place: str, advice: s
 
 @pytest.mark.parametrize("name", [None, "mine"])
 def test_a_journal_is_no_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
-    """A journal in the directory that is imported is not imported: neither its own, under any name, nor one that another import left."""
+    """A journal in the imported directory is not imported: neither this import's, under any name, nor another import's."""
     monkeypatch.chdir(tmp_path)
     directory = make(tmp_path, "directory")
     with open_journal(None, tmp_path / "elsewhere", "log") as left:

@@ -56,7 +56,7 @@ def test_who_does_not_end_is_killed(noted: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_identity_tells_processes_apart() -> None:
-    """A process keeps its identity; another one has another, and one that ended has none."""
+    """A process keeps its identity; another process has a different one, and an ended process has none."""
     with process() as first:
         before = stack.identity(first.pid)
         assert before == stack.identity(first.pid) != stack.identity(os.getpid())

@@ -1,4 +1,4 @@
-"""The trail of receipts: whatever batches there were, the one that has a record's receipts is found, in few steps."""
+"""The trail of receipts: whatever batches there were, the one with a record's receipts is found in few steps."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def find(trail: Trail, older: dict[int, Sequence[Run]], offset: int) -> tuple[Ru
 
 @given(batches=BATCHES, start=st.integers(0, 10))
 def test_the_run_of_a_record_is_found(batches: list[tuple[int, bool, int]], start: int) -> None:
-    """The search ends at the batch that a record was in, or at one that ends before it where its batch has no receipt."""
+    """The search ends at the batch with the record, or at one that ends before it if that batch has no receipt."""
     trail, older = Trail(start), dict[int, Sequence[Run]]()
     expected: list[tuple[int, int] | None] = []
     offset, place = start, 0
@@ -55,7 +55,7 @@ def test_a_trail_names_the_newest_run_of_each_power_of_two() -> None:
 
 
 def test_a_step_goes_back_as_far_as_it_can() -> None:
-    """A step leads to the oldest named run that starts after the offset, to the newest run where that starts before it, or nowhere."""
+    """A step leads to the oldest named run that starts after the offset, to the newest run if that starts before it, or nowhere."""
     runs = [Run(number, since, since + 10, 0, 0) for number, since in ((7, 70), (6, 60), (4, 40))]
     assert [step(runs, offset) for offset in (71, 70)] == [runs[0]] * 2
     assert [step(runs, offset) for offset in (69, 60)] == [runs[0]] * 2

@@ -42,7 +42,7 @@ def role_keys(threshold: int, *keys: SSlibKey) -> RoleKeys:
 
 
 def test_a_role_needs_as_many_keys_as_its_threshold() -> None:
-    """Signatures meet a role if enough of its own keys are among them; keys of others do not count, and none counts twice."""
+    """Signatures meet a role if enough of its own keys are among them; foreign keys do not count, and no key counts twice."""
     one, two, other = (key.keyid for key in KEYS)
     keys = role_keys(2, *KEYS[:2])
     assert keys.are_met_by([one, two])
@@ -77,7 +77,7 @@ def test_a_keyid_that_does_not_cover_other_fields_stays(keyid: str) -> None:
 
 
 def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
-    """Any one of the keys that root marks for the bins signs them; where it marks none, the keys of targets do."""
+    """Any one of the keys that root marks for the bins signs them; if it marks none, the keys of targets do."""
     root = rules.parse(Root, metadata_of(held, "root")).signed
     assert rules.online_bin_keys(root) == rules.root_keys(root, Targets.type)
     for keyid in root.roles[Targets.type].keyids:  # a mark of another kind does not count

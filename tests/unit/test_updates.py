@@ -82,7 +82,7 @@ def next_root(offline: Offline) -> dict[str, Any]:
 
 
 def test_a_root_that_the_old_keys_did_not_sign_is_never_shown(tmp_path: Path) -> None:
-    """A new root counts only if the keys of the root before signed it, by whatever rules; the next good one does."""
+    """A new root is valid only if the previous root's keys signed it, whatever the rules; the next valid one is accepted."""
 
     async def story(bus: Bus, _: Clock, offline: Offline, __: Health) -> None:
         settings = offline.bootstrap(PARTITIONS).settings

@@ -101,7 +101,7 @@ async def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
     ],
 )
 async def test_a_file_has_one_address(tmp_path: Path, path: str) -> None:
-    """Another spelling of a file's address is not there: a CDN would keep it as another file, which no purge of the address reaches."""
+    """Another spelling of a file's URL does not exist: a CDN would cache it as another file, which purging the URL does not reach."""
     async with origin(tmp_path) as (url, _):
         assert (await ask_raw(url, path)).startswith("HTTP/1.1 404 ")
 
@@ -110,7 +110,7 @@ async def test_a_file_has_one_address(tmp_path: Path, path: str) -> None:
     "path", ["/targets/" + "x" * 300, "/metadata/" + "x" * 300 + ".json", "/targets/" + "d/" * 3000 + "a", "/targets/%00", "/targets/%ff"]
 )
 async def test_what_no_file_can_have_is_not_there(tmp_path: Path, path: str) -> None:
-    """An address that no file of the system can have is one that is not there, not a fault of the server."""
+    """A URL that no file of the system can have is not found, and not a fault of the server."""
     async with origin(tmp_path) as (url, _):
         assert (await ask_raw(url, path)).startswith("HTTP/1.1 404 ")
 
@@ -124,7 +124,7 @@ async def test_address_in_use_is_said(tmp_path: Path) -> None:
 
 
 async def test_files_that_are_nowhere_are_said(tmp_path: Path) -> None:
-    """A directory of files that is not there, or is none, is an error that names the setting."""
+    """A directory of files that does not exist, or is not a directory, is an error that names the setting."""
     (tmp_path / "file").write_text("x")
     for targets in (tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(ConfigError, match=r"is not a directory: create it, or set web\.targets"):

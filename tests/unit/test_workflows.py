@@ -24,7 +24,7 @@ def steps(file: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_a_workflow_runs_make_targets_only(file: Path) -> None:
-    """Whatever a workflow runs, a developer runs with the same make target."""
+    """Everything that a workflow runs, a developer can run with the same make target."""
     for step in steps(file):
         if "run" in step:
             command, target, *variables = step["run"].split()

@@ -197,7 +197,7 @@ async def until_login_may_be_new() -> None:
 
 
 async def test_token_that_ended_while_vault_was_away(own_vault: VaultServer, tmp_path: Path) -> None:
-    """A token that could not be renewed in time is replaced by a new login as soon as Vault is there again."""
+    """A token that could not be renewed in time is replaced by a new login as soon as Vault is available again."""
     async with world(own_vault, tmp_path, ttl="2s") as (it, running):
         assert await is_live(running, [await add(running, "a")])
         it.way.cut()
@@ -209,7 +209,7 @@ async def test_token_that_ended_while_vault_was_away(own_vault: VaultServer, tmp
 
 
 async def test_no_other_key_steps_in(own_vault: VaultServer, tmp_path: Path) -> None:
-    """While Vault is away nothing is signed at all: no new metadata appear, by whatever key."""
+    """While Vault is unavailable nothing is signed: no new metadata appears, with any key."""
     async with world(own_vault, tmp_path) as (it, running):
         assert await is_live(running, [await add(running, "a")])
         before = (await running.on_log())["metadata"]

@@ -25,7 +25,7 @@ KINDS = ["ecdsa-p256", "ed25519"]
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_signs_what_others_verify(vault: VaultServer, kind: str) -> None:
-    """More payloads than one call takes, of any length, come back signed in order, and securesystemslib verifies each signature."""
+    """More payloads than one call accepts, of any length, are signed in order, and securesystemslib verifies each signature."""
     name, public = await make_key(vault, kind)
     payloads = [f"payload {number}".encode() * (number % 7) for number in range(1000)]
     async with session(signer_config(vault, name)) as of_signer:
@@ -36,7 +36,7 @@ async def test_signs_what_others_verify(vault: VaultServer, kind: str) -> None:
 
 
 async def test_large_payloads_of_ed25519_go_in_several_calls(vault: VaultServer) -> None:
-    """Bins as large as they may be are signed with Ed25519 though one call could not hold them all."""
+    """Bins of the largest size are signed with Ed25519, although one call could not contain them all."""
     name, public = await make_key(vault, "ed25519")
     payloads = [bytes([number]) * 4_000_000 for number in range(10)]
     async with session(signer_config(vault, name)) as of_signer:
@@ -97,7 +97,7 @@ BAD_URIS = {
 
 @pytest.mark.parametrize(("uri", "reason"), BAD_URIS.values(), ids=BAD_URIS)
 async def test_uri_that_names_no_key(vault: VaultServer, uri: str, reason: str) -> None:
-    """An URI that is none is refused with how to write one, and Vault is not asked."""
+    """An invalid URI is refused with the right form, and Vault is not asked."""
     _, public = await make_key(vault)
     before = vault.audit_log.stat().st_size
     async with session(admin_config(vault)) as admin:

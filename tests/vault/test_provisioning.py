@@ -51,7 +51,7 @@ def test_create_makes_a_key_that_can_not_leave(vault: VaultServer, tmp_path: Pat
 
 
 def test_show_tells_versions_and_dangers(vault: VaultServer, tmp_path: Path) -> None:
-    """``show`` prints each version as a key of its own, and warns of a key that could leave Vault."""
+    """``show`` prints each version as a separate key, and warns of a key that could leave Vault."""
     name = new_name()
     api = vault.admin.secrets.transit
     api.create_key(name.key, key_type="ecdsa-p256", exportable=True, auto_rotate_period="1h", mount_point=MOUNT)
@@ -129,7 +129,7 @@ async def test_the_policy_permits_nothing_else(vault: VaultServer, forbidden: Ca
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 async def test_a_repository_with_a_key_for_each_role(vault: VaultServer, tmp_path: Path, mode: str) -> None:
-    """``tufline init`` takes keys from Vault and from files, one for each role; each role is signed by its own; a client accepts it."""
+    """``tufline init`` accepts keys from Vault and from files, one for each role; each role is signed by its own; a client accepts it."""
     roles = ["timestamp", "snapshot", "bins"] + (["targets"] if mode == "rstuf" else [])
     names = {role: (await make_key(vault))[0] for role in roles}
     written = run_tufline("keys", "show", names["snapshot"].uri, cwd=tmp_path, env=admin_environment(vault)).stdout

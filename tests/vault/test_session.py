@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 async def can_sign(config: VaultConfig, name: VaultKeyName, public: Any) -> bool:
-    """Sign once, in a session of its own."""
+    """Sign once, in a separate session."""
     async with session(config) as opened:
         return len(await (await open_vault_key(name.uri, public, opened)).sign_many([b"x"])) == 1
 
@@ -204,7 +204,7 @@ async def test_token_is_renewed_ahead_of_its_end(vault: VaultServer, monkeypatch
 
 
 async def test_new_login_where_renewal_ends(vault: VaultServer) -> None:
-    """Before a token comes to the end beyond which it can't be renewed, there is a new login, and no call fails meanwhile."""
+    """Before a token reaches its maximum lifetime, there is a new login, and no call fails meanwhile."""
     name, public = await make_key(vault)
     entries = Entries(vault, "ends")
     role_id, secret_id = vault.make_role(provision.policy([name]), "ends", "3s", token_max_ttl="6s")

@@ -1,4 +1,4 @@
-"""The services as processes of their own, with Apache Kafka and the online key in a real OpenBao, as ``make stack`` runs them."""
+"""The services in separate processes, with Apache Kafka and the online key in a real OpenBao, as ``make stack`` runs them."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ PARTITIONS = 2
 
 @pytest.fixture
 def stack(kafka: Cluster, own_vault: VaultServer, tmp_path: Path) -> Iterator[Stack]:
-    """Prepare services with a prefix of their own; the test starts them."""
+    """Prepare services with their own prefix; the test starts them."""
     settings = {"TUFLINE_KAFKA__PREFIX": f"v{time.time_ns()}.", "TUFLINE_BUS__PARTITIONS": str(PARTITIONS), "TUFLINE_LOG__LEVEL": "debug"}
     with Stack(tmp_path / "stack", kafka, BINS, settings, own_vault) as made:
         yield made
