@@ -252,8 +252,8 @@ def without_uri(root: Root) -> None:
 
 
 BAD_ROOTS: dict[str, tuple[Callable[[Root], None], str]] = {
-    "a version too far": (lambda root: setattr(root, "version", 3), "the next one is 2"),
-    "the same version": (lambda root: setattr(root, "version", 1), "the next one is 2"),
+    "a version too far": (lambda root: setattr(root, "version", 3), "the next version is 2"),
+    "the same version": (lambda root: setattr(root, "version", 1), "the next version is 2"),
     "expired": (lambda root: setattr(root, "expires", datetime(2020, 1, 1, tzinfo=UTC)), "expired on"),
     "no consistent snapshot": (lambda root: setattr(root, "consistent_snapshot", False), "consistent_snapshot"),
     "an online key without place": (without_uri, "x-rstuf-online-key-uri"),

@@ -97,9 +97,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         specversion: the version of the CloudEvents specification.
         id: identifies the event together with ``source``: a record with the same two is the same event, sent again.
-        source: the sender.
+        source: who sends the event.
         type: the kind of the event, with the version of its format.
-        data: the changes.
+        data: the changes that it announces.
         datacontenttype: the media type of ``data``, which must be JSON.
         data_base64: not supported; use ``data``.
     """
