@@ -76,11 +76,13 @@ def test_paths_of_pages_in_the_code_exist() -> None:
 
 
 def test_decisions_follow_the_template() -> None:
-    """Every decision has the sections of the template, and the index has its title."""
+    """Every decision has the sections of the template and a date, and the index has its title and date."""
     index = (DOCS / "adr" / "index.md").read_text()
     for record in (DOCS / "adr").glob("0*.md"):
         number, title = re.match(r"# (\d+)\. (.*)", record.read_text()).groups()  # type: ignore[union-attr]
-        assert f"| {number} | [{title}]({record.name}) | 20" in index
+        date = re.search(r"^Date: (20\d\d-\d\d-\d\d)\. Status: ", record.read_text(), re.MULTILINE)
+        assert date is not None, record
+        assert f"| {number} | [{title}]({record.name}) | {date[1]} |" in index
         assert {"context", "decision", "drawbacks"} <= anchors(record), record
 
 
