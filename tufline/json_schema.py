@@ -1,7 +1,7 @@
-"""JSON Schema of msgspec types, with the docstrings that the code has as descriptions.
+"""JSON Schema of msgspec types, with descriptions from their docstrings.
 
-In: Structs whose docstrings list their fields below ``Attributes:``. Out: schemas in which the type and every property say what they are,
-so that what is published (``schemas/``, OpenAPI) is described where it is defined.
+In: Structs whose docstrings list their fields below ``Attributes:``. Out: schemas in which the type and every property have a description,
+so that the published schemas (``schemas/``, OpenAPI) are described where the types are defined.
 """
 
 import inspect
@@ -16,15 +16,15 @@ ATTRIBUTES: Final = "\nAttributes:\n"
 _FIELD: Final = re.compile(r"    (\w+): (.*)")
 
 TAG: Final = "Tells which of several forms this is."
-"""The description of a field that msgspec adds to tell the members of a union apart."""
+"""The description of the field that msgspec adds to distinguish the members of a union."""
 
 
 def describe(types: Iterable[Any], ref_template: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
     """Make the schemas of types.
 
     Args:
-        types: Structs, or anything that msgspec reads and writes.
-        ref_template: how a component is referred to, with ``{name}`` in place of its name.
+        types: Structs, or any other types that msgspec supports.
+        ref_template: the form of a reference to a component, with ``{name}`` for its name.
 
     Returns:
         A schema for each type, in their order; and the components that they refer to, by name.
@@ -53,13 +53,13 @@ def _structs(info: Type, seen: set[type] | None = None) -> Iterator[StructType]:
 
 
 def split_docstring(docstring: str) -> tuple[str, dict[str, str]]:
-    """Read what a class's docstring says.
+    """Split the docstring of a class into the descriptions of the class and of its fields.
 
     Args:
-        docstring: with the fields below ``Attributes:``; a line that goes on is indented further.
+        docstring: has the fields below ``Attributes:``; continuation lines are indented further.
 
     Returns:
-        What it says of the class, and of each field.
+        The description of the class, and those of the fields by name.
     """
     summary, _, listed = inspect.cleandoc(docstring).partition(ATTRIBUTES)
     fields: dict[str, str] = {}

@@ -183,7 +183,7 @@ async def test_a_bootstrap_that_was_replaced_can_not_begin(tmp_path: Path) -> No
     first, second = bootstrap(tmp_path / "a"), bootstrap(tmp_path / "b", replaces=True)
     state = await folded(tmp_path, first, second, Begun(bootstrap=0))
     assert (state.bootstrap, state.begun, state.bootstrap_offset) == (second, False, 1)
-    assert "was replaced before it began" in state.refused[2]
+    assert "was replaced before its root was published" in state.refused[2]
 
 
 async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class Reader(Protocol):
         """Read the next records, waiting for the first.
 
         Args:
-            max_wait: how long to wait if there is no record yet, in seconds; 0 to return at once.
+            max_wait: how long to wait if none exists yet, in seconds; 0 to return at once.
             max_bytes: about how many bytes of values to return at most; at least one record is returned.
 
         Returns:
@@ -274,7 +274,7 @@ class Bus(Protocol):
             partition: from 0.
 
         Returns:
-            An offset not above that of the oldest record; the same as ``end`` if there is no record.
+            An offset not above that of the oldest record; the same as ``end`` if the partition is empty.
 
         Raises:
             BusError: if the bus is temporarily unavailable.

@@ -200,7 +200,7 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
 
 def _fix(state: AdminState, begun: Begun) -> AdminState:
     if begun.bootstrap != state.bootstrap_offset:
-        raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before it began")
+        raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before its root was published")
     return replace(state, begun=True)
 
 

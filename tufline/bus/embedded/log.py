@@ -341,7 +341,7 @@ class Log:
             end: the offset to stop at (exclusive).
 
         Returns:
-            Its offset; ``end`` if there is no record below it.
+            Its offset; ``end`` if none exists below it.
         """
         first = self._partitions[place].first_id
         query = "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1"

@@ -254,7 +254,7 @@ class Lookup:
             # The caller knows that the record is committed. So a leader that has no record there or later may still be lagging.
             if fetched.data or offset < fetched.high_watermark or loop.time() > deadline:
                 found, reached = read_uncommitted(fetched, offset)
-                # If nothing was returned, there is no record at this offset.
+                # If nothing was returned, this offset has no record.
                 return found, max(reached, offset + 1)
             await asyncio.sleep(RETRY_SECONDS)
 
