@@ -16,11 +16,11 @@ from benchmarks.settle import settled_directory
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.config.settings import DEFAULT_PARTITIONS, LogConfig, SignerConfig
 from tufline.keys.vault.key import open_vault_key
-from tufline.records import Bootstrap, Settings, topics
+from tufline.records import Bootstrap, topics
 from tufline.runtime import memory
 from tufline.runtime.health import Health
 from tufline.runtime.telemetry import configure_logging
-from tufline_testing.log import announce_bootstrap, eventually
+from tufline_testing.log import announce_bootstrap, eventually, settings_of
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.servers.stack import Stack
 from tufline_testing.servers.vault_server import VaultServer, vault_server
@@ -70,13 +70,13 @@ async def bootstrap_seconds(server: VaultServer, directory: Path) -> float:
     days = {"root": 365, "targets": 365, "snapshot": 7, "timestamp": 1, "bins": 7}
     online = dict.fromkeys(("timestamp", "snapshot", "bins"), public)
     metadata = make_bootstrap(directory / "keys", bins=BINS, mode="pep458", online=online).payload["metadata"]
-    settings = Settings(BINS, "bins", DEFAULT_PARTITIONS, days)
+    settings = settings_of(BINS, DEFAULT_PARTITIONS, days)
     bus = await open_embedded(directory / "log.db", topics.topics(DEFAULT_PARTITIONS))
     signer = tufline_signer.service.run(bus, SignerConfig(), vault=signer_config(server, name), health=Health())
     running = asyncio.create_task(signer)
     try:
         began = time.perf_counter()
-        await announce_bootstrap(bus, Bootstrap(settings=settings, root=metadata["root"], targets=metadata["targets"]))
+        await announce_bootstrap(bus, Bootstrap(v=settings.schema, settings=settings, root=metadata["root"], targets=metadata["targets"]))
         await eventually(lambda: has_all_bins(bus), 60, step=0.01)
         return time.perf_counter() - began
     finally:
