@@ -79,7 +79,7 @@ def bins_read_back(service: Service) -> float:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_who_is_cancelled_leaves_no_transaction_open(kafka: Cluster, seed: int) -> None:
-    """A commit that is cancelled, as on revocation, is finished or aborted when the cancelling returns, and seen whole or not at all."""
+    """A cancelled commit, as on revocation, is committed or aborted once the cancellation returns, and visible whole or not at all."""
     setup = KafkaSetup(kafka.bootstrap, TOPICS)
     await setup.create()
     bus = await setup.open()
