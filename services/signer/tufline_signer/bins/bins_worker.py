@@ -109,7 +109,7 @@ async def take_turn(context: BinsContext, writer: BinsWriter, reader: Reader, ba
     memory, where the bin cache makes room for it.
 
     Args:
-        context: context by the workers of the process.
+        context: shared by the workers of the process.
         writer: the partition's writer.
         reader: the partition's reader.
         batch: the first records; consumed.
@@ -138,7 +138,7 @@ async def work(context: BinsContext, partition: int) -> None:
     """Take a partition over and write its bins, until cancelled.
 
     Args:
-        context: context by the workers of the process.
+        context: shared by the workers of the process.
         partition: partition of ``artifacts``.
 
     Raises:

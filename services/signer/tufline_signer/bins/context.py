@@ -1,4 +1,4 @@
-"""What the workers of bins share, in addition to what all workers of a process do."""
+"""The state that the bins workers share, in addition to that of all workers of a process."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from tufline_signer.context import SignerContext
 
 @dataclass(frozen=True, slots=True)
 class BinsContext:
-    """What the workers of all partitions of a process share.
+    """The state that the bins workers of a process share.
 
     Attributes:
-        signer: what they share with the commit worker.
+        signer: the state shared with the commit worker.
         cache: the bins in memory.
-        backlog: held by the partition that works through a backlog: one large batch at a time is in memory.
-        renewal: when the next bins may be renewed.
+        backlog: held by the partition that works through a backlog, so that only one large batch is in memory.
+        renewal: the pace of renewals.
     """
 
     signer: SignerContext

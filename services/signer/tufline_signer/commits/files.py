@@ -1,4 +1,4 @@
-"""Makes and signs the files of a commit that the signer makes itself: snapshot, timestamp, and targets where they are online."""
+"""Makes and signs the files of a commit that the signer creates: snapshot, timestamp, and targets if they are online."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -22,12 +22,12 @@ class CommitFiles:
     """Makes the files of the commits of one takeover."""
 
     def __init__(self, context: SignerContext, bootstrap: Bootstrap, heads: Mapping[str, Head], part: str) -> None:
-        """Make nothing yet.
+        """Prepare for the commits of one takeover.
 
         Args:
-            context: of the process.
-            bootstrap: of the repository.
-            heads: of the last partition of ``heads``; the commit worker keeps them up to date.
+            context: shared by the workers of the process.
+            bootstrap: the repository's bootstrap.
+            heads: role to head, from the last partition of ``heads``; the commit worker keeps it up to date.
             part: the name of the commit worker, in health.
         """
         self._context = context
@@ -39,8 +39,8 @@ class CommitFiles:
         """Read the newest file of a role from the log.
 
         Args:
-            role: but not root.
-            head: of the role.
+            role: name of the role; not root.
+            head: the role's newest head.
 
         Returns:
             The file.
@@ -51,12 +51,12 @@ class CommitFiles:
         return await self._context.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
 
     async def make_targets(self, sign: Sign, version: int, root: Root) -> SignedFile:
-        """Make the top-level targets, where they are online.
+        """Make the top-level targets, if they are online.
 
         Args:
-            sign: signs.
-            version: of the new targets.
-            root: names the keys of the bins.
+            sign: signs payloads; see ``Keyring.together``.
+            version: version of the new targets.
+            root: the root that names the bins' keys.
 
         Returns:
             The signed file.
@@ -69,9 +69,9 @@ class CommitFiles:
         """Make the next snapshot.
 
         Args:
-            sign: signs.
-            content: which versions it names. It is encoded before anything else can run.
-            now: with a time zone.
+            sign: signs payloads; see ``Keyring.together``.
+            content: the versions that it names, encoded before any other task can run.
+            now: current time, with a time zone.
 
         Returns:
             The signed file.
@@ -84,10 +84,10 @@ class CommitFiles:
         """Make the next timestamp.
 
         Args:
-            sign: signs.
-            snapshot_version: of the snapshot that it names.
-            snapshot: that snapshot's file.
-            now: with a time zone.
+            sign: signs payloads; see ``Keyring.together``.
+            snapshot_version: version of the snapshot that it names.
+            snapshot: bytes of that snapshot's file.
+            now: current time, with a time zone.
 
         Returns:
             The signed file.
@@ -99,11 +99,11 @@ class CommitFiles:
         )
 
     async def is_due(self, role: str, now: datetime) -> bool:
-        """Tell whether the newest file of a role has to be replaced, whatever has changed.
+        """Return whether the newest file of a role must be replaced, even without any changes.
 
         Args:
-            role: one that the signer signs.
-            now: with a time zone.
+            role: a role that the signer signs.
+            now: current time, with a time zone.
 
         Returns:
             Whether its expiry nears, it was made by a wrong clock, or it is not signed by the keys that it must be signed by now.

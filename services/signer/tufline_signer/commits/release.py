@@ -161,21 +161,21 @@ def covered_in_admin(repository: Bootstrapped, root_version: int, targets_versio
 
 
 class RootRelease:
-    """Holds a new root back until all that it governs has verified under it for long enough."""
+    """Holds a new root back until everything that it governs has verified under it for long enough."""
 
     def __init__(self) -> None:
-        """Hold nothing back yet."""
+        """Start without a root held back."""
         self._met_since: float | None = None
 
     def due(
         self, repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, now: float, delay: float
     ) -> Submitted[Root] | None:
-        """Return the next root once it may be published.
+        """Return the next root once it may be released.
 
         Args:
             repository: the repository, as folded from ``admin``.
             heads: the heads of root, targets, snapshot and timestamp.
-            bins: what the bins' heads come to.
+            bins: the folded heads of all bins.
             now: monotonic time, in seconds.
             delay: how long timestamp and snapshot must have been signed for a root that changes online keys, in seconds: longer than
                 caches keep them.

@@ -1,4 +1,4 @@
-"""Reports what people must do for the repository's trust: sign what expires, submit again what can't be used."""
+"""Reports what operators must do for the repository's trust: renew expiring roles, and replace unusable submissions."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -16,15 +16,15 @@ _log = structlog.get_logger(__name__)
 
 
 class TrustReport:
-    """What health and the log say of root, targets and the bins that wait for a key."""
+    """Reports root, targets and the bins that wait for a key, in health and in the log."""
 
     def __init__(self, health: Health, part: str, bootstrap: Bootstrap) -> None:
-        """Report nothing yet.
+        """Start without reports.
 
         Args:
-            health: of the process.
+            health: the process's health.
             part: the name of the commit worker.
-            bootstrap: of the repository.
+            bootstrap: the repository's bootstrap.
         """
         self._health = health
         self._part = part
@@ -36,8 +36,8 @@ class TrustReport:
         """Report the state after an attempt to commit.
 
         Args:
-            heads: of the last partition of ``heads``.
-            state: folded from ``admin``.
+            heads: role to head, from the last partition of ``heads``.
+            state: the state folded from ``admin``.
             withheld: how many bins wait to be signed with the keys that targets delegates to.
             now: with a time zone.
         """
