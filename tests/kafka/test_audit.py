@@ -79,4 +79,4 @@ def test_the_audit_of_signers_that_come_and_go(stack: Stack, tmp_path: Path) -> 
     files[2].write_bytes(b"".join([*lines[:2], *lines[3:]]))
     code, said = verify(*everything)
     assert code == 1
-    assert "and not in the file" in said
+    assert "but not in the file" in said
