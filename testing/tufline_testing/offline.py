@@ -25,22 +25,26 @@ from tufline_testing.payloads import make_bootstrap
 class Offline:
     """A key ceremony, and the offline signatures that follow it."""
 
-    def __init__(self, key_dir: Path, *, bins: int, mode: str, days: Mapping[str, int], own_bins: bool = False) -> None:
+    def __init__(self, key_dir: Path, *, bins: int, mode: str, days: Mapping[str, int], own_bins: bool = False, key_file: str = "") -> None:
         self._key_dir = key_dir
         self.keys = 1
         self.of_bins = self.new_key().public_key if own_bins else None
         online = {} if self.of_bins is None else {"bins": self.of_bins}
         if self.of_bins is not None:
             self.of_bins = with_fields(self.of_bins, **{ROLE_FIELD: BINS})
+        if key_file:
+            key = ceremony.make_key("ecdsa", f"fn:{key_file}")
+            ceremony.write_private(key_dir / key_file, key.pem)
+            online = dict.fromkeys(ceremony.ONLINE_ROLES[mode], key.signer.public_key)
         held = make_bootstrap(key_dir, bins=bins, mode=mode, days=days, online=online)
-        assert held.online is not None
         self._root_keys: list[NewKey] = held.root
         self._targets_keys: list[NewKey] = held.targets
         metadata: dict[str, Any] = held.payload["metadata"]
         self.root = Metadata[Root].from_dict(copy.deepcopy(metadata["root"])).signed
         self.targets = Metadata[Targets].from_dict(copy.deepcopy(metadata["targets"])).signed if "targets" in metadata else None
-        assert held.online is not None
-        self.online = held.online.signer.public_key.keyid
+        if held.online is not None:
+            key = held.online
+        self.online = key.signer.public_key.keyid
         self.payload = held.payload
         self.days = dict(days)
         self._bins = bins

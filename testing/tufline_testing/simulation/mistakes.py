@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,8 +12,10 @@ import tufline_signer.bins.bins_writer
 import tufline_signer.commits.files
 from tufline.bus.embedded import log
 from tufline.origin.directory import LocalStore
+from tufline.records import Bootstrap
 from tufline.reference_clock import ReferenceClock
-from tufline.trust.admin_state import Bootstrapped
+from tufline.trust import admin_state
+from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.rules import RoleKeys, root_keys
 from tufline_ingest.inbox.dedupe import Moved
 from tufline_ingest.inbox.inbox_worker import InboxWorker
@@ -182,6 +185,16 @@ def signing_by_the_wall_clock() -> None:
     ReferenceClock.latest = lambda self: self.wall()  # type: ignore[method-assign]
 
 
+def replaced_after_it_began() -> None:
+    """A bootstrap is replaced although it has begun."""
+    begin = admin_state.begin
+
+    def over(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:
+        return begin(replace(state, begun=False), bootstrap, offset, now)
+
+    admin_state.begin = over
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     mistake.__name__: mistake
     for mistake in (
@@ -198,5 +211,6 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         no_fence_at_the_origin,
         renewal_by_the_wall_clock,
         signing_by_the_wall_clock,
+        replaced_after_it_began,
     )
 }

@@ -1,7 +1,8 @@
 """One schedule: the services on a real log in virtual time, with faults at random moments that a seed determines.
 
 A schedule is a sequence of lives of a process. In each life, an announcer replaces the REST API, and the real inbox, signer and publisher
-run, sometimes twice; another announcer sends events to the inbox, some repeatedly, some invalid. A life ends abruptly at a random turn of
+run, sometimes twice; another announcer sends events to the inbox, some repeatedly, some invalid. In some schedules another bootstrap
+replaces the first one; it comes at a random moment, and has no effect once the first has begun. A life ends abruptly at a random turn of
 the event loop, without any clean-up. Between lives the origin loses some of what was not durable, and time passes. During a life the
 machine's clock may be wrong for a while, ahead or behind; clients have the true time. In the last life there are no faults, and everything
 settles, except that in some schedules the clock was wrong before the last change of a key.
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+
 import tufline_publisher.service
 import tufline_signer.service
 from tufline import records
@@ -31,11 +34,13 @@ from tufline.checks.audit.verify import verify as verify_audit
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
 from tufline.origin.directory import LocalStore
-from tufline.records import PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove, topics
+from tufline.records import CURRENT_RULES, PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
+from tufline.trust import admin_state
+from tufline.trust.admin_state import AdminState
 from tufline_ingest.inbox import dedupe, inbox_worker
 from tufline_ingest.rest.task_receipts import Remarks
 from tufline_signer.bins import bins_worker, bins_writer
@@ -64,6 +69,11 @@ GRACE_SECONDS = 7200.0
 
 ROTATIONS = (0, 0, 1, 2)
 """How many times the online key is changed; half of the schedules change none, which is faster."""
+
+CONTESTED = 1 / 6
+"""The share of schedules in which another bootstrap comes first, to be replaced; in half of these its key is lost, so it can't begin."""
+
+FIRST_KEY_FILE = "first.pem"
 
 DAYS = {"timestamp": 7, "snapshot": 14, "bins": 14}
 """Longer than any process is down in a schedule, so that every expiry is a fault."""
@@ -192,7 +202,17 @@ class Schedule:
         self.rotations = self.chance.choice(ROTATIONS)
         self.updates: list[NewMetadata] = []
         self.bootstrap: Bootstrap = self.offline.bootstrap(self.partitions, by_hash=self.by_hash)
+        # By a chance of their own: the other schedules are what they would be without.
+        self.contest = random.Random(f"{self.seed} contested")
+        self.first = self._make_first(days) if self.contest.random() < CONTESTED else None
         self.loop: MortalLoop
+
+    def _make_first(self, days: dict[str, int]) -> Offline:
+        first = Offline(self.path / "keys", bins=self.contest.choice([4, 8, 16]), mode=self.mode, days=days, key_file=FIRST_KEY_FILE)
+        if self.contest.random() < 0.5:
+            (self.path / "keys" / FIRST_KEY_FILE).unlink()
+        self.bootstrap = msgspec.structs.replace(self.bootstrap, replace=True, rules=CURRENT_RULES)
+        return first
 
     @property
     def mode(self) -> str:
@@ -328,14 +348,35 @@ class Schedule:
         ]
         return [asyncio.create_task(service) for service in services]
 
-    async def _restless(self, bus: EmbeddedBus) -> None:
+    async def _begin(self, bus: EmbeddedBus) -> None:
         if await bus.end(topics.ADMIN, 0) == 0:
-            await announce_bootstrap(bus, self.bootstrap)
+            first = None if self.first is None else self.first.bootstrap(self.partitions, by_hash=self.by_hash)
+            await announce_bootstrap(bus, self.bootstrap if first is None else msgspec.structs.replace(first, rules=CURRENT_RULES))
+
+    async def _has_begun(self, bus: EmbeddedBus) -> bool:
+        """Return whether a bootstrap has begun, and note which; before that, no artifacts and no metadata are announced."""
+        if self.first is None:
+            return True
+        state = AdminState()
+        for record in await read_all(bus, topics.ADMIN):
+            state = admin_state.fold(state, record)
+        if not state.begun:
+            return False
+        assert state.bootstrap is not None
+        if state.bootstrap != self.bootstrap:
+            self.offline, self.bootstrap = self.first, state.bootstrap
+        self.first = None
+        return True
+
+    async def _restless(self, bus: EmbeddedBus) -> None:
+        await self._begin(bus)
         failures = self.chance.choice([0.0, 0.02, 0.2])
         running = self._services(bus, failures, stubborn=self.chance.random() < 0.4)
         while True:
             match self.chance.randrange(10):
-                case 0 | 1 | 2:
+                case _ if self.first is not None and self.contest.random() < 0.2:
+                    await announce_bootstrap(bus, self.bootstrap)
+                case 0 | 1 | 2 if await self._has_begun(bus):
                     await self._announce(bus)
                 case 8 | 9:
                     await self._send_event(bus, self.chance.randrange(SOURCES))
@@ -343,7 +384,7 @@ class Schedule:
                     running += self._services(bus, failures, stubborn=self.chance.random() < 0.4)
                 case 4:
                     self.reader.refresh()
-                case 5 if self.offline.keys <= self.rotations:
+                case 5 if self.offline.keys <= self.rotations and await self._has_begun(bus):
                     self.updates += self.offline.rotate(now=self.clock())
                     await self._announce_updates(bus)
                 case 5:
@@ -410,10 +451,12 @@ class Schedule:
             await announce_updates(bus, self.updates[missing:])
 
     async def _settle(self, bus: EmbeddedBus) -> None:
-        if await bus.end(topics.ADMIN, 0) == 0:
+        await self._begin(bus)
+        if not await self._has_begun(bus):
             await announce_bootstrap(bus, self.bootstrap)
         await self._announce_updates(bus)
         running = self._services(bus, 0.0, stubborn=False)
+        await self._until(lambda: self._has_begun(bus))
         if self.chance.random() < 0.5:
             await asyncio.sleep(self.chance.choice(FAULT_SECONDS))
             await self._be_wrong()
@@ -423,12 +466,7 @@ class Schedule:
         await self._announce(bus)
         for source in range(SOURCES):
             await self._send_event(bus, source)
-        try:
-            async with asyncio.timeout(SETTLE_SECONDS):
-                while not await self._is_settled(bus):
-                    await asyncio.sleep(0.5)
-        except TimeoutError:
-            raise AssertionError(f"it does not settle: {self.health.problems}") from None
+        await self._until(lambda: self._is_settled(bus))
         found = self.reader.refresh()
         for path in self.expected.keys() | self.maybe.keys():
             allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
@@ -439,6 +477,14 @@ class Schedule:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while not await condition():
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            raise AssertionError(f"it does not settle: {self.health.problems}") from None
 
     async def _check_keys(self) -> None:
         """At the end the newest root is published, and only its keys sign, whatever happened during a key change."""
