@@ -16,7 +16,7 @@ from tufline.bus import DEFAULT_FETCH_BYTES, Message, Reader, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.records import cursor, topics
 from tufline.records.cursor import Cursor, Task
-from tufline.records.receipt_index import Trail
+from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
 from tufline.views.task_receipts import Found
 from tufline_ingest import accept
@@ -291,7 +291,7 @@ async def test_an_id_of_records_that_are_gone_looks_for_one_receipt(tmp_path: Pa
     looks = Counter[int]()
     remarks_of = Remarks.of
 
-    async def counted(self: Remarks, partition: int, offsets: Collection[int], trail: Trail, request: str = "") -> Found:
+    async def counted(self: Remarks, partition: int, offsets: Collection[int], trail: ReceiptIndex, request: str = "") -> Found:
         looks[partition] += len(offsets)
         return await remarks_of(self, partition, offsets, trail, request)
 

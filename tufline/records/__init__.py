@@ -18,7 +18,7 @@ from tufline.errors import RecordError, SchemaError
 from tufline.metadata.bins import BinLayout
 from tufline.metadata.profiles import Profile
 from tufline.records.partitioning import Partitioning
-from tufline.records.receipt_index import Trail
+from tufline.records.receipt_index import ReceiptIndex
 
 SCHEMA_VERSION: Final = 1
 """The version of a record that does not need a newer one."""
@@ -132,11 +132,11 @@ class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="
 
     Attributes:
         offset: an offset in ``artifacts``; every change below it is applied.
-        trail: where the receipts are; None if the last writer was a version without trails.
+        trail: where the receipts are; None if the last writer was a version that kept no index of them.
     """
 
     offset: int
-    trail: Trail | None = None
+    trail: ReceiptIndex | None = None
 
 
 class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind"):

@@ -29,8 +29,8 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     last: int
 
 
-class Trail(msgspec.Struct, frozen=True, array_like=True):
-    """The runs of a partition.
+class ReceiptIndex(msgspec.Struct, frozen=True, array_like=True):
+    """Where the receipts of a partition are: its runs.
 
     Attributes:
         start: the offset in ``artifacts`` from which on every receipt is in a run; receipts of earlier records are in none.
@@ -54,7 +54,7 @@ class Trail(msgspec.Struct, frozen=True, array_like=True):
         """
         return self.newest is None or self.newest.until <= since
 
-    def extended(self, since: int, until: int, first: int, last: int) -> "Trail":
+    def extended(self, since: int, until: int, first: int, last: int) -> "ReceiptIndex":
         """Add receipts of a batch.
 
         Args:
@@ -64,15 +64,15 @@ class Trail(msgspec.Struct, frozen=True, array_like=True):
             last: the offset in ``receipts`` of the last of these receipts.
 
         Returns:
-            The trail with these receipts.
+            The index with these receipts.
         """
         newest = self.newest
         if newest is not None and since < newest.until:
             grown = Run(newest.number, newest.since, max(until, newest.until), newest.first, last)
-            return Trail(self.start, (grown, *self.runs[1:]))
+            return ReceiptIndex(self.start, (grown, *self.runs[1:]))
         number = newest.number + 1 if newest else 1
         older = (run for run in self.runs if run.number & -run.number > number & -number)
-        return Trail(self.start, (Run(number, since, until, first, last), *older))
+        return ReceiptIndex(self.start, (Run(number, since, until, first, last), *older))
 
 
 def step(runs: Sequence[Run], offset: int) -> Run | None:

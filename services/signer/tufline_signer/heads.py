@@ -4,7 +4,7 @@ A head that can't be decoded (anyone with write access can write anything) is re
 appended. Otherwise a writer would believe that the role does not exist, and start it again at version 1.
 
 A record whose bytes are damaged does not even tell its role. It stops the takeover: the contents of a lost head (``applied``) and of a lost
-progress (the trail of receipts) are nowhere else, and ``metadata`` may be visible only up to an older version.
+progress (the index of receipts) are nowhere else, and ``metadata`` may be visible only up to an older version.
 """
 
 from collections.abc import AsyncIterator

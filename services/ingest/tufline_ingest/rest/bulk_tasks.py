@@ -20,7 +20,7 @@ from tufline.decoding import decode as decode_strictly
 from tufline.errors import RecordError, RecordUnreadableError
 from tufline.records import Changes, topics
 from tufline.records.cursor import MAX_OFFSET, Cursor
-from tufline.records.receipt_index import Trail
+from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.task_receipts import FETCH_BYTES, fetch_or_pass, may_be_of, read_receipt
@@ -204,7 +204,7 @@ def read_changes(value: bytes) -> Changes | None:
         return None
 
 
-async def read_page(bus: Bus, remarks: Remarks, cursor: Cursor, trails: Mapping[int, Trail], start: Place) -> Page:
+async def read_page(bus: Bus, remarks: Remarks, cursor: Cursor, trails: Mapping[int, ReceiptIndex], start: Place) -> Page:
     """Read a page of the refused changes of a bulk request that is live.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from tufline.bus import Bus
 from tufline.records import topics
-from tufline.records.receipt_index import Run, Trail, step
+from tufline.records.receipt_index import ReceiptIndex, Run, step
 from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.task_receipts import FETCH_BYTES, Found, fetch_or_pass, read_receipt
@@ -79,7 +79,7 @@ class Remarks:
         self._size = 0
         self._one_at_a_time = asyncio.Lock()
 
-    async def of(self, partition: int, offsets: Collection[int], trail: Trail, request: str = "") -> Found:
+    async def of(self, partition: int, offsets: Collection[int], trail: ReceiptIndex, request: str = "") -> Found:
         """Read the receipts of records.
 
         Args:
@@ -107,7 +107,7 @@ class Remarks:
                     uncertain.add(offset)
         return Found(found, frozenset(uncertain))
 
-    async def span(self, partition: int, first: int, last: int, trail: Trail) -> Span | None:
+    async def span(self, partition: int, first: int, last: int, trail: ReceiptIndex) -> Span | None:
         """Find where the receipts of a range of records are.
 
         Args:
@@ -133,7 +133,7 @@ class Remarks:
         assert start is not None, "the run in which the range ends is one that begins in it"
         return Span(start.first, end.last + 1)
 
-    async def _find(self, partition: int, offset: int, trail: Trail) -> tuple[Run | None, Run | None]:
+    async def _find(self, partition: int, offset: int, trail: ReceiptIndex) -> tuple[Run | None, Run | None]:
         """Find the newest run that does not start after an offset, and the run after that."""
         if offset < trail.start:
             raise ReceiptsGoneError

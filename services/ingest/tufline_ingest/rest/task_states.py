@@ -21,7 +21,7 @@ from tufline.errors import InvalidCursorError
 from tufline.records import Changes, Published, Settings, topics
 from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, Cursor, Task
 from tufline.records.events import MAX_EVENT_BYTES
-from tufline.records.receipt_index import Trail
+from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
 from tufline.trust.admin_state import AdminState
 from tufline.views import task_receipts
@@ -95,7 +95,7 @@ class Tasks:
         except (InvalidCursorError, ReceiptsGoneError):
             return TaskData(task_id, "PENDING")
 
-    def _trails(self, cursor: Cursor) -> dict[int, Trail | None] | None:
+    def _trails(self, cursor: Cursor) -> dict[int, ReceiptIndex | None] | None:
         """Give the trails of a task's partitions; None if it is not live yet, or what is live has not come here yet."""
         published = self.live.published
         if published is None or not cursor.is_covered(published.vector):
@@ -112,7 +112,7 @@ class Tasks:
         ends = [await self.bus.end(topics.ARTIFACTS, partition) for partition in cursor.positions]
         return all(offsets[-1] < end for offsets, end in zip(cursor.positions.values(), ends, strict=True))
 
-    async def _describe_bulk(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None], start: Place) -> TaskData:
+    async def _describe_bulk(self, task_id: str, cursor: Cursor, trails: Mapping[int, ReceiptIndex | None], start: Place) -> TaskData:
         for partition, offsets in cursor.positions.items():
             value = await read_value(self.bus, partition, offsets[-1])
             changes = None if value is None else read_changes(value)
@@ -135,7 +135,7 @@ class Tasks:
         error += "; the next page may have more" if page.after is not None else ""
         return _finished(task_id, cursor, f"{message}, but not those that were refused", details, error)
 
-    async def _describe_changes(self, task_id: str, cursor: Cursor, trails: Mapping[int, Trail | None]) -> TaskData:
+    async def _describe_changes(self, task_id: str, cursor: Cursor, trails: Mapping[int, ReceiptIndex | None]) -> TaskData:
         found = await self._read_back(cursor)
         if not isinstance(found, dict):
             reasons, is_unknown = await self._refusals(cursor, found, trails)
@@ -174,14 +174,16 @@ class Tasks:
             await asyncio.sleep(0)  # records are decoded one at a time, so that others have their turn
         return found
 
-    async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, Trail | None]) -> tuple[list[str], bool]:
+    async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, ReceiptIndex | None]) -> tuple[list[str], bool]:
         """Say why a record that is gone, or can't be read, was not applied, and whether its receipt may be one that can't be read."""
         partition, offset = place
         read = await self._read_remarks(cursor, partition, [offset], trails[partition])
         reasons = {one.reason for one in read.receipts if one.outcome == "refused" and not one.path and not one.ranges}
         return sorted(reasons), bool(read.uncertain)
 
-    async def _read_remarks(self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: Trail | None, request: str = "") -> Found:
+    async def _read_remarks(
+        self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: ReceiptIndex | None, request: str = ""
+    ) -> Found:
         if trail is not None and offsets[0] >= trail.start:
             with suppress(ReceiptsUnreadableError):  # then they are looked for without it
                 return await self.remarks.of(partition, offsets, trail, request)

@@ -20,7 +20,7 @@ from tufline.errors import InputLostError, RecordGoneError
 from tufline.metadata import envelope
 from tufline.metadata.bins import Bin
 from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress, topics
-from tufline.records.receipt_index import Trail
+from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.tasks import one_behind
 from tufline.trust.rules import RoleKeys
@@ -91,7 +91,7 @@ class BinsWriter:
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
         # Without a trail, bins may be ahead of the progress, with receipts that are in no run.
-        self._trail = found.trail or Trail(max([found.offset, *(head.applied for head in owned.heads.values())]))
+        self._trail = found.trail or ReceiptIndex(max([found.offset, *(head.applied for head in owned.heads.values())]))
 
     @property
     def _heads(self) -> dict[str, Head]:
@@ -261,7 +261,7 @@ class BinsWriter:
     def _head_message(self, key: str, value: bytes) -> Message:
         return Message(topics.HEADS, key, value, self.partition)
 
-    def _progress_message(self, progress: int | None, trail: Trail) -> list[Message]:
+    def _progress_message(self, progress: int | None, trail: ReceiptIndex) -> list[Message]:
         # Every transaction repeats the progress, even if it has not moved, so that the newest one is always near the end of the partition.
         offset = self.progress if progress is None else progress
         return [self._head_message(PROGRESS_KEY, records.encode(Progress(offset=offset, trail=trail)))]

@@ -1,4 +1,4 @@
-"""The trail of receipts: whatever batches there were, the one with a record's receipts is found in few steps."""
+"""The index of receipts: whatever batches there were, the one with a record's receipts is found in few steps."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tufline.records.receipt_index import Run, Trail, step
+from tufline.records.receipt_index import ReceiptIndex, Run, step
 
 BATCHES = st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.integers(1, 3)), max_size=300)
 """For each batch of a partition: how many records it has, whether any has a receipt, and in how many transactions they are written."""
 
 
-def find(trail: Trail, older: dict[int, Sequence[Run]], offset: int) -> tuple[Run | None, int]:
+def find(trail: ReceiptIndex, older: dict[int, Sequence[Run]], offset: int) -> tuple[Run | None, int]:
     """Search as a reader does, and count the receipts that are read for it."""
     runs: Sequence[Run] = trail.runs
     steps = 0
@@ -24,7 +24,7 @@ def find(trail: Trail, older: dict[int, Sequence[Run]], offset: int) -> tuple[Ru
 @given(batches=BATCHES, start=st.integers(0, 10))
 def test_the_run_of_a_record_is_found(batches: list[tuple[int, bool, int]], start: int) -> None:
     """The search ends at the batch with the record, or at one that ends before it if that batch has no receipt."""
-    trail, older = Trail(start), dict[int, Sequence[Run]]()
+    trail, older = ReceiptIndex(start), dict[int, Sequence[Run]]()
     expected: list[tuple[int, int] | None] = []
     offset, place = start, 0
     for size, has_receipts, transactions in batches:
@@ -46,7 +46,7 @@ def test_the_run_of_a_record_is_found(batches: list[tuple[int, bool, int]], star
 
 def test_a_trail_names_the_newest_run_of_each_power_of_two() -> None:
     """Of a hundred runs the trail names the newest, and the newest of those that each higher power of two divides: no others."""
-    trail = Trail(0)
+    trail = ReceiptIndex(0)
     for number in range(100):
         trail = trail.extended(number, number + 1, number, number)
     assert [run.number for run in trail.runs] == [100, 96, 64]
@@ -66,7 +66,7 @@ def test_a_step_goes_back_as_far_as_it_can() -> None:
 
 def test_what_is_read_again_continues_its_run() -> None:
     """After a crash in the middle of a batch its receipts continue in one run, whether it is read again in larger or smaller batches."""
-    trail = Trail(0).extended(0, 5, 10, 12).extended(5, 8, 20, 21).extended(5, 11, 30, 33)
+    trail = ReceiptIndex(0).extended(0, 5, 10, 12).extended(5, 8, 20, 21).extended(5, 11, 30, 33)
     assert not trail.begins(5)
     assert trail.runs == (Run(2, 5, 11, 20, 33),)
     assert not trail.begins(7)
@@ -76,6 +76,6 @@ def test_what_is_read_again_continues_its_run() -> None:
 
 def test_a_trail_is_written_as_arrays() -> None:
     """The form that is on logs stays: without the names of fields, which would be a large part of each receipt."""
-    trail = Trail(3, (Run(1, 2, 3, 4, 5),))
+    trail = ReceiptIndex(3, (Run(1, 2, 3, 4, 5),))
     assert msgspec.json.encode(trail) == b"[3,[[1,2,3,4,5]]]"
-    assert msgspec.json.decode(b"[3,[[1,2,3,4,5]]]", type=Trail) == trail
+    assert msgspec.json.decode(b"[3,[[1,2,3,4,5]]]", type=ReceiptIndex) == trail
