@@ -60,13 +60,12 @@ faust-evidence: $(VENV)/.installed ## show on a real broker what Faust loses (do
 bench: $(VENV)/.installed ## measure, in an hour; writes benchmarks/results.json and docs/explanation/performance.md
 	$(BIN)/python -m benchmarks.bench
 
-lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter
+lint: $(VENV)/.installed ## ruff, mypy --strict, import-linter, codespell, phrases
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-phrases: $(VENV)/.installed ## find phrases that a reader stumbles over
+	$(BIN)/codespell
 	$(BIN)/python -m tools.phrases
 
 docs: $(VENV)/.installed ## build docs/ into a site, dist/docs; a warning is an error

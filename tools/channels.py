@@ -293,8 +293,8 @@ def _kept(topic: Topic) -> str:
 KEPT: Final = {
     topics.INBOX: "until a record is moved, and at least seven days",
     topics.ARTIFACTS: "until a record is live, and at least thirty days",
-    topics.ADMIN: "for ever",
-    topics.AUDIT: "for ever",
+    topics.ADMIN: "indefinitely",
+    topics.AUDIT: "indefinitely",
 }
 
 

@@ -163,7 +163,7 @@ BAD: dict[str, tuple[Message, str]] = {
         "changes[1] ('/b') can't be accepted: the path is absolute",
     ),
     "an unknown hash": (structured(event(change("a", hashes={"md5": "00"}))), "the hash algorithm 'md5'"),
-    "a path that is no path": (structured(event({"op": "remove", "path": "a/../b"})), "'..' segment"),
+    "a path with a parent": (structured(event({"op": "remove", "path": "a/../b"})), "'..' segment"),
     "a batch": (raw(b"[]", ("content-type", "application/cloudevents-batch+json")), "send one event per record"),
     "another format": (raw(b"x", ("content-type", "application/cloudevents+avro")), "send one event per record"),
     "too large": (raw(b" " * (MAX_EVENT_BYTES + 1)), "at most 1048576 are allowed"),

@@ -56,7 +56,7 @@ async def _trim_inbox(bus: Bus, clock: Clock, passed: PassedOver) -> None:
 
 
 async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver, others: Sequence[PassedOver] = ()) -> None:
-    """Let the log drop what it may, for ever.
+    """Let the log drop what it may, until cancelled.
 
     Args:
         bus: the log.

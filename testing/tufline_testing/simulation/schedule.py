@@ -354,7 +354,7 @@ class Schedule:
             await announce_bootstrap(bus, self.bootstrap if first is None else msgspec.structs.replace(first, rules=CURRENT_RULES))
 
     async def _has_begun(self, bus: EmbeddedBus) -> bool:
-        """Return whether a bootstrap has begun, and note which; before that, no artifacts and no metadata are announced."""
+        """Return whether a bootstrap has begun, and note which; before that, neither artifacts nor metadata can be announced."""
         if self.first is None:
             return True
         state = AdminState()

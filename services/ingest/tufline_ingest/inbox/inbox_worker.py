@@ -1,8 +1,8 @@
 """The inbox: events of repositories, from ``inbox`` to ``artifacts`` or ``rejected``.
 
-Workflow, for each partition: take it over; wait for the bootstrap; then for ever: take what is there, judge each record by itself, and
+Workflow, for each partition: take it over; wait for the bootstrap; then, until cancelled: read the next records, judge each by itself, and
 append in one transaction the changes of the accepted events, the rejected records byte for byte, a receipt for each, and the progress. So
-an event is moved once, whatever dies in between; and no record, whatever is in it, stops the partition.
+an event is moved once, whichever process dies; and no record, whatever it contains, stops the partition.
 
 A producer that gets no answer sends its event again, under the same source and id. That must not put an old artifact back over a newer
 one, so the events that were accepted lately are known again (``dedupe``).
@@ -254,7 +254,7 @@ def may_sort(repository: Bootstrapped) -> bool:
 
 
 async def work(shared: Shared, partition: int) -> None:
-    """Take a partition over and move its events, for ever.
+    """Take a partition over and move its events, until cancelled.
 
     Args:
         shared: of the process.

@@ -1,6 +1,6 @@
 """Answers: what is sent back, and how every error becomes an answer that says what to do.
 
-What a client got wrong is a 4xx with the reason; what is not to be had now is a 503 with Retry-After; a 500 is a fault of ours, and
+A mistake of the client is a 4xx with the reason; what is temporarily unavailable is a 503 with Retry-After; a 500 is a fault of Tufline, and
 logged with its traceback.
 """
 
@@ -37,7 +37,7 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
     Args:
         content: what msgspec can encode.
         status: of the answer.
-        headers: beside the content type.
+        headers: in addition to the content type.
 
     Returns:
         The answer.

@@ -1,7 +1,7 @@
 """The REST API of trust: new versions of root and targets that people signed, and what is shown, given and signed now.
 
-RSTUF's call, which takes root alone, and beside it targets (PEP 458's mode) and ``skip_overlap``. A version that is given is shown once all
-that it governs verifies under it; its task is done then.
+RSTUF's call, which accepts root alone, and in addition targets (PEP 458's mode) and ``skip_overlap``. A submitted version becomes current
+once everything that it governs verifies under it; its task is done then.
 """
 
 import asyncio

@@ -109,7 +109,7 @@ class Live:
         self.published: Published | None = None
 
     async def run(self) -> None:
-        """Follow the log, for ever."""
+        """Follow the log, until cancelled."""
         self.heads_known.clear()  # they are read from their beginning, also the second time
         partitions = range(self._bus.partitions(topics.HEADS))
         unread = set(partitions)
