@@ -167,7 +167,7 @@ UNPROVED = {
 async def test_missing_library_is_said(scheme: str, uri: str) -> None:
     """A provider's missing library is reported with the extra that installs it, both for signing and for reading the public part."""
     opened = opener()
-    advice = rf"pip install 'tufline\[{EXTRAS[scheme]}\]'"
+    advice = rf"pip install '\.\[{EXTRAS[scheme]}\]'"
     with pytest.raises(KeyUnavailableError, match=advice):
         await opened.public_of(uri)
     with pytest.raises(KeyUnavailableError, match=advice):
