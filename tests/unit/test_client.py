@@ -166,7 +166,7 @@ async def test_what_has_no_form_in_json_is_said(tmp_path: Path, event: Event) ->
 @pytest.mark.parametrize("url", ["postgres:x", "kafka:", "kafka:127.0.0.1:99999999"])
 async def test_no_such_bus(url: str) -> None:
     """A URL that is not a valid bus URL is reported as such."""
-    with pytest.raises(ConfigError, match=r"is no (bus|broker)"):
+    with pytest.raises(ConfigError, match=r"is not a valid (bus|broker)"):
         async with Client(url):
             pass
 

@@ -1,7 +1,7 @@
 """Answers: what is sent back, and how every error becomes an answer that says what to do.
 
-A mistake of the client is a 4xx with the reason; what is temporarily unavailable is a 503 with Retry-After; a 500 is a fault of Tufline, and
-logged with its traceback.
+A mistake of the client is a 4xx with the reason; what is temporarily unavailable is a 503 with Retry-After; a 500 is a fault of Tufline,
+and logged with its traceback.
 """
 
 import asyncio
