@@ -84,7 +84,7 @@ def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run(make, None, tmp_path)
         run(begin, server, tmp_path)
         assert run(sign, None, tmp_path).count("complete") == 2
-        assert "signs nothing any more" in run(finish, server, tmp_path)
+        assert "no longer signs anything" in run(finish, server, tmp_path)
         run(forget, server, tmp_path)
         run("tufline add second.json", server, tmp_path)
         assert set(server.client.request("GET", "/api/v1/trust")["keyids"]["timestamp"]).isdisjoint(old)

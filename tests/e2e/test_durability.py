@@ -27,13 +27,13 @@ CRASHES = 150
 APPENDING = """
 import asyncio, itertools, os, sys
 from pathlib import Path
-from tufline import topics
+from tufline.records import topics
 from tufline.bus import Message
-from tufline.bus import _schema
+from tufline.bus.embedded import schema
 from tufline.bus.embedded.bus import open_embedded
 
 path, first, count, checkpoint, sync = Path(sys.argv[1]), *map(int, sys.argv[2:5]), sys.argv[5]
-_schema.CHECKPOINT_PAGES = checkpoint
+schema.CHECKPOINT_PAGES = checkpoint
 
 async def main():
     bus = await open_embedded(path, topics.topics(2))
