@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 
 from tufline.bus import DEFAULT_SESSION_SECONDS, Assigned, Message, Position
-from tufline.bus.kafka.client import Connection, Lookup, said_as_ours, stop_consumer
+from tufline.bus.kafka.client import Connection, Lookup, finish_start, said_as_ours, stop_consumer
 from tufline.bus.kafka.group import KafkaMember
 from tufline.bus.kafka.reader import KafkaReader
 from tufline.bus.kafka.record_batches import read_hostile
@@ -61,9 +61,9 @@ class KafkaBus:
             BusError: if the cluster can't be reached.
         """
         with said_as_ours("reach the Kafka cluster"):
-            await self._client.bootstrap()
-            await self._admin.start()
-            await self._asker.start()
+            await finish_start(self._client.bootstrap)
+            await finish_start(self._admin.start)
+            await finish_start(self._asker.start)
             cluster = (await self._admin.describe_cluster())["cluster_id"]
         self._log_id = f"{cluster}-{hashlib.sha256(self._connection.prefix.encode()).hexdigest()[:8]}"
 

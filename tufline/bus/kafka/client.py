@@ -6,7 +6,7 @@ In: the settings. Out: the arguments of every aiokafka client, and ``Lookup``, w
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +22,9 @@ from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGon
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 """A request without an answer for this long counts as one with an unknown outcome."""
+
+FINISH_START_SECONDS: Final = 5.0
+"""How long a cancelled start may still take: a broker that answers needs much less."""
 
 LAG_SECONDS: Final = 5.0
 """How long a new partition leader may lag behind records that readers have seen, until it learns the high watermark from its replicas."""
@@ -116,6 +119,27 @@ def said_as_ours(doing: str) -> Iterator[None]:
         raise kind(f"can't {doing}: {_words(error)}") from error
     except TimeoutError as error:
         raise BusUnreachableError(f"can't {doing}: Kafka did not answer in time") from error
+
+
+async def finish_start(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start a client of aiokafka, which leaves a connection open if its start is cancelled halfway.
+
+    A cancelled caller therefore waits until the start has ended, for at most ``FINISH_START_SECONDS``; then it stops the client.
+
+    Args:
+        start: connects the client, such as ``consumer.start``.
+
+    Raises:
+        KafkaError: if the cluster can't be reached.
+    """
+    starting = asyncio.create_task(start())
+    try:
+        await asyncio.shield(starting)
+    finally:
+        if not starting.done():
+            await asyncio.wait([starting], timeout=FINISH_START_SECONDS)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tufline.bus import Assigned
-from tufline.bus.kafka.client import Connection, stop_consumer
+from tufline.bus.kafka.client import Connection, finish_start, stop_consumer
 from tufline.bus.kafka.writer import TRANSACTION_SECONDS
 from tufline.clock import in_milliseconds
 
@@ -80,6 +80,9 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
             await self._joined.wait()
         except asyncio.CancelledError:
             # The caller never gets the member, so nobody else can make it leave. Not awaited: its end may have to wait for other members.
+            # ``leave`` awaits it, when the bus is closed; to cancel it once more would interrupt the end.
+            self._leaving = True
+            self._task.add_done_callback(lambda _: self._on_left(self))
             self._task.cancel()
             raise
 
@@ -134,7 +137,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
                 auto_offset_reset="latest",
             )
             try:
-                await consumer.start()
+                await finish_start(consumer.start)
                 consumer.subscribe([self._place.topic], listener=self)
                 while True:
                     await consumer.getmany(timeout_ms=POLL_MS)

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Record
 from tufline.bus.headers import ESCAPE, make_headers
-from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours, stop_consumer
+from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, finish_start, said_as_ours, stop_consumer
 from tufline.bus.kafka.record_batches import UNDECODABLE, DamagedError
 from tufline.bus.kafka.writer import CLOSED
 from tufline.clock import in_milliseconds
@@ -103,7 +103,7 @@ class KafkaReader:
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         )
         try:
-            await consumer.start()
+            await finish_start(consumer.start)
         except BaseException:
             await stop_consumer(consumer)
             raise

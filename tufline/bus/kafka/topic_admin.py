@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from tufline.bus.kafka.client import Connection, said_as_ours
+from tufline.bus.kafka.client import Connection, finish_start, said_as_ours
 from tufline.bus.kafka.writer import MAX_RECORD_BYTES
 from tufline.bus.topic import Cleanup, Topic
 from tufline.clock import DAY_SECONDS, in_milliseconds
@@ -84,7 +84,7 @@ class TopicAdmin:
     async def __aenter__(self) -> Self:
         """Connect."""
         with said_as_ours("reach the Kafka cluster"):
-            await self._admin.start()
+            await finish_start(self._admin.start)
         return self
 
     async def __aexit__(self, *error: object) -> None:

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tufline.bus import Message, Position, Then
 from tufline.bus.headers import ESCAPE, check_message, pairs_of
-from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, said_as_ours
+from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, finish_start, said_as_ours
 from tufline.bus.kafka.epoch import RENEW_SECONDS, Epoch
 from tufline.bus.topic import Topic
 from tufline.clock import in_milliseconds
@@ -74,7 +74,7 @@ async def _start(producer: AIOKafkaProducer, doing: str) -> None:
     try:
         with said_as_ours(doing):
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                await producer.start()
+                await finish_start(producer.start)
     except BaseException:
         await _stop(producer)
         raise
