@@ -4,6 +4,7 @@
 failing schedule is enough. Each schedule is played in a separate process, because code that dies in it leaves its files open.
 """
 
+import faulthandler
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,9 @@ import structlog
 from tufline_testing.simulation import mistakes, schedule
 
 MEMORY = Path("/dev/shm")
+
+SCHEDULE_SECONDS = 300
+"""A schedule that takes longer is ended, with a traceback: it takes a second or two, also where it waits for weeks of virtual time."""
 
 
 def play_apart(seed: int, path: Path) -> str | None:
@@ -34,6 +38,7 @@ def play_apart(seed: int, path: Path) -> str | None:
     receiver, sender = fork.Pipe(duplex=False)
 
     def play() -> None:
+        faulthandler.dump_traceback_later(SCHEDULE_SECONDS, exit=True)
         sender.send(schedule.play(seed, path))
         os._exit(0)
 
@@ -43,7 +48,7 @@ def play_apart(seed: int, path: Path) -> str | None:
     try:
         finding: str | None = receiver.recv()
     except EOFError:
-        finding = "the schedule's process died; its traceback is above"
+        finding = "the schedule's process died, or did not end; its traceback is above"
     process.join()
     process.close()
     receiver.close()
