@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
-from tufline_testing.clients.running import Client, all_clients
+from tufline_testing.clients.running import Client, all_clients, oldest_clients
 from tufline_testing.servers.jdk import java
 from tufline_testing.servers.kafka_cluster import Cluster, jars
 from tufline_testing.servers.parts import MissingPartError
@@ -56,6 +56,15 @@ def clients() -> Iterator[list[Client]]:
         with or_skip("CLIENTS OF OTHER LANGUAGES"):
             running = stack.enter_context(all_clients())
         yield running
+
+
+@pytest.fixture(scope="session")
+def every_client(clients: list[Client]) -> Iterator[list[Client]]:
+    """Run the same clients, and the oldest supported version of each, for all tests of this process."""
+    with ExitStack() as stack:
+        with or_skip("CLIENTS OF OTHER LANGUAGES"):
+            oldest = stack.enter_context(oldest_clients())
+        yield [*clients, *oldest]
 
 
 @pytest.fixture(scope="session")

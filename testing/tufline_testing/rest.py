@@ -102,10 +102,16 @@ async def rest(
 
 @asynccontextmanager
 async def bootstrapped(
-    path: Path, *, online: Mapping[str, Key] | None = None, mode: str = "pep458", **settings: Any
+    path: Path,
+    *,
+    online: Mapping[str, Key] | None = None,
+    mode: str = "pep458",
+    payload: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Rest]:
-    """Run all services with a bootstrapped repository."""
-    payload = make_bootstrap(path / "keys", bins=8, mode=mode, online=online).payload
+    """Run all services with a bootstrapped repository, from a payload or a new one."""
+    if payload is None:
+        payload = make_bootstrap(path / "keys", bins=8, mode=mode, online=online).payload
     async with rest(path, whole=True, **settings) as server:
         status, answer = await server.ask("POST", "/api/v1/bootstrap/", payload)
         assert status == 202, answer

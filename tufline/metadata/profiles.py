@@ -27,8 +27,8 @@ class Client:
 
     Attributes:
         name: the project's name.
-        oldest: the oldest version that works.
-        newest: the newest version that was tested.
+        oldest: the oldest version that tests run.
+        newest: the newest version that tests run.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Fetches and builds programs in other languages: the TUF clients tuf-js (npm's own client) and go-tuf, and actionlint.
+"""Fetches and builds TUF clients, tuf-js (npm's own client), go-tuf and the oldest supported version of each, and actionlint.
 
 The sources of the clients, with locked dependencies, are in ``tests/interop``; actionlint is a locked module in ``tools/actionlint``. The
 results are kept in the user's cache, for all checkouts, under a digest of their sources.
@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,9 +19,16 @@ from tufline_testing.checkout import ROOT
 from tufline_testing.servers.parts import MissingPartError, kept
 
 SOURCES: Final = ROOT / "tests" / "interop"
+TUF_JS: Final = SOURCES / "tuf_js"
+OLDEST_TUF_JS: Final = TUF_JS / "oldest"
+GO_TUF: Final = SOURCES / "go_tuf"
+OLDEST_PYTHON_TUF: Final = ROOT / "requirements" / "python-tuf-oldest.lock"
 GO_LOCK: Final = ROOT / "requirements" / "go.lock"
 GO_VERSION: Final = (1, 25)
 """The oldest Go that builds go-tuf and actionlint."""
+
+PYTHON: Final = Path("bin") / "python"
+"""Where an environment has its interpreter."""
 
 BUILD_SECONDS: Final = 900.0
 """A cold build on a loaded machine takes minutes."""
@@ -37,8 +45,11 @@ def _run(what: str, command: Sequence[str], directory: Path, env: Mapping[str, s
         raise MissingPartError(f"{what} can't be built:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def tuf_js() -> Path:
+def tuf_js(source: Path = TUF_JS) -> Path:
     """Install tuf-js, once for each version of its lock file.
+
+    Args:
+        source: the directory of the lock file.
 
     Returns:
         The directory that has ``node_modules``.
@@ -46,7 +57,6 @@ def tuf_js() -> Path:
     Raises:
         MissingPartError: if Node.js is missing, or npm can't get the packages.
     """
-    source = SOURCES / "tuf_js"
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise MissingPartError(f"no {program}, which runs tuf-js: apt-get install nodejs npm")
@@ -84,11 +94,11 @@ def go() -> Path:
     return kept("go", [GO_LOCK], make) / "go" / "bin" / "go"
 
 
-def _go_program(name: str, source: Path, files: Sequence[str], package: str, program: str) -> Path:
-    flags = {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
+def _go_program(name: str, source: Path, files: Sequence[str], package: str, program: str, *flags: str) -> Path:
+    env = {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOTOOLCHAIN": "local"}
 
     def make(directory: Path) -> None:
-        _run(name, [str(go()), "build", "-o", str(directory / program), package], source, flags)
+        _run(name, [str(go()), "build", *flags, "-o", str(directory / program), package], source, env)
 
     return kept(name, [source / file for file in files], make) / program
 
@@ -102,7 +112,38 @@ def go_tuf() -> Path:
     Raises:
         MissingPartError: if there is no Go, or it can't get the modules.
     """
-    return _go_program("go-tuf", SOURCES / "go_tuf", ("go.mod", "go.sum", "main.go"), ".", "gotuf")
+    return _go_program("go-tuf", GO_TUF, ("go.mod", "go.sum", "main.go", "fetcher.go"), ".", "gotuf")
+
+
+def oldest_go_tuf() -> Path:
+    """Build the runner of the oldest supported go-tuf, once for each version of its source.
+
+    Returns:
+        The program.
+
+    Raises:
+        MissingPartError: if there is no Go, or it can't get the modules.
+    """
+    files = ("oldest.mod", "oldest.sum", "main.go", "fetcher_oldest.go")
+    return _go_program("go-tuf-oldest", GO_TUF, files, ".", "gotuf", "-modfile=oldest.mod", "-tags=oldest")
+
+
+def oldest_python_tuf() -> Path:
+    """Install the oldest supported python-tuf in an environment of its own, once for each version of its lock file.
+
+    Returns:
+        The environment's Python.
+
+    Raises:
+        MissingPartError: if pip can't get the packages.
+    """
+
+    def make(directory: Path) -> None:
+        venv.create(directory, symlinks=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(directory / PYTHON), "install", "--quiet", "--disable-pip-version-check"]
+        _run("python-tuf", [*pip, "--require-hashes", "-r", str(OLDEST_PYTHON_TUF)], directory)
+
+    return kept(f"python-tuf-oldest-{sys.version_info.major}.{sys.version_info.minor}", [OLDEST_PYTHON_TUF], make) / PYTHON
 
 
 def actionlint() -> Path:

@@ -1,10 +1,10 @@
 """TUF clients in three languages behind one interface: python-tuf, tuf-js and go-tuf, as released.
 
 Each runs a ``Job``: refresh from a trusted root, then look up and download some target paths. The clients in other languages are programs
-in ``tests/interop`` that read many jobs as lines of JSON. The fixture ``conftest.clients`` provides all three.
+in ``tests/interop`` that read many jobs as lines of JSON. The fixture ``conftest.clients`` provides the newest version of all three,
+``conftest.every_client`` the oldest supported one too, which ``tufline.metadata.profiles`` names.
 """
 
-import hashlib
 import json
 import os
 import queue
@@ -16,11 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import urllib3
-from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.ngclient import Updater, UpdaterConfig
-
-from tufline_testing.clients import builds
+from tufline.metadata.profiles import GO_TUF, PYTHON_TUF, TUF_JS
+from tufline_testing.clients import builds, python_tuf
 
 JOB_SECONDS = 300.0
 
@@ -91,40 +88,21 @@ class Client(Protocol):
         ...
 
 
-class PythonTuf:
-    """python-tuf's ngclient."""
+def _asked(job: Job) -> dict[str, Any]:
+    return asdict(job) | {"root": str(job.root), "directory": str(job.directory), "paths": list(job.paths)}
 
-    name = "python-tuf"
+
+def _result(said: dict[str, Any]) -> Result:
+    return Result([File(**file) for file in said.get("files") or []], said.get("error", ""))
+
+
+class PythonTuf:
+    """python-tuf's ngclient, in this process."""
+
+    name = PYTHON_TUF.name
 
     def run(self, job: Job) -> Result:
-        job.directory.mkdir(parents=True, exist_ok=True)
-        known = (job.directory / "root.json").exists()
-        try:
-            updater = Updater(
-                str(job.directory),
-                job.metadata_url,
-                target_dir=str(job.directory),
-                target_base_url=job.targets_url,
-                config=UpdaterConfig(prefix_targets_with_hash=job.prefix_hash),
-                bootstrap=None if known else job.root.read_bytes(),
-            )
-            updater.refresh()
-        except (RepositoryError, DownloadError, urllib3.exceptions.HTTPError, ValueError, OSError) as error:
-            return Result(error=f"{type(error).__name__}: {error}")
-        return Result([self._download(updater, job, path) for path in job.paths])
-
-    @staticmethod
-    def _download(updater: Updater, job: Job, path: str) -> File:
-        found = False
-        try:
-            info = updater.get_targetinfo(path)
-            if info is None:
-                return File(path)
-            found = True
-            saved = Path(updater.download_target(info, str(job.directory / "downloaded")))
-        except (RepositoryError, DownloadError, urllib3.exceptions.HTTPError, ValueError, OSError) as error:
-            return File(path, found, error=f"{type(error).__name__}: {error}")
-        return File(path, found, hashlib.sha256(saved.read_bytes()).hexdigest())
+        return _result(python_tuf.run(_asked(job)))
 
 
 class Program:
@@ -144,13 +122,11 @@ class Program:
 
     def run(self, job: Job) -> Result:
         assert self._process.stdin is not None
-        asked: dict[str, Any] = asdict(job) | {"root": str(job.root), "directory": str(job.directory), "paths": list(job.paths)}
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.write(json.dumps(_asked(job)) + "\n")
         self._process.stdin.flush()
         line = self._lines.get(timeout=JOB_SECONDS)
         assert line, f"{self.name} ended with {self._process.wait()}: see its standard error"
-        said = json.loads(line)
-        return Result([File(**file) for file in said.get("files") or []], said.get("error", ""))
+        return _result(json.loads(line))
 
 
 @contextmanager
@@ -167,7 +143,7 @@ def _program(name: str, command: Sequence[str], **env: str) -> Iterator[Program]
 
 @contextmanager
 def all_clients() -> Iterator[list[Client]]:
-    """Run the three clients.
+    """Run the newest version of each of the three clients.
 
     Yields:
         The clients, ready for jobs.
@@ -176,9 +152,33 @@ def all_clients() -> Iterator[list[Client]]:
         MissingPartError: if a client in another language can't be built.
     """
     with ExitStack() as stack:
-        script = str(builds.SOURCES / "tuf_js" / "client.mjs")
         yield [
             PythonTuf(),
-            stack.enter_context(_program("tuf-js", ["node", script], TUF_JS_MODULES=str(builds.tuf_js()))),
-            stack.enter_context(_program("go-tuf", [str(builds.go_tuf())])),
+            stack.enter_context(_tuf_js(TUF_JS.name, builds.tuf_js())),
+            stack.enter_context(_program(GO_TUF.name, [str(builds.go_tuf())])),
         ]
+
+
+@contextmanager
+def oldest_clients() -> Iterator[list[Client]]:
+    """Run the oldest supported version of each client.
+
+    Yields:
+        The clients, ready for jobs, in the order of ``all_clients``; each one's name ends with its version.
+
+    Raises:
+        MissingPartError: if a client can't be built.
+    """
+    in_python = [str(builds.oldest_python_tuf()), "-I", python_tuf.__file__]
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(_program(f"{PYTHON_TUF.name} {PYTHON_TUF.oldest}", in_python)),
+            stack.enter_context(_tuf_js(f"{TUF_JS.name} {TUF_JS.oldest}", builds.tuf_js(builds.OLDEST_TUF_JS))),
+            stack.enter_context(_program(f"{GO_TUF.name} {GO_TUF.oldest}", [str(builds.oldest_go_tuf())])),
+        ]
+
+
+@contextmanager
+def _tuf_js(name: str, modules: Path) -> Iterator[Program]:
+    with _program(name, ["node", str(builds.TUF_JS / "client.mjs")], TUF_JS_MODULES=str(modules)) as program:
+        yield program

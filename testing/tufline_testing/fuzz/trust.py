@@ -1,6 +1,7 @@
 """Fuzzes correctly signed bootstraps and updates: ``fuzz_trust.py N SEED [--all-clients]``; exit code 1 if there is a fault.
 
-Each payload must be refused, or go live and be accepted by python-tuf; with ``--all-clients`` also by tuf-js and go-tuf.
+Each payload must be refused, or go live and be accepted by python-tuf; with ``--all-clients`` also by tuf-js and go-tuf, and by the oldest
+supported version of all three.
 """
 
 import logging
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from tufline_testing.clients.running import PythonTuf, all_clients
+from tufline_testing.clients.running import Client, PythonTuf, all_clients, oldest_clients
 from tufline_testing.fuzz.trust_payloads import Fuzz, served
 
 
@@ -23,7 +24,9 @@ def main() -> int:
     began = time.monotonic()
     with ExitStack() as stack:
         path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        clients = stack.enter_context(all_clients()) if "--all-clients" in sys.argv else [PythonTuf()]
+        clients: list[Client] = [PythonTuf()]
+        if "--all-clients" in sys.argv:
+            clients = [*stack.enter_context(all_clients()), *stack.enter_context(oldest_clients())]
         fuzz = Fuzz(path, stack.enter_context(served(path)), clients)
         fuzz.run(seed, count // 2, count - count // 2)
     for fault in fuzz.faults:

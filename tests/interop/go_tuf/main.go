@@ -1,7 +1,7 @@
 // Command gotuf is go-tuf as a filter: a job is a line of JSON on standard input, its result a line on standard output.
 //
-// The fields of both are described in tests/helpers/clients.py. With the arguments "serve DIRECTORY" it is Go's own file server,
-// which prints its address.
+// The fields of both are described in testing/tufline_testing/clients/running.py. With the arguments "serve DIRECTORY" it is Go's own file server,
+// which prints its address. With the build tag "oldest" and oldest.mod it is the oldest supported go-tuf.
 package main
 
 import (
@@ -63,8 +63,7 @@ func open(asked job) (*updater.Updater, error) {
 	settings.LocalTargetsDir = asked.Directory
 	settings.RemoteTargetsURL = asked.TargetsURL
 	settings.PrefixTargetsWithHash = asked.PrefixHash
-	client := &http.Client{Timeout: time.Duration(asked.Timeout * float64(time.Second))}
-	if err := settings.SetDefaultFetcherHTTPClient(client); err != nil {
+	if err := limit(settings, time.Duration(asked.Timeout*float64(time.Second))); err != nil {
 		return nil, err
 	}
 	opened, err := updater.New(settings)

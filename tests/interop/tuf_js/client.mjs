@@ -1,6 +1,6 @@
 // tuf-js, npm's TUF client, as a filter: a job is a line of JSON on standard input, its result a line on standard output.
 //
-// The fields of both are described in tests/helpers/clients.py. TUF_JS_MODULES names the directory that `npm ci` ran in.
+// The fields of both are described in testing/tufline_testing/clients/running.py. TUF_JS_MODULES names the directory that `npm ci` ran in.
 import crypto from "node:crypto";
 import fs from "node:fs";
 import { createRequire } from "node:module";
