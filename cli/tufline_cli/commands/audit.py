@@ -1,10 +1,8 @@
 """``tufline audit``: checks that every use of an online key is recorded, and that the records are unchanged."""
 
 import asyncio
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +18,7 @@ from tufline.config.settings import Config, load
 from tufline.errors import InvalidInputError
 from tufline.metadata import envelope
 from tufline.runtime.open_bus import open_bus
-from tufline_cli import process
+from tufline_cli import process, reports
 from tufline_cli.commands.verify import FETCHES
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, data_option
@@ -76,13 +74,7 @@ async def _with_topic(config: Config, files: Sequence[Path], metadata: Iterable[
 
 
 def _say(report: Report, as_json: bool, *, whole: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(asdict(report), indent=1))
-    else:
-        for finding in report.findings:
-            click.echo(finding)
-        for note in report.notes:
-            click.echo(f"note: {note}")
+    reports.show(report, as_json=as_json)
     counts = f"{report.records} records in {report.chains} chains, {report.compared} online signatures compared"
     if alarms := sum(finding.kind == "alarm" for finding in report.findings):
         raise Failure(

@@ -1,8 +1,6 @@
 """``tufline fsck``: compares the log with the origin."""
 
 import asyncio
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -12,7 +10,7 @@ from tufline.config.settings import Config, load
 from tufline.errors import ConfigError
 from tufline.origin.directory import LocalStore
 from tufline.runtime.open_bus import open_bus
-from tufline_cli import process
+from tufline_cli import process, reports
 from tufline_cli.exit_codes import Failure
 from tufline_cli.options import config_option, data_option
 
@@ -37,13 +35,7 @@ def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
     if not config.publisher.directory.exists():
         raise ConfigError(f"there is no origin at {config.publisher.directory}: set its place with --data or publisher.directory")
     report = asyncio.run(_compare(config))
-    if as_json:
-        click.echo(json.dumps(asdict(report), indent=1))
-    else:
-        for finding in report.findings:
-            click.echo(finding)
-        for note in report.notes:
-            click.echo(f"note: {note}")
+    reports.show(report, as_json=as_json)
     if report.findings:
         raise Failure(
             f"{len(report.findings)} differences between the log and the origin", "the log is the source of truth: see docs/how-to/fsck.md"
