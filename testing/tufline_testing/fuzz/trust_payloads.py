@@ -17,7 +17,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
@@ -237,9 +237,9 @@ class Fuzz:
         name = f"b{seed}"
 
         async def live(clock: Clock) -> None:
-            async with world(self.path / name, self.path / f"keys-{mode}", clock) as bus:
-                await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
-                await wait_until_live(bus, 0)
+            async with World(self.path / name, self.path / f"keys-{mode}", clock) as world:
+                await world.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
+                await world.wait_until_live(0)
 
         run_virtual(live)
         self._read(name, json.dumps(payload["metadata"]["root"]).encode())
@@ -253,19 +253,19 @@ class Fuzz:
     async def _updates(self, mode: str, seeds: range, clock: Clock) -> None:
         name, payload = f"u-{mode}", self.held[mode].payload
         record = make_record(decode(BootstrapRequest, json.dumps(payload).encode()), PARTITIONS)
-        async with world(self.path / name, self.path / f"keys-{mode}", clock) as bus:
-            await bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
-            await wait_until_live(bus, 0)
+        async with World(self.path / name, self.path / f"keys-{mode}", clock) as world:
+            await world.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
+            await world.wait_until_live(0)
             for seed in seeds:
                 try:
-                    await self._update(mode, seed, bus, clock)
+                    await self._update(mode, seed, world, clock)
                 except Exception as error:  # noqa: BLE001 (any error of a client is a finding)
                     self.faults.append(f"update {mode} {seed}: {type(error).__name__}: {error}")
                     return  # later updates would only wait for this one
 
-    async def _update(self, mode: str, seed: int, bus: Bus, clock: Clock) -> None:
+    async def _update(self, mode: str, seed: int, world: "World", clock: Clock) -> None:
         state = AdminState()
-        for record in await read_all(bus, topics.ADMIN):
+        for record in await read_all(world.bus, topics.ADMIN):
             state = admin_state.fold(state, record)
         chance = random.Random(f"update {seed}")
         known = self.held[mode].payload["metadata"]
@@ -287,7 +287,7 @@ class Fuzz:
         if self._is_of_other_keys(mode, {role: spoilt}):
             self.outcomes["of a key that is not here"] += 1
             return
-        (position,) = await bus.append([Message(topics.ADMIN, role, records.encode(update))])
+        (position,) = await world.bus.append([Message(topics.ADMIN, role, records.encode(update))])
         if state.targets and not state.targets[-1].verifies_under(state.roots[-1].signed):
             # The offline signers sign what the new root waits for: targets, under the keyids that it has for their keys.
             targets = copy.deepcopy(dict(state.targets[-1].metadata))
@@ -296,8 +296,8 @@ class Fuzz:
             resign(targets, [key.signer for key in self.held[mode].targets], *keys)
             update = NewMetadata(role="targets", metadata=targets, rules=CURRENT_RULES)
             admin_state.update(state, update, state.next_offset + 1, clock())
-            (position,) = await bus.append([Message(topics.ADMIN, "targets", records.encode(update))])
-        await wait_until_live(bus, position.offset)
+            (position,) = await world.bus.append([Message(topics.ADMIN, "targets", records.encode(update))])
+        await world.wait_until_live(position.offset)
         self._read(f"u-{mode}", json.dumps(known["root"]).encode())
         self.outcomes["updates live"] += 1
 
@@ -313,40 +313,59 @@ class Fuzz:
                 raise AssertionError(f"{client.name} refuses what was accepted: {next(filter(None, errors))}")
 
 
-class world:  # noqa: N801 (a context, as contextlib's)
-    """A log with a running signer and publisher."""
+class World:
+    """A log with a running signer and publisher, as a context.
+
+    Attributes:
+        bus: the log; only inside the context.
+    """
+
+    bus: Bus
 
     def __init__(self, path: Path, keys: Path, clock: Clock) -> None:
         self._path, self._keys, self._clock = path, keys, clock
+        self._health = Health()
+        self._services: list[asyncio.Future[None]] = []
 
-    async def __aenter__(self) -> Bus:
+    async def __aenter__(self) -> Self:
         self._path.mkdir()
         origin = self._path / "origin"
-        self._bus = await open_embedded(self._path / "log.db", topics.topics(PARTITIONS), clock=self._clock, threads=False)
+        self.bus = await open_embedded(self._path / "log.db", topics.topics(PARTITIONS), clock=self._clock, threads=False)
         signer = SignerConfig(key_dir=self._keys, renewal_check=1.0, release_delay=0.0, release_grace=5.0, commit_interval=0.0)
-        health = Health()
-        self._tasks = [
-            asyncio.ensure_future(tufline_signer.service.run(self._bus, signer, clock=self._clock, health=health)),
+        publisher = PublisherConfig(directory=origin)
+        self._services = [
+            asyncio.ensure_future(tufline_signer.service.run(self.bus, signer, clock=self._clock, health=self._health)),
             asyncio.ensure_future(
-                tufline_publisher.service.run(
-                    self._bus, PublisherConfig(directory=origin), LocalStore(origin), clock=self._clock, health=health
-                )
+                tufline_publisher.service.run(self.bus, publisher, LocalStore(origin), clock=self._clock, health=self._health)
             ),
         ]
-        return self._bus
+        return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._bus.close()
+        for service in self._services:
+            service.cancel()
+        await asyncio.gather(*self._services, return_exceptions=True)
+        await self.bus.close()
 
+    async def wait_until_live(self, offset: int) -> None:
+        """Wait until everything in ``admin`` up to an offset is published.
 
-async def wait_until_live(bus: Bus, offset: int) -> None:
-    """Wait until everything in ``admin`` up to an offset is published."""
-    async with asyncio.timeout(LIVE_SECONDS):
-        while True:
-            found = await read_all(bus, topics.PUBLISHED)
+        Args:
+            offset: offset of a record in ``admin``.
+
+        Raises:
+            AssertionError: if it is not published in time, with what the services say about it.
+            Exception: what a service ended with.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LIVE_SECONDS
+        while loop.time() < deadline:
+            for service in self._services:
+                if service.done():
+                    service.result()
+            found = await read_all(self.bus, topics.PUBLISHED)
             if found and records.decode(records.published_decoder, found[-1].value).vector.admin > offset:
                 return
             await asyncio.sleep(0.2)
+        problems = {part: problem for part, problem in self._health.problems.items() if problem}
+        raise AssertionError(f"not live after {LIVE_SECONDS:g} s: {problems or 'no service reports a problem'}")
