@@ -12,7 +12,7 @@ import yaml
 
 from tufline import json_schema
 from tufline_ingest.rest import examples
-from tufline_ingest.rest.openapi import make
+from tufline_ingest.rest.openapi import _STRICTER, make
 from tufline_ingest.rest.route import JSON, NDJSON
 from tufline_ingest.routes import ROUTES
 from tufline_testing.checkout import ROOT
@@ -126,6 +126,22 @@ def test_every_operation_has_its_error_answers(name: str, operation: dict[str, A
     for status in statuses & {"503"}:
         refusal = operation["responses"][status]
         assert "Retry-After" in refusal.get("headers", {}) or name == "get /readyz"
+
+
+def names_in(rule: dict[str, Any]) -> set[str]:
+    """Return the properties that a rule about an object names."""
+    alternatives = (names_in(one) for one in rule.get("anyOf", ()))
+    return {*rule.get("required", ()), *rule.get("properties", ())}.union(*alternatives)
+
+
+@pytest.mark.parametrize("name", _STRICTER)
+def test_a_stricter_rule_is_about_a_type_that_exists(name: str) -> None:
+    """Each rule that is added to a type's schema names a type of the document, and only properties of that type."""
+    schemas = make(ROUTES)["components"]["schemas"]
+    assert name in schemas, f"no type of the REST API is called {name}, so its rule has no effect"
+    names = names_in(_STRICTER[name])
+    assert names, f"the rule for {name} says nothing about a property"
+    assert names <= schemas[name]["properties"].keys()
 
 
 def test_examples_of_requests_are_read() -> None:
