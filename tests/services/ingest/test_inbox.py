@@ -26,6 +26,7 @@ from tufline.records.cursor import Task
 from tufline.records.events import MAX_EVENT_BYTES
 from tufline_ingest.inbox import dedupe, inbox_worker
 from tufline_ingest.inbox.reject import KEPT_BYTES
+from tufline_testing.checkout import ROOT
 from tufline_testing.inbox import (
     DIGEST,
     all_moved,
@@ -528,7 +529,7 @@ async def test_a_task_of_an_event_is_a_task(tmp_path: Path) -> None:
 
 def test_events_of_the_guide() -> None:
     """The events in docs/how-to/inbox.md are events."""
-    guide = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "inbox.md").read_text()
+    guide = (ROOT / "docs" / "how-to" / "inbox.md").read_text()
     (shown,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
     (sent,) = re.findall(r"echo '(.*?)\|(.*?)'", guide)
     assert [len(events.read(text.encode(), {}).data.changes) for text in (shown, sent[1])] == [2, 1]
