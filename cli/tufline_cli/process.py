@@ -18,7 +18,7 @@ from tufline.config.kinds import EMBEDDED
 from tufline.config.settings import Config
 from tufline.errors import BusBusyError, BusError, ConfigError
 from tufline.origin import web_server
-from tufline.origin.directory import LocalStore
+from tufline.origin.opening import open_store
 from tufline.runtime import descriptors, memory, operations
 from tufline.runtime.health import Health
 from tufline.runtime.open_bus import open_bus
@@ -71,6 +71,19 @@ def need_log(config: Config) -> None:
         raise ConfigError(f"there is no log at {log}: set its place with --data or bus.url")
 
 
+def need_origin(config: Config) -> None:
+    """Check that the configured origin exists: opening it would create one.
+
+    Args:
+        config: the process's configuration.
+
+    Raises:
+        ConfigError: if the directory does not exist.
+    """
+    if not config.publisher.directory.exists():
+        raise ConfigError(f"there is no origin at {config.publisher.directory}: set its place with --data or publisher.directory")
+
+
 async def run(config: Config, on_ready: OnReady, services: Collection[str] = SERVICES) -> None:
     """Run services in this process until a signal to stop.
 
@@ -116,8 +129,7 @@ async def _serve(config: Config, on_ready: OnReady, services: Collection[str]) -
             if SIGNER in services:
                 parts.append(tufline_signer.service.run(bus, config.signer, vault=config.vault, **shared))
             if PUBLISHER in services:
-                store = LocalStore(config.publisher.directory)
-                parts.append(tufline_publisher.service.run(bus, config.publisher, store, **shared))
+                parts.append(tufline_publisher.service.run(bus, config.publisher, open_store(config), **shared))
             await all_of(*parts)
 
     servers = [] if INGEST in services else [operations.serve(config.ops, health, ops_url.set_result, config.http)]

@@ -7,8 +7,7 @@ import click
 
 from tufline.checks.fsck import Report, compare
 from tufline.config.settings import Config, load
-from tufline.errors import ConfigError
-from tufline.origin.directory import LocalStore
+from tufline.origin.opening import open_store
 from tufline.runtime.open_bus import open_bus
 from tufline_cli import process, reports
 from tufline_cli.exit_codes import Failure
@@ -17,7 +16,7 @@ from tufline_cli.options import config_option, data_option
 
 async def _compare(config: Config) -> Report:
     async with open_bus(config) as bus:
-        return await compare(bus, LocalStore(config.publisher.directory), config.publisher.origin)
+        return await compare(bus, open_store(config), config.publisher.origin)
 
 
 @click.command()
@@ -32,8 +31,7 @@ def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
     """
     config, _ = load(path, process.kept_in(data) if data is not None else {})
     process.need_log(config)
-    if not config.publisher.directory.exists():
-        raise ConfigError(f"there is no origin at {config.publisher.directory}: set its place with --data or publisher.directory")
+    process.need_origin(config)
     report = asyncio.run(_compare(config))
     reports.show(report, as_json=as_json)
     if report.findings:

@@ -8,9 +8,9 @@ import click
 
 from tufline.clock import utc_now
 from tufline.config.settings import Config, load
-from tufline.errors import ConfigError, ForeignOriginError
+from tufline.errors import ForeignOriginError
 from tufline.origin import provenance
-from tufline.origin.directory import LocalStore
+from tufline.origin.opening import open_store
 from tufline.origin.owner import Owner, claim, read_owner
 from tufline.origin.store import OWNER
 from tufline.runtime.open_bus import open_bus
@@ -26,8 +26,7 @@ def origin() -> None:
 
 def _config(data: Path | None, path: Path | None) -> Config:
     config, _ = load(path, process.kept_in(data) if data is not None else {})
-    if not config.publisher.directory.exists():
-        raise ConfigError(f"there is no origin at {config.publisher.directory}: set its place with --data or publisher.directory")
+    process.need_origin(config)
     return config
 
 
@@ -37,7 +36,7 @@ def _config(data: Path | None, path: Path | None) -> Config:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(data: Path | None, path: Path | None, as_json: bool) -> None:
     """Print which log may publish to the origin, and since when. This does not open the log."""
-    owner = asyncio.run(read_owner(LocalStore(_config(data, path).publisher.directory)))
+    owner = asyncio.run(read_owner(open_store(_config(data, path))))
     if as_json:
         click.echo(json.dumps(None if owner is None else {"log": owner.log, "claimed": owner.claimed}))
     elif owner is None:
@@ -47,7 +46,7 @@ def show(data: Path | None, path: Path | None, as_json: bool) -> None:
 
 
 async def _adopt(config: Config) -> tuple[str, Owner | None]:
-    store = LocalStore(config.publisher.directory)
+    store = open_store(config)
     content = await store.get(OWNER)
     try:
         before = await read_owner(store)
