@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from tools import channels
+from tufline.config.kinds import Seconds, in_digits
 from tufline.config.settings import ENV_DELIMITER, ENV_PREFIX, Config
 from tufline.errors import TuflineError
 from tufline_cli import main as command_line
@@ -146,9 +147,24 @@ def kind_of(annotation: Any) -> str:
     return NAMES[annotation] if annotation in NAMES else getattr(annotation, "__name__", str(annotation))
 
 
-def _range(field: FieldInfo) -> str:
-    limits = [f"{RANGES[type(limit)][0]} {getattr(limit, RANGES[type(limit)][1])}" for limit in field.metadata if type(limit) in RANGES]
-    return f" ({', '.join(limits)})" if limits else ""
+def value_of(field: FieldInfo) -> str:
+    """Say in words what a setting may be, with its unit and range.
+
+    Args:
+        field: of a section.
+
+    Returns:
+        Markdown.
+    """
+    kind, limits = kind_of(field.annotation), []
+    for limit in field.metadata:
+        if isinstance(limit, Seconds):
+            kind = f"{kind} of seconds"
+            limits += [f"at least {in_digits(limit.least)}", f"at most {in_digits(limit.most)}"]
+        elif type(limit) in RANGES:
+            words, name = RANGES[type(limit)]
+            limits.append(f"{words} {getattr(limit, name)}")
+    return f"{kind} ({', '.join(limits)})" if limits else kind
 
 
 def _default(value: Any) -> str:
@@ -173,7 +189,7 @@ def settings_page() -> str:
         assert of.annotation is not None
         fields: dict[str, FieldInfo] = of.annotation.model_fields
         rows = [
-            (f"`{section}.{name}`", kind_of(field.annotation) + _range(field), _default(field.get_default()), cell(field.description or ""))
+            (f"`{section}.{name}`", value_of(field), _default(field.get_default()), cell(field.description or ""))
             for name, field in fields.items()
         ]
         parts += [f"## {section}", sentence(of.annotation), table(("setting", "value", "default", "meaning"), rows)]

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from tools.reference import PAGES, cell, kind_of, make_all
 from tufline.config.settings import Config
@@ -11,6 +12,12 @@ from tufline_cli import main
 from tufline_testing.checkout import ROOT
 
 MADE = make_all()
+TIMES = [
+    (section, name)
+    for section, values in Config().model_dump().items()
+    for name, value in values.items()
+    if isinstance(value, float) and name != "renew_fraction"
+]
 PRODUCT = [file for folder in ("tufline", "cli", "services") for file in (ROOT / folder).rglob("*.py")]
 
 
@@ -27,6 +34,21 @@ def test_every_command_and_setting_is_there() -> None:
     for section, values in Config().model_dump().items():
         for name in values:
             assert f"| `{section}.{name}` |" in MADE["settings.md"]
+
+
+@pytest.mark.parametrize(("section", "name"), TIMES)
+def test_a_time_shows_its_range(section: str, name: str) -> None:
+    """A setting in seconds shows the shortest and the longest time: both are valid, and anything beyond is refused with these numbers."""
+    found = re.search(rf"\| `{section}\.{name}` \| number of seconds \(at least ([\d.]+), at most (\d+)\) \|", MADE["settings.md"])
+    assert found is not None
+    kind = Config.model_fields[section].annotation
+    assert isinstance(kind, type)
+    assert issubclass(kind, BaseModel)
+    for valid in found.groups():
+        assert getattr(kind(**{name: valid}), name) == float(valid)
+    for beyond in (float(found[1]) - 0.0005, float(found[2]) + 0.5):
+        with pytest.raises(ValidationError, match=f"write a number of seconds from {re.escape(found[1])} to {found[2]} "):
+            kind(**{name: beyond})
 
 
 def test_every_error_metric_and_topic_is_there() -> None:

@@ -4,9 +4,11 @@ A value out of range is refused when the configuration is read: ``inf`` seconds,
 """
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function
 from pydantic_settings import NoDecode
 
 from tufline.errors import ConfigError
@@ -18,32 +20,47 @@ LEAST_SECONDS: Final = 0.001
 """The shortest time that must not be zero, such as a deadline or a pause in a loop."""
 
 
-def seconds(least: float, most: float) -> AfterValidator:
-    """Make a validator for a number of seconds.
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """The range of a setting that is a number of seconds; an annotation of a ``float``, also read by ``make reference``.
 
-    Args:
+    Attributes:
         least: the shortest time, in seconds.
         most: the longest time, in seconds; a finite number, so that ``inf`` and ``nan`` are refused.
-
-    Returns:
-        The validator, for an annotation.
     """
 
-    def check(value: float) -> float:
-        if not least <= value <= most:  # nan is not in any range
-            raise ValueError(f"write a number of seconds from {least:g} to {most:g}")
+    least: float
+    most: float
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Make pydantic check the range, as its protocol for annotations asks."""
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: float) -> float:
+        if not self.least <= value <= self.most:  # nan is not in any range
+            raise ValueError(f"write a number of seconds from {in_digits(self.least)} to {in_digits(self.most)}")
         return value
 
-    return AfterValidator(check)
+
+def in_digits(number: float) -> str:
+    """Write a number without an exponent, and without a fraction that is zero.
+
+    Args:
+        number: a limit of a setting.
+
+    Returns:
+        The number, as it can be written into a configuration.
+    """
+    return f"{number:.3f}".rstrip("0").rstrip(".")
 
 
-Pause = Annotated[float, seconds(0, HOUR_SECONDS)]
+Pause = Annotated[float, Seconds(0, HOUR_SECONDS)]
 """How long something waits. Limited, as for example a commit must not wait until the previous timestamp has expired."""
 
-Interval = Annotated[float, seconds(LEAST_SECONDS, HOUR_SECONDS)]
+Interval = Annotated[float, Seconds(LEAST_SECONDS, HOUR_SECONDS)]
 """How often something happens, or how long it may take."""
 
-Keeping = Annotated[float, seconds(0, YEAR_SECONDS)]
+Keeping = Annotated[float, Seconds(0, YEAR_SECONDS)]
 """How long something is kept after its end."""
 
 Bytes = Annotated[int, Field(gt=0)]

@@ -29,7 +29,7 @@ from tufline.config.kinds import (
     Keeping,
     Pause,
     Port,
-    seconds,
+    Seconds,
 )
 from tufline.errors import ConfigError
 from tufline.metadata.paths import check_encoded_path, check_new_path
@@ -115,7 +115,7 @@ class KafkaConfig(_Section):
     certificate_file: Path | None = Field(None, description="Client certificate (PEM), if the brokers require one.")
     key_file: Path | None = Field(None, description="Private key (PEM) of the client certificate.")
     token_file: Path | None = Field(None, description="File with the token for OAUTHBEARER, read again for each connection.")
-    session_timeout: Annotated[float, seconds(1, MAX_SESSION_SECONDS)] = Field(
+    session_timeout: Annotated[float, Seconds(1, MAX_SESSION_SECONDS)] = Field(
         DEFAULT_SESSION_SECONDS,
         description="After this many seconds without a heartbeat a process counts as dead, and others take over its partitions.",
     )
@@ -252,7 +252,7 @@ class PublisherConfig(_Section):
 
     origin: str = Field("origin", description="Name of this publisher's origin.")
     directory: Path = Field(Path("tufline-data/origin/metadata"), description="Directory in which the metadata files are published.")
-    superseded_retention: Annotated[float, seconds(TIMESTAMP_MAX_AGE_SECONDS, YEAR_SECONDS)] = Field(
+    superseded_retention: Annotated[float, Seconds(TIMESTAMP_MAX_AGE_SECONDS, YEAR_SECONDS)] = Field(
         DEFAULT_SUPERSEDED_RETENTION_SECONDS,
         description="How long a file is kept after the last published snapshot that named it, in seconds. Must be longer than caches keep "
         "timestamp.json, and than a client takes to refresh.",
@@ -266,7 +266,7 @@ class HttpConfig(_Section):
         DEFAULT_MAX_CONNECTIONS,
         description="The most connections of each server; an idle one is closed for a new one. A low limit of open files reduces it.",
     )
-    idle_timeout: Annotated[float, seconds(1, HOUR_SECONDS)] = Field(
+    idle_timeout: Annotated[float, Seconds(1, HOUR_SECONDS)] = Field(
         DEFAULT_IDLE_SECONDS,
         description="How long the server waits for a client, in seconds: for the complete head of a request, for 1 kB of its body, or "
         "until it reads the answer.",
