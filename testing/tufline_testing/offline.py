@@ -23,20 +23,43 @@ from tufline_testing.payloads import make_bootstrap
 
 
 class Offline:
-    """A key ceremony, and the offline signatures that follow it."""
+    """A key ceremony, and the offline signatures that follow it.
 
-    def __init__(self, key_dir: Path, *, bins: int, mode: str, days: Mapping[str, int], own_bins: bool = False, key_file: str = "") -> None:
+    Args:
+        key_dir: the signer's key directory; the private parts of online keys are put there.
+        bins: number of bins.
+        mode: ``pep458`` or ``rstuf``.
+        days: role to lifetime, in days.
+        own_bins: whether the bins have an online key of their own.
+        key_file: name of the file of the online key; empty for the name that ``tufline init`` gives it.
+        scheme: scheme of all keys.
+        now: the time from which lifetimes count; None for the current time.
+    """
+
+    def __init__(
+        self,
+        key_dir: Path,
+        *,
+        bins: int,
+        mode: str,
+        days: Mapping[str, int],
+        own_bins: bool = False,
+        key_file: str = "",
+        scheme: str = "ecdsa",
+        now: datetime | None = None,
+    ) -> None:
         self._key_dir = key_dir
+        self._scheme = scheme
         self.keys = 1
         self.of_bins = self.new_key().public_key if own_bins else None
         online = {} if self.of_bins is None else {"bins": self.of_bins}
         if self.of_bins is not None:
             self.of_bins = with_fields(self.of_bins, **{ROLE_FIELD: BINS})
         if key_file:
-            key = ceremony.make_key("ecdsa", f"fn:{key_file}")
+            key = ceremony.make_key(scheme, f"fn:{key_file}")
             ceremony.write_private(key_dir / key_file, key.pem)
             online = dict.fromkeys(ceremony.ONLINE_ROLES[mode], key.signer.public_key)
-        held = make_bootstrap(key_dir, bins=bins, mode=mode, days=days, online=online)
+        held = make_bootstrap(key_dir, bins=bins, mode=mode, scheme=scheme, days=days, online=online, now=now)
         self._root_keys: list[NewKey] = held.root
         self._targets_keys: list[NewKey] = held.targets
         metadata: dict[str, Any] = held.payload["metadata"]
@@ -59,7 +82,7 @@ class Offline:
         """Make another online key in the signer's key directory."""
         self.keys += 1
         name = f"online-{self.keys}.pem"
-        key = ceremony.make_key("ecdsa", f"fn:{name}")
+        key = ceremony.make_key(self._scheme, f"fn:{name}")
         ceremony.write_private(self._key_dir / name, key.pem)
         return key.signer
 

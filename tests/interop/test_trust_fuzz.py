@@ -21,8 +21,8 @@ def test_what_is_accepted_is_read_by_every_client(every_client: list[Client], tm
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         with served(tmp_path) as url:
-            fuzz = Fuzz(tmp_path, url, every_client)
-            fuzz.run(seed, BOOTSTRAPS, UPDATES)
+            fuzz = Fuzz(tmp_path, url, every_client, seed)
+            fuzz.run(BOOTSTRAPS, UPDATES)
     finally:
         structlog.reset_defaults()
     assert not fuzz.faults, f"seed {seed}:\n" + "\n".join(fuzz.faults)

@@ -18,8 +18,8 @@ def test_what_is_signed_is_refused_or_goes_live(tmp_path: Path) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         with served(tmp_path) as url:
-            fuzz = Fuzz(tmp_path, url, [PythonTuf()])
-            fuzz.run(seed, BOOTSTRAPS, UPDATES)
+            fuzz = Fuzz(tmp_path, url, [PythonTuf()], seed)
+            fuzz.run(BOOTSTRAPS, UPDATES)
     finally:
         structlog.reset_defaults()
     assert not fuzz.faults, f"seed {seed}:\n" + "\n".join(fuzz.faults)

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
-from tuf.api.metadata import Delegations, Metadata, Root, SuccinctRoles, Targets
+from tuf.api.metadata import Delegations, Metadata, Role, Root, Snapshot, SuccinctRoles, Targets, Timestamp
 
 from tufline.metadata.bins import DEFAULT_NAME_PREFIX, BinLayout
 from tufline.metadata.key_uris import ONLINE_KEY_URI
@@ -139,13 +139,15 @@ def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
     root_keys = [make_key(plan.scheme) for _ in range(plan.root_keys)]
     targets_keys = [make_key(plan.scheme) for _ in range(plan.targets_keys)] if plan.mode == PEP458 else []
     made, online = _online_keys(plan)
-    root = Root(expires=began + timedelta(days=plan.days["root"]), consistent_snapshot=True)
+    # By default python-tuf puts them in the order of a set, which differs from process to process.
+    roles_of_root = {role: Role([], 1) for role in (Root.type, Targets.type, Snapshot.type, Timestamp.type)}
+    root = Root(expires=began + timedelta(days=plan.days["root"]), roles=roles_of_root, consistent_snapshot=True)
     _give(root, Root.type, _publics(root_keys), plan.root_threshold)
     if targets_keys or plan.mode == PEP458:
         _give(root, Targets.type, _publics(targets_keys), plan.targets_threshold)
     else:
         _give(root, Targets.type, [online[Targets.type]], 1)
-    for role in ("snapshot", "timestamp"):
+    for role in (Snapshot.type, Timestamp.type):
         _give(root, role, [online[role]], 1)
     of_bins = online[BINS]
     if plan.mode == RSTUF and of_bins.keyid not in root.roles[Targets.type].keyids:

@@ -27,8 +27,8 @@ def main() -> int:
         clients: list[Client] = [PythonTuf()]
         if "--all-clients" in sys.argv:
             clients = [*stack.enter_context(all_clients()), *stack.enter_context(oldest_clients())]
-        fuzz = Fuzz(path, stack.enter_context(served(path)), clients)
-        fuzz.run(seed, count // 2, count - count // 2)
+        fuzz = Fuzz(path, stack.enter_context(served(path)), clients, seed)
+        fuzz.run(count // 2, count - count // 2)
     for fault in fuzz.faults:
         print(fault)
     said = ", ".join(f"{number} {outcome}" for outcome, number in sorted(fuzz.outcomes.items()))

@@ -1,7 +1,7 @@
 """Bootstraps and updates with one random change, correctly signed again, and their results.
 
 Either ingest's checks refuse a payload with a reason; or it goes live, on a real log with signer and publisher in virtual time, and every
-client accepts it. Anything else is a fault. A payload is determined by its seed.
+client accepts it. Anything else is a fault. A payload is determined by its seed and the first seed of the run, which makes the keys.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ from tufline_ingest.rest.schemas.trust import BootstrapRequest, MetadataRequest
 from tufline_testing.clients.running import Client, Job
 from tufline_testing.log import DEFAULT_DAYS, read_all
 from tufline_testing.payloads import make_bootstrap
+from tufline_testing.simulation.seeded import drawn_from
 from tufline_testing.simulation.virtual_time import run_virtual
 
 PARTITIONS: Final = 2
@@ -159,6 +160,7 @@ class Fuzz:
         path: a new directory for this run.
         url: URL at which the directory is served.
         clients: the clients that read what goes live.
+        first: the first seed; it determines the keys too.
         outcomes: how many payloads were refused, went live, or need a key that does not exist here.
         faults: descriptions of the faults, each with its seed.
     """
@@ -166,16 +168,20 @@ class Fuzz:
     path: Path
     url: str
     clients: Sequence[Client]
+    first: int
     outcomes: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     held: dict[str, Ceremony] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for mode in ("pep458", "rstuf"):
-            self.held[mode] = make_bootstrap(self.path / f"keys-{mode}", bins=BINS, mode=mode, days=DEFAULT_DAYS)
+        # Of the seed too, as the place of a change depends on the order of the keys.
+        with drawn_from(self.first):
+            for mode in ("pep458", "rstuf"):
+                self.held[mode] = make_bootstrap(self.path / f"keys-{mode}", bins=BINS, mode=mode, days=DEFAULT_DAYS)
 
-    def run(self, first: int, bootstraps: int, updates: int) -> None:
+    def run(self, bootstraps: int, updates: int) -> None:
         """Make and check payloads: each bootstrap on its own log, then all updates of a mode on one log."""
+        first = self.first
         for seed in range(first, first + bootstraps):
             try:
                 self._bootstrap(seed)

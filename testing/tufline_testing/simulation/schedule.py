@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -37,6 +37,7 @@ from tufline.origin.directory import LocalStore
 from tufline.records import CURRENT_RULES, PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import admin_state
@@ -49,7 +50,8 @@ from tufline_testing.inbox import service as moving_service
 from tufline_testing.log import DEFAULT_DAYS, announce, announce_bootstrap, read_all
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
-from tufline_testing.simulation.virtual_time import START, VirtualTimeLoop
+from tufline_testing.simulation.seeded import drawn_from
+from tufline_testing.simulation.virtual_time import VirtualTimeLoop
 
 SOURCES = 2
 """Of events; each sends to a partition of the inbox of its own, if there are as many."""
@@ -84,6 +86,13 @@ WRONG_SECONDS = (-10 * 86_400.0, -600.0, 3600.0, 86_400.0, 30 * 86_400.0)
 
 FAULT_SECONDS = (1.0, 60.0, 1200.0)
 """How long a clock may be wrong."""
+
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+"""When a schedule starts: no date of the machine's, as a schedule is the same on every day."""
+
+SCHEME = "ed25519"
+"""The scheme of all keys: its signatures are a function of key and content, those of ECDSA differ each time."""
 
 
 class Crash(BaseException):
@@ -197,18 +206,21 @@ class Schedule:
         self.chance = random.Random(self.seed)
         self.numbers = itertools.count(1)
         self.reader = Reader(self.path / "origin", self.clock)
-        days = DEFAULT_DAYS | DAYS
-        self.offline = Offline(self.path / "keys", bins=self.chance.choice([4, 8, 16]), mode=self.mode, days=days)
+        self.offline = self._hold(self.chance.choice([4, 8, 16]))
         self.rotations = self.chance.choice(ROTATIONS)
         self.updates: list[NewMetadata] = []
         self.bootstrap: Bootstrap = self.offline.bootstrap(self.partitions, by_hash=self.by_hash)
         # By a chance of their own: the other schedules are what they would be without.
         self.contest = random.Random(f"{self.seed} contested")
-        self.first = self._make_first(days) if self.contest.random() < CONTESTED else None
+        self.first = self._make_first() if self.contest.random() < CONTESTED else None
         self.loop: MortalLoop
 
-    def _make_first(self, days: dict[str, int]) -> Offline:
-        first = Offline(self.path / "keys", bins=self.contest.choice([4, 8, 16]), mode=self.mode, days=days, key_file=FIRST_KEY_FILE)
+    def _hold(self, bins: int, key_file: str = "") -> Offline:
+        days = DEFAULT_DAYS | DAYS
+        return Offline(self.path / "keys", bins=bins, mode=self.mode, days=days, key_file=key_file, scheme=SCHEME, now=START)
+
+    def _make_first(self) -> Offline:
+        first = self._hold(self.contest.choice([4, 8, 16]), FIRST_KEY_FILE)
         if self.contest.random() < 0.5:
             (self.path / "keys" / FIRST_KEY_FILE).unlink()
         self.bootstrap = msgspec.structs.replace(self.bootstrap, replace=True, rules=CURRENT_RULES)
@@ -340,7 +352,7 @@ class Schedule:
         self.health = Health()
         seen_as: Bus = (StubbornBus if stubborn else SlowBus)(bus, self.chance)
         services = [
-            moving_service(seen_as, self.health),
+            moving_service(seen_as, self.health, ReferenceClock(self.machine_clock)),
             tufline_signer.service.run(seen_as, signer, clock=self.machine_clock, health=self.health),
             tufline_publisher.service.run(
                 seen_as, publisher, self._store(failures, stubborn=stubborn), clock=self.machine_clock, health=self.health
@@ -546,9 +558,14 @@ _GRAVE: list[Any] = []
 
 
 def play(seed: int, path: Path) -> str:
-    """Play a schedule, and return the failure; empty if there was none."""
+    """Play a schedule, and return the failure; empty if there was none.
+
+    A schedule is a function of its seed: played again, it writes the same records to the log (``tests/simulation/test_seeds.py``). Only the
+    audit records differ, as they name the process.
+    """
     try:
-        Schedule(seed, path).run()
+        with drawn_from(seed):
+            Schedule(seed, path).run()
     except (AssertionError, TuflineError, TimeoutError, Exception) as error:  # noqa: BLE001 (any error of a client or service is a finding)
         return f"{type(error).__name__}: {error}"
     return ""
