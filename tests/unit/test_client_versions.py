@@ -9,7 +9,7 @@ import pytest
 from tufline.metadata.profiles import CLIENTS, GO_TUF, PYTHON_TUF, TUF_JS, Client
 from tufline_testing.checkout import ROOT
 
-INTEROP = ROOT / "tests" / "interop"
+SOURCES = ROOT / "testing" / "tufline_testing" / "clients"
 
 
 def version_in(file: Path, pattern: str) -> str:
@@ -23,12 +23,12 @@ def in_requirements(name: str) -> str:
 
 
 def in_npm_lock(directory: str) -> str:
-    version: str = json.loads((INTEROP / directory / "package-lock.json").read_text())["packages"]["node_modules/tuf-js"]["version"]
+    version: str = json.loads((SOURCES / directory / "package-lock.json").read_text())["packages"]["node_modules/tuf-js"]["version"]
     return version
 
 
 def in_go_mod(name: str) -> str:
-    return version_in(INTEROP / "go_tuf" / name, r"go-tuf/v2 v(\S+)$")
+    return version_in(SOURCES / "go_tuf" / name, r"go-tuf/v2 v(\S+)$")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Fetches and builds TUF clients (tuf-js, go-tuf and the oldest supported version of each), actionlint and AsyncAPI's parser.
 
-The sources of the clients, with locked dependencies, are in ``tests/interop``; the other two are locked in ``tools/actionlint`` and
-``tools/asyncapi``. The results are kept in the user's cache, for all checkouts, under a digest of their sources.
+The sources of the clients, with locked dependencies, are in ``go_tuf`` and ``tuf_js`` next to this module; the other two are locked in
+``tools/actionlint`` and ``tools/asyncapi``. The results are kept in the user's cache, for all checkouts, under a digest of their sources.
 """
 
 import functools
@@ -16,7 +16,7 @@ from typing import Final
 from tufline_testing.checkout import ROOT
 from tufline_testing.servers.parts import MissingPartError, environment, kept, wheel
 
-SOURCES: Final = ROOT / "tests" / "interop"
+SOURCES: Final = Path(__file__).resolve().parent
 TUF_JS: Final = SOURCES / "tuf_js"
 OLDEST_TUF_JS: Final = TUF_JS / "oldest"
 GO_TUF: Final = SOURCES / "go_tuf"

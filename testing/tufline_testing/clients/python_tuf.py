@@ -1,4 +1,4 @@
-"""python-tuf's client, whatever version of it the interpreter has: a function, and a program as those in ``tests/interop``.
+"""python-tuf's client, whatever version of it the interpreter has: a function, and a program like those in ``go_tuf`` and ``tuf_js``.
 
 ``running`` calls the function, and runs the program in an environment that has the oldest supported version. A job and its result have the
 fields that ``running`` describes. Nothing else of this package is imported: that environment has only python-tuf.

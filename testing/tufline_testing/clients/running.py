@@ -1,8 +1,8 @@
 """TUF clients in three languages behind one interface: python-tuf, tuf-js and go-tuf, as released.
 
 Each runs a ``Job``: refresh from a trusted root, then look up and download some target paths. The clients in other languages are programs
-in ``tests/interop`` that read many jobs as lines of JSON. The fixture ``conftest.clients`` provides the newest version of all three,
-``conftest.every_client`` the oldest supported one too, which ``tufline.metadata.profiles`` names.
+in ``go_tuf`` and ``tuf_js`` that read many jobs as lines of JSON. The fixture ``conftest.clients`` provides the newest version of all
+three, ``conftest.every_client`` the oldest supported one too, which ``tufline.metadata.profiles`` names.
 """
 
 import json
@@ -106,7 +106,7 @@ class PythonTuf:
 
 
 class Program:
-    """A client that is a program in ``tests/interop``: it reads jobs and writes results."""
+    """A client that is a program of its own: it reads jobs and writes results."""
 
     def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
         self.name = name
