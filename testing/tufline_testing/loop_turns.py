@@ -1,16 +1,22 @@
 """How long one turn of an event loop takes: the time in which no other task can run.
 
-It is measured as CPU time of the loop's thread, so that a slow or busy machine makes no turn longer.
+It is measured as CPU time of the loop's thread, so that a busy machine makes hardly any turn longer. Hardly: caches that others fill, and a
+processor that the host takes away from a virtual machine, count as the thread's time. So work whose turn was too long is done again.
 """
 
 import asyncio
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import pytest
+
+TRIES: Final = 3
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -21,8 +27,28 @@ class Longest:
     what: str = ""
 
 
+async def turns_of(work: Callable[[], Awaitable[T]], limit: float) -> tuple[T, Longest]:
+    """Do work, and measure its longest turn; up to three times, until no turn is longer than the limit.
+
+    A turn that is too long by its own work is so each time.
+
+    Args:
+        work: called once for each try.
+        limit: in seconds.
+
+    Returns:
+        The result and the longest turn of the last try.
+    """
+    for _ in range(TRIES):
+        with _longest_turn() as longest:
+            result = await work()
+        if longest.seconds <= limit:
+            break
+    return result, longest
+
+
 @contextmanager
-def longest_turn() -> Iterator[Longest]:
+def _longest_turn() -> Iterator[Longest]:
     """Measure every turn of the running loop in the block."""
     longest = Longest()
     run = asyncio.Handle._run

@@ -6,6 +6,7 @@ import io
 import json
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from tufline.bus import Message, Position
+from tufline.bus import Message, Position, Reader, Record
 from tufline.bus.embedded.bus import open_embedded
 from tufline.metadata.target import DEFAULT_ALLOWED
 from tufline.records import Remove, Settings, cursor, events, topics
@@ -23,7 +24,7 @@ from tufline_ingest import accept
 from tufline_ingest.rest import artifacts as artifact_calls
 from tufline_ingest.rest import bulk
 from tufline_ingest.rest.schemas.artifacts import AddEnvelope, RemoveRequest
-from tufline_testing.loop_turns import longest_turn
+from tufline_testing.loop_turns import turns_of
 from tufline_testing.rest import PARTITIONS, Rest, bootstrapped, rest
 
 LIMIT_SECONDS: Final = 0.1
@@ -110,11 +111,14 @@ def send(url: str, hostile: Hostile, body: bytes) -> tuple[int, bytes]:
 async def measure(server: Rest, hostile: Hostile) -> str:
     """Send a request, and return what is wrong with the answer."""
     body = await asyncio.to_thread(hostile.body)
-    with longest_turn() as longest:
+
+    async def ask() -> tuple[int, bytes]:
         try:
-            status, answer = await asyncio.to_thread(send, server.url, hostile, body)
+            return await asyncio.to_thread(send, server.url, hostile, body)
         except (BrokenPipeError, ConnectionResetError):
-            status, answer = hostile.status, b""  # refused before it was sent whole
+            return hostile.status, b""  # refused before it was sent whole
+
+    (status, answer), longest = await turns_of(ask, LIMIT_SECONDS)
     wrong = [] if status == hostile.status else [f"{status} {answer[:200]!r}"]
     wrong += [f"{longest.seconds:.3f} s in {longest.what}"] if longest.seconds > LIMIT_SECONDS else []
     return ", ".join(wrong)
@@ -152,14 +156,20 @@ EVENTS: dict[str, bytes] = {
 }
 
 
+async def move(server: Rest, message: Message, receipts: Reader) -> Sequence[Record]:
+    """Send an event, and return its receipt."""
+    await server.bus.append([message])
+    async with asyncio.timeout(120):
+        return await receipts.fetch(max_wait=120)
+
+
 async def test_no_event_holds_the_loop(server: Rest) -> None:
     """A hostile or very large event of the inbox is moved, and holds up the other tasks for less than 100 ms at a time."""
     reader = server.bus.reader(topics.RECEIPTS, 0, 0)
     for name, value in EVENTS.items():
-        with longest_turn() as longest:
-            await server.bus.append([Message(topics.INBOX, "key", value, 0, {"content-type": events.STRUCTURED_TYPE})])
-            async with asyncio.timeout(120):
-                assert await reader.fetch(max_wait=120)
+        message = Message(topics.INBOX, "key", value, 0, {"content-type": events.STRUCTURED_TYPE})
+        moved, longest = await turns_of(partial(move, server, message, reader), LIMIT_SECONDS)
+        assert moved
         assert longest.seconds < LIMIT_SECONDS, (name, longest)
     await reader.close()
 
@@ -168,8 +178,7 @@ async def test_no_task_id_holds_the_loop(server: Rest) -> None:
     """A made-up task id is answered without work, whatever its content."""
     for positions in ({0: [0] * 256}, {0: list(range(2000))}, {0: [2**63]}, {partition: [0] for partition in range(500)}):
         task_id = cursor.encode(Cursor(1, Task.ADD, server.bus.log_id, 1, positions))
-        with longest_turn() as longest:
-            status, _ = await server.ask("GET", f"{TASK}?task_id={task_id}")
+        (status, _), longest = await turns_of(partial(server.ask, "GET", f"{TASK}?task_id={task_id}"), LIMIT_SECONDS)
         assert status < 500
         assert longest.seconds < LIMIT_SECONDS, longest
 
