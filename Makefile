@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 3
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tufline needs Python 3.11 or later: make PYTHON=python3.12 …")'
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases docs workflows coverage release-check format paths schemas reference lock clean
@@ -12,14 +13,16 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tufline needs Python 3.11 or later: make PYTHON=python3.12 …")'
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(VENV)/.installed ## secure real packages end to end, attack them, and verify with a TUF client
-	$(BIN)/python -m tools.demo
+demo: ## secure real packages end to end, attack them, and verify with a TUF client
+	@$(CHECK_PYTHON)
+	@PYTHONPATH=testing $(PYTHON) -m tools.demo_environment
+	@.demo/venv/bin/python -m tools.demo
 
 test: $(VENV)/.installed lint docs ## lint, docs and all tests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

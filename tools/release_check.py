@@ -18,7 +18,9 @@ from email.parser import BytesParser
 from pathlib import Path
 from typing import Any, Final
 
+from tools.demo_environment import SetupError, wheels
 from tufline import __version__
+from tufline_testing.servers.parts import MissingPartError
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 RELEASE: Final = ROOT / "dist" / "release"
@@ -206,10 +208,10 @@ def main(arguments: Sequence[str]) -> int:
         _install(sdist, ROOT / "dist" / "from-sdist")
         python = _install(wheel, ROOT / "dist" / "from-wheel")
         # As a file, not as a module: then nothing of this checkout but tools/ is on the path, and the wheel is what runs.
-        demo = subprocess.run([python, ROOT / "tools" / "demo.py"], cwd=ROOT / "dist", check=False)
+        demo = subprocess.run([python, ROOT / "tools" / "demo.py", wheels(python)], cwd=ROOT / "dist", check=False)
         if demo.returncode:
             raise ReleaseError("the demo failed with what the wheel installed")
-    except ReleaseError as error:
+    except (ReleaseError, SetupError, MissingPartError) as error:
         print(f"not fit for release: {error}", file=sys.stderr)
         return 1
     print(f"fit for release: {sdist.name}, {wheel.name}")

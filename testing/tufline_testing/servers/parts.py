@@ -41,6 +41,21 @@ class MissingPartError(Exception):
     """A part is not available; the message tells what to install."""
 
 
+def location(name: str, sources: Sequence[Path]) -> Path:
+    """Return where a part is, or will be.
+
+    Args:
+        name: name of the part.
+        sources: files that determine the part's content.
+
+    Returns:
+        The directory; it exists if the part has been made.
+    """
+    contents = [source.read_bytes() for source in sources]
+    digest = hashlib.sha256(b"\0".join([*contents, platform.system().encode(), platform.machine().encode()])).hexdigest()
+    return PARTS / f"{name}-{digest[:12]}"
+
+
 def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
     """Make a part, unless the cache has it undamaged.
 
@@ -55,7 +70,7 @@ def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Pa
     Raises:
         MissingPartError: if ``make`` raises it.
     """
-    directory = PARTS / f"{name}-{_version(sources)}"
+    directory = location(name, sources)
     if directory in _intact and directory.exists():
         return directory
     PARTS.mkdir(parents=True, exist_ok=True)
@@ -114,11 +129,6 @@ def _install(lock: Path, command: Sequence[str]) -> None:
     done = subprocess.run([*command, "--quiet", "--require-hashes", "-r", str(lock)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise MissingPartError(f"pip can't install {lock.name}:\n{done.stderr[-2000:]}")
-
-
-def _version(sources: Sequence[Path]) -> str:
-    contents = [source.read_bytes() for source in sources]
-    return hashlib.sha256(b"\0".join([*contents, platform.system().encode(), platform.machine().encode()])).hexdigest()[:12]
 
 
 @contextlib.contextmanager
