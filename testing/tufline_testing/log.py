@@ -1,7 +1,8 @@
 """For tests of one service: writes to a log as ingest does, and reads back the results."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -68,6 +69,18 @@ def on_a_log(path: Path, bootstrap: Bootstrap, story: Callable[[EmbeddedBus, Clo
             await bus.close()
 
     run_virtual(main)
+
+
+@asynccontextmanager
+async def running(*services: Awaitable[None]) -> AsyncIterator[None]:
+    """Run services; leaving the block stops them at any point of their work."""
+    tasks = [asyncio.ensure_future(service) for service in services]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], request: str = "r") -> list[tuple[int, int]]:

@@ -1,6 +1,5 @@
 """A path's partition: by the top bits of its hash in new repositories, by its bin's index modulo the partitions in those of before."""
 
-import asyncio
 import hashlib
 import itertools
 import json
@@ -12,19 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tufline import records
-from tufline.bus import Message
-from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
-from tufline.clock import Clock, utc_now
-from tufline.config.settings import BusConfig, Config, SignerConfig
+from tufline.bus.embedded.bus import open_embedded
+from tufline.clock import utc_now
+from tufline.config.settings import BusConfig, Config
 from tufline.errors import ConfigError, InvalidBootstrapError, SchemaError
 from tufline.metadata.bins import BinLayout
-from tufline.records import Add, Bootstrap, Changes, Settings, topics
+from tufline.records import Bootstrap, Settings, topics
 from tufline.records.partitioning import Partitioning, check_partitions, partition_bits
-from tufline.runtime.health import Health
 from tufline.runtime.open_bus import open_bus
 from tufline.trust.rules import check_bootstrap, check_settings
-from tufline_signer import service
-from tufline_testing.log import announce, bootstrap_record, on_a_log, read_all, settings_of, settled
+from tufline_testing.log import bootstrap_record, settings_of
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import rest
 
@@ -142,36 +138,6 @@ async def test_a_bootstrap_needs_a_power_of_two(tmp_path: Path) -> None:
         assert (status, await server.bus.end(topics.ADMIN, 0)) == (422, 0)
         assert "bus.partitions = 2 or 4" in answer["detail"]
     await bus.close()
-
-
-@pytest.mark.parametrize(
-    ("bins", "partitions", "by_hash"), [(2, 8, True), (4, 4, True), (16, 2, True), (16, 3, False), (2, 5, False)], ids=str
-)
-def test_every_partition_is_served(tmp_path: Path, bins: int, partitions: int, by_hash: bool) -> None:
-    """Under either rule all changes become live in their bins; those in an unused partition are refused, and nothing waits for them."""
-
-    async def story(bus: EmbeddedBus, clock: Clock) -> None:
-        adds = [Add(f"p/{number}", 1, {"sha256": "0" * 64}) for number in range(64)]
-        health = Health()
-        signer = asyncio.create_task(service.run(bus, SignerConfig(key_dir=tmp_path / "keys"), clock=clock, health=health))
-        try:
-            await announce(bus, bootstrap.settings, adds[1:])
-            stray = records.encode(Changes(request="stray", admin=1, changes=[adds[0]]))
-            own = bootstrap.settings.partitioning.partition_of_path(adds[0].path)
-            others = [partition for partition in range(partitions) if partition != own]
-            await bus.append([Message(topics.ARTIFACTS, "stray", stray, partition) for partition in others])
-            published = await settled(bus)
-            assert set(published.verify(clock())) == {one.path for one in adds[1:]}
-            for partition in range(partitions):
-                assert health.problems[f"signer.bins.{partition}"] == ""
-                assert len(await read_all(bus, topics.RECEIPTS, partition)) == (partition in others)
-            assert health.problems["signer.commits"] == ""
-        finally:
-            signer.cancel()
-            await asyncio.gather(signer, return_exceptions=True)
-
-    bootstrap = bootstrap_record(tmp_path / "keys", partitions, bins=bins, by_hash=by_hash)
-    on_a_log(tmp_path / "log.db", bootstrap, story)
 
 
 def test_a_bootstrap_that_is_misread_does_not_count(tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""The workers that sign bins: the size of their transactions and batches, their memory, and the partitions that they serve."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tufline import records
+from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position, Then, Writer
+from tufline.bus.embedded.bus import EmbeddedBus
+from tufline.clock import Clock
+from tufline.metadata.bins import Bin
+from tufline.metadata.target import Entry
+from tufline.records import Add, Changes, Head, Remove, topics
+from tufline_signer.bins import bins_worker
+from tufline_signer.bins.batch import BinCache
+from tufline_signer.bins.pacing import Pace
+from tufline_testing.log import read_all
+from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log
+from tufline_testing.simulation.virtual_time import run_virtual
+
+
+@dataclass
+class MeasuringBus:
+    """A bus that records the size of each transaction, in bytes of values."""
+
+    bus: EmbeddedBus
+    sizes: list[int] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    async def writer(self, writer_id: str) -> "MeasuringWriter":
+        return MeasuringWriter(await self.bus.writer(writer_id), self.sizes)
+
+
+@dataclass
+class MeasuringWriter:
+    """A writer of a ``MeasuringBus``."""
+
+    writer: Writer
+    sizes: list[int]
+
+    async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
+        size = sum(len(message.value) for message in messages)
+
+        def measured(positions: Sequence[Position]) -> Sequence[Message]:
+            nonlocal size
+            more = [] if then is None else then(positions)
+            size += sum(len(message.value) for message in more)
+            return more
+
+        positions = await self.writer.commit(messages, measured)
+        self.sizes.append(size)
+        return positions
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+
+LARGE = "p" * 1000
+
+
+OVERSIZED: dict[str, tuple[int, Callable[[int], list[Add | Remove]]]] = {
+    "changes as large as may be": (64, lambda nth: [add(f"{nth:06d}/{one}/{LARGE}", custom={"k": "x" * 4080}) for one in range(85)]),
+    "removals of what is not there": (2, lambda nth: [Remove(f"{nth}/{one}/{LARGE}") for one in range(450)]),
+    "a full bin": (2, lambda nth: [add(f"{nth}/{one}/{LARGE}", custom={"k": "x" * 4080}) for one in range(85)]),
+}
+
+
+@pytest.mark.parametrize(("bins", "changes"), OVERSIZED.values(), ids=OVERSIZED)
+def test_no_transaction_is_larger_than_may_be(tmp_path: Path, bins: int, changes: Callable[[int], list[Add | Remove]]) -> None:
+    """Whatever changes arrive, in any number, no transaction of the signer has more than MAX_TRANSACTION_BYTES."""
+    sizes: list[int] = []
+
+    async def story(log: BootstrappedLog) -> None:
+        for nth in range(60):
+            await log.announce(*changes(nth))
+        async with log.signer(MeasuringBus(log.bus, sizes)):
+            await log.settled()
+
+    on_a_bootstrapped_log(tmp_path, story, 1, bins=bins)
+    assert sum(sizes) > MAX_TRANSACTION_BYTES
+    assert max(sizes) <= MAX_TRANSACTION_BYTES, f"{max(sizes)} bytes"
+
+
+def test_receipts_of_strayed_changes_are_not_too_many_for_a_transaction(tmp_path: Path) -> None:
+    """A backlog of changes that are in a wrong partition is refused in transactions of the allowed size, each change with one receipt."""
+    sizes: list[int] = []
+    each, times = 450, 60
+
+    async def story(log: BootstrappedLog) -> None:
+        partitioning = log.bootstrap.settings.partitioning
+        paths = (f"{number}/{LARGE}" for number in itertools.count())
+        strayed = itertools.islice((path for path in paths if partitioning.partition_of_path(path) == 0), each)
+        value = records.encode(Changes(request="r", admin=1, changes=[Remove(path) for path in strayed]))
+        for _ in range(times):
+            await log.bus.append([Message(topics.ARTIFACTS, "r", value, 1)])
+        async with log.signer(MeasuringBus(log.bus, sizes)):
+            await log.settled()
+        assert len(await read_all(log.bus, topics.RECEIPTS, 1)) == each * times
+
+    on_a_bootstrapped_log(tmp_path, story, 2, bins=2)
+    assert max(sizes) <= MAX_TRANSACTION_BYTES, f"{max(sizes)} bytes"
+
+
+@pytest.mark.parametrize(
+    ("bins", "partitions", "by_hash"), [(2, 8, True), (4, 4, True), (16, 2, True), (16, 3, False), (2, 5, False)], ids=str
+)
+def test_every_partition_is_served(tmp_path: Path, bins: int, partitions: int, by_hash: bool) -> None:
+    """Under either rule all changes become live in their bins; those in an unused partition are refused, and nothing waits for them."""
+
+    async def story(log: BootstrappedLog) -> None:
+        adds = [add(f"p/{number}") for number in range(64)]
+        async with log.signer() as health:
+            await log.announce(*adds[1:])
+            stray = records.encode(Changes(request="stray", admin=1, changes=[adds[0]]))
+            own = log.bootstrap.settings.partitioning.partition_of_path(adds[0].path)
+            others = [partition for partition in range(partitions) if partition != own]
+            await log.bus.append([Message(topics.ARTIFACTS, "stray", stray, partition) for partition in others])
+            published = await log.settled()
+            assert set(published.verify(log.clock())) == {one.path for one in adds[1:]}
+            for partition in range(partitions):
+                assert health.problems[f"signer.bins.{partition}"] == ""
+                assert len(await read_all(log.bus, topics.RECEIPTS, partition)) == (partition in others)
+            assert health.problems["signer.commits"] == ""
+
+    on_a_bootstrapped_log(tmp_path, story, partitions, bins=bins, by_hash=by_hash)
+
+
+def test_a_renewed_bin_keeps_what_it_has_applied(tmp_path: Path) -> None:
+    """A renewed bin's head still records which changes are applied: after a crash none of them is applied again."""
+
+    async def heads(log: BootstrappedLog) -> dict[str, Head]:
+        found = [record for partition in range(PARTITIONS) for record in await read_all(log.bus, topics.HEADS, partition)]
+        contents = {record.key: records.decode(records.heads_decoder, record.value) for record in found}
+        return {role: content for role, content in contents.items() if isinstance(content, Head)}
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer(renewal_check=3600.0):
+            await log.announce(*(add(f"p/{number}") for number in range(20)))
+            await log.settled()
+            before = await heads(log)
+            await asyncio.sleep(86_400 * 4)
+            after = await heads(log)
+        touched = {role: head for role, head in before.items() if head.applied}
+        assert len(touched) > 2
+        for role, head in touched.items():
+            assert (after[role].version > head.version, after[role].applied) == (True, head.applied)
+
+    on_a_bootstrapped_log(tmp_path, story, bins=4)
+
+
+@pytest.mark.parametrize("pause", [0.05, 0.1, 1.0])
+def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
+    """With a backlog a batch waits while much more arrives, but not indefinitely, so bins are written rarely for many records."""
+    monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", 2000)
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer(batch_max_bytes=1_000_000):
+            await log.settled()
+            before = await log.bus.end(topics.METADATA, 0)
+            for number in range(100):
+                await log.announce(*(add(f"p/{number}/{one}") for one in range(60)))
+                await asyncio.sleep(pause)
+            published = await log.settled()
+        assert len(published.verify(log.clock())) == 6000
+        written = sum(record.offset >= before and record.key.startswith("bins") for record in await read_all(log.bus, topics.METADATA))
+        rounds = written / log.bootstrap.settings.number_of_bins
+        if pause < bins_worker.TICK_SECONDS:
+            assert rounds <= 4, f"{rounds} rounds"
+        else:
+            assert rounds > 25, f"{rounds} rounds"
+
+    on_a_bootstrapped_log(tmp_path, story)
+
+
+def test_renewal_leaves_half_of_the_time() -> None:
+    """Renewal gets no further turn while one is in progress, nor for as long as that one took."""
+
+    async def story(_: Clock) -> None:
+        pace = Pace()
+        assert pace.wait == 0
+        with pace.working():
+            await asyncio.sleep(3)
+            assert pace.wait > 0
+        assert pace.wait == pytest.approx(3)
+        await asyncio.sleep(3)
+        assert pace.wait == 0
+
+    run_virtual(story)
+
+
+def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
+    """A lent part of the budget is not available for bins until it is returned."""
+    cache = BinCache(10_000)
+    for number in range(20):
+        full = Bin()
+        full.add(Entry("p", b"x" * 420))
+        cache.put(f"bins-{number}", 1, full)
+    assert cache.memory == 10_000
+    cache.lend(5000)
+    assert cache.memory <= 5000
+    cache.lend(20_000)
+    assert cache.memory == 0
+    cache.lend(0)
+    cache.put("bins-0", 1, Bin())
+    assert cache.take("bins-0", head(1)) is not None
+
+
+def test_a_bin_in_memory_is_of_the_version_that_is_wanted() -> None:
+    """A bin that another writer has advanced is read back from the log: the cached content is not changed and signed."""
+    cache = BinCache(10_000)
+    cache.put("bins-0", 1, Bin())
+    assert cache.take("bins-0", head(2)) is None
+    assert cache.take("bins-0", head(1)) is None
+    assert cache.memory == 0
+
+
+def head(version: int) -> Head:
+    return Head(version=version, sha256="", length=0, expires="", offset=0, keyids=[])
