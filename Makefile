@@ -7,13 +7,15 @@ WORKERS ?= 3
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tufline needs Python 3.11 or later: make PYTHON=python3.12 …")'
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases docs workflows coverage release-check format paths schemas reference lock clean
+.NOTPARALLEL: # the order in which test lists, installs and runs
+.PHONY: help demo programs parts test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases docs workflows coverage release-check format paths schemas reference lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 $(VENV)/.installed: requirements/dev.lock pyproject.toml
 	@$(CHECK_PYTHON)
+	@echo "Installing Tufline and its developers' tools in $(VENV): 150 Python packages, in one to four minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -24,8 +26,16 @@ demo: ## secure real packages end to end, attack them, and verify with a TUF cli
 	@PYTHONPATH=testing $(PYTHON) -m tools.demo_environment
 	@.demo/venv/bin/python -m tools.demo
 
-test: $(VENV)/.installed lint docs ## lint, docs and all tests
+test: programs $(VENV)/.installed parts lint docs ## lint, docs and all tests; installs what they need (Debian packages only as root)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# Lists what is missing before anything is installed: it may take minutes until the first test.
+programs:
+	@$(CHECK_PYTHON)
+	@PYTHONPATH=testing $(PYTHON) -m tufline_testing.prerequisites programs
+
+parts: $(VENV)/.installed ## fetch and build the programs that tests need, once, into the user's cache
+	@$(BIN)/python -m tufline_testing.prerequisites parts
 
 test-fast: $(VENV)/.installed ## the tests without servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"

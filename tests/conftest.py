@@ -10,9 +10,10 @@ from hypothesis import Phase, settings
 from tufline_testing.clients.running import Client, all_clients, oldest_clients
 from tufline_testing.servers.jdk import java
 from tufline_testing.servers.kafka_cluster import Cluster, jars
+from tufline_testing.servers.openbao import bao
 from tufline_testing.servers.parts import MissingPartError
-from tufline_testing.servers.vault_server import VaultServer, bao, vault_server
-from tufline_testing.skips import pytest_runtest_makereport  # noqa: F401 (pytest finds hooks by their names)
+from tufline_testing.servers.vault_server import VaultServer, vault_server
+from tufline_testing.skips import pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401 (pytest finds hooks by their names)
 
 # A shared machine is slow at times: a slow example is not a failure.
 settings.register_profile("tufline", deadline=None, print_blob=True)

@@ -32,7 +32,7 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_a_skip_is_a_failure_under_ci_run(tmp_path: Path, way: str) -> None:
     """A test that skips for any reason fails under .ci/run with that reason; elsewhere it is skipped."""
-    (tmp_path / "conftest.py").write_text("from tufline_testing.skips import pytest_runtest_makereport\n")
+    (tmp_path / "conftest.py").write_text("from tufline_testing.skips import pytest_runtest_makereport, pytest_terminal_summary\n")
     (tmp_path / "test_it.py").write_text(PROGRAM.format(*WAYS[way]))
     for is_ci, code, outcome in ((False, 0, "1 skipped"), (True, 1, "no test may be skipped under .ci/run")):
         env = {name: value for name, value in os.environ.items() if name not in {"CI_RUN", "PYTEST_ADDOPTS"}}
@@ -41,3 +41,4 @@ def test_a_skip_is_a_failure_under_ci_run(tmp_path: Path, way: str) -> None:
         assert done.returncode == code, done.stdout
         assert outcome in done.stdout
         assert "NO PART" in done.stdout
+        assert ("NOT TESTED: 1 tests were skipped" in done.stdout) is not is_ci

@@ -10,7 +10,8 @@ import pytest
 from hvac.exceptions import InternalServerError
 
 from tufline_testing.server import TUFLINE, run_tufline, serve
-from tufline_testing.servers.vault_server import VaultServer, bao
+from tufline_testing.servers.openbao import bao
+from tufline_testing.servers.vault_server import VaultServer
 
 pytestmark = pytest.mark.slow
 

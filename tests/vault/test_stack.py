@@ -22,8 +22,9 @@ from tufline.bus.kafka.client import Connection
 from tufline.records import topics
 from tufline_testing.server import Running, artifact, lengths, wait_until
 from tufline_testing.servers.kafka_cluster import Cluster
+from tufline_testing.servers.openbao import bao
 from tufline_testing.servers.stack import VAULT_KEY, Stack
-from tufline_testing.servers.vault_server import MOUNT, VaultServer, bao
+from tufline_testing.servers.vault_server import MOUNT, VaultServer
 
 pytestmark = pytest.mark.slow
 

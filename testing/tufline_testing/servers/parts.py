@@ -17,6 +17,7 @@ import sys
 import tempfile
 import venv
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,8 @@ PYTHON: Final = Path("bin") / "python"
 """Where an environment has its interpreter."""
 
 PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+
+_only_look: ContextVar[bool] = ContextVar("_only_look", default=False)
 
 _intact: set[Path] = set()
 """The parts that this process has compared with their sums."""
@@ -56,6 +59,16 @@ def location(name: str, sources: Sequence[Path]) -> Path:
     return PARTS / f"{name}-{digest[:12]}"
 
 
+@contextlib.contextmanager
+def only_look() -> Iterator[None]:
+    """Make nothing: in this context, a part that the cache does not have is missing, and none is checked for damage."""
+    token = _only_look.set(True)
+    try:
+        yield
+    finally:
+        _only_look.reset(token)
+
+
 def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Path:
     """Make a part, unless the cache has it undamaged.
 
@@ -71,6 +84,10 @@ def kept(name: str, sources: Sequence[Path], make: Callable[[Path], None]) -> Pa
         MissingPartError: if ``make`` raises it.
     """
     directory = location(name, sources)
+    if _only_look.get():
+        if directory.exists():
+            return directory
+        raise MissingPartError(f"{name} has not been fetched yet")
     if directory in _intact and directory.exists():
         return directory
     PARTS.mkdir(parents=True, exist_ok=True)

