@@ -3,14 +3,22 @@
 A block runs in a test, or a comment in front of it says why it does not: ``<!-- not-run: REASON -->``.
 """
 
+import os
 import re
+import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
+
+from tufline_testing.server import TUFLINE
 
 _BLOCK: Final = re.compile(
     r"(?:^<!-- not-run: (?P<reason>[^\n]+) -->\n+)?^```(?P<language>sh|python|toml|text)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+
+RUN_SECONDS: Final = 180.0
 
 PROGRAMS: Final = ("sh", "python")
 """The languages of what can be run."""
@@ -58,3 +66,24 @@ def programs(page: Path) -> list[str]:
         The texts of its programs, without those that give a reason not to be run.
     """
     return [block.text for block in blocks(page) if block.is_program and not block.reason]
+
+
+def run(text: str, directory: Path, environment: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Run commands as a shell does that stops at the first error, with the programs of this environment.
+
+    Args:
+        text: the commands.
+        directory: where they run.
+        environment: variables in addition to those of this process.
+
+    Returns:
+        What they wrote to standard output and standard error.
+
+    Raises:
+        AssertionError: if a command fails.
+    """
+    variables = {**os.environ, **environment, "PATH": f"{Path(TUFLINE).parent}:{os.environ['PATH']}"}
+    command = ["bash", "-euo", "pipefail", "-c", text]
+    done = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr

@@ -1,6 +1,5 @@
 """The tutorial and the guides: every command in them is run unchanged, except for the ports."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -9,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tufline_testing import doc_blocks
 from tufline_testing.checkout import ROOT
 from tufline_testing.doc_blocks import blocks, programs
-from tufline_testing.server import TUFLINE, Running, dev, serve
+from tufline_testing.server import Running, dev, serve
 
 pytestmark = pytest.mark.slow
 
@@ -26,11 +26,7 @@ def run(text: str, server: Running | None, directory: Path) -> str:
     if server is not None:
         text = TALKS_TO_A_SERVER.sub(rf"\1 --url {server.api}", text)
         text = text.replace(API, server.api).replace(ORIGIN, server.metadata.removesuffix("/metadata/"))
-    environment = {**os.environ, "PATH": f"{Path(TUFLINE).parent}:{os.environ['PATH']}"}
-    command = ["bash", "-euo", "pipefail", "-c", text]
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return doc_blocks.run(text, directory)
 
 
 def run_python(text: str, server: Running, directory: Path) -> str:
@@ -98,10 +94,14 @@ def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_integration_over_rest(tmp_path: Path) -> None:
-    """The programs of the guide add a file, see it live and remove it; the import brings the rest."""
-    add, ask, remove, many = programs(DOCS / "how-to" / "rest.md")
+    """The programs of the guide see a file live that the example added, and remove it; the import brings the rest."""
+    ask, remove, many = programs(DOCS / "how-to" / "rest.md")
+    file = tmp_path / "index" / "docs" / "hello.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("hello")
     with dev(tmp_path / "data", "--bins", "4") as server:
-        assert run_python(add, server, tmp_path).startswith("live ")
+        example = ROOT / "examples" / "rest_client.py"
+        assert run(f"python '{example}' {API} index", server, tmp_path) == "live: docs/hello.txt\n"
         assert "2cf24dba" in run_python(ask, server, tmp_path)
         run_python(remove, server, tmp_path)
         assert "2 live, 0 refused" in run(many, server, tmp_path)

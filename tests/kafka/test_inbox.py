@@ -3,13 +3,9 @@
 import asyncio
 import os
 import random
-import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +30,6 @@ pytestmark = pytest.mark.slow
 
 PARTITIONS = 2
 HASHES = {"sha256": DIGEST}
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "inbox.md"
 
 
 @pytest.fixture
@@ -96,19 +91,6 @@ async def test_published_by_the_client_is_live(stack: Stack, tmp_path: Path) -> 
     await until_all_is_live(stack)
     expected = {"a": 1, **{f"p/{number}": number for number in range(0, 50, 7)}}
     assert await asyncio.to_thread(seen, stack, tmp_path, "b", *expected) == expected
-
-
-async def test_the_example_of_the_guide(stack: Stack, tmp_path: Path) -> None:
-    """The Python code of docs/how-to/inbox.md runs unchanged, except for the address."""
-    (program,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    (tmp_path / "example.py").write_text(program.replace("kafka:127.0.0.1:9092", url_of(stack)))
-    command = [sys.executable, "-W", "error", "example.py"]
-    run = partial(subprocess.run, command, env=stack.environment(), cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False)
-    for _ in range(2):
-        done = await asyncio.to_thread(run)
-        assert done.stdout.startswith("live; task "), done.stderr
-        assert "a/a-0.9.whl: not_found" in done.stdout
-    assert await asyncio.to_thread(seen, stack, tmp_path, "a/a-1.0.whl") == {"a/a-1.0.whl": 1234}
 
 
 async def test_other_producers_in_both_modes(stack: Stack, tmp_path: Path) -> None:

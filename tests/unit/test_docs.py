@@ -11,15 +11,15 @@ from tufline_testing.doc_blocks import blocks
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-TEXTS = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md")]
+TEXTS = [*PAGES, *ROOT.glob("*.md"), *(ROOT / "deploy").rglob("*.md"), ROOT / "examples" / "README.md"]
 RUN = {
     "docs/tutorials/first-repository.md": "tests/e2e/test_docs.py",
     "docs/how-to/one-machine.md": "tests/e2e/test_docs.py",
     "docs/how-to/rest.md": "tests/e2e/test_docs.py",
     "docs/how-to/keys.md": "tests/e2e/test_docs.py",
     "docs/how-to/backup.md": "tests/e2e/test_docs.py",
-    "docs/how-to/inbox.md": "tests/kafka/test_inbox.py",
     "docs/how-to/vault.md": "tests/vault/test_guide.py",
+    "examples/README.md": "tests/e2e/test_examples.py",
 }
 """Pages with programs, and the test that runs these."""
 
@@ -32,6 +32,7 @@ NOT_RUN = {
     "docs/how-to/inbox.md": 2,
     "docs/how-to/kafka.md": 1,
     "docs/tutorials/first-repository.md": 1,
+    "examples/README.md": 1,
 }
 """How many programs of a page give a reason not to be run."""
 
@@ -67,7 +68,7 @@ def test_paths_of_pages_in_the_code_exist() -> None:
     written = {"docs/proofs.md"}  # by make nightly, once it has run
     sources = [
         file
-        for folder in ("tufline", "cli", "services", "testing", "tools", "benchmarks", "evidence")
+        for folder in ("tufline", "cli", "services", "testing", "tools", "benchmarks", "evidence", "examples")
         for file in (ROOT / folder).rglob("*.py")
     ]
     for file in [*sources, ROOT / "Makefile", *(ROOT / "schemas").iterdir(), *TEXTS]:
