@@ -104,11 +104,11 @@ class ReferenceClock:
         return max(wall - self._seen.latest(now), timedelta()) + min(wall - self._seen.earliest(now), timedelta())
 
     @property
-    def problem(self) -> str:
-        """Why the clock is a problem, and what to do; empty if there is no problem."""
+    def problem(self) -> str | None:
+        """Why the clock is a problem, and what to do; None if there is no problem."""
         difference = self.difference
         if abs(difference) <= self.tolerance:
-            return ""
+            return None
         where = "ahead of" if difference > timedelta() else "behind"
         seconds = abs(difference).total_seconds()
         return (

@@ -325,7 +325,7 @@ async def test_who_reads_on_past_an_unreadable_record(setup: BusSetup) -> None:
     assert followed == [before, after]
     assert health.ready
     for part in ("scan.records", "last.records", "follow.records"):
-        assert f"{PLAIN}/0 offset {damaged.offset}" in health.problems[part]
+        assert f"{PLAIN}/0 offset {damaged.offset}" in health.warnings[part]
 
 
 async def test_reading_one_record_beside_an_unreadable_one(setup: BusSetup) -> None:

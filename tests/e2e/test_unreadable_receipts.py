@@ -73,7 +73,7 @@ async def test_what_may_have_been_refused_is_unknown(tmp_path: Path, monkeypatch
     spoil(tmp_path, [record], kind)
     async with rest(tmp_path) as server:
         assert await server.task(fine["task_id"]) == fine
-        assert PART not in server.health.problems
+        assert PART not in server.health.warnings
         for _ in range(2):
             task = await server.task(refused["task_id"])
             assert (task["state"], task["result"]["status"]) == ("ERRORED", False)
@@ -81,7 +81,7 @@ async def test_what_may_have_been_refused_is_unknown(tmp_path: Path, monkeypatch
             assert task["result"]["details"]["unknown_artifacts"] == ["big"]
             assert "what became of 1 artifacts is unknown" in task["result"]["error"]
         assert PART in server.health.warnings
-        assert str(record.offset) in server.health.problems[PART]
+        assert str(record.offset) in server.health.warnings[PART]
 
 
 async def test_a_receipt_of_another_request_makes_nothing_unknown(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_a_bulk_task_counts_what_is_unknown(tmp_path: Path, monkeypatch: p
         ((path, reason),) = [(one["path"], one["reason"]) for one in answer["result"]["details"]["refused_artifacts"]]
         assert (path, f"offset {record.offset} of receipts/{record.partition}" in reason) == ("", True)
         assert "or may have been" in answer["result"]["error"]
-        assert server.health.problems[PART]
+        assert server.health.warnings[PART]
         with open_journal(journal, source, server.bus.log_id) as journaled:
             journaled.expect(task["task_id"], 2)
         command = await asyncio.to_thread(run_tufline, "import", source, "--journal", journal, "--url", server.url, cwd=tmp_path)
@@ -186,7 +186,7 @@ async def test_a_problem_ends_when_the_record_is_gone(tmp_path: Path) -> None:
         await bus.trim(topics.ARTIFACTS, 0, below)
         await bus.maintain()
         await passed.drop_gone(bus)
-        assert ("part.records" in health.problems) == is_problem
+        assert ("part.records" in health.warnings) == is_problem
     await bus.close()
 
 

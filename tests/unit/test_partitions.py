@@ -72,7 +72,7 @@ def test_a_failure_is_said_until_the_work_goes_on(error: Exception) -> None:
         is_broken = False
         await asyncio.sleep(30)
         assert began
-        assert health.problems["p"] == ""
+        assert health.parts["p"] is None
         working.cancel()
 
     run_virtual(main)
@@ -149,7 +149,7 @@ def test_a_fenced_worker_waits_for_a_session_without_a_claim(tmp_path: Path) -> 
         await asyncio.sleep(1.5)
         assert len(shared.taken) == 2
         assert shared.taken[-1][0] >= claimed + shared.bus.session_seconds
-        assert not shared.health.problems["p1"]
+        assert shared.health.parts["p1"] is None
 
     who_takes(tmp_path, story)
 

@@ -58,7 +58,7 @@ async def test_a_bad_receipt_ends_no_following(tmp_path: Path) -> None:
     async with asyncio.timeout(20):
         await receipts.caught_up()
     assert [one.path for one in receipts.remarks([0]) or ()] == ["a"]
-    assert f"offset {position.offset} of {topics.RECEIPTS}/0" in health.problems["receipts.records"]
+    assert f"offset {position.offset} of {topics.RECEIPTS}/0" in health.warnings["receipts.records"]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await bus.close()

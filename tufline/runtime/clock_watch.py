@@ -49,12 +49,12 @@ async def watch_clock(clock: ReferenceClock, service: str, health: Health) -> No
         service: the service's name; the warning is the part ``<service>.clock``.
         health: the process's health.
     """
-    said = ""
+    reported: str | None = None
     while True:
         problem = clock.problem
         health.warn(f"{service}.clock", problem)
-        if bool(problem) != bool(said):
-            event = "clock.differs" if problem else "clock.agrees"
+        if (problem is None) != (reported is None):
+            event = "clock.agrees" if problem is None else "clock.differs"
             _log.warning(event, service=service, seconds=clock.difference.total_seconds(), problem=problem)
-        said = problem
+        reported = problem
         await asyncio.sleep(EVERY_SECONDS)

@@ -1,4 +1,4 @@
-"""The health of a process: which of its parts are ready, and why the others are not."""
+"""The health of a process: which of its parts are ready, why the others are not, and what people must attend to."""
 
 from dataclasses import dataclass, field
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 class Health:
     """The parts of a process and their state. Each service registers its parts when it starts; a part that never reported is not listed.
 
+    A part is in one of the two dictionaries.
+
     Attributes:
-        problems: name of a part to the reason why it is not ready, in one sentence; empty if it is ready.
-        warnings: the parts with a problem that people must know of, but that does not keep the process from its work.
+        parts: name of a part to the problem that keeps it from its work, in one sentence; None if it is ready.
+        warnings: name of a part that is ready to what people must attend to nevertheless, in one sentence.
     """
 
-    problems: dict[str, str] = field(default_factory=dict)
-    warnings: set[str] = field(default_factory=set)
+    parts: dict[str, str | None] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
 
     def ok(self, part: str) -> None:
         """Report that a part is ready.
@@ -21,8 +23,8 @@ class Health:
         Args:
             part: the part's name, such as ``signer.bins.3``.
         """
-        self.problems[part] = ""
-        self.warnings.discard(part)
+        self.warnings.pop(part, None)
+        self.parts[part] = None
 
     def problem(self, part: str, reason: str) -> None:
         """Report that a part is not ready.
@@ -31,21 +33,19 @@ class Health:
             part: the part's name.
             reason: what is wrong and what to do, in one sentence.
         """
-        self.problems[part] = reason
-        self.warnings.discard(part)
+        self.warnings.pop(part, None)
+        self.parts[part] = reason
 
-    def warn(self, part: str, reason: str) -> None:
+    def warn(self, part: str, reason: str | None) -> None:
         """Report a problem that people must attend to, although the part is ready.
 
         Args:
             part: the part's name, such as ``expiry.root``.
-            reason: what is wrong and what to do, in one sentence; empty to withdraw the warning.
+            reason: what is wrong and what to do, in one sentence; None to withdraw the warning, and the part with it.
         """
-        if not reason:
-            self.gone(part)
-            return
-        self.problems[part] = reason
-        self.warnings.add(part)
+        self.gone(part)
+        if reason is not None:
+            self.warnings[part] = reason
 
     def gone(self, part: str) -> None:
         """Remove a part that this process no longer has.
@@ -53,10 +53,15 @@ class Health:
         Args:
             part: the part's name.
         """
-        self.problems.pop(part, None)
-        self.warnings.discard(part)
+        self.parts.pop(part, None)
+        self.warnings.pop(part, None)
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The parts that are not ready, and why."""
+        return {part: reason for part, reason in self.parts.items() if reason is not None}
 
     @property
     def ready(self) -> bool:
         """Whether there is at least one part and all parts are ready; a part with a warning is ready."""
-        return bool(self.problems) and not any(reason for part, reason in self.problems.items() if part not in self.warnings)
+        return bool(self.parts or self.warnings) and not self.problems

@@ -61,7 +61,8 @@ def readiness(health: Health) -> web.Response:
     Returns:
         200 if all parts are ready, otherwise 503, with the state of each part.
     """
-    return _json(Readiness(health.ready, health.problems), 200 if health.ready else 503)
+    parts = {part: problem or "" for part, problem in health.parts.items()} | health.warnings
+    return _json(Readiness(health.ready, parts), 200 if health.ready else 503)
 
 
 def metrics() -> web.Response:

@@ -35,11 +35,11 @@ async def keep_probing(bus: Bus, url: str, part: str, health: Health) -> None:
                 await bus.end(topics.ADMIN, 0)
         except (BusError, TimeoutError) as error:
             reason = str(error) or f"no answer within {ANSWER_SECONDS:g} s"
-            if not health.problems.get(part):
+            if part not in health.problems:
                 _log.warning("bus.unreachable", url=url, error=reason)
             health.problem(part, f"{url} does not answer ({reason}): check that it is up and can be reached from here")
         else:
-            if health.problems.get(part):
+            if part in health.problems:
                 _log.info("bus.reachable", url=url)
             health.ok(part)
         await asyncio.sleep(EVERY_SECONDS)

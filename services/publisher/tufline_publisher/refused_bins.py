@@ -114,10 +114,10 @@ class RefusedFiles:
         return min((one.ref.offset for one in self._files.values()), default=None)
 
     @property
-    def problem(self) -> str:
-        """The newest refused file and the number of others, in one sentence; empty if there are none."""
+    def problem(self) -> str | None:
+        """The newest refused file and the number of others, in one sentence; None if there are none."""
         if not self._files:
-            return ""
+            return None
         newest = next(reversed(self._files.values()))
         others = f" ({len(self._files) - 1} more files are refused)" if len(self._files) > 1 else ""
         return (

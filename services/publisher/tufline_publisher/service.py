@@ -201,11 +201,7 @@ class Publisher:
             self._passed.add(record, str(error))
 
     def _say_what_is_refused(self) -> None:
-        name = f"{self._part}.refused"
-        if problem := self._refused.problem:
-            self._health.warn(name, problem)
-        else:
-            self._health.gone(name)
+        self._health.warn(f"{self._part}.refused", self._refused.problem)
 
     async def _put(self, files: Sequence[tuple[str, bytes]]) -> None:
         others = set(await self._store.put_many(files))

@@ -373,5 +373,4 @@ class World:
             if found and records.decode(records.published_decoder, found[-1].value).vector.admin > offset:
                 return
             await asyncio.sleep(0.2)
-        problems = {part: problem for part, problem in self._health.problems.items() if problem}
-        raise AssertionError(f"not live after {LIVE_SECONDS:g} s: {problems or 'no service reports a problem'}")
+        raise AssertionError(f"not live after {LIVE_SECONDS:g} s: {self._health.problems or 'no service reports a problem'}")

@@ -61,9 +61,10 @@ class Listening(Health):
         super().problem(part, reason)
         self.said.add(reason)
 
-    def warn(self, part: str, reason: str) -> None:
+    def warn(self, part: str, reason: str | None) -> None:
         super().warn(part, reason)
-        self.said.add(reason)
+        if reason is not None:
+            self.said.add(reason)
 
 
 class World:
@@ -123,7 +124,7 @@ class World:
         for _ in range(3):
             await asyncio.sleep(DAY_SECONDS / 2)
             assert await self.is_live()
-        assert not any(self.health.problems.values()), self.health.problems
+        assert not self.health.problems, self.health.problems
 
     @property
     def first_key(self) -> Key:

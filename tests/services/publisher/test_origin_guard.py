@@ -573,12 +573,12 @@ def test_file_that_no_head_names_holds_up_nothing(tmp_path: Path, role: str) -> 
             forged = Message(topics.METADATA, role, json.dumps(content).encode(), headers={VERSION_HEADER: "900"})
             (position,) = await world.bus.append([forged])
             place = f"offset {position.offset} of metadata/0"
-            await eventually(lambda: asyncio.sleep(0, place in world.health.problems.get("publisher.origin.records", "")), seconds=120)
+            await eventually(lambda: asyncio.sleep(0, place in world.health.warnings.get("publisher.origin.records", "")), seconds=120)
             await world.announce("b")
             await world.published()
             newest = records.decode(records.published_decoder, (await read_all(world.bus, topics.PUBLISHED))[-1].value)
             assert newest.next_offset > position.offset
-            assert "publisher.origin.refused" not in world.health.problems
+            assert "publisher.origin.refused" not in world.health.warnings
             assert world.health.ready
 
     in_world(tmp_path, story)
@@ -608,12 +608,12 @@ def test_file_that_a_head_may_name_is_kept(tmp_path: Path, heads: str) -> None:
                     Message(topics.METADATA, "bins-0", refused, headers={VERSION_HEADER: str(version)}),
                 ]
             )
-            await eventually(lambda: asyncio.sleep(0, "publisher.origin.refused" in world.health.problems))
+            await eventually(lambda: asyncio.sleep(0, "publisher.origin.refused" in world.health.warnings))
             await asyncio.sleep(2)
             if heads == "late":
                 await world.bus.append([Message(topics.HEADS, "bins-0", records.encode(head_of(refused, version, position.offset)))])
             await asyncio.sleep(120)
-            assert f"offset {position.offset} " in world.health.problems["publisher.origin.refused"]
+            assert f"offset {position.offset} " in world.health.warnings["publisher.origin.refused"]
             layout = world.bootstrap.settings.layout
             path = next(path for path in map(str, itertools.count()) if layout.index_of(path) != 0)
             await world.announce(path)

@@ -289,7 +289,7 @@ def test_forged_records_are_not_published(tmp_path: Path, key: str, content: byt
             await world.published()
             headers = {} if version is None else {VERSION_HEADER: version}
             await world.bus.append([Message(topics.METADATA, key, content, headers=headers)])
-            await eventually(lambda: asyncio.sleep(0, any("of metadata/0" in text for text in world.health.problems.values())))
+            await eventually(lambda: asyncio.sleep(0, any("of metadata/0" in text for text in world.health.warnings.values())))
             await announce(world.bus, world.bootstrap.settings, [Add("b", 1, {"sha256": "0" * 64})])
             await eventually(lambda: asyncio.sleep(0, "b" in reader.refresh()))
         assert not any(content == path.read_bytes() for path in world.directory.iterdir())

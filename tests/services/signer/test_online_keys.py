@@ -33,7 +33,7 @@ def test_a_signer_that_cannot_sign_holds_up_nobody(tmp_path: Path) -> None:
                     await log.settled()
                     assert reason in health.problems["signer"]
                     assert not health.ready
-                    assert not [part for part in health.problems if part.startswith("signer.bins")]
+                    assert not [part for part in health.parts if part.startswith("signer.bins")]
                     value.parent.mkdir(exist_ok=True)
                     if name == "key_dir":
                         shutil.copytree(tmp_path / "keys", moved)
@@ -41,7 +41,7 @@ def test_a_signer_that_cannot_sign_holds_up_nobody(tmp_path: Path) -> None:
             assert good.ready
 
     async def has_joined(health: Health) -> bool:
-        return health.ready and "signer.bins.group" in health.problems
+        return health.ready and "signer.bins.group" in health.parts
 
     on_a_bootstrapped_log(tmp_path, story)
 

@@ -100,7 +100,7 @@ def test_newer_schema_waits_for_an_upgrade(tmp_path: Path) -> None:
         async with log.signer() as health:
             await log.settled()
             await log.bus.append([Message(topics.ARTIFACTS, "new", b'{"v":99,"other":true}', 1)])
-            await eventually(lambda: asyncio.sleep(0, "upgrade" in health.problems["signer.bins.1"]))
+            await eventually(lambda: asyncio.sleep(0, "upgrade" in health.problems.get("signer.bins.1", "")))
             paths = (f"p/{number}" for number in itertools.count())
             path = next(path for path in paths if log.bootstrap.settings.partitioning.partition_of_path(path) == 0)
             await log.announce(add(path))

@@ -152,14 +152,14 @@ def test_a_slow_clock_signs_nothing_that_is_expired(tmp_path: Path) -> None:
     async def main(clock: Clock) -> None:
         machine = SignerMachine(tmp_path, clock, wrong=timedelta(days=-40))
         async with machine.running(brokers=True):
-            await eventually(lambda: asyncio.sleep(0, "signer.clock" in machine.health.problems), seconds=120, step=10)
+            await eventually(lambda: asyncio.sleep(0, "signer.clock" in machine.health.warnings), seconds=120, step=10)
             for _ in range(6):
                 await machine.published()
-                assert "behind the log's" in machine.health.problems["signer.clock"]
+                assert "behind the log's" in machine.health.warnings["signer.clock"]
                 assert machine.health.ready
                 await asyncio.sleep(6 * 3600)
             machine.wrong = timedelta()
-            await eventually(lambda: asyncio.sleep(0, "signer.clock" not in machine.health.problems), seconds=120)
+            await eventually(lambda: asyncio.sleep(0, "signer.clock" not in machine.health.warnings), seconds=120)
 
     run_virtual(main)
 
@@ -207,13 +207,13 @@ def test_an_expiry_in_sight_is_reported_on_a_quiet_repository(tmp_path: Path) ->
     async def story(machine: SignerMachine) -> None:
         while machine.true() < START + timedelta(days=1.4):
             await asyncio.sleep(3600)
-        assert "expiry.root" not in machine.health.problems
+        assert "expiry.root" not in machine.health.warnings
         while machine.true() < START + timedelta(days=1.6):
             await asyncio.sleep(3600)
-        assert "root expires in 0." in machine.health.problems["expiry.root"]
+        assert "root expires in 0." in machine.health.warnings["expiry.root"]
         assert machine.health.ready
         await announce_updates(machine.bus, machine.offline.rotate(now=machine.true()))
-        await eventually(lambda: asyncio.sleep(0, "expiry.root" not in machine.health.problems), 3 * CHECK_SECONDS, step=20)
+        await eventually(lambda: asyncio.sleep(0, "expiry.root" not in machine.health.warnings), 3 * CHECK_SECONDS, step=20)
         assert machine.health.ready
 
     on_a_machine(tmp_path, story, {"root": 2}, brokers=True)

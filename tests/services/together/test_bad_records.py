@@ -85,7 +85,7 @@ def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int,
             await becomes_live("before")
             (position,) = await bus.append([junk])
             place = f"offset {position.offset} of {topic}/{partition}"
-            await eventually(lambda: asyncio.sleep(0, any(place in text for text in health.problems.values())))
+            await eventually(lambda: asyncio.sleep(0, any(place in text for text in health.warnings.values())))
             assert health.ready, health.problems
             await becomes_live("after")
         await bus.append([junk])  # as the newest record of its key, it is the first that a start finds
@@ -121,15 +121,15 @@ async def test_bad_progress_does_not_stop_the_inbox(tmp_path: Path, damaged: boo
     async with running(service(bus, health)):
         await bus.append([structured(event(change("b"), id="2"))])
         await eventually(lambda: are_accepted(bus, 2))
-        assert f"offset {position.offset}" in health.problems["ingest.inbox.0.records"]
+        assert f"offset {position.offset}" in health.warnings["ingest.inbox.0.records"]
         assert health.ready, health.problems
-    assert "ingest.inbox.0.records" not in health.problems
+    assert "ingest.inbox.0.records" not in health.warnings
     passed = PassedOver(health, "retention")
     await bus.append([Message(topics.INBOX_PROGRESS, "bad", JUNK)])
     await trim_once(bus, Live(bus, "origin"), lambda: utc_now() + 2 * INBOX_KEPT, passed)
     await bus.maintain()
     assert await bus.start(topics.INBOX, 0) > end, "the inbox is kept indefinitely"
-    assert topics.INBOX_PROGRESS in health.problems["retention.records"]
+    assert topics.INBOX_PROGRESS in health.warnings["retention.records"]
     await bus.close()
 
 
@@ -158,11 +158,11 @@ def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
             head = owned.heads["bins-0"]
             assert (head.version, head.offset, head.keyids, owned.progress) == (7, position.offset, ["k"], Progress(offset=3))
             assert set(owned.heads) == {"bins-0"}
-            assert "junk" in health.problems["p.records"]
+            assert "junk" in health.warnings["p.records"]
         newest = [record for record in await read_all(bus, topics.HEADS) if record.key == "bins-0"][-1]
         assert records.decode(records.heads_decoder, newest.value) == head
         assert isinstance(head, Head)
-        assert not health.problems
+        assert not health.warnings
 
     on_a_log(tmp_path / "log.db", bootstrap, story)
 
@@ -200,5 +200,5 @@ async def test_a_damaged_record_does_not_keep_a_publisher_from_an_origin(tmp_pat
     health = Health()
     found = await find_origin(bus, LocalStore(tmp_path / "origin"), "origin", utc_now(), PassedOver(health, "publisher"))
     assert found.offset == 0
-    assert "admin/0 offset 1 can't be decoded" in health.problems["publisher.records"]
+    assert "admin/0 offset 1 can't be decoded" in health.warnings["publisher.records"]
     await bus.close()

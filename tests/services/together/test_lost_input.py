@@ -129,7 +129,7 @@ def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path
         async with world.signer(bus, clock) as health:
             published = await settled(bus)
             assert set(published.verify(clock())) == set("56789")
-            assert not health.problems[BINS_PART]
+            assert health.parts[BINS_PART] is None
         receipts = [records.decode(receipt_decoder, record.value) for record in await read_all(bus, topics.RECEIPTS)]
         assert [(one.offset, one.outcome) for one in receipts if isinstance(one, ChangeReceipt)] == [(n, "refused") for n in range(5)]
         newest = next(one for one in reversed(await read_all(bus, topics.HEADS)) if one.key == PROGRESS_KEY)
@@ -265,7 +265,7 @@ def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
         async with running(moving_service(bus, health)):
             await all_moved(bus)
             assert numbers(await changes_on_log(bus)) == [2, 3, 4, 5]
-            assert not health.problems[INBOX_PART]
+            assert health.parts[INBOX_PART] is None
 
     world.tell(losing)
     world.tell(held)

@@ -15,7 +15,7 @@ async def get_status(context: Context, _: web.Request) -> web.Response:
     published, found = context.live.published, context.admin.state.bootstrap
     backlog, now = await context.live.backlog(), context.clock.latest()
     expiring = {} if found is None else describe_expiries(context.live.expires, found, now)
-    problems = expiring | {part: reason for part, reason in context.health.problems.items() if reason}
+    problems = expiring | context.health.problems | context.health.warnings
     bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
     return answer(
         StatusAnswer(
@@ -29,6 +29,6 @@ async def get_status(context: Context, _: web.Request) -> web.Response:
             waiting_seconds=0 if backlog.since is None else max(0, int((now - moment_of(backlog.since)).total_seconds())),
             expires=summarize_expiries(context.live.expires, bins),
             problems=problems,
-            warnings=sorted(problems.keys() & {*context.health.warnings, *expiring}),
+            warnings=sorted({*context.health.warnings, *expiring}),
         )
     )

@@ -58,7 +58,7 @@ class TrustReport:
     def _report_expiry(self, role: str, head: Head, now: datetime) -> None:
         sight = in_sight(role, parse_expires(head.expires), self._lifetimes[role], now)
         has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself reports it
-        self._health.warn(f"expiry.{role}", sight.text if sight and not has_expired else "")
+        self._health.warn(f"expiry.{role}", sight.text if sight and not has_expired else None)
         step = sight.step if sight else 0
         if step > self._reported.get(role, 0):
             _log.warning("expiry.in_sight", role=role, expires=head.expires, problem=sight.text if sight else "")
