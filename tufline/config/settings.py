@@ -1,7 +1,9 @@
-"""The configuration: every setting with its default and unit, and the source of each value.
+"""The configuration of a process: every setting with its default and unit, and the source of each value.
 
 A value comes from the first source that has it: the command line, an environment variable (``TUFLINE_SIGNER__KEY_DIR``), a TOML file
 (``tufline.toml``, or ``--config``), or the default here. ``tufline config`` prints the settings in effect and their sources.
+
+A bootstrap sets the lifetimes of metadata for its repository, so they are not settings (``tufline.trust.ceremony`` has their defaults).
 """
 
 import difflib

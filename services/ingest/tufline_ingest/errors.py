@@ -9,9 +9,9 @@
         ├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
         ├── BootstrappedError        404: there is one already (RSTUF's answer)
         ├── NotLiveError             404: no such artifact, or no such task
-        └── NotNowError              503: the log or the published state is not there for now
+        └── NotNowError              503: the log or the published state is temporarily unavailable
 
-``answers`` makes an answer of each.
+``tufline_ingest.rest.responses`` makes an answer of each error, and logs the request.
 """
 
 from typing import Any, ClassVar

@@ -1,7 +1,8 @@
 """The REST API as one table: what each route takes, answers and needs, and who may call it.
 
 The application, the OpenAPI document and authorization are made from it, so a call that is served is described and has a permission. No
-permission is enforced yet: every caller has all of them.
+permission is enforced yet: every caller has all of them. A new call needs a handler in ``rest``, the types of its body and answer in
+``rest.schemas``, an example of each in ``rest.examples``, and a row here; then run ``make schemas`` and ``make reference``.
 """
 
 from functools import cache

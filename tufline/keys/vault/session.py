@@ -2,9 +2,10 @@
 
 Promises. The event loop never waits for Vault: hvac, which is synchronous, runs in a few threads, each call on its own connection. The
 token is renewed before it expires; if it can't be renewed for long enough, or Vault refuses it, the session logs in again. Errors that may
-be temporary (Vault is down, sealed, slow, busy, or has failed) are retried for ``vault.retry`` seconds, with growing pauses and jitter;
-others are raised at once. Every failure becomes one ``KeyUnavailableError`` with one sentence. Lifetimes are durations from Vault, measured
-by the monotonic clock, so differing clocks do no harm. No message contains a secret.
+be temporary (Vault is down, sealed, slow, limits the rate with 429, or has failed) are retried for ``vault.retry`` seconds, with growing
+pauses and jitter; others are raised at once (``tufline.keys.vault.errors.is_passing``). Every failure becomes one ``KeyUnavailableError``
+with one sentence. Lifetimes are durations from Vault, measured by the monotonic clock, so differing clocks do no harm. No message contains
+a secret.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Answers: what is sent back, and how every error becomes an answer that says what to do.
+"""Answers: what is sent back, how every error becomes an answer that says what to do, and the log line of each request.
 
 A mistake of the client is a 4xx with the reason; what is temporarily unavailable is a 503 with Retry-After; a 500 is a fault of Tufline,
-and logged with its traceback.
+and logged with its traceback. Every request, whether accepted or refused, is logged as ``ingest.request`` with its status.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ def _of_http(error: web.HTTPException) -> web.Response:
 
 @web.middleware
 async def errors_as_answers(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every request, and say each in one line of the log.
+    """Answer every request, and log each one in one line.
 
     Args:
         request: from a client.
