@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.signer import CryptoSigner
 
 from tufline_testing import doc_blocks
 from tufline_testing.checkout import ROOT
@@ -57,12 +59,37 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert "verified: 2 targets" in run(verify, server, tmp_path)
 
 
+def replace_offline_keys(commands: list[str], server: Running, directory: Path) -> None:
+    """Run the last part of the guide to keys: the root that is published afterwards lists the new keys in place of the old ones."""
+    make, collect, write, sign, submit, check = commands
+    offline = directory / "ceremony" / "offline"
+    before = {name: keyid_of(offline / f"{name}-3.pem") for name in ("root", "targets")}
+    for text in (make, collect, write):
+        run(text, server, directory)
+    assert run(sign, None, directory).count("complete") == 2
+    after = {name: keyid_of(offline / f"{name}-4.pem") for name in ("root", "targets")}
+    assert run(submit, server, directory).strip() == "Metadata Update Processed"
+    assert "verified: 2 targets in 16 bins" in run(check, server, directory)
+    trust = server.client.request("GET", "/api/v1/trust")
+    assert {(trust[role]["current"], trust[role]["pending"]) for role in before} == {(3, 3)}
+    for role, keys in {role: trust["root"]["metadata"]["signed"]["roles"][role]["keyids"] for role in before}.items():
+        assert len(keys) == 3
+        assert after[role] in keys
+        assert before[role] not in keys
+
+
+def keyid_of(file: Path) -> str:
+    """Return the keyid of an offline key."""
+    private = load_pem_private_key(file.read_bytes(), password=None)
+    return CryptoSigner(private).public_key.keyid
+
+
 def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guides result in a repository with its own keys that verifies, a rotated online key, and a working backup."""
+    """The guides result in a repository with its own keys that verifies, a rotated online key, other offline keys, and a working backup."""
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     page = DOCS / "how-to" / "one-machine.md"
-    make, begin, sign, finish, forget = programs(DOCS / "how-to" / "keys.md")
+    make, begin, sign, finish, forget, *replace = programs(DOCS / "how-to" / "keys.md")
     backup, restore = programs(DOCS / "how-to" / "backup.md")
     ceremony, settings, start, bootstrap, check, fsck = programs(page)
     run(ceremony, None, tmp_path)
@@ -84,6 +111,7 @@ def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run(forget, server, tmp_path)
         run("tufline add second.json", server, tmp_path)
         assert set(server.client.request("GET", "/api/v1/trust")["keyids"]["timestamp"]).isdisjoint(old)
+        replace_offline_keys(replace, server, tmp_path)
     run(fsck, None, tmp_path)
     run(backup, None, tmp_path)
     run(restore, None, tmp_path)
