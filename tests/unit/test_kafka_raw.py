@@ -1,8 +1,11 @@
 """Batches of Kafka that no honest producer writes, each with the right checksum."""
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 
-from tufline.bus.kafka.record_batches import DamagedError
+from tufline.bus.kafka.record_batches import DamagedError, Fetched, read_committed
 from tufline_testing.fuzz.targets import TARGETS
 
 HOSTILE = {
@@ -26,3 +29,18 @@ def test_a_hostile_batch_is_reported_as_damaged(batch: str, reader: str) -> None
     """An undecodable batch raises one documented error, and never ends the process."""
     with pytest.raises(DamagedError):
         TARGETS[reader].read(bytes.fromhex(HOSTILE[batch]))
+
+
+def test_a_marker_that_the_log_cleaner_has_emptied_is_read_over() -> None:
+    """A transaction's marker without its record is skipped; the records after it are read."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, 7, 0, 0, 10_000)
+    builder.append(0, 1_900_000_000_000, b"key", b"value", [])
+    whole = bytes(builder.build())
+    header = bytearray(whole[:61])
+    header[8:12] = (61 - 12).to_bytes(4, "big")
+    header[22] |= 1 << 5  # a control batch
+    header[57:61] = bytes(4)  # no records
+    header[17:21] = calc_crc32c(bytes(header[21:])).to_bytes(4, "big")
+    after = (1).to_bytes(8, "big") + whole[8:]
+    (record,), beyond = read_committed(Fetched(bytes(header) + after, [], 2), TopicPartition("t", 0), 0)
+    assert (record.offset, record.value, beyond) == (1, b"value", 2)

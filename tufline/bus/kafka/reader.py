@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Record
 from tufline.bus.headers import ESCAPE, make_headers
@@ -115,7 +116,10 @@ class KafkaReader:
     async def _get(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
         try:
             got = (await consumer.getmany(self._place, timeout_ms=wait_ms)).get(self._place, [])
-        except UNDECODABLE:
+        except (*UNDECODABLE, KafkaError) as error:
+            # aiokafka has no error of its own for a transaction's marker that the log cleaner has emptied.
+            if not isinstance(error, UNDECODABLE) and type(error) is not KafkaError:
+                raise
             # The consumer has dropped the records before it, so they are read again too.
             at = await consumer.position(self._place)
             try:

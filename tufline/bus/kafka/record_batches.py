@@ -157,7 +157,7 @@ def read_committed(fetched: Fetched, place: TopicPartition, offset: int) -> "tup
     """
     data, aborted, high_watermark = fetched
     batches = _Batches(data)
-    read = PartitionRecords(place, batches, aborted, offset, None, None, check_crcs=False, isolation_level=READ_COMMITTED)
+    read = _PartitionRecords(place, batches, aborted, offset, None, None, check_crcs=False, isolation_level=READ_COMMITTED)
     found: list[ConsumerRecord[bytes, bytes]] = []
     reason = NO_BATCH
     try:
@@ -208,6 +208,16 @@ def read_uncommitted(fetched: Fetched, offset: int) -> tuple[dict[int, tuple[byt
 def _damaged(first_offset: int, offset: int, high_watermark: int, reason: str) -> DamagedError:
     # A batch may start below the requested offset. Its own offset may be damaged too: one out of range is ignored.
     return DamagedError(first_offset if offset < first_offset < high_watermark else offset, reason)
+
+
+class _PartitionRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types here
+    """aiokafka's reader; it also reads over a transaction's marker that Kafka's log cleaner has emptied, as Kafka's own client does.
+
+    The cleaner keeps the batch without its record for as long as the broker remembers the producer.
+    """
+
+    def _contains_abort_marker(self, next_batch: Any) -> bool:
+        return bool(next_batch._num_records > 0 and super()._contains_abort_marker(next_batch))  # noqa: SLF001 (there is no public way)
 
 
 class _Batches:
