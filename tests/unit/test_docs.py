@@ -84,7 +84,7 @@ def test_decisions_follow_the_template() -> None:
         date = re.search(r"^Date: (20\d\d-\d\d-\d\d)\. Status: ", record.read_text(), re.MULTILINE)
         assert date is not None, record
         assert f"| {number} | [{title}]({record.name}) | {date[1]} |" in index
-        assert {"context", "decision", "drawbacks"} <= anchors(record), record
+        assert {"context", "options", "decision", "drawbacks"} <= anchors(record), record
 
 
 def test_programs_run_in_a_test_or_say_why_not() -> None:
