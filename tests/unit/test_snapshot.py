@@ -1,6 +1,7 @@
 """Snapshot and timestamp against python-tuf."""
 
 import hashlib
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,7 @@ from tuf.api.serialization.json import CanonicalJSONSerializer
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.snapshot import Snapshot as Content
-from tufline.metadata.snapshot import encode_timestamp, read_snapshot
+from tufline.metadata.snapshot import SnapshotRef, encode_timestamp, read_snapshot, read_timestamp
 
 EXPIRES = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 roles = st.sampled_from(["targets", "bins-0", "bins-a", "bins-0a", "bins-ff", "other", "bins", "bins-0.x"])
@@ -41,6 +42,7 @@ def test_timestamp_bytes_equal_python_tuf(snapshot: bytes, version: int) -> None
     meta = MetaFile(version, len(snapshot), {"sha256": hashlib.sha256(snapshot).hexdigest()})
     mine = encode_timestamp(3, envelope.format_expires(EXPIRES), version, snapshot)
     assert mine == CanonicalJSONSerializer().serialize(Timestamp(3, envelope.SPEC_VERSION, EXPIRES, meta))
+    assert read_timestamp(mine) == SnapshotRef(version, len(snapshot), hashlib.sha256(snapshot).hexdigest())
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"meta":{"a.json":{}}}', b'{"meta":{"a.json":{"version":"1"}}}'])
@@ -48,3 +50,19 @@ def test_what_is_no_snapshot_is_refused(content: bytes) -> None:
     """Bytes that are not a snapshot raise MetadataError."""
     with pytest.raises(MetadataError, match="not a snapshot"):
         read_snapshot(content)
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ({}, "'snapshot.json' is missing"),
+        ({"snapshot.json": {"version": 1, "length": 2, "hashes": {"sha512": "00"}}}, "'sha256' is missing"),
+        ({"snapshot.json": {"version": 1}}, "length"),
+        ({"snapshot.json": {"version": "1", "length": 2, "hashes": {"sha256": "00"}}}, "version"),
+    ],
+    ids=["no snapshot", "no SHA-256", "no length", "version is a text"],
+)
+def test_what_does_not_name_a_snapshot_is_refused(meta: dict[str, object], reason: str) -> None:
+    """A timestamp that does not name a snapshot with its length and SHA-256 raises MetadataError, which says what is missing."""
+    with pytest.raises(MetadataError, match=f"timestamp does not name a snapshot: .*{reason}"):
+        read_timestamp(json.dumps({"meta": meta}).encode())

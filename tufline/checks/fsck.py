@@ -14,16 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 from tuf.api.metadata import Root, Snapshot, Timestamp
 
 from tufline import records
 from tufline.bus import Bus, Record
 from tufline.bus.scan import last_record, scan
-from tufline.decoding import decode
 from tufline.errors import MetadataError, RecordError
 from tufline.metadata import envelope
-from tufline.metadata.snapshot import read_snapshot
+from tufline.metadata.snapshot import SnapshotRef, read_snapshot, read_timestamp
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.records import Head, Published, topics
 from tufline.records.metadata import role_of_key, version_of
@@ -32,19 +30,6 @@ SETTLE_SECONDS: Final = 10.0
 """How much later than its head a file may become visible: both are in one transaction, but in different partitions."""
 
 _FILE_NAME = re.compile(r"([1-9][0-9]*)\.(.+)\.json")
-
-
-class _Named(msgspec.Struct):
-    version: int
-    length: int
-    hashes: dict[str, str]
-
-
-class _SignedTimestamp(msgspec.Struct):
-    meta: dict[str, _Named]
-
-
-_timestamp_decoder: Final = msgspec.json.Decoder(_SignedTimestamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +221,7 @@ class _Origin:
             self._checked.add(name)
             findings.append(f"origin: {name} is missing")
             return {}
-        if self._files[name] != (named.hashes["sha256"], named.length):
+        if self._files[name] != (named.sha256, named.length):
             findings.append(f"origin: {name} is not the snapshot that {TIMESTAMP} names")
         try:
             return {Snapshot.type: named.version} | read_snapshot(envelope.disassemble(self._snapshot).signed)
@@ -278,16 +263,15 @@ class _Origin:
             self._report.notes.append(f"{pending} files become visible to clients with a later timestamp")
 
 
-def _snapshot_of(timestamp: bytes | None) -> _Named | None:
+def _snapshot_of(timestamp: bytes | None) -> SnapshotRef | None:
     if timestamp is None:
         return None
     try:
         signed = envelope.disassemble(timestamp).signed
         envelope.read_common(signed)
-        named = decode(_timestamp_decoder, signed, MetadataError).meta["snapshot.json"]
-    except (MetadataError, KeyError):
+        return read_timestamp(signed)
+    except MetadataError:
         return None
-    return named if "sha256" in named.hashes else None
 
 
 async def compare(bus: Bus, store: Store, origin: str) -> Report:

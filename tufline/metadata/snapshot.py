@@ -4,10 +4,11 @@ A snapshot of 16,384 bins is half a megabyte, of which a commit changes a few en
 one join makes the signed bytes. Entries have only a version (with lengths and hashes the file would be larger than clients accept). The
 timestamp has the snapshot's length and hash, so that clients accept a snapshot larger than their default limit.
 
-In: versions, an expiry. Out: bytes to sign. No I/O, no clock.
+In: versions, an expiry. Out: bytes to sign. Signed bytes are read back by ``read_snapshot`` and ``read_timestamp``. No I/O, no clock.
 """
 
 from bisect import insort
+from dataclasses import dataclass
 
 import msgspec
 
@@ -25,7 +26,33 @@ class _SignedSnapshot(msgspec.Struct):
     meta: dict[str, _VersionOnly]
 
 
+class _FileOnly(msgspec.Struct):
+    version: int
+    length: int
+    hashes: dict[str, str]
+
+
+class _SignedTimestamp(msgspec.Struct):
+    meta: dict[str, _FileOnly]
+
+
 _snapshot_decoder = msgspec.json.Decoder(_SignedSnapshot)
+_timestamp_decoder = msgspec.json.Decoder(_SignedTimestamp)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRef:
+    """The snapshot that a timestamp names.
+
+    Attributes:
+        version: the snapshot's version.
+        length: length of the snapshot file, in bytes.
+        sha256: the snapshot file's digest, in hexadecimal.
+    """
+
+    version: int
+    length: int
+    sha256: str
 
 
 def read_snapshot(signed: bytes | msgspec.Raw) -> dict[str, int]:
@@ -42,6 +69,26 @@ def read_snapshot(signed: bytes | msgspec.Raw) -> dict[str, int]:
     """
     meta = decode(_snapshot_decoder, signed, lambda reason: MetadataError(f"not a snapshot: {reason}")).meta
     return {name.removesuffix(".json"): entry.version for name, entry in meta.items()}
+
+
+def read_timestamp(signed: bytes | msgspec.Raw) -> SnapshotRef:
+    """Read which snapshot a timestamp names.
+
+    Args:
+        signed: the signed part of a timestamp file.
+
+    Returns:
+        The snapshot.
+
+    Raises:
+        MetadataError: if it does not name a snapshot with its length and SHA-256.
+    """
+    meta = decode(_timestamp_decoder, signed, lambda reason: MetadataError(f"timestamp does not name a snapshot: {reason}")).meta
+    try:
+        named = meta["snapshot.json"]
+        return SnapshotRef(named.version, named.length, named.hashes["sha256"])
+    except KeyError as error:
+        raise MetadataError(f"timestamp does not name a snapshot: {error} is missing") from error
 
 
 class Snapshot:

@@ -8,15 +8,15 @@ from typing import Final
 
 import click
 import urllib3
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline.checks.audit.checks import Report
 from tufline.checks.audit.verify import MetadataFile
 from tufline.checks.audit.verify import verify as verify_audit
 from tufline.config.settings import Config, load
-from tufline.errors import InvalidInputError
+from tufline.errors import InvalidInputError, MetadataError
 from tufline.metadata import envelope
+from tufline.metadata.snapshot import read_snapshot, read_timestamp
 from tufline.runtime.open_bus import open_bus
 from tufline_cli import process, reports
 from tufline_cli.commands.verify import FETCHES
@@ -137,11 +137,10 @@ def _of_url(url: str) -> Iterator[MetadataFile]:
         version += 1
     timestamp = needed(Timestamp.type)
     try:
-        snapshot = needed(Snapshot.type, Metadata[Timestamp].from_bytes(timestamp[1]).signed.snapshot_meta.version)
-        meta = Metadata[Snapshot].from_bytes(snapshot[1]).signed.meta
-    except RepositoryError as error:
+        snapshot = needed(Snapshot.type, read_timestamp(envelope.disassemble(timestamp[1]).signed).version)
+        named = read_snapshot(envelope.disassemble(snapshot[1]).signed)
+    except MetadataError as error:
         raise Failure(f"{url} is not a valid TUF repository: {error}", "pass the URL of the directory that has timestamp.json") from error
-    named = {name.removesuffix(".json"): of_role.version for name, of_role in meta.items()}
     if Targets.type in named:
         yield needed(Targets.type, named.pop(Targets.type))
     yield snapshot

@@ -5,70 +5,19 @@ file raises an error and changes nothing. A file whose only fault is its signatu
 error: ``UntrustedError``.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-from tufline.decoding import decode
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.bins import MAX_BIN_BYTES
-from tufline.metadata.snapshot import read_snapshot
+from tufline.metadata.snapshot import SnapshotRef, read_snapshot, read_timestamp
 from tufline.trust import rules
 from tufline.trust.rules import RoleKeys
 from tufline_publisher.errors import UntrustedError
 
 MAX_FILE_BYTES = MAX_BIN_BYTES + 100_000
 """The largest accepted file, in bytes: a bin's content with its signatures."""
-
-
-class _SnapshotRef(msgspec.Struct):
-    length: int
-    version: int
-    hashes: dict[str, str]
-
-
-class _SignedTimestamp(msgspec.Struct):
-    meta: dict[str, _SnapshotRef]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """The snapshot that a timestamp names.
-
-    Attributes:
-        version: the snapshot's version.
-        length: length of the snapshot file, in bytes.
-        sha256: hex digest of the snapshot file.
-    """
-
-    version: int
-    length: int
-    sha256: str
-
-
-_timestamp_decoder = msgspec.json.Decoder(_SignedTimestamp)
-
-
-def read_named(signed: bytes | msgspec.Raw) -> Named:
-    """Read which snapshot a timestamp names.
-
-    Args:
-        signed: the signed part of a timestamp file.
-
-    Returns:
-        The snapshot.
-
-    Raises:
-        MetadataError: if it does not name a snapshot.
-    """
-    meta = decode(_timestamp_decoder, signed, lambda reason: MetadataError(f"timestamp does not name a snapshot: {reason}")).meta
-    try:
-        named = meta["snapshot.json"]
-        return Named(named.version, named.length, named.hashes["sha256"])
-    except KeyError as error:
-        raise MetadataError(f"timestamp does not name a snapshot: {error} is missing") from error
 
 
 def read_file(role: str, kind: str, version: int, content: bytes) -> envelope.MetaFile:
@@ -222,7 +171,7 @@ class Chain:
         """
         return read_snapshot(self._check(Snapshot.type, Snapshot.type, version, content, self._keys(Snapshot.type)))
 
-    def read_timestamp(self, version: int, content: bytes) -> Named:
+    def read_timestamp(self, version: int, content: bytes) -> SnapshotRef:
         """Check a timestamp.
 
         Args:
@@ -235,7 +184,7 @@ class Chain:
         Raises:
             MetadataError: if a client would refuse it.
         """
-        return read_named(self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type)))
+        return read_timestamp(self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type)))
 
     def is_valid(self, role: str, version: int, content: bytes) -> bool:
         """Return whether clients accept a versioned file, which may come from another log than this one.

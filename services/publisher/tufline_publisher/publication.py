@@ -12,9 +12,10 @@ from tufline import records
 from tufline.bus import Record
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
+from tufline.metadata.snapshot import SnapshotRef
 from tufline.records import FileRef, Vector
 from tufline.records.metadata import VECTOR_HEADER, header_of, version_of
-from tufline_publisher.chain import Chain, Named
+from tufline_publisher.chain import Chain
 from tufline_publisher.origin_state import Origin
 from tufline_publisher.resume import SnapshotFile
 
@@ -94,7 +95,7 @@ class Commits:
         while len(self._snapshots) > SNAPSHOTS_KEPT:
             self._snapshots.popitem(last=False)
 
-    def snapshot(self, named: Named) -> SnapshotFile | None:
+    def snapshot(self, named: SnapshotRef) -> SnapshotFile | None:
         """Find the snapshot that a timestamp names.
 
         Args:
@@ -106,7 +107,7 @@ class Commits:
         found = self._snapshots.get(named.version)
         return found if found is not None and (found.length, found.ref.sha256) == (named.length, named.sha256) else None
 
-    def newest(self, chain: Chain) -> tuple[Record, Named] | None:
+    def newest(self, chain: Chain) -> tuple[Record, SnapshotRef] | None:
         """Find the newest waiting timestamp that clients accept.
 
         Args:

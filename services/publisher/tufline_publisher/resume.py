@@ -14,14 +14,13 @@ from tuf.api.metadata import Snapshot
 from tufline.bus import Bus
 from tufline.errors import ForeignOriginError, MetadataError
 from tufline.metadata import envelope
-from tufline.metadata.snapshot import read_snapshot
+from tufline.metadata.snapshot import read_snapshot, read_timestamp
 from tufline.origin import provenance
 from tufline.origin.owner import check_owner, claim, read_owner
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.records import FileRef, Published
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.published import last_published
-from tufline_publisher.chain import read_named
 from tufline_publisher.origin_state import Origin
 
 _log = structlog.get_logger(__name__)
@@ -104,7 +103,7 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
 async def _read_shown(store: Store, origin: Origin, timestamp: FileRef, content: bytes, last: Published | None) -> Found:
     origin.timestamp, origin.least = timestamp, max(origin.least, timestamp.version)
     try:
-        named = read_named(envelope.disassemble(content).signed)
+        named = read_timestamp(envelope.disassemble(content).signed)
         snapshot = await store.get(envelope.file_name(Snapshot.type, named.version))
         if snapshot is None or envelope.sha256(snapshot) != named.sha256:
             return Found(origin, 0)

@@ -142,6 +142,7 @@ _HASHES = {"sha256": "ab" * 32}
 _INFO: Any = {"length": 1, "hashes": _HASHES, "custom": {"a": [1, {"b": "c"}]}}
 _CHANGES = [{"path": "a", "info": _INFO}, {"path": "b", "op": "remove"}]
 _SNAPSHOT = snapshot.Snapshot({"bins-0": 1, "targets": 2}).encode(1, "2030-01-01T00:00:00Z")
+_TIMESTAMP = snapshot.encode_timestamp(1, "2030-01-01T00:00:00Z", 1, b"")
 _FILLED = bins.Bin()
 _FILLED.add(target.encode_entry(target.Target("a", 1, _HASHES, {"b": 1})))
 _BIN = _FILLED.encode(1, "2030-01-01T00:00:00Z")
@@ -202,11 +203,8 @@ TARGETS: Final[Mapping[str, Target]] = {
     "snapshot": Target(snapshot.read_snapshot, _IN_METADATA, (_SNAPSHOT,)),
     "bin": Target(bins.Bin.decode, _IN_METADATA, (_BIN,)),
     "target in a bin": Target(lambda content: bins.find_target(content, "a"), _IN_METADATA, (_BIN,)),
-    "timestamp of an origin": Target(
-        fsck._snapshot_of,
-        (),
-        (_file(snapshot.encode_timestamp(1, "2030-01-01T00:00:00Z", 1, b"")),),
-    ),
+    "timestamp": Target(snapshot.read_timestamp, _IN_METADATA, (_TIMESTAMP,)),
+    "timestamp of an origin": Target(fsck._snapshot_of, (), (_file(_TIMESTAMP),)),
     "root": Target(partial(rules.parse, Root), _IN_METADATA, (_json(_ROOT),)),
     "targets": Target(partial(rules.parse, Targets), _IN_METADATA, (_json(_TARGETS),)),
     "artifacts": _of_records(
