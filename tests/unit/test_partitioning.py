@@ -16,7 +16,7 @@ from tufline.clock import utc_now
 from tufline.config.settings import BusConfig, Config
 from tufline.errors import ConfigError, InvalidBootstrapError, SchemaError
 from tufline.metadata.bins import BinLayout
-from tufline.records import Bootstrap, Settings, topics
+from tufline.records import Bootstrap, Settings, codec, topics
 from tufline.records.partitioning import Partitioning, check_partitions, partition_bits
 from tufline.runtime.open_bus import open_bus
 from tufline.trust.rules import check_bootstrap, check_settings
@@ -110,7 +110,7 @@ def test_settings_of_either_rule_count(bins: int, partitions: int, bits: int | N
 def test_an_older_version_refuses_the_new_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """A version that does not know the rule stops at such a bootstrap and asks for an upgrade; one of the first rule it reads."""
     old, new = (settings_of(8, 4, {}, by_hash=by_hash) for by_hash in (False, True))
-    monkeypatch.setattr(records, "NEWEST_SCHEMA", 1)
+    monkeypatch.setattr(codec, "NEWEST_SCHEMA", 1)
     first = Bootstrap(v=old.schema, settings=old, root={})
     assert records.decode(records.admin_decoder, records.encode(first)) == first
     with pytest.raises(SchemaError, match="upgrade"):

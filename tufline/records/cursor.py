@@ -14,7 +14,7 @@ import msgspec
 from tufline.clock import MAX_MILLISECONDS
 from tufline.decoding import decode as decode_strictly
 from tufline.errors import InvalidCursorError
-from tufline.records import Vector
+from tufline.records.vector import Vector
 
 FORMAT: Final = 1
 BULK_FORMAT: Final = 2

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from tufline.records import Versioned, decoder
+from tufline.records.codec import Versioned, decoder
 from tufline.records.receipt_index import Run
 
 

@@ -1,0 +1,115 @@
+"""The records of ``admin``: the bootstrap, new root and targets, and losses that an operator has accepted."""
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tufline.metadata.bins import BinLayout
+from tufline.metadata.profiles import Profile
+from tufline.records.codec import FIRST_RULES, PARTITION_BITS_SCHEMA, SCHEMA_VERSION, Versioned, decoder
+from tufline.records.partitioning import Partitioning
+
+ACCEPTED_LOSS_KEY: Final = "accepted-loss"
+"""The key of ``AcceptedLoss`` in ``admin``."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """The settings from the bootstrap.
+
+    Attributes:
+        number_of_bins: a power of two, 2 to 16,384.
+        name_prefix: the prefix of the bins' names.
+        partitions: how many partitions ``artifacts`` has.
+        expiration_days: role (root, targets, snapshot, timestamp, bins) to the lifetime of its metadata, in days.
+        client_profile: the clients that must be able to read the repository (``tufline.metadata.profiles``); None if the bootstrap was
+            accepted before there were profiles.
+        partition_bits: how many leading bits of SHA-256(path) choose the partition (``tufline.records.partitioning``), at most as many as
+            choose the bin; None for the first rule. It never changes, and the number of bins never falls below the partitions in use.
+    """
+
+    number_of_bins: int
+    name_prefix: str
+    partitions: int
+    expiration_days: dict[str, int]
+    client_profile: Profile | None = None
+    partition_bits: int | None = None
+
+    @property
+    def layout(self) -> BinLayout:
+        """How paths are spread over bins."""
+        return BinLayout.of(self.number_of_bins, self.name_prefix)
+
+    @property
+    def partitioning(self) -> Partitioning:
+        """How bins are spread over partitions."""
+        return Partitioning(self.layout, self.partitions, self.partition_bits)
+
+    @property
+    def schema(self) -> int:
+        """The lowest schema version that a record with these settings may have."""
+        return SCHEMA_VERSION if self.partition_bits is None else PARTITION_BITS_SCHEMA
+
+
+class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field="kind"):
+    """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one counts, until another replaces it.
+
+    Attributes:
+        settings: the settings, which never change.
+        root: the signed root metadata.
+        targets: the signed targets metadata; None if targets is online, and the signer makes it.
+        replace: whether it replaces an earlier one whose root is not published yet (``Begun``).
+        rules: the version of the rules that apply to this record.
+    """
+
+    settings: Settings
+    root: dict[str, Any]
+    targets: dict[str, Any] | None = None
+    replace: bool = False
+    rules: int = FIRST_RULES
+
+
+class Begun(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
+    """Topic ``admin``, key ``begun``. The commit worker publishes the root of a bootstrap, which can't be replaced from here on.
+
+    Attributes:
+        bootstrap: the offset in ``admin`` of that bootstrap; if another one has replaced it by now, this record has no effect.
+    """
+
+    bootstrap: int
+
+
+class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_field="kind"):
+    """Topic ``admin``, key: role. The next version of a role that people sign. It is published once all that it governs verifies under it.
+
+    Attributes:
+        role: the role of this version.
+        metadata: the signed metadata of that version.
+        skip_overlap: whether the keys of the previous version are lost, so that the release does not wait for signatures by them too.
+        rules: the version of the rules that apply to this record.
+    """
+
+    role: Literal["root", "targets"]
+    metadata: dict[str, Any]
+    # The field's name on the log is older than its name here.
+    skip_overlap: bool = msgspec.field(default=False, name="at_once")
+    rules: int = FIRST_RULES
+
+
+class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", tag_field="kind"):
+    """Topic ``admin``, key ``ACCEPTED_LOSS_KEY``. An operator accepts that records were lost before they were applied.
+
+    Attributes:
+        topic: the topic that has lost records, without the prefix.
+        partition: the partition that has lost them.
+        below: the offset below which every record may be lost.
+    """
+
+    topic: Literal["artifacts", "inbox"]
+    partition: int
+    below: int
+
+
+AdminRecord = Bootstrap | Begun | NewMetadata | AcceptedLoss
+"""Any record of ``admin``."""
+
+admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)

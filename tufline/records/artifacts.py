@@ -1,0 +1,86 @@
+"""The records of ``artifacts``: what requests and events change, as ingest has accepted it."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tufline.records.codec import FIRST_RULES, Versioned, decoder
+
+MAX_CHANGES_BYTES: Final = 512 * 1024
+"""The largest record of ``artifacts``, in bytes."""
+
+
+class Add(msgspec.Struct, frozen=True, tag="add", tag_field="op", omit_defaults=True, gc=False):
+    """Add a target, or replace the one at its path.
+
+    Attributes:
+        path: the target path.
+        length: the size of the artifact, in bytes.
+        hashes: algorithm to lower-case hexadecimal digest.
+        custom: a JSON object with the repository's own data; None for none.
+    """
+
+    path: str
+    length: int
+    hashes: dict[str, str]
+    custom: dict[str, Any] | None = None
+
+
+class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op", gc=False):
+    """Remove the target at a path.
+
+    Attributes:
+        path: the target path.
+    """
+
+    path: str
+
+
+class Changes(Versioned, frozen=True, kw_only=True):
+    """Topic ``artifacts``: changes of one request that belong to one partition, in the request's order.
+
+    Attributes:
+        request: the request's name, which is also the record's key.
+        admin: the offset in ``admin`` below which ingest had applied all records when it accepted the request.
+        changes: the changes to apply, in this order; at most ``MAX_CHANGES_BYTES`` when encoded.
+        rules: the version of the rules by which ingest accepted them.
+        bulk: whether this is part of a bulk request, whose receipts name changes only by their index, and only if they were refused or not
+            found.
+    """
+
+    request: str
+    admin: int
+    changes: list[Add | Remove]
+    rules: int = FIRST_RULES
+    bulk: bool = False
+
+
+_encoder: Final = msgspec.json.Encoder()
+changes_decoder: Final[msgspec.json.Decoder[Changes]] = decoder(Changes)
+
+
+def encode_change(change: Add | Remove) -> bytes:
+    """Encode one change for ``encode_changes``.
+
+    Args:
+        change: the change.
+
+    Returns:
+        JSON.
+    """
+    return _encoder.encode(change)
+
+
+def encode_changes(record: Changes, changes: Sequence[bytes]) -> bytes:
+    """Encode a record from changes that are already encoded.
+
+    Args:
+        record: the record without changes.
+        changes: its changes, each from ``encode_change``.
+
+    Returns:
+        JSON, the same as from ``encode``.
+    """
+    encoded: Any = msgspec.Raw(b"[" + b",".join(changes) + b"]")
+    return _encoder.encode(msgspec.structs.replace(record, changes=encoded))

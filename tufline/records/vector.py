@@ -1,0 +1,47 @@
+"""How far a commit goes: in the records of ``heads`` and ``published``, and in a header of ``metadata``."""
+
+from typing import Final
+
+import msgspec
+
+from tufline.records.codec import decoder
+
+
+class Vector(msgspec.Struct, frozen=True):
+    """How far a commit goes in all inputs: records below these offsets are live once it is published.
+
+    Attributes:
+        artifacts: an offset for each partition of ``artifacts``; every record below it is applied.
+        admin: an offset in ``admin``; every record below it is applied.
+    """
+
+    artifacts: list[int]
+    admin: int
+
+    def covers(self, other: "Vector") -> bool:
+        """Return whether this vector goes at least as far as another one in every input.
+
+        Args:
+            other: a vector of the same repository.
+
+        Returns:
+            Whether all of ``other`` is covered.
+        """
+        pairs = zip(self.artifacts, other.artifacts, strict=True)
+        return self.admin >= other.admin and all(mine >= theirs for mine, theirs in pairs)
+
+
+_encoder: Final = msgspec.json.Encoder()
+vector_decoder: Final[msgspec.json.Decoder[Vector]] = decoder(Vector)
+
+
+def encode_vector(vector: Vector) -> str:
+    """Encode a vector for ``VECTOR_HEADER``.
+
+    Args:
+        vector: the vector of a commit.
+
+    Returns:
+        JSON.
+    """
+    return _encoder.encode(vector).decode()
