@@ -48,7 +48,7 @@ def kept_in(data: Path) -> dict[str, Any]:
         data: the data directory.
 
     Returns:
-        Setting to value, as ``config.load`` accepts overrides.
+        Setting to value, as ``tufline.config.loading.load`` accepts overrides.
     """
     return {
         "bus.url": f"{EMBEDDED}{data / 'log.db'}",

@@ -6,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 from pydantic import BaseModel
 
-from tufline.config.settings import TIMESTAMP_MAX_AGE_SECONDS, Config, load
+from tufline.config.loading import load
+from tufline.config.settings import TIMESTAMP_MAX_AGE_SECONDS, Config
 from tufline.errors import ConfigError
 from tufline_cli import main
 from tufline_testing.checkout import ROOT

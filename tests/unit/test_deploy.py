@@ -14,7 +14,8 @@ import compose_spec
 import pytest
 import yaml
 
-from tufline.config.settings import DEFAULT_HTTP, ENV_PREFIX, load
+from tufline.config.loading import load
+from tufline.config.settings import DEFAULT_HTTP, ENV_PREFIX
 from tufline.runtime import descriptors
 from tufline_cli import main
 from tufline_testing.checkout import ROOT

@@ -21,7 +21,8 @@ import structlog
 
 from tufline.bus import Bus, Message, Position
 from tufline.bus.follow import RETRY_SECONDS
-from tufline.config.settings import Config, of_environment
+from tufline.config.loading import of_environment
+from tufline.config.settings import Config
 from tufline.errors import BusError, EventRejectedError, NotLiveYetError, PushbackError
 from tufline.records import Published, cursor, events, topics
 from tufline.records.cursor import Cursor

@@ -1,1 +1,1 @@
-"""The configuration: settings, and the kinds of values that they take."""
+"""The configuration: settings, the kinds of values that they take, and where the values come from."""

@@ -13,7 +13,8 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tufline.checks.audit.checks import Report
 from tufline.checks.audit.verify import MetadataFile
 from tufline.checks.audit.verify import verify as verify_audit
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline.errors import InvalidInputError, MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.snapshot import read_snapshot, read_timestamp

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from tufline.checks.fsck import Report, compare
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline.origin.opening import open_store
 from tufline.runtime.open_bus import open_bus
 from tufline_cli import process, reports

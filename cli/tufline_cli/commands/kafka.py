@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from tufline.config.kinds import KAFKA
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline.errors import ConfigError
 from tufline.records import topics as all_topics
 from tufline.records.partitioning import check_partitions

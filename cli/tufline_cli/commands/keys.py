@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from securesystemslib.signer import Key, SSlibKey
 
-from tufline.config.settings import load
+from tufline.config.loading import load
 from tufline.errors import KeyUnavailableError, MetadataError
 from tufline.keys.opening import KeyOpener
 from tufline.keys.public import SCHEMES
@@ -32,7 +32,7 @@ def with_opener(path: Path | None, work: Callable[[KeyOpener], Awaitable[T]]) ->
     """Run a coroutine with an opener of the configured keys.
 
     Args:
-        path: path of a TOML file with settings; see ``config.load``.
+        path: path of a TOML file with settings; see ``tufline.config.loading.load``.
         work: the coroutine function, which receives the opener.
 
     Returns:
@@ -149,7 +149,7 @@ def online_keys(given: tuple[str, ...], roles: tuple[str, ...], path: Path | Non
     Args:
         given: options ``[ROLE=]KEY``, where KEY is a URI, or a file as ``tufline keys`` prints it.
         roles: the roles that may have an online key.
-        path: path of a TOML file with settings; see ``config.load``.
+        path: path of a TOML file with settings; see ``tufline.config.loading.load``.
 
     Returns:
         Role to public key; all roles if one option has no role.

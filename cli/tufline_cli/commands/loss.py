@@ -7,7 +7,8 @@ import click
 
 from tufline import records
 from tufline.bus import Message
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline.errors import InputLostError
 from tufline.records import ACCEPTED_LOSS_KEY, AcceptedLoss, topics
 from tufline.runtime.open_bus import open_bus

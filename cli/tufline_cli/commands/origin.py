@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from tufline.clock import utc_now
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline.errors import ForeignOriginError
 from tufline.origin import provenance
 from tufline.origin.opening import open_store

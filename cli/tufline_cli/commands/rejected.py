@@ -12,7 +12,8 @@ import click
 from tufline.bus import Bus
 from tufline.bus.headers import ESCAPE
 from tufline.clock import moment_of
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline.records import rejected as topic
 from tufline.records import topics
 from tufline.records.rejected import Rejected

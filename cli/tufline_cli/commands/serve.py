@@ -11,7 +11,8 @@ import aiohttp
 import click
 
 from tufline.config.kinds import EMBEDDED
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline.errors import ConfigError
 from tufline.runtime.telemetry import configure_logging
 from tufline.trust import ceremony

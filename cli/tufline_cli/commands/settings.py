@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from tufline.config.settings import Config, load
+from tufline.config.loading import load
+from tufline.config.settings import Config
 from tufline_cli.options import config_option
 
 PIPED_WIDTH: Final = 10_000
