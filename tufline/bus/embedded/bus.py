@@ -234,7 +234,9 @@ class EmbeddedBus:
     async def _read_some(self, wanted: Sequence[_Wanted]) -> None:
         results: Sequence[bytes | Exception]
         try:
-            results = await self._reading(lambda db: [self._log.read(db, one.place, one.offset, one.key, one.sha256) for one in wanted])
+            results = await self._reading(
+                lambda db: [self._log.reader.read(db, one.place, one.offset, one.key, one.sha256) for one in wanted]
+            )
         except Exception as error:  # noqa: BLE001 (as an executor does)
             results = [error] * len(wanted)
         for one, result in zip(wanted, results, strict=True):
@@ -252,12 +254,12 @@ class EmbeddedBus:
     async def start(self, topic: str, partition: int) -> int:
         """See ``Bus.start``."""
         end = self._tails[topic, partition].end
-        return await self._reading(lambda db: self._log.start(db, (topic, partition), end))
+        return await self._reading(lambda db: self._log.reader.start(db, (topic, partition), end))
 
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
         end = self._tails[topic, partition].end
-        return await self._reading(lambda db: self._log.offset_at(db, (topic, partition), time, end))
+        return await self._reading(lambda db: self._log.reader.offset_at(db, (topic, partition), time, end))
 
     async def fetch(self, place: Place, offset: int, max_wait: float, max_bytes: int) -> list[Record]:
         """Read the next records of a partition; see ``Reader.fetch``."""
@@ -270,7 +272,7 @@ class EmbeddedBus:
             if offset < (end := tail.end):
                 found = tail.since(offset, max_bytes)
                 if found is None:
-                    found = await self._reading(partial(self._log.fetch, place=place, offset=offset, end=end, max_bytes=max_bytes))
+                    found = await self._reading(partial(self._log.reader.fetch, place=place, offset=offset, end=end, max_bytes=max_bytes))
                 if found:
                     return found
                 offset = end
@@ -291,7 +293,7 @@ class EmbeddedBus:
     def _connection(self) -> sqlite3.Connection:
         db: sqlite3.Connection | None = getattr(self._connections, "db", None)
         if db is None:
-            db = self._connections.db = self._log.open_reader()
+            db = self._connections.db = self._log.reader.connect()
             self._opened.append(db)
         return db
 

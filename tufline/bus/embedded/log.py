@@ -1,15 +1,13 @@
-"""The log in a SQLite file: the synchronous half of the embedded bus.
+"""The log in a SQLite file: the synchronous half of the embedded bus, which writes it.
 
 WAL mode with ``synchronous=FULL``: a batch is on the disk when ``execute`` returns, and readers on their own connections see only whole
 batches. The state in memory (next offsets, the newest record of each key, epochs) changes only once the batch is committed.
 
 Space: deleted records leave free pages, which later records reuse; the file itself does not shrink.
 
-Only one thread at a time may write (``execute``). ``open_reader`` returns a connection for reading in another thread.
+Only one thread at a time may write (``execute``); other threads read by ``reader``, each on a connection of its own.
 """
 
-import hashlib
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +15,13 @@ from pathlib import Path
 from typing import Final
 
 from tufline.bus import Message, Position, Record, Then
-from tufline.bus.embedded.schema import BUSY_TIMEOUT_SECONDS, Partition, Place, connect, load_partitions, lock
-from tufline.bus.headers import ESCAPE, Headers, check_message, make_headers, pairs_of
+from tufline.bus.embedded.log_reader import LogReader
+from tufline.bus.embedded.rows import decode_key, encode_headers, encode_key
+from tufline.bus.embedded.schema import Partition, Place, connect, load_partitions, lock
+from tufline.bus.headers import check_message, make_headers, pairs_of
 from tufline.bus.topic import Cleanup, Topic
 from tufline.clock import Clock, in_milliseconds, milliseconds_of, moment_of
-from tufline.errors import BusError, ConfigError, FencedError, PushbackError, RecordGoneError, RecordUnreadableError
+from tufline.errors import BusError, ConfigError, FencedError, PushbackError
 from tufline.reference_clock import SteadyClock
 
 MAINTENANCE_RECORDS: Final = 200
@@ -29,9 +29,6 @@ MAINTENANCE_BYTES: Final = 8_000_000
 """How many records, and about how many bytes of values, one step of maintenance deletes. A commit waits for at most one step."""
 
 DISK_FULL_RETRY_SECONDS: Final = 5.0
-
-UNDECODABLE: Final = (ValueError, TypeError, RecursionError)
-"""The exceptions that decoding a row may raise if its bytes were not written by Tufline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ class Log:
                 self._partitions = load_partitions(self._db, path, topics)
                 self._writers: dict[str, int] = dict(self._db.execute("SELECT id, epoch FROM writers"))
                 newest = self._db.execute("SELECT number, key, id FROM newest")
-                self._newest: dict[tuple[int, str], int] = {(number, _key(key)): row for number, key, row in newest}
+                self._newest: dict[tuple[int, str], int] = {(number, decode_key(key)): row for number, key, row in newest}
             except BaseException:
                 self._db.close()
                 raise
@@ -109,6 +106,8 @@ class Log:
         if monotonic is not None:
             last = max((part.last_time for part in self._partitions.values()), default=0)
             self._clock = SteadyClock(clock, monotonic, moment_of(last))
+        self.reader = LogReader(path, self._partitions)
+        """Reads the log."""
         self._staged = _Staged()
 
     def close(self) -> None:
@@ -120,17 +119,6 @@ class Log:
     def ends(self) -> dict[Place, int]:
         """The next offset of every partition."""
         return {place: part.next_offset for place, part in self._partitions.items()}
-
-    def open_reader(self) -> sqlite3.Connection:
-        """Open a connection for reading. It returns text as bytes, so that invalid UTF-8 fails one record and not the whole query.
-
-        Returns:
-            The connection; close it.
-        """
-        uri = self.path.absolute().as_uri() + "?mode=ro"
-        db = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=BUSY_TIMEOUT_SECONDS)
-        db.text_factory = bytes
-        return db
 
     def execute(self, operations: Sequence[Operation]) -> Sequence[Result]:
         """Execute operations in order, in one durable commit.
@@ -202,7 +190,7 @@ class Log:
         for record in appended:
             part = self._partitions[record.topic, record.partition]
             row = part.first_id | record.offset
-            rows.append((row, record.time, _stored(record.key), _headers_stored(record.headers), record.value))
+            rows.append((row, record.time, encode_key(record.key), encode_headers(record.headers), record.value))
             if part.topic.cleanup is Cleanup.COMPACT:
                 known = part.number, record.key
                 old = newest.get(known) or self._staged.newest.get(known) or self._newest.get(known)
@@ -210,7 +198,7 @@ class Log:
                     superseded.append((record.time + in_milliseconds(part.topic.seconds), old))
                 newest[known] = row
         self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
-        keys = [(number, _stored(key), row) for (number, key), row in newest.items()]
+        keys = [(number, encode_key(key), row) for (number, key), row in newest.items()]
         self._db.executemany("INSERT OR REPLACE INTO newest VALUES (?, ?, ?)", keys)
         self._db.executemany("INSERT INTO superseded VALUES (?, ?)", superseded)
         self._staged.newest.update(newest)
@@ -282,135 +270,9 @@ class Log:
                 return part.trimmed
             case Cleanup.DELETE:
                 place = part.topic.name, part.partition
-                return max(part.trimmed, self.offset_at(self._db, place, now - in_milliseconds(part.topic.seconds), part.next_offset))
-
-    def fetch(self, db: sqlite3.Connection, place: Place, offset: int, end: int, max_bytes: int) -> list[Record]:
-        """Read records.
-
-        Args:
-            db: from ``open_reader``.
-            place: topic and partition.
-            offset: the lowest to read.
-            end: the offset to stop at (exclusive).
-            max_bytes: about how many bytes of values to read.
-
-        Returns:
-            The next records, at least one if any exists in the range.
-
-        Raises:
-            RecordUnreadableError: if the first record can't be decoded.
-        """
-        first = self._partitions[place].first_id
-        query = "SELECT id, time, key, headers, value FROM records WHERE id >= ? AND id < ? ORDER BY id"
-        found: list[Record] = []
-        size = 0
-        for row, time, key, headers, value in db.execute(query, (first | offset, first | end)):
-            try:
-                record = Record(*place, row - first, time, _key(key), _bytes(value), _headers(headers))
-            except UNDECODABLE as error:
-                if found:
-                    break
-                raise RecordUnreadableError(*place, row - first, f"{type(error).__name__}: {error}") from error
-            size += len(value)
-            if found and size > max_bytes:
-                break
-            found.append(record)
-        return found
-
-    def read(
-        self, db: sqlite3.Connection, place: Place, offset: int, key: str, sha256: str
-    ) -> bytes | RecordGoneError | RecordUnreadableError:
-        """Read one record; see ``Bus.read``. Returns the error instead of raising it, as one of several records read together may fail."""
-        row = self._partitions[place].first_id | offset
-        found = db.execute("SELECT key, value FROM records WHERE id = ?", (row,)).fetchone()
-        try:
-            if found is not None and _key(found[0]) == key and hashlib.sha256(value := _bytes(found[1])).hexdigest() == sha256:
-                return value
-        except UNDECODABLE as error:
-            return RecordUnreadableError(*place, offset, f"{type(error).__name__}: {error}")
-        return RecordGoneError(
-            f"the record {key} with sha256 {sha256[:12]}… is not (or no longer) at offset {offset} of {place[0]}/{place[1]}"
-        )
-
-    def start(self, db: sqlite3.Connection, place: Place, end: int) -> int:
-        """Find the oldest record.
-
-        Args:
-            db: from ``open_reader``.
-            place: topic and partition.
-            end: the offset to stop at (exclusive).
-
-        Returns:
-            Its offset; ``end`` if none exists below it.
-        """
-        first = self._partitions[place].first_id
-        query = "SELECT id FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1"
-        row = db.execute(query, (first, first | end)).fetchone()
-        return end if row is None else int(row[0]) - first
-
-    def offset_at(self, db: sqlite3.Connection, place: Place, time: int, end: int) -> int:
-        """Find the first record at or after a time.
-
-        Args:
-            db: from ``open_reader``.
-            place: topic and partition.
-            time: in milliseconds since 1970.
-            end: the offset to stop at (exclusive).
-
-        Returns:
-            The offset of the first record of that time or later; ``end`` if there is none.
-        """
-        first = self._partitions[place].first_id
-        query = "SELECT id, time FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT 1"
-        low, high, found = 0, end, end
-        while low < high:
-            middle = (low + high) // 2
-            row = db.execute(query, (first | middle, first | high)).fetchone()
-            if row is not None and row[1] < time:
-                low = row[0] - first + 1
-            else:
-                high = middle
-                found = found if row is None else row[0] - first
-        return found
-
-
-def _stored(key: str) -> str | bytes:
-    # SQLite's text is UTF-8; any other key has to be a blob.
-    return key if key.isascii() else _as_text_or_blob(key.encode(errors=ESCAPE))
-
-
-def _as_text_or_blob(key: bytes) -> str | bytes:
-    try:
-        return key.decode()
-    except UnicodeDecodeError:
-        return key
-
-
-def _key(stored: str | bytes) -> str:
-    return stored if isinstance(stored, str) else stored.decode(errors=ESCAPE)
-
-
-def _headers_stored(headers: Mapping[str, str]) -> str | None:
-    if not headers:
-        return None
-    return json.dumps(headers.pairs if isinstance(headers, Headers) else headers)
-
-
-def _bytes(stored: object) -> bytes:
-    # Not an assertion: SQLite accepts a number in a BLOB column if another program puts one there.
-    if not isinstance(stored, bytes):
-        raise TypeError(f"the value is {type(stored).__name__}, not bytes")
-    return stored
-
-
-def _headers(stored: str | bytes | None) -> Mapping[str, str]:
-    if not stored:
-        return {}
-    found = json.loads(stored)
-    pairs = tuple(found.items() if isinstance(found, dict) else map(tuple, found))
-    if not all(isinstance(part, str) for name, value in pairs for part in (name, value)):
-        raise TypeError("a header is not text")
-    return found if isinstance(found, dict) else Headers(pairs)
+                return max(
+                    part.trimmed, self.reader.offset_at(self._db, place, now - in_milliseconds(part.topic.seconds), part.next_offset)
+                )
 
 
 def _one_step(rows: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
