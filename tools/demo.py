@@ -40,6 +40,9 @@ BINS: Final = 1024
 LEAST_WHEELS: Final = 30
 AT_ONCE: Final = 8
 SECOND_BATCH: Final = 400
+ERROR_WIDTH: Final = 64
+"""How many characters of an error are printed, so that it fits into a line."""
+
 READY_SECONDS: Final = 30.0
 LIVE_SECONDS: Final = 60.0
 
@@ -73,7 +76,7 @@ def arrange(wheels: Path) -> list[str]:
 
 def progress_bars() -> Progress:
     """Make progress bars, which only a terminal shows."""
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
+    return Progress(console=console, transient=True, disable=not console.is_interactive)
 
 
 @dataclass
@@ -243,7 +246,8 @@ def attack(server: Server, path: str, old_timestamp: bytes, old_snapshot: bytes)
                 victim.download(path, victim.updater(f"{mirror.url}/metadata/", f"{mirror.url}/targets/"))
             except REFUSALS as error:
                 refused += 1
-                console.print(f"   [green]refused[/green] {name}\n           {type(error).__name__}: {str(error)[:160]}")
+                reason = str(error) if len(str(error)) <= ERROR_WIDTH else f"{str(error)[:ERROR_WIDTH]}…"
+                console.print(f"   [green]refused[/green] {name}\n      {type(error).__name__}: {reason}")
             else:
                 console.print(f"   [red]ACCEPTED[/red] {name}")
     check(refused == len(attacks), "the client accepted an attack")

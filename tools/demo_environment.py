@@ -66,14 +66,15 @@ def plan(count: int, *, is_fetched: bool, is_installed: bool) -> str:
     """
     if is_installed:
         return f"The demo's packages are installed in .demo/venv. The demo takes {PLAYING}."
-    if is_fetched:
-        done = f"The demo installs {count} Python packages in .demo/venv: {INSTALLING}, without a network, since {_home(PARTS)} has them"
-    else:
-        done = (
-            f"The demo fetches {count} Python packages ({MEGABYTES} MB) once, into {_home(PARTS)}: {FETCHING}.\n"
-            f"It installs them in .demo/venv: {INSTALLING}"
-        )
-    return f"{done}.\nThen it takes {PLAYING}. It changes nothing else on this machine; make clean removes .demo."
+    fetching = f"nothing: {_home(PARTS)} has them" if is_fetched else f"{FETCHING}: {MEGABYTES} MB, once, into {_home(PARTS)}"
+    return "\n".join(
+        [
+            f"The demo needs {count} Python packages, and changes nothing else on this machine.",
+            f"  to fetch them    {fetching}",
+            f"  to install them  {INSTALLING}: in .demo/venv, which make clean removes",
+            f"  to play          {PLAYING}",
+        ]
+    )
 
 
 def _home(path: Path) -> str:

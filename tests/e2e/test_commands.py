@@ -1,4 +1,4 @@
-"""The command line's own promises: exit codes, errors with advice, and help that the README repeats."""
+"""The command line's own promises: exit codes, errors with advice, and help."""
 
 import asyncio
 import json
@@ -23,11 +23,12 @@ from tufline.records import topics
 from tufline_cli import main
 from tufline_cli.exit_codes import MEANINGS, Exit, Group
 from tufline_ingest.inbox.reject import KEPT_BYTES
+from tufline_testing.checkout import ROOT
 from tufline_testing.inbox import all_moved, change, event, moving, structured
 from tufline_testing.log import announce_bootstrap, bootstrap_record
 from tufline_testing.server import dev, run_tufline
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference" / "command-line.md").read_text()
 
 FAILURES = {
     "no such command": (["frobnicate"], Exit.USAGE, "No such command"),
@@ -181,19 +182,11 @@ def test_unknown_environment_variable_is_an_error(tmp_path: Path) -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    """The help lists every exit code, and so does the README."""
+    """The help lists every exit code, and so does the reference."""
     shown = re.sub(r"\s+", " ", CliRunner().invoke(main, ["--help"]).output)
     for code in Exit:
         assert f"{int(code)} {MEANINGS[code]}" in shown
-        assert f"| {int(code)} | {MEANINGS[code]} |" in README
-
-
-def test_readme_shows_the_real_help() -> None:
-    """The README's list of commands is the one of ``tufline --help``."""
-    context = click.Context(main, info_name="tufline", max_content_width=120, terminal_width=120)
-    listed = main.get_help(context)
-    commands = listed[listed.index("Commands:") : listed.index("Exit codes:")].strip()
-    assert commands in README, f"the README has to show:\n{commands}"
+        assert f"| {int(code)} | {MEANINGS[code]} |" in REFERENCE
 
 
 NEEDS_BUS = {

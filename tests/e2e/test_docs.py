@@ -1,7 +1,10 @@
-"""The tutorial and the guides: every command in them is run unchanged, except for the ports."""
+"""README, tutorial and guides: every command in them is run unchanged, except for the ports."""
 
+import contextlib
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,8 @@ from securesystemslib.signer import CryptoSigner
 from tufline_testing import doc_blocks
 from tufline_testing.checkout import ROOT
 from tufline_testing.doc_blocks import blocks, programs
-from tufline_testing.server import Running, dev, serve
+from tufline_testing.server import TUFLINE, Running, dev, serve
+from tufline_testing.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +42,22 @@ def run_python(text: str, server: Running, directory: Path) -> str:
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_readme(tmp_path: Path) -> None:
+    """The commands of README.md, pasted as they are, print what it shows; afterwards no server runs."""
+    port, web_port = str(free_port()), str(free_port())
+    text = "".join(programs(ROOT / "README.md")).replace("--targets files", f"--targets files --port {port} --web-port {web_port}")
+    text = text.replace("8081", web_port).replace("tufline add", f"tufline add --url http://127.0.0.1:{port}")
+    env = {**os.environ, "TMPDIR": str(tmp_path), "PATH": f"{Path(TUFLINE).parent}:{os.environ['PATH']}"}
+    command = ["bash", "-c", f"exec 2>&1\n{text}wait"]
+    shell = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        said, _ = shell.communicate(timeout=180)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
+    assert said == "".join(block.text for block in blocks(ROOT / "README.md") if block.language == "text")
 
 
 def test_the_tutorial(tmp_path: Path) -> None:
