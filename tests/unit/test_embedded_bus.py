@@ -225,15 +225,15 @@ async def test_transaction_is_not_read_from_the_file_early(tmp_path: Path) -> No
     bus = await open_embedded(tmp_path / "log.db", TOPICS)
     writer = await bus.writer("w")
     held: list[Any] = []
-    finish = bus._finish
-    bus._finish = lambda *arguments: held.append(arguments)  # type: ignore[method-assign]
+    finish = bus._commits._finish
+    bus._commits._finish = lambda *arguments: held.append(arguments)  # type: ignore[method-assign]
     writing = asyncio.create_task(writer.commit([first, second]))
     async with asyncio.timeout(20):
         while not held:
             await asyncio.sleep(0.001)
     counts = [len(await read(bus, topic, 0)) for topic in (topics.ARTIFACTS, topics.RECEIPTS)]
     assert counts == [1, 1]
-    bus._finish = finish  # type: ignore[method-assign]
+    bus._commits._finish = finish  # type: ignore[method-assign]
     finish(*held[0])
     await writing
     counts = [len(await read(bus, topic, 0)) for topic in (topics.ARTIFACTS, topics.RECEIPTS)]

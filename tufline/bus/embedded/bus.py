@@ -1,34 +1,28 @@
 """The embedded bus: the log in a SQLite file, for one process without a server.
 
-Group commit: when the writer thread is free, it writes all waiting operations in one commit, and then answers all of them. So many small
-requests share one sync, and a single request does not wait for others.
-
-Reading: a reader at the end gets new records from memory as soon as they are durable. A reader further behind reads the file on a
-connection of its own.
+Operations share commits (``group_commit``). A reader at the end gets new records from memory as soon as they are durable (``tails``); a
+reader further behind reads the file (``file_reads``).
 
 With ``threads=False`` everything runs in the event loop: all operations submitted in one turn of the loop are one commit. With a loop in
 virtual time, that makes simulations reproducible.
 """
 
 import asyncio
-import contextlib
-import queue
-import sqlite3
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final
 
 import structlog
 
 from tufline.bus import DEFAULT_FETCH_BYTES, DEFAULT_SESSION_SECONDS, Assigned, Message, Position, Record, Then
+from tufline.bus.embedded.file_reads import CLOSED, FileReads
+from tufline.bus.embedded.group_commit import GroupCommit
 from tufline.bus.embedded.groups import GroupMember, Groups
-from tufline.bus.embedded.log import Append, Log, Operation, Result
+from tufline.bus.embedded.log import Append, Log, Operation
+from tufline.bus.embedded.log_reader import LogReader
 from tufline.bus.embedded.schema import Place
-from tufline.bus.embedded.tails import Tail, Tails, cost
+from tufline.bus.embedded.tails import Tails, cost
 from tufline.bus.topic import Topic
 from tufline.clock import Clock, utc_now
 from tufline.concurrency import finish_in_thread
@@ -40,33 +34,10 @@ DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 TAIL_BYTES: Final = 32 * 1024 * 1024
 """How much of the newest records of all partitions stays in memory, for readers at the end."""
 
-READ_THREADS: Final = 2
-READS: Final = 50
-"""How many records one job of a reader thread reads."""
-
 MAINTENANCE_SECONDS: Final = 30.0
 """How often the bus looks for records that may be deleted."""
 
-CLOSED: Final = "the log is closed"
-
-T = TypeVar("T")
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    operation: Operation
-    size: int
-    done: asyncio.Future[Any]
-
-
-class _Wanted(NamedTuple):
-    place: Place
-    offset: int
-    key: str
-    sha256: str
-    done: asyncio.Future[bytes]
 
 
 class EmbeddedBus:
@@ -84,26 +55,12 @@ class EmbeddedBus:
         self._log = log
         self._topics = topics
         self._max_pending_bytes = max_pending_bytes
-        self._loop = asyncio.get_running_loop()
-        self._pending: list[_Waiting] = []
-        self._pending_bytes = 0
-        self._flush_asked = False
-        self._writing = False
         self._tails = Tails(log.ends, TAIL_BYTES)
         self._groups = Groups()
-        self._wanted: list[_Wanted] = []
-        self._reads: set[asyncio.Task[None]] = set()
+        self._commits = GroupCommit(log, self._show, threads=threads)
+        self._reads = FileReads(log.reader, log.path, threads=threads)
         self._closed = False
-        self._work: queue.SimpleQueue[list[_Waiting] | None] | None = None
-        self._readers: ThreadPoolExecutor | None = None
-        self._connections = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        if threads:
-            self._work = queue.SimpleQueue()
-            self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="tufline-log-reader")
-            self._writer_thread = threading.Thread(target=self._write_for_ever, name="tufline-log-writer", daemon=True)
-            self._writer_thread.start()
-        self._maintenance = asyncio.create_task(self._maintain_for_ever(), name="bus.maintenance")
+        self._maintenance = asyncio.create_task(self._keep_maintaining(), name="bus.maintenance")
 
     @property
     def log_id(self) -> str:
@@ -125,8 +82,9 @@ class EmbeddedBus:
         """See ``Bus.append``."""
         # Transactions are never refused: each writer has only one at a time, and they are what makes progress and so frees memory.
         size = sum(map(cost, messages))
-        if self._pending_bytes and self._pending_bytes + size > self._max_pending_bytes:
-            raise PushbackError(f"{self._pending_bytes} bytes already wait for the disk of the log (limit: bus.max_pending_bytes)")
+        pending = self._commits.pending_bytes
+        if pending and pending + size > self._max_pending_bytes:
+            raise PushbackError(f"{pending} bytes already wait for the disk of the log (limit: bus.max_pending_bytes)")
         return await self.submit_append(Append(messages))
 
     async def writer(self, writer_id: str) -> "EmbeddedWriter":
@@ -158,56 +116,12 @@ class EmbeddedBus:
         if self._closed:
             raise BusError(CLOSED)
         # Cancelling the waiting caller does not undo the operation: it may already be on the disk.
-        return await self._enqueue(operation, size)
+        return await self._commits.submit(operation, size)
 
-    def _enqueue(self, operation: Operation, size: int) -> asyncio.Future[Any]:
-        done: asyncio.Future[Any] = self._loop.create_future()
-        self._pending.append(_Waiting(operation, size, done))
-        self._pending_bytes += size
-        self._ask_for_flush()
-        return done
-
-    def _ask_for_flush(self) -> None:
-        if self._pending and not self._flush_asked and not self._writing:
-            self._flush_asked = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flush_asked = False
-        self._writing = True
-        batch, self._pending = self._pending, []
-        if self._work is not None:
-            self._work.put(batch)
-        else:
-            self._finish(batch, self._execute(batch))
-
-    def _execute(self, batch: Sequence[_Waiting]) -> Sequence[Result]:
-        return self._log.execute([waiting.operation for waiting in batch])
-
-    def _write_for_ever(self) -> None:
-        assert self._work is not None
-        while (batch := self._work.get()) is not None:
-            results = self._execute(batch)
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile; the records are durable all the same
-                self._loop.call_soon_threadsafe(self._finish, batch, results)
-
-    def _finish(self, batch: Sequence[_Waiting], results: Sequence[Result]) -> None:
-        self._writing = False
-        woken: set[Tail] = set()
-        for waiting, result in zip(batch, results, strict=True):
-            self._pending_bytes -= waiting.size
-            if isinstance(result, list):
-                woken.update([self._tails.append(record) for record in result])
-            if waiting.done.done():
-                continue
-            if isinstance(result, BaseException):
-                waiting.done.set_exception(result)
-                waiting.done.exception()  # marks it as retrieved: a caller cancelled from now on does not read it
-            else:
-                waiting.done.set_result(result)
-        for tail in woken:
+    def _show(self, records: Sequence[Record]) -> None:
+        # Readers wake only when all records of the commit are in memory: they see every transaction whole.
+        for tail in {self._tails.append(record) for record in records}:
             tail.wake()
-        self._ask_for_flush()
 
     # Reading
 
@@ -217,35 +131,7 @@ class EmbeddedBus:
 
     async def read(self, topic: str, partition: int, offset: int, *, key: str, sha256: str) -> bytes:
         """See ``Bus.read``."""
-        # All records requested in one turn of the loop are read together: a change of thread takes longer than reading a record.
-        done: asyncio.Future[bytes] = self._loop.create_future()
-        self._wanted.append(_Wanted((topic, partition), offset, key, sha256, done))
-        if len(self._wanted) == 1:
-            self._loop.call_soon(self._read_wanted)
-        return await done
-
-    def _read_wanted(self) -> None:
-        wanted, self._wanted = self._wanted, []
-        for start in range(0, len(wanted), READS):
-            task = asyncio.create_task(self._read_some(wanted[start : start + READS]))
-            self._reads.add(task)
-            task.add_done_callback(self._reads.discard)
-
-    async def _read_some(self, wanted: Sequence[_Wanted]) -> None:
-        results: Sequence[bytes | Exception]
-        try:
-            results = await self._reading(
-                lambda db: [self._log.reader.read(db, one.place, one.offset, one.key, one.sha256) for one in wanted]
-            )
-        except Exception as error:  # noqa: BLE001 (as an executor does)
-            results = [error] * len(wanted)
-        for one, result in zip(wanted, results, strict=True):
-            if one.done.done():
-                continue
-            if isinstance(result, bytes):
-                one.done.set_result(result)
-            else:
-                one.done.set_exception(result)
+        return await self._reads.read((topic, partition), offset, key, sha256)
 
     async def end(self, topic: str, partition: int) -> int:
         """See ``Bus.end``."""
@@ -254,17 +140,18 @@ class EmbeddedBus:
     async def start(self, topic: str, partition: int) -> int:
         """See ``Bus.start``."""
         end = self._tails[topic, partition].end
-        return await self._reading(lambda db: self._log.reader.start(db, (topic, partition), end))
+        return await self._reads.run(lambda reader, db: reader.start(db, (topic, partition), end))
 
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
         end = self._tails[topic, partition].end
-        return await self._reading(lambda db: self._log.reader.offset_at(db, (topic, partition), time, end))
+        return await self._reads.run(lambda reader, db: reader.offset_at(db, (topic, partition), time, end))
 
     async def fetch(self, place: Place, offset: int, max_wait: float, max_bytes: int) -> list[Record]:
         """Read the next records of a partition; see ``Reader.fetch``."""
         tail = self._tails[place]
-        deadline = self._loop.time() + max_wait
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max_wait
         while True:
             if self._closed:
                 raise BusError(CLOSED)
@@ -272,30 +159,13 @@ class EmbeddedBus:
             if offset < (end := tail.end):
                 found = tail.since(offset, max_bytes)
                 if found is None:
-                    found = await self._reading(partial(self._log.reader.fetch, place=place, offset=offset, end=end, max_bytes=max_bytes))
+                    found = await self._reads.run(partial(LogReader.fetch, place=place, offset=offset, end=end, max_bytes=max_bytes))
                 if found:
                     return found
                 offset = end
-            left = deadline - self._loop.time()
+            left = deadline - loop.time()
             if left <= 0 or not await tail.news(left):
                 return []
-
-    async def _reading(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._closed:
-            raise BusError(CLOSED)
-        try:
-            if self._readers is None:
-                return work(self._connection())
-            return await self._loop.run_in_executor(self._readers, lambda: work(self._connection()))
-        except sqlite3.Error as error:
-            raise BusError(f"can't read the log {self._log.path}: {error}") from error
-
-    def _connection(self) -> sqlite3.Connection:
-        db: sqlite3.Connection | None = getattr(self._connections, "db", None)
-        if db is None:
-            db = self._connections.db = self._log.reader.connect()
-            self._opened.append(db)
-        return db
 
     # Groups, maintenance, end
 
@@ -308,7 +178,7 @@ class EmbeddedBus:
         while await self._submit(self._log.maintain, 0):
             pass
 
-    async def _maintain_for_ever(self) -> None:
+    async def _keep_maintaining(self) -> None:
         while True:
             await asyncio.sleep(MAINTENANCE_SECONDS)
             try:
@@ -321,22 +191,19 @@ class EmbeddedBus:
         if self._closed:
             return
         self._closed = True
+        self._reads.refuse()
         self._maintenance.cancel()
-        await asyncio.wait({self._maintenance, self._enqueue(lambda: 0, 0)})
+        await asyncio.wait({self._maintenance, self._commits.submit(lambda: 0, 0)})
         self._tails.wake_all()
         try:
             await finish_in_thread(self._end_threads)
         finally:
-            for db in self._opened:
-                db.close()
+            self._reads.close()
             self._log.close()
 
     def _end_threads(self) -> None:
-        if self._work is not None:
-            self._work.put(None)
-            self._writer_thread.join()
-        if self._readers is not None:
-            self._readers.shutdown()
+        self._commits.end_thread()
+        self._reads.end_threads()
 
 
 class EmbeddedWriter:
