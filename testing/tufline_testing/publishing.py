@@ -1,6 +1,5 @@
-"""The world of the publisher's tests: a log with a running signer, and an origin."""
+"""For tests of the publisher: a log with a running signer, and an origin, for which a test starts publishers."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,15 +19,15 @@ from tufline.origin.directory import LocalStore
 from tufline.origin.store import Store
 from tufline.records import Add, Bootstrap, topics
 from tufline.runtime.health import Health
-from tufline_testing.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, settled
+from tufline_testing.log import Published, announce, bootstrap_record, eventually, on_a_log, read_all, running, settled
 from tufline_testing.origin import Reader
 
 PARTITIONS = 2
 
 
 @dataclass
-class World:
-    """A log with a running signer, and an origin."""
+class SignedRepository:
+    """A log with a running signer, and the directory of an origin, for which a test starts publishers."""
 
     bus: EmbeddedBus
     clock: Clock
@@ -47,15 +46,9 @@ class World:
     @asynccontextmanager
     async def publisher(self, store: Store | None = None, **settings: Any) -> AsyncIterator[None]:
         """Run a publisher; leaving the block stops it at any point of its work."""
-        config = PublisherConfig(directory=self.directory, **settings)
-        task = asyncio.create_task(
-            tufline_publisher.service.run(self.bus, config, store or LocalStore(self.directory), clock=self.clock, health=self.health)
-        )
-        try:
+        config, store = PublisherConfig(directory=self.directory, **settings), store or LocalStore(self.directory)
+        async with running(tufline_publisher.service.run(self.bus, config, store, clock=self.clock, health=self.health)):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def announce(self, *paths: str, length: int = 1) -> None:
         await announce(self.bus, self.bootstrap.settings, [Add(path, length, {"sha256": "0" * 64}) for path in paths])
@@ -97,10 +90,10 @@ class World:
 
 _bootstrap_decoder: msgspec.json.Decoder[Bootstrap] = records.decoder(Bootstrap)
 
-Story = Callable[[World], Awaitable[None]]
+Story = Callable[[SignedRepository], Awaitable[None]]
 
 
-def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log", *, is_new: bool = True) -> None:
+def in_a_signed_repository(tmp_path: Path, story: Story, bins: int = 4, name: str = "log", *, is_new: bool = True) -> None:
     """Run a test's story in virtual time; with ``is_new=False`` on the existing log and keys, and with time starting again."""
     kept = tmp_path / "bootstrap"
     if is_new:
@@ -109,11 +102,7 @@ def in_world(tmp_path: Path, story: Story, bins: int = 4, name: str = "log", *, 
 
     async def main(bus: EmbeddedBus, clock: Clock) -> None:
         config = SignerConfig(key_dir=tmp_path / "keys", renewal_check=3600.0)
-        signer = asyncio.create_task(tufline_signer.service.run(bus, config, clock=clock, health=Health()))
-        try:
-            await story(World(bus, clock, tmp_path, bootstrap))
-        finally:
-            signer.cancel()
-            await asyncio.gather(signer, return_exceptions=True)
+        async with running(tufline_signer.service.run(bus, config, clock=clock, health=Health())):
+            await story(SignedRepository(bus, clock, tmp_path, bootstrap))
 
     on_a_log(tmp_path / f"{name}.db", bootstrap, main, is_new=is_new)

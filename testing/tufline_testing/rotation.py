@@ -1,6 +1,5 @@
 """A repository whose keys are rotated: its offline signers, signer and publisher, and clients that check it continuously."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,12 +10,13 @@ import tufline_publisher.service
 import tufline_signer.service
 from tufline import records
 from tufline.bus import Bus
+from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.origin.directory import LocalStore
 from tufline.records import Add, Head, topics
 from tufline.runtime.health import Health
-from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, running, settled
 from tufline_testing.offline import Offline
 from tufline_testing.origin import Reader, WatchedStore
 
@@ -27,7 +27,7 @@ GRACE_SECONDS = 3600.0
 
 
 @dataclass
-class World:
+class WatchedRepository:
     """A log with its offline signers, and an origin that clients with roots of any age read before and after every operation."""
 
     bus: Bus
@@ -71,13 +71,8 @@ class World:
     @asynccontextmanager
     async def running(self, *, publish: bool = True) -> AsyncIterator[None]:
         """Run signer and publisher; leaving the block stops them at any point of their work."""
-        tasks = [asyncio.ensure_future(service) for service in self._services(publish=publish)]
-        try:
+        async with running(*self._services(publish=publish)):
             yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def announce(self, length: int) -> None:
         """Add some artifacts to every bin, and wait until a commit has them."""
@@ -110,7 +105,13 @@ class World:
         return records.decode(records.published_decoder, last.value).vector.admin
 
 
-def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]], *, own_bins: bool = False) -> None:
+def in_a_watched_repository(
+    tmp_path: Path, mode: str, story: Callable[[WatchedRepository], Awaitable[None]], *, own_bins: bool = False
+) -> None:
     """Run a test's story in virtual time, on a log with a bootstrap."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS, own_bins=own_bins)
-    on_a_log(tmp_path / "log.db", offline.bootstrap(PARTITIONS), lambda bus, clock: story(World(bus, clock, tmp_path, offline)))
+
+    async def main(bus: EmbeddedBus, clock: Clock) -> None:
+        await story(WatchedRepository(bus, clock, tmp_path, offline))
+
+    on_a_log(tmp_path / "log.db", offline.bootstrap(PARTITIONS), main)

@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from tufline_testing.clients.running import Client
-from tufline_testing.fuzz.trust_payloads import Fuzz, served
+from tufline_testing.fuzz.trust_payloads import Fuzz
+from tufline_testing.live_repository import served
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import structlog
 
 from tufline_testing.clients.running import PythonTuf
-from tufline_testing.fuzz.trust_payloads import Fuzz, served
+from tufline_testing.fuzz.trust_payloads import Fuzz
+from tufline_testing.live_repository import served
 
 BOOTSTRAPS, UPDATES = 100, 200
 

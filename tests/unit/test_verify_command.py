@@ -12,7 +12,7 @@ from tufline.bus import Message
 from tufline.clock import Clock
 from tufline.records import topics
 from tufline_cli.commands.verify import verify
-from tufline_testing.fuzz.trust_payloads import World, served
+from tufline_testing.live_repository import LiveRepository, served
 from tufline_testing.log import DEFAULT_DAYS, bootstrap_record
 from tufline_testing.simulation.virtual_time import run_virtual
 
@@ -20,9 +20,9 @@ from tufline_testing.simulation.virtual_time import run_virtual
 async def published(path: Path, clock: Clock) -> None:
     """Publish a repository of four bins."""
     record = bootstrap_record(path / "keys", 2, bins=4, days=DEFAULT_DAYS)
-    async with World(path / "it", path / "keys", clock) as world:
-        await world.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
-        await world.wait_until_live(0)
+    async with LiveRepository(path / "it", path / "keys", clock) as repository:
+        await repository.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
+        await repository.wait_until_live(0)
 
 
 def spoil(file: Path, entry: dict[str, Any]) -> None:

@@ -28,8 +28,8 @@ TIMEOUT_SECONDS = 1.0
 
 
 @dataclass
-class World:
-    """A server, a proxy to it, and the signer's login there."""
+class SignerVault:
+    """A server with the signer's key, a proxy to it, and the signer's login there."""
 
     server: VaultServer
     way: Proxy
@@ -97,7 +97,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(server: VaultServer, path: Path, **settings: Any) -> AsyncIterator[tuple[World, Rest]]:
+async def repository_with_vault(server: VaultServer, path: Path, **settings: Any) -> AsyncIterator[tuple[SignerVault, Rest]]:
     """Run all services with one key in Vault for everything, once they have published their repository."""
     name, public = await make_key(server)
     role, secret_id = server.make_role(provision.policy([name]), ttl=settings.pop("ttl", "1h"))
@@ -109,7 +109,7 @@ async def world(server: VaultServer, path: Path, **settings: Any) -> AsyncIterat
         )
         online = dict.fromkeys(("timestamp", "snapshot", "bins"), public)
         async with bootstrapped(path, online=online, vault=config) as running:
-            yield World(server, way, name, secret_file, config), running
+            yield SignerVault(server, way, name, secret_file, config), running
 
 
 async def add(running: Rest, path: str, length: int = 1) -> str:
@@ -126,20 +126,20 @@ async def is_live(running: Rest, tasks: list[str]) -> bool:
     return bool((await Published.read(running.bus)).verify(utc_now()))
 
 
-FAILURES: dict[str, tuple[Callable[[World], None], Callable[[World], None], str]] = {
+FAILURES: dict[str, tuple[Callable[[SignerVault], None], Callable[[SignerVault], None], str]] = {
     "killed": (lambda it: it.server.kill(), lambda it: it.server.start(), "can't be reached"),
     "sealed": (lambda it: it.server.seal(), lambda it: it.server.unseal(), "is sealed: unseal it"),
-    "slow": (lambda it: it.way.answers.clear(), World.mend_way, "does not answer within 1 s"),
-    "cut": (lambda it: it.way.cut(), World.mend_way, "can't be reached, or closes the connection"),
+    "slow": (lambda it: it.way.answers.clear(), SignerVault.mend_way, "does not answer within 1 s"),
+    "cut": (lambda it: it.way.cut(), SignerVault.mend_way, "can't be reached, or closes the connection"),
     "403": (
         lambda it: it.permit(provision.SELF_RENEWAL),
         lambda it: it.permit(provision.policy([it.name])),
         "does not permit to ",
     ),
-    "429": (World.limit, World.unlimit, r"accepts no more calls for now (429)"),
-    "500": (World.break_audit, World.mend_audit, "failed to"),
-    "login refused": (World.refuse_login, World.permit_login, "refuses the login by approle"),
-    "version gone": (World.rotate_away, lambda it: it.change_key(min_encryption_version=1), "min_encryption_version is 2"),
+    "429": (SignerVault.limit, SignerVault.unlimit, r"accepts no more calls for now (429)"),
+    "500": (SignerVault.break_audit, SignerVault.mend_audit, "failed to"),
+    "login refused": (SignerVault.refuse_login, SignerVault.permit_login, "refuses the login by approle"),
+    "version gone": (SignerVault.rotate_away, lambda it: it.change_key(min_encryption_version=1), "min_encryption_version is 2"),
 }
 
 
@@ -147,13 +147,13 @@ FAILURES: dict[str, tuple[Callable[[World], None], Callable[[World], None], str]
 async def test_failure_is_said_and_survived(
     own_vault: VaultServer,
     tmp_path: Path,
-    break_it: Callable[[World], None],
-    mend: Callable[[World], None],
+    break_it: Callable[[SignerVault], None],
+    mend: Callable[[SignerVault], None],
     reason: str,
 ) -> None:
     """While Vault fails, ingest still accepts, and readiness and log report why in one sentence; then everything becomes live."""
     with structlog.testing.capture_logs() as said:
-        async with world(own_vault, tmp_path) as (it, running):
+        async with repository_with_vault(own_vault, tmp_path) as (it, running):
             assert await is_live(running, [await add(running, f"before/{number}") for number in range(10)])
             assert (await running.ask("GET", "/readyz"))[0] == 200
             await asyncio.to_thread(break_it, it)
@@ -180,7 +180,7 @@ async def test_failure_is_said_and_survived(
 async def test_revoked_tokens_stop_nothing(own_vault: VaultServer, tmp_path: Path) -> None:
     """When the signer's token is revoked, it logs in again, and no partition restarts."""
     with structlog.testing.capture_logs() as said:
-        async with world(own_vault, tmp_path, timeout=20.0, retry=20.0) as (it, running):
+        async with repository_with_vault(own_vault, tmp_path, timeout=20.0, retry=20.0) as (it, running):
             assert await is_live(running, [await add(running, "a")])
             await until_login_may_be_new()
             await asyncio.to_thread(it.revoke_tokens)
@@ -198,7 +198,7 @@ async def until_login_may_be_new() -> None:
 
 async def test_token_that_ended_while_vault_was_away(own_vault: VaultServer, tmp_path: Path) -> None:
     """A token that could not be renewed in time is replaced by a new login as soon as Vault is available again."""
-    async with world(own_vault, tmp_path, ttl="2s") as (it, running):
+    async with repository_with_vault(own_vault, tmp_path, ttl="2s") as (it, running):
         assert await is_live(running, [await add(running, "a")])
         it.way.cut()
         task = await add(running, "b")
@@ -210,7 +210,7 @@ async def test_token_that_ended_while_vault_was_away(own_vault: VaultServer, tmp
 
 async def test_no_other_key_steps_in(own_vault: VaultServer, tmp_path: Path) -> None:
     """While Vault is unavailable nothing is signed: no new metadata appears, with any key."""
-    async with world(own_vault, tmp_path) as (it, running):
+    async with repository_with_vault(own_vault, tmp_path) as (it, running):
         assert await is_live(running, [await add(running, "a")])
         before = (await running.on_log())["metadata"]
         await asyncio.to_thread(it.server.seal)

@@ -14,7 +14,8 @@ from pathlib import Path
 import structlog
 
 from tufline_testing.clients.running import Client, PythonTuf, all_clients, oldest_clients
-from tufline_testing.fuzz.trust_payloads import Fuzz, served
+from tufline_testing.fuzz.trust_payloads import Fuzz
+from tufline_testing.live_repository import served
 
 
 def main() -> int:

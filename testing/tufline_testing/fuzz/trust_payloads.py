@@ -4,37 +4,27 @@ Either ingest's checks refuse a payload with a reason; or it goes live, on a rea
 client accepts it. Anything else is a fault. A payload is determined by its seed and the first seed of the run, which makes the keys.
 """
 
-import asyncio
 import copy
 import json
 import random
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 
-import tufline_publisher.service
-import tufline_signer.service
 from tufline import records
-from tufline.bus import Bus, Message
-from tufline.bus.embedded.bus import open_embedded
+from tufline.bus import Message
 from tufline.clock import Clock
-from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError
 from tufline.metadata import keyids
 from tufline.metadata.key_uris import ONLINE_KEY_URI
-from tufline.origin.directory import LocalStore
 from tufline.records import CURRENT_RULES, NewMetadata, topics
-from tufline.runtime.health import Health
 from tufline.trust import admin_state
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony
@@ -43,15 +33,13 @@ from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
 from tufline_ingest.rest.request_json import decode, read_metadata
 from tufline_ingest.rest.schemas.trust import BootstrapRequest, MetadataRequest
 from tufline_testing.clients.running import Client, Job
+from tufline_testing.live_repository import PARTITIONS, LiveRepository
 from tufline_testing.log import DEFAULT_DAYS, read_all
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.simulation.seeded import drawn_from
 from tufline_testing.simulation.virtual_time import run_virtual
 
-PARTITIONS: Final = 2
 BINS: Final = 2
-LIVE_SECONDS: Final = 600.0
-"""In seconds of virtual time."""
 
 VALUES: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, 1, -1, 2, 7, 2**31, 2**53, 2**53 + 1, 2**70, 1.5),
@@ -132,24 +120,6 @@ def resign(metadata: Any, signers: Sequence[CryptoSigner], *every: Any) -> None:
         ]
         signatures |= dict.fromkeys(named or [signer.public_key.keyid], signature)
     metadata["signatures"] = [{"keyid": keyid, "sig": signature} for keyid, signature in signatures.items()]
-
-
-@contextmanager
-def served(directory: Path) -> Iterator[str]:
-    """Serve a directory over HTTP."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(directory))) as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @dataclass
@@ -243,9 +213,9 @@ class Fuzz:
         name = f"b{seed}"
 
         async def live(clock: Clock) -> None:
-            async with World(self.path / name, self.path / f"keys-{mode}", clock) as world:
-                await world.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
-                await world.wait_until_live(0)
+            async with LiveRepository(self.path / name, self.path / f"keys-{mode}", clock) as repository:
+                await repository.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
+                await repository.wait_until_live(0)
 
         run_virtual(live)
         self._read(name, json.dumps(payload["metadata"]["root"]).encode())
@@ -259,19 +229,19 @@ class Fuzz:
     async def _updates(self, mode: str, seeds: range, clock: Clock) -> None:
         name, payload = f"u-{mode}", self.held[mode].payload
         record = make_record(decode(BootstrapRequest, json.dumps(payload).encode()), PARTITIONS)
-        async with World(self.path / name, self.path / f"keys-{mode}", clock) as world:
-            await world.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
-            await world.wait_until_live(0)
+        async with LiveRepository(self.path / name, self.path / f"keys-{mode}", clock) as repository:
+            await repository.bus.append([Message(topics.ADMIN, "bootstrap", records.encode(record))])
+            await repository.wait_until_live(0)
             for seed in seeds:
                 try:
-                    await self._update(mode, seed, world, clock)
+                    await self._update(mode, seed, repository, clock)
                 except Exception as error:  # noqa: BLE001 (any error of a client is a finding)
                     self.faults.append(f"update {mode} {seed}: {type(error).__name__}: {error}")
                     return  # later updates would only wait for this one
 
-    async def _update(self, mode: str, seed: int, world: "World", clock: Clock) -> None:
+    async def _update(self, mode: str, seed: int, repository: "LiveRepository", clock: Clock) -> None:
         state = AdminState()
-        for record in await read_all(world.bus, topics.ADMIN):
+        for record in await read_all(repository.bus, topics.ADMIN):
             state = admin_state.fold(state, record)
         chance = random.Random(f"update {seed}")
         known = self.held[mode].payload["metadata"]
@@ -293,7 +263,7 @@ class Fuzz:
         if self._is_of_other_keys(mode, {role: spoilt}):
             self.outcomes["of a key that is not here"] += 1
             return
-        (position,) = await world.bus.append([Message(topics.ADMIN, role, records.encode(update))])
+        (position,) = await repository.bus.append([Message(topics.ADMIN, role, records.encode(update))])
         if state.targets and not state.targets[-1].verifies_under(state.roots[-1].signed):
             # The offline signers sign what the new root waits for: targets, under the keyids that it has for their keys.
             targets = copy.deepcopy(dict(state.targets[-1].metadata))
@@ -302,8 +272,8 @@ class Fuzz:
             resign(targets, [key.signer for key in self.held[mode].targets], *keys)
             update = NewMetadata(role="targets", metadata=targets, rules=CURRENT_RULES)
             admin_state.update(state, update, state.next_offset + 1, clock())
-            (position,) = await world.bus.append([Message(topics.ADMIN, "targets", records.encode(update))])
-        await world.wait_until_live(position.offset)
+            (position,) = await repository.bus.append([Message(topics.ADMIN, "targets", records.encode(update))])
+        await repository.wait_until_live(position.offset)
         self._read(f"u-{mode}", json.dumps(known["root"]).encode())
         self.outcomes["updates live"] += 1
 
@@ -317,60 +287,3 @@ class Fuzz:
             errors = [result.error, *(file.error for file in result.files)]
             if any(errors):
                 raise AssertionError(f"{client.name} refuses what was accepted: {next(filter(None, errors))}")
-
-
-class World:
-    """A log with a running signer and publisher, as a context.
-
-    Attributes:
-        bus: the log; only inside the context.
-    """
-
-    bus: Bus
-
-    def __init__(self, path: Path, keys: Path, clock: Clock) -> None:
-        self._path, self._keys, self._clock = path, keys, clock
-        self._health = Health()
-        self._services: list[asyncio.Future[None]] = []
-
-    async def __aenter__(self) -> Self:
-        self._path.mkdir()
-        origin = self._path / "origin"
-        self.bus = await open_embedded(self._path / "log.db", topics.topics(PARTITIONS), clock=self._clock, threads=False)
-        signer = SignerConfig(key_dir=self._keys, renewal_check=1.0, release_delay=0.0, release_grace=5.0, commit_interval=0.0)
-        publisher = PublisherConfig(directory=origin)
-        self._services = [
-            asyncio.ensure_future(tufline_signer.service.run(self.bus, signer, clock=self._clock, health=self._health)),
-            asyncio.ensure_future(
-                tufline_publisher.service.run(self.bus, publisher, LocalStore(origin), clock=self._clock, health=self._health)
-            ),
-        ]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for service in self._services:
-            service.cancel()
-        await asyncio.gather(*self._services, return_exceptions=True)
-        await self.bus.close()
-
-    async def wait_until_live(self, offset: int) -> None:
-        """Wait until everything in ``admin`` up to an offset is published.
-
-        Args:
-            offset: offset of a record in ``admin``.
-
-        Raises:
-            AssertionError: if it is not published in time, with what the services say about it.
-            Exception: what a service ended with.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + LIVE_SECONDS
-        while loop.time() < deadline:
-            for service in self._services:
-                if service.done():
-                    service.result()
-            found = await read_all(self.bus, topics.PUBLISHED)
-            if found and records.decode(records.published_decoder, found[-1].value).vector.admin > offset:
-                return
-            await asyncio.sleep(0.2)
-        raise AssertionError(f"not live after {LIVE_SECONDS:g} s: {self._health.problems or 'no service reports a problem'}")

@@ -2,8 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from itertools import count, islice
 from pathlib import Path
@@ -27,7 +26,7 @@ from tufline.origin.store import Store
 from tufline.records import Add, Head, NewMetadata, Published, topics
 from tufline.runtime.health import Health
 from tufline.trust.rotation import next_targets
-from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, running, settled
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
 
@@ -67,7 +66,7 @@ class Listening(Health):
             self.said.add(reason)
 
 
-class World:
+class LostKeyRepository:
     """A log, its offline signers, and an origin; the story starts signers and publishers."""
 
     def __init__(self, bus: EmbeddedBus, clock: Clock, path: Path, offline: Offline) -> None:
@@ -76,16 +75,6 @@ class World:
         self.health = Listening()
         self.numbers = count()
         self.sent = 0
-
-    @asynccontextmanager
-    async def running(self, service: Awaitable[None]) -> AsyncIterator[None]:
-        """Run a service; leaving the block stops it at any point of its work."""
-        task = asyncio.ensure_future(service)
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def reopen(self) -> None:
         """Make retention and compaction happen, and open the log again, so that no deleted record is in memory."""
@@ -171,12 +160,14 @@ class World:
         return refused
 
 
-def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]], *, own_bins: bool = False) -> None:
+def in_a_lost_key_repository(
+    tmp_path: Path, mode: str, story: Callable[[LostKeyRepository], Awaitable[None]], *, own_bins: bool = False
+) -> None:
     """Tell a story in virtual time, on a log with a bootstrap."""
     offline = Offline(tmp_path / "keys", bins=8, mode=mode, days=DEFAULT_DAYS, own_bins=own_bins)
 
     async def main(bus: EmbeddedBus, clock: Clock) -> None:
-        await story(World(bus, clock, tmp_path, offline))
+        await story(LostKeyRepository(bus, clock, tmp_path, offline))
 
     on_a_log(tmp_path / "log.db", offline.bootstrap(PARTITIONS), main)
 
@@ -185,171 +176,173 @@ def in_world(tmp_path: Path, mode: str, story: Callable[[World], Awaitable[None]
 def test_a_slow_origin_gets_over_a_lost_key(tmp_path: Path, mode: str) -> None:
     """A publisher that hangs while a lost key is replaced finally publishes everything, and reports what it waits for."""
 
-    async def story(world: World) -> None:
-        store = Hanging(world.directory)
-        async with world.running(world.publisher(store)):
-            async with world.running(world.signer()):
-                await world.announce()
-                await eventually(world.is_live)
+    async def story(repository: LostKeyRepository) -> None:
+        store = Hanging(repository.directory)
+        async with running(repository.publisher(store)):
+            async with running(repository.signer()):
+                await repository.announce()
+                await eventually(repository.is_live)
                 store.armed = True
-                await world.announce()
-                await settled(world.bus)
+                await repository.announce()
+                await settled(repository.bus)
                 await asyncio.sleep(1)
-                await world.announce()
-                await settled(world.bus)
-            (world.path / "keys" / "online.pem").unlink()
-            async with world.running(world.signer()):
-                await announce_updates(world.bus, world.offline.rotate(skip_overlap=True, now=world.clock()))
-                await world.stays_fresh()
-        assert any("of metadata/0 is not published" in text and "bins-" in text for text in world.health.said), world.health.said
+                await repository.announce()
+                await settled(repository.bus)
+            (repository.path / "keys" / "online.pem").unlink()
+            async with running(repository.signer()):
+                await announce_updates(repository.bus, repository.offline.rotate(skip_overlap=True, now=repository.clock()))
+                await repository.stays_fresh()
+        assert any("of metadata/0 is not published" in text and "bins-" in text for text in repository.health.said), repository.health.said
 
-    in_world(tmp_path, mode, story)
+    in_a_lost_key_repository(tmp_path, mode, story)
 
 
-async def two_signers(world: World, partition: int | None = None) -> None:
+async def two_signers(repository: LostKeyRepository, partition: int | None = None) -> None:
     """One signer has the lost key in memory still, another one does not: bins signed by each, until the new targets are on the log."""
-    while not any(record.key == "targets" and record.headers["version"] == "2" for record in await read_all(world.bus, topics.METADATA)):
-        await world.announce(4, partition)
+    while not any(
+        record.key == "targets" and record.headers["version"] == "2" for record in await read_all(repository.bus, topics.METADATA)
+    ):
+        await repository.announce(4, partition)
         await asyncio.sleep(0.3)
 
 
 def test_two_signers_of_whom_one_has_the_lost_key_still(tmp_path: Path) -> None:
     """Files that a signer makes with the new key before the targets arrive are finally published, whatever is published meanwhile."""
 
-    async def story(world: World) -> None:
-        async with world.running(world.publisher()), world.running(world.signer()):
-            await world.announce()
-            await eventually(world.is_live)
-            await world.lose_the_key_of_the_bins()
-            async with world.running(world.signer()):
-                await two_signers(world)
-                await eventually(world.is_live)
-                await world.stays_fresh()
-        first = (await world.refused_bins())[0]
+    async def story(repository: LostKeyRepository) -> None:
+        async with running(repository.publisher()), running(repository.signer()):
+            await repository.announce()
+            await eventually(repository.is_live)
+            await repository.lose_the_key_of_the_bins()
+            async with running(repository.signer()):
+                await two_signers(repository)
+                await eventually(repository.is_live)
+                await repository.stays_fresh()
+        first = (await repository.refused_bins())[0]
         targets = next(
             record.offset
-            for record in await read_all(world.bus, topics.METADATA)
+            for record in await read_all(repository.bus, topics.METADATA)
             if record.key == "targets" and record.headers["version"] == "2"
         )
-        meanwhile = [one for one in await world.published() if first < one.timestamp.offset < targets]
+        meanwhile = [one for one in await repository.published() if first < one.timestamp.offset < targets]
         assert meanwhile, "nothing was published meanwhile: the test shows nothing"
         assert all(one.next_offset <= first for one in meanwhile), "a publisher that starts would not come by what was refused"
-        assert any(f"offset {first} of metadata/0 is not published" in text for text in world.health.said), world.health.said
+        assert any(f"offset {first} of metadata/0 is not published" in text for text in repository.health.said), repository.health.said
 
-    in_world(tmp_path, "pep458", story, own_bins=True)
+    in_a_lost_key_repository(tmp_path, "pep458", story, own_bins=True)
 
 
 @pytest.mark.parametrize("passed", [False, True], ids=["now", "by a version that went past it"])
 def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path, passed: bool) -> None:
     """Bins that one publisher refused, and that are not written again, are published by the next one, which uploads nothing else again."""
 
-    async def story(world: World) -> None:
-        async with world.running(world.signer()):
-            async with world.running(world.publisher()):
-                await world.announce()
-                await eventually(world.is_live)
-            await world.lose_the_key_of_the_bins()
-            async with world.running(world.signer()):
-                async with world.running(world.publisher()):
-                    refused = await world.publishes_past_refused_bins()
-                last = (await world.published())[-1]
+    async def story(repository: LostKeyRepository) -> None:
+        async with running(repository.signer()):
+            async with running(repository.publisher()):
+                await repository.announce()
+                await eventually(repository.is_live)
+            await repository.lose_the_key_of_the_bins()
+            async with running(repository.signer()):
+                async with running(repository.publisher()):
+                    refused = await repository.publishes_past_refused_bins()
+                last = (await repository.published())[-1]
                 assert last.next_offset <= refused[0], "a publisher that starts would not come by what was refused"
                 if passed:
-                    newest = records.encode(msgspec.structs.replace(last, next_offset=await world.bus.end(topics.METADATA, 0)))
-                    await world.bus.append([Message(topics.PUBLISHED, last.origin, newest)])
-                await two_signers(world, KEPT)
-            written = [record for record in await read_all(world.bus, topics.METADATA) if not record.key.endswith(".root")]
+                    newest = records.encode(msgspec.structs.replace(last, next_offset=await repository.bus.end(topics.METADATA, 0)))
+                    await repository.bus.append([Message(topics.PUBLISHED, last.origin, newest)])
+                await two_signers(repository, KEPT)
+            written = [record for record in await read_all(repository.bus, topics.METADATA) if not record.key.endswith(".root")]
             before = {envelope.file_name(record.key, int(record.headers["version"])) for record in written if record.offset < refused[0]}
             put: set[str] = set()
-            store = WatchedStore(LocalStore(world.directory), lambda operation: put.add(operation.removeprefix("put ")))
-            async with world.running(world.publisher(store)):
-                await world.announce(partition=KEPT)
-                await eventually(world.is_live, seconds=120)
-                await world.stays_fresh()
-            newest_of = {record.key: record.offset for record in await read_all(world.bus, topics.METADATA)}
+            store = WatchedStore(LocalStore(repository.directory), lambda operation: put.add(operation.removeprefix("put ")))
+            async with running(repository.publisher(store)):
+                await repository.announce(partition=KEPT)
+                await eventually(repository.is_live, seconds=120)
+                await repository.stays_fresh()
+            newest_of = {record.key: record.offset for record in await read_all(repository.bus, topics.METADATA)}
             assert set(newest_of.values()) >= set(refused), "they were written again: the test shows nothing"
             assert "timestamp" in put, "the store is not watched: the test shows nothing"
             assert not put & before, "the publisher started over"
 
-    in_world(tmp_path, "pep458", story, own_bins=True)
+    in_a_lost_key_repository(tmp_path, "pep458", story, own_bins=True)
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
 def test_what_an_earlier_publisher_put_counts_where_no_head_leads_to_it(tmp_path: Path, is_whole: bool) -> None:
     """Whole files uploaded before their commit are used, even if the signer is further ahead; truncated ones are uploaded again."""
 
-    async def story(world: World) -> None:
-        async with world.running(world.signer()):
-            async with world.running(world.publisher()):
-                await world.announce()
-                await eventually(world.is_live)
-            last = (await world.published())[-1]
-            await world.announce(partition=KEPT)
-            await settled(world.bus)
-        written = await read_all(world.bus, topics.METADATA)
+    async def story(repository: LostKeyRepository) -> None:
+        async with running(repository.signer()):
+            async with running(repository.publisher()):
+                await repository.announce()
+                await eventually(repository.is_live)
+            last = (await repository.published())[-1]
+            await repository.announce(partition=KEPT)
+            await settled(repository.bus)
+        written = await read_all(repository.bus, topics.METADATA)
         commit = next(record.offset for record in written if record.key == "snapshot" and record.offset >= last.next_offset)
         put = [record for record in written if last.next_offset <= record.offset < commit]
         assert put, "nothing is written in between: the test shows nothing"
         files = [(envelope.file_name(record.key, int(record.headers["version"])), record.value) for record in put]
-        await LocalStore(world.directory).put_many((name, content if is_whole else content[:96]) for name, content in files)
+        await LocalStore(repository.directory).put_many((name, content if is_whole else content[:96]) for name, content in files)
         newest = records.encode(msgspec.structs.replace(last, next_offset=commit))
         ahead = Head(version=900, sha256="0" * 64, length=1, expires="2040-01-01T00:00:00Z", offset=10**6, keyids=["k"])
         heads = [Message(topics.HEADS, record.key, records.encode(ahead), KEPT) for record in put]
-        await world.bus.append([Message(topics.PUBLISHED, last.origin, newest), *heads])
+        await repository.bus.append([Message(topics.PUBLISHED, last.origin, newest), *heads])
         touched: set[str] = set()
-        store = WatchedStore(LocalStore(world.directory), lambda operation: touched.add(operation.removeprefix("put ")))
-        async with world.running(world.publisher(store)):
-            await eventually(world.is_live, seconds=120)
+        store = WatchedStore(LocalStore(repository.directory), lambda operation: touched.add(operation.removeprefix("put ")))
+        async with running(repository.publisher(store)):
+            await eventually(repository.is_live, seconds=120)
         assert "timestamp" in touched, "the store is not watched: the test shows nothing"
         assert bool(touched & {name for name, _ in files}) is not is_whole
 
-    in_world(tmp_path, "pep458", story, own_bins=True)
+    in_a_lost_key_repository(tmp_path, "pep458", story, own_bins=True)
 
 
 def test_a_new_mirror_after_a_lost_key(tmp_path: Path) -> None:
     """A publisher that reads the whole log, with the old targets before bins that only the new key has signed, makes a whole origin."""
 
-    async def story(world: World) -> None:
-        async with world.running(world.signer()):
-            await world.announce()
-            await settled(world.bus)
-        (world.path / "keys" / "online.pem").unlink()
-        async with world.running(world.signer()):
-            await announce_updates(world.bus, world.offline.rotate(skip_overlap=True, now=world.clock()))
-            await world.announce(8)
-            await settled(world.bus)
-            roles = [record.key for record in await read_all(world.bus, topics.METADATA)]
+    async def story(repository: LostKeyRepository) -> None:
+        async with running(repository.signer()):
+            await repository.announce()
+            await settled(repository.bus)
+        (repository.path / "keys" / "online.pem").unlink()
+        async with running(repository.signer()):
+            await announce_updates(repository.bus, repository.offline.rotate(skip_overlap=True, now=repository.clock()))
+            await repository.announce(8)
+            await settled(repository.bus)
+            roles = [record.key for record in await read_all(repository.bus, topics.METADATA)]
             assert roles.count("targets") == 2, "the old targets are gone: the test shows nothing"
-            async with world.running(world.publisher()):
-                await eventually(world.is_live)
-                assert not [text for text in world.health.said if "not published" in text], world.health.said
-                await world.stays_fresh()
+            async with running(repository.publisher()):
+                await eventually(repository.is_live)
+                assert not [text for text in repository.health.said if "not published" in text], repository.health.said
+                await repository.stays_fresh()
 
-    in_world(tmp_path, "pep458", story)
+    in_a_lost_key_repository(tmp_path, "pep458", story)
 
 
 def test_old_targets_and_roots_are_compacted_when_a_publisher_starts(tmp_path: Path) -> None:
     """Long after a key change, when the log only has the newest targets, a new mirror becomes complete, and a late one catches up."""
 
-    async def story(world: World) -> None:
-        async with world.running(world.signer()):
-            async with world.running(world.publisher()):
-                await world.announce()
-                await eventually(world.is_live)
-            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
-            await world.announce(8)
+    async def story(repository: LostKeyRepository) -> None:
+        async with running(repository.signer()):
+            async with running(repository.publisher()):
+                await repository.announce()
+                await eventually(repository.is_live)
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
+            await repository.announce(8)
             await asyncio.sleep(DAY_SECONDS)
-        await world.reopen()
-        roles = [record.key for record in await read_all(world.bus, topics.METADATA)]
+        await repository.reopen()
+        roles = [record.key for record in await read_all(repository.bus, topics.METADATA)]
         assert roles.count("targets") == 1, "the old targets are still there: the test shows nothing"
-        async with world.running(world.signer()):
-            for directory in (world.directory, world.path / "mirror"):
-                world.directory = directory
-                async with world.running(world.publisher()):
-                    await world.announce()
-                    await settled(world.bus)
-                    await eventually(world.is_live, seconds=120)
-                    await world.stays_fresh()
-        await world.bus.close()
+        async with running(repository.signer()):
+            for directory in (repository.directory, repository.path / "mirror"):
+                repository.directory = directory
+                async with running(repository.publisher()):
+                    await repository.announce()
+                    await settled(repository.bus)
+                    await eventually(repository.is_live, seconds=120)
+                    await repository.stays_fresh()
+        await repository.bus.close()
 
-    in_world(tmp_path, "pep458", story)
+    in_a_lost_key_repository(tmp_path, "pep458", story)

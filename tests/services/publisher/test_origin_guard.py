@@ -46,7 +46,7 @@ from tufline_publisher.resume import find_origin
 from tufline_testing.log import DEFAULT_DAYS, announce, announce_bootstrap, bootstrap_record, eventually, on_a_log, read_all, settled
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
-from tufline_testing.publishing import PARTITIONS, World, in_world
+from tufline_testing.publishing import PARTITIONS, SignedRepository, in_a_signed_repository
 
 
 class NoMember:
@@ -93,33 +93,33 @@ class StopsBefore(LocalStore):
 def test_publisher_that_wakes_up_late_changes_nothing(tmp_path: Path) -> None:
     """A publisher that was paused before it replaced the timestamp, while another took over, never reverts the origin."""
 
-    async def story(world: World) -> None:
-        store = StopsBefore(world.directory)
-        config = PublisherConfig(directory=world.directory)
-        bus: Any = StoppedBus(world.bus)
-        old = asyncio.create_task(tufline_publisher.service.run(bus, config, store, clock=world.clock, health=Health()))
-        await world.announce("a")
-        await world.published()
+    async def story(repository: SignedRepository) -> None:
+        store = StopsBefore(repository.directory)
+        config = PublisherConfig(directory=repository.directory)
+        bus: Any = StoppedBus(repository.bus)
+        old = asyncio.create_task(tufline_publisher.service.run(bus, config, store, clock=repository.clock, health=Health()))
+        await repository.announce("a")
+        await repository.published()
         store.is_armed = True
-        await world.announce("b")
+        await repository.announce("b")
         await eventually(lambda: asyncio.sleep(0, not store.is_armed))
-        reader = Reader(world.directory, world.clock)
-        async with world.publisher():
+        reader = Reader(repository.directory, repository.clock)
+        async with repository.publisher():
             for number in range(3):
-                await world.announce(f"c{number}")
-                await world.published()
+                await repository.announce(f"c{number}")
+                await repository.published()
             reader.refresh()
-            shown = world.version
+            shown = repository.version
             await store.woke_up.wait()
-            assert world.version == shown
+            assert repository.version == shown
             reader.refresh()
-            await world.announce("d")
-            assert "d" in await world.published()
+            await repository.announce("d")
+            assert "d" in await repository.published()
             reader.refresh()
         old.cancel()
         await asyncio.gather(old, return_exceptions=True)
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 class ClaimedByAnother(LocalStore):
@@ -137,18 +137,18 @@ class ClaimedByAnother(LocalStore):
 def test_origin_that_is_claimed_at_the_last_moment(tmp_path: Path) -> None:
     """A publisher replaces nothing at an origin that another log has claimed since the last check, and health names that log."""
 
-    async def story(world: World) -> None:
-        store = ClaimedByAnother(world.directory)
-        async with world.publisher(store):
-            await world.announce("a")
-            await world.published()
-            shown = world.version
+    async def story(repository: SignedRepository) -> None:
+        store = ClaimedByAnother(repository.directory)
+        async with repository.publisher(store):
+            await repository.announce("a")
+            await repository.published()
+            shown = repository.version
             store.is_armed = True
-            await world.announce("b")
-            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in world.problem), seconds=120)
-            assert world.version == shown
+            await repository.announce("b")
+            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in repository.problem), seconds=120)
+            assert repository.version == shown
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 class ClaimedAtFirstSight(LocalStore):
@@ -163,35 +163,35 @@ class ClaimedAtFirstSight(LocalStore):
 def test_origin_that_two_logs_find_unclaimed(tmp_path: Path) -> None:
     """Of two logs that find an origin unclaimed one gets it: the other changes nothing there, and its health names the owner."""
 
-    async def story(world: World) -> None:
-        async with world.publisher(ClaimedAtFirstSight(world.directory)):
-            await world.announce("a")
-            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in world.problem), seconds=120)
-            assert set(world.names()) == set()
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher(ClaimedAtFirstSight(repository.directory)):
+            await repository.announce("a")
+            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in repository.problem), seconds=120)
+            assert set(repository.names()) == set()
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 def test_lock_of_a_stopped_process_is_reported_until_it_is_free(tmp_path: Path) -> None:
     """While another process locks the origin nothing is published, health names it constantly, and publishing resumes afterwards."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
-            shown = world.version
-            with locked(world.directory):
-                await world.announce("b")
-                await world.signed()
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
+            shown = repository.version
+            with locked(repository.directory):
+                await repository.announce("b")
+                await repository.signed()
                 await asyncio.sleep(2 * LOCK_PATIENCE_SECONDS)
                 for _ in range(600):
-                    assert f"by process {os.getpid()} on {socket.gethostname()}" in world.problem
+                    assert f"by process {os.getpid()} on {socket.gethostname()}" in repository.problem
                     await asyncio.sleep(1)
-                assert world.version == shown
-            assert set(await world.published()) == {"a", "b"}
-            assert world.problem == ""
+                assert repository.version == shown
+            assert set(await repository.published()) == {"a", "b"}
+            assert repository.problem == ""
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 async def test_released_only_when_its_threads_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,126 +240,126 @@ async def test_released_only_when_its_threads_have_ended(tmp_path: Path, monkeyp
 def test_own_timestamp_that_the_log_has_forgotten(tmp_path: Path) -> None:
     """A publisher that died between the timestamp and its record continues, even after compaction deleted that timestamp from the log."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
-        append = world.bus.append
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
+        append = repository.bus.append
 
         async def failing(messages: Any) -> Any:
             if any(message.topic == topics.PUBLISHED for message in messages):
                 raise BusError("the process dies here")
             return await append(messages)
 
-        world.bus.append = failing  # type: ignore[method-assign]
-        async with world.publisher():
-            await world.announce("b")
-            signed = await world.signed()
-            await eventually(lambda: asyncio.sleep(0, (world.directory / TIMESTAMP).read_bytes() == signed.timestamp))
-        world.bus.append = append  # type: ignore[method-assign]
+        repository.bus.append = failing  # type: ignore[method-assign]
+        async with repository.publisher():
+            await repository.announce("b")
+            signed = await repository.signed()
+            await eventually(lambda: asyncio.sleep(0, (repository.directory / TIMESTAMP).read_bytes() == signed.timestamp))
+        repository.bus.append = append  # type: ignore[method-assign]
         for number in range(3):
-            await world.announce(f"c{number}")
-            await world.signed()
+            await repository.announce(f"c{number}")
+            await repository.signed()
             await asyncio.sleep(3700)
-        await world.bus.maintain()
+        await repository.bus.maintain()
 
-    async def later(world: World) -> None:
-        shown = (world.directory / TIMESTAMP).read_bytes()
-        assert shown not in {record.value for record in await read_all(world.bus, topics.METADATA)}
-        async with world.publisher():
-            assert set(await world.published()) == {"a", "b", "c0", "c1", "c2"}
-            assert world.problem == ""
+    async def later(repository: SignedRepository) -> None:
+        shown = (repository.directory / TIMESTAMP).read_bytes()
+        assert shown not in {record.value for record in await read_all(repository.bus, topics.METADATA)}
+        async with repository.publisher():
+            assert set(await repository.published()) == {"a", "b", "c0", "c1", "c2"}
+            assert repository.problem == ""
 
-    in_world(tmp_path, story)
-    in_world(tmp_path, later, is_new=False)
+    in_a_signed_repository(tmp_path, story)
+    in_a_signed_repository(tmp_path, later, is_new=False)
 
 
 def test_timestamp_record_without_a_version_is_passed_over(tmp_path: Path) -> None:
     """A record that somebody wrote as a timestamp, without a version, does not keep a publisher from its origin."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
         for headers in ({}, {VERSION_HEADER: "nonsense"}):
-            await world.bus.append([Message(topics.METADATA, "timestamp", b"nonsense", headers=headers)])
-        assert (await provenance.examine(world.bus, LocalStore(world.directory))).version == world.version
+            await repository.bus.append([Message(topics.METADATA, "timestamp", b"nonsense", headers=headers)])
+        assert (await provenance.examine(repository.bus, LocalStore(repository.directory))).version == repository.version
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 def test_origin_of_another_repository_with_a_lower_version(tmp_path: Path) -> None:
     """Another repository's origin is never overwritten, even if its timestamp is older, or no root tells whose it is."""
 
-    async def theirs(world: World) -> None:
-        async with world.publisher():
-            await world.announce("theirs")
-            await world.published()
+    async def theirs(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("theirs")
+            await repository.published()
 
-    in_world(tmp_path / "their", theirs)
+    in_a_signed_repository(tmp_path / "their", theirs)
 
-    async def ours(world: World) -> None:
-        async with world.publisher():
+    async def ours(repository: SignedRepository) -> None:
+        async with repository.publisher():
             for number in range(5):
-                await world.announce(f"x{number}")
-                await world.published()
+                await repository.announce(f"x{number}")
+                await repository.published()
         for gone in ((), (OWNER,), (OWNER, "1.root.json")):
-            shutil.rmtree(world.directory)
-            shutil.copytree(tmp_path / "their" / "origin", world.directory)
+            shutil.rmtree(repository.directory)
+            shutil.copytree(tmp_path / "their" / "origin", repository.directory)
             for name in gone:
-                (world.directory / name).unlink()
-            before = {path.name: path.read_bytes() for path in world.directory.iterdir()}
-            async with world.publisher():
+                (repository.directory / name).unlink()
+            before = {path.name: path.read_bytes() for path in repository.directory.iterdir()}
+            async with repository.publisher():
                 await asyncio.sleep(600)
-                assert ("not belong to this log" if gone else "belongs to the log") in world.problem
-            assert {path.name: path.read_bytes() for path in world.directory.iterdir()} == before
+                assert ("not belong to this log" if gone else "belongs to the log") in repository.problem
+            assert {path.name: path.read_bytes() for path in repository.directory.iterdir()} == before
 
-    in_world(tmp_path, ours)
+    in_a_signed_repository(tmp_path, ours)
 
 
 def test_origin_of_an_earlier_version_is_claimed(tmp_path: Path) -> None:
     """An origin that names no log, as earlier versions left it, is claimed by the log that it verifies under."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
-        store = LocalStore(world.directory)
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
+        store = LocalStore(repository.directory)
         owner = await read_owner(store)
         assert owner is not None
-        assert owner.log == world.bus.log_id
-        (world.directory / OWNER).unlink()
-        async with world.publisher():
-            await world.announce("b")
-            await world.published()
+        assert owner.log == repository.bus.log_id
+        (repository.directory / OWNER).unlink()
+        async with repository.publisher():
+            await repository.announce("b")
+            await repository.published()
         claimed = await read_owner(store)
         assert claimed is not None
-        assert claimed.log == world.bus.log_id
+        assert claimed.log == repository.bus.log_id
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 def test_origin_that_was_given_to_another_log(tmp_path: Path) -> None:
     """A publisher stops immediately when another log adopts its origin, and names it; when the log gets it again, it continues."""
 
-    async def story(world: World) -> None:
-        store = LocalStore(world.directory)
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
-            await claim(store, "another", world.clock(), expected=await store.get(OWNER))
-            shown = (world.directory / TIMESTAMP).read_bytes()
-            await world.announce("b")
-            await world.signed()
-            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in world.problem))
-            assert (world.directory / TIMESTAMP).read_bytes() == shown
-            await claim(store, world.bus.log_id, world.clock(), expected=await store.get(OWNER))
-            assert "b" in await world.published()
-        (world.directory / OWNER).write_bytes(b"\xff")
+    async def story(repository: SignedRepository) -> None:
+        store = LocalStore(repository.directory)
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
+            await claim(store, "another", repository.clock(), expected=await store.get(OWNER))
+            shown = (repository.directory / TIMESTAMP).read_bytes()
+            await repository.announce("b")
+            await repository.signed()
+            await eventually(lambda: asyncio.sleep(0, "belongs to the log another" in repository.problem))
+            assert (repository.directory / TIMESTAMP).read_bytes() == shown
+            await claim(store, repository.bus.log_id, repository.clock(), expected=await store.get(OWNER))
+            assert "b" in await repository.published()
+        (repository.directory / OWNER).write_bytes(b"\xff")
         with pytest.raises(ForeignOriginError, match=r"damaged.*tufline origin adopt"):
             await read_owner(store)
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 def copy_log(tmp_path: Path) -> None:
@@ -371,40 +371,40 @@ def copy_log(tmp_path: Path) -> None:
 def test_older_copy_of_the_log_rolls_no_client_back(tmp_path: Path) -> None:
     """A log restored from an older copy does not touch the origin, reports why, and continues only once it has passed what is published."""
 
-    async def before(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
+    async def before(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
 
-    async def lost(world: World) -> None:
-        async with world.publisher():
+    async def lost(repository: SignedRepository) -> None:
+        async with repository.publisher():
             for number in range(3):
-                await world.announce(f"lost{number}")
-                await world.published()
+                await repository.announce(f"lost{number}")
+                await repository.published()
 
-    async def restored(world: World) -> None:
-        reader = Reader(world.directory, world.clock)
+    async def restored(repository: SignedRepository) -> None:
+        reader = Reader(repository.directory, repository.clock)
         reader.refresh()
-        before = {name: (world.directory / name).read_bytes() for name in world.names()}
-        async with world.publisher():
-            await eventually(lambda: asyncio.sleep(0, "the log is an older copy" in world.problem))
-            assert "bring the right log back" not in world.problem
-            assert {name: (world.directory / name).read_bytes() for name in world.names()} == before
+        before = {name: (repository.directory / name).read_bytes() for name in repository.names()}
+        async with repository.publisher():
+            await eventually(lambda: asyncio.sleep(0, "the log is an older copy" in repository.problem))
+            assert "bring the right log back" not in repository.problem
+            assert {name: (repository.directory / name).read_bytes() for name in repository.names()} == before
             for number in range(12):
-                await world.announce(*(f"new{number}/{other}" for other in range(16)))  # in every bin
-                await world.signed()
+                await repository.announce(*(f"new{number}/{other}" for other in range(16)))  # in every bin
+                await repository.signed()
                 await asyncio.sleep(20)
                 reader.refresh()
-            assert "new11/3" in await world.published()
+            assert "new11/3" in await repository.published()
             reader.refresh()
-            assert world.problem == ""
+            assert repository.problem == ""
         for name, content in before.items():
-            assert name == TIMESTAMP or (world.directory / name).read_bytes() == content, f"{name} has two contents"
+            assert name == TIMESTAMP or (repository.directory / name).read_bytes() == content, f"{name} has two contents"
 
-    in_world(tmp_path, before)
+    in_a_signed_repository(tmp_path, before)
     copy_log(tmp_path)
-    in_world(tmp_path, lost, is_new=False)
-    in_world(tmp_path, restored, name="old", is_new=False)
+    in_a_signed_repository(tmp_path, lost, is_new=False)
+    in_a_signed_repository(tmp_path, restored, name="old", is_new=False)
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -419,53 +419,53 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_damaged_timestamp_is_put_again(tmp_path: Path, name: str) -> None:
     """Whatever bytes the origin's timestamp.json has: fsck reports it, and a publisher replaces it, at its start and while it runs."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            expected = await world.published()
-        path = world.directory / TIMESTAMP
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            expected = await repository.published()
+        path = repository.directory / TIMESTAMP
         good = path.read_bytes()
         bad = DAMAGES[name](good)
         path.write_bytes(bad)
-        report = await fsck.compare(world.bus, LocalStore(world.directory), "origin")
+        report = await fsck.compare(repository.bus, LocalStore(repository.directory), "origin")
         assert any(TIMESTAMP in finding for finding in report.findings)
         for is_claimed in (True, False):
             path.write_bytes(bad)
             if not is_claimed:
-                (world.directory / OWNER).unlink()
-            async with world.publisher():
+                (repository.directory / OWNER).unlink()
+            async with repository.publisher():
                 await eventually(lambda: asyncio.sleep(0, path.read_bytes() == good), seconds=300)
-                assert await world.published() == expected
+                assert await repository.published() == expected
                 path.write_bytes(bad)
                 await eventually(lambda: asyncio.sleep(0, path.read_bytes() == good), seconds=300)
-                await eventually(lambda: asyncio.sleep(0, world.problem == ""), seconds=300)
+                await eventually(lambda: asyncio.sleep(0, repository.problem == ""), seconds=300)
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 @pytest.mark.parametrize("pattern", ["1.root.json", "*.targets.json", "*.bins-*.json", "*.snapshot.json", TIMESTAMP, "*"])
 def test_vanished_files_are_noticed(tmp_path: Path, pattern: str) -> None:
     """Files that vanish from the origin while the publisher runs are noticed within minutes and put again, without any new commit."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a", "b", "c")
-            expected = await world.published()
-            lost = [path for path in world.directory.glob(pattern) if path.name in world.names()]
-            before = {path.name: path.read_bytes() for path in lost if is_needed(path.name, world)}
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a", "b", "c")
+            expected = await repository.published()
+            lost = [path for path in repository.directory.glob(pattern) if path.name in repository.names()]
+            before = {path.name: path.read_bytes() for path in lost if is_needed(path.name, repository)}
             for path in lost:
                 path.unlink()
-            await eventually(lambda: world.has(set(before)), seconds=600)
-            assert {name: (world.directory / name).read_bytes() for name in before} == before
-            await eventually(lambda: asyncio.sleep(0, world.problem == ""), seconds=300)
-            assert Reader(world.directory, world.clock).refresh() == expected
+            await eventually(lambda: repository.has(set(before)), seconds=600)
+            assert {name: (repository.directory / name).read_bytes() for name in before} == before
+            await eventually(lambda: asyncio.sleep(0, repository.problem == ""), seconds=300)
+            assert Reader(repository.directory, repository.clock).refresh() == expected
 
-    def is_needed(name: str, world: World) -> bool:
-        snapshot = max(world.directory.glob("*.snapshot.json"), key=lambda path: int(path.name.split(".")[0]))
+    def is_needed(name: str, repository: SignedRepository) -> bool:
+        snapshot = max(repository.directory.glob("*.snapshot.json"), key=lambda path: int(path.name.split(".")[0]))
         named = {f"{entry['version']}.{role}" for role, entry in json.loads(snapshot.read_bytes())["signed"]["meta"].items()}
         return name in named | {"1.root.json", TIMESTAMP, snapshot.name}
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 def test_versions_that_no_snapshot_named_are_deleted(tmp_path: Path) -> None:
@@ -475,18 +475,18 @@ def test_versions_that_no_snapshot_named_are_deleted(tmp_path: Path) -> None:
     async def story(bus: EmbeddedBus, clock: Clock) -> None:
         config = SignerConfig(key_dir=tmp_path / "keys", commit_interval=10.0)
         signer = asyncio.create_task(tufline_signer.service.run(bus, config, clock=clock, health=Health()))
-        world = World(bus, clock, tmp_path, bootstrap)
-        async with world.publisher(superseded_retention=3600.0):
+        repository = SignedRepository(bus, clock, tmp_path, bootstrap)
+        async with repository.publisher(superseded_retention=3600.0):
             for number in range(60):
-                await world.announce(f"p{number}")
+                await repository.announce(f"p{number}")
                 await asyncio.sleep(0.5)
-            await world.published()
-            assert len(world.names()) > 40
+            await repository.published()
+            assert len(repository.names()) > 40
             await asyncio.sleep(3700)
             expected = {"1.root.json", "1.targets.json", TIMESTAMP}
-            assert {name for name in world.names() if "bins" not in name and "snapshot" not in name} == expected
-            assert len(world.names()) == len(expected) + 4 + 1
-            assert len(Reader(world.directory, world.clock).refresh()) == 60
+            assert {name for name in repository.names() if "bins" not in name and "snapshot" not in name} == expected
+            assert len(repository.names()) == len(expected) + 4 + 1
+            assert len(Reader(repository.directory, repository.clock).refresh()) == 60
         signer.cancel()
         await asyncio.gather(signer, return_exceptions=True)
 
@@ -496,140 +496,140 @@ def test_versions_that_no_snapshot_named_are_deleted(tmp_path: Path) -> None:
 def test_superseded_files_stay_for_their_time(tmp_path: Path) -> None:
     """Files that a client may be reading stay: after a new commit, every file of the last one stays for the retention time."""
 
-    async def story(world: World) -> None:
-        async with world.publisher(superseded_retention=1000.0):
-            await world.announce("a")
-            await world.published()
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher(superseded_retention=1000.0):
+            await repository.announce("a")
+            await repository.published()
             for number in range(3):
-                before = world.names()
-                await world.announce("a", length=number + 2)
-                await world.published()
-                assert world.names() >= before
+                before = repository.names()
+                await repository.announce("a", length=number + 2)
+                await repository.published()
+                assert repository.names() >= before
                 await asyncio.sleep(900)
-                assert world.names() >= before
+                assert repository.names() >= before
                 await asyncio.sleep(200)
-                assert not world.names() >= before
+                assert not repository.names() >= before
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
     """A repeated or late timestamp never replaces a newer one, however valid it is, and is not a problem."""
 
-    async def story(world: World) -> None:
-        reader = Reader(world.directory, world.clock)
+    async def story(repository: SignedRepository) -> None:
+        reader = Reader(repository.directory, repository.clock)
 
         def look(_: str) -> None:
             reader.refresh()
 
-        async with world.publisher(WatchedStore(LocalStore(world.directory), look, look)):
-            await world.announce("a")
-            await world.published()
-            (old,) = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1:]
-            await world.announce("b")
-            await world.published()
-            shown = world.version
-            await world.bus.append([Message(topics.METADATA, old.key, old.value, headers=dict(old.headers))])
+        async with repository.publisher(WatchedStore(LocalStore(repository.directory), look, look)):
+            await repository.announce("a")
+            await repository.published()
+            (old,) = [record for record in await read_all(repository.bus, topics.METADATA) if record.key == "timestamp"][-1:]
+            await repository.announce("b")
+            await repository.published()
+            shown = repository.version
+            await repository.bus.append([Message(topics.METADATA, old.key, old.value, headers=dict(old.headers))])
             await asyncio.sleep(300)
-            assert (world.version, world.problem) == (shown, "")
-        async with world.publisher(WatchedStore(LocalStore(world.directory), look, look)):
+            assert (repository.version, repository.problem) == (shown, "")
+        async with repository.publisher(WatchedStore(LocalStore(repository.directory), look, look)):
             await asyncio.sleep(300)
-            assert (world.version, world.problem) == (shown, "")
-            await world.announce("c")
-            assert set(await world.published()) == {"a", "b", "c"}
+            assert (repository.version, repository.problem) == (shown, "")
+            await repository.announce("c")
+            assert set(await repository.published()) == {"a", "b", "c"}
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 def test_who_starts_knows_what_was_shown(tmp_path: Path) -> None:
     """A publisher that starts at an origin without the published snapshot uploads everything again, but publishes no older timestamp."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
             for path in "ab":
-                await world.announce(path)
-                await world.published()
-        last = await world.last_published()
+                await repository.announce(path)
+                await repository.published()
+        last = await repository.last_published()
         assert last is not None
-        (world.directory / f"{last.snapshot.version}.snapshot.json").unlink()
+        (repository.directory / f"{last.snapshot.version}.snapshot.json").unlink()
         passed = PassedOver(Health(), "publisher")
-        found = await find_origin(world.bus, LocalStore(world.directory), "origin", world.clock(), passed)
-        assert (found.offset, found.origin.least) == (0, world.version)
+        found = await find_origin(repository.bus, LocalStore(repository.directory), "origin", repository.clock(), passed)
+        assert (found.offset, found.origin.least) == (0, repository.version)
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 @pytest.mark.parametrize("role", ["bins-0", "nobody"])
 def test_file_that_no_head_names_holds_up_nothing(tmp_path: Path, role: str) -> None:
     """A file that is not signed, and that no head names, is reported, and a restarted publisher does not read it again."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
-            (bin_file,) = [one for one in await read_all(world.bus, topics.METADATA) if one.key == "bins-0"][-1:]
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
+            (bin_file,) = [one for one in await read_all(repository.bus, topics.METADATA) if one.key == "bins-0"][-1:]
             content = json.loads(bin_file.value)
             content["signed"]["version"] = 900
             forged = Message(topics.METADATA, role, json.dumps(content).encode(), headers={VERSION_HEADER: "900"})
-            (position,) = await world.bus.append([forged])
+            (position,) = await repository.bus.append([forged])
             place = f"offset {position.offset} of metadata/0"
-            await eventually(lambda: asyncio.sleep(0, place in world.health.warnings.get("publisher.origin.records", "")), seconds=120)
-            await world.announce("b")
-            await world.published()
-            newest = records.decode(records.published_decoder, (await read_all(world.bus, topics.PUBLISHED))[-1].value)
+            await eventually(lambda: asyncio.sleep(0, place in repository.health.warnings.get("publisher.origin.records", "")), seconds=120)
+            await repository.announce("b")
+            await repository.published()
+            newest = records.decode(records.published_decoder, (await read_all(repository.bus, topics.PUBLISHED))[-1].value)
             assert newest.next_offset > position.offset
-            assert "publisher.origin.refused" not in world.health.warnings
-            assert world.health.ready
+            assert "publisher.origin.refused" not in repository.health.warnings
+            assert repository.health.ready
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 @pytest.mark.parametrize("heads", ["late", "junk"])
 def test_file_that_a_head_may_name_is_kept(tmp_path: Path, heads: str) -> None:
     """A refused file whose head appears a moment later, or is unreadable, may be named by a commit: a restarted publisher reads it."""
 
-    async def story(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
-            (newest,) = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1:]
+    async def story(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
+            (newest,) = [record for record in await read_all(repository.bus, topics.METADATA) if record.key == "timestamp"][-1:]
             waiting = json.loads(newest.value)
             waiting["signed"]["version"] = 900
-            (bin_file,) = [one for one in await read_all(world.bus, topics.METADATA) if one.key == "bins-0"][-1:]
+            (bin_file,) = [one for one in await read_all(repository.bus, topics.METADATA) if one.key == "bins-0"][-1:]
             content = json.loads(bin_file.value)
             version = content["signed"]["version"] = content["signed"]["version"] + 1
             refused = json.dumps(content).encode()
             if heads != "late":
-                await world.bus.append([Message(topics.HEADS, "bins-0", b"{")])
+                await repository.bus.append([Message(topics.HEADS, "bins-0", b"{")])
             # While a commit waits, the publisher looks at the heads as soon as it has read everything.
-            _, position = await world.bus.append(
+            _, position = await repository.bus.append(
                 [
                     Message(topics.METADATA, "timestamp", json.dumps(waiting).encode(), headers={**newest.headers, VERSION_HEADER: "900"}),
                     Message(topics.METADATA, "bins-0", refused, headers={VERSION_HEADER: str(version)}),
                 ]
             )
-            await eventually(lambda: asyncio.sleep(0, "publisher.origin.refused" in world.health.warnings))
+            await eventually(lambda: asyncio.sleep(0, "publisher.origin.refused" in repository.health.warnings))
             await asyncio.sleep(2)
             if heads == "late":
-                await world.bus.append([Message(topics.HEADS, "bins-0", records.encode(head_of(refused, version, position.offset)))])
+                await repository.bus.append([Message(topics.HEADS, "bins-0", records.encode(head_of(refused, version, position.offset)))])
             await asyncio.sleep(120)
-            assert f"offset {position.offset} " in world.health.warnings["publisher.origin.refused"]
-            layout = world.bootstrap.settings.layout
+            assert f"offset {position.offset} " in repository.health.warnings["publisher.origin.refused"]
+            layout = repository.bootstrap.settings.layout
             path = next(path for path in map(str, itertools.count()) if layout.index_of(path) != 0)
-            await world.announce(path)
-            await eventually(lambda: is_shown(world, path), seconds=120)
-            last = await world.last_published()
+            await repository.announce(path)
+            await eventually(lambda: is_shown(repository, path), seconds=120)
+            last = await repository.last_published()
             assert last is not None
             assert last.next_offset <= position.offset
 
-    async def is_shown(world: World, path: str) -> bool:
-        return path in Reader(world.directory, world.clock).refresh()
+    async def is_shown(repository: SignedRepository, path: str) -> bool:
+        return path in Reader(repository.directory, repository.clock).refresh()
 
     def head_of(content: bytes, version: int, offset: int) -> Head:
         sha256 = hashlib.sha256(content).hexdigest()
         return Head(version=version, sha256=sha256, length=len(content), expires="2040-01-01T00:00:00Z", offset=offset, keyids=["later"])
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
 BACKWARDS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -648,39 +648,39 @@ def test_snapshot_that_goes_back_is_not_shown(tmp_path: Path, name: str, is_rest
     """A commit whose snapshot goes back, or lost a role, is not published, although all its signatures are right."""
     spoil, said = BACKWARDS[name]
 
-    async def story(world: World) -> None:
-        reader = Reader(world.directory, world.clock)
-        async with world.publisher():
+    async def story(repository: SignedRepository) -> None:
+        reader = Reader(repository.directory, repository.clock)
+        async with repository.publisher():
             for number in range(2):
-                await world.announce(*(f"{number}/{other}" for other in range(16)))  # in every bin
-                await world.published()
-            shown = world.version
+                await repository.announce(*(f"{number}/{other}" for other in range(16)))  # in every bin
+                await repository.published()
+            shown = repository.version
             if not is_restarted:
-                await append_commit(world, spoil)
-                await eventually(lambda: asyncio.sleep(0, said in world.problem), seconds=300)
+                await append_commit(repository, spoil)
+                await eventually(lambda: asyncio.sleep(0, said in repository.problem), seconds=300)
         if is_restarted:
-            await append_commit(world, spoil)
-        async with world.publisher():
-            await eventually(lambda: asyncio.sleep(0, said in world.problem), seconds=300)
-            assert world.version == shown
+            await append_commit(repository, spoil)
+        async with repository.publisher():
+            await eventually(lambda: asyncio.sleep(0, said in repository.problem), seconds=300)
+            assert repository.version == shown
             reader.refresh()
 
-    in_world(tmp_path, story)
+    in_a_signed_repository(tmp_path, story)
 
 
-async def append_commit(world: World, change: Callable[[dict[str, Any]], object]) -> None:
+async def append_commit(repository: SignedRepository, change: Callable[[dict[str, Any]], object]) -> None:
     """Append the commit after the published one to the log, signed as the signer does, with a modified snapshot."""
-    root = rules.parse(Root, world.bootstrap.root).signed
+    root = rules.parse(Root, repository.bootstrap.root).signed
 
     def signed(role: str, content: dict[str, Any]) -> bytes:
         ((keyid, uri),) = rules.root_keys(root, role).online.items()
-        key = open_file_key(uri, root.keys[keyid], world.path / "keys")
+        key = open_file_key(uri, root.keys[keyid], repository.path / "keys")
         body = canonical.encode(content)
         return assemble(body, [key.sign(body)])
 
-    timestamp = json.loads((world.directory / TIMESTAMP).read_bytes())["signed"]
+    timestamp = json.loads((repository.directory / TIMESTAMP).read_bytes())["signed"]
     version = timestamp["meta"]["snapshot.json"]["version"]
-    snapshot = json.loads((world.directory / f"{version}.snapshot.json").read_bytes())["signed"]
+    snapshot = json.loads((repository.directory / f"{version}.snapshot.json").read_bytes())["signed"]
     change(snapshot["meta"])
     snapshot["version"] += 1
     timestamp["version"] += 1
@@ -690,9 +690,9 @@ async def append_commit(world: World, change: Callable[[dict[str, Any]], object]
         "length": len(of_snapshot),
         "hashes": {"sha256": hashlib.sha256(of_snapshot).hexdigest()},
     }
-    (newest,) = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1:]
+    (newest,) = [record for record in await read_all(repository.bus, topics.METADATA) if record.key == "timestamp"][-1:]
     files = {"snapshot": (version + 1, of_snapshot), "timestamp": (timestamp["version"], signed("timestamp", timestamp))}
-    await world.bus.append(
+    await repository.bus.append(
         [
             Message(topics.METADATA, role, content, headers={**newest.headers, VERSION_HEADER: str(number)})
             for role, (number, content) in files.items()
@@ -709,19 +709,19 @@ def test_stray_files_do_not_stop_a_rotation(tmp_path: Path, name: str) -> None:
     async def story(bus: EmbeddedBus, clock: Clock) -> None:
         config = SignerConfig(key_dir=tmp_path / "keys", release_delay=5.0, release_grace=600.0)
         signer = asyncio.create_task(tufline_signer.service.run(bus, config, clock=clock, health=Health()))
-        world = World(bus, clock, tmp_path, bootstrap)
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
-        (world.directory / name).write_text("{}")
+        repository = SignedRepository(bus, clock, tmp_path, bootstrap)
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
+        (repository.directory / name).write_text("{}")
         await announce_updates(bus, offline.rotate(now=clock()))
         await asyncio.sleep(2000)  # the grace time is over: a root is held until the commit that needs it
-        await world.announce("b")
+        await repository.announce("b")
         await settled(bus)
-        async with world.publisher():
-            assert set(await world.published()) == {"a", "b"}
-            assert world.problem == ""
-        assert (world.directory / name).read_text() == "{}"
+        async with repository.publisher():
+            assert set(await repository.published()) == {"a", "b"}
+            assert repository.problem == ""
+        assert (repository.directory / name).read_text() == "{}"
         signer.cancel()
         await asyncio.gather(signer, return_exceptions=True)
 
@@ -731,37 +731,37 @@ def test_stray_files_do_not_stop_a_rotation(tmp_path: Path, name: str) -> None:
 def test_fork_of_the_log_is_not_published(tmp_path: Path) -> None:
     """If the origin's timestamp differs from the log's timestamp of the same version, nothing is changed, and health reports it."""
 
-    async def before(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
+    async def before(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
 
-    async def forked(world: World) -> None:
-        async with world.publisher():
-            await world.announce("theirs")
-            await world.published()
+    async def forked(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("theirs")
+            await repository.published()
 
-    async def ours(world: World) -> None:
-        await world.announce("ours")
-        await world.signed()
-        shown = contents(world)
-        assert version_on_log(await read_all(world.bus, topics.METADATA)) == world.version
-        async with world.publisher():
-            await eventually(lambda: asyncio.sleep(0, "differs from this log's" in world.problem), seconds=300)
+    async def ours(repository: SignedRepository) -> None:
+        await repository.announce("ours")
+        await repository.signed()
+        shown = contents(repository)
+        assert version_on_log(await read_all(repository.bus, topics.METADATA)) == repository.version
+        async with repository.publisher():
+            await eventually(lambda: asyncio.sleep(0, "differs from this log's" in repository.problem), seconds=300)
             await asyncio.sleep(600)
-            assert {name: contents(world).get(name) for name in shown} == shown
-            assert "differs from this log's" in world.problem
+            assert {name: contents(repository).get(name) for name in shown} == shown
+            assert "differs from this log's" in repository.problem
 
-    def contents(world: World) -> dict[str, bytes]:
-        return {name: (world.directory / name).read_bytes() for name in world.names()}
+    def contents(repository: SignedRepository) -> dict[str, bytes]:
+        return {name: (repository.directory / name).read_bytes() for name in repository.names()}
 
     def version_on_log(found: Any) -> int:
         return max(int(record.headers[VERSION_HEADER]) for record in found if record.key == "timestamp")
 
-    in_world(tmp_path, before)
+    in_a_signed_repository(tmp_path, before)
     copy_log(tmp_path)
-    in_world(tmp_path, forked, is_new=False)
-    in_world(tmp_path, ours, name="old", is_new=False)
+    in_a_signed_repository(tmp_path, forked, is_new=False)
+    in_a_signed_repository(tmp_path, ours, name="old", is_new=False)
 
 
 async def test_late_record_of_a_publication(tmp_path: Path) -> None:
@@ -807,15 +807,15 @@ def shows(live: Live) -> tuple[int, ...]:
 def test_adopting_an_origin(tmp_path: Path) -> None:
     """An origin changes its log by a command only, and to no log that would roll its clients back or is another repository's."""
 
-    async def before(world: World) -> None:
-        async with world.publisher():
-            await world.announce("a")
-            await world.published()
+    async def before(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("a")
+            await repository.published()
 
-    async def more(world: World) -> None:
-        async with world.publisher():
-            await world.announce("b")
-            await world.published()
+    async def more(repository: SignedRepository) -> None:
+        async with repository.publisher():
+            await repository.announce("b")
+            await repository.published()
 
     def run(*arguments: str, log: str) -> Result:
         env = {
@@ -825,11 +825,11 @@ def test_adopting_an_origin(tmp_path: Path) -> None:
         }
         return CliRunner().invoke(main, ["origin", *arguments], env=env)
 
-    in_world(tmp_path, before)
+    in_a_signed_repository(tmp_path, before)
     copy_log(tmp_path)
-    in_world(tmp_path, more, is_new=False)
+    in_a_signed_repository(tmp_path, more, is_new=False)
     (tmp_path / "other").mkdir()
-    in_world(tmp_path / "other", before)
+    in_a_signed_repository(tmp_path / "other", before)
     owner = (tmp_path / "origin" / OWNER).read_bytes()
 
     shown = run("show", log="none.db")

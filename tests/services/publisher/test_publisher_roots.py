@@ -2,8 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from tufline.runtime.health import Health
 from tufline.trust import rules
 from tufline.trust.admin_state import AdminState, fold
 from tufline_publisher.chain import Chain
-from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
+from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, running, settled
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
 
@@ -100,22 +99,12 @@ def test_admin_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -> None
     assert [one.offset for one in state.roots] == [0, 4]
 
 
-class World:
+class NewRootRepository:
     """A log and an origin."""
 
     def __init__(self, bus: EmbeddedBus, clock: Clock, path: Path, people: Offline) -> None:
         self.bus, self.clock, self.path, self.people = bus, clock, path, people
         self.directory = path / "origin"
-
-    @asynccontextmanager
-    async def running(self, service: Awaitable[None]) -> AsyncIterator[None]:
-        """Run a service; leaving the block stops it at any point of its work."""
-        task = asyncio.ensure_future(service)
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     def signer(self) -> Awaitable[None]:
         config = SignerConfig(key_dir=self.path / "keys", renewal_check=60.0, release_delay=5.0, release_grace=600.0)
@@ -142,48 +131,48 @@ class World:
         return (await self.newest()).timestamp.version == version
 
 
-def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]]) -> None:
+def in_a_new_root_repository(tmp_path: Path, story: Callable[[NewRootRepository], Awaitable[None]]) -> None:
     """Tell a story in virtual time."""
     people = offline(tmp_path)
-    on_a_log(tmp_path / "log.db", people.bootstrap(PARTITIONS), lambda bus, clock: story(World(bus, clock, tmp_path, people)))
+    on_a_log(tmp_path / "log.db", people.bootstrap(PARTITIONS), lambda bus, clock: story(NewRootRepository(bus, clock, tmp_path, people)))
 
 
 def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
     """A root under which the published commit does not verify waits for one that does, even if the publisher restarts meanwhile."""
 
-    async def story(world: World) -> None:
-        held = world.directory / "2.root.json"
-        async with world.running(world.signer()):
-            async with world.running(world.publisher()):
-                await world.becomes_live("a")
-                updates = world.people.rotate(now=world.clock())
+    async def story(repository: NewRootRepository) -> None:
+        held = repository.directory / "2.root.json"
+        async with running(repository.signer()):
+            async with running(repository.publisher()):
+                await repository.becomes_live("a")
+                updates = repository.people.rotate(now=repository.clock())
                 file = rules.file_bytes(updates[0].metadata)
-                await world.bus.append([Message(topics.METADATA, "2.root", file, headers={VERSION_HEADER: "2"})])
-                await world.announce("b")
+                await repository.bus.append([Message(topics.METADATA, "2.root", file, headers={VERSION_HEADER: "2"})])
+                await repository.announce("b")
                 await asyncio.sleep(60)
                 assert not held.exists()
-            async with world.running(world.publisher()):
+            async with running(repository.publisher()):
                 await asyncio.sleep(60)
                 assert not held.exists()
-                await announce_updates(world.bus, updates)
+                await announce_updates(repository.bus, updates)
                 await eventually(lambda: asyncio.sleep(0, held.exists()), seconds=300)
-                await world.becomes_live("c")
+                await repository.becomes_live("c")
 
-    in_world(tmp_path, story)
+    in_a_new_root_repository(tmp_path, story)
 
 
 def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
     """While a root waits, even beyond further commits, ``next_offset`` stays at it: a restarted publisher reads it again."""
 
-    async def story(world: World) -> None:
-        people, held = world.people, world.directory / "2.root.json"
-        old = CryptoSigner.from_priv_key_uri(f"file2:{world.path / 'keys' / 'online.pem'}", people.root.keys[people.online])
+    async def story(repository: NewRootRepository) -> None:
+        people, held = repository.people, repository.directory / "2.root.json"
+        old = CryptoSigner.from_priv_key_uri(f"file2:{repository.path / 'keys' / 'online.pem'}", people.root.keys[people.online])
         new = people.new_key()
-        async with world.running(world.publisher()):
-            async with world.running(world.signer()):
-                await world.becomes_live("a")
-            shown = [record for record in await read_all(world.bus, topics.METADATA) if record.key == "timestamp"][-1]
-            root = rules.file_bytes(people.rotate(new=new, now=world.clock())[0].metadata)
+        async with running(repository.publisher()):
+            async with running(repository.signer()):
+                await repository.becomes_live("a")
+            shown = [record for record in await read_all(repository.bus, topics.METADATA) if record.key == "timestamp"][-1]
+            root = rules.file_bytes(people.rotate(new=new, now=repository.clock())[0].metadata)
             # The new key has signed the timestamp, but not the snapshot yet.
             timestamp = Metadata[Timestamp].from_bytes(shown.value)
             timestamp.signed.version += 1
@@ -191,33 +180,33 @@ def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
             timestamp.sign(new, append=True)
             files = {"2.root": (root, 2), "timestamp": (rules.file_bytes(timestamp.to_dict()), timestamp.signed.version)}
             headers = {key: {**shown.headers, VERSION_HEADER: str(version)} for key, (_, version) in files.items()}
-            positions = await world.bus.append(
+            positions = await repository.bus.append(
                 [Message(topics.METADATA, key, content, headers=headers[key]) for key, (content, _) in files.items()]
             )
-            await eventually(lambda: world.shows(timestamp.signed.version))
-            assert (await world.newest()).next_offset == positions[0].offset
+            await eventually(lambda: repository.shows(timestamp.signed.version))
+            assert (await repository.newest()).next_offset == positions[0].offset
             assert not held.exists()
 
-    in_world(tmp_path, story)
+    in_a_new_root_repository(tmp_path, story)
 
 
 def test_a_commit_that_needs_a_root_comes_after_it(tmp_path: Path) -> None:
     """If the old keys are lost, the new root is published before the first commit that only its keys have signed."""
     operations: list[str] = []
 
-    async def story(world: World) -> None:
+    async def story(repository: NewRootRepository) -> None:
         def after(operation: str) -> None:
             operations.append(operation)
             if operation == "timestamp":
-                Reader(world.directory, world.clock).refresh()
+                Reader(repository.directory, repository.clock).refresh()
 
-        async with world.running(world.publisher(after)):
-            async with world.running(world.signer()):
-                await world.becomes_live("a")
-            (world.path / "keys" / "online.pem").unlink()
-            async with world.running(world.signer()):
-                await announce_updates(world.bus, world.people.rotate(skip_overlap=True, now=world.clock()))
-                await world.becomes_live("b")
+        async with running(repository.publisher(after)):
+            async with running(repository.signer()):
+                await repository.becomes_live("a")
+            (repository.path / "keys" / "online.pem").unlink()
+            async with running(repository.signer()):
+                await announce_updates(repository.bus, repository.people.rotate(skip_overlap=True, now=repository.clock()))
+                await repository.becomes_live("b")
 
-    in_world(tmp_path, story)
+    in_a_new_root_repository(tmp_path, story)
     assert "root 2.root.json" in operations

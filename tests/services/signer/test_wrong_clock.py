@@ -17,7 +17,7 @@ from tufline.config.settings import SignerConfig
 from tufline.metadata.envelope import disassemble, parse_expires, read_common
 from tufline.records import Add, topics
 from tufline.runtime.health import Health
-from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, settled
+from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, running, settled
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.simulation.virtual_time import START, run_virtual
 
@@ -60,13 +60,11 @@ class SignerMachine:
         self.bus = await open_embedded(self.path / "log.db", topics.topics(2), clock=clock, monotonic=monotonic, threads=False)
         await announce_bootstrap(self.bus, self.bootstrap)
         config = SignerConfig(key_dir=self.path / "keys", renewal_check=CHECK_SECONDS, release_delay=5.0, release_grace=GRACE_SECONDS)
-        signer = asyncio.create_task(tufline_signer.service.run(self.bus, config, clock=self.wall, health=self.health))
         try:
-            await settled(self.bus)
-            yield
+            async with running(tufline_signer.service.run(self.bus, config, clock=self.wall, health=self.health)):
+                await settled(self.bus)
+                yield
         finally:
-            signer.cancel()
-            await asyncio.gather(signer, return_exceptions=True)
             await self.bus.close()
 
     async def be_wrong(self, by: timedelta, time: timedelta = NTP) -> None:

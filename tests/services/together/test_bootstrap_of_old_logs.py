@@ -18,7 +18,7 @@ from tufline.metadata.profiles import STANDARD
 from tufline.records import FIRST_RULES, Add, Begun, Bootstrap, Head, Settings, topics
 from tufline.runtime.health import Health
 from tufline.trust.ceremony import ONLINE_KEY_FILE
-from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, settled
+from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, running, settled
 from tufline_testing.origin import Reader
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import PARTITIONS, rest
@@ -47,11 +47,9 @@ async def old_log(path: Path, kept: Kept, *, is_damaged: bool = False) -> tuple[
     first = Bootstrap(settings=Settings(BINS, "bins", PARTITIONS, DEFAULT_DAYS, STANDARD), root=metadata["root"], rules=FIRST_RULES)
     whole = await open_embedded(path / "whole.db", topics.topics(PARTITIONS))
     await announce_bootstrap(whole, first)
-    signer = asyncio.create_task(tufline_signer.service.run(whole, SignerConfig(key_dir=path / "keys"), health=Health()))
-    await announce(whole, first.settings, [Add("a", 1, {"sha256": "0" * 64})])
-    await settled(whole)
-    signer.cancel()
-    await asyncio.gather(signer, return_exceptions=True)
+    async with running(tufline_signer.service.run(whole, SignerConfig(key_dir=path / "keys"), health=Health())):
+        await announce(whole, first.settings, [Add("a", 1, {"sha256": "0" * 64})])
+        await settled(whole)
     log = await open_embedded(path / "log.db", topics.topics(PARTITIONS))
     await _copy(whole, log, kept, is_damaged=is_damaged)
     await whole.close()

@@ -16,14 +16,14 @@ from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.origin.directory import LocalStore
 from tufline.records import PROGRESS_KEY, Add, Bootstrap, Progress, topics
 from tufline.runtime.health import Health
-from tufline_testing.log import announce, bootstrap_record, eventually, on_a_log, read_all, settled
+from tufline_testing.log import announce, bootstrap_record, eventually, on_a_log, read_all, running, settled
 from tufline_testing.origin import Reader
 
 PARTITIONS = 2
 
 
 @dataclass
-class World:
+class PublishedLog:
     """A log, and the publication to an origin."""
 
     bus: EmbeddedBus
@@ -41,13 +41,8 @@ class World:
                 self.bus, PublisherConfig(directory=directory), LocalStore(directory), clock=self.clock, health=Health()
             ),
         )
-        tasks = [asyncio.create_task(service) for service in services]
-        try:
+        async with running(*services):
             yield Reader(directory, self.clock)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def published(self) -> None:
         """Wait until everything announced is published."""
@@ -60,49 +55,49 @@ class World:
         await eventually(shown, 300)
 
 
-def in_world(tmp_path: Path, story: Callable[[World], Awaitable[None]], days: dict[str, int] | None = None) -> None:
+def on_a_published_log(tmp_path: Path, story: Callable[[PublishedLog], Awaitable[None]], days: dict[str, int] | None = None) -> None:
     """Tell a story in virtual time."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4, days=days)
-    on_a_log(tmp_path / "log.db", bootstrap, lambda bus, clock: story(World(bus, clock, tmp_path, bootstrap)))
+    on_a_log(tmp_path / "log.db", bootstrap, lambda bus, clock: story(PublishedLog(bus, clock, tmp_path, bootstrap)))
 
 
 def test_redelivered_old_task_puts_nothing_older_back(tmp_path: Path) -> None:
     """If everything is delivered again from the start, live files keep their versions; RSTUF reverted them to old ones."""
 
-    async def story(world: World) -> None:
+    async def story(log: PublishedLog) -> None:
         paths = [f"p/{number}" for number in range(20)]
-        async with world.running() as client:
+        async with log.running() as client:
             for length in (1, 2, 3):
-                await announce(world.bus, world.bootstrap.settings, [Add(path, length, {"sha256": "0" * 64}) for path in paths])
-                await world.published()
+                await announce(log.bus, log.bootstrap.settings, [Add(path, length, {"sha256": "0" * 64}) for path in paths])
+                await log.published()
             assert client.refresh() == dict.fromkeys(paths, 3)
-        before = [record.key for record in await read_all(world.bus, topics.METADATA)]
+        before = [record.key for record in await read_all(log.bus, topics.METADATA)]
         # The signer's progress is taken back to the beginning, as where a queue delivers all its tasks again.
         again = records.encode(Progress(offset=0))
-        await world.bus.append([Message(topics.HEADS, PROGRESS_KEY, again, partition) for partition in range(PARTITIONS)])
-        async with world.running():
-            await announce(world.bus, world.bootstrap.settings, [Add("next", 1, {"sha256": "0" * 64})])
-            await world.published()
+        await log.bus.append([Message(topics.HEADS, PROGRESS_KEY, again, partition) for partition in range(PARTITIONS)])
+        async with log.running():
+            await announce(log.bus, log.bootstrap.settings, [Add("next", 1, {"sha256": "0" * 64})])
+            await log.published()
             assert client.refresh() == dict.fromkeys(paths, 3) | {"next": 1}
-        after = [record.key for record in await read_all(world.bus, topics.METADATA)][len(before) :]
+        after = [record.key for record in await read_all(log.bus, topics.METADATA)][len(before) :]
         assert len([role for role in after if role.startswith("bins-")]) == 1
 
-    in_world(tmp_path, story)
+    on_a_published_log(tmp_path, story)
 
 
 def test_timestamp_never_expires_on_a_quiet_repository(tmp_path: Path) -> None:
     """With bins that live a year and a timestamp of a day, a client succeeds at every hour of forty quiet days; in RSTUF it expired."""
 
-    async def story(world: World) -> None:
-        async with world.running() as client:
-            await announce(world.bus, world.bootstrap.settings, [Add("a", 1, {"sha256": "0" * 64})])
-            await world.published()
+    async def story(log: PublishedLog) -> None:
+        async with log.running() as client:
+            await announce(log.bus, log.bootstrap.settings, [Add("a", 1, {"sha256": "0" * 64})])
+            await log.published()
             first = client.timestamp
             for _ in range(40 * 24):
                 await asyncio.sleep(3600)
                 assert client.refresh() == {"a": 1}
             assert client.timestamp >= first + 40
-        bins = [record for record in await read_all(world.bus, topics.METADATA) if record.key.startswith("bins-")]
+        bins = [record for record in await read_all(log.bus, topics.METADATA) if record.key.startswith("bins-")]
         assert len(bins) == 5, "an idle bin was signed again although it is valid for a year"
 
-    in_world(tmp_path, story, {"timestamp": 1, "snapshot": 3, "bins": 365})
+    on_a_published_log(tmp_path, story, {"timestamp": 1, "snapshot": 3, "bins": 365})

@@ -12,7 +12,7 @@ from tufline.runtime.passed_over import PassedOver
 from tufline_signer.heads import take_over
 from tufline_testing.log import announce_bootstrap, on_a_log, read_all
 from tufline_testing.offline import announce_updates
-from tufline_testing.rotation import PARTITIONS, World, in_world
+from tufline_testing.rotation import PARTITIONS, WatchedRepository, in_a_watched_repository
 
 BYTES = 100_000
 
@@ -37,22 +37,22 @@ def head(version: int) -> bytes:
 def test_a_publisher_that_starts_after_a_key_change_trusts_the_newest_root(tmp_path: Path) -> None:
     """However large the partition of heads is, a publisher that starts trusts the newest root and targets, and publishes on."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-            await enlarge(world.bus, PARTITIONS)
-            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
-            await world.announce(2)
-            await world.shows_only_the_new_key()
-        heads = await read_all(world.bus, topics.HEADS, PARTITIONS)
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+            await enlarge(repository.bus, PARTITIONS)
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
+            await repository.announce(2)
+            await repository.shows_only_the_new_key()
+        heads = await read_all(repository.bus, topics.HEADS, PARTITIONS)
         assert [record.key for record in heads].count("root") == 2, "the old root's head is gone: the test shows nothing"
-        async with world.running():
-            await world.announce(3)
+        async with repository.running():
+            await repository.announce(3)
             await asyncio.sleep(10)
-            assert set(world.reader.refresh().values()) == {3}
-            assert world.health.ready, world.health.problems
+            assert set(repository.reader.refresh().values()) == {3}
+            assert repository.health.ready, repository.health.problems
 
-    in_world(tmp_path, "pep458", story)
+    in_a_watched_repository(tmp_path, "pep458", story)
 
 
 def test_takeover_reads_to_the_claim(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from tufline_cli import main as command
 from tufline_ingest.rest.task_receipts import Remarks
 from tufline_testing.inbox import all_moved, change, changes_on_log, event, moved_to, numbers, structured
 from tufline_testing.inbox import service as moving_service
-from tufline_testing.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, settled
+from tufline_testing.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, running, settled
 from tufline_testing.simulation.virtual_time import run_virtual
 
 BINS_PART = "signer.bins.0"
@@ -39,7 +39,7 @@ INBOX_PART = "ingest.inbox.0"
 
 
 @dataclass
-class World:
+class ReopenedLog:
     """A log with a bootstrap, opened again for each story, so that lost records are not in memory either."""
 
     path: Path
@@ -82,16 +82,6 @@ class World:
         return done.exit_code, done.output
 
 
-@asynccontextmanager
-async def running(service: Awaitable[None]) -> AsyncIterator[None]:
-    task = asyncio.ensure_future(service)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def lose(bus: EmbeddedBus, topic: str, below: int) -> None:
     """Delete the oldest records, as a wrong retention does."""
     await bus.trim(topic, 0, below)
@@ -108,14 +98,14 @@ async def is_reported(health: Health, part: str) -> bool:
 
 def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path: Path) -> None:
     """After lost records nothing is applied for weeks, but renewals continue; once accepted, the rest is live, and losses have receipts."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:
-        await world.announce(bus, *map(str, range(10)))
+        await log.announce(bus, *map(str, range(10)))
         await lose(bus, ARTIFACTS, 5)
 
     async def held(bus: EmbeddedBus, clock: Clock) -> None:
-        async with world.signer(bus, clock) as health:
+        async with log.signer(bus, clock) as health:
             await eventually(partial(is_reported, health, BINS_PART))
             assert "tufline accept-loss artifacts 0" in health.problems[BINS_PART]
             until = clock() + timedelta(days=15)
@@ -126,7 +116,7 @@ def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path
             assert not health.ready
 
     async def goes_on(bus: EmbeddedBus, clock: Clock) -> None:
-        async with world.signer(bus, clock) as health:
+        async with log.signer(bus, clock) as health:
             published = await settled(bus)
             assert set(published.verify(clock())) == set("56789")
             assert health.parts[BINS_PART] is None
@@ -139,26 +129,26 @@ def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path
         found = await Remarks(bus, PassedOver(Health(), "test")).of(0, range(10), progress.trail)
         assert [one.offset for one in found.receipts] == list(range(5)), "a task's answer does not find the receipts of what was lost"
 
-    world.tell(losing)
-    world.tell(held)
-    code, said = world.command(ARTIFACTS, "0", "--yes")
+    log.tell(losing)
+    log.tell(held)
+    code, said = log.command(ARTIFACTS, "0", "--yes")
     assert (code, "offset 0 to 4" in said) == (0, True), said
-    world.tell(goes_on)
+    log.tell(goes_on)
 
 
 def test_an_accepted_loss_is_not_the_next_one(tmp_path: Path) -> None:
     """A second loss behind an accepted one stops the partition again."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:
-        await world.announce(bus, *map(str, range(10)))
+        await log.announce(bus, *map(str, range(10)))
         await lose(bus, ARTIFACTS, 5)
 
     async def losing_more(bus: EmbeddedBus, _: Clock) -> None:
         await lose(bus, ARTIFACTS, 7)
 
     async def held(bus: EmbeddedBus, clock: Clock) -> None:
-        async with world.signer(bus, clock) as health:
+        async with log.signer(bus, clock) as health:
             await eventually(partial(is_reported, health, BINS_PART))
             assert (await settled_or_not(bus)) == 0
 
@@ -167,10 +157,10 @@ def test_an_accepted_loss_is_not_the_next_one(tmp_path: Path) -> None:
         vector = (await Published.read(bus)).vector
         return vector.artifacts[0] if vector else 0
 
-    world.tell(losing)
-    assert world.command(ARTIFACTS, "0", "--yes")[0] == 0
-    world.tell(losing_more)
-    world.tell(held)
+    log.tell(losing)
+    assert log.command(ARTIFACTS, "0", "--yes")[0] == 0
+    log.tell(losing_more)
+    log.tell(held)
 
 
 async def test_records_that_vanish_before_they_are_read_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,55 +188,55 @@ async def test_records_that_vanish_before_they_are_read_are_noticed(tmp_path: Pa
 
 def test_damaged_records_are_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
     """An undecodable record of artifacts or inbox gets a receipt, and the records after it become live."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def writing(bus: EmbeddedBus, _: Clock) -> None:
-        await world.announce(bus, *"abc")
+        await log.announce(bus, *"abc")
         await bus.append([structured(event(change(str(number), number), id=str(number))) for number in range(10, 13)])
 
     async def goes_on(bus: EmbeddedBus, clock: Clock) -> None:
         health = Health()
-        async with world.signer(bus, clock), running(moving_service(bus, health)):
+        async with log.signer(bus, clock), running(moving_service(bus, health)):
             await eventually(partial(is_moved_to, bus, 3))
             assert set((await settled(bus)).verify(clock())) == {"a", "c", "10", "12"}
         receipts = [records.decode(receipt_decoder, record.value) for record in await read_all(bus, topics.RECEIPTS)]
         said = {(type(one), one.offset, one.outcome) for one in receipts}
         assert {(ChangeReceipt, 1, "refused"), (EventReceipt, 1, "rejected")} <= said
 
-    world.tell(writing)
+    log.tell(writing)
     with closing(sqlite3.connect(tmp_path / "log.db")) as db, db:
         changed = db.execute(
             "UPDATE records SET value = 7, headers = '{' "
             "WHERE id IN (SELECT number << 40 | 1 FROM partitions WHERE topic IN ('artifacts', 'inbox'))"
         )
         assert changed.rowcount == 2
-    world.tell(goes_on)
+    log.tell(goes_on)
 
 
 def test_what_retention_trims_is_no_loss(tmp_path: Path) -> None:
     """If all vanished records had been applied, a signer continues as usual, and there is nothing to accept."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def trimmed(bus: EmbeddedBus, clock: Clock) -> None:
-        async with world.signer(bus, clock):
-            await world.announce(bus, *"abc")
+        async with log.signer(bus, clock):
+            await log.announce(bus, *"abc")
             await settled(bus)
             await lose(bus, ARTIFACTS, 3)
 
     async def goes_on(bus: EmbeddedBus, clock: Clock) -> None:
-        async with world.signer(bus, clock):
-            await world.announce(bus, "d")
+        async with log.signer(bus, clock):
+            await log.announce(bus, "d")
             assert set((await settled(bus)).verify(clock())) == set("abcd")
 
-    world.tell(trimmed)
-    code, said = world.command(ARTIFACTS, "0", "--yes")
+    log.tell(trimmed)
+    code, said = log.command(ARTIFACTS, "0", "--yes")
     assert (code, "no record of artifacts 0 is lost" in said) == (1, True), said
-    world.tell(goes_on)
+    log.tell(goes_on)
 
 
 def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
     """Events after lost ones are not moved until the loss is accepted, and health reports the reason."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:
         await bus.append([structured(event(change(str(number), number), id=str(number))) for number in range(6)])
@@ -267,10 +257,10 @@ def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
             assert numbers(await changes_on_log(bus)) == [2, 3, 4, 5]
             assert health.parts[INBOX_PART] is None
 
-    world.tell(losing)
-    world.tell(held)
-    assert world.command(INBOX, "0", "--yes")[0] == 0
-    world.tell(goes_on)
+    log.tell(losing)
+    log.tell(held)
+    assert log.command(INBOX, "0", "--yes")[0] == 0
+    log.tell(goes_on)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +268,7 @@ def test_a_lost_inbox_waits_for_the_acceptance(tmp_path: Path) -> None:
 )
 def test_a_loss_can_be_accepted_behind_bad_progress(tmp_path: Path, topic: str, keeps: str, key: str) -> None:
     """The command uses the newest readable progress, like the writer that takes the partition over."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:
         await bus.append([Message(topic, "k", b"v")] * 3)
@@ -287,17 +277,17 @@ def test_a_loss_can_be_accepted_behind_bad_progress(tmp_path: Path, topic: str, 
         await bus.append([Message(keeps, key, b"\xff")])
         await lose(bus, topic, 2)
 
-    world.tell(losing)
-    code, said = world.command(topic, "0", "--yes")
+    log.tell(losing)
+    code, said = log.command(topic, "0", "--yes")
     assert (code, "from offset 1 to 1 are gone" in said) == (0, True), said
 
 
 def test_a_log_without_its_beginning_is_no_empty_log(tmp_path: Path) -> None:
     """If records of admin are lost, no service treats the repository as not bootstrapped."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:
-        await announce_bootstrap(bus, world.bootstrap)
+        await announce_bootstrap(bus, log.bootstrap)
         await lose(bus, ADMIN, 1)
 
     async def refused(bus: EmbeddedBus, _: Clock) -> None:
@@ -306,22 +296,22 @@ def test_a_log_without_its_beginning_is_no_empty_log(tmp_path: Path) -> None:
             await admin.run()
         assert not admin.known.is_set()
 
-    world.tell(losing)
-    world.tell(refused)
+    log.tell(losing)
+    log.tell(refused)
 
 
 def test_nothing_is_accepted_without_a_yes(tmp_path: Path) -> None:
     """The command asks, and without an answer changes nothing; a partition that does not exist is a wrong command line."""
-    world = World(tmp_path)
+    log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:
-        await world.announce(bus, *"abc")
+        await log.announce(bus, *"abc")
         await lose(bus, ARTIFACTS, 2)
 
     async def unchanged(bus: EmbeddedBus, _: Clock) -> None:
         assert len(await read_all(bus, ADMIN)) == 1
 
-    world.tell(losing)
-    assert world.command(ARTIFACTS, "0")[0] != 0
-    assert world.command(ARTIFACTS, "1", "--yes")[0] == 2
-    world.tell(unchanged)
+    log.tell(losing)
+    assert log.command(ARTIFACTS, "0")[0] != 0
+    assert log.command(ARTIFACTS, "1", "--yes")[0] == 2
+    log.tell(unchanged)

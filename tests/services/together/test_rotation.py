@@ -15,7 +15,7 @@ from tufline.records import Add, topics
 from tufline_testing.log import DEFAULT_DAYS, announce, eventually, read_all
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.rest import rest
-from tufline_testing.rotation import BINS, DELAY_SECONDS, GRACE_SECONDS, PARTITIONS, World, in_world
+from tufline_testing.rotation import BINS, DELAY_SECONDS, GRACE_SECONDS, PARTITIONS, WatchedRepository, in_a_watched_repository
 
 MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 
@@ -24,226 +24,226 @@ MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 def test_no_client_fails_while_a_key_is_changed(tmp_path: Path, mode: str) -> None:
     """A new online key, signed once offline, takes over all roles; its root is published late enough, and the old key ends in time."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-            old, asked = world.offline.online, world.clock()
-            offset = await announce_updates(world.bus, world.offline.rotate(now=asked))
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+            old, asked = repository.offline.online, repository.clock()
+            offset = await announce_updates(repository.bus, repository.offline.rotate(now=asked))
 
             async def is_shown() -> bool:
-                world.look("wait")
-                assert await world.published_admin() <= offset or world.reader.root == 2, "done before it is shown"
-                return world.reader.root == 2
+                repository.look("wait")
+                assert await repository.published_admin() <= offset or repository.reader.root == 2, "done before it is shown"
+                return repository.reader.root == 2
 
             async def is_covered() -> bool:
-                return await world.published_admin() > offset
+                return await repository.published_admin() > offset
 
-            await world.announce(2)
+            await repository.announce(2)
             await eventually(is_shown, seconds=GRACE_SECONDS, step=1)
-            assert world.clock() >= asked + timedelta(seconds=DELAY_SECONDS)
-            assert world.reader.keyids == {old, world.offline.online}
+            assert repository.clock() >= asked + timedelta(seconds=DELAY_SECONDS)
+            assert repository.reader.keyids == {old, repository.offline.online}
             await eventually(is_covered)
-            await world.announce(3)
-            await world.shows_only_the_new_key()
-            assert world.clock() >= world.root_since[2] + timedelta(seconds=GRACE_SECONDS)
-            await world.announce(4)
-            online = {role: keyids for role, keyids in (await world.newest_keyids()).items() if role not in {"root", "targets"}}
+            await repository.announce(3)
+            await repository.shows_only_the_new_key()
+            assert repository.clock() >= repository.root_since[2] + timedelta(seconds=GRACE_SECONDS)
+            await repository.announce(4)
+            online = {role: keyids for role, keyids in (await repository.newest_keyids()).items() if role not in {"root", "targets"}}
             assert len(online) == BINS + 2
-            assert set(map(frozenset, online.values())) == {frozenset({world.offline.online})}
+            assert set(map(frozenset, online.values())) == {frozenset({repository.offline.online})}
             await asyncio.sleep(1)
-            assert set(world.reader.refresh().values()) == {4}
-            assert world.health.ready, world.health.problems
+            assert set(repository.reader.refresh().values()) == {4}
+            assert repository.health.ready, repository.health.problems
 
-    in_world(tmp_path, mode, story)
+    in_a_watched_repository(tmp_path, mode, story)
 
 
 @MODES
 def test_a_new_key_that_is_not_there_stops_nothing(tmp_path: Path, mode: str) -> None:
     """While the new key is unavailable the old one is used; once it is available, the change continues without intervention."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-            updates = world.offline.rotate(now=world.clock())
-            new = world.path / "keys" / "online-2.pem"
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+            updates = repository.offline.rotate(now=repository.clock())
+            new = repository.path / "keys" / "online-2.pem"
             hidden = new.rename(new.with_suffix(".away"))
-            await announce_updates(world.bus, updates)
+            await announce_updates(repository.bus, updates)
             for length in range(2, 6):
-                await world.announce(length)
+                await repository.announce(length)
                 await asyncio.sleep(GRACE_SECONDS)
-            world.look("wait")
-            assert world.reader.root == 1
-            commits = len(await read_all(world.bus, topics.METADATA))
+            repository.look("wait")
+            assert repository.reader.root == 1
+            commits = len(await read_all(repository.bus, topics.METADATA))
             await asyncio.sleep(600)
-            assert len(await read_all(world.bus, topics.METADATA)) < commits + 2 * 600 / 60 + 2, "it tries too often"
+            assert len(await read_all(repository.bus, topics.METADATA)) < commits + 2 * 600 / 60 + 2, "it tries too often"
             hidden.rename(new)
-            await world.shows_only_the_new_key()
+            await repository.shows_only_the_new_key()
 
-    in_world(tmp_path, mode, story)
+    in_a_watched_repository(tmp_path, mode, story)
 
 
 def test_the_own_key_of_online_bins_is_changed(tmp_path: Path) -> None:
     """If targets are online and the bins have a separate key, only that one is changed, and no client fails meanwhile."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-            updates, new = world.offline.rotate_bins(world.clock())
-            await announce_updates(world.bus, updates)
-            await world.announce(2)
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+            updates, new = repository.offline.rotate_bins(repository.clock())
+            await announce_updates(repository.bus, updates)
+            await repository.announce(2)
 
             async def is_changed() -> bool:
-                world.look("wait")
-                signed_by = await world.newest_keyids()
+                repository.look("wait")
+                signed_by = await repository.newest_keyids()
                 of_bins = {frozenset(keyids) for role, keyids in signed_by.items() if role.startswith("bins")}
-                return world.reader.root == 2 and of_bins == {frozenset({new})}
+                return repository.reader.root == 2 and of_bins == {frozenset({new})}
 
-            await world.announce(3)
+            await repository.announce(3)
             await eventually(is_changed, seconds=4 * GRACE_SECONDS, step=10)
-            await world.announce(4)
+            await repository.announce(4)
             await asyncio.sleep(1)
-            assert set(world.reader.refresh().values()) == {4}
-            assert (await world.newest_keyids())["snapshot"] == {world.offline.online}
+            assert set(repository.reader.refresh().values()) == {4}
+            assert (await repository.newest_keyids())["snapshot"] == {repository.offline.online}
 
-    in_world(tmp_path, "rstuf", story, own_bins=True)
+    in_a_watched_repository(tmp_path, "rstuf", story, own_bins=True)
 
 
 @MODES
 def test_lost_keys_are_left_behind_at_once(tmp_path: Path, mode: str) -> None:
     """If the old key is lost, nothing can be signed with both; a root with ``skip_overlap`` makes the repository work again."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-        (world.path / "keys" / "online.pem").unlink()
-        updates = world.offline.rotate(skip_overlap=True, now=world.clock())
-        async with world.running():
-            await announce_updates(world.bus, updates)
-            await world.announce(2)
-            await world.shows_only_the_new_key()
-            assert set(world.reader.refresh().values()) == {2}
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+        (repository.path / "keys" / "online.pem").unlink()
+        updates = repository.offline.rotate(skip_overlap=True, now=repository.clock())
+        async with repository.running():
+            await announce_updates(repository.bus, updates)
+            await repository.announce(2)
+            await repository.shows_only_the_new_key()
+            assert set(repository.reader.refresh().values()) == {2}
 
     # A client that does not see the new root yet must fail then: no available key can sign for it.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(World, "look", lambda world, operation: world.refresh() if operation == "wait" else None)
-        in_world(tmp_path, mode, story)
+        patch.setattr(WatchedRepository, "look", lambda repository, operation: repository.refresh() if operation == "wait" else None)
+        in_a_watched_repository(tmp_path, mode, story)
 
 
 def test_a_lost_key_is_no_problem_any_more_once_it_is_replaced(tmp_path: Path) -> None:
     """A key that could not be used keeps the process from being ready only as long as something needs it."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-        (world.path / "keys" / "online.pem").unlink()
-        async with world.running():
-            settings = world.offline.bootstrap(PARTITIONS).settings
-            await announce(world.bus, settings, [Add("p/0", 2, {"sha256": "0" * 64})])
-            await eventually(lambda: asyncio.sleep(0, bool(world.health.problems.get("signer.key.fn:online.pem"))))
-            await announce_updates(world.bus, world.offline.rotate(skip_overlap=True, now=world.clock()))
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+        (repository.path / "keys" / "online.pem").unlink()
+        async with repository.running():
+            settings = repository.offline.bootstrap(PARTITIONS).settings
+            await announce(repository.bus, settings, [Add("p/0", 2, {"sha256": "0" * 64})])
+            await eventually(lambda: asyncio.sleep(0, bool(repository.health.problems.get("signer.key.fn:online.pem"))))
+            await announce_updates(repository.bus, repository.offline.rotate(skip_overlap=True, now=repository.clock()))
             for length in range(3, 40):
-                await world.announce(length)
+                await repository.announce(length)
                 await asyncio.sleep(60)
-            assert world.health.ready, world.health.problems
+            assert repository.health.ready, repository.health.problems
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(World, "look", lambda world, operation: world.refresh() if operation == "wait" else None)
-        in_world(tmp_path, "pep458", story)
+        patch.setattr(WatchedRepository, "look", lambda repository, operation: repository.refresh() if operation == "wait" else None)
+        in_a_watched_repository(tmp_path, "pep458", story)
 
 
 @MODES
 def test_a_publisher_that_slept_shows_the_commits_before_the_root_first(tmp_path: Path, mode: str) -> None:
     """A publisher that was down during the whole change catches up, and no client that finds all roots fails meanwhile."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-        async with world.running(publish=False):
-            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
-            await world.announce(2)
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+        async with repository.running(publish=False):
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
+            await repository.announce(2)
             await asyncio.sleep(2 * DELAY_SECONDS)
-            await world.announce(3)
-        async with world.running():
-            await world.shows_only_the_new_key()
-            assert set(world.reader.refresh().values()) == {3}
+            await repository.announce(3)
+        async with repository.running():
+            await repository.shows_only_the_new_key()
+            assert set(repository.reader.refresh().values()) == {3}
 
-    in_world(tmp_path, mode, story)
+    in_a_watched_repository(tmp_path, mode, story)
 
 
 @MODES
 def test_a_key_that_has_ended_stays_ended(tmp_path: Path, mode: str) -> None:
     """A restarted signer does not sign with the old key again, and does not even open it."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
-            await world.announce(2)
-            await world.shows_only_the_new_key()
-        (world.path / "keys" / "online.pem").unlink()
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
+            await repository.announce(2)
+            await repository.shows_only_the_new_key()
+        (repository.path / "keys" / "online.pem").unlink()
         with structlog.testing.capture_logs() as said:
             for length in range(3, 6):
-                async with world.running():
-                    await world.announce(length)
-                    signed_by = await world.newest_keyids()
-                    assert signed_by["timestamp"] == signed_by["snapshot"] == {world.offline.online}
+                async with repository.running():
+                    await repository.announce(length)
+                    signed_by = await repository.newest_keyids()
+                    assert signed_by["timestamp"] == signed_by["snapshot"] == {repository.offline.online}
                     await asyncio.sleep(GRACE_SECONDS / 3)
         assert not [one for one in said if one["event"] == "key.unavailable"]
 
-    in_world(tmp_path, mode, story)
+    in_a_watched_repository(tmp_path, mode, story)
 
 
 def test_grace_ends_however_often_the_signer_begins_anew(tmp_path: Path) -> None:
     """A release that may be unpublished counts from the restart of a signer, but only from the first such restart."""
 
-    async def story(world: World) -> None:
-        async with world.running(publish=False):
-            await world.announce(1)
-            old = world.offline.online
-            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
-            await world.announce(2)
-            await eventually(lambda: is_released(world), seconds=10 * DELAY_SECONDS, step=1)
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running(publish=False):
+            await repository.announce(1)
+            old = repository.offline.online
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
+            await repository.announce(2)
+            await eventually(lambda: is_released(repository), seconds=10 * DELAY_SECONDS, step=1)
         await asyncio.sleep(2 * GRACE_SECONDS)
-        began = world.clock()
-        while world.clock() < began + timedelta(seconds=1.5 * GRACE_SECONDS):
-            async with world.running():
-                await world.announce(3)
-                is_over = world.clock() >= began + timedelta(seconds=1.2 * GRACE_SECONDS)
-                assert ((await world.newest_keyids())["timestamp"] == {world.offline.online}) or not is_over
-                if world.clock() < began + timedelta(seconds=0.9 * GRACE_SECONDS):
-                    assert (await world.newest_keyids())["timestamp"] == {old, world.offline.online}
+        began = repository.clock()
+        while repository.clock() < began + timedelta(seconds=1.5 * GRACE_SECONDS):
+            async with repository.running():
+                await repository.announce(3)
+                is_over = repository.clock() >= began + timedelta(seconds=1.2 * GRACE_SECONDS)
+                assert ((await repository.newest_keyids())["timestamp"] == {repository.offline.online}) or not is_over
+                if repository.clock() < began + timedelta(seconds=0.9 * GRACE_SECONDS):
+                    assert (await repository.newest_keyids())["timestamp"] == {old, repository.offline.online}
                 await asyncio.sleep(GRACE_SECONDS / 5)
 
-    async def is_released(world: World) -> bool:
-        return any(record.key == "2.root" for record in await read_all(world.bus, topics.METADATA))
+    async def is_released(repository: WatchedRepository) -> bool:
+        return any(record.key == "2.root" for record in await read_all(repository.bus, topics.METADATA))
 
-    in_world(tmp_path, "pep458", story)
+    in_a_watched_repository(tmp_path, "pep458", story)
 
 
 def test_two_changes_at_once(tmp_path: Path) -> None:
     """A second change submitted in the middle of the first follows it, and the key in between is replaced too."""
 
-    async def story(world: World) -> None:
-        async with world.running():
-            await world.announce(1)
-            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
             await asyncio.sleep(DELAY_SECONDS / 2)
-            await announce_updates(world.bus, world.offline.rotate(now=world.clock()))
-            await world.announce(2)
-            await world.shows_only_the_new_key()
-            assert world.offline.root.version == 3
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
+            await repository.announce(2)
+            await repository.shows_only_the_new_key()
+            assert repository.offline.root.version == 3
 
     for mode in ("pep458", "rstuf"):
         (tmp_path / mode).mkdir()
-        in_world(tmp_path / mode, mode, story)
+        in_a_watched_repository(tmp_path / mode, mode, story)
 
 
-def set_root(world: Offline, change: Callable[[Root], None]) -> dict[str, Any]:
+def set_root(repository: Offline, change: Callable[[Root], None]) -> dict[str, Any]:
     """Make the next root with something wrong in it, well signed."""
-    root = copy.deepcopy(world.root)
+    root = copy.deepcopy(repository.root)
     root.version, root.expires = root.version + 1, datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
     change(root)
-    return world.sign(root)
+    return repository.sign(root)
 
 
 def without_uri(root: Root) -> None:
