@@ -24,7 +24,8 @@ from tufline.records import topics
 from tufline.records.metadata import version_of
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import rules
-from tufline.trust.admin_state import AdminState, fold
+from tufline.trust.admin_records import fold
+from tufline.trust.admin_state import AdminState
 
 _FILE_NAME: Final = re.compile(r"([1-9][0-9]*)\.([^/]+)\.json")
 

@@ -9,7 +9,20 @@ files instead; their attributes are in the records' headers (``tufline.records.m
 ``tufline.records.events``, their outcomes in ``tufline.records.receipts``.
 """
 
-from tufline.records.admin import ACCEPTED_LOSS_KEY, AcceptedLoss, AdminRecord, Begun, Bootstrap, NewMetadata, Settings, admin_decoder
+from tufline.records.admin import (
+    ACCEPTED_LOSS_KEY,
+    SIGNATURE_KEY,
+    WITHDRAWAL_KEY,
+    AcceptedLoss,
+    AdminRecord,
+    Begun,
+    Bootstrap,
+    NewMetadata,
+    Settings,
+    Signature,
+    Withdrawal,
+    admin_decoder,
+)
 from tufline.records.artifacts import MAX_CHANGES_BYTES, Add, Changes, Remove, changes_decoder, encode_change, encode_changes
 from tufline.records.codec import (
     CURRENT_RULES,
@@ -17,6 +30,7 @@ from tufline.records.codec import (
     NEWEST_SCHEMA,
     PARTITION_BITS_SCHEMA,
     SCHEMA_VERSION,
+    SIGNING_SCHEMA,
     Versioned,
     decode,
     decoder,
@@ -37,6 +51,9 @@ __all__ = [
     "PARTITION_BITS_SCHEMA",
     "PROGRESS_KEY",
     "SCHEMA_VERSION",
+    "SIGNATURE_KEY",
+    "SIGNING_SCHEMA",
+    "WITHDRAWAL_KEY",
     "AcceptedLoss",
     "Add",
     "AdminRecord",
@@ -55,8 +72,10 @@ __all__ = [
     "Published",
     "Remove",
     "Settings",
+    "Signature",
     "Vector",
     "Versioned",
+    "Withdrawal",
     "admin_decoder",
     "changes_decoder",
     "decode",

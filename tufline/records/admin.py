@@ -1,4 +1,4 @@
-"""The records of ``admin``: the bootstrap, new root and targets, and losses that an operator has accepted."""
+"""The records of ``admin``: the bootstrap, new root and targets, their signatures, and losses that an operator has accepted."""
 
 from typing import Any, Final, Literal
 
@@ -6,11 +6,17 @@ import msgspec
 
 from tufline.metadata.bins import BinLayout
 from tufline.metadata.profiles import Profile
-from tufline.records.codec import FIRST_RULES, PARTITION_BITS_SCHEMA, SCHEMA_VERSION, Versioned, decoder
+from tufline.records.codec import FIRST_RULES, PARTITION_BITS_SCHEMA, SCHEMA_VERSION, SIGNING_SCHEMA, Versioned, decoder
 from tufline.records.partitioning import Partitioning
 
 ACCEPTED_LOSS_KEY: Final = "accepted-loss"
 """The key of ``AcceptedLoss`` in ``admin``."""
+
+SIGNATURE_KEY: Final = "signature"
+"""The key of ``Signature`` in ``admin``."""
+
+WITHDRAWAL_KEY: Final = "withdrawal"
+"""The key of ``Withdrawal`` in ``admin``."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -59,6 +65,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
         targets: the signed targets metadata; None if targets is online, and the signer makes it.
         replace: whether it replaces an earlier one whose root is not published yet (``Begun``).
         rules: the version of the rules that apply to this record.
+        signing: whether more keys must sign it before it counts (``Signature``).
     """
 
     settings: Settings
@@ -66,6 +73,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
     targets: dict[str, Any] | None = None
     replace: bool = False
     rules: int = FIRST_RULES
+    signing: bool = False
 
 
 class Begun(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
@@ -86,6 +94,7 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
         metadata: the signed metadata of that version.
         skip_overlap: whether the keys of the previous version are lost, so that the release does not wait for signatures by them too.
         rules: the version of the rules that apply to this record.
+        signing: whether more keys must sign it before it counts (``Signature``).
     """
 
     role: Literal["root", "targets"]
@@ -93,6 +102,35 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
     # The field's name on the log is older than its name here.
     skip_overlap: bool = msgspec.field(default=False, name="at_once")
     rules: int = FIRST_RULES
+    signing: bool = False
+
+
+class Signature(Versioned, frozen=True, kw_only=True, tag="signature", tag_field="kind"):
+    """Topic ``admin``, key ``SIGNATURE_KEY``. One more signature of a version that more keys must sign.
+
+    Attributes:
+        role: the role of that version.
+        proposal: the offset in ``admin`` of the record with that version, or with the bootstrap that it is part of.
+        keyid: the id of the key that signed.
+        sig: the signature in lower-case hexadecimal.
+    """
+
+    v: int = SIGNING_SCHEMA
+    role: Literal["root", "targets"]
+    proposal: int
+    keyid: str
+    sig: str
+
+
+class Withdrawal(Versioned, frozen=True, kw_only=True, tag="withdrawal", tag_field="kind"):
+    """Topic ``admin``, key ``WITHDRAWAL_KEY``. A version that more keys must sign is given up.
+
+    Attributes:
+        proposal: the offset in ``admin`` of the record with that version, or with the bootstrap that it is part of.
+    """
+
+    v: int = SIGNING_SCHEMA
+    proposal: int
 
 
 class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", tag_field="kind"):
@@ -109,7 +147,7 @@ class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", ta
     below: int
 
 
-AdminRecord = Bootstrap | Begun | NewMetadata | AcceptedLoss
+AdminRecord = Bootstrap | Begun | NewMetadata | Signature | Withdrawal | AcceptedLoss
 """Any record of ``admin``."""
 
 admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)

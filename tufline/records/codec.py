@@ -17,7 +17,10 @@ SCHEMA_VERSION: Final = 1
 PARTITION_BITS_SCHEMA: Final = 2
 """The first version with ``Settings.partition_bits``: a reader that ignores that field would expect each bin in another partition."""
 
-NEWEST_SCHEMA: Final = PARTITION_BITS_SCHEMA
+SIGNING_SCHEMA: Final = 3
+"""The first version with ``signing``, ``Signature`` and ``Withdrawal``: a reader that ignores them would miss what becomes complete."""
+
+NEWEST_SCHEMA: Final = SIGNING_SCHEMA
 """The newest version that can be read."""
 
 FIRST_RULES: Final = 1

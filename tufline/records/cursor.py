@@ -38,9 +38,11 @@ class Task(StrEnum):
     BULK = "bulk_artifacts"
     BOOTSTRAP = "bootstrap"
     METADATA = "metadata_update"
+    SIGN = "sign_metadata"
+    WITHDRAW = "delete_sign_metadata"
 
 
-IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA})
+IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW})
 """The tasks whose records are in ``admin``."""
 
 

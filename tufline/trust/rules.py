@@ -366,12 +366,15 @@ def check_settings(bootstrap: Bootstrap) -> None:
         raise ValueError(f"a bootstrap with partition_bits must have schema version {settings.schema}, not {bootstrap.v}")
 
 
-def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
-    """Refuse a bootstrap that clients would refuse, or with which the signer could not work.
+def check_unsigned(bootstrap: Bootstrap, now: datetime) -> tuple[Root, Targets | None]:
+    """Refuse a bootstrap that clients would refuse whatever keys signed it, or with which the signer could not work.
 
     Args:
         bootstrap: the payload.
         now: a time with a time zone.
+
+    Returns:
+        Root, and targets if it is signed offline; whether enough keys signed them is not checked.
 
     Raises:
         InvalidBootstrapError: with the reason and what to do.
@@ -382,13 +385,32 @@ def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
         root = check_given(Root, bootstrap.root, now)
         check_root_roles(root, targets_online=bootstrap.targets is None, rules=rules)
         check_form(root, bootstrap.root, rules, profile)
-        verified(Root, bootstrap.root, root_keys(root, Root.type))
-        if bootstrap.targets is not None:
-            targets = check_given(Targets, bootstrap.targets, now)
-            check_bins(bootstrap.settings, targets, rules)
-            check_form(targets, bootstrap.targets, rules, profile)
-            verified(Targets, bootstrap.targets, root_keys(root, Targets.type))
+        if bootstrap.targets is None:
+            return root, None
+        targets = check_given(Targets, bootstrap.targets, now)
+        check_bins(bootstrap.settings, targets, rules)
+        check_form(targets, bootstrap.targets, rules, profile)
     except (InvalidInputError, MetadataError, ValueError) as error:
+        raise InvalidBootstrapError(str(error)) from error
+    return root, targets
+
+
+def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
+    """Refuse a bootstrap that clients would refuse, or with which the signer could not work.
+
+    Args:
+        bootstrap: the payload.
+        now: a time with a time zone.
+
+    Raises:
+        InvalidBootstrapError: with the reason and what to do.
+    """
+    root, targets = check_unsigned(bootstrap, now)
+    try:
+        verified(Root, bootstrap.root, root_keys(root, Root.type))
+        if targets is not None and bootstrap.targets is not None:
+            verified(Targets, bootstrap.targets, root_keys(root, Targets.type))
+    except MetadataError as error:
         raise InvalidBootstrapError(str(error)) from error
 
 

@@ -12,7 +12,8 @@ from tufline.errors import LogDamagedError
 from tufline.records import topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust.admin_state import AdminState, Bootstrapped, fold
+from tufline.trust.admin_records import fold
+from tufline.trust.admin_state import AdminState, Bootstrapped
 
 _log = structlog.get_logger(__name__)
 

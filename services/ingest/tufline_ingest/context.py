@@ -122,15 +122,15 @@ class Context:
             reason = "the request is on the log, but this process could not read it back yet: ask for the state before sending it again"
             raise NotNowError(reason) from None
 
-    def bootstrap_state(self) -> Literal["pre", "finished"] | None:
+    def bootstrap_state(self) -> Literal["pre", "signing", "finished"] | None:
         """Report where the bootstrap stands.
 
         Returns:
-            None before; ``pre`` until its metadata is published; then ``finished``.
+            None before; ``signing`` while more keys must sign it; ``pre`` until its metadata is published; then ``finished``.
         """
         found = self.admin.state.bootstrapped
         if found is None:
-            return None
+            return "signing" if self.admin.state.open_proposal("bootstrap") is not None else None
         published = self.live.published
         return "finished" if published and published.vector.admin > found.bootstrap_offset else "pre"
 

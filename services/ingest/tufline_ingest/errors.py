@@ -8,6 +8,7 @@
         ├── UnsupportedEncodingError 415: the body's encoding is not supported
         ├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
         ├── BootstrappedError        404: there is one already (RSTUF's answer)
+        ├── NothingToSignError       404: nothing waits for signatures
         ├── NotLiveError             404: no such artifact, or no such task
         └── NotNowError              503: the log or the published state is temporarily unavailable
 
@@ -101,6 +102,17 @@ class BootstrappedError(IngestError):
     def detail(self) -> dict[str, str]:
         """The ``detail`` of the answer, in RSTUF's form."""
         return {"error": str(self)}
+
+
+class NothingToSignError(IngestError):
+    """Nothing waits for signatures."""
+
+    status = 404
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """The ``detail`` of the answer, in RSTUF's form."""
+        return {"message": "No metadata pending signing available", "error": str(self)}
 
 
 class NotLiveError(IngestError):

@@ -20,17 +20,19 @@ from tufline_ingest.errors import (
     BootstrappedError,
     BrokenRequestError,
     NotBootstrappedError,
+    NothingToSignError,
     NotLiveError,
     NotNowError,
     TooLargeError,
     UnsupportedEncodingError,
 )
-from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, status, tasks, trust
+from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, signatures, status, tasks, trust
 from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.route import NDJSON, OPEN, Body, Parameter, Permission, Reads, Route
 from tufline_ingest.rest.schemas.answers import SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import AddRequest, BulkAnswer, LiveArtifact, RemoveRequest
+from tufline_ingest.rest.schemas.signatures import ProposedAnswer, SignRequest, WithdrawRequest
 from tufline_ingest.rest.schemas.status import StatusAnswer
 from tufline_ingest.rest.schemas.tasks import TaskAnswer
 from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, MetadataRequest, TrustAnswer
@@ -172,6 +174,38 @@ ROUTES: Final[tuple[Route, ...]] = (
         {202: Body(SubmittedAnswer, examples.UPDATED)},
         request=Body(MetadataRequest, examples.METADATA),
         errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/metadata/sign",
+        "What waits for signatures, and whose",
+        signatures.get_proposed,
+        (Permission.OBSERVE,),
+        Reads.TRUST,
+        {200: Body(ProposedAnswer, examples.PROPOSED)},
+        errors=(NotNowError,),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/metadata/sign",
+        "Sign a version that waits for signatures",
+        signatures.post_signature,
+        (Permission.TRUST_SIGN,),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.SIGNED)},
+        request=Body(SignRequest, examples.SIGNATURE),
+        errors=(*_OF_BODY, NothingToSignError, NotNowError),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/metadata/sign/delete",
+        "Withdraw a version that waits for signatures",
+        signatures.post_withdrawal,
+        (Permission.TRUST_PROPOSE,),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.WITHDRAWN)},
+        request=Body(WithdrawRequest, examples.WITHDRAWAL),
+        errors=(*_OF_BODY, NothingToSignError, NotNowError),
     ),
     Route(
         "GET",

@@ -52,7 +52,8 @@ from tufline.records import (
 )
 from tufline.records.cursor import Cursor, Task
 from tufline.records.receipts import ChangeReceipt, EventReceipt, receipt_decoder
-from tufline.trust import admin_state, rules
+from tufline.trust import admin_records, rules
+from tufline.trust.admin_state import AdminState
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest import bulk
 from tufline_ingest.rest.request_json import decode
@@ -93,13 +94,13 @@ def _read_binary_event(content: bytes) -> events.Event:
     return events.read(value, {f"ce_{name}": text for name, text in zip(events.REQUIRED, texts, strict=False)})
 
 
-def _fold(content: bytes) -> admin_state.AdminState:
-    return admin_state.fold(admin_state.AdminState(), _record(content))
+def _fold(content: bytes) -> AdminState:
+    return admin_records.fold(AdminState(), _record(content))
 
 
-def _fold_at_any_time(content: bytes) -> admin_state.AdminState:
+def _fold_at_any_time(content: bytes) -> AdminState:
     time = int.from_bytes(content[:8], "big", signed=True)
-    return admin_state.fold(admin_state.AdminState(), _record(content[8:], time=time))
+    return admin_records.fold(AdminState(), _record(content[8:], time=time))
 
 
 def _understand(content: bytes) -> rejected.Rejected:

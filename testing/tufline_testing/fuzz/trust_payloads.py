@@ -25,7 +25,7 @@ from tufline.errors import InvalidBootstrapError, InvalidUpdateError
 from tufline.metadata import keyids
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.records import CURRENT_RULES, NewMetadata, topics
-from tufline.trust import admin_state
+from tufline.trust import acceptance, admin_records
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony
 from tufline_ingest.errors import BadRequestError
@@ -224,7 +224,7 @@ class Fuzz:
 
     @staticmethod
     async def _judge(record: records.Bootstrap, clock: Clock) -> AdminState:
-        return admin_state.begin(AdminState(), record, 0, clock())
+        return acceptance.begin(AdminState(), record, 0, clock())
 
     async def _updates(self, mode: str, seeds: range, clock: Clock) -> None:
         name, payload = f"u-{mode}", self.held[mode].payload
@@ -242,7 +242,7 @@ class Fuzz:
     async def _update(self, mode: str, seed: int, repository: "LiveRepository", clock: Clock) -> None:
         state = AdminState()
         for record in await read_all(repository.bus, topics.ADMIN):
-            state = admin_state.fold(state, record)
+            state = admin_records.fold(state, record)
         chance = random.Random(f"update {seed}")
         known = self.held[mode].payload["metadata"]
         role = chance.choice(sorted(known))
@@ -256,7 +256,7 @@ class Fuzz:
             if given is None:
                 raise BadRequestError("nothing is given")
             update = NewMetadata(role=role, metadata=given, rules=CURRENT_RULES)
-            state = admin_state.update(state, update, state.next_offset, clock())
+            state = acceptance.update(state, update, state.next_offset, clock())
         except (BadRequestError, InvalidUpdateError):
             self.outcomes["updates refused"] += 1
             return
@@ -271,7 +271,7 @@ class Fuzz:
             keys = [one.metadata["signed"]["keys"] for one in state.roots]
             resign(targets, [key.signer for key in self.held[mode].targets], *keys)
             update = NewMetadata(role="targets", metadata=targets, rules=CURRENT_RULES)
-            admin_state.update(state, update, state.next_offset + 1, clock())
+            acceptance.update(state, update, state.next_offset + 1, clock())
             (position,) = await repository.bus.append([Message(topics.ADMIN, "targets", records.encode(update))])
         await repository.wait_until_live(position.offset)
         self._read(f"u-{mode}", json.dumps(known["root"]).encode())

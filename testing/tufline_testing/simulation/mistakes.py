@@ -14,7 +14,7 @@ from tufline.bus.embedded import log
 from tufline.origin.directory import LocalStore
 from tufline.records import Bootstrap
 from tufline.reference_clock import ReferenceClock
-from tufline.trust import admin_state
+from tufline.trust import acceptance
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.rules import RoleKeys, root_keys
 from tufline_ingest.inbox.dedupe import Moved
@@ -187,12 +187,12 @@ def signing_by_the_wall_clock() -> None:
 
 def replaced_after_it_began() -> None:
     """A bootstrap is replaced although it has begun."""
-    begin = admin_state.begin
+    begin = acceptance.begin
 
     def over(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:
         return begin(replace(state, begun=False), bootstrap, offset, now)
 
-    admin_state.begin = over
+    acceptance.begin = over
 
 
 MUTATIONS: dict[str, Callable[[], None]] = {

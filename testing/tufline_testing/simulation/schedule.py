@@ -40,7 +40,7 @@ from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust import admin_state
+from tufline.trust import admin_records
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.inbox import dedupe, inbox_worker
 from tufline_ingest.rest.task_receipts import Remarks
@@ -371,7 +371,7 @@ class Schedule:
             return True
         state = AdminState()
         for record in await read_all(bus, topics.ADMIN):
-            state = admin_state.fold(state, record)
+            state = admin_records.fold(state, record)
         if not state.begun:
             return False
         assert state.bootstrap is not None

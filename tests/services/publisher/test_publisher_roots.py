@@ -23,7 +23,8 @@ from tufline.records import Add, NewMetadata, Published, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
 from tufline.trust import rules
-from tufline.trust.admin_state import AdminState, fold
+from tufline.trust.admin_records import fold
+from tufline.trust.admin_state import AdminState
 from tufline_publisher.chain import Chain
 from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, running, settled
 from tufline_testing.offline import Offline, announce_updates

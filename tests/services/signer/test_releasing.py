@@ -12,7 +12,7 @@ from tufline.bus import Record
 from tufline.records import Head, NewMetadata, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust import admin_state, ceremony, rules
+from tufline.trust import admin_records, ceremony, rules
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.rules import RoleKeys
 from tufline_signer.commits.release import next_given_targets, next_root
@@ -34,7 +34,7 @@ def given(offline: Offline, updates: Sequence[NewMetadata]) -> Bootstrapped:
     """Fold the bootstrap and the later submissions."""
     state = AdminState()
     for offset, one in enumerate([offline.bootstrap(PARTITIONS), *updates]):
-        state = admin_state.fold(state, Record(topics.ADMIN, 0, offset, NOW, "", records.encode(one), {}))
+        state = admin_records.fold(state, Record(topics.ADMIN, 0, offset, NOW, "", records.encode(one), {}))
     assert not state.refused, state.refused
     assert state.bootstrapped is not None
     return state.bootstrapped

@@ -25,7 +25,7 @@ from tufline.metadata.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings, topics
 from tufline.records.partitioning import partition_bits
 from tufline.runtime.health import Health
-from tufline.trust import admin_state, ceremony
+from tufline.trust import admin_records, ceremony
 from tufline.trust.admin_state import AdminState
 from tufline.trust.rules import RoleKeys
 from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
@@ -60,7 +60,7 @@ async def fold(bus: Bus) -> AdminState:
     """Fold ``admin`` as every service does."""
     state = AdminState()
     for record in await read_all(bus, topics.ADMIN):
-        state = admin_state.fold(state, record)
+        state = admin_records.fold(state, record)
     return state
 
 

@@ -16,7 +16,7 @@ from tufline.clock import Clock
 from tufline.config.settings import SignerConfig
 from tufline.records import FIRST_RULES, Add, NewMetadata, topics
 from tufline.runtime.health import Health
-from tufline.trust import admin_state
+from tufline.trust import admin_records
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import make_key
 from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, settled
@@ -55,7 +55,7 @@ async def folded(bus: Bus) -> AdminState:
     """Fold ``admin`` as every service does."""
     state = AdminState()
     for record in await read_all(bus, topics.ADMIN):
-        state = admin_state.fold(state, record)
+        state = admin_records.fold(state, record)
     return state
 
 

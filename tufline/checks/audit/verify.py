@@ -17,7 +17,8 @@ from tufline.checks.audit.signatures import Signatures
 from tufline.errors import InvalidInputError, RecordGoneError
 from tufline.records import topics
 from tufline.records.metadata import role_of_key
-from tufline.trust.admin_state import AdminState, fold
+from tufline.trust.admin_records import fold
+from tufline.trust.admin_state import AdminState
 
 MetadataFile = tuple[str, bytes, str]
 """A role, its file, and the place where it was found. Root and targets come before the roles that they delegate to."""

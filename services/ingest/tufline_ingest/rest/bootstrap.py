@@ -8,13 +8,13 @@ from tuf.api.metadata import Root, Targets
 from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
-from tufline.errors import InvalidBootstrapError, MetadataError
+from tufline.errors import InvalidBootstrapError, InvalidUpdateError, MetadataError
 from tufline.metadata.bins import DEFAULT_NAME_PREFIX
 from tufline.metadata.profiles import profile_of
 from tufline.records import CURRENT_RULES, FIRST_RULES, Bootstrap, Settings, cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.records.partitioning import partition_bits
-from tufline.trust import admin_state
+from tufline.trust import proposals
 from tufline.trust.admin_state import AdminState
 from tufline.trust.rules import MAX_EXPIRATION_DAYS, bins_prefix
 from tufline_ingest import accept
@@ -58,7 +58,7 @@ def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     profile = request.settings.client_profile or profile_of(root, targets)
     bins = roles.bins.number_of_delegated_bins
-    # Of a bootstrap of the first rules, bins and changes may be on the log already (admin_state.begin).
+    # Of a bootstrap of the first rules, bins and changes may be on the log already (acceptance.check_replacement).
     bits = before.settings.partition_bits if before is not None and before.rules == FIRST_RULES else partition_bits(partitions, bins)
     settings = Settings(bins, prefix, partitions, days, profile, bits)
     return Bootstrap(v=settings.schema, settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)
@@ -69,9 +69,17 @@ async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
     state = context.bootstrap_state()
     if state is None:
         return answer(BootstrapAnswer(BootstrapState(False, None, None), "System available for bootstrap."))
-    where = Cursor(cursor.FORMAT, Task.BOOTSTRAP, context.bus.log_id, 0, {0: [context.admin.state.bootstrap_offset]})
-    data = BootstrapState(True, state, cursor.encode(where))
+    where = Cursor(cursor.FORMAT, Task.BOOTSTRAP, context.bus.log_id, 0, {0: [_submitted_at(context.admin.state)]})
+    data = BootstrapState(state != "signing", state, cursor.encode(where))
     return answer(BootstrapAnswer(data, "System LOCKED for bootstrap."))
+
+
+def _submitted_at(state: AdminState) -> int:
+    """Return the offset of the record that the bootstrap came with, also if signatures made it complete later."""
+    if (waiting := state.open_proposal("bootstrap")) is not None and state.bootstrap is None:
+        return waiting.offset
+    ended = (one.offset for one in state.proposals.values() if one.outcome == "complete" and one.end == state.bootstrap_offset)
+    return next(ended, state.bootstrap_offset)
 
 
 async def post_bootstrap(context: Context, request: web.Request) -> web.Response:
@@ -79,13 +87,14 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
     asked = decode(BootstrapRequest, await context.body(request))
     async with context.alone():
         state = context.admin.state
-        if state.bootstrap is not None and not (asked.replace and _may_replace(context, state)):
+        is_taken = state.bootstrap is not None or state.open_proposal("bootstrap") is not None
+        if is_taken and not (asked.replace and _may_replace(context, state)):
             raise BootstrappedError(context.bootstrap_state(), is_replacement=asked.replace)
         # In a thread: what is not signed by anybody may take long to read.
         wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS), state.bootstrap)
         try:
-            await asyncio.to_thread(admin_state.begin, state, wanted, state.next_offset, context.clock.latest())
-        except InvalidBootstrapError as error:
+            _, wanted = await asyncio.to_thread(proposals.submit, state, wanted, state.next_offset, context.clock.latest())
+        except (InvalidBootstrapError, InvalidUpdateError) as error:
             raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
         (position,) = await context.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
         await context.read_back(position.offset)

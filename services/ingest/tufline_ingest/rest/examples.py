@@ -17,6 +17,7 @@ from tufline_ingest.errors import (
     BrokenRequestError,
     IngestError,
     NotBootstrappedError,
+    NothingToSignError,
     NotLiveError,
     NotNowError,
     TooLargeError,
@@ -24,6 +25,7 @@ from tufline_ingest.errors import (
 )
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import BulkAnswer, BulkResult, LiveArtifact, RefusedLine
+from tufline_ingest.rest.schemas.signatures import MissingSignatures, ProposedAnswer, ProposedVersions
 from tufline_ingest.rest.schemas.status import StatusAnswer
 from tufline_ingest.rest.schemas.tasks import TaskAnswer, TaskData, TaskResult
 from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapState, TrustAnswer, TrustedRole
@@ -34,6 +36,7 @@ _LOG: Final = "5f0c6ad3b1e94c27"
 _NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _KEYID: Final = "c1e0f5d2a86b47339b5a1f0de7c4826f90a7b3d5e6f8012c4d9a3b7e5f60c18d"
+_OTHER_KEYID: Final = "4be7a90c3d15f2688e0b71c9a6d4f35270c8e1b9d2a7f6034e5b8c1d9f0a2e63"
 
 
 def _task(task: Task, partition: int, offset: int) -> str:
@@ -99,6 +102,15 @@ BOOTSTRAPPED: Final = BootstrapAnswer(BootstrapState(True, "finished", _task(Tas
 METADATA: Final = {"metadata": {"root": _signed("root", 2, consistent_snapshot=True, keys={}, roles={})}}
 UPDATED: Final = SubmittedAnswer(Submitted(_task(Task.METADATA, 0, 2), _NOW), "Metadata update accepted.")
 
+PROPOSED: Final = ProposedAnswer(
+    "Metadata role(s) pending signing",
+    ProposedVersions({"root": METADATA["metadata"]["root"], "trusted_root": _ROOT}, {"root": [MissingSignatures(1, [_OTHER_KEYID])]}, {}),
+)
+SIGNATURE: Final = {"role": "root", "signature": {"keyid": _OTHER_KEYID, "sig": "30450220..."}}
+SIGNED: Final = SubmittedAnswer(Submitted(_task(Task.SIGN, 0, 3), _NOW), "Metadata sign accepted.")
+WITHDRAWAL: Final = {"role": "root"}
+WITHDRAWN: Final = SubmittedAnswer(Submitted(_task(Task.WITHDRAW, 0, 4), _NOW), "Metadata sign delete accepted.")
+
 TRUST: Final = TrustAnswer(
     TrustedRole(1, 1, _ROOT),
     TrustedRole(1, None, None),
@@ -137,6 +149,7 @@ ERRORS: Final[Mapping[type[IngestError], IngestError]] = MappingProxyType(
             UnsupportedEncodingError("the content encoding 'br' is not supported: send gzip, x-gzip, deflate, or no encoding"),
             NotBootstrappedError(None),
             BootstrappedError("finished"),
+            NothingToSignError("no version of 'root' waits for signatures: GET /api/v1/metadata/sign says what does"),
             NotLiveError("'demo/demo-2.0.tar.gz' is not live"),
             NotNowError("the log takes no more for now; part of the request may be on the log; to send it again is safe"),
         )

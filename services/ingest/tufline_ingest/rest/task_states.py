@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tufline.bus import Bus
-from tufline.clock import moment_of
 from tufline.errors import InvalidCursorError
-from tufline.records import Changes, Published, Settings, topics
+from tufline.records import Changes, Settings, topics
 from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, Cursor, Task
 from tufline.records.events import MAX_EVENT_BYTES
 from tufline.records.receipt_index import ReceiptIndex
@@ -26,8 +25,10 @@ from tufline.records.receipts import ChangeReceipt
 from tufline.trust.admin_state import AdminState
 from tufline.views import task_receipts
 from tufline.views.task_receipts import Found
+from tufline_ingest.rest import trust_tasks
 from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_value
-from tufline_ingest.rest.schemas.tasks import TaskData, TaskResult
+from tufline_ingest.rest.finished_tasks import finished
+from tufline_ingest.rest.schemas.tasks import TaskData
 from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
 from tufline_ingest.views.published import Live
 from tufline_ingest.views.recent_requests import Recent
@@ -83,7 +84,7 @@ class Tasks:
         """
         try:
             if cursor.task in IN_ADMIN:
-                return _describe_given(task_id, cursor, self.live.published, self.admin())
+                return trust_tasks.describe(task_id, cursor, self.live.published, self.admin())
             trails = self._trails(cursor)
             if trails is None:
                 known = all(map(self.recent.find, _places(cursor))) or await self._may_exist(cursor)
@@ -121,7 +122,7 @@ class Tasks:
                 return TaskData(task_id, "PENDING")
         message = "Artifact(s) published"
         if cursor.format != BULK_FORMAT:
-            return _finished(task_id, cursor, f"{message}, but those that were refused", {}, OLD_BULK_ID)
+            return finished(task_id, cursor, f"{message}, but those that were refused", {}, OLD_BULK_ID)
         known = {partition: trail for partition, trail in trails.items() if trail is not None}
         if len(known) < len(trails):
             raise ReceiptsGoneError
@@ -130,18 +131,18 @@ class Tasks:
         if page.after is not None:
             details["after"] = page.after
         if not page.refused:
-            return _finished(task_id, cursor, message, details)
+            return finished(task_id, cursor, message, details)
         error = f"{page.refused} changes were refused" + ("" if all(one.path for one in page.artifacts) else ", or may have been")
         error += "; the next page may have more" if page.after is not None else ""
-        return _finished(task_id, cursor, f"{message}, but not those that were refused", details, error)
+        return finished(task_id, cursor, f"{message}, but not those that were refused", details, error)
 
     async def _describe_changes(self, task_id: str, cursor: Cursor, trails: Mapping[int, ReceiptIndex | None]) -> TaskData:
         found = await self._read_back(cursor)
         if not isinstance(found, dict):
             reasons, is_unknown = await self._refusals(cursor, found, trails)
             if reasons:
-                return _finished(task_id, cursor, "Not accepted", {}, "; ".join(reasons))
-            unknown = _finished(task_id, cursor, "Unknown", {}, f"what became of it is unknown: {UNREADABLE}")
+                return finished(task_id, cursor, "Not accepted", {}, "; ".join(reasons))
+            unknown = finished(task_id, cursor, "Unknown", {}, f"what became of it is unknown: {UNREADABLE}")
             return unknown if is_unknown else TaskData(task_id, "PENDING")
         request = next(iter(found.values())).request
         remarks: dict[tuple[int, int, int], ChangeReceipt] = {}
@@ -197,29 +198,6 @@ def _places(cursor: Cursor) -> list[Position]:
     return [(partition, offset) for partition, offsets in cursor.positions.items() for offset in offsets]
 
 
-def _finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any], error: str | None = None) -> TaskData:
-    known = {name: value for name, value in details.items() if value is not None}
-    result = TaskResult(message, error is None, cursor.task.value, moment_of(cursor.time), known, error)
-    return TaskData(task_id, "SUCCESS" if error is None else "ERRORED", result)
-
-
-def _describe_given(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
-    is_bootstrap = cursor.task is Task.BOOTSTRAP
-    offsets = cursor.positions.get(0, [])
-    roles = [one.signed.type for one in admin.roots if one.offset in offsets]
-    roles += [one.signed.type for one in admin.targets if one.offset in offsets]
-    given = {one.offset for one in admin.roots} | {one.offset for one in admin.targets}
-    if len(cursor.positions) != 1 or any(offset not in admin.refused and offset not in given for offset in offsets):
-        return TaskData(task_id, "PENDING")
-    reasons = [admin.refused[offset] for offset in offsets if offset in admin.refused]
-    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": roles[0] if roles else None, "roles": roles}
-    if reasons:
-        return _finished(task_id, cursor, "Bootstrap failed" if is_bootstrap else "Metadata Update failed", details, "; ".join(reasons))
-    if published is None or not cursor.is_covered(published.vector):
-        return TaskData(task_id, "RUNNING")
-    return _finished(task_id, cursor, "Bootstrap Processed" if is_bootstrap else "Metadata Update Processed", details)
-
-
 async def _describe_artifacts(
     task_id: str,
     cursor: Cursor,
@@ -257,7 +235,7 @@ async def _describe_artifacts(
     if unknown:
         details["unknown_artifacts"] = list(unknown)
         reasons = [f"what became of {len(unknown)} artifacts is unknown: {UNREADABLE}", *sorted(set(refused.values()))]
-        return _finished(task_id, cursor, f"{message}, but it is unknown whether all were", details, "; ".join(reasons))
+        return finished(task_id, cursor, f"{message}, but it is unknown whether all were", details, "; ".join(reasons))
     if refused and len(refused) == len(happened):
-        return _finished(task_id, cursor, "No artifact was accepted", details, "; ".join(sorted(set(refused.values()))))
-    return _finished(task_id, cursor, message, details)
+        return finished(task_id, cursor, "No artifact was accepted", details, "; ".join(sorted(set(refused.values()))))
+    return finished(task_id, cursor, message, details)

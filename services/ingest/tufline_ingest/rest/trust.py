@@ -1,11 +1,12 @@
 """The REST API of trust: new versions of root and targets that people signed, and what is shown, given and signed now.
 
-RSTUF's call, which accepts root alone, and in addition targets (PEP 458's mode) and ``skip_overlap``. A submitted version becomes current
-once everything that it governs verifies under it; its task is done then.
+RSTUF's call, which accepts root alone, and in addition targets (PEP 458's mode) and ``skip_overlap``. A version with too few signatures
+waits for more (``signatures``). With enough it becomes current once everything that it governs verifies under it; its task is done then.
 """
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from tufline.clock import moment_of
 from tufline.errors import InvalidUpdateError
 from tufline.records import CURRENT_RULES, NewMetadata, cursor, topics
 from tufline.records.cursor import Task
-from tufline.trust import admin_state
+from tufline.trust import proposals
 from tufline.trust.admin_state import AdminState
 from tufline_ingest import accept
 from tufline_ingest.context import Context
@@ -44,7 +45,7 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
         raise BadRequestError("metadata is empty: give root, or targets, or both")
     async with context.alone():
         # The clock is read here: a thread without an event loop can't.
-        await asyncio.to_thread(_check, context.admin.state, updates, context.clock.latest())
+        updates = await asyncio.to_thread(_judge, context.admin.state, updates, context.clock.latest())
         positions = await context.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
         await context.read_back(positions[-1].offset)
     where = accept.make_cursor(Task.METADATA, context.bus.log_id, positions)
@@ -52,12 +53,16 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
     return answer(SubmittedAnswer(data, "Metadata update accepted."), 202)
 
 
-def _check(state: AdminState, updates: list[NewMetadata], now: datetime) -> None:
+def _judge(state: AdminState, updates: list[NewMetadata], now: datetime) -> list[NewMetadata]:
+    judged: list[NewMetadata] = []
     try:
         for update in updates:
-            state = admin_state.update(state, update, state.next_offset, now)
+            state, content = proposals.submit(state, update, state.next_offset, now)
+            state = replace(state, next_offset=state.next_offset + 1)
+            judged.append(content)
     except InvalidUpdateError as error:
         raise BadRequestError(f"the metadata can't be accepted: {error}") from None
+    return judged
 
 
 async def get_trust(context: Context, _: web.Request) -> web.Response:

@@ -1,0 +1,78 @@
+"""Signatures that come one by one."""
+
+from typing import Any
+
+import msgspec
+
+
+class MissingSignatures(msgspec.Struct, frozen=True):
+    """Signatures that a version still needs.
+
+    Attributes:
+        count: how many signatures are missing.
+        keyids: the keys that can make them.
+    """
+
+    count: int
+    keyids: list[str]
+
+
+class ProposedVersions(msgspec.Struct, frozen=True):
+    """The versions that wait for signatures.
+
+    Attributes:
+        metadata: role to the version that waits, with the signatures so far. Beside them ``trusted_root`` and ``trusted_targets``, the
+            newest versions that enough keys signed, where there are some.
+        missing: role to what still has to be signed: the keys of the previous root and those of the new one may both have to sign.
+        problems: ``bootstrap`` or role to the reason why a version can't be accepted any more, so that it can only be withdrawn.
+    """
+
+    metadata: dict[str, dict[str, Any]]
+    missing: dict[str, list[MissingSignatures]]
+    problems: dict[str, str]
+
+
+class ProposedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The answer to the question what waits for signatures.
+
+    Attributes:
+        message: one sentence for people.
+        data: what waits; left out if nothing does.
+    """
+
+    message: str
+    data: ProposedVersions | None = None
+
+
+class NewSignature(msgspec.Struct, frozen=True):
+    """A signature, as in a metadata file.
+
+    Attributes:
+        keyid: the id of the key that signed.
+        sig: the signature in lower-case hexadecimal.
+    """
+
+    keyid: str
+    sig: str
+
+
+class SignRequest(msgspec.Struct, frozen=True):
+    """A request that signs a version.
+
+    Attributes:
+        role: the role whose version waits.
+        signature: the signature of exactly the ``signed`` part that GET /api/v1/metadata/sign returns, in its canonical form.
+    """
+
+    role: str
+    signature: NewSignature
+
+
+class WithdrawRequest(msgspec.Struct, frozen=True):
+    """A request that gives up a version that waits for signatures.
+
+    Attributes:
+        role: the role whose version waits; of a bootstrap any of its roles.
+    """
+
+    role: str

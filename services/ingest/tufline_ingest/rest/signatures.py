@@ -1,0 +1,113 @@
+"""The REST API of signatures that come one by one: RSTUF's calls to see what waits for signatures, to sign it, and to withdraw it.
+
+What is signed are versions that came with too few signatures (``tufline.trust.signing``). A signature that does not count is refused here,
+with its reason.
+"""
+
+import asyncio
+from datetime import datetime
+from typing import Any, Final
+
+from aiohttp import web
+from tuf.api.metadata import Root, Targets
+
+from tufline import records
+from tufline.bus import Message
+from tufline.clock import moment_of
+from tufline.errors import InvalidBootstrapError, InvalidUpdateError
+from tufline.records import SIGNATURE_KEY, WITHDRAWAL_KEY, Signature, Withdrawal, cursor, topics
+from tufline.records.cursor import Task
+from tufline.trust import acceptance, proposals
+from tufline.trust.admin_state import AdminState
+from tufline.trust.signing import Kind, Proposal
+from tufline_ingest import accept
+from tufline_ingest.context import Context
+from tufline_ingest.errors import BadRequestError, NothingToSignError
+from tufline_ingest.rest.request_json import decode
+from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
+from tufline_ingest.rest.schemas.signatures import MissingSignatures, ProposedAnswer, ProposedVersions, SignRequest, WithdrawRequest
+
+KINDS: Final[tuple[Kind, ...]] = ("bootstrap", "root", "targets")
+
+
+async def get_proposed(context: Context, _: web.Request) -> web.Response:
+    """Answer which versions wait for signatures, and whose."""
+    proposed = await asyncio.to_thread(_proposed, context.admin.state, context.clock.latest())
+    if proposed is None:
+        return answer(ProposedAnswer("No metadata pending signing available"))
+    return answer(ProposedAnswer("Metadata role(s) pending signing", proposed))
+
+
+def _proposed(state: AdminState, now: datetime) -> ProposedVersions | None:
+    metadata: dict[str, dict[str, Any]] = {}
+    missing: dict[str, list[MissingSignatures]] = {}
+    problems: dict[str, str] = {}
+    for kind in KINDS:
+        proposal = state.open_proposal(kind)
+        if proposal is None or proposal.record is None:
+            continue
+        metadata |= _metadata_of(proposal)
+        try:
+            versions = acceptance.signable(state, proposal.record, now)
+        except (InvalidBootstrapError, InvalidUpdateError) as error:
+            problems[kind] = str(error)  # it has expired, or another version came first: it can only be withdrawn
+            continue
+        for version in versions:
+            missing[version.signed.type] = [MissingSignatures(one.count, one.keyids) for one in version.missing()]
+    if not metadata:
+        return None
+    if state.roots:
+        metadata["trusted_root"] = dict(state.roots[-1].metadata)
+    if state.targets and Targets.type in metadata:
+        metadata["trusted_targets"] = dict(state.targets[-1].metadata)
+    return ProposedVersions(metadata, missing, problems)
+
+
+def _metadata_of(proposal: Proposal) -> dict[str, dict[str, Any]]:
+    match proposal.record:
+        case records.Bootstrap(root=root, targets=targets):
+            return {Root.type: root} if targets is None else {Root.type: root, Targets.type: targets}
+        case records.NewMetadata(role=role, metadata=metadata):
+            return {role: metadata}
+        case None:
+            return {}
+
+
+def _find(state: AdminState, role: str) -> Proposal:
+    proposal = next((found for kind in KINDS if (found := state.open_proposal(kind)) is not None and role in _metadata_of(found)), None)
+    if proposal is None:
+        raise NothingToSignError(f"no version of {role[:64]!r} waits for signatures: GET /api/v1/metadata/sign says what does")
+    return proposal
+
+
+async def post_signature(context: Context, request: web.Request) -> web.Response:
+    """Put a signature onto the log."""
+    asked = decode(SignRequest, await context.body(request))
+    async with context.alone():
+        state = context.admin.state
+        found = _find(state, asked.role)
+        given = Signature(role=asked.role, proposal=found.offset, keyid=asked.signature.keyid, sig=asked.signature.sig)  # type: ignore[arg-type]
+        try:
+            await asyncio.to_thread(proposals.sign, state, given, state.next_offset, context.clock.latest())
+        except (InvalidBootstrapError, InvalidUpdateError) as error:
+            raise BadRequestError(f"the signature can't be accepted: {error}") from None
+        return await _append(context, Message(topics.ADMIN, SIGNATURE_KEY, records.encode(given)), Task.SIGN, "Metadata sign accepted.")
+
+
+async def post_withdrawal(context: Context, request: web.Request) -> web.Response:
+    """Put onto the log that a version is given up."""
+    asked = decode(WithdrawRequest, await context.body(request))
+    async with context.alone():
+        given = Withdrawal(proposal=_find(context.admin.state, asked.role).offset)
+        message = Message(topics.ADMIN, WITHDRAWAL_KEY, records.encode(given))
+        return await _append(context, message, Task.WITHDRAW, "Metadata sign delete accepted.")
+
+
+async def _append(context: Context, message: Message, task: Task, text: str) -> web.Response:
+    (position,) = await context.append([message])
+    await context.read_back(position.offset)
+    if (reason := context.admin.state.refused.get(position.offset)) is not None:
+        raise BadRequestError(f"another request was faster: {reason}")
+    where = accept.make_cursor(task, context.bus.log_id, [position])
+    return answer(SubmittedAnswer(Submitted(cursor.encode(where), moment_of(where.time)), text), 202)

@@ -1,0 +1,113 @@
+"""The state of a task about trust: a bootstrap, new versions of root and targets, and their signatures.
+
+Their records are in ``admin``, whose state says what became of each. As with RSTUF, a task whose version waits for signatures has done its
+part: it is SUCCESS, and its details say what is missing.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from tuf.api.metadata import Root, Targets
+
+from tufline.records import Published
+from tufline.records.cursor import Cursor, Task
+from tufline.trust.admin_state import AdminState
+from tufline.trust.signing import Proposal
+from tufline_ingest.rest.finished_tasks import finished
+from tufline_ingest.rest.schemas.tasks import TaskData
+
+ENDED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "withdrawn": "it was withdrawn before enough keys had signed it",
+        "superseded": "another one came before enough keys had signed it",
+    }
+)
+
+
+def describe(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
+    """Say what became of a task about trust.
+
+    Args:
+        task_id: as the client sent it.
+        cursor: that is in it.
+        published: the newest published commit that is known; None before the first.
+        admin: the state of all records of ``admin`` so far.
+
+    Returns:
+        The task's state; PENDING for one that this log does not know.
+    """
+    offsets = cursor.positions.get(0, [])
+    if len(cursor.positions) != 1:
+        return TaskData(task_id, "PENDING")
+    covered = published.vector.admin if published is not None else 0
+    match cursor.task:
+        case Task.SIGN:
+            return _describe_signature(task_id, cursor, offsets[-1], admin, covered)
+        case Task.WITHDRAW:
+            return _describe_withdrawal(task_id, cursor, offsets[-1], admin)
+        case _:
+            return _describe_versions(task_id, cursor, offsets, admin, covered)
+
+
+def _proposed(proposal: Proposal) -> str:
+    role = "root" if proposal.kind == "bootstrap" else proposal.kind
+    return f"{role.title()} v{proposal.version} is pending signatures"
+
+
+def _describe_versions(task_id: str, cursor: Cursor, offsets: Sequence[int], admin: AdminState, covered: int) -> TaskData:
+    is_bootstrap = cursor.task is Task.BOOTSTRAP
+    versions = {one.offset: Root.type for one in admin.roots} | {one.offset: Targets.type for one in admin.targets}
+    roles: list[str] = []
+    reasons: list[str] = []
+    waiting: list[str] = []
+    counts_from = -1
+    for offset in offsets:
+        proposal = admin.proposals.get(offset)
+        at = proposal.end if proposal is not None and proposal.outcome == "complete" else offset
+        if at in admin.refused:
+            reasons.append(admin.refused[at])
+        elif proposal is not None and proposal.outcome == "signing":
+            waiting.append(_proposed(proposal))
+            roles.append(proposal.kind)
+        elif proposal is not None and proposal.outcome != "complete":
+            reasons.append(ENDED[proposal.outcome])
+        elif at in versions:
+            roles.append(versions[at])
+            counts_from = max(counts_from, at)
+        else:
+            return TaskData(task_id, "PENDING")
+    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": roles[0] if roles else None, "roles": roles}
+    if reasons:
+        return finished(task_id, cursor, "Bootstrap failed" if is_bootstrap else "Metadata Update failed", details, "; ".join(reasons))
+    if covered <= counts_from:
+        return TaskData(task_id, "RUNNING")
+    if waiting:
+        details["bootstrap" if is_bootstrap else "update"] = "; ".join(waiting)
+    return finished(task_id, cursor, "Bootstrap Processed" if is_bootstrap else "Metadata Update Processed", details)
+
+
+def _describe_signature(task_id: str, cursor: Cursor, offset: int, admin: AdminState, covered: int) -> TaskData:
+    if (reason := admin.refused.get(offset)) is not None:
+        return finished(task_id, cursor, "Signature Failed", {}, reason)
+    proposal = next((one for one in admin.proposals.values() if offset in one.signatures), None)
+    if proposal is None:
+        return TaskData(task_id, "PENDING")
+    is_bootstrap = proposal.kind == "bootstrap"
+    said = _proposed(proposal)
+    if proposal.outcome == "complete" and proposal.end == offset:
+        if covered <= offset:
+            return TaskData(task_id, "RUNNING")
+        said = "Bootstrap Finished" if is_bootstrap else "Metadata update finished"
+    return finished(task_id, cursor, "Signature Processed", {"bootstrap" if is_bootstrap else "update": said})
+
+
+def _describe_withdrawal(task_id: str, cursor: Cursor, offset: int, admin: AdminState) -> TaskData:
+    if (reason := admin.refused.get(offset)) is not None:
+        return finished(task_id, cursor, "Deletion of metadata pending signatures failed", {}, reason)
+    proposal = next((one for one in admin.proposals.values() if one.outcome == "withdrawn" and one.end == offset), None)
+    if proposal is None:
+        return TaskData(task_id, "PENDING")
+    is_bootstrap = proposal.kind == "bootstrap"
+    message = f"Deletion of {'root' if is_bootstrap else proposal.kind} metadata successful, signing process stopped"
+    return finished(task_id, cursor, message, {"bootstrap": "Bootstrap process has been stopped"} if is_bootstrap else {})

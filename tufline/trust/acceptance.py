@@ -1,0 +1,199 @@
+"""Accepting a bootstrap, and the versions of root and targets that follow it: nothing counts that clients would refuse.
+
+Ingest judges a submission by these functions before it writes a record, and every service judges the record by them again. No I/O, no
+clock.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+
+from tuf.api.metadata import Root, Targets
+
+from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError
+from tufline.records import FIRST_RULES, Bootstrap, NewMetadata
+from tufline.trust import rules
+from tufline.trust.admin_state import AdminState, Submitted
+from tufline.trust.signing import Kind, Proposal, Signable
+
+
+def _check_version(role: str, found: int, newest: int) -> None:
+    if found != newest + 1:
+        raise InvalidUpdateError(f"{role} has version {found}, but the next version is {newest + 1}: sign that version")
+
+
+def _root_signable(state: AdminState, content: NewMetadata, now: datetime) -> Signable:
+    newest, metadata = state.roots[-1].signed, content.metadata
+    root = rules.check_given(Root, metadata, now)
+    _check_version(Root.type, root.version, newest.version)
+    rules.check_root_roles(root, targets_online=not state.targets, rules=content.rules)
+    rules.check_form(root, metadata, content.rules, state.profile, newest.keys)
+    return Signable(metadata, root, (rules.root_keys(newest, Root.type), rules.root_keys(root, Root.type)))
+
+
+def _targets_signable(state: AdminState, bootstrap: Bootstrap, content: NewMetadata, now: datetime) -> Signable:
+    if not state.targets:
+        raise InvalidUpdateError("targets is signed online here, by the signer: submit a root that names its new key instead")
+    newest, metadata = state.targets[-1], content.metadata
+    known = {keyid for root in state.roots for keyid in root.signed.keys}
+    targets = rules.check_given(Targets, metadata, now)
+    _check_version(Targets.type, targets.version, newest.signed.version)
+    rules.check_bins(bootstrap.settings, targets, content.rules)
+    rules.check_form(targets, metadata, content.rules, state.profile, known)
+    # A pending root waits for targets that verify under it, so these targets must not in turn wait for that root.
+    under = next(number for number in reversed(range(len(state.roots))) if newest.verifies_under(state.roots[number].signed))
+    return Signable(metadata, targets, [rules.root_keys(root.signed, Targets.type) for root in state.roots[under:]])
+
+
+def _bootstrap_signable(bootstrap: Bootstrap, now: datetime) -> list[Signable]:
+    root, targets = rules.check_unsigned(bootstrap, now)
+    found = [Signable(bootstrap.root, root, [rules.root_keys(root, Root.type)])]
+    if targets is not None and bootstrap.targets is not None:
+        found.append(Signable(bootstrap.targets, targets, [rules.root_keys(root, Targets.type)]))
+    return found
+
+
+def signable(state: AdminState, content: Bootstrap | NewMetadata, now: datetime) -> list[Signable]:
+    """Return the versions that a submission consists of, whoever has signed them.
+
+    Args:
+        state: the state before the submission.
+        content: the content of its record.
+        now: a time with a time zone.
+
+    Returns:
+        Of a bootstrap root, and targets if it is signed offline; otherwise one version.
+
+    Raises:
+        InvalidBootstrapError: if the bootstrap can't be accepted, whoever signs it, with the reason and what to do.
+        InvalidUpdateError: the same for the next version of a role.
+    """
+    if isinstance(content, Bootstrap):
+        return _bootstrap_signable(content, now)
+    if state.bootstrap is None:
+        raise InvalidUpdateError("there is no repository yet")
+    try:
+        of_root = content.role == Root.type
+        return [_root_signable(state, content, now) if of_root else _targets_signable(state, state.bootstrap, content, now)]
+    except InvalidUpdateError:
+        raise
+    except (InvalidInputError, MetadataError, ValueError) as error:
+        raise InvalidUpdateError(str(error)) from error
+
+
+def close(state: AdminState, proposal: Proposal, outcome: Literal["complete", "withdrawn", "superseded"], end: int) -> AdminState:
+    """End a proposal.
+
+    Args:
+        state: the state before.
+        proposal: an open one.
+        outcome: why it ends.
+        end: the offset of the record that ends it.
+
+    Returns:
+        The state in which the proposal is not open any more.
+    """
+    closed = replace(proposal, record=None, outcome=outcome, end=end)
+    return replace(state, proposals={**state.proposals, proposal.offset: closed})
+
+
+def supersede(state: AdminState, end: int, *kinds: Kind) -> AdminState:
+    """End open proposals that another version makes impossible.
+
+    Args:
+        state: the state before.
+        end: the offset of that version's record.
+        kinds: which proposals to end.
+
+    Returns:
+        The state without them.
+    """
+    for kind in kinds:
+        if (proposal := state.open_proposal(kind)) is not None:
+            state = close(state, proposal, "superseded", end)
+    return state
+
+
+def check_replacement(state: AdminState, bootstrap: Bootstrap) -> None:
+    """Refuse a bootstrap that may not replace the one before it.
+
+    Args:
+        state: the state before the bootstrap.
+        bootstrap: the new one.
+
+    Raises:
+        InvalidBootstrapError: with the reason and what to do.
+    """
+    if (before := state.bootstrap) is None:
+        return
+    if not bootstrap.replace:
+        raise InvalidBootstrapError("the repository had been bootstrapped already")
+    if state.begun:
+        raise InvalidBootstrapError("the repository has begun: its first root is published, or about to be")
+    if before.rules == FIRST_RULES and before.settings.number_of_bins != bootstrap.settings.number_of_bins:
+        # Under those rules bins were made, and events of the inbox sorted by bin, before the first root was published.
+        raise InvalidBootstrapError(
+            f"the bootstrap to replace has {before.settings.number_of_bins} bins, which may be on the log already: use the same number"
+        )
+    if before.rules == FIRST_RULES and before.settings.partition_bits != bootstrap.settings.partition_bits:
+        raise InvalidBootstrapError("the bootstrap to replace assigns its bins to partitions by another rule: post it again")
+
+
+def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:
+    """Accept a bootstrap, unless clients would refuse it, it could never be published, or it may not replace an earlier one.
+
+    Args:
+        state: the state before the record.
+        bootstrap: the record's content.
+        offset: the record's offset in ``admin``.
+        now: a time with a time zone.
+
+    Returns:
+        The state after the record.
+
+    Raises:
+        InvalidBootstrapError: with the reason and what to do.
+    """
+    check_replacement(state, bootstrap)
+    rules.check_bootstrap(bootstrap, now)
+    refused = dict(state.refused)
+    if state.bootstrap is not None:
+        refused[state.bootstrap_offset] = "another bootstrap has replaced it"
+    given = bootstrap.targets
+    return replace(
+        supersede(state, offset, "bootstrap", "root", "targets"),
+        bootstrap=bootstrap,
+        bootstrap_offset=offset,
+        roots=(Submitted(offset, bootstrap.root, rules.parse(Root, bootstrap.root).signed),),
+        targets=() if given is None else (Submitted(offset, given, rules.parse(Targets, given).signed),),
+        profile=rules.profile_of(bootstrap),
+        refused=refused,
+        unreadable={},
+    )
+
+
+def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) -> AdminState:
+    """Accept a version of root or targets, unless clients would refuse it, or it could never be published.
+
+    Args:
+        state: the state before the record.
+        content: the record's content.
+        offset: the record's offset in ``admin``.
+        now: a time with a time zone.
+
+    Returns:
+        The state after the record.
+
+    Raises:
+        InvalidUpdateError: with the reason and what to do.
+    """
+    (version,) = signable(state, content, now)
+    try:
+        version.verify()
+    except MetadataError as error:
+        raise InvalidUpdateError(str(error)) from error
+    unreadable = {role: reason for role, reason in state.unreadable.items() if role != content.role}
+    state = replace(supersede(state, offset, content.role), unreadable=unreadable)
+    if isinstance(version.signed, Root):
+        return replace(state, roots=(*state.roots, Submitted(offset, content.metadata, version.signed, content.skip_overlap)))
+    return replace(state, targets=(*state.targets, Submitted(offset, content.metadata, version.signed, content.skip_overlap)))

@@ -1,0 +1,71 @@
+"""Applying the records of ``admin``.
+
+Every service applies the same records in the same order, and uses the records' times, so that all reach the same state whenever they read
+it. No I/O, no clock.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from tufline import records
+from tufline.bus import Record
+from tufline.clock import moment_of
+from tufline.errors import InvalidBootstrapError, InvalidUpdateError, RecordError, SchemaError, UnreadableMetadataError
+from tufline.records import AcceptedLoss, AdminRecord, Begun, Bootstrap, NewMetadata, Signature, Withdrawal
+from tufline.trust import acceptance, proposals
+from tufline.trust.admin_state import AdminState
+
+
+def _fix(state: AdminState, begun: Begun) -> AdminState:
+    if begun.bootstrap != state.bootstrap_offset:
+        raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before its root was published")
+    return replace(state, begun=True)
+
+
+def _accept_loss(state: AdminState, loss: AcceptedLoss) -> AdminState:
+    known = state.losses.get((loss.topic, loss.partition), 0)
+    return replace(state, losses={**state.losses, (loss.topic, loss.partition): max(known, loss.below)})
+
+
+def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) -> AdminState:
+    match content:
+        case Bootstrap(signing=True) | NewMetadata(signing=True):
+            state = proposals.propose(state, content, offset, now)
+        case Bootstrap():
+            state = acceptance.begin(state, content, offset, now)
+        case Begun():
+            state = _fix(state, content)
+        case NewMetadata():
+            state = acceptance.update(state, content, offset, now)
+        case Signature():
+            state = proposals.sign(state, content, offset, now)
+        case Withdrawal():
+            state = proposals.withdraw(state, content, offset)
+        case AcceptedLoss():
+            state = _accept_loss(state, content)
+    return state
+
+
+def fold(state: AdminState, record: Record) -> AdminState:
+    """Apply one record of ``admin``.
+
+    Args:
+        state: the state before the record.
+        record: the next record.
+
+    Returns:
+        The state after the record. A refused record (such as a second bootstrap) only changes ``refused`` and perhaps ``unreadable``.
+
+    Raises:
+        SchemaError: if it has a newer schema: this version of Tufline must not continue.
+    """
+    state = replace(state, next_offset=record.offset + 1)
+    try:
+        return _apply(state, records.decode(records.admin_decoder, record.value), record.offset, moment_of(record.time))
+    except SchemaError:
+        raise
+    except (InvalidBootstrapError, InvalidUpdateError, RecordError) as error:
+        state = replace(state, refused={**state.refused, record.offset: str(error)})
+        if isinstance(error.__cause__, UnreadableMetadataError):
+            state = replace(state, unreadable={**state.unreadable, record.key: str(error)})
+        return state
