@@ -16,7 +16,7 @@ from securesystemslib.signer import CryptoSigner
 from tufline_testing import doc_blocks
 from tufline_testing.checkout import ROOT
 from tufline_testing.doc_blocks import blocks, programs
-from tufline_testing.server import TUFLINE, Running, dev, serve
+from tufline_testing.server import TUFLINE, Running, dev, serve, wait_until
 from tufline_testing.servers.ports import free_port
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,17 @@ def replace_offline_keys(commands: list[str], server: Running, directory: Path) 
         assert before[role] not in keys
 
 
+def sign_together(server: Running, directory: Path) -> None:
+    """Run the guide to signatures from several machines: the second signature completes the version, and it is published."""
+    submit, sign, ask = programs(DOCS / "how-to" / "sign-together.md")
+    run(submit, server, directory)
+    assert '"missing"' in run(ask, server, directory)
+    said = run(sign, server, directory)
+    assert re.search(r"root version 4, valid until [0-9-]+\nroot version 4: complete", said), said
+    assert "No metadata pending signing available" in run(ask, server, directory)
+    wait_until(lambda: server.client.request("GET", "/api/v1/trust")["root"]["current"] == 4, "root version 4 is not published")
+
+
 def keyid_of(file: Path) -> str:
     """Return the keyid of an offline key."""
     private = load_pem_private_key(file.read_bytes(), password=None)
@@ -132,6 +143,7 @@ def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run("tufline add second.json", server, tmp_path)
         assert set(server.client.request("GET", "/api/v1/trust")["keyids"]["timestamp"]).isdisjoint(old)
         replace_offline_keys(replace, server, tmp_path)
+        sign_together(server, tmp_path)
     run(fsck, None, tmp_path)
     run(backup, None, tmp_path)
     run(restore, None, tmp_path)

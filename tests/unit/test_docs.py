@@ -18,6 +18,7 @@ RUN = {
     "docs/how-to/one-machine.md": "tests/e2e/test_docs.py",
     "docs/how-to/rest.md": "tests/e2e/test_docs.py",
     "docs/how-to/keys.md": "tests/e2e/test_docs.py",
+    "docs/how-to/sign-together.md": "tests/e2e/test_docs.py",
     "docs/how-to/backup.md": "tests/e2e/test_docs.py",
     "docs/how-to/vault.md": "tests/vault/test_guide.py",
     "examples/README.md": "tests/e2e/test_examples.py",
@@ -32,6 +33,7 @@ NOT_RUN = {
     "docs/how-to/fsck.md": 1,
     "docs/how-to/inbox.md": 2,
     "docs/how-to/kafka.md": 1,
+    "docs/how-to/sign-together.md": 1,
     "docs/tutorials/first-repository.md": 1,
     "examples/README.md": 1,
 }

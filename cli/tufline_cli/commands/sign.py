@@ -1,7 +1,7 @@
-"""``tufline sign``: signs root or targets with an offline key, on a machine that needs no network."""
+"""``tufline sign``: signs root or targets with an offline key, in files on a machine that needs no network, or what waits on a server."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,20 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from tuf.api.metadata import Metadata, Root, Targets
 
+from tufline.client.rest import Client
 from tufline.errors import MetadataError
 from tufline.trust import rules
+from tufline.trust.signing import SHOWN_KEYID
 from tufline_cli.exit_codes import Exit, Failure
+from tufline_cli.options import header_option
 
 TRUSTED_ROOT = "trusted-root.json"
 """The current root, next to the files to sign."""
+
+TRUSTED = "trusted_root"
+"""The name of the current root beside the versions that wait on a server."""
+
+SIGN_PATH, METADATA_PATH, BOOTSTRAP_PATH = "/api/v1/metadata/sign", "/api/v1/metadata/", "/api/v1/bootstrap/"
 
 
 def read(path: Path) -> Metadata[Any]:
@@ -83,8 +91,73 @@ def _signer(private: PrivateKeyTypes, keys: Iterable[Key]) -> CryptoSigner | Non
     return CryptoSigner(private, known) if isinstance(known, SSlibKey) else None
 
 
+def _changes(signed: Root | Targets, trusted: Root) -> str:
+    """Say what somebody signs, in one line."""
+    said = f"{signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
+    if not isinstance(signed, Root) or signed.version == trusted.version:
+        return said
+    for role, of_role in signed.roles.items():
+        before = set(trusted.roles[role].keyids)
+        said += "".join(f"; {role} loses the key {keyid[:SHOWN_KEYID]}" for keyid in sorted(before - set(of_role.keyids)))
+        said += "".join(f"; {role} gets the key {keyid[:SHOWN_KEYID]}" for keyid in sorted(set(of_role.keyids) - before))
+        if of_role.threshold != trusted.roles[role].threshold:
+            said += f"; {of_role.threshold} keys must sign {role} in place of {trusted.roles[role].threshold}"
+    return said
+
+
+def _waiting(client: Client) -> dict[str, Metadata[Any]]:
+    found = client.request("GET", SIGN_PATH).get("data", {}).get("metadata", {})
+    kinds: dict[str, type[Any]] = {"root": Root, "targets": Targets, TRUSTED: Root}
+    return {role: rules.parse(kinds[role], content) for role, content in found.items() if role in kinds}
+
+
+def _sign_on_server(client: Client, loaded: Mapping[Path, PrivateKeyTypes], *, is_confirmed: bool) -> set[Path]:
+    """Sign all that waits on a server, and return the keys that signed something."""
+    waiting = _waiting(client)
+    trusted = waiting.pop(TRUSTED, None) or waiting.get(Root.type)
+    if not waiting or trusted is None:
+        raise Failure("nothing waits for signatures on the server", f"submit it first: POST {METADATA_PATH} or {BOOTSTRAP_PATH}")
+    used: set[Path] = set()
+    for role, metadata in waiting.items():
+        signers = {pem: signer for pem, private in loaded.items() if (signer := _signer(private, _keys(metadata.signed, trusted.signed)))}
+        used |= signers.keys()
+        new = [signer for signer in signers.values() if signer.public_key.keyid not in metadata.signatures]
+        if new:
+            click.echo(_changes(metadata.signed, trusted.signed))
+            if not is_confirmed:
+                click.confirm("Sign it?", abort=True)
+        for signer in new:
+            signature = signer.sign(metadata.signed_bytes)
+            client.request("POST", SIGN_PATH, {"role": role, "signature": signature.to_dict()})
+            metadata.signatures[signature.keyid] = signature
+        _tell(metadata, trusted.signed)
+    return used
+
+
+def _keys(signed: Root | Targets, trusted: Root) -> list[Key]:
+    roots = [trusted, signed] if isinstance(signed, Root) else [trusted]
+    return [one.keys[keyid] for one in roots for keyid in one.roles[signed.type].keyids if keyid in one.keys]
+
+
+def _tell(metadata: Metadata[Any], trusted: Root, file: str = "") -> None:
+    left = ", ".join(f"{count} more of {who}" for who, count in missing(metadata, trusted).items())
+    click.echo(f"{file}{metadata.signed.type} version {metadata.signed.version}: {left or 'complete'}")
+
+
+def _sign_file(file: Path, trusted: Root, loaded: Mapping[Path, PrivateKeyTypes]) -> set[Path]:
+    """Sign a file in place, and return the keys that signed it."""
+    metadata = read(file)
+    may_sign = _keys(metadata.signed, trusted)
+    signers = {pem: signer for pem, private in loaded.items() if (signer := _signer(private, may_sign))}
+    for signer in signers.values():
+        metadata.sign(signer, append=True)
+    file.write_bytes(metadata.to_bytes())
+    _tell(metadata, trusted, f"{file}: ")
+    return set(signers)
+
+
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE...")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="[FILE...]")
 @click.option(
     "--key", "keys", multiple=True, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Private key (PEM)."
 )
@@ -93,26 +166,24 @@ def _signer(private: PrivateKeyTypes, keys: Iterable[Key]) -> CryptoSigner | Non
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help=f"The current root; by default {TRUSTED_ROOT} next to the file.",
 )
-def sign(files: tuple[Path, ...], keys: tuple[Path, ...], root: Path | None) -> None:
+@click.option("--url", help="URL of a server whose waiting versions are signed, in place of files.")
+@header_option
+@click.option("--yes", is_flag=True, help="Sign what waits on the server without a question.")
+def sign(files: tuple[Path, ...], keys: tuple[Path, ...], root: Path | None, url: str | None, header: tuple[str, ...], yes: bool) -> None:
     """Sign root or targets in FILE with offline keys, and print how many signatures are missing.
 
-    This needs no network: copy the files to the machine that has the key, and back.
+    For files this needs no network: copy them to the machine that has the key, and back. With --url it signs what waits for signatures on
+    a server; the key stays here, and only the signature is sent.
     """
+    if bool(files) == bool(url):
+        raise Failure("what to sign is missing, or named twice", "name either files, or a server with --url", Exit.USAGE)
     loaded = {pem: _load(pem) for pem in keys}
-    unused = set(keys)
+    used: set[Path] = set()
+    if url:
+        used = _sign_on_server(Client(url, header), loaded, is_confirmed=yes)
     for file in files:
-        metadata, trusted = read(file), _trusted(root or file.with_name(TRUSTED_ROOT))
-        role = metadata.signed.type
-        roots = [trusted, metadata.signed] if isinstance(metadata.signed, Root) else [trusted]
-        may_sign = [one.keys[keyid] for one in roots for keyid in one.roles[role].keyids if keyid in one.keys]
-        for pem, private in loaded.items():
-            if signer := _signer(private, may_sign):
-                metadata.sign(signer, append=True)
-                unused.discard(pem)
-        file.write_bytes(metadata.to_bytes())
-        left = ", ".join(f"{count} more of {who}" for who, count in missing(metadata, trusted).items())
-        click.echo(f"{file}: {role} version {metadata.signed.version}: {left or 'complete'}")
-    if unused:
-        raise Failure(
-            f"{', '.join(map(str, sorted(unused)))} can't sign any of these files", "pass the private key of one of the offline keys"
-        )
+        used |= _sign_file(file, _trusted(root or file.with_name(TRUSTED_ROOT)), loaded)
+    if unused := set(keys) - used:
+        names = ", ".join(map(str, sorted(unused)))
+        what = "any of these files" if files else "what waits there"
+        raise Failure(f"{names} can't sign {what}", "pass the private key of one of the offline keys")

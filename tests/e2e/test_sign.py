@@ -1,0 +1,54 @@
+"""``tufline sign --url``: a key holder signs what waits on a server, and is told why if there is nothing to sign."""
+
+import copy
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root
+
+from tufline_cli.exit_codes import Exit
+from tufline_testing.server import TUFLINE, dev, run_tufline
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_key_holder_signs_what_waits(tmp_path: Path) -> None:
+    """Each wrong use says what to do, and nothing is signed without a yes; what is asked names the changes."""
+    offline = tmp_path / "data" / "keys" / "offline"
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        to_server = ("sign", "--url", server.client.url)
+
+        def refused(*arguments: str | Path) -> tuple[int, str]:
+            done = run_tufline(*arguments, cwd=tmp_path)
+            return done.returncode, done.stderr
+
+        first, second, foreign = (offline / name for name in ("root-1.pem", "root-2.pem", "targets-1.pem"))
+        code, said = refused("sign", "--key", first)
+        assert (code, "what to sign is missing" in said) == (Exit.USAGE, True), said
+        code, said = refused(*to_server, "--yes", "--key", first)
+        assert (code, "nothing waits for signatures" in said) == (Exit.FAILED, True), said
+
+        trusted = server.client.request("GET", "/api/v1/trust")["root"]["metadata"]
+        root = Metadata[Root].from_dict(copy.deepcopy(trusted))
+        root.signed.version = 2
+        gone = CryptoSigner(load_pem_private_key((offline / "root-3.pem").read_bytes(), None)).public_key.keyid
+        root.signed.revoke_key(gone, "root")
+        root.sign(CryptoSigner(load_pem_private_key(first.read_bytes(), None)))
+        server.client.request("POST", "/api/v1/metadata/", {"metadata": {"root": root.to_dict()}})
+
+        code, said = refused(*to_server, "--yes", "--key", foreign)
+        assert (code, "can't sign what waits there" in said) == (Exit.FAILED, True), said
+        asked = subprocess.run(
+            [TUFLINE, *to_server, "--key", second], input="n\n", cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert asked.returncode != 0
+        assert f"root version 2, valid until {root.signed.expires:%Y-%m-%d}; root loses the key {gone[:12]}" in asked.stdout
+        assert server.client.request("GET", "/api/v1/metadata/sign")["data"]["missing"]["root"]
+        again = run_tufline(*to_server, "--yes", "--key", first, cwd=tmp_path)
+        assert (again.returncode, "root version 2: 1 more of root of root 1" in again.stdout) == (0, True), again
+        done = run_tufline(*to_server, "--yes", "--key", first, "--key", second, cwd=tmp_path)
+        assert (done.returncode, "root version 2: complete" in done.stdout) == (0, True), done
+        assert "data" not in server.client.request("GET", "/api/v1/metadata/sign")
