@@ -23,7 +23,7 @@ TRUSTED_ROOT = "trusted-root.json"
 """The current root, next to the files to sign."""
 
 TRUSTED = "trusted_root"
-"""The name of the current root beside the versions that wait on a server."""
+"""The name of the current root next to the versions that wait on a server."""
 
 SIGN_PATH, METADATA_PATH, BOOTSTRAP_PATH = "/api/v1/metadata/sign", "/api/v1/metadata/", "/api/v1/bootstrap/"
 

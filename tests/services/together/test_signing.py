@@ -223,7 +223,7 @@ async def test_a_bootstrap_that_waits_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_targets_are_signed_key_by_key(tmp_path: Path) -> None:
-    """New targets wait beside a complete root of the same request, and a complete version ends what waits."""
+    """New targets wait next to a complete root of the same request, and a complete version ends what waits."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
     async with rest(tmp_path, whole=True, signer=QUICK) as server:
         await server.task(await submit(server, BOOTSTRAP, held.payload))

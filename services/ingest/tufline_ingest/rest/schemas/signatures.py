@@ -21,7 +21,7 @@ class ProposedVersions(msgspec.Struct, frozen=True):
     """The versions that wait for signatures.
 
     Attributes:
-        metadata: role to the version that waits, with the signatures so far. Beside them ``trusted_root`` and ``trusted_targets``, the
+        metadata: role to the version that waits, with the signatures so far. Next to them ``trusted_root`` and ``trusted_targets``, the
             newest versions that enough keys signed, where there are some.
         missing: role to what still has to be signed: the keys of the previous root and those of the new one may both have to sign.
         problems: ``bootstrap`` or role to the reason why a version can't be accepted any more, so that it can only be withdrawn.
