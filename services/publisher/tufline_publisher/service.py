@@ -1,66 +1,24 @@
-"""The publisher as a service: publishes ``metadata`` to one origin.
-
-Workflow. Wait for root and targets, and read the state of the origin. Then follow ``metadata``, and upload versioned files as they are
-read (they are harmless until a snapshot names them). At the newest timestamp read so far, check that every file its snapshot names is at
-the origin, flush the files to durable storage, replace ``timestamp.json``, and record the commit in ``published``. Steady state, catching
-up, a new mirror and a rebuild all work this way; only the start offset differs.
-
-Files that a client would refuse are skipped. If a commit names such a file nevertheless (its keys were not known yet), the publisher
-fetches it from the offset in its head, once it has read the rest of the log. Older commits are published meanwhile.
+"""The publisher as a service: one process at a time publishes the log to an origin; others wait to take over.
 
 In: ``metadata``. Out: the origin, ``published``.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from time import perf_counter
 from typing import Final
 
-import structlog
-from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
-
-from tufline import records
-from tufline.bus import Bus, Message, Record
-from tufline.bus.scan import fetch_past_damaged
+from tufline.bus import Bus
 from tufline.clock import Clock, utc_now
 from tufline.config.settings import PublisherConfig
-from tufline.errors import ForeignOriginError, MetadataError, RecordError, StoreBusyError, StoreChangedError
-from tufline.metadata import envelope
-from tufline.origin import provenance
-from tufline.origin.owner import check_owner
-from tufline.origin.provenance import parse_name
-from tufline.origin.store import TIMESTAMP, Store
-from tufline.records import FileRef, Head, Published, topics
-from tufline.records.metadata import metadata_key, version_of
+from tufline.origin.store import Store
+from tufline.records import topics
 from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
 from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import own_partitions
-from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.tasks import all_of
-from tufline_publisher import metrics
-from tufline_publisher.chain import Chain, read_file
-from tufline_publisher.errors import FilesLostError, UntrustedError
-from tufline_publisher.metadata_reader import fetch_files
-from tufline_publisher.named_versions import read_heads, wait_for_trust
-from tufline_publisher.origin_state import Origin
-from tufline_publisher.publication import Commit, Commits, vector_of
-from tufline_publisher.refused_bins import Refused, RefusedFiles
-from tufline_publisher.resume import SnapshotFile, find_origin
-from tufline_publisher.roots import Roots, before_each_root, is_root
+from tufline_publisher.errors import FilesLostError
+from tufline_publisher.publisher import Publisher
 
 PART: Final = "publisher"
-
-POLL_SECONDS: Final = 30.0
-"""How long to wait for new records before checking for files to delete, in seconds."""
-
-LOOK_SECONDS: Final = 60.0
-"""How often to check that the origin still has the uploaded files, in seconds."""
-
-DELETE_AT_ONCE: Final = 1000
-"""The most files that are deleted between two batches."""
-
-_log = structlog.get_logger(__name__)
 
 
 def part(origin: str) -> str:
@@ -73,320 +31,6 @@ def part(origin: str) -> str:
         ``publisher.`` and the origin's name.
     """
     return f"{PART}.{origin}"
-
-
-class Publisher:
-    """Publishes the log to one origin."""
-
-    def __init__(self, bus: Bus, config: PublisherConfig, store: Store, clock: ReferenceClock, health: Health, *, from_start: bool) -> None:
-        """Start without any state.
-
-        Args:
-            bus: the log.
-            config: this publisher's settings.
-            store: the origin.
-            clock: the wall clock, held against the log's.
-            health: where the publisher reports problems.
-            from_start: whether to upload everything again, whatever is at the origin.
-        """
-        self._bus = bus
-        self._config = config
-        self._store = store
-        self._clock = clock
-        self._health = health
-        self._part = part(config.origin)
-        self._chain = Chain()
-        self._trusted_from = 0
-        self._passed = PassedOver(health, self._part)
-        self._refused = RefusedFiles()
-        self._roots = Roots(store, self._replace)
-        self._origin = Origin(set())
-        self._owner: bytes | None = None
-        self._commits = Commits()
-        self._unflushed = False
-        self._from_start = from_start
-        self._next_look = _now() + LOOK_SECONDS
-
-    async def run(self) -> None:
-        """Publish until cancelled.
-
-        Raises:
-            TuflineError: if the bus or the store fails; the caller starts again.
-        """
-        try:
-            await self._wait_for_trust()
-            await self._follow(await self._find_origin())
-        finally:
-            self._passed.forget()
-            self._health.gone(f"{self._part}.refused")
-
-    async def _follow(self, offset: int) -> None:
-        reader = self._bus.reader(topics.METADATA, 0, offset)
-        wait = POLL_SECONDS
-        try:
-            while True:
-                batch = await fetch_past_damaged(reader, self._passed, max_wait=wait)
-                began = perf_counter()
-                for some in before_each_root(batch):
-                    await self._take(some)
-                    await self._publish_newest(some[-1].offset + 1 if some else reader.position, began)
-                if self._commits.waiting and not batch:
-                    await self._fetch_what_is_missing()
-                    await self._publish_newest(reader.position, began)
-                # While a commit waits, its missing files are fetched as soon as the whole log is read.
-                wait = 0.0 if self._commits.waiting and batch else POLL_SECONDS
-                await self._look()
-                await self._delete_superseded()
-                if not batch:
-                    await self._forget_unnamed()
-                    self._check_stands()
-        finally:
-            await reader.close()
-
-    async def _wait_for_trust(self) -> None:
-        """Read the newest root and targets: everything else on the log is verified with their keys."""
-        self._health.problem(self._part, "waiting for the signer's first root and targets")
-        heads = await wait_for_trust(self._bus, self._passed)
-        root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
-        self._trusted_from = max(root.offset, targets.offset)
-        self._chain.check_root(root.version, await self._read(metadata_key(Root.type, root.version), root))
-        self._chain.check_targets(targets.version, await self._read(Targets.type, targets))
-
-    async def _read(self, key: str, ref: FileRef) -> bytes:
-        return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
-
-    async def _find_origin(self) -> int:
-        found = await find_origin(self._bus, self._store, self._config.origin, self._clock.wall(), self._passed)
-        self._origin = found.origin
-        self._owner = await check_owner(self._store, self._bus.log_id)
-        if found.snapshot is not None:
-            self._commits.add_snapshot(found.snapshot)
-        if self._from_start or not found.offset:
-            self._from_start = True
-            return 0
-        self._health.ok(self._part)
-        return found.offset
-
-    async def _take(self, batch: Sequence[Record]) -> None:
-        files: list[tuple[str, bytes]] = []
-        for record in batch:
-            try:
-                name = self._check(record)
-            except (MetadataError, RecordError, ValueError) as error:
-                self._refuse(record, error)
-                continue
-            self._passed.good(record)
-            if is_root(record):
-                await self._roots.take(record, self._origin)
-            elif name is not None:
-                files.append((name, record.value))
-        if files:
-            self._unflushed = True
-            await self._put(files)
-            metrics.files.inc(len(files))
-            metrics.file_bytes.inc(sum(len(content) for _, content in files))
-        self._say_what_is_refused()
-
-    def _refuse(self, record: Record, error: Exception) -> None:
-        if record.offset < self._trusted_from:
-            # Signed with earlier keys, which the chain no longer trusts; the current files have been signed again since.
-            _log.debug("publisher.passed_over", key=record.key, offset=record.offset, error=str(error))
-            return
-        metrics.refused.inc()
-        _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
-        if isinstance(error, UntrustedError):
-            ref = FileRef(version_of(record), record.offset, envelope.sha256(record.value))
-            self._refused.add(Refused(record.key, ref, str(error), _now()))
-        else:
-            self._passed.add(record, str(error))
-
-    def _say_what_is_refused(self) -> None:
-        self._health.warn(f"{self._part}.refused", self._refused.problem)
-
-    async def _put(self, files: Sequence[tuple[str, bytes]]) -> None:
-        others = set(await self._store.put_many(files))
-        for name, content in files:
-            role, version = parse_name(name) or (name, 0)
-            is_other = False
-            if name in others and (there := await self._store.get(name)) != content:
-                # A file that a crash left half-written is uploaded again, but a version that clients accept never changes its content.
-                is_other = there is not None and self._chain.is_valid(role, version, there)
-                if is_other:
-                    _log.error("publisher.other_content", origin=self._config.origin, name=name)
-                else:
-                    await self._replace(name, content, there)
-            self._origin.put(role, name, is_other=is_other)
-
-    def _check(self, record: Record) -> str | None:
-        version = version_of(record)
-        role, content = record.key, record.value
-        if role == Timestamp.type:
-            read_file(role, role, version, content)
-            vector_of(record)  # raises if it is missing
-            self._commits.add_timestamp(record)
-            return None
-        if role == metadata_key(Root.type, version):
-            self._chain.check_root(version, content)
-            return f"{role}.json"
-        if role == Targets.type:
-            self._chain.check_targets(version, content)
-        elif role == Snapshot.type:
-            ref = FileRef(version, record.offset, envelope.sha256(content))
-            self._commits.add_snapshot(SnapshotFile(ref, len(content), self._chain.read_snapshot(version, content)))
-        else:
-            self._chain.check_bin(role, version, content)
-        self._refused.accepted(role, version)
-        return envelope.file_name(role, version)
-
-    async def _publish_newest(self, next_offset: int, began: float) -> None:
-        """Publish the newest complete commit, and report why a newer one can't be published.
-
-        Args:
-            next_offset: the offset after the last record read from ``metadata``.
-            began: when the last batch was read, by ``perf_counter``.
-        """
-        problem = ""
-        self._commits.drop_passed(self._origin.timestamp)
-        for number, record in reversed([*enumerate(self._commits.waiting)]):
-            if version_of(record) < self._origin.least:
-                continue  # older than the published timestamp
-            try:
-                commit = self._commits.check(record, self._chain, self._origin)
-            except MetadataError as error:
-                problem = problem or f"the newest commit can't be published: {error}; waiting for what it lacks, or for the next commit"
-                _log.warning("publisher.waiting", offset=record.offset, error=str(error))
-                continue
-            waiting = self._commits.waiting[number + 1 :]
-            # A publisher that starts again must also read the commits that wait.
-            await self._show(commit, record.offset + 1 if waiting else next_offset)
-            self._commits.waiting = waiting
-            metrics.publish_seconds.observe(perf_counter() - began)
-            break
-        if problem:
-            self._health.problem(self._part, problem)
-
-    async def _fetch_what_is_missing(self) -> None:
-        """Fetch the files that the newest commit names and that are missing at the origin.
-
-        They were refused before their keys were known, possibly by an earlier publisher process, or they have vanished from the origin.
-        """
-        heads = await self._read_heads()
-        known = {Root.type: self._chain.root_version, Targets.type: self._chain.targets_version}
-        await self._fetch({role: heads[role].version for role in known if role in heads and heads[role].version > known[role]}, heads)
-        newest = self._commits.newest(self._chain)
-        if newest is None:
-            return
-        named = newest[1]
-        if self._commits.snapshot(named) is None:
-            await self._fetch({Snapshot.type: named.version}, heads)
-        if (snapshot := self._commits.snapshot(named)) is None:
-            return
-        missing = set(self._origin.missing(snapshot.versions))
-        wanted = {role: version for role, version in snapshot.versions.items() if envelope.file_name(role, version) in missing}
-        # Targets first: they delegate to the bins' keys.
-        for first in (True, False):
-            await self._fetch({role: version for role, version in wanted.items() if (role == Targets.type) is first}, heads)
-        await self._count_what_was_left(snapshot.versions)
-
-    async def _count_what_was_left(self, versions: dict[str, int]) -> None:
-        """Accept valid files that an earlier publisher uploaded, and that can't be fetched because no head refers to them any more."""
-        for role, version in self._origin.left(versions):
-            name = envelope.file_name(role, version)
-            content = await self._store.get(name)
-            if content is not None and self._chain.is_valid(role, version, content):
-                self._unflushed = True
-                self._origin.put(role, name, is_other=False)
-
-    async def _forget_unnamed(self) -> None:
-        """Forget refused files that the signer did not write: ``next_offset`` must not wait for them."""
-        if self._refused.first_offset is None:
-            return
-        now = _now()
-        heads = await self._read_heads()
-        for one in self._refused.take_unnamed(heads, lambda role: self._passed.is_in_doubt(topics.HEADS, role), now):
-            self._passed.add(Record(topics.METADATA, 0, one.ref.offset, 0, one.role, b"", {}), f"no head names it; {one.reason}")
-        self._say_what_is_refused()
-
-    async def _read_heads(self) -> dict[str, Head]:
-        return await read_heads(self._bus, range(self._bus.partitions(topics.HEADS)), self._passed)
-
-    async def _fetch(self, wanted: Mapping[str, int], heads: Mapping[str, Head]) -> None:
-        async for some in fetch_files(self._bus, wanted, heads, self._refused):
-            await self._take(some)
-
-    async def _show(self, commit: Commit, next_offset: int) -> None:
-        timestamp, snapshot, content = commit.timestamp, commit.snapshot, commit.content
-        is_new = content != self._origin.content
-        if is_new:
-            await self._roots.before(content, snapshot.ref.version, self._origin)
-        if self._unflushed:
-            # Also without a new timestamp: a restart resumes at next_offset, and relies on all files before it being durable.
-            await self._store.flush()
-            self._unflushed = False
-        if is_new:
-            await self._replace(TIMESTAMP, content, self._origin.content)
-        self._origin.show(timestamp, content, snapshot.ref, snapshot.versions, _now())
-        await self._roots.after(content, snapshot.ref.version, self._origin)
-        self._refused.shown(snapshot.versions | {Snapshot.type: snapshot.ref.version})
-        # A publisher that starts again must read the held and refused records again: later keys may make them valid.
-        held = [offset for offset in (self._roots.first_held, self._refused.first_offset) if offset is not None]
-        published = Published(
-            origin=self._config.origin,
-            timestamp=timestamp,
-            snapshot=snapshot.ref,
-            vector=commit.vector,
-            next_offset=min([next_offset, *held]),
-        )
-        message = Message(topics.PUBLISHED, self._config.origin, records.encode(published))
-        await clock_watch.append(self._bus, [message], self._clock)
-        self._health.ok(self._part)
-        self._say_what_is_refused()
-        metrics.published.inc()
-        metrics.timestamp_version.set(timestamp.version)
-        _log.info("publisher.published", version=timestamp.version, snapshot=snapshot.ref.version, new=is_new)
-
-    async def _replace(self, name: str, content: bytes, expected: bytes | None) -> None:
-        # Starting again would not help while another process keeps the origin locked; health reports the lock until it is released.
-        while True:
-            try:
-                return await self._store.replace(name, content, expected=expected, owner=self._owner)
-            except StoreBusyError as error:
-                self._health.problem(self._part, str(error))
-                _log.warning("publisher.locked_out", origin=self._config.origin, error=str(error))
-
-    def _check_stands(self) -> None:
-        """Raise an error, once the whole log is read, for a commit that waits for something no further record can provide."""
-        newest = self._commits.newest(self._chain)
-        if newest is None:
-            return
-        version = version_of(newest[0])
-        if version < self._origin.least:
-            raise ForeignOriginError(provenance.ahead(self._origin.least, version))
-        if not self._from_start:
-            raise FilesLostError("files that the newest commit names are missing at the origin: uploading them again")
-
-    async def _look(self) -> None:
-        """Check that the origin still has the uploaded files."""
-        if _now() < self._next_look:
-            return
-        self._next_look = _now() + LOOK_SECONDS
-        if await self._store.get(TIMESTAMP) != self._origin.content:
-            raise StoreChangedError(f"another process changed or deleted {TIMESTAMP}; reading the state of the origin again")
-        if lost := self._origin.look(await self._store.names(), _now()):
-            raise FilesLostError(f"{len(lost)} files have vanished from the origin, such as {lost[0]}: uploading them again")
-
-    async def _delete_superseded(self) -> None:
-        names = self._origin.take_expired(_now(), self._config.superseded_retention, DELETE_AT_ONCE)
-        if names:
-            await self._store.delete_many(names)
-            self._origin.deleted(names)
-            metrics.deleted.inc(len(names))
-            _log.info("publisher.deleted", files=len(names))
-
-
-def _now() -> float:
-    # Monotonic, so that changes of the wall clock do not affect how long superseded files are kept.
-    return asyncio.get_running_loop().time()
 
 
 async def run(
@@ -408,12 +52,13 @@ async def run(
         clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
         health: where the publisher reports problems.
     """
+    name = part(config.origin)
     reference = ReferenceClock(clock, clock_tolerance)
     from_start = False
 
     async def work(_: int) -> None:
         nonlocal from_start
-        publisher = Publisher(bus, config, store, reference, health, from_start=from_start)
+        publisher = Publisher(bus, config, store, name, reference, health, from_start=from_start)
         from_start = False
         try:
             await publisher.run()
@@ -423,5 +68,5 @@ async def run(
 
     await all_of(
         clock_watch.watch_clock(reference, PART, health),
-        own_partitions(bus, part(config.origin), topics.METADATA, lambda _: part(config.origin), work, health),
+        own_partitions(bus, name, topics.METADATA, lambda _: name, work, health),
     )

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import tufline_ingest.inbox.inbox_worker
-import tufline_publisher.service
 import tufline_signer.bins.bins_writer
 import tufline_signer.commits.files
 from tufline.bus.embedded import log
@@ -19,7 +18,8 @@ from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.rules import RoleKeys, root_keys
 from tufline_ingest.inbox.dedupe import Moved
 from tufline_ingest.inbox.inbox_worker import InboxWorker
-from tufline_publisher.service import Publisher
+from tufline_publisher.origin_writer import OriginWriter
+from tufline_publisher.publisher import Publisher
 from tufline_signer.bins.batch import apply_changes
 from tufline_signer.bins.bins_writer import BinsWriter
 from tufline_signer.commits.state import CommitState
@@ -84,13 +84,11 @@ def older_over_newer() -> None:
 
 def no_flush() -> None:
     """The publisher replaces the timestamp before the files that it names are durable."""
-    show = tufline_publisher.service.Publisher._show
 
-    async def unflushed(self: Publisher, *arguments: Any) -> None:
-        self._unflushed = False
-        await show(self, *arguments)
+    async def unflushed(self: OriginWriter) -> None:
+        del self
 
-    Publisher._show = unflushed  # type: ignore[method-assign, assignment]
+    OriginWriter.flush = unflushed  # type: ignore[method-assign]
 
 
 def old_key_dropped_at_once() -> None:
