@@ -16,8 +16,8 @@ from tufline.metadata.keyids import with_fields
 from tufline.records import Bootstrap, NewMetadata, topics
 from tufline.trust import ceremony
 from tufline.trust.ceremony import NewKey
+from tufline.trust.roles import BINS, ROLE_FIELD
 from tufline.trust.rotation import in_place_of, next_root, next_targets
-from tufline.trust.rules import BINS, ROLE_FIELD
 from tufline_testing.log import settings_of
 from tufline_testing.payloads import make_bootstrap
 

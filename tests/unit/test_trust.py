@@ -17,9 +17,9 @@ from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.keyids import with_fields
 from tufline.metadata.profiles import STANDARD
 from tufline.records import CURRENT_RULES, FIRST_RULES, Settings
-from tufline.trust import rules
+from tufline.trust import roles, rules
 from tufline.trust.ceremony import Ceremony, make_key
-from tufline.trust.rules import BINS, ROLE_FIELD, RoleKeys
+from tufline.trust.roles import BINS, ROLE_FIELD, RoleKeys
 from tufline_testing.payloads import make_bootstrap
 
 NOW = datetime.now(UTC)
@@ -78,39 +78,39 @@ def test_a_keyid_that_does_not_cover_other_fields_stays(keyid: str) -> None:
 
 def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
     """Any one of the keys that root marks for the bins signs them; if it marks none, the keys of targets do."""
-    root = rules.parse(Root, metadata_of(held, "root")).signed
-    assert rules.online_bin_keys(root) == rules.root_keys(root, Targets.type)
+    root = roles.parse(Root, metadata_of(held, "root")).signed
+    assert roles.online_bin_keys(root) == roles.root_keys(root, Targets.type)
     for keyid in root.roles[Targets.type].keyids:  # a mark of another kind does not count
         root.keys[keyid].unrecognized_fields[ROLE_FIELD] = "bin"
-    assert rules.online_bin_keys(root) == rules.root_keys(root, Targets.type)
+    assert roles.online_bin_keys(root) == roles.root_keys(root, Targets.type)
     marked = [with_fields(key, **{ROLE_FIELD: BINS}) for key in KEYS[:2]]
     for key in marked:
         root.keys[key.keyid] = key
-    assert rules.online_bin_keys(root) == role_keys(1, *marked)
+    assert roles.online_bin_keys(root) == role_keys(1, *marked)
 
 
 def test_a_keyid_without_a_key_counts_for_nobody(held: Ceremony) -> None:
     """Keyids of which root or targets have no key are left out, and the threshold stays."""
-    root = rules.parse(Root, metadata_of(held, "root")).signed
+    root = roles.parse(Root, metadata_of(held, "root")).signed
     del root.keys[root.roles[Root.type].keyids[0]]
-    assert set(rules.root_keys(root, Root.type).keys) == set(root.roles[Root.type].keyids[1:])
-    assert rules.root_keys(root, Root.type).threshold == 2
+    assert set(roles.root_keys(root, Root.type).keys) == set(root.roles[Root.type].keyids[1:])
+    assert roles.root_keys(root, Root.type).threshold == 2
 
 
 def test_the_name_of_the_bins_is_read_from_targets(held: Ceremony) -> None:
     """Submitted targets determine the names of their bins; targets without bins are refused with the reason."""
     targets = metadata_of(held, "targets")
-    assert rules.bins_prefix(targets) == "bins"
+    assert roles.bins_prefix(targets) == "bins"
     targets["signed"]["delegations"] = {"keys": {}, "roles": []}
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        rules.bins_prefix(targets)
+        roles.bins_prefix(targets)
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        rules.bin_keys(rules.parse(Targets, targets).signed)
+        roles.bin_keys(roles.parse(Targets, targets).signed)
     del targets["signed"]["delegations"]
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        rules.bins_prefix(targets)
+        roles.bins_prefix(targets)
     with pytest.raises(MetadataError, match="does not delegate to hash bins"):
-        rules.bin_keys(rules.parse(Targets, targets).signed)
+        roles.bin_keys(roles.parse(Targets, targets).signed)
 
 
 OTHER_BINS = [(2, "bins", "to 4 bins"), (4, "bins", "to 16 bins"), (3, "a", "its bins 'a'"), (3, "c", "its bins 'c'")]
@@ -119,7 +119,7 @@ OTHER_BINS = [(2, "bins", "to 4 bins"), (4, "bins", "to 16 bins"), (3, "a", "its
 @pytest.mark.parametrize(("bit_length", "prefix", "says"), OTHER_BINS)
 def test_targets_delegate_to_the_bins_of_the_settings(held: Ceremony, bit_length: int, prefix: str, says: str) -> None:
     """Targets with fewer or more bins than the settings, or with other names, are refused with their number or name."""
-    targets = rules.parse(Targets, metadata_of(held, "targets")).signed
+    targets = roles.parse(Targets, metadata_of(held, "targets")).signed
     rules.check_bins(Settings(8, "bins", 3, {}), targets, CURRENT_RULES)
     assert targets.delegations is not None
     assert targets.delegations.succinct_roles is not None
@@ -135,7 +135,7 @@ def test_the_largest_files(held: Ceremony, role: Any, most: int) -> None:
     content = metadata_of(held, role.type)
     content["signed"]["x-filling"] = ["x" * 1_000] * (most // 1_100)
     content["signed"]["x-rest"] = ""
-    content["signed"]["x-rest"] = "x" * (most - len(rules.file_bytes(content)))
+    content["signed"]["x-rest"] = "x" * (most - len(roles.file_bytes(content)))
     rules.check_given(role, content, NOW)
     content["signed"]["x-rest"] += "x"
     with pytest.raises(MetadataError, match=f"{role.type} has {most + 1} bytes, but TUF clients accept at most {most}"):
@@ -147,11 +147,11 @@ def test_metadata_that_cannot_be_read(held: Ceremony) -> None:
     content = metadata_of(held, "root")
     del content["signed"]["keys"]
     with pytest.raises(MetadataError, match=r"^not root metadata: 'keys' is missing$"):
-        rules.parse(Root, content)
+        roles.parse(Root, content)
     with pytest.raises(MetadataError, match=r"^not root metadata: (?!.*is missing)"):
-        rules.parse(Root, b"{")
+        roles.parse(Root, b"{")
     with pytest.raises(MetadataError, match="this is targets metadata, not root"):
-        rules.parse(Root, metadata_of(held, "targets"))
+        roles.parse(Root, metadata_of(held, "targets"))
 
 
 def test_what_has_expired_is_refused(held: Ceremony) -> None:
@@ -165,7 +165,7 @@ def test_what_has_expired_is_refused(held: Ceremony) -> None:
 
 def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:
     """An online key without a known provider is refused, except in what was accepted before there were rules."""
-    root = rules.parse(Root, metadata_of(held, "root")).signed
+    root = roles.parse(Root, metadata_of(held, "root")).signed
     (keyid,) = root.roles["timestamp"].keyids
     rules.check_root_roles(root, targets_online=False, rules=CURRENT_RULES)
     root.keys[keyid].unrecognized_fields[ONLINE_KEY_URI] = "nonsense"
@@ -179,7 +179,7 @@ def test_what_python_tuf_writes_otherwise_is_refused(held: Ceremony, expires: st
     """Metadata that python-tuf would serialize differently is refused, because it would verify other bytes than other clients."""
     content = metadata_of(held, "root")
     content["signed"]["x-note"] = "m"
-    signed = rules.parse(Root, content).signed
+    signed = roles.parse(Root, content).signed
     rules.check_form(signed, content, CURRENT_RULES, STANDARD)
     for other in ("a", "z"):
         signed.unrecognized_fields["x-note"] = other
@@ -194,12 +194,12 @@ def test_what_python_tuf_writes_otherwise_is_refused(held: Ceremony, expires: st
 def test_targets_that_the_signer_makes(tmp_path: Path) -> None:
     """Targets that are online delegate to the bins of the settings, and expire at a whole second of UTC."""
     payload = make_bootstrap(tmp_path, bins=8, mode="rstuf").payload
-    root = rules.parse(Root, payload["metadata"]["root"]).signed
+    root = roles.parse(Root, payload["metadata"]["root"]).signed
     expires = datetime(2035, 1, 1, 1, 2, 3, 999_999, timezone(timedelta(hours=2)))
     to_sign, in_file = rules.make_targets(root, Settings(8, "my-bins", 3, {}), 5, expires)
     made = json.loads(in_file)
     assert (made["version"], made["expires"], made["targets"]) == (5, "2034-12-31T23:02:03Z", {})
-    online = rules.online_bin_keys(root)
+    online = roles.online_bin_keys(root)
     assert made["delegations"]["succinct_roles"] == {
         "keyids": list(online.keys),
         "threshold": online.threshold,

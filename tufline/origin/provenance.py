@@ -23,7 +23,7 @@ from tufline.origin.store import TIMESTAMP, Store
 from tufline.records import topics
 from tufline.records.metadata import version_of
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
 
@@ -136,7 +136,7 @@ def whole_root(content: bytes) -> Root | None:
         The root, of any repository; None if its own keys have not signed it, for example because the file is damaged.
     """
     try:
-        return rules.verified(Root, content, rules.root_keys(rules.parse(Root, content).signed, Root.type))
+        return roles.verified(Root, content, roles.root_keys(roles.parse(Root, content).signed, Root.type))
     except MetadataError:
         return None
 
@@ -169,7 +169,7 @@ def _verified_version(timestamp: bytes, roots: Sequence[Root]) -> int:
         raise MetadataError(f"it is {common.type} metadata")
     for root in reversed(roots):
         try:
-            rules.root_keys(root, Timestamp.type).verify(Timestamp.type, file)
+            roles.root_keys(root, Timestamp.type).verify(Timestamp.type, file)
         except MetadataError:
             continue
         return common.version

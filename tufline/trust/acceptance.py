@@ -12,7 +12,7 @@ from tuf.api.metadata import Root, Targets
 
 from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError
 from tufline.records import FIRST_RULES, Bootstrap, NewMetadata
-from tufline.trust import rules
+from tufline.trust import roles, rules
 from tufline.trust.admin_state import AdminState, Submitted
 from tufline.trust.signing import Kind, Proposal, Signable
 
@@ -28,7 +28,7 @@ def _root_signable(state: AdminState, content: NewMetadata, now: datetime) -> Si
     _check_version(Root.type, root.version, newest.version)
     rules.check_root_roles(root, targets_online=not state.targets, rules=content.rules)
     rules.check_form(root, metadata, content.rules, state.profile, newest.keys)
-    return Signable(metadata, root, (rules.root_keys(newest, Root.type), rules.root_keys(root, Root.type)))
+    return Signable(metadata, root, (roles.root_keys(newest, Root.type), roles.root_keys(root, Root.type)))
 
 
 def _targets_signable(state: AdminState, bootstrap: Bootstrap, content: NewMetadata, now: datetime) -> Signable:
@@ -42,14 +42,14 @@ def _targets_signable(state: AdminState, bootstrap: Bootstrap, content: NewMetad
     rules.check_form(targets, metadata, content.rules, state.profile, known)
     # A pending root waits for targets that verify under it, so these targets must not in turn wait for that root.
     under = next(number for number in reversed(range(len(state.roots))) if newest.verifies_under(state.roots[number].signed))
-    return Signable(metadata, targets, [rules.root_keys(root.signed, Targets.type) for root in state.roots[under:]])
+    return Signable(metadata, targets, [roles.root_keys(root.signed, Targets.type) for root in state.roots[under:]])
 
 
 def _bootstrap_signable(bootstrap: Bootstrap, now: datetime) -> list[Signable]:
     root, targets = rules.check_unsigned(bootstrap, now)
-    found = [Signable(bootstrap.root, root, [rules.root_keys(root, Root.type)])]
+    found = [Signable(bootstrap.root, root, [roles.root_keys(root, Root.type)])]
     if targets is not None and bootstrap.targets is not None:
-        found.append(Signable(bootstrap.targets, targets, [rules.root_keys(root, Targets.type)]))
+        found.append(Signable(bootstrap.targets, targets, [roles.root_keys(root, Targets.type)]))
     return found
 
 
@@ -164,8 +164,8 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         supersede(state, offset, "bootstrap", "root", "targets"),
         bootstrap=bootstrap,
         bootstrap_offset=offset,
-        roots=(Submitted(offset, bootstrap.root, rules.parse(Root, bootstrap.root).signed),),
-        targets=() if given is None else (Submitted(offset, given, rules.parse(Targets, given).signed),),
+        roots=(Submitted(offset, bootstrap.root, roles.parse(Root, bootstrap.root).signed),),
+        targets=() if given is None else (Submitted(offset, given, roles.parse(Targets, given).signed),),
         profile=rules.profile_of(bootstrap),
         refused=refused,
         unreadable={},

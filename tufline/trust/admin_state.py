@@ -13,8 +13,8 @@ from tuf.api.metadata import Root, Targets
 from tufline.errors import MetadataError
 from tufline.metadata.profiles import STANDARD, Profile
 from tufline.records import Bootstrap, Settings
-from tufline.trust import rules
-from tufline.trust.rules import SignedRole
+from tufline.trust import roles
+from tufline.trust.roles import SignedRole
 from tufline.trust.signing import Kind, Proposal
 
 
@@ -42,7 +42,7 @@ class Submitted(Generic[SignedRole]):
         """
         role = type(self.signed)
         try:
-            rules.verified(role, self.metadata, rules.root_keys(root, role.type))
+            roles.verified(role, self.metadata, roles.root_keys(root, role.type))
         except MetadataError:
             return False
         return True

@@ -25,7 +25,7 @@ from tufline.metadata.bins import DEFAULT_NAME_PREFIX, BinLayout
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.keyids import with_fields
 from tufline.metadata.profiles import STANDARD
-from tufline.trust.rules import BINS, ROLE_FIELD
+from tufline.trust.roles import BINS, ROLE_FIELD
 
 PEP458: Final = "pep458"
 RSTUF: Final = "rstuf"

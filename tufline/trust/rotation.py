@@ -11,11 +11,11 @@ from securesystemslib.signer import Key, SSlibKey
 from tuf.api.metadata import Root, Targets
 
 from tufline.metadata import keyids
-from tufline.trust import rules
+from tufline.trust import roles
 
 
 def _is_of_bins(keyid: str, root: Root) -> bool:
-    return keyid in root.keys and root.keys[keyid].unrecognized_fields.get(rules.ROLE_FIELD) == rules.BINS
+    return keyid in root.keys and root.keys[keyid].unrecognized_fields.get(roles.ROLE_FIELD) == roles.BINS
 
 
 def in_place_of(old: str, root: Root, new: Key) -> Key:
@@ -29,9 +29,9 @@ def in_place_of(old: str, root: Root, new: Key) -> Key:
     Returns:
         The key. If the old key is marked as the separate key of online bins, the new one has the same mark, and a keyid that covers it.
     """
-    if not _is_of_bins(old, root) or not isinstance(new, SSlibKey) or rules.ROLE_FIELD in new.unrecognized_fields:
+    if not _is_of_bins(old, root) or not isinstance(new, SSlibKey) or roles.ROLE_FIELD in new.unrecognized_fields:
         return copy.deepcopy(new)
-    return keyids.with_fields(new, **{rules.ROLE_FIELD: rules.BINS})
+    return keyids.with_fields(new, **{roles.ROLE_FIELD: roles.BINS})
 
 
 def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:

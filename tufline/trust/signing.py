@@ -14,8 +14,8 @@ from tufline.errors import InvalidUpdateError, MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.envelope import SignatureEntry
 from tufline.records import Bootstrap, NewMetadata
-from tufline.trust import client_rules, rules
-from tufline.trust.rules import RoleKeys
+from tufline.trust import client_rules, roles
+from tufline.trust.roles import RoleKeys
 
 Kind = Literal["bootstrap", "root", "targets"]
 """What a proposal is: a bootstrap, or the next version of a role."""
@@ -52,7 +52,7 @@ class Signable:
         """
         role: type[Any] = type(self.signed)
         for keys in self.signers:
-            rules.verified(role, self.metadata, keys)
+            roles.verified(role, self.metadata, keys)
 
     @property
     def is_complete(self) -> bool:
@@ -112,7 +112,7 @@ class Signable:
 
     def _content(self) -> bytes:
         role: type[Any] = type(self.signed)
-        content: bytes = rules.parse(role, self.metadata).signed_bytes
+        content: bytes = roles.parse(role, self.metadata).signed_bytes
         return content
 
     def _valid(self) -> set[str]:

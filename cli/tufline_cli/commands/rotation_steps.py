@@ -25,7 +25,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tufline.client.rest import Client
 from tufline.errors import MetadataError
 from tufline.metadata import key_uris
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline.trust.rotation import in_place_of, next_root, next_targets
 from tufline_cli.commands.sign import TRUSTED_ROOT, missing, read
 from tufline_cli.exit_codes import Exit, Failure
@@ -106,8 +106,8 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
         Failure: if the old key can't be determined, or the new key is the old one.
     """
     said = client.request("GET", "/api/v1/trust")
-    root = rules.parse(Root, said["root"]["metadata"]).signed
-    targets = rules.parse(Targets, said["targets"]["metadata"]).signed if said["targets"]["metadata"] is not None else None
+    root = roles.parse(Root, said["root"]["metadata"]).signed
+    targets = roles.parse(Targets, said["targets"]["metadata"]).signed if said["targets"]["metadata"] is not None else None
     keys = _online_keys(root, targets)
     if old is None and len(keys) != 1:
         known = "; ".join(f"{keyid} ({key.unrecognized_fields[key_uris.ONLINE_KEY_URI]})" for keyid, key in keys.items())
@@ -120,7 +120,7 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
     following = [next_root(root, keyid, new, expires), None if targets is None else next_targets(targets, keyid, new, expires)]
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / TRUSTED_ROOT).write_bytes(rules.parse(Root, said["root"]["metadata"]).to_bytes())
+    (directory / TRUSTED_ROOT).write_bytes(roles.parse(Root, said["root"]["metadata"]).to_bytes())
     for signed in following:
         if signed is not None:
             metadata: Metadata[Any] = Metadata(signed)
@@ -172,8 +172,8 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
     for role, metadata in files.items():
         given = said[role]["pending"]
         if given >= metadata.signed.version:
-            if rules.parse(type(metadata.signed), said[role]["metadata"]).signed.version == given == metadata.signed.version and (
-                rules.parse(type(metadata.signed), said[role]["metadata"]).signed != metadata.signed
+            if roles.parse(type(metadata.signed), said[role]["metadata"]).signed.version == given == metadata.signed.version and (
+                roles.parse(type(metadata.signed), said[role]["metadata"]).signed != metadata.signed
             ):
                 raise Failure(f"the server has a different {role} version {given}", "start again in another directory")
             continue

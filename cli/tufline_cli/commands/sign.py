@@ -14,7 +14,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline.client.rest import Client
 from tufline.errors import MetadataError
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline.trust.signing import SHOWN_KEYID
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import header_option
@@ -43,7 +43,7 @@ def read(path: Path) -> Metadata[Any]:
     try:
         content = path.read_bytes()
         kind = json.loads(content)["signed"]["_type"]
-        return rules.parse(Root if kind == Root.type else Targets, content)
+        return roles.parse(Root if kind == Root.type else Targets, content)
     except (OSError, ValueError, KeyError, TypeError, MetadataError) as error:
         raise Failure(f"{path} is neither root nor targets metadata: {error}", code=Exit.USAGE) from error
 
@@ -108,7 +108,7 @@ def _changes(signed: Root | Targets, trusted: Root) -> str:
 def _waiting(client: Client) -> dict[str, Metadata[Any]]:
     found = client.request("GET", SIGN_PATH).get("data", {}).get("metadata", {})
     kinds: dict[str, type[Any]] = {"root": Root, "targets": Targets, TRUSTED: Root}
-    return {role: rules.parse(kinds[role], content) for role, content in found.items() if role in kinds}
+    return {role: roles.parse(kinds[role], content) for role, content in found.items() if role in kinds}
 
 
 def _sign_on_server(client: Client, loaded: Mapping[Path, PrivateKeyTypes], *, is_confirmed: bool) -> set[Path]:

@@ -12,8 +12,8 @@ from tufline.errors import MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.bins import MAX_BIN_BYTES
 from tufline.metadata.snapshot import SnapshotRef, read_snapshot, read_timestamp
-from tufline.trust import rules
-from tufline.trust.rules import RoleKeys
+from tufline.trust import roles
+from tufline.trust.roles import RoleKeys
 from tufline_publisher.errors import UntrustedError
 
 MAX_FILE_BYTES = MAX_BIN_BYTES + 100_000
@@ -58,10 +58,10 @@ def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
     Returns:
         Whether the root's keys signed both files.
     """
-    keys_of = rules.parse(Root, root).signed
+    keys_of = roles.parse(Root, root).signed
     try:
         for role, content in ((Timestamp.type, timestamp), (Snapshot.type, snapshot)):
-            rules.root_keys(keys_of, role).verify(role, envelope.disassemble(content))
+            roles.root_keys(keys_of, role).verify(role, envelope.disassemble(content))
     except MetadataError:
         return False
     return True
@@ -98,16 +98,16 @@ class Chain:
         Raises:
             MetadataError: if a client would refuse it.
         """
-        root = rules.parse(Root, content).signed
+        root = roles.parse(Root, content).signed
         if root.version != version or (self._root is not None and version > self._root.version + 1):
             raise MetadataError(f"root has version {root.version} after {self.root_version}")
-        rules.verified(Root, content, rules.root_keys(root, Root.type))
+        roles.verified(Root, content, roles.root_keys(root, Root.type))
         if version == self.root_version and content != self._root_file:
             raise MetadataError(f"root {version} differs from the trusted root {version}")
         if version <= self.root_version:
             return  # an earlier link of the chain, which clients with an older root still need
         if self._root is not None:
-            rules.verified(Root, content, rules.root_keys(self._root, Root.type))
+            roles.verified(Root, content, roles.root_keys(self._root, Root.type))
         self._root, self._root_file = root, content
 
     def check_targets(self, version: int, content: bytes) -> None:
@@ -121,12 +121,12 @@ class Chain:
             MetadataError: if a client would refuse it.
             UntrustedError: if the signatures are the reason.
         """
-        targets = rules.parse(Targets, content).signed
+        targets = roles.parse(Targets, content).signed
         if targets.version != version:
             raise MetadataError(f"targets has version {targets.version}, not {version}")
-        bins = rules.bin_keys(targets)
+        bins = roles.bin_keys(targets)
         try:
-            rules.verified(Targets, content, self._keys(Targets.type))
+            roles.verified(Targets, content, self._keys(Targets.type))
         except MetadataError as error:
             raise UntrustedError(str(error)) from error
         self._bins = bins
@@ -196,7 +196,7 @@ class Chain:
         """
         try:
             if role == Targets.type:
-                rules.verified(Targets, content, self._keys(Targets.type))
+                roles.verified(Targets, content, self._keys(Targets.type))
             elif role == Snapshot.type:
                 self.read_snapshot(version, content)
             else:
@@ -208,7 +208,7 @@ class Chain:
     def _keys(self, role: str) -> RoleKeys:
         if self._root is None:
             raise UntrustedError(f"{role} comes before any root")
-        return rules.root_keys(self._root, role)
+        return roles.root_keys(self._root, role)
 
     def _check(self, role: str, kind: str, version: int, content: bytes, keys: RoleKeys) -> msgspec.Raw:
         file = read_file(role, kind, version, content)

@@ -52,7 +52,7 @@ from tufline.records import (
 )
 from tufline.records.cursor import Cursor, Task
 from tufline.records.receipts import ChangeReceipt, EventReceipt, receipt_decoder
-from tufline.trust import admin_records, rules
+from tufline.trust import admin_records, roles
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest import bulk
@@ -206,8 +206,8 @@ TARGETS: Final[Mapping[str, Target]] = {
     "target in a bin": Target(lambda content: bins.find_target(content, "a"), _IN_METADATA, (_BIN,)),
     "timestamp": Target(snapshot.read_timestamp, _IN_METADATA, (_TIMESTAMP,)),
     "timestamp of an origin": Target(fsck._snapshot_of, (), (_file(_TIMESTAMP),)),
-    "root": Target(partial(rules.parse, Root), _IN_METADATA, (_json(_ROOT),)),
-    "targets": Target(partial(rules.parse, Targets), _IN_METADATA, (_json(_TARGETS),)),
+    "root": Target(partial(roles.parse, Root), _IN_METADATA, (_json(_ROOT),)),
+    "targets": Target(partial(roles.parse, Targets), _IN_METADATA, (_json(_TARGETS),)),
     "artifacts": _of_records(
         records.changes_decoder, Changes(request="r", admin=1, changes=[Add("a", 1, _HASHES, {"x": [1]}), Remove("b")])
     ),

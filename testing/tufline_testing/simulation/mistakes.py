@@ -15,7 +15,7 @@ from tufline.records import Bootstrap
 from tufline.reference_clock import ReferenceClock
 from tufline.trust import acceptance
 from tufline.trust.admin_state import AdminState, Bootstrapped
-from tufline.trust.rules import RoleKeys, root_keys
+from tufline.trust.roles import RoleKeys, root_keys
 from tufline_ingest.inbox.dedupe import Moved
 from tufline_ingest.inbox.inbox_worker import InboxWorker
 from tufline_publisher.origin_writer import OriginWriter

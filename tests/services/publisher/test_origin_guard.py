@@ -39,7 +39,7 @@ from tufline.records import Add, FileRef, Head, Published, Vector, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline_cli import main
 from tufline_ingest.views.published import Live
 from tufline_publisher.resume import find_origin
@@ -670,10 +670,10 @@ def test_snapshot_that_goes_back_is_not_shown(tmp_path: Path, name: str, is_rest
 
 async def append_commit(repository: SignedRepository, change: Callable[[dict[str, Any]], object]) -> None:
     """Append the commit after the published one to the log, signed as the signer does, with a modified snapshot."""
-    root = rules.parse(Root, repository.bootstrap.root).signed
+    root = roles.parse(Root, repository.bootstrap.root).signed
 
     def signed(role: str, content: dict[str, Any]) -> bytes:
-        ((keyid, uri),) = rules.root_keys(root, role).online.items()
+        ((keyid, uri),) = roles.root_keys(root, role).online.items()
         key = open_file_key(uri, root.keys[keyid], repository.path / "keys")
         body = canonical.encode(content)
         return assemble(body, [key.sign(body)])

@@ -12,7 +12,7 @@ from tuf.api.metadata import Metadata, MetaFile, Signed, Snapshot, Targets, Time
 
 from tufline.errors import MetadataError
 from tufline.records import FileRef
-from tufline.trust import ceremony, rules
+from tufline.trust import ceremony, roles
 from tufline_publisher.chain import Chain
 from tufline_publisher.errors import UntrustedError
 from tufline_publisher.origin_state import Origin
@@ -33,10 +33,10 @@ def followed(path: Path) -> tuple[Chain, CryptoSigner]:
     people = Offline(path, bins=4, mode="pep458", days=DEFAULT_DAYS)
     signer = people.new_key()
     chain = Chain()
-    chain.check_root(1, rules.file_bytes(people.payload["metadata"]["root"]))
+    chain.check_root(1, roles.file_bytes(people.payload["metadata"]["root"]))
     root, targets = people.rotate(new=signer)
-    chain.check_root(2, rules.file_bytes(root.metadata))
-    chain.check_targets(2, rules.file_bytes(targets.metadata))
+    chain.check_root(2, roles.file_bytes(root.metadata))
+    chain.check_targets(2, roles.file_bytes(targets.metadata))
     return chain, signer
 
 
@@ -48,7 +48,7 @@ def signed_by(signer: CryptoSigner, signed: Signed) -> Metadata[Any]:
 
 def check(chain: Chain, role: str, version: int, metadata: Metadata[Any]) -> None:
     """Let a chain check a file."""
-    content = rules.file_bytes(metadata.to_dict())
+    content = roles.file_bytes(metadata.to_dict())
     match role:
         case "snapshot":
             chain.read_snapshot(version, content)
@@ -88,7 +88,7 @@ def test_older_targets_do_not_replace_the_newest(tmp_path: Path) -> None:
     old, new = CryptoSigner.from_priv_key_uri(f"file2:{tmp_path / 'online.pem'}", people.root.keys[people.online]), people.new_key()
     first, (_, second) = people.payload["metadata"], people.rotate(new=new)
     chain = Chain()
-    chain.check_root(1, rules.file_bytes(first["root"]))
+    chain.check_root(1, roles.file_bytes(first["root"]))
     of_old, of_new, of_another = (signed_by(signer, MAKE["bins-0"](3)) for signer in (old, new, ceremony.make_key("ecdsa").signer))
 
     def refuses(*bins: Metadata[Any]) -> None:
@@ -96,15 +96,15 @@ def test_older_targets_do_not_replace_the_newest(tmp_path: Path) -> None:
             with pytest.raises(UntrustedError, match="bins-0 has 0 valid signatures, but its threshold is 1"):
                 check(chain, "bins-0", 3, one)
 
-    chain.check_targets(2, rules.file_bytes(second.metadata))
+    chain.check_targets(2, roles.file_bytes(second.metadata))
     check(chain, "bins-0", 3, of_new)
     refuses(of_old, of_another)
-    chain.check_targets(1, rules.file_bytes(first["targets"]))
+    chain.check_targets(1, roles.file_bytes(first["targets"]))
     assert chain.targets_version == 2
     check(chain, "bins-0", 3, of_new)
     check(chain, "bins-0", 3, of_old)
     refuses(of_another)
-    chain.check_targets(2, rules.file_bytes(second.metadata))
+    chain.check_targets(2, roles.file_bytes(second.metadata))
     check(chain, "bins-0", 3, of_new)
     refuses(of_old, of_another)
 

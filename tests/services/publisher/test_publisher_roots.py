@@ -22,7 +22,7 @@ from tufline.origin.directory import LocalStore
 from tufline.records import Add, NewMetadata, Published, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
 from tufline_publisher.chain import Chain
@@ -49,12 +49,12 @@ def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -
     """A root that the keys of the one before, or its own, have not signed is refused; the right one is taken after it."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
     chain = Chain()
-    chain.check_root(1, rules.file_bytes(ours.payload["metadata"]["root"]))
+    chain.check_root(1, roles.file_bytes(ours.payload["metadata"]["root"]))
     for wrong in (next_root_of(others, others), next_root_of(others, ours), next_root_of(ours, others)):
         with pytest.raises(MetadataError, match="has 0 valid signatures"):
-            chain.check_root(2, rules.file_bytes(wrong))
+            chain.check_root(2, roles.file_bytes(wrong))
     assert chain.root_version == 1
-    chain.check_root(2, rules.file_bytes(next_root_of(ours, ours)))
+    chain.check_root(2, roles.file_bytes(next_root_of(ours, ours)))
     assert chain.root_version == 2
 
 
@@ -62,28 +62,28 @@ def test_a_publisher_skips_no_root(tmp_path: Path) -> None:
     """A root that skips a version is refused, whoever signed it, and so is one whose record names another version."""
     ours = offline(tmp_path)
     chain = Chain()
-    chain.check_root(1, rules.file_bytes(ours.payload["metadata"]["root"]))
+    chain.check_root(1, roles.file_bytes(ours.payload["metadata"]["root"]))
     for version, said in ((3, 3), (2, 3), (3, 2)):
         with pytest.raises(MetadataError, match=f"root has version {version} after 1"):
-            chain.check_root(said, rules.file_bytes(next_root_of(ours, ours, version)))
+            chain.check_root(said, roles.file_bytes(next_root_of(ours, ours, version)))
     for version in (2, 3):
-        chain.check_root(version, rules.file_bytes(next_root_of(ours, ours, version)))
+        chain.check_root(version, roles.file_bytes(next_root_of(ours, ours, version)))
     assert chain.root_version == 3
 
 
 def test_a_publisher_puts_no_other_old_root(tmp_path: Path) -> None:
     """A record that claims to be a root of before, and is not signed by its own keys or differs from the trusted one, is refused."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
-    first = rules.file_bytes(ours.payload["metadata"]["root"])
+    first = roles.file_bytes(ours.payload["metadata"]["root"])
     chain = Chain()
     chain.check_root(1, first)
     with pytest.raises(MetadataError, match="differs from the trusted"):
-        chain.check_root(1, rules.file_bytes(others.payload["metadata"]["root"]))
-    chain.check_root(2, rules.file_bytes(next_root_of(ours, ours)))
+        chain.check_root(1, roles.file_bytes(others.payload["metadata"]["root"]))
+    chain.check_root(2, roles.file_bytes(next_root_of(ours, ours)))
     unsigned = copy.deepcopy(ours.root)
     unsigned.version = 1
     with pytest.raises(MetadataError, match="has 0 valid signatures"):
-        chain.check_root(1, rules.file_bytes(others.sign(unsigned)))
+        chain.check_root(1, roles.file_bytes(others.sign(unsigned)))
     chain.check_root(1, first)
 
 
@@ -147,7 +147,7 @@ def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
             async with running(repository.publisher()):
                 await repository.becomes_live("a")
                 updates = repository.people.rotate(now=repository.clock())
-                file = rules.file_bytes(updates[0].metadata)
+                file = roles.file_bytes(updates[0].metadata)
                 await repository.bus.append([Message(topics.METADATA, "2.root", file, headers={VERSION_HEADER: "2"})])
                 await repository.announce("b")
                 await asyncio.sleep(60)
@@ -173,13 +173,13 @@ def test_a_root_that_is_held_back_is_not_passed(tmp_path: Path) -> None:
             async with running(repository.signer()):
                 await repository.becomes_live("a")
             shown = [record for record in await read_all(repository.bus, topics.METADATA) if record.key == "timestamp"][-1]
-            root = rules.file_bytes(people.rotate(new=new, now=repository.clock())[0].metadata)
+            root = roles.file_bytes(people.rotate(new=new, now=repository.clock())[0].metadata)
             # The new key has signed the timestamp, but not the snapshot yet.
             timestamp = Metadata[Timestamp].from_bytes(shown.value)
             timestamp.signed.version += 1
             timestamp.sign(old)
             timestamp.sign(new, append=True)
-            files = {"2.root": (root, 2), "timestamp": (rules.file_bytes(timestamp.to_dict()), timestamp.signed.version)}
+            files = {"2.root": (root, 2), "timestamp": (roles.file_bytes(timestamp.to_dict()), timestamp.signed.version)}
             headers = {key: {**shown.headers, VERSION_HEADER: str(version)} for key, (_, version) in files.items()}
             positions = await repository.bus.append(
                 [Message(topics.METADATA, key, content, headers=headers[key]) for key, (content, _) in files.items()]

@@ -6,7 +6,7 @@ from tufline.records import PROGRESS_KEY, Head, Progress, Settings, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import ceremony
-from tufline.trust.rules import RoleKeys
+from tufline.trust.roles import RoleKeys
 from tufline_signer.commits.state import CommitState
 
 DAYS = {"root": 1, "targets": 1, "snapshot": 1, "timestamp": 1, "bins": 1}

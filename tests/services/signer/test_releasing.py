@@ -12,9 +12,9 @@ from tufline.bus import Record
 from tufline.records import Head, NewMetadata, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust import admin_records, ceremony, rules
+from tufline.trust import admin_records, ceremony, roles
 from tufline.trust.admin_state import AdminState, Bootstrapped
-from tufline.trust.rules import RoleKeys
+from tufline.trust.roles import RoleKeys
 from tufline_signer.commits.release import next_given_targets, next_root
 from tufline_signer.commits.state import CommitState
 from tufline_testing.log import DEFAULT_DAYS
@@ -62,9 +62,9 @@ def test_targets_wait_for_every_bin(tmp_path: Path) -> None:
     first, root, both = state.targets[0].signed, state.roots[0].signed, [old, offline.online]
     heads = {"root": head(1), "targets": head(1)}
     for signed_by in ([[old]] * BINS, [both, both, both, [old]], [[old], both, both, both]):
-        folding = fold_bins(offline, rules.bin_keys(first), signed_by)
+        folding = fold_bins(offline, roles.bin_keys(first), signed_by)
         assert next_given_targets(state, heads, folding, root) is None
-    found = next_given_targets(state, heads, fold_bins(offline, rules.bin_keys(first), [both] * BINS), root)
+    found = next_given_targets(state, heads, fold_bins(offline, roles.bin_keys(first), [both] * BINS), root)
     assert found is state.targets[1]
 
 
@@ -77,7 +77,7 @@ def test_a_root_waits_for_each_role_that_it_governs(tmp_path: Path, mode: str, l
     old = offline.online
     state = given(offline, offline.rotate()[:1])
     both = (old, offline.online)
-    of_bins = rules.bin_keys(state.targets[0].signed) if state.targets else rules.online_bin_keys(state.roots[1].signed)
+    of_bins = roles.bin_keys(state.targets[0].signed) if state.targets else roles.online_bin_keys(state.roots[1].signed)
     folding = fold_bins(offline, of_bins, [both] * BINS)
     heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
     assert next_root(state, heads | {late: head(1, old)}, folding) is None
@@ -102,7 +102,7 @@ def test_another_key_of_targets_is_changed_step_by_step(tmp_path: Path) -> None:
     by_the_new.sign(another)
     of_targets = [NewMetadata(role="targets", metadata=metadata.to_dict()) for metadata in (by_both, by_the_new)]
     state = given(offline, [NewMetadata(role="root", metadata=offline.sign(root)), *of_targets])
-    folding = fold_bins(offline, rules.bin_keys(targets), [[offline.online]] * BINS)
+    folding = fold_bins(offline, roles.bin_keys(targets), [[offline.online]] * BINS)
     heads = {"root": head(1), "targets": head(1), "snapshot": head(1, offline.online), "timestamp": head(1, offline.online)}
     assert next_root(state, heads, folding) is None
     assert next_given_targets(state, heads, folding, state.roots[0].signed) is state.targets[1]
@@ -121,7 +121,7 @@ def test_a_root_waits_for_online_targets_that_delegate_to_its_key(tmp_path: Path
     heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
 
     def release_under(root: Root) -> object:
-        return next_root(state, heads, fold_bins(offline, rules.online_bin_keys(root), [both] * BINS))
+        return next_root(state, heads, fold_bins(offline, roles.online_bin_keys(root), [both] * BINS))
 
     assert release_under(state.roots[0].signed) is None
     assert release_under(state.roots[1].signed) is state.roots[1]

@@ -27,7 +27,7 @@ from tufline.records.partitioning import partition_bits
 from tufline.runtime.health import Health
 from tufline.trust import admin_records, ceremony
 from tufline.trust.admin_state import AdminState
-from tufline.trust.rules import RoleKeys
+from tufline.trust.roles import RoleKeys
 from tufline_ingest.rest.bootstrap import make_bootstrap as make_record
 from tufline_ingest.rest.request_json import decode
 from tufline_ingest.rest.schemas.trust import BootstrapRequest

@@ -15,7 +15,7 @@ from tufline.checks.audit.checks import Report
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.key_uris import ONLINE_KEY_URI
-from tufline.trust import rules
+from tufline.trust import roles
 
 KEYID_SHOWN: Final = 12
 """How many characters of a keyid a message shows."""
@@ -82,12 +82,12 @@ class Signatures:
                 self._report.find("metadata", f"{place} has an invalid signature by the key {entry.keyid[:KEYID_SHOWN]}")
 
     def _signed_bytes(self, role: str, content: bytes, signed: bytes) -> bytes:
-        # The signed bytes of root and targets are not always those in the file; see ``rules.verified``.
+        # The signed bytes of root and targets are not always those in the file; see ``roles.verified``.
         metadata: Metadata[Root] | Metadata[Targets]
         if role == Root.type:
-            metadata = rules.parse(Root, content)
+            metadata = roles.parse(Root, content)
         elif role == Targets.type:
-            metadata = rules.parse(Targets, content)
+            metadata = roles.parse(Targets, content)
         else:
             return signed
         self.trust(metadata.signed)

@@ -16,7 +16,8 @@ from tufline.records.cursor import Cursor, Task
 from tufline.records.partitioning import partition_bits
 from tufline.trust import proposals
 from tufline.trust.admin_state import AdminState
-from tufline.trust.rules import MAX_EXPIRATION_DAYS, bins_prefix
+from tufline.trust.roles import bins_prefix
+from tufline.trust.rules import MAX_EXPIRATION_DAYS
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, BootstrappedError

@@ -23,7 +23,7 @@ from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress, topics
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.tasks import one_behind
-from tufline.trust.rules import RoleKeys
+from tufline.trust.roles import RoleKeys
 from tufline_signer import metrics, renewal
 from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack
 from tufline_signer.bins.context import BinsContext

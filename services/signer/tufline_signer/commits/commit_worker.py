@@ -33,7 +33,7 @@ from tufline.records import PROGRESS_KEY, Begun, Bootstrap, Committed, Head, Vec
 from tufline.records.metadata import VECTOR_HEADER
 from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.tasks import all_of
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped
 from tufline_signer import metrics
 from tufline_signer.commits.files import CommitFiles
@@ -118,7 +118,7 @@ class CommitWorker:
             self._folding.changed = False  # clients have this snapshot: a restart alone makes no new one
 
     def _name_under(self, targets: bytes) -> None:
-        self._folding.name_under(rules.bin_keys(rules.parse(Targets, targets).signed))
+        self._folding.name_under(roles.bin_keys(roles.parse(Targets, targets).signed))
 
     async def publish_trust(self) -> None:
         """Append root and targets of the bootstrap, unless they are on the log."""
@@ -256,7 +256,7 @@ class CommitWorker:
     async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
         if self._online:
             delegating = root_to_delegate_by(self._repository, self._folding)
-            if not same_keys(rules.online_bin_keys(delegating), self._folding.keys) or await self._files.is_due(Targets.type, now):
+            if not same_keys(roles.online_bin_keys(delegating), self._folding.keys) or await self._files.is_due(Targets.type, now):
                 return await self._files.make_targets(sign, self._heads[Targets.type].version + 1, delegating)
             return None
         given = next_given_targets(self._repository, self._heads, self._folding, root)

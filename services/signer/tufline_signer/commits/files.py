@@ -11,7 +11,7 @@ from tufline.metadata.snapshot import Snapshot as SnapshotContent
 from tufline.metadata.snapshot import encode_timestamp
 from tufline.records import Bootstrap, Head, topics
 from tufline.trust import rules
-from tufline.trust.rules import RoleKeys
+from tufline.trust.roles import RoleKeys
 from tufline_signer import renewal
 from tufline_signer.context import SignerContext
 from tufline_signer.signing.key_selection import keys_of_role

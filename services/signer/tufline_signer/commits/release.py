@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline.records import Head
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped, Submitted
-from tufline.trust.rules import RoleKeys
+from tufline.trust.roles import RoleKeys
 from tufline_signer.commits.state import CommitState
 
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
@@ -40,7 +40,7 @@ def changes_online_keys(old: Root, new: Root) -> bool:
         old: a root.
         new: the next root.
     """
-    return any(not same_keys(rules.root_keys(old, role), rules.root_keys(new, role)) for role in ONLINE_ROLES)
+    return any(not same_keys(roles.root_keys(old, role), roles.root_keys(new, role)) for role in ONLINE_ROLES)
 
 
 def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
@@ -67,7 +67,7 @@ def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], fold
     """
     version = heads[Targets.type].version + 1
     given = next((given for given in repository.targets if given.signed.version == version), None)
-    is_ready = given is not None and folding.are_met(rules.bin_keys(given.signed)) and given.verifies_under(root)
+    is_ready = given is not None and folding.are_met(roles.bin_keys(given.signed)) and given.verifies_under(root)
     return given if is_ready else None
 
 
@@ -82,11 +82,11 @@ def root_to_delegate_by(repository: Bootstrapped, folding: CommitState) -> Root:
         The newest root if every bin is signed with its keys; otherwise the root whose keys the current targets delegate to.
     """
     newest = repository.roots[-1].signed
-    keys = rules.online_bin_keys(newest)
+    keys = roles.online_bin_keys(newest)
     if same_keys(keys, folding.keys) or folding.are_met(keys):
         return newest
     roots = [given.signed for given in reversed(repository.roots)]
-    return next(root for root in roots if same_keys(rules.online_bin_keys(root), folding.keys))
+    return next(root for root in roots if same_keys(roles.online_bin_keys(root), folding.keys))
 
 
 def next_root(repository: Bootstrapped, heads: Mapping[str, Head], folding: CommitState) -> Submitted[Root] | None:
@@ -105,7 +105,7 @@ def next_root(repository: Bootstrapped, heads: Mapping[str, Head], folding: Comm
     if given is None:
         return None
     signed = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
-    if not all(role in heads and rules.root_keys(given.signed, role).are_met_by(heads[role].keyids) for role in signed):
+    if not all(role in heads and roles.root_keys(given.signed, role).are_met_by(heads[role].keyids) for role in signed):
         return None
     return given if targets_stand(repository, heads[Targets.type].version, folding, given.signed) else None
 
@@ -141,7 +141,7 @@ def targets_stand(repository: Bootstrapped, version: int, folding: CommitState, 
     if repository.targets:
         return any(given.verifies_under(root) for given in repository.targets if given.signed.version == version)
     later = [given.signed for given in repository.roots if given.signed.version >= root.version]
-    return any(same_keys(rules.online_bin_keys(one), folding.keys) for one in later)
+    return any(same_keys(roles.online_bin_keys(one), folding.keys) for one in later)
 
 
 def covered_in_admin(repository: Bootstrapped, root_version: int, targets_version: int) -> int:

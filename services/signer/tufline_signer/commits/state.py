@@ -17,7 +17,7 @@ from tufline.bus import Record
 from tufline.metadata.snapshot import Snapshot
 from tufline.records import Head, Progress, Settings
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust.rules import RoleKeys
+from tufline.trust.roles import RoleKeys
 
 
 class _Newest(NamedTuple):

@@ -19,9 +19,9 @@ from tufline.bus.follow import follow
 from tufline.clock import in_milliseconds, moment_of
 from tufline.records import Head, topics
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust import rules
+from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped, Submitted
-from tufline.trust.rules import RoleKeys, SignedRole
+from tufline.trust.roles import RoleKeys, SignedRole
 
 
 @dataclass(slots=True)
@@ -152,9 +152,9 @@ def keys_of_role(repository: Bootstrapped, released: Released, role: str, now: d
     Returns:
         First the mandatory keys; then the others, which sign if they can be used.
     """
-    under = [rules.root_keys(given.signed, role) for given in _to_sign_under(repository.roots, released.root)]
+    under = [roles.root_keys(given.signed, role) for given in _to_sign_under(repository.roots, released.root)]
     before = [
-        (given.signed.version, rules.root_keys(given.signed, role)) for given in repository.roots if given.signed.version < released.root
+        (given.signed.version, roles.root_keys(given.signed, role)) for given in repository.roots if given.signed.version < released.root
     ]
     under += [keys for version, keys in before if released.is_in_grace(version, role, keys, now)]
     return _distinct(under)
@@ -172,5 +172,5 @@ def keys_of_bins(repository: Bootstrapped, released: Released) -> list[RoleKeys]
     """
     if not repository.targets:
         # The signer makes targets, which delegate to the keys that root names for that (rules.make_targets).
-        return _distinct([rules.online_bin_keys(given.signed) for given in _to_sign_under(repository.roots, released.root)])
-    return _distinct([rules.bin_keys(given.signed) for given in _to_sign_under(repository.targets, released.targets)])
+        return _distinct([roles.online_bin_keys(given.signed) for given in _to_sign_under(repository.roots, released.root)])
+    return _distinct([roles.bin_keys(given.signed) for given in _to_sign_under(repository.targets, released.targets)])

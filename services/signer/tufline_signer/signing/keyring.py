@@ -22,8 +22,8 @@ from tufline.metadata.envelope import SignatureEntry
 from tufline.records import Head, topics
 from tufline.records.metadata import VERSION_HEADER, metadata_key
 from tufline.runtime.health import Health
-from tufline.trust import rules
-from tufline.trust.rules import RoleKeys
+from tufline.trust import roles
+from tufline.trust.roles import RoleKeys
 from tufline_signer.signing.audit_trail import Trail, Use
 
 RETRY_SECONDS: Final = 60.0
@@ -104,7 +104,7 @@ class ToSign:
         version: the role's version.
         expires: the expiry as written in ``signed``.
         signed: the canonical bytes to sign.
-        shown: the payload as written in the file; None if it is the same bytes (see ``rules.verified``).
+        shown: the payload as written in the file; None if it is the same bytes (see ``roles.verified``).
     """
 
     role: str
@@ -124,7 +124,7 @@ def signed_by_people(role: str, metadata: Mapping[str, Any]) -> SignedFile:
     Returns:
         The file.
     """
-    content, common, keyids = rules.read_file(role, metadata)
+    content, common, keyids = roles.read_file(role, metadata)
     return SignedFile(role, common.version, common.expires, content, keyids)
 
 
