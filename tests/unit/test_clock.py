@@ -182,6 +182,8 @@ def test_an_expiry_comes_in_sight(lifetime: float, left: float, step: int) -> No
     now = datetime(2030, 1, 1, tzinfo=UTC)
     sight = in_sight("root", now + timedelta(days=left), timedelta(days=lifetime), now)
     assert (sight.step if sight else 0) == step
+    if sight is not None and left > 0:
+        assert f"expires in {left:.1f} days" in sight.text
 
 
 @pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), START, datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)])
