@@ -1,1 +1,1 @@
-"""Ingest: checks what repositories announce, puts it onto the log, and answers."""
+"""Ingest: checks the changes that repositories announce, appends them to the log, and answers queries."""

@@ -1,6 +1,6 @@
-"""Putting changes onto the log: the way of every artifact begins here.
+"""Appending changes to the log: the path of every artifact starts here.
 
-In: what a request or an event says of artifacts. Out: records of ``artifacts``, one or more for each partition, and the cursor that says
+In: the changes that a request or an event asks for. Out: records of ``artifacts``, one or more for each partition, and the cursor that says
 where they are.
 """
 
@@ -22,19 +22,19 @@ from tufline_ingest import metrics
 Change = Add | Remove
 
 SHOWN_PATH_LENGTH = 100
-"""How much of a refused path an answer repeats."""
+"""How much of a refused path an answer repeats, in characters."""
 
 HEAD_BYTES = 1024
-"""The most that a record of ``artifacts`` has in addition to its changes, in bytes."""
+"""The largest size of a record of ``artifacts`` without its changes, in bytes."""
 
 
 def make_add(path: str, info: ArtifactInfo, allowed: Allowed) -> Add:
-    """Make a change of an artifact as it was sent.
+    """Make the change that adds or replaces an artifact.
 
     Args:
         path: the target path.
-        info: what is to be said of it.
-        allowed: what targets may have.
+        info: the artifact's metadata: length, hashes and custom, as JSON.
+        allowed: the rules for targets.
 
     Returns:
         The change.
@@ -47,11 +47,11 @@ def make_add(path: str, info: ArtifactInfo, allowed: Allowed) -> Add:
 
 
 def make_change(said: ChangeRequest, allowed: Allowed) -> Change:
-    """Make a change as it was asked for.
+    """Make a change from a line or an event.
 
     Args:
-        said: of a line or an event.
-        allowed: what targets may have.
+        said: the change that the line or the event asks for.
+        allowed: the rules for targets.
 
     Returns:
         The change.
@@ -67,22 +67,22 @@ def make_change(said: ChangeRequest, allowed: Allowed) -> Change:
 
 
 def name_request() -> str:
-    """Make the name of a request.
+    """Make a name for a request.
 
     Returns:
-        A name that no other request has.
+        A unique name.
     """
     return uuid.uuid4().hex
 
 
 async def make_messages(changes: Iterable[Change], settings: Settings, admin: int, bulk: str = "") -> list[Message]:
-    """Make the records of a request: its changes by partition, in their order. Of many changes it is done in turns.
+    """Make the records of a request: its changes by partition, in the request's order. Many changes are encoded in turns.
 
     Args:
         changes: of one request.
         settings: of the repository.
-        admin: how far in ``admin`` they are known.
-        bulk: name of the bulk request that they are part of; empty for one that is whole.
+        admin: the offset in ``admin`` below which this process had applied all records.
+        bulk: the name of the bulk request that the changes are part of; empty for any other request.
 
     Returns:
         Messages for ``artifacts``.
@@ -111,7 +111,7 @@ class _Group:
 
     Attributes:
         encoded: each of them.
-        size: of all, with the commas between them.
+        size: the size of all changes with the commas between them, in bytes.
     """
 
     encoded: list[bytes] = field(default_factory=list)
@@ -126,10 +126,11 @@ def make_cursor(task: Task, log_id: str, positions: Sequence[Position], request:
     """Make the cursor of a request.
 
     Args:
-        task: what was asked for.
+        task: the kind of the request.
         log_id: of the log.
-        positions: of all its records, at least one; of a bulk request of the first and the last in each partition.
-        request: name of a bulk request; empty for another one.
+        positions: the positions of all records of the request, at least one; for a bulk request, those of the first and the last record in
+            each partition.
+        request: the name of a bulk request; empty for any other request.
 
     Returns:
         The cursor.
@@ -145,7 +146,7 @@ def count(changes: Sequence[Change]) -> None:
     """Count accepted changes, for operators.
 
     Args:
-        changes: that are on the log.
+        changes: changes that are on the log.
     """
     adds = sum(isinstance(change, Add) for change in changes)
     metrics.accepted.labels("add").inc(adds)

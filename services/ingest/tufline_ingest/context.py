@@ -1,4 +1,4 @@
-"""What the handlers of the REST API work on: the log, the read models of this process, and the rules that they share."""
+"""The context of the REST API's handlers: the log, the read models of this process, and checks that several handlers need."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -22,23 +22,23 @@ from tufline_ingest.rest.task_states import Tasks
 from tufline_ingest.views.published import Live
 
 ADMIN_SECONDS: Final = 10.0
-"""How long a request waits for another one that writes to ``admin``, and for its own record to be read back."""
+"""How long a request waits for another request that writes to ``admin``, and for its own record to be read back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What every handler is called with.
+    """The context that every handler is called with.
 
     Attributes:
         bus: the log.
         config: the settings of ingest.
-        clock: the wall clock, held against the log's.
+        clock: the wall clock, compared with the log's time.
         health: the health of the process.
-        admin: the state folded from ``admin``.
-        live: what the origin shows.
+        admin: the state derived from ``admin``.
+        live: the published state of the origin.
         tasks: the states of tasks.
-        changing_trust: held by the one request here that writes to ``admin``, so that the second of two bootstraps (or of two new versions
-            of root) is refused at the edge.
+        changing_trust: held by the only request of this process that writes to ``admin``, so that the second of two bootstraps (or of two
+            new versions of root) is refused before it is on the log.
     """
 
     bus: Bus
@@ -51,10 +51,10 @@ class Context:
     changing_trust: asyncio.Lock
 
     async def restored(self, *, heads: bool = False) -> None:
-        """Wait until the read models are those of the whole log: an answer made from them before could be long out of date.
+        """Wait until the read models cover the whole log: before that, an answer made from them could be long out of date.
 
         Args:
-            heads: whether those of ``heads`` are needed too.
+            heads: whether the read models of ``heads`` are needed too.
         """
         await self.admin.known.wait()
         await self.live.published_known.wait()
@@ -71,12 +71,12 @@ class Context:
             The body, decoded.
 
         Raises:
-            IngestError: if it is too large, or is not what its encoding says.
+            IngestError: if it is too large, or is not in its declared encoding.
         """
         return await request_body.read(request, self.config.max_request_bytes)
 
     async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
-        """Append records, and learn from them what time it is by the log.
+        """Append records, and learn the log's time from them.
 
         Args:
             messages: the records to append.
@@ -91,7 +91,7 @@ class Context:
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Be the only one here that writes to ``admin``.
+        """Be the only request of this process that writes to ``admin``.
 
         Raises:
             NotNowError: if another request takes too long.
@@ -107,13 +107,13 @@ class Context:
             self.changing_trust.release()
 
     async def read_back(self, offset: int) -> None:
-        """Wait until a record of ``admin`` is applied here, so that the next request is judged by it.
+        """Wait until this process has applied a record of ``admin``, so that it is taken into account for the next request.
 
         Args:
             offset: of the record.
 
         Raises:
-            NotNowError: if that takes too long; the record is on the log.
+            NotNowError: if that takes too long; the record is on the log nevertheless.
         """
         try:
             async with asyncio.timeout(ADMIN_SECONDS):
@@ -123,7 +123,7 @@ class Context:
             raise NotNowError(reason) from None
 
     def bootstrap_state(self) -> Literal["pre", "signing", "finished"] | None:
-        """Report where the bootstrap stands.
+        """Return the state of the bootstrap.
 
         Returns:
             None before; ``signing`` while more keys must sign it; ``pre`` until its metadata is published; then ``finished``.
@@ -136,7 +136,7 @@ class Context:
 
     @property
     def allowed(self) -> Allowed:
-        """What targets may have here."""
+        """The rules for targets in this repository."""
         return self.config.allowed(self.admin.state.profile)
 
     def check_bootstrapped(self) -> Bootstrapped:

@@ -3,7 +3,7 @@
     TuflineError
     └── IngestError                  carries the status and the body of the answer
         ├── BrokenRequestError       400: the request broke off, or its body can't be read
-        ├── BadRequestError          422: what was sent can't be accepted
+        ├── BadRequestError          422: the request can't be accepted
         ├── TooLargeError            413: the body is too large
         ├── UnsupportedEncodingError 415: the body's encoding is not supported
         ├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
@@ -38,7 +38,7 @@ class BrokenRequestError(IngestError):
 
 
 class BadRequestError(IngestError):
-    """What was sent can't be accepted; the message says what to change."""
+    """The request can't be accepted; the message says what to change."""
 
     status = 422
 
@@ -47,7 +47,7 @@ class TooLargeError(IngestError):
     """The body is too large.
 
     Args:
-        most_bytes: the largest that is accepted.
+        most_bytes: the largest body that is accepted, in bytes.
     """
 
     status = 413

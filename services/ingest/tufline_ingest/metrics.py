@@ -1,4 +1,4 @@
-"""What ingest counts, for Prometheus."""
+"""Ingest's metrics for Prometheus."""
 
 from prometheus_client import Counter, Histogram
 

@@ -1,11 +1,11 @@
 """How long ``artifacts`` and ``inbox`` are kept.
 
-``artifacts``: until it is live, and thirty days at least, so that a task can be asked for and a mistake be looked into. ``inbox``: until it
-is moved, and seven days at least.
+Records of ``artifacts`` are kept until they are live, and at least thirty days, so that clients can ask for tasks and operators can
+investigate mistakes. Records of ``inbox`` are kept until they are moved, and at least seven days.
 
-A log can't know what is live, or moved; ingest does, from ``published`` and ``inbox-progress``. How old a record is says the log's clock
-as well as this machine's, whichever is behind. A process that has appended nothing does not know the log's: it drops nothing, and leaves
-that to those that own a partition of ``inbox``, who have appended their claim.
+The log can't know which records are live, or moved; ingest knows it from ``published`` and ``inbox-progress``. The age of a record is
+judged by the log's clock or this machine's clock, whichever is behind. A process that has appended nothing does not know the log's time, so
+it deletes nothing, and leaves that to the processes that own a partition of ``inbox``, which have appended their claims.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ INTERVAL_SECONDS: Final = 3600.0
 
 
 async def trim_once(bus: Bus, live: Live, clock: Clock, passed: PassedOver | None = None) -> None:
-    """Let the log drop what is live, or moved, and old.
+    """Let the log delete records that are live, or moved, and old enough.
 
     Args:
         bus: the log.
-        live: what the origin shows.
-        clock: what time it is at least.
-        passed: takes the records of ``inbox-progress`` that can't be read.
+        live: the published state of the origin.
+        clock: the earlier of the log's time and the machine's.
+        passed: notified of records of ``inbox-progress`` that can't be read.
     """
     await _trim_inbox(bus, clock, passed or PassedOver(Health(), topics.INBOX_PROGRESS))
     published = live.published
@@ -56,18 +56,18 @@ async def _trim_inbox(bus: Bus, clock: Clock, passed: PassedOver) -> None:
 
 
 async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver, others: Sequence[PassedOver] = ()) -> None:
-    """Let the log drop what it may, until cancelled.
+    """Let the log delete old records, until cancelled.
 
     Args:
         bus: the log.
-        live: what the origin shows.
-        clock: the wall clock, held against the log's.
-        passed: takes the records of ``inbox-progress`` that can't be read.
-        others: what other parts of the process passed over: what of it is gone from the log is no problem any more.
+        live: the published state of the origin.
+        clock: the wall clock, compared with the log's time.
+        passed: notified of records of ``inbox-progress`` that can't be read.
+        others: the records that other parts of the process skipped: those that are gone from the log are no longer a problem.
     """
     while True:
         await asyncio.sleep(INTERVAL_SECONDS)
-        # By a clock that is ahead, what has just become live would be old.
+        # By a clock that is ahead, a record that has just become live would be old.
         if clock.is_known:
             await trim_once(bus, live, clock.earliest, passed)
         for one in (passed, *others):

@@ -1,6 +1,6 @@
-"""The REST API as one table: what each route takes, answers and needs, and who may call it.
+"""The REST API as one table: the request, answers, read models and permissions of each route.
 
-The application, the OpenAPI document and authorization are made from it, so a call that is served is described and has a permission. No
+The application, the OpenAPI document and authorization are made from it, so every served call is documented and has a permission. No
 permission is enforced yet: every caller has all of them. A new call needs a handler in ``rest``, the types of its body and answer in
 ``rest.schemas``, an example of each in ``rest.examples``, and a row here; then run ``make schemas`` and ``make reference``.
 """
@@ -45,7 +45,7 @@ def description() -> dict[str, Any]:
     """Make the OpenAPI document of all routes.
 
     Returns:
-        The document; one object, which nobody changes.
+        The document; always the same object, which must not be changed.
     """
     return openapi.make(ROUTES)
 

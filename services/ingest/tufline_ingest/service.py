@@ -1,7 +1,7 @@
 """Ingest as a service: the REST API over the log, and the inbox.
 
-In: requests; and from the log ``inbox``, ``admin``, ``published`` and ``heads``. Out: ``artifacts`` and ``admin``, and of the inbox
-``rejected`` and ``receipts``. It has no state of its own: any number of replicas answer for any task, and share the inbox.
+In: requests; and from the log ``inbox``, ``admin``, ``published`` and ``heads``. Out: ``artifacts`` and ``admin``, and for the inbox
+    ``rejected`` and ``receipts``. It has no state of its own: every replica answers for every task, and the replicas share the inbox.
 """
 
 import asyncio
@@ -51,13 +51,13 @@ async def run(
         bus: the log.
         config: of ingest.
         clock: the wall clock.
-        clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
-        health: of the process, which ``/readyz`` tells.
-        on_listening: called with the URL when requests are taken.
+        clock_tolerance: a larger difference between the machine's clock and the log's, in seconds, is reported as a problem.
+        health: the health of the process, which ``/readyz`` reports.
+        on_listening: called with the URL once requests are accepted.
         http: limits of the HTTP server.
 
     Raises:
-        ConfigError: if the address can't be listened on.
+        ConfigError: if the service can't listen on the address.
     """
     of_admin, of_live, of_tasks, of_retention = (PassedOver(health, f"{PART}.{part}") for part in ("admin", "live", "tasks", "retention"))
     admin, live = AdminFollower(bus, of_admin), Live(bus, config.origin, of_live)

@@ -1,12 +1,13 @@
-"""What the writer of a partition of ``inbox`` knows: how far it has come, and which events it has accepted lately.
+"""The state of a partition of ``inbox``: how far its events are moved, and which events were accepted recently.
 
-Both stand in ``inbox-progress``, a partition that nobody else writes. Each transaction that moves events says there what it accepted. It
-goes under one of a fixed number of keys in turn, so that compaction keeps the last so many transactions; and with them as many accepted
-events as are to be remembered, unless transactions that accept nothing come between.
+Both are recorded in the partition's own partition of ``inbox-progress``, which nobody else writes. Each transaction that moves events
+appends a record there, which lists the events that it accepted. The records use a fixed number of keys in turn, so that compaction keeps
+that many of the latest transactions. These have as many accepted events as are to be remembered, unless some of the transactions accepted
+nothing.
 
-What a record said that can't be read any more is taken from ``receipts``, where the same transaction wrote a receipt for each event that it
-moved, and goes onto ``inbox-progress`` again before anything else is moved. Receipts are gone after a time, or damaged as well: an event
-whose receipt could be one of those is **uncertain**, and is rejected instead of being moved twice.
+If a record can't be read any more, its content is restored from ``receipts``, where the same transaction wrote a receipt for each event
+that it moved. It is appended to ``inbox-progress`` again before anything else is moved. Receipts may be deleted by then, or damaged as
+well. An event whose receipt could be one of these is **uncertain**, and is rejected, so that it can't be moved twice.
 """
 
 import hashlib
@@ -27,12 +28,12 @@ from tufline.runtime.takeover import Taken, read_up_to
 from tufline.views.task_receipts import FETCH_BYTES, SKEW_MILLISECONDS
 
 FIRST_STEP: Final = 256
-"""How many offsets before the claim reading back begins; it goes back in growing steps."""
+"""How many offsets before the claim the first step of reading back starts; further steps are larger."""
 
 DIGEST_BYTES: Final = 16
 
 RECOVERED_EVENTS: Final = 500
-"""How many accepted events one record has at most of those that were taken from ``receipts``."""
+"""The most accepted events in one record that was restored from ``receipts``."""
 
 RECEIPTS_KEPT: Final = in_milliseconds(topics.RECEIPTS_SECONDS)
 """In milliseconds."""
@@ -47,7 +48,7 @@ def digest_of(source: str, event_id: str) -> str:
 
     Args:
         source: of the event.
-        event_id: of the event, unique for its source.
+        event_id: the event's id, unique for its source.
 
     Returns:
         Hexadecimal digits.
@@ -56,26 +57,26 @@ def digest_of(source: str, event_id: str) -> str:
 
 
 class Moved:
-    """How far a partition of ``inbox`` is moved, and which events of it were accepted lately."""
+    """How far a partition of ``inbox`` is moved, and which of its events were accepted recently."""
 
     def __init__(self, partition: int, remembered: int) -> None:
         """Begin with nothing.
 
         Args:
             partition: of ``inbox``.
-            remembered: how many accepted events to know.
+            remembered: how many accepted events to remember.
         """
         self._partition = partition
         self.remembered = remembered
         self._number = 0
         self._tasks: OrderedDict[str, str] = OrderedDict()
         self.offset = 0
-        """What is below it in ``inbox`` is moved."""
+        """All records of ``inbox`` below this offset are moved."""
         self.uncertain = 0
-        """What is below it in ``inbox``, and not below ``offset``, may be moved."""
+        """Records of ``inbox`` below this offset and from ``offset`` on may have been moved."""
 
     def task_of(self, digest: str) -> str | None:
-        """Say which task an event became.
+        """Return the task that an event became.
 
         Args:
             digest: of the event.
@@ -89,23 +90,23 @@ class Moved:
         """Make the record of the next transaction.
 
         Args:
-            offset: up to where it moves ``inbox``.
-            accepted: the events that it accepts: digest to task id.
+            offset: the offset up to which the transaction moves ``inbox`` (exclusive).
+            accepted: the events that the transaction accepts: digest to task id.
 
         Returns:
-            The record; to be taken in when it is committed.
+            The record; pass it to ``take`` once the transaction is committed.
         """
         return self._progress(1, offset, accepted)
 
     def recovered(self, offset: int, tasks: Mapping[str, str]) -> list[InboxProgress]:
-        """Make the records that say again what records said that can't be read.
+        """Make the records that replace unreadable ones.
 
         Args:
-            offset: up to where ``inbox`` is moved.
+            offset: the offset up to which ``inbox`` is moved (exclusive).
             tasks: the events that were accepted: digest to task id.
 
         Returns:
-            The records, at least one; to be committed in one transaction, and taken in then.
+            The records, at least one; append them in one transaction, and then pass each to ``take``.
         """
         unknown = [one for one in tasks.items() if one[0] not in self._tasks]
         parts = [dict(unknown[at : at + RECOVERED_EVENTS]) for at in range(0, len(unknown), RECOVERED_EVENTS)]
@@ -128,7 +129,7 @@ class Moved:
         return Message(topics.INBOX_PROGRESS, key, records.encode(progress), self._partition)
 
     def take(self, progress: InboxProgress) -> None:
-        """Take in a transaction that is committed.
+        """Apply the record of a transaction that was committed.
 
         Args:
             progress: its record.
@@ -141,13 +142,13 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class _Gap:
-    """Transactions between two that are known, of which nothing can be read in ``inbox-progress``.
+    """Transactions between two known ones, whose records in ``inbox-progress`` can't be read.
 
     Attributes:
-        since: when the one before was committed, in milliseconds since 1970; 0 where there is none.
-        low: the offset in ``inbox`` from which on they moved events.
-        high: the offset up to which they did (exclusive); None where no later one is known.
-        until: when the later one was committed; 0 where none is known.
+        since: when the transaction before the gap was committed, in milliseconds since 1970; 0 if there is none.
+        low: the offset in ``inbox`` from which on the missing transactions moved events.
+        high: the offset up to which they moved events (exclusive); None if no later transaction is known.
+        until: when the transaction after the gap was committed, in milliseconds since 1970; 0 if none is known.
     """
 
     since: int
@@ -161,13 +162,13 @@ class _Gap:
 
 @dataclass(slots=True)
 class _ReadBack:
-    """What stands in ``inbox-progress``, read in its order.
+    """The content of a partition of ``inbox-progress``, in its order.
 
     Attributes:
-        passed: takes the records that can't be read.
-        number: of the last transaction that is known; None where there may be earlier ones that were not looked at.
-        found: the transactions that are known.
-        gaps: what is missing between them.
+        passed: notified of records that can't be read.
+        number: the number of the last known transaction; None if there may be earlier transactions that were not read.
+        found: the known transactions.
+        gaps: the gaps between them.
     """
 
     passed: PassedOver
@@ -184,7 +185,7 @@ class _ReadBack:
         content = self.passed.decode(records.inbox_decoder, record)
         if not isinstance(content, InboxProgress):
             return
-        # Not each record that can't be read was one of ours: where the numbers go on, none is missing.
+        # An unreadable record need not have been a transaction's: if the numbers are consecutive, no transaction is missing.
         if self.passed.count > self._count and self.number is not None and content.number != self.number + 1:
             self.gaps.append(_Gap(self._time, self._offset, content.offset, record.time))
         self.found.append(content)
@@ -200,16 +201,16 @@ class _ReadBack:
 
 
 async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -> Moved:
-    """Read back what the writers before knew, from the newest record on, and write again what of it can't be read there.
+    """Restore the previous writers' state, from the newest record backwards, and append again what is unreadable in ``inbox-progress``.
 
     Args:
         bus: the log.
         taken: the partition of ``inbox-progress``.
-        remembered: how many accepted events to know.
-        passed: takes the records that can't be read.
+        remembered: how many accepted events to remember.
+        passed: notified of records that can't be read.
 
     Returns:
-        What the last writer knew.
+        The state of the last writer.
 
     Raises:
         FencedError: if another writer took the partition over.
@@ -228,7 +229,7 @@ async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -
     moved = Moved(claim.partition, remembered)
     for progress in read.found:
         moved.take(progress)
-    # How far it came counts always; what was accepted, as long as receipts may tell it.
+    # The progress is always needed; the accepted events only if receipts may still exist for them.
     if gaps := [gap for gap in read.gaps if gap.high is None or gap.until >= claim.time - RECEIPTS_KEPT]:
         await _recover(bus, taken, moved, gaps, passed)
     return moved
@@ -236,7 +237,7 @@ async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -
 
 async def _recover(bus: Bus, taken: Taken, moved: Moved, gaps: Sequence[_Gap], passed: PassedOver) -> None:
     partition = taken.claim.partition
-    # What the writers before wrote is visible once this is: an open transaction of the signer may hide it until then.
+    # Once this record is visible, so are the records of the previous writers: an open transaction of the signer may hide them until then.
     mark = EventReceipt(partition=partition, offset=-1, source="", id="", outcome="rejected", reason=MARK_REASON)
     (marked,) = await taken.writer.commit([Message(topics.RECEIPTS, "", records.encode(mark), partition)])
     offset, count = moved.offset, passed.count
@@ -247,7 +248,7 @@ async def _recover(bus: Bus, taken: Taken, moved: Moved, gaps: Sequence[_Gap], p
         receipt = passed.decode(receipt_decoder, record)
         if not isinstance(receipt, EventReceipt) or receipt.offset < 0:
             return
-        count = passed.count  # receipts stand in the order of their events: this one says how far it came before
+        count = passed.count  # receipts are in the order of their events: this one shows how far the inbox was moved before
         gap = next((gap for gap in gaps if gap.has(receipt.offset)), None)
         if gap is not None and gap.high is None:
             offset = max(offset, receipt.offset + 1)
@@ -272,10 +273,10 @@ async def _recover(bus: Bus, taken: Taken, moved: Moved, gaps: Sequence[_Gap], p
 
 
 async def _uncertain(bus: Bus, taken: Taken, gap: _Gap, *, is_unread: bool) -> int:
-    """Say below which offset of ``inbox`` an event may have been moved though no receipt of it can be read."""
+    """Return the offset of ``inbox`` below which an event may have been moved although its receipt can't be read."""
     partition = taken.claim.partition
     if is_unread:
         return await bus.end(topics.INBOX, partition)
-    # The receipt of what came later than that can't be gone yet, if there was one.
+    # Receipts of later events, if there were any, can't be deleted yet.
     kept = taken.claim.time - RECEIPTS_KEPT + SKEW_MILLISECONDS
     return 0 if gap.since >= kept else await bus.offset_at(topics.INBOX, partition, max(0, kept))

@@ -1,11 +1,11 @@
 """The inbox: events of repositories, from ``inbox`` to ``artifacts`` or ``rejected``.
 
-Workflow, for each partition: take it over; wait for the bootstrap; then, until cancelled: read the next records, judge each by itself, and
-append in one transaction the changes of the accepted events, the rejected records byte for byte, a receipt for each, and the progress. So
-an event is moved once, whichever process dies; and no record, whatever it contains, stops the partition.
+Workflow, for each partition: take it over; wait for the bootstrap; then, until cancelled: read the next records, judge each record
+separately, and append in one transaction the changes of the accepted events, the rejected records byte for byte, a receipt for each, and
+the progress. So an event is moved once, whichever process dies; and no record, whatever it contains, stops the partition.
 
-A producer that gets no answer sends its event again, under the same source and id. That must not put an old artifact back over a newer
-one, so the events that were accepted lately are known again (``dedupe``).
+A producer that gets no answer sends its event again, with the same source and id. A repeated event must not replace a newer artifact with
+an old one, so the worker recognizes events that it accepted recently (``dedupe``).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -44,13 +44,13 @@ GROUP: Final = "ingest.inbox"
 
 BATCH_BYTES: Final = 1_000_000
 BATCH_EVENTS: Final = 500
-"""How much one transaction moves at most; a single record may be larger."""
+"""The most that one transaction moves, in bytes; a single record may be larger."""
 
 POLL_SECONDS: Final = 30.0
-"""How long one fetch waits; only how soon a lost wake-up would be noticed hangs on it."""
+"""How long one fetch waits; this only limits how late a lost wake-up is noticed."""
 
 SHOWN_REASON_LENGTH: Final = 500
-"""How much of a reason is kept, in characters: it may repeat what was sent."""
+"""How much of a reason is kept, in characters: a reason may repeat parts of the event."""
 
 UNCERTAIN: Final = (
     "it may have been accepted before: what the inbox had done with it was on a record that was damaged; "
@@ -67,9 +67,9 @@ class Shared:
     Attributes:
         bus: the log.
         config: of ingest.
-        health: where the parts say how they are.
-        admin: the state folded from ``admin``.
-        clock: the wall clock, which is told the log's time.
+        health: the health of the process, to which the parts report.
+        admin: the state derived from ``admin``.
+        clock: the wall clock, which learns the log's time.
     """
 
     bus: Bus
@@ -80,15 +80,15 @@ class Shared:
 
 
 class InboxWorker:
-    """Moves the events of one partition, once it has taken it over."""
+    """Moves the events of one partition, after its takeover."""
 
     def __init__(self, shared: Shared, writer: Writer, moved: Moved, settings: Settings) -> None:
-        """Begin with what the log says.
+        """Start with the state that was read from the log.
 
         Args:
             shared: of the process.
             writer: of the partition.
-            moved: what was moved before.
+            moved: the state of the partition so far.
             settings: of the repository.
         """
         self._shared = shared
@@ -101,14 +101,14 @@ class InboxWorker:
         """Move records, in as many transactions as they need.
 
         Args:
-            batch: the next ones of the partition.
+            batch: the next records of the partition.
         """
         for piece in pieces(batch):
             with metrics.move_seconds.time():
                 await self._commit(await self._judge(piece), piece[-1].offset + 1)
 
     async def refuse(self, damaged: RecordUnreadableError) -> None:
-        """Move the progress past a record whose bytes nobody can read, with a receipt.
+        """Move the progress past a record whose bytes can't be read, with a receipt.
 
         Args:
             damaged: the record.
@@ -122,7 +122,7 @@ class InboxWorker:
         self._moved.take(progress)
 
     async def pass_over(self, lost: InputLostError) -> None:
-        """Move the progress past records that are gone, once people have accepted that.
+        """Move the progress past records that are gone, once an operator has accepted the loss.
 
         Args:
             lost: the records; all of them are gone.
@@ -136,7 +136,7 @@ class InboxWorker:
         turns = Turns()
         accepted: set[str] = set()
         for record in piece:
-            await turns.take(size_of(record))  # requests have their turn in between
+            await turns.take(size_of(record))  # so that requests can run in between
             try:
                 event = events.read(record.value, record.headers)
                 outcome = await self._outcome_of(record, event, accepted)
@@ -217,7 +217,7 @@ def pieces(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
         batch: records of ``inbox``.
 
     Yields:
-        Some of them, in their order.
+        Each part, in the order of the records.
     """
     piece: list[Record] = []
     size = 0
@@ -245,10 +245,10 @@ def part(partition: int) -> str:
 
 
 def may_sort(repository: Bootstrapped) -> bool:
-    """Say whether it is settled for good which bin a path belongs to.
+    """Return whether the bins of a repository are final, so that a path's bin can no longer change.
 
     Args:
-        repository: as ``admin`` has it.
+        repository: the repository in the state of ``admin``.
     """
     return repository.begun or repository.bootstrap.rules == FIRST_RULES
 
@@ -262,7 +262,7 @@ async def work(shared: Shared, partition: int) -> None:
 
     Raises:
         FencedError: if another worker took the partition over.
-        BusError: what the bus can't do; begin again.
+        BusError: if the bus fails; start again.
     """
     bus = shared.bus
     async with AsyncExitStack() as stack:
@@ -272,7 +272,8 @@ async def work(shared: Shared, partition: int) -> None:
         passed = PassedOver(shared.health, part(partition))
         stack.callback(passed.forget)
         moved = await restore(bus, taken, shared.config.inbox_dedup_events, passed)
-        # To wait for the bootstrap is no problem of this part: who posts it must be let through to this very process.
+        # Waiting for the bootstrap does not make this part unready: otherwise a proxy would send no request here, and the bootstrap has to
+        # be posted to this process.
         shared.health.ok(part(partition))
         _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)
         repository = await shared.admin.wait_for_bootstrap(may_sort)

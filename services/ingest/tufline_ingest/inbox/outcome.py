@@ -1,6 +1,6 @@
-"""What the inbox decides about a record: its event is accepted, is a duplicate, or is rejected; and the receipt of that decision.
+"""The decision about a record of ``inbox``, and its receipt: the event is accepted, is a duplicate, or is rejected.
 
-An outcome carries the records that are appended for it, in the transaction that moves the event.
+An outcome has the records that are appended in the transaction that moves the event.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ class Accepted:
 
     @property
     def task(self) -> Task:
-        """What the event asks for, in the words of the REST API."""
+        """The kind of the event's task, in the words of the REST API."""
         adds = sum(isinstance(change, Add) for change in self.changes)
         return {0: Task.REMOVE, len(self.changes): Task.ADD}.get(adds, Task.BULK)
 
@@ -67,9 +67,9 @@ class Judged:
 
     Attributes:
         record: the record.
-        source: who sent the event; empty where that can't be read.
-        event_id: what its sender named the event; empty where that can't be read.
-        outcome: what becomes of it.
+        source: the source of the event; empty if it can't be read.
+        event_id: the id that the sender gave the event; empty if it can't be read.
+        outcome: the decision about the record.
     """
 
     record: Record
@@ -86,7 +86,8 @@ class Judged:
         """Make its receipt.
 
         Args:
-            task_id: of the task that the event, or the first one of its source and id, has become; empty if it is rejected.
+            task_id: the id of the event's task; for a duplicate, that of the first event with the same source and id; empty for a rejected
+                event.
 
         Returns:
             The message.

@@ -1,6 +1,6 @@
-"""Records of ``rejected``: an inbox record byte for byte, and why it is there in headers of ours.
+"""Records of ``rejected``: a record of ``inbox`` byte for byte, with the reason in additional headers.
 
-Ours come last, so that headers of the same names that the producer may have sent stay what they are.
+These headers come last, so that headers of the same names that the producer may have sent are unchanged.
 """
 
 from typing import Final
@@ -11,10 +11,10 @@ from tufline.records import topics
 from tufline.records.rejected import CUT_HEADER, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, TOPIC_HEADER, size_of
 
 KEPT_BYTES: Final = 4_000_000
-"""How much of a record is kept. One that came compressed may be larger than the log could take again, by any factor."""
+"""How much of a record is kept, in bytes. A record that was compressed may be larger than the log accepts when it is appended again."""
 
 KEPT_KEY: Final = 1000
-"""How much of the key is kept of a record that is larger without its value, in characters."""
+"""How much of the key is kept, in characters, if a record is too large even without its value."""
 
 
 def make_message(record: Record, reason: str) -> Message:
@@ -22,10 +22,10 @@ def make_message(record: Record, reason: str) -> Message:
 
     Args:
         record: of ``inbox``.
-        reason: why it is rejected, for a human.
+        reason: why it is rejected, for people.
 
     Returns:
-        The message, in the same partition.
+        The message, for the same partition.
     """
     key, value, pairs = record.key, record.value, list(pairs_of(record.headers))
     ours = [(REASON_HEADER, reason), (TOPIC_HEADER, record.topic), (PARTITION_HEADER, str(record.partition))]

@@ -1,4 +1,4 @@
-"""The web application: every route of a table, served over a context."""
+"""The web application: serves every route of a table with a context."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from tufline_ingest.rest.responses import errors_as_answers
 from tufline_ingest.rest.route import Reads, Route
 
 RESTORE_SECONDS: Final = 5.0
-"""How long a request is held back while this process, just started, reads the log."""
+"""How long a request waits while this process reads the log after its start."""
 
 
 def make_app(context: Context, routes: Iterable[Route]) -> web.Application:
     """Make the web application.
 
     Args:
-        context: what the handlers work on.
-        routes: all that it serves.
+        context: passed to the handlers.
+        routes: the routes to serve.
 
     Returns:
         The application.

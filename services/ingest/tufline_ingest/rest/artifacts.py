@@ -1,6 +1,7 @@
 """Artifacts over REST: RSTUF's calls to add and remove them, bulk import, and a query for what is live.
 
-A change is answered when the log has it. A request is accepted whole or not at all; of a bulk request each line by itself.
+A request is answered when its changes are on the log. It is accepted as a whole or not at all; in a bulk request, each line is accepted or
+refused separately.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from tufline_ingest.rest.schemas.artifacts import AddEnvelope, Artifact, BulkAns
 
 
 async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
-    """Make the changes of a request to add.
+    """Make the changes of a request that adds artifacts.
 
     Args:
         request: as sent.
@@ -38,7 +39,7 @@ async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
         A change for each artifact.
 
     Raises:
-        BadRequestError: if any can't be accepted; none is then.
+        BadRequestError: if any change can't be accepted; then none is.
     """
     if request.add_task_id_to_custom:
         raise BadRequestError("add_task_id_to_custom is not supported: leave it out, or false")
@@ -56,7 +57,7 @@ async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
 
 
 async def make_removes(request: RemoveRequest) -> list[Change]:
-    """Make the changes of a request to remove.
+    """Make the changes of a request that removes artifacts.
 
     Args:
         request: as sent.
@@ -65,7 +66,7 @@ async def make_removes(request: RemoveRequest) -> list[Change]:
         A change for each path.
 
     Raises:
-        BadRequestError: if any can't be accepted; none is then.
+        BadRequestError: if any change can't be accepted; then none is.
     """
     _check_request(request.artifacts, request.publish_artifacts)
     changes: list[Change] = []
@@ -111,7 +112,7 @@ async def _submit(context: Context, task: Task, changes: Sequence[Change], setti
 
 
 async def add_artifacts(context: Context, request: web.Request) -> web.Response:
-    """Put new or changed artifacts onto the log."""
+    """Append new or changed artifacts to the log."""
     settings = context.check_bootstrapped().settings
     asked = decode(AddEnvelope, await context.body(request))
     changes = await make_adds(asked, context.allowed)
@@ -119,14 +120,14 @@ async def add_artifacts(context: Context, request: web.Request) -> web.Response:
 
 
 async def remove_artifacts(context: Context, request: web.Request) -> web.Response:
-    """Put removals of artifacts onto the log."""
+    """Append removals of artifacts to the log."""
     settings = context.check_bootstrapped().settings
     changes = await make_removes(decode(RemoveRequest, await context.body(request)))
     return await _submit(context, Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
 
 
 async def import_lines(context: Context, request: web.Request) -> web.Response:
-    """Put the changes of a bulk request onto the log while its lines come in."""
+    """Append the changes of a bulk request to the log while its lines arrive."""
     settings = context.check_bootstrapped().settings
     outcome, name = Outcome(), accept.name_request()
 
@@ -152,7 +153,7 @@ async def import_lines(context: Context, request: web.Request) -> web.Response:
 
 
 async def get_artifact(context: Context, request: web.Request) -> web.Response:
-    """Answer what the published metadata says of an artifact."""
+    """Answer with the published metadata of an artifact."""
     settings = context.check_bootstrapped().settings
     try:
         path = check_path(request.match_info["path"])

@@ -59,7 +59,7 @@ def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     profile = request.settings.client_profile or profile_of(root, targets)
     bins = roles.bins.number_of_delegated_bins
-    # Of a bootstrap of the first rules, bins and changes may be on the log already (acceptance.check_replacement).
+    # If a bootstrap follows the first rules, bins and changes may be on the log already (acceptance.check_replacement).
     bits = before.settings.partition_bits if before is not None and before.rules == FIRST_RULES else partition_bits(partitions, bins)
     settings = Settings(bins, prefix, partitions, days, profile, bits)
     return Bootstrap(v=settings.schema, settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)
@@ -76,7 +76,7 @@ async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
 
 
 def _submitted_at(state: AdminState) -> int:
-    """Return the offset of the record that the bootstrap came with, also if signatures made it complete later."""
+    """Return the offset of the bootstrap's record, even if signatures made it complete later."""
     if (waiting := state.open_proposal("bootstrap")) is not None and state.bootstrap is None:
         return waiting.offset
     ended = (one.offset for one in state.proposals.values() if one.outcome == "complete" and one.end == state.bootstrap_offset)
@@ -91,7 +91,7 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
         is_taken = state.bootstrap is not None or state.open_proposal("bootstrap") is not None
         if is_taken and not (asked.replace and _may_replace(context, state)):
             raise BootstrappedError(context.bootstrap_state(), is_replacement=asked.replace)
-        # In a thread: what is not signed by anybody may take long to read.
+        # In a thread, because unsigned input may take long to read.
         wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS), state.bootstrap)
         try:
             _, wanted = await asyncio.to_thread(proposals.submit, state, wanted, state.next_offset, context.clock.latest())
@@ -107,5 +107,5 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
 
 
 def _may_replace(context: Context, state: AdminState) -> bool:
-    # A log that was written before may have a root that no record of admin tells of.
+    # A log from an earlier version may have a root although no record of admin says so.
     return not state.begun and not context.live.may_have(Root.type)

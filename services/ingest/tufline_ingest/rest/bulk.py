@@ -1,7 +1,7 @@
-"""Bulk requests: lines of any number, in bounded memory.
+"""Bulk requests: any number of lines, in bounded memory.
 
-While one batch of lines goes onto the log, the next is read and checked; no more than that is held. When the log takes no more, reading
-stops, and with it the sender.
+While one batch of lines is appended to the log, the next one is read and checked; memory never holds more than these two. When the log
+accepts no more records, reading stops, which stops the sender.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from tufline_ingest.rest.schemas.artifacts import RefusedLine
 
 BATCH_LINES: Final = 2000
 BATCH_BYTES: Final = 1024 * 1024
-"""When lines are brought to the log: many enough that few records hold them, few enough to stay small in memory."""
+"""The size of a batch of lines: large enough for few records on the log, small enough for memory."""
 
 LISTED_REFUSALS: Final = 1000
-"""How many refused lines an answer lists; the others it counts."""
+"""How many refused lines an answer lists; further ones are only counted."""
 
 MAX_REFUSED_LINES: Final = 10_000
-"""How many refused lines a request may have: then its sender has made a mistake, and the rest is not read."""
+"""How many refused lines a request may have: with more, its sender has made a mistake, and the rest is not read."""
 
 MAX_EMPTY_LINES: Final = 10_000
 """How many empty lines a request may have; a compressed one has a million in a kilobyte."""
@@ -37,17 +37,17 @@ MAX_PASSED_OVER_BYTES: Final = 16 * 1024 * 1024
 """How many bytes of lines that are empty or too long a request may have."""
 
 PUSHBACK_SECONDS: Final = 30.0
-"""How long to wait in all for a log that takes no more, before the request is given up."""
+"""How long to wait in total for a log that accepts no more records, before the request fails."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the lines so far.
+    """The result of the lines so far.
 
     Attributes:
         accepted: how many.
         refused: how many.
-        refused_lines: the first of them.
+        refused_lines: the first refused lines.
         ends: partition to the first and the last position in it; they may be the same.
     """
 
@@ -62,7 +62,7 @@ class Outcome:
         return [position for first, last in self.ends.values() for position in ((first,) if first == last else (first, last))]
 
     def refuse(self, line: int, reason: str) -> None:
-        """Take note of a refused line.
+        """Record a refused line.
 
         Args:
             line: its number, from 1.
@@ -78,7 +78,7 @@ class Outcome:
             self.refused_lines.append(RefusedLine(line, reason))
 
     def accept(self, count: int, positions: Sequence[Position]) -> None:
-        """Take note of lines that are on the log.
+        """Record lines that are on the log.
 
         Args:
             count: how many.
@@ -99,7 +99,7 @@ async def split_lines(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIte
         most_bytes: the longest line.
 
     Yields:
-        The number of each line that is not empty, from 1, and the line; None if it is too long, which is not held.
+        For each line that is not empty, its number, from 1, and the line; None for a line that is too long, which is not kept in memory.
 
     Raises:
         BadRequestError: if too much of the stream is empty lines, or lines that are too long.
@@ -132,17 +132,17 @@ async def split_lines(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIte
 
 
 def read_line(line: bytes, allowed: Allowed) -> Change:
-    """Make a change of a line.
+    """Make a change from a line.
 
     Args:
         line: JSON.
-        allowed: what targets may have.
+        allowed: the rules for targets.
 
     Returns:
         The change.
 
     Raises:
-        BadRequestError: if it has another form.
+        BadRequestError: if it has another format.
         InvalidTargetError: if it can't be accepted.
     """
     return make_change(decode(ChangeRequest, line), allowed)
@@ -155,18 +155,18 @@ async def take_lines(
     append: Callable[[list[Change]], Awaitable[Sequence[Position]]],
     outcome: Outcome,
 ) -> None:
-    """Bring all acceptable lines of a stream to the log.
+    """Append all acceptable lines of a stream to the log.
 
     Args:
         chunks: of the stream.
         most_bytes: the longest line.
-        allowed: what targets may have.
-        append: brings changes to the log.
-        outcome: kept up to date, also where this raises.
+        allowed: the rules for targets.
+        append: appends changes to the log.
+        outcome: kept up to date, even if this raises.
 
     Raises:
-        BadRequestError: if too many lines are empty, too long or refused, or the body is not what its encoding says.
-        PushbackError: if the log takes no more for too long; ``outcome`` says how far it came.
+        BadRequestError: if too many lines are empty, too long or refused, or the body is not in its declared encoding.
+        PushbackError: if the log accepts no more records for too long; ``outcome`` says which lines are on the log.
         BusError: as ``append`` says.
     """
     batch: list[Change] = []
@@ -196,7 +196,7 @@ async def take_lines(
                 under_way = asyncio.create_task(bring(batch))
                 batch, size = [], 0
     finally:
-        # What was read before a broken connection is accepted all the same: to send it again is safe.
+        # Lines that were read before the connection broke are accepted: sending them again is safe.
         if under_way is not None:
             await under_way
     if batch:

@@ -1,10 +1,10 @@
-"""What became of a bulk request: how many of its changes were refused, and which, page by page.
+"""The result of a bulk request: how many of its changes were refused, and which, page by page.
 
-A bulk request may have millions of changes, and all may be refused. A page reads a bounded part of the receipts that stand between those of
-its first and of its last record, and says where the next page goes on. Receipts of a bulk request name changes by their index; the paths
-are in the request's records. A record between these two that was lost before it was applied (docs/how-to/lost-input.md) counts as refused:
-it may have been one of the request's. So does a receipt that can't be read: nobody can tell whether it said that a change of the request
-was refused, and health names it.
+A bulk request may have millions of changes, and all may be refused. The request's receipts are between those of its first and its last
+record. A page reads a bounded part of that range, and says where the next page continues. Receipts of a bulk request name changes by their
+index; the paths are in the request's records. A record between these two that was lost before it was applied (docs/how-to/lost-input.md)
+counts as refused: it may have been one of the request's. So does a receipt that can't be read: nobody can tell whether it said that a
+change of the request was refused, and health names it.
 """
 
 import base64
@@ -29,13 +29,13 @@ from tufline_ingest.rest.schemas.tasks import RefusedArtifact
 from tufline_ingest.rest.task_receipts import ReceiptsUnreadableError, Remarks, Span
 
 PAGE_REFUSALS: Final = 1000
-"""A page ends with the receipt that brings it to so many refused changes."""
+"""A page ends with the receipt with which it has this many refused changes."""
 
 PAGE_BYTES: Final = 8_000_000
-"""A page ends when so many bytes of receipts and of the request's records were read for it."""
+"""A page ends when this many bytes of receipts and of the request's records were read for it."""
 
 KEPT_RECORDS: Final = 8
-"""How many of the request's records are kept while a page is made."""
+"""How many of the request's records are kept in memory while a page is made."""
 
 UNREADABLE: Final = "it is unknown whether it was refused: the receipt at offset {} of receipts/{} can't be read (see the health of ingest)"
 UNREACHABLE: Final = "it is unknown which changes were refused: their receipts in receipts/{} can't be found (see the health of ingest)"
@@ -50,7 +50,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         partition: of ``receipts``.
         position: the offset in it.
-        refused: how many refused changes the pages before have.
+        refused: how many refused changes are on the previous pages.
     """
 
     partition: int = -1
@@ -73,13 +73,13 @@ def parse_place(text: str | None) -> Place:
     """Read where a page starts.
 
     Args:
-        text: as the page before gave it; None for the first page.
+        text: the parameter ``after`` from the previous page; None for the first page.
 
     Returns:
         The place.
 
     Raises:
-        BadRequestError: if no page gave it.
+        BadRequestError: if it is not from a page.
     """
     if text is None:
         return Place()
@@ -115,7 +115,7 @@ class _Reading:
         return len(self.artifacts) >= PAGE_REFUSALS or self._bytes >= PAGE_BYTES
 
     async def read(self, partition: int, start: int, end: int, of: range) -> int | None:
-        """Read receipts of the records at some offsets; return where to go on, or None if all were read."""
+        """Read receipts of the records at some offsets; return the offset to continue from, or None if all were read."""
         reader = self._bus.reader(topics.RECEIPTS, partition, start)
         try:
             while reader.position < end:
@@ -138,7 +138,7 @@ class _Reading:
                     if record.key == self._request:
                         await self._take(partition, receipt)
                     elif not record.key and receipt.offset in of:
-                        # Whose the record was nobody can tell any more: it may have been of this request.
+                        # Nobody can tell any more which request the record belonged to: it may have been this one.
                         self.artifacts.append(RefusedArtifact("", receipt.reason))
                 if not batch:
                     return None
@@ -174,7 +174,7 @@ async def read_value(bus: Bus, partition: int, offset: int) -> bytes | None:
         offset: of the record.
 
     Returns:
-        Its value; None if there is no such record any more, or never was, or its bytes are damaged.
+        Its value; None if the record no longer exists, never existed, or is damaged.
 
     Raises:
         BusError: if the log can't be read now.
@@ -209,9 +209,9 @@ async def read_page(bus: Bus, remarks: Remarks, cursor: Cursor, trails: Mapping[
 
     Args:
         bus: the log.
-        remarks: that know where receipts are.
+        remarks: reads the receipts.
         cursor: of the request.
-        trails: partition to its trail, at least as new as what is live.
+        trails: partition to its trail, at least as new as the published commit.
         start: where the page starts.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Examples of requests and answers, for the OpenAPI document: one small repository, told from its bootstrap to an artifact that is live.
+"""Examples of requests and answers, for the OpenAPI document: one small repository, from its bootstrap to a published artifact.
 
-Answers are values of the types that write them. Signed metadata is cut: of a whole root an example would show nothing but keys.
+Answers are values of the types that write them. Signed metadata is shortened: a whole root would fill an example with keys.
 """
 
 from collections.abc import Mapping

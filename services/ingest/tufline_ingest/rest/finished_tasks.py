@@ -12,7 +12,7 @@ def finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any]
 
     Args:
         task_id: as the client sent it.
-        cursor: that is in it.
+        cursor: the cursor that the id contains.
         message: one sentence for people.
         details: what RSTUF's clients expect for the kind of task; None values are left out.
         error: why the task failed; None if it did not.

@@ -1,4 +1,4 @@
-"""The REST API in OpenAPI 3.1: from the table of routes, and the very types that read and write requests and answers."""
+"""The REST API in OpenAPI 3.1: made from the table of routes, and from the types that read requests and write answers."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
         ]
     },
 }
-"""What a type can't say of its values: which of them need one another."""
+"""Dependencies between values, which a type can't express."""
 
 
 def _content(body: Body, schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _content(body: Body, schemas: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refusals(errors: Sequence[type[IngestError]], schemas: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the answers that refuse a request: of each status, with an example of each error that has it."""
+    """Describe the answers that refuse a request: for each status, with an example of each of its errors."""
     by_status: dict[int, list[type[IngestError]]] = {}
     for error in errors:
         by_status.setdefault(error.status, []).append(error)

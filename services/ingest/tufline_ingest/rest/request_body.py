@@ -1,7 +1,7 @@
-"""Bodies of requests: decoded as their Content-Encoding says, in pieces of bounded size, and whole or not at all.
+"""Bodies of requests: decoded by their Content-Encoding, in pieces of bounded size; an incomplete body is an error.
 
-aiohttp's own decompression is off (``tufline.runtime.http_server``): it unpacks without a bound, and takes a stream that was cut off for a
-complete one.
+aiohttp's own decompression is off (``tufline.runtime.http_server``): it decompresses without a limit, and accepts a stream that was cut
+off.
 """
 
 import zlib
@@ -16,18 +16,18 @@ from tufline.runtime.turns import Turns
 from tufline_ingest.errors import BadRequestError, TooLargeError, UnsupportedEncodingError
 
 PIECE_BYTES: Final = 65_536
-"""The most that is unpacked at once."""
+"""The most bytes that are decompressed at once."""
 
 IDENTITY: Final = "identity"
 WINDOWS: Final = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-"""Supported encodings (RFC 9110, 8.4.1), and zlib's name of their form."""
+"""Supported encodings (RFC 9110, 8.4.1), and zlib's ``wbits`` for each."""
 
 MAX_MEMBERS: Final = 1000
 """The most members of one gzip body (RFC 1952, 2.2): each is a new decompressor."""
 
 
 def encoding_of(request: web.Request) -> str:
-    """Say how a body is encoded.
+    """Return the encoding of a body.
 
     Args:
         request: from a client.
@@ -36,7 +36,7 @@ def encoding_of(request: web.Request) -> str:
         ``identity``, or a key of ``WINDOWS``.
 
     Raises:
-        UnsupportedEncodingError: for any other encoding, and more than one.
+        UnsupportedEncodingError: for any other encoding, or more than one.
     """
     given = ", ".join(request.headers.getall(CONTENT_ENCODING, [])).strip().lower()
     encoding = given or IDENTITY
@@ -46,17 +46,18 @@ def encoding_of(request: web.Request) -> str:
 
 
 async def pieces(request: web.Request) -> AsyncIterator[bytes]:
-    """Read a body as it comes.
+    """Read a body as it arrives.
 
     Args:
         request: from a client.
 
     Yields:
-        Decoded bytes, at most ``PIECE_BYTES`` each of what was compressed.
+        Decoded bytes; of a compressed body, at most ``PIECE_BYTES`` at a time.
 
     Raises:
         UnsupportedEncodingError: for an encoding that is not supported.
-        BadRequestError: if the body is not what its encoding says, or is cut off; what was yielded before is then of no complete body.
+        BadRequestError: if the body is not in its declared encoding, or is cut off; the bytes that were yielded before are then not a
+            complete body.
     """
     encoding = encoding_of(request)
     if encoding == IDENTITY:
@@ -77,7 +78,7 @@ async def read(request: web.Request, most_bytes: int) -> bytes:
 
     Args:
         request: from a client.
-        most_bytes: the longest body, decoded and as it comes.
+        most_bytes: the longest body, both compressed and decoded.
 
     Returns:
         The decoded body.
@@ -85,7 +86,7 @@ async def read(request: web.Request, most_bytes: int) -> bytes:
     Raises:
         TooLargeError: if it is longer; the rest is not read.
         UnsupportedEncodingError: for an encoding that is not supported.
-        BadRequestError: if the body is not what its encoding says, or is cut off.
+        BadRequestError: if the body is not in its declared encoding, or is cut off.
     """
     encoding_of(request)  # before anything about its size
     if (request.content_length or 0) > most_bytes:
@@ -111,7 +112,7 @@ class _Unpacker:
         self._rest += chunk
 
     def unpack(self) -> bytes:
-        """Unpack the next bytes; none if more must be fed first."""
+        """Decompress the next bytes; empty if it needs more input first."""
         while self._rest:
             if self._zlib.eof:
                 self._begin_member()
@@ -125,7 +126,7 @@ class _Unpacker:
         return b"" if self._zlib.eof else self._flushed()
 
     def _flushed(self) -> bytes:
-        # What was put in whole may have more to come out.
+        # Even when all input is consumed, there may be more output.
         return self._zlib.decompress(b"", PIECE_BYTES)
 
     def _begin_member(self) -> None:
@@ -135,6 +136,6 @@ class _Unpacker:
         self._zlib = zlib.decompressobj(WINDOWS[self._encoding])
 
     def finish(self) -> None:
-        """Make sure that nothing is missing."""
+        """Check that the body is complete."""
         if not self._zlib.eof:
             raise BadRequestError(f"the {self._encoding} body is cut off: send it again whole")

@@ -1,4 +1,4 @@
-"""JSON of requests: parsed strictly, and of no more values than the event loop has time for."""
+"""JSON of requests: parsed strictly, with a limit on the number of values, so that parsing does not block the event loop."""
 
 from typing import Any, Final, TypeVar, cast
 
@@ -12,10 +12,10 @@ from tufline_ingest.errors import BadRequestError
 T = TypeVar("T")
 
 METADATA_JSON_FACTOR: Final = 2
-"""How many times as long as the file that clients get may be what is sent: white space and escapes."""
+"""How many times as long as the file for clients the submitted JSON may be, because of white space and escapes."""
 
 MAX_METADATA_VALUES: Final = 100_000
-"""The most commas in root or targets that are parsed; what follows takes 10 µs for each."""
+"""The most commas in root or targets that are parsed; the checks after that take 10 µs for each."""
 
 
 def decode(kind: type[T], body: bytes | msgspec.Raw, what: str = "the request") -> T:
@@ -24,7 +24,7 @@ def decode(kind: type[T], body: bytes | msgspec.Raw, what: str = "the request") 
     Args:
         kind: its form.
         body: as sent, decoded.
-        what: what it is, for the message.
+        what: a name of the content, for the message.
 
     Returns:
         The request.
@@ -41,7 +41,7 @@ def decode(kind: type[T], body: bytes | msgspec.Raw, what: str = "the request") 
 
 
 def read_metadata(role: str, content: msgspec.Raw) -> dict[str, Any] | None:
-    """Read root or targets of a request. Their size is judged before anything of them is parsed.
+    """Read root or targets of a request. Their size is checked before they are parsed.
 
     Args:
         role: ``root`` or ``targets``.
@@ -64,5 +64,5 @@ def read_metadata(role: str, content: msgspec.Raw) -> dict[str, Any] | None:
 
 _metadata_decoder: Final = msgspec.json.Decoder(dict[str, Any] | None)
 
-# One for each kind of request, made once.
+# One decoder for each type of request, made once.
 _decoders: Final[dict[type, msgspec.json.Decoder[Any]]] = {}

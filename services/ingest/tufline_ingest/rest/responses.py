@@ -25,7 +25,7 @@ from tufline_ingest.rest.request_body import WINDOWS
 PART_OF_IT: Final = "part of the request may be on the log; to send it again is safe"
 
 SHOWN_DETAIL_LENGTH: Final = 1000
-"""How much of a reason an answer has, in characters: whatever it repeats of a request is cut by then."""
+"""The longest reason in an answer, in characters. Parts of a request that a reason repeats are shortened before."""
 
 _encoder = msgspec.json.Encoder()
 _log = structlog.get_logger(__name__)
@@ -35,9 +35,9 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
     """Make an answer.
 
     Args:
-        content: what msgspec can encode.
+        content: a value that msgspec can encode.
         status: of the answer.
-        headers: in addition to the content type.
+        headers: headers in addition to the content type.
 
     Returns:
         The answer.
@@ -46,13 +46,13 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
 
 
 def refusal(status: int, detail: Any, retry_after: float | None = None, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Make an answer that refuses.
+    """Make an answer that refuses a request.
 
     Args:
         status: of the answer.
-        detail: a sentence, which is cut where it is very long; or an object with one.
+        detail: a sentence, which is shortened if it is very long; or an object with a sentence.
         retry_after: when to try again, in seconds; None for never.
-        headers: in addition to the content type.
+        headers: headers in addition to the content type.
 
     Returns:
         The answer.
@@ -63,10 +63,10 @@ def refusal(status: int, detail: Any, retry_after: float | None = None, headers:
 
 
 def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of errors and their answers)
-    """Make the answer of an error.
+    """Make the answer for an error.
 
     Args:
-        error: what a handler raised.
+        error: the error that a handler raised.
 
     Returns:
         The answer.
@@ -96,7 +96,7 @@ def of_error(error: Exception) -> web.Response:  # noqa: PLR0911 (a table of err
 
 
 def _of_http(error: web.HTTPException) -> web.Response:
-    # Which methods an address has is in the answer that aiohttp would give.
+    # aiohttp's own answer names the methods of the address.
     headers = {str(ALLOW): error.headers[ALLOW]} if ALLOW in error.headers else {}
     match error.status:
         case 404:

@@ -1,4 +1,4 @@
-"""What a route of the REST API is: the one description from which it is served, documented and, later, authorized."""
+"""A route of the REST API: one description, from which the route is served, documented and, later, authorized."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -33,13 +33,13 @@ OPEN: Final[tuple[Permission, ...]] = ()
 
 
 class Reads(Enum):
-    """Which read models a handler works on. A request waits until they are those of the whole log."""
+    """Which read models a handler uses. A request waits until these cover the whole log."""
 
     NOTHING = "nothing"
     TRUST = "trust"
-    """The state of ``admin``, and what is published."""
+    """The state of ``admin``, and the published commit."""
     HEADS = "heads"
-    """Those, and the newest version of every role."""
+    """The same as ``TRUST``, and the newest version of every role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Parameter:
     """A parameter of a path or a query.
 
     Attributes:
-        name: as it stands in the URL.
+        name: the parameter's name in the URL.
         place: ``path`` or ``query``.
         description: for people.
         schema: JSON Schema of the value.
@@ -68,7 +68,7 @@ class Body:
     """The body of a request or an answer.
 
     Attributes:
-        kind: the type that reads or writes it, a line of NDJSON by itself.
+        kind: the type that reads or writes the body; for NDJSON, one line.
         example: a body of that type: JSON, or what msgspec writes as JSON; of NDJSON all lines as text.
         media_type: its Content-Type.
     """
@@ -84,15 +84,15 @@ class Route:
 
     Attributes:
         method: of HTTP.
-        path: with its parameters in braces. It is served with and without a slash at the end, unless it ends with a parameter.
+        path: the path, with parameters in braces. It is served with and without a slash at the end, unless it ends with a parameter.
         summary: one line for people.
         handler: answers requests.
-        permissions: all that a caller needs; ``OPEN`` for none.
-        reads: the read models that the handler works on.
-        answers: status to the body of each answer that is no ``ErrorAnswer``.
+        permissions: the permissions that a caller needs; ``OPEN`` for none.
+        reads: the read models that the handler uses.
+        answers: status to the body of each answer except ``ErrorAnswer``.
         request: the body of the request; None for a call without one.
-        errors: what a request may be refused with.
-        parameters: of the path and the query.
+        errors: the errors with which a request may be refused.
+        parameters: the parameters of the path and the query.
     """
 
     method: str

@@ -1,7 +1,7 @@
-"""The REST API of signatures that come one by one: RSTUF's calls to see what waits for signatures, to sign it, and to withdraw it.
+"""Signatures that are submitted one by one: RSTUF's calls to list the versions that wait for signatures, to sign one, and to withdraw one.
 
-What is signed are versions that came with too few signatures (``tufline.trust.signing``). A signature that does not count is refused here,
-with its reason.
+Versions wait for signatures if they were submitted with too few (``tufline.trust.signing``). A signature that is not needed or not valid is
+refused here, with the reason.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ KINDS: Final[tuple[Kind, ...]] = ("bootstrap", "root", "targets")
 
 
 async def get_proposed(context: Context, _: web.Request) -> web.Response:
-    """Answer which versions wait for signatures, and whose."""
+    """Answer with the versions that wait for signatures, and the keys that can make them."""
     proposed = await asyncio.to_thread(_proposed, context.admin.state, context.clock.latest())
     if proposed is None:
         return answer(ProposedAnswer("No metadata pending signing available"))
@@ -82,7 +82,7 @@ def _find(state: AdminState, role: str) -> Proposal:
 
 
 async def post_signature(context: Context, request: web.Request) -> web.Response:
-    """Put a signature onto the log."""
+    """Append a signature to the log."""
     asked = decode(SignRequest, await context.body(request))
     async with context.alone():
         state = context.admin.state
@@ -96,7 +96,7 @@ async def post_signature(context: Context, request: web.Request) -> web.Response
 
 
 async def post_withdrawal(context: Context, request: web.Request) -> web.Response:
-    """Put onto the log that a version is given up."""
+    """Append the withdrawal of a version to the log."""
     asked = decode(WithdrawRequest, await context.body(request))
     async with context.alone():
         given = Withdrawal(proposal=_find(context.admin.state, asked.role).offset)

@@ -11,7 +11,7 @@ from tufline_ingest.views.published import describe_expiries, summarize_expiries
 
 
 async def get_status(context: Context, _: web.Request) -> web.Response:
-    """Answer what is live, what is not yet, and what is wrong."""
+    """Answer with the published versions, the backlog, and all problems."""
     published, found = context.live.published, context.admin.state.bootstrap
     backlog, now = await context.live.backlog(), context.clock.latest()
     expiring = {} if found is None else describe_expiries(context.live.expires, found, now)

@@ -1,11 +1,11 @@
-"""Which changes had no effect or were refused: the receipts of records that are live, read from where they stand.
+"""The receipts of published records, which say which changes had no effect or were refused. They are read from the log when needed.
 
-The signer keeps a skip list of where the receipts of each of its batches are (``tufline.records.receipt_index``). So a record without a
-remark costs no read of its batch, and one with a remark costs one read of that batch's receipts. Batches that were read are kept for a
-while, in bounded
-memory: the tasks that are asked for at one time are mostly of the same few batches.
+The signer keeps a skip list of where the receipts of each of its batches are (``tufline.records.receipt_index``). So for a record without
+receipts nothing is read, and for a record with receipts, those of its batch are read once. Batches that were read stay in bounded memory
+for a while, because the tasks that clients ask for at one time mostly belong to the same few batches.
 
-A receipt that can't be read is passed over, and health names it. What it may be about is **uncertain**: nobody can say that it was applied.
+A receipt that can't be read is skipped, and health names it. The changes that it may be about are **uncertain**: nobody can tell whether
+they were applied.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.views.task_receipts import FETCH_BYTES, Found, fetch_or_pass, read_receipt
 
 KEPT_BYTES: Final = 4_000_000
-"""How many bytes of receipts, as they stand on the log, are kept in memory; there they take some three times as much."""
+"""How many bytes of receipts are kept in memory, measured by their size on the log; in memory they take about three times as much."""
 
 RECEIPT_BYTES: Final = 200
-"""What a receipt has about: so much is asked for each, so that little is read beyond the end of a run."""
+"""The typical size of a receipt, in bytes. A read asks for this much per receipt, so that it reads little beyond the end of a run."""
 
 KEPT_STEPS: Final = 1024
-"""How many runs are remembered with the older runs that they name."""
+"""How many runs are kept in memory, each with the list of older runs that it names."""
 
 MOST_UNREAD: Final = 100
-"""Of how many requests' unreadable receipts in a run the names are kept; with more, each of them may be of any request."""
+"""For how many requests with unreadable receipts in a run the names are kept; with more, an unreadable receipt may be any request's."""
 
 ByOffset = dict[int, list[ChangeReceipt]]
-"""Offset in ``artifacts`` to the receipts of that record."""
+"""An offset in ``artifacts``, to the receipts of the record there."""
 
 
 class ReceiptsGoneError(Exception):
@@ -42,11 +42,11 @@ class ReceiptsGoneError(Exception):
 
 
 class ReceiptsUnreadableError(Exception):
-    """The receipts can't be found, because one that says where they are can't be read."""
+    """The receipts can't be found, because a receipt that says where they are can't be read."""
 
 
 class _Contents(NamedTuple):
-    """A run: the receipts by their record, and the keys of those that can't be read; empty for one that may be of any request."""
+    """A run: the receipts by their record, and the keys of unreadable receipts; the key is empty if the receipt may be any request's."""
 
     receipts: ByOffset
     unread: frozenset[str]
@@ -56,21 +56,21 @@ class _Contents(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Where in ``receipts`` those of some records are: from ``start`` up to ``end`` (exclusive)."""
+    """Where in ``receipts`` the receipts of some records are: from ``start`` up to ``end`` (exclusive)."""
 
     start: int
     end: int
 
 
 class Remarks:
-    """Reads the receipts of records that are live."""
+    """Reads the receipts of published records."""
 
     def __init__(self, bus: Bus, passed: PassedOver) -> None:
         """Know nothing yet.
 
         Args:
             bus: the log.
-            passed: takes the receipts that can't be read.
+            passed: notified of receipts that can't be read.
         """
         self._bus = bus
         self.passed = passed
@@ -84,16 +84,16 @@ class Remarks:
 
         Args:
             partition: of ``artifacts``.
-            offsets: of the records, all of them live.
-            trail: of the partition, at least as new as what is live.
-            request: that they are of; empty where that is not known.
+            offsets: the offsets of the records, all of them published.
+            trail: the partition's trail, at least as new as the published commit.
+            request: the request that the records belong to; empty if that is unknown.
 
         Returns:
             The receipts; those of bulk requests are left out.
 
         Raises:
             ReceiptsGoneError: if they can't be found any more.
-            ReceiptsUnreadableError: if they can't be found for what can't be read.
+            ReceiptsUnreadableError: if they can't be found because of an unreadable receipt.
             BusError: if the log can't be read now.
         """
         found: list[ChangeReceipt] = []
@@ -114,14 +114,14 @@ class Remarks:
             partition: of ``artifacts``.
             first: offset of the first record.
             last: offset of the last record.
-            trail: of the partition, at least as new as what is live.
+            trail: the partition's trail, at least as new as the published commit.
 
         Returns:
             Where they are, perhaps among others; None if there are none.
 
         Raises:
             ReceiptsGoneError: if they can't be found any more.
-            ReceiptsUnreadableError: if they can't be found for what can't be read.
+            ReceiptsUnreadableError: if they can't be found because of an unreadable receipt.
             BusError: if the log can't be read now.
         """
         end, _ = await self._find(partition, last, trail)
@@ -130,7 +130,7 @@ class Remarks:
         start, after = await self._find(partition, first, trail)
         if start is None or start.until <= first:
             start = after
-        assert start is not None, "the run in which the range ends is one that begins in it"
+        assert start is not None, "the run in which the range ends also starts in the range"
         return Span(start.first, end.last + 1)
 
     async def _find(self, partition: int, offset: int, trail: ReceiptIndex) -> tuple[Run | None, Run | None]:
@@ -166,7 +166,7 @@ class Remarks:
         return found
 
     async def _contents(self, partition: int, run: Run, wanted: Collection[int]) -> _Contents:
-        async with self._one_at_a_time:  # so that many who ask for one batch at once read it once, and memory holds one at a time
+        async with self._one_at_a_time:  # so that several requests for one batch read it once, and memory holds one batch at a time
             if (known := self._read.get((partition, run))) is not None:
                 self._read.move_to_end((partition, run))
                 return known[1]
@@ -179,7 +179,7 @@ class Remarks:
             return found
 
     async def _read_run(self, partition: int, run: Run, wanted: Collection[int]) -> tuple[_Contents, int]:
-        """Read a run: all of it, or where that is more than is kept, what is wanted of it."""
+        """Read a run: all of it, or only the wanted receipts if the run is larger than the memory for receipts."""
         found: ByOffset = {}
         unread: set[str] = set()
         size = 0
@@ -204,7 +204,7 @@ class Remarks:
                     found.setdefault(receipt.offset, []).append(receipt)
                 if size > KEPT_BYTES:
                     found = {offset: some for offset, some in found.items() if offset in wanted}
-                await asyncio.sleep(0)  # what is in memory is fetched without giving others their turn
+                await asyncio.sleep(0)  # fetching records from memory does not let other tasks run
         finally:
             await reader.close()
         return _Contents(found, frozenset(unread)), size

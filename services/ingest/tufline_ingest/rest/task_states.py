@@ -1,12 +1,13 @@
 """The state of a task, from its cursor alone.
 
-A task is done when what is published covers its positions. What became of it in detail is read back from the log: its records at the
-positions, and the receipts that the signer wrote for what had no effect or was refused.
+A task is done when the published commit covers its positions. The details are read back from the log: the task's records at these
+positions, and the receipts that the signer wrote for changes that had no effect or were refused.
 
-What the log can't say any more is answered as unknown, and the task as ERRORED: what may have been refused is never reported as done.
+If the log no longer has the result of a change, the answer says that it is unknown, and the task is ERRORED: a change that may have been
+refused is never reported as done.
 
-Anybody can make a task id up. So what is read for one is bounded: the records that it names must be of one request, of no more bytes than a
-request may have, and their receipts are found in a few steps. An id that names something else is one that this repository does not know.
+Anybody can make up a task id, so the amount that is read for an id is bounded: the records that it names must belong to one request and
+have no more bytes than a request may have, and their receipts are found in a few steps. Any other id is unknown to this repository.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ from tufline_ingest.views.published import Live
 from tufline_ingest.views.recent_requests import Recent
 
 GROWTH: Final = 8
-"""How many times as large as a request its records may be: a removal has four bytes in a request, and 26 on the log."""
+"""How many times as large as a request its records may be: a removal takes four bytes in a request, and 26 on the log."""
 
 LIVE_IS_SHOWN: Final = "GET /api/v1/artifacts/{path} says what is live, and to send the changes again is safe while no newer ones were sent"
 UNREADABLE: Final = f"a record of receipts can't be read (see the health of ingest); {LIVE_IS_SHOWN}"
@@ -54,10 +55,10 @@ class Tasks:
     Attributes:
         bus: the log.
         max_request_bytes: of a request.
-        live: what the origin shows.
-        admin: gives the state folded from ``admin``.
-        recent: what this process accepted lately.
-        remarks: what had no effect or was refused.
+        live: the published state of the origin.
+        admin: returns the state derived from ``admin``.
+        recent: the records that this process accepted recently.
+        remarks: reads the receipts of changes that had no effect or were refused.
     """
 
     bus: Bus
@@ -69,15 +70,15 @@ class Tasks:
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
 
     async def describe(self, task_id: str, cursor: Cursor, start: Place) -> TaskData:
-        """Say what became of a task.
+        """Return the state of a task.
 
         Args:
             task_id: as the client sent it.
-            cursor: that is in it.
-            start: of a bulk task, where the page of refused changes starts.
+            cursor: the cursor that the id contains.
+            start: for a bulk task, where the page of refused changes starts.
 
         Returns:
-            The task's state; PENDING for one that this log does not know, or does not know any more.
+            The task's state; PENDING for a task that this log does not know, or no longer knows.
 
         Raises:
             BusError: if the log can't be read now.
@@ -97,7 +98,7 @@ class Tasks:
             return TaskData(task_id, "PENDING")
 
     def _trails(self, cursor: Cursor) -> dict[int, ReceiptIndex | None] | None:
-        """Give the trails of a task's partitions; None if it is not live yet, or what is live has not come here yet."""
+        """Return the trails of a task's partitions; None if the task is not published yet, or this process has not read that it is."""
         published = self.live.published
         if published is None or not cursor.is_covered(published.vector):
             return None
@@ -155,10 +156,10 @@ class Tasks:
         return await _describe_artifacts(task_id, cursor, found, remarks, uncertain, settings)
 
     async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
-        """Read the records of a task, or name the first that is gone or can't be read.
+        """Read the records of a task, or return the first one that is gone or can't be read.
 
         Raises:
-            InvalidCursorError: if they are not those of one request.
+            InvalidCursorError: if the records do not belong to one request.
         """
         found: dict[Position, Changes] = {}
         room = GROWTH * max(self.max_request_bytes, MAX_EVENT_BYTES)
@@ -172,11 +173,11 @@ class Tasks:
             if changes.bulk or room < 0 or request not in {"", changes.request}:
                 raise InvalidCursorError("the task id names records that are not those of one request")
             found[place], request = changes, changes.request
-            await asyncio.sleep(0)  # records are decoded one at a time, so that others have their turn
+            await asyncio.sleep(0)  # records are decoded one at a time, so that other tasks can run in between
         return found
 
     async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, ReceiptIndex | None]) -> tuple[list[str], bool]:
-        """Say why a record that is gone, or can't be read, was not applied, and whether its receipt may be one that can't be read."""
+        """Return why a record that is gone, or can't be read, was not applied, and whether its receipt may be one that can't be read."""
         partition, offset = place
         read = await self._read_remarks(cursor, partition, [offset], trails[partition])
         reasons = {one.reason for one in read.receipts if one.outcome == "refused" and not one.path and not one.ranges}
@@ -186,7 +187,7 @@ class Tasks:
         self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: ReceiptIndex | None, request: str = ""
     ) -> Found:
         if trail is not None and offsets[0] >= trail.start:
-            with suppress(ReceiptsUnreadableError):  # then they are looked for without it
+            with suppress(ReceiptsUnreadableError):  # then the receipts are searched for without the request's name
                 return await self.remarks.of(partition, offsets, trail, request)
         found = await task_receipts.of_records(self.bus, partition, offsets, cursor.time, request, self.remarks.passed)
         if found is None:
@@ -214,7 +215,7 @@ async def _describe_artifacts(
         for index, change in enumerate(changes.changes):
             remark = remarks.get((partition, offset, index))
             outcome = remark.outcome if remark is not None else ""
-            # A path that is removed twice was there the first time.
+            # If a path is removed twice, the artifact existed at the first removal.
             happened[change.path] = happened.get(change.path, False) or outcome in {"", "unchanged"}
             if remark is not None and outcome == "refused":
                 refused[change.path] = remark.reason
@@ -222,7 +223,7 @@ async def _describe_artifacts(
                 unknown[change.path] = None
         if settings is not None:
             roles |= {settings.layout.name(settings.layout.index_of(change.path)) for change in changes.changes}
-        await asyncio.sleep(0)  # a request may have millions of changes: others have their turn after each record
+        await asyncio.sleep(0)  # a request may have millions of changes: other tasks can run after each record
     done = [path for path, is_done in happened.items() if is_done and path not in refused and path not in unknown]
     details: dict[str, Any] = {}
     if cursor.task is Task.ADD:

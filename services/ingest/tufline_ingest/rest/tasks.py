@@ -1,4 +1,4 @@
-"""Tasks over REST: RSTUF's call for what became of a request, by the id that its answer had."""
+"""Tasks over REST: RSTUF's call for the state of a task, by the task id."""
 
 from typing import Final
 
@@ -13,11 +13,11 @@ from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas.tasks import TaskAnswer, TaskData
 
 TASK_HOLD_SECONDS: Final = 1.0
-"""How long an answer about an unfinished task is held back for a change: RSTUF's command line asks again without a pause."""
+"""How long an answer about an unfinished task waits for a change: RSTUF's command line asks again without a pause."""
 
 
 async def get_task(context: Context, request: web.Request) -> web.Response:
-    """Answer the state of a task, and once it is finished its result."""
+    """Answer with the state of a task, and once it is finished with its result."""
     task_id = request.query.get("task_id")
     if not task_id:
         raise BadRequestError("task_id is missing: /api/v1/task/?task_id=<id>")

@@ -1,7 +1,8 @@
-"""The REST API of trust: new versions of root and targets that people signed, and what is shown, given and signed now.
+"""The REST API of trust: new versions of root and targets that people signed, and the current and pending versions.
 
-RSTUF's call, which accepts root alone, and in addition targets (PEP 458's mode) and ``skip_overlap``. A version with too few signatures
-waits for more (``signatures``). With enough it becomes current once everything that it governs verifies under it; its task is done then.
+New versions are submitted by RSTUF's call, which accepts only root there; here it also accepts targets (PEP 458's mode) and
+``skip_overlap``. A version with too few signatures waits for more (``signatures``). A version with enough signatures becomes current once
+everything that it governs verifies under it; its task is done then.
 """
 
 import asyncio
@@ -30,11 +31,11 @@ from tufline_ingest.rest.schemas.trust import MetadataRequest, TrustAnswer, Trus
 
 
 async def post_metadata(context: Context, request: web.Request) -> web.Response:
-    """Put new versions of root and targets onto the log."""
+    """Append new versions of root and targets to the log."""
     context.check_bootstrapped()
     asked = decode(MetadataRequest, await context.body(request))
     of_role = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
-    # In a thread: what is not signed by anybody may take long to read.
+    # In a thread, because unsigned input may take long to read.
     given = {role: await asyncio.to_thread(read_metadata, role, content) for role, content in of_role.items()}
     updates = [
         NewMetadata(role=role, metadata=one, skip_overlap=asked.skip_overlap, rules=CURRENT_RULES)  # type: ignore[arg-type]
@@ -66,7 +67,7 @@ def _judge(state: AdminState, updates: list[NewMetadata], now: datetime) -> list
 
 
 async def get_trust(context: Context, _: web.Request) -> web.Response:
-    """Answer which root and targets are current and pending, and which keys sign."""
+    """Answer with the current and pending root and targets, and the keys that sign."""
     repository, live = context.check_bootstrapped(), context.live
     settings, layout = repository.settings, repository.settings.layout
     bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in live.keyids.get(layout.name(index), ()))

@@ -1,6 +1,6 @@
 """The state of a task about trust: a bootstrap, new versions of root and targets, and their signatures.
 
-Their records are in ``admin``, whose state says what became of each. As with RSTUF, a task whose version waits for signatures has done its
+Their records are in ``admin``, whose state has the result of each. As with RSTUF, a task whose version waits for signatures has done its
 part: it is SUCCESS, and its details say what is missing.
 """
 
@@ -26,16 +26,16 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def describe(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
-    """Say what became of a task about trust.
+    """Return the state of a task about trust.
 
     Args:
         task_id: as the client sent it.
-        cursor: that is in it.
-        published: the newest published commit that is known; None before the first.
+        cursor: the cursor that the id contains.
+        published: the newest known published commit; None before the first.
         admin: the state of all records of ``admin`` so far.
 
     Returns:
-        The task's state; PENDING for one that this log does not know.
+        The task's state; PENDING for a task that this log does not know.
     """
     offsets = cursor.positions.get(0, [])
     if len(cursor.positions) != 1:

@@ -1,1 +1,1 @@
-"""What ingest knows of the log: what is live, and which requests it accepted lately."""
+"""Ingest's views of the log: the published state, and the requests that it accepted recently."""

@@ -1,6 +1,7 @@
-"""What is live: read models of ``published`` and ``heads``.
+"""The published state: read models of ``published`` and ``heads``.
 
-Ingest asks no other service: it follows what the publisher appends when an origin shows a commit, and where the signer says the files are.
+Ingest calls no other service: it follows ``published``, where the publisher records each published commit, and ``heads``, where the signer
+records where files are.
 """
 
 import asyncio
@@ -35,16 +36,16 @@ from tufline_ingest import metrics
 from tufline_ingest.errors import NotLiveError, NotNowError
 
 HEADS_KEPT: Final = 8
-"""How many heads of a role are kept: the signer may be that many versions ahead of the origin."""
+"""How many heads of a role are kept: the signer may be this many versions ahead of the origin."""
 
 WATCHED_REQUESTS: Final = 10_000
-"""How many accepted requests are timed until they are live; beyond that some are not."""
+"""How many accepted requests can be timed until they are live; further ones are not timed."""
 
 COUNTED_GAP: Final = 16
-"""Up to so many offsets between what is live and the end, the records are counted one by one."""
+"""If at most this many offsets are not live yet, their records are counted one by one."""
 
 CATCH_UP_SECONDS: Final = 2.0
-"""How long a query waits for a head that is on its way."""
+"""How long a query waits for a head that has not been read yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,10 @@ class Found:
     """A live artifact.
 
     Attributes:
-        target: what its metadata says.
+        target: the target in the metadata.
         role: the bin that it is in.
         role_version: of the bin.
-        snapshot_version: of the published snapshot.
+        snapshot_version: the version of the published snapshot.
     """
 
     target: Target
@@ -66,11 +67,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is accepted and not live.
+    """The accepted records that are not live yet.
 
     Attributes:
-        count: of records; where there are many, about.
-        since: when the bus took the oldest of them, in milliseconds since 1970; None for none.
+        count: the number of records; an estimate if there are many.
+        since: when the oldest of them was appended, in milliseconds since 1970; None if there are none.
     """
 
     count: int
@@ -86,7 +87,7 @@ class Live:
         Args:
             bus: the log.
             origin: its name.
-            passed: takes the records that can't be read.
+            passed: notified of records that can't be read.
         """
         self._bus = bus
         self._passed = passed or PassedOver(Health(), origin)
@@ -96,21 +97,21 @@ class Live:
         self._watched: OrderedDict[tuple[int, int], float] = OrderedDict()
         self._snapshot: tuple[int, dict[str, int]] = (0, {})
         self.published_known = asyncio.Event()
-        """Set once ``published`` is as the whole log says, and not its beginning."""
+        """Set once the whole of ``published`` has been read."""
         self.heads_known = asyncio.Event()
-        """The same of all that comes from ``heads``."""
+        """Set once the whole of ``heads`` has been read."""
         self.expires: dict[str, str] = {}
         self.keyids: dict[str, tuple[str, ...]] = {}
         """Role to the keys that signed its newest version."""
         self.versions: dict[str, int] = {}
         """Role to its newest version on the log."""
         self.progress: dict[int, Progress] = {}
-        """Partition of ``artifacts`` to how far its bins' writer has come."""
+        """Partition of ``artifacts`` to the progress of its bins' writer."""
         self.published: Published | None = None
 
     async def run(self) -> None:
         """Follow the log, until cancelled."""
-        self.heads_known.clear()  # they are read from their beginning, also the second time
+        self.heads_known.clear()  # both topics are read from the start, also after a restart of this task
         partitions = range(self._bus.partitions(topics.HEADS))
         unread = set(partitions)
 
@@ -134,7 +135,7 @@ class Live:
 
     async def _take_published(self, published: Published) -> None:
         if self.published is not None and _progress(published) < _progress(self.published):
-            return  # of a publisher that was stopped, and says late what it had shown: what is live stays so
+            return  # from a publisher that was stopped, and reports late what it had published: the newer commit stays the published one
         self.published = published
         self._observe(published)
         async with self._changed:
@@ -154,10 +155,10 @@ class Live:
                 self.progress[record.partition] = content
 
     async def backlog(self) -> Backlog:
-        """Say what of ``artifacts`` is accepted and not live.
+        """Return the accepted records of ``artifacts`` that are not live yet.
 
         Returns:
-            How many records, and since when.
+            How many records there are, and since when they wait.
 
         Raises:
             BusError: if the log can't be read now.
@@ -170,7 +171,7 @@ class Live:
         live = self.published.vector.artifacts[partition] if self.published else 0
         if end <= live:
             return Backlog(0, None)
-        # Not every offset is a record's: the last ones before the end may be nobody's.
+        # Not every offset has a record: the last ones before the end may have none.
         is_counted = end <= live + COUNTED_GAP
         count, since = 0, None
         max_bytes = DEFAULT_FETCH_BYTES if is_counted else 1
@@ -183,7 +184,7 @@ class Live:
         return Backlog(count, since)
 
     async def wait_for_change(self, seconds: float) -> None:
-        """Wait until something else is published, or the time is over.
+        """Wait until another commit is published, or the time is over.
 
         Args:
             seconds: how long at most.
@@ -198,7 +199,7 @@ class Live:
         """Time how long a request takes until it is live.
 
         Args:
-            positions: of its records; the last one is watched.
+            positions: the positions of its records; the last one is watched.
         """
         if positions and len(self._watched) < WATCHED_REQUESTS:
             last = positions[-1]
@@ -211,7 +212,7 @@ class Live:
             metrics.visible_seconds.observe(now - self._watched.pop((partition, offset)))
 
     async def find(self, path: str, settings: Settings) -> Found:
-        """Find what the published metadata say of an artifact.
+        """Find an artifact in the published metadata.
 
         Args:
             path: the target path.
@@ -222,7 +223,7 @@ class Live:
 
         Raises:
             NotLiveError: if it is not live.
-            NotNowError: if what is published can't be read now.
+            NotNowError: if the published metadata can't be read now.
         """
         published = self.published
         if published is None:
@@ -269,15 +270,15 @@ def _progress(published: Published) -> tuple[int, int]:
 
 
 def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: datetime) -> dict[str, str]:
-    """Describe the expiries in sight of what people sign.
+    """Describe approaching expiries of roles that people sign.
 
     Args:
         expires: role to expiry.
         bootstrap: of the repository.
-        now: with a time zone.
+        now: the current time, with a time zone.
 
     Returns:
-        The part of health, ``expiry.<role>``, to what expires when.
+        For each part of health, ``expiry.<role>``, a sentence that says when the role expires.
     """
     found = {}
     for role in [Root.type] if bootstrap.targets is None else [Root.type, Targets.type]:
@@ -289,11 +290,11 @@ def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: dat
 
 
 def summarize_expiries(expires: dict[str, str], bins: set[str]) -> dict[str, str]:
-    """Say when each role expires; of the bins, the first.
+    """Return when each role expires; for bins, when the first bin expires.
 
     Args:
         expires: role to expiry.
-        bins: the roles that are bins.
+        bins: the names of the bins.
 
     Returns:
         Role, or ``bins``, to expiry.

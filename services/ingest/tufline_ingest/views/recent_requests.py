@@ -1,6 +1,6 @@
-"""What this process accepted lately, so that most tasks are answered without reading the log back: on Kafka that costs a connection each.
+"""The records that this process accepted recently, so that most tasks are answered without reading the log (on Kafka, a connection each).
 
-In: the records of a request, once the log has them. Out: the same, in bounded memory; what this process does not know is read from the log.
+In: the records of a request, once the log has them. Out: the same records, in bounded memory; other records have to be read from the log.
 """
 
 from collections import OrderedDict
@@ -17,7 +17,7 @@ Place = tuple[int, int]
 
 
 class Recent:
-    """The records that this process accepted lately."""
+    """The records that this process accepted recently."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
@@ -25,7 +25,7 @@ class Recent:
         self._size = 0
 
     def accepted(self, messages: Sequence[Message], positions: Sequence[Position]) -> None:
-        """Take note of a request that the log has.
+        """Remember a request that is on the log.
 
         Args:
             messages: its records.
@@ -44,6 +44,6 @@ class Recent:
             place: of the record.
 
         Returns:
-            Its value; None where this process did not accept it, or does not know it any more.
+            Its value; None if this process did not accept the record, or has forgotten it.
         """
         return self._values.get(place)

@@ -12,7 +12,7 @@ class Submitted(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         task_id: the id to ask GET /api/v1/task/ with.
         last_update: when the request was accepted.
-        artifacts: the target paths of the request; left out where it was about none.
+        artifacts: the target paths of the request; left out if the request is not about artifacts.
     """
 
     task_id: str

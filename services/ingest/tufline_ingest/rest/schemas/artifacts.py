@@ -16,7 +16,7 @@ class Artifact(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         path: the target path.
-        info: what the metadata is to say of it.
+        info: length, hashes and custom of the artifact, as the metadata will list them.
     """
 
     path: Path
@@ -38,10 +38,10 @@ class AddRequest(msgspec.Struct, frozen=True):
 
 
 class AddEnvelope(msgspec.Struct, frozen=True):
-    """An ``AddRequest`` of which no artifact is parsed yet: of a large one that is done in turns.
+    """An ``AddRequest`` whose artifacts are not parsed yet: those of a large request are parsed in turns.
 
     Attributes:
-        artifacts: each an ``Artifact``, as JSON.
+        artifacts: the artifacts, each an ``Artifact`` as JSON.
         add_task_id_to_custom: as there.
         publish_artifacts: as there.
     """
@@ -76,7 +76,7 @@ class RefusedLine(msgspec.Struct, frozen=True):
 
 
 class BulkResult(msgspec.Struct, frozen=True):
-    """What became of a bulk request.
+    """The result of a bulk request.
 
     Attributes:
         task_id: the id to ask GET /api/v1/task/ with; null if no line was accepted.
@@ -97,7 +97,7 @@ class BulkAnswer(msgspec.Struct, frozen=True):
     """The answer to a bulk request whose accepted lines are on the log.
 
     Attributes:
-        data: what became of the lines.
+        data: the result of the lines.
         message: one sentence for people.
     """
 
@@ -106,7 +106,7 @@ class BulkAnswer(msgspec.Struct, frozen=True):
 
 
 class LiveArtifact(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the published metadata says of an artifact.
+    """An artifact in the published metadata.
 
     Attributes:
         path: the target path.
@@ -115,7 +115,7 @@ class LiveArtifact(msgspec.Struct, frozen=True, omit_defaults=True):
         role: the name of the bin that it is in.
         role_version: the version of that bin.
         snapshot_version: the version of the published snapshot.
-        custom: the object that the repository added; left out where there is none.
+        custom: the object that the repository added; left out if there is none.
     """
 
     path: str

@@ -21,9 +21,10 @@ class ProposedVersions(msgspec.Struct, frozen=True):
     """The versions that wait for signatures.
 
     Attributes:
-        metadata: role to the version that waits, with the signatures so far. Next to them ``trusted_root`` and ``trusted_targets``, the
-            newest versions that enough keys signed, where there are some.
-        missing: role to what still has to be signed: the keys of the previous root and those of the new one may both have to sign.
+        metadata: role to the version that waits, with the signatures so far. Also ``trusted_root`` and ``trusted_targets``, the newest
+            versions that enough keys signed, if there are any.
+        missing: role to the signatures that are still missing: the keys of the previous root and those of the new root may both have to
+            sign.
         problems: ``bootstrap`` or role to the reason why a version can't be accepted any more, so that it can only be withdrawn.
     """
 
@@ -33,11 +34,11 @@ class ProposedVersions(msgspec.Struct, frozen=True):
 
 
 class ProposedAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The answer to the question what waits for signatures.
+    """The answer that lists the versions that wait for signatures.
 
     Attributes:
         message: one sentence for people.
-        data: what waits; left out if nothing does.
+        data: the versions that wait; left out if there are none.
     """
 
     message: str
@@ -69,10 +70,10 @@ class SignRequest(msgspec.Struct, frozen=True):
 
 
 class WithdrawRequest(msgspec.Struct, frozen=True):
-    """A request that gives up a version that waits for signatures.
+    """A request that withdraws a version that waits for signatures.
 
     Attributes:
-        role: the role whose version waits; of a bootstrap any of its roles.
+        role: the role whose version waits; for a bootstrap, any of its roles.
     """
 
     role: str

@@ -1,4 +1,4 @@
-"""Tasks: what became of a request, in RSTUF's form."""
+"""Tasks: the results of requests, in RSTUF's format."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -7,7 +7,7 @@ import msgspec
 
 
 class RefusedArtifact(msgspec.Struct, frozen=True):
-    """A change of a bulk request that was accepted, and refused later.
+    """A change of a bulk request that was accepted first, and refused later.
 
     Attributes:
         path: the target path; empty if the record with it is no longer kept, or if it is unknown whether and which changes were refused.
@@ -19,15 +19,15 @@ class RefusedArtifact(msgspec.Struct, frozen=True):
 
 
 class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of a task.
+    """The result of a task.
 
     Attributes:
         message: one sentence for people.
         status: whether the task succeeded.
-        task: RSTUF's name of what was asked for.
+        task: RSTUF's name for the kind of request.
         last_update: when the request was accepted.
-        details: depends on the task. Where it can't be read any more what became of some artifacts, ``unknown_artifacts`` has their paths,
-            and the task is ERRORED. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
+        details: depends on the task. If the result of some artifacts can't be read any more, ``unknown_artifacts`` has their paths, and the
+            task is ERRORED. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
             ``refused_artifacts``, those of this page, with ``path`` and ``reason``; and ``after``, where there is another page: the
             parameter ``after`` for it.
         error: why the task failed; left out if it did not.
@@ -42,13 +42,13 @@ class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskData(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A task and what is known of it.
+    """A task with its state and result.
 
     Attributes:
         task_id: the id that was asked for.
-        state: RSTUF's: PENDING if this repository does not know the task, or not any more; RUNNING until it is finished; then SUCCESS or
-            ERRORED.
-        result: what became of the task; left out until it is finished.
+        state: RSTUF's: PENDING if this repository does not know the task, or no longer knows it; RUNNING until it is finished; then SUCCESS
+            or ERRORED.
+        result: the result of the task; left out until it is finished.
     """
 
     task_id: str

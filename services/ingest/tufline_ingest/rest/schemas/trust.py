@@ -63,8 +63,8 @@ class BootstrapSettings(msgspec.Struct, frozen=True):
 
     Attributes:
         roles: the settings of each role.
-        client_profile: the clients that must be able to read the repository; without, ``rstuf`` if a key carries a field of RSTUF's, else
-            ``standard``.
+        client_profile: the clients that must be able to read the repository; without it, ``rstuf`` if a key has a field of RSTUF's,
+            otherwise ``standard``.
     """
 
     roles: RolesSettings
@@ -89,7 +89,7 @@ class BootstrapRequest(msgspec.Struct, frozen=True):
     Attributes:
         settings: how many bins there are, and how long each role's metadata is valid.
         metadata: the first root, and the first targets when they are offline.
-        timeout: accepted as RSTUF's clients send it, and ignored.
+        timeout: RSTUF's clients send it; it is accepted and ignored.
         replace: whether it replaces an earlier bootstrap of which nothing is published yet.
     """
 
@@ -103,8 +103,8 @@ class NewMetadata(msgspec.Struct, frozen=True):
     """New versions of roles that people sign.
 
     Attributes:
-        root: the next root, signed by its threshold and by that of the root before.
-        targets: the next targets, signed by their threshold, where targets are offline (PEP 458).
+        root: the next root, signed by its own threshold and by that of the previous root.
+        targets: the next targets, signed by their threshold, if targets are offline (PEP 458).
     """
 
     root: Annotated[msgspec.Raw, _OBJECT_OR_NULL] = msgspec.field(default_factory=_null)
@@ -116,8 +116,8 @@ class MetadataRequest(msgspec.Struct, frozen=True):
 
     Attributes:
         metadata: the new versions: root, or targets, or both.
-        skip_overlap: whether the online keys before these are lost: nothing waits until it is signed by both. Clients may fail for a
-            moment.
+        skip_overlap: whether the previous online keys are lost, so that nothing waits for signatures by both old and new keys. Clients may
+            fail for a moment.
     """
 
     metadata: NewMetadata
@@ -142,7 +142,7 @@ class BootstrapAnswer(msgspec.Struct, frozen=True):
     """Whether there is a repository.
 
     Attributes:
-        data: where the bootstrap stands.
+        data: the state of the bootstrap.
         message: one sentence for people.
     """
 
@@ -155,8 +155,8 @@ class TrustedRole(msgspec.Struct, frozen=True):
 
     Attributes:
         current: the version that the newest commit has.
-        pending: the newest version that was submitted, the current one if none is newer; null where the signer makes the role.
-        metadata: the signed metadata of the pending version; null where the signer makes the role.
+        pending: the newest version that was submitted, or the current one if none is newer; null if the signer makes the role.
+        metadata: the signed metadata of the pending version; null if the signer makes the role.
     """
 
     current: int
@@ -165,13 +165,13 @@ class TrustedRole(msgspec.Struct, frozen=True):
 
 
 class TrustAnswer(msgspec.Struct, frozen=True):
-    """Whom clients trust now and soon, and who signs.
+    """The current and pending root and targets, and the keys that sign.
 
     Attributes:
-        root: which root clients have, and which is to come.
-        targets: which top-level targets clients have, and which are to come.
+        root: the current root, and the pending one.
+        targets: the current top-level targets, and the pending ones.
         keyids: name of each role to the keys that signed its newest version.
-        bins: keyid to how many bins' newest version it signed.
+        bins: keyid to the number of bins whose newest version it signed.
         number_of_bins: how many bins the repository has.
     """
 
