@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tufline import records
 from tufline.bus import Record
 from tufline.clock import milliseconds_of
-from tufline.records import SIGNING_SCHEMA, Bootstrap, NewMetadata, Signature, Withdrawal, topics
+from tufline.records import SIGNING_SCHEMA, Begun, Bootstrap, NewMetadata, Signature, Withdrawal, topics
 from tufline.trust import ceremony
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
@@ -149,3 +149,13 @@ def test_a_key_of_root_signs_first() -> None:
     """A bootstrap that no root key signed is refused, so that not anybody can lock the system; targets may come without signatures."""
     assert "root version 1 has no valid signature by" in folded(AdminState(), proposed(bootstrap([], [0, 1]))).refused[0]
     assert not folded(AdminState(), proposed(bootstrap([1], []))).refused
+
+
+def test_a_bootstrap_that_begins_ends_the_replacement_that_waits() -> None:
+    """A replacement that is not complete by then never counts, and does not stand in the way of those who sign the next root."""
+    replacement = msgspec.structs.replace(bootstrap([0], [0, 1]), replace=True)
+    state = folded(AdminState(), bootstrap([0, 1], [0, 1]), proposed(replacement), Begun(bootstrap=0))
+    assert state.proposals[1].outcome == "superseded"
+    update = NewMetadata(role="root", metadata=signed_by("root", [0], 2), rules=records.CURRENT_RULES)
+    state = act(folded(state, proposed(update)), "root", 1, 3, 2)
+    assert [one.signed.version for one in state.roots] == [1, 2]

@@ -16,10 +16,11 @@ from tufline.trust import acceptance, proposals
 from tufline.trust.admin_state import AdminState
 
 
-def _fix(state: AdminState, begun: Begun) -> AdminState:
+def _fix(state: AdminState, begun: Begun, offset: int) -> AdminState:
     if begun.bootstrap != state.bootstrap_offset:
         raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before its root was published")
-    return replace(state, begun=True)
+    # A replacement that still waits for signatures can't count any more, and a signature of root would be taken for one of it.
+    return replace(acceptance.supersede(state, offset, "bootstrap"), begun=True)
 
 
 def _accept_loss(state: AdminState, loss: AcceptedLoss) -> AdminState:
@@ -34,7 +35,7 @@ def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) 
         case Bootstrap():
             state = acceptance.begin(state, content, offset, now)
         case Begun():
-            state = _fix(state, content)
+            state = _fix(state, content, offset)
         case NewMetadata():
             state = acceptance.update(state, content, offset, now)
         case Signature():
