@@ -14,6 +14,7 @@ from tufline.bus import Record
 from tufline.clock import milliseconds_of
 from tufline.records import SIGNING_SCHEMA, Begun, Bootstrap, NewMetadata, Signature, Withdrawal, topics
 from tufline.trust import ceremony
+from tufline.trust.acceptance import MAX_GIVEN_UP
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony, Plan
@@ -159,3 +160,16 @@ def test_a_bootstrap_that_begins_ends_the_replacement_that_waits() -> None:
     update = NewMetadata(role="root", metadata=signed_by("root", [0], 2), rules=records.CURRENT_RULES)
     state = act(folded(state, proposed(update)), "root", 1, 3, 2)
     assert [one.signed.version for one in state.roots] == [1, 2]
+
+
+def test_the_state_keeps_only_the_newest_of_the_versions_that_were_given_up() -> None:
+    """Submitting and withdrawing again and again does not fill the memory; what became complete stays known."""
+    update = proposed(NewMetadata(role="targets", metadata=signed_by("targets", [0], 2), rules=records.CURRENT_RULES))
+    state = folded(AdminState(), proposed(bootstrap([0], [0, 1])))
+    state = act(state, "root", 1, 0, 1)
+    for _ in range(MAX_GIVEN_UP + 3):
+        state = folded(state, update)
+        state = folded(state, Withdrawal(proposal=state.next_offset - 1))
+    assert state.proposals[0].outcome == "complete"
+    assert sum(one.outcome == "withdrawn" for one in state.proposals.values()) == MAX_GIVEN_UP
+    assert state.next_offset - 2 in state.proposals

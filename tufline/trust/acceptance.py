@@ -6,7 +6,7 @@ clock.
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from tuf.api.metadata import Root, Targets
 
@@ -15,6 +15,9 @@ from tufline.records import FIRST_RULES, Bootstrap, NewMetadata
 from tufline.trust import roles, rules
 from tufline.trust.admin_state import AdminState, Submitted
 from tufline.trust.signing import Kind, Proposal, Signable
+
+MAX_GIVEN_UP: Final = 200
+"""How many of the newest versions that were given up before enough keys signed them are kept, to answer their tasks."""
 
 
 def _check_version(role: str, found: int, newest: int) -> None:
@@ -93,8 +96,12 @@ def close(state: AdminState, proposal: Proposal, outcome: Literal["complete", "w
     Returns:
         The state in which the proposal is not open any more.
     """
-    closed = replace(proposal, record=None, outcome=outcome, end=end)
-    return replace(state, proposals={**state.proposals, proposal.offset: closed})
+    proposals = {**state.proposals, proposal.offset: replace(proposal, record=None, outcome=outcome, end=end)}
+    # The first signature of a version can be sent again after a withdrawal, so there can be any number of these.
+    given_up = sorted((one.end, one.offset) for one in proposals.values() if one.outcome in {"withdrawn", "superseded"})
+    for _, offset in given_up[:-MAX_GIVEN_UP]:
+        del proposals[offset]
+    return replace(state, proposals=proposals)
 
 
 def supersede(state: AdminState, end: int, *kinds: Kind) -> AdminState:

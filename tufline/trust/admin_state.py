@@ -60,7 +60,7 @@ class AdminState:
         roots: the versions of root, starting with the bootstrap's; each version is one higher than the previous one.
         targets: the same for top-level targets; empty if targets is signed online.
         refused: offset of each refused record to the reason.
-        proposals: offset to what came with too few signatures, also if it is not open any more.
+        proposals: offset to what came with too few signatures: what is open or became complete, and the newest that were given up.
         losses: topic and partition to the offset below which the loss of records is accepted (``tufline.views.lost_input``).
         unreadable: role (or ``bootstrap``) to the reason why its last record could never be published, although older rules accept it; kept
             until a record follows that can be published.
