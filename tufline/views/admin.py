@@ -50,7 +50,8 @@ class AdminFollower:
     async def _apply(self, batch: Sequence[Record]) -> None:
         for record in batch:
             self._passed.decode(records.admin_decoder, record)
-            self.state = fold(self.state, record)
+            # In a thread: root and targets may be large, and each signature is judged against all of its version.
+            self.state = await asyncio.to_thread(fold, self.state, record)
             if reason := self.state.refused.get(record.offset):
                 _log.error("admin.refused", offset=record.offset, key=record.key, reason=reason)
         async with self._changed:

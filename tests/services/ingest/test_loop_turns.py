@@ -1,12 +1,14 @@
 """Whatever input arrives, small or large, every other task gets a turn after at most 100 ms of work."""
 
 import asyncio
+import copy
 import http.client
 import io
 import json
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
@@ -25,6 +27,8 @@ from tufline_ingest.rest import artifacts as artifact_calls
 from tufline_ingest.rest import bulk
 from tufline_ingest.rest.schemas.artifacts import AddEnvelope, RemoveRequest
 from tufline_testing.loop_turns import turns_of
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.resign import signature
 from tufline_testing.rest import PARTITIONS, Rest, bootstrapped, rest
 
 LIMIT_SECONDS: Final = 0.1
@@ -133,6 +137,34 @@ async def server(tmp_path: Path) -> AsyncIterator[Rest]:
     async with rest(tmp_path, bus=log) as running:
         yield running
     await log.close()
+
+
+@pytest.mark.slow
+async def test_large_targets_signed_key_by_key_do_not_hold_the_loop(tmp_path: Path) -> None:
+    """Targets of a megabyte are proposed, signed and accepted while the other tasks of the process wait for less than 100 ms at a time."""
+    held = make_bootstrap(tmp_path / "keys", bins=8, mode="pep458")
+    targets = copy.deepcopy(held.payload["metadata"]["targets"])
+    targets["signed"]["x"] = {f"{n}": ["x" * 30, n] for n in range(20_000)}
+    log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    async with bootstrapped(tmp_path, bus=log, payload=held.payload):
+        pass
+    async with rest(tmp_path, bus=log) as server:
+
+        def propose_and_sign() -> list[str]:  # in a thread: what the test does is not the loop's work
+            wrong = []
+            targets["signed"]["version"] += 1
+            following = {**targets, "signatures": [signature(targets, held.targets[0].signer)]}
+            second = {"role": "targets", "signature": signature(targets, held.targets[1].signer)}
+            for path, request in ((METADATA, {"metadata": {"targets": following}}), (f"{METADATA}sign", second)):
+                body = json.dumps(request).encode()
+                status, answer = send(server.url, Hostile(path, bytes, 202), body)
+                wrong += [] if status == HTTPStatus.ACCEPTED else [f"{path}: {status} {answer[:200]!r}"]
+            return wrong
+
+        wrong, longest = await turns_of(partial(asyncio.to_thread, propose_and_sign), LIMIT_SECONDS)
+    await log.close()
+    assert not wrong, "\n".join(wrong)
+    assert longest.seconds <= LIMIT_SECONDS, f"{longest.seconds:.3f} s in {longest.what}"
 
 
 @pytest.mark.slow
