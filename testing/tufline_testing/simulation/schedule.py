@@ -15,7 +15,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ import msgspec
 import tufline_publisher.service
 import tufline_signer.service
 from tufline import records
-from tufline.bus import Assigned, Bus, Member, Message, Position, Then, Writer
+from tufline.bus import Bus, Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.checks.audit.verify import verify as verify_audit
 from tufline.config.settings import PublisherConfig, SignerConfig
@@ -50,6 +50,7 @@ from tufline_testing.inbox import service as moving_service
 from tufline_testing.log import DEFAULT_DAYS, announce, announce_bootstrap, read_all
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
+from tufline_testing.paused import LateStore, SlowBus, StubbornBus
 from tufline_testing.simulation.seeded import drawn_from
 from tufline_testing.simulation.virtual_time import VirtualTimeLoop
 
@@ -62,9 +63,6 @@ PARTITIONS = {True: (1, 2, 2, 4, 8), False: (1, 2, 2, 3, 5)}
 SETTLE_SECONDS = 3600.0
 
 LOOK_AT_PUTS = 0.05
-
-LATE_SECONDS = (0, 0, 0.001, 0.05, 2.0)
-"""How late the writes of a paused process arrive, in seconds; other processes have its partitions by then."""
 
 GRACE_SECONDS = 7200.0
 """Longer than a publisher can be behind within a life."""
@@ -112,74 +110,6 @@ class MortalLoop(VirtualTimeLoop):
         if self._turns < 0:
             raise Crash
         super()._run_once()  # type: ignore[misc]
-
-
-class NoMember:
-    """A membership in a group that is never revoked."""
-
-    async def leave(self) -> None:
-        pass
-
-
-@dataclass
-class SlowBus:
-    """The bus of a process whose appends are slow: other things happen meanwhile."""
-
-    bus: EmbeddedBus
-    chance: random.Random
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.bus, name)
-
-    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
-        await asyncio.sleep(self.chance.choice([0, 0.001, 0.05]))
-        return await self.bus.append(messages)
-
-
-class StubbornBus(SlowBus):
-    """The bus of a process that was paused for long: the process keeps its partitions, and its writes arrive late."""
-
-    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
-        await asyncio.sleep(self.chance.choice(LATE_SECONDS))
-        return await super().append(messages)
-
-    async def join(self, _group: str, topic: str, assigned: Assigned, _revoked: Assigned) -> Member:
-        await assigned(frozenset(range(self.bus.partitions(topic))))
-        return NoMember()
-
-    async def writer(self, writer_id: str) -> Writer:
-        return LateWriter(await self.bus.writer(writer_id), self.chance)
-
-
-@dataclass
-class LateWriter:
-    """A writer whose transactions arrive late."""
-
-    writer: Writer
-    chance: random.Random
-
-    async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
-        await asyncio.sleep(self.chance.choice(LATE_SECONDS))
-        return await self.writer.commit(messages, then)
-
-    async def close(self) -> None:
-        pass
-
-
-class LateStore(LocalStore):
-    """The origin of a process that was paused for long: its operations arrive late."""
-
-    def __init__(self, directory: Path, chance: random.Random) -> None:
-        super().__init__(directory)
-        self._chance = chance
-
-    async def replace(self, name: str, content: bytes, *, expected: bytes | None, owner: bytes | None = None) -> None:
-        await asyncio.sleep(self._chance.choice(LATE_SECONDS))
-        await super().replace(name, content, expected=expected, owner=owner)
-
-    async def delete_many(self, names: Iterable[str]) -> None:
-        await asyncio.sleep(self._chance.choice(LATE_SECONDS))
-        await super().delete_many(names)
 
 
 @dataclass

@@ -42,9 +42,10 @@ from tufline_testing.inbox import (
     structured,
 )
 from tufline_testing.log import announce_bootstrap, bootstrap_record, read_all
+from tufline_testing.paused import StubbornBus
 from tufline_testing.rest import PARTITIONS as REST_PARTITIONS
 from tufline_testing.rest import bootstrapped
-from tufline_testing.simulation.schedule import Crash, MortalLoop, StubbornBus
+from tufline_testing.simulation.schedule import Crash, MortalLoop
 from tufline_testing.simulation.virtual_time import run_virtual
 
 PARTITIONS = 2

@@ -5,17 +5,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tufline.bus import Assigned, Bus, Member
 from tufline.bus.embedded.bus import open_embedded
 from tufline.clock import utc_now
 from tufline.records import topics
 from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline_testing.log import eventually
+from tufline_testing.paused import StoppedBus
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import PARTITIONS, bootstrapped, rest
 
@@ -60,32 +59,10 @@ async def test_each_service_reports_a_wrong_clock(tmp_path: Path, days: int, whe
         await reports(server.health, lambda found: not found)
 
 
-class NoMember:
-    """A membership in a group that is never revoked."""
-
-    async def leave(self) -> None:
-        pass
-
-
-@dataclass
-class SpareBus:
-    """The bus of a process that the group assigns no partition."""
-
-    bus: Bus
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.bus, name)
-
-    async def join(self, _group: str, _topic: str, assigned: Assigned, _revoked: Assigned) -> Member:
-        await assigned(frozenset())
-        return NoMember()
-
-
 async def test_ingest_without_a_partition_learns_the_time_from_requests(tmp_path: Path) -> None:
     """An ingest that has no partition of the inbox reports its wrong clock once it has put a request onto the log."""
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
-    bus: Any = SpareBus(log)
-    async with rest(tmp_path, bus=bus, clock=Machine(timedelta(minutes=-1)).clock) as server:
+    async with rest(tmp_path, bus=StoppedBus(log, frozenset()), clock=Machine(timedelta(minutes=-1)).clock) as server:
         assert clocks(server.health) == {}
         status, answer = await server.ask("POST", BOOTSTRAP, make_bootstrap(tmp_path / "keys").payload)
         assert status == 202, answer
