@@ -1,1 +1,1 @@
-"""Publisher: brings the repository's metadata to an origin, in an order that is safe for clients at every moment."""
+"""Publisher: publishes the repository's metadata to an origin, in an order that is safe for clients at every moment."""

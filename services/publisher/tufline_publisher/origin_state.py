@@ -159,7 +159,7 @@ class Origin:
                 self._supersede(envelope.file_name(role, old), now)
 
     def _find_superseded(self, names: Iterable[str], now: float) -> None:
-        # Whatever left these files: their retention time starts now.
+        # Whichever process left these files, their retention time starts now.
         shown = self._versions | {Snapshot.type: self.snapshot.version}
         for name in names:
             parsed = parse_name(name)

@@ -63,7 +63,7 @@ class Publisher:
             config: this publisher's settings.
             store: the origin.
             part: the name of the work in health and logs.
-            clock: the wall clock, held against the log's.
+            clock: the wall clock, compared with the log's time.
             health: where the publisher reports problems.
             from_start: whether to upload everything again, whatever is at the origin.
         """
@@ -178,7 +178,7 @@ class Publisher:
         role, content = record.key, record.value
         if role == Timestamp.type:
             read_file(role, role, version, content)
-            vector_of(record)  # raises if it is missing
+            vector_of(record)  # raises an error if the header is missing
             self._commits.add_timestamp(record)
             return None
         if role == metadata_key(Root.type, version):

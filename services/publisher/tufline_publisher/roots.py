@@ -52,7 +52,7 @@ def before_each_root(batch: Sequence[Record]) -> Iterator[Sequence[Record]]:
 
 
 class Roots:
-    """The roots of an origin, and those held back."""
+    """The roots of an origin, and the roots that are held back."""
 
     def __init__(self, store: Store, replace: Replace) -> None:
         """Start with no root held back.

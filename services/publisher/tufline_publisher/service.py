@@ -49,7 +49,7 @@ async def run(
         config: this publisher's settings.
         store: the origin.
         clock: the wall clock.
-        clock_tolerance: by how many seconds it may differ from the log's before that is a problem.
+        clock_tolerance: a larger difference between the machine's clock and the log's, in seconds, is reported as a problem.
         health: where the publisher reports problems.
     """
     name = part(config.origin)

@@ -1,4 +1,4 @@
-"""What all workers of a process of the signer share."""
+"""The state that all workers of a signer process share."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tufline_signer.signing.keyring import Keyring
 
 @dataclass(frozen=True, slots=True)
 class SignerContext:
-    """What all workers of a process share.
+    """The state that all workers of a process share.
 
     Attributes:
         bus: the log.
@@ -22,7 +22,7 @@ class SignerContext:
         health: where the parts report their state.
         admin: the state folded from ``admin``.
         keyring: the online keys.
-        released: which root and targets are published.
+        released: the released versions of root and targets.
     """
 
     bus: Bus

@@ -154,7 +154,8 @@ class BinsWriter:
     async def _wait_for_admin(self, offset: int) -> None:
         admin = self._context.admin
         if offset > admin.state.next_offset:
-            # Ingest names an offset that it has applied, which is on the log by now. A record with a later one must not block us.
+            # Ingest names an offset that it has applied, which is on the log by now. A record with a later offset must not block the
+            # worker.
             offset = min(offset, await self._context.bus.end(topics.ADMIN, 0))
         await admin.wait_for(lambda state: state.next_offset >= offset)
 

@@ -164,7 +164,7 @@ class RootRelease:
     """Holds a new root back until everything that it governs has verified under it for long enough."""
 
     def __init__(self) -> None:
-        """Start without a root held back."""
+        """Start with no root held back."""
         self._met_since: float | None = None
 
     def due(

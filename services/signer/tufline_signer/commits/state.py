@@ -94,7 +94,7 @@ class CommitState:
         """
         for record in batch:
             match self._passed.decode(records.heads_decoder, record):
-                case Head() as head if record.key in self._roles:  # a replaced bootstrap may have left others
+                case Head() as head if record.key in self._roles:  # a replaced bootstrap may have left other bins
                     self._bins[record.key] = _Newest(partition, head.version, tuple(map(sys.intern, head.keyids)))
                     self._name(record.key)
                 case Progress() as progress:
@@ -108,7 +108,7 @@ class CommitState:
             self._withheld.pop(role, None)
         else:
             self._withheld[role] = newest.partition
-        if self.snapshot.version(role):  # it keeps the version that was named before
+        if self.snapshot.version(role):  # the snapshot keeps the version that it named before
             self.missing.discard(role)
 
     def _cover(self) -> None:
@@ -123,5 +123,5 @@ class CommitState:
         Args:
             keys: the keys that future targets delegate to.
         """
-        # Few sets of keyids are different: many bins have the same.
+        # Many bins have the same set of keyids, so few sets have to be checked.
         return all(keys.are_met_by(keyids) for keyids in {newest.keyids for newest in self._bins.values()})

@@ -57,7 +57,7 @@ class TrustReport:
 
     def _report_expiry(self, role: str, head: Head, now: datetime) -> None:
         sight = in_sight(role, parse_expires(head.expires), self._lifetimes[role], now)
-        has_expired = sight is not None and sight.step > len(STEPS)  # then the part itself reports it
+        has_expired = sight is not None and sight.step > len(STEPS)  # in that case the part itself reports it
         self._health.warn(f"expiry.{role}", sight.text if sight and not has_expired else None)
         step = sight.step if sight else 0
         if step > self._reported.get(role, 0):
@@ -65,6 +65,6 @@ class TrustReport:
         self._reported[role] = step
 
     def withdraw(self) -> None:
-        """Report nothing any more: another process makes the commits now."""
+        """Withdraw all reports: another process makes the commits now."""
         for role in self._reported:
             self._health.gone(f"expiry.{role}")

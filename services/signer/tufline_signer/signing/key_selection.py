@@ -45,7 +45,7 @@ class Released:
 
         Args:
             bus: the log, whose last partition of ``heads`` is followed.
-            grace: how long a root still counts after the release of the next one, because a cache may hide that one.
+            grace: how long the keys of a root still sign after the release of the next root, because a cache may hide the next one.
             passed: collects the heads that can't be decoded.
         """
         self._bus = bus

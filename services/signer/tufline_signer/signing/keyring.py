@@ -193,7 +193,7 @@ class Keyring:
 
         Args:
             under: the first set is mandatory; the keys of the others sign if they can be used.
-            payloads: what to sign; all are of roles that have these keys.
+            payloads: the payloads to sign; all are of roles that have these keys.
             requester: the requesting part of the process, which is its writer id.
 
         Returns:
@@ -214,7 +214,7 @@ class Keyring:
             requester: as in ``sign``.
 
         Yields:
-            A function like ``sign``, whose uses are recorded only at the end of the block: its files must not be used before that.
+            A function like ``sign``. The uses of keys are recorded only at the end of the block, so the files must not be used before that.
 
         Raises:
             AuditError: if the uses may not be recorded.
@@ -238,7 +238,7 @@ class Keyring:
         digests, every = await asyncio.gather(_digests(payloads), signing)
         made = {place: done for place, done in zip(wanted, every, strict=True) if not isinstance(done, Exception)}
         by_key = {keyid: done for (keyid, _), done in made.items()}
-        # Also if the signatures do not reach the threshold: they were made.
+        # Recorded even if the signatures do not reach the threshold, because they were made.
         uses += [Use(requester, keyid, uri, [*self._probe(keyid, uri), *digests]) for keyid, uri in made]
         problems = {uri: done for (_, uri), done in zip(wanted, every, strict=True) if isinstance(done, Exception)}
         self._say(under[0], problems)
