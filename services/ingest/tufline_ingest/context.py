@@ -19,7 +19,7 @@ from tufline.views.admin import AdminFollower
 from tufline_ingest.errors import NotBootstrappedError, NotNowError
 from tufline_ingest.rest import request_body
 from tufline_ingest.rest.task_states import Tasks
-from tufline_ingest.views.published import Live
+from tufline_ingest.views.published import PublishedView
 
 ADMIN_SECONDS: Final = 10.0
 """How long a request waits for another request that writes to ``admin``, and for its own record to be read back."""
@@ -35,7 +35,7 @@ class Context:
         clock: the wall clock, compared with the log's time.
         health: the health of the process.
         admin: the state derived from ``admin``.
-        live: the published state of the origin.
+        published_view: the published state of the origin.
         tasks: the states of tasks.
         changing_trust: held by the only request of this process that writes to ``admin``, so that the second of two bootstraps (or of two
             new versions of root) is refused before it is on the log.
@@ -46,7 +46,7 @@ class Context:
     clock: ReferenceClock
     health: Health
     admin: AdminFollower
-    live: Live
+    published_view: PublishedView
     tasks: Tasks
     changing_trust: asyncio.Lock
 
@@ -57,9 +57,9 @@ class Context:
             heads: whether the read models of ``heads`` are needed too.
         """
         await self.admin.known.wait()
-        await self.live.published_known.wait()
+        await self.published_view.published_known.wait()
         if heads:
-            await self.live.heads_known.wait()
+            await self.published_view.heads_known.wait()
 
     async def body(self, request: web.Request) -> bytes:
         """Read a body whole.
@@ -131,7 +131,7 @@ class Context:
         found = self.admin.state.bootstrapped
         if found is None:
             return "signing" if self.admin.state.open_proposal("bootstrap") is not None else None
-        published = self.live.published
+        published = self.published_view.published
         return "finished" if published and published.vector.admin > found.bootstrap_offset else "pre"
 
     @property

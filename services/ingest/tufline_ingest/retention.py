@@ -20,24 +20,24 @@ from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.lost_input import progress_of
-from tufline_ingest.views.published import Live
+from tufline_ingest.views.published import PublishedView
 
 KEPT: Final = timedelta(days=30)
 INBOX_KEPT: Final = timedelta(days=7)
 INTERVAL_SECONDS: Final = 3600.0
 
 
-async def trim_once(bus: Bus, live: Live, clock: Clock, passed: PassedOver | None = None) -> None:
+async def trim_once(bus: Bus, view: PublishedView, clock: Clock, passed: PassedOver | None = None) -> None:
     """Let the log delete records that are live, or moved, and old enough.
 
     Args:
         bus: the log.
-        live: the published state of the origin.
+        view: the published state of the origin.
         clock: the earlier of the log's time and the machine's.
         passed: notified of records of ``inbox-progress`` that can't be read.
     """
     await _trim_inbox(bus, clock, passed or PassedOver(Health(), topics.INBOX_PROGRESS))
-    published = live.published
+    published = view.published
     if published is None:
         return
     limit = milliseconds_of(clock() - KEPT)
@@ -55,12 +55,12 @@ async def _trim_inbox(bus: Bus, clock: Clock, passed: PassedOver) -> None:
             await bus.trim(topics.INBOX, partition, min(moved, old))
 
 
-async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver, others: Sequence[PassedOver] = ()) -> None:
+async def run(bus: Bus, view: PublishedView, clock: ReferenceClock, passed: PassedOver, others: Sequence[PassedOver] = ()) -> None:
     """Let the log delete old records, until cancelled.
 
     Args:
         bus: the log.
-        live: the published state of the origin.
+        view: the published state of the origin.
         clock: the wall clock, compared with the log's time.
         passed: notified of records of ``inbox-progress`` that can't be read.
         others: the records that other parts of the process skipped: those that are gone from the log are no longer a problem.
@@ -69,6 +69,6 @@ async def run(bus: Bus, live: Live, clock: ReferenceClock, passed: PassedOver, o
         await asyncio.sleep(INTERVAL_SECONDS)
         # By a clock that is ahead, a record that has just become live would be old.
         if clock.is_known:
-            await trim_once(bus, live, clock.earliest, passed)
+            await trim_once(bus, view, clock.earliest, passed)
         for one in (passed, *others):
             await one.drop_gone(bus)

@@ -28,7 +28,7 @@ from tufline_ingest.rest.application import make_app
 from tufline_ingest.rest.task_receipts import Remarks
 from tufline_ingest.rest.task_states import Tasks
 from tufline_ingest.routes import ROUTES
-from tufline_ingest.views.published import Live
+from tufline_ingest.views.published import PublishedView
 from tufline_ingest.views.recent_requests import Recent
 
 PART: Final = "ingest"
@@ -60,10 +60,10 @@ async def run(
         ConfigError: if the service can't listen on the address.
     """
     of_admin, of_live, of_tasks, of_retention = (PassedOver(health, f"{PART}.{part}") for part in ("admin", "live", "tasks", "retention"))
-    admin, live = AdminFollower(bus, of_admin), Live(bus, config.origin, of_live)
-    tasks = Tasks(bus, config.max_request_bytes, live, lambda: admin.state, Recent(), Remarks(bus, of_tasks))
+    admin, view = AdminFollower(bus, of_admin), PublishedView(bus, config.origin, of_live)
+    tasks = Tasks(bus, config.max_request_bytes, view, lambda: admin.state, Recent(), Remarks(bus, of_tasks))
     reference = ReferenceClock(clock, clock_tolerance)
-    context = Context(bus, config, reference, health, admin, live, tasks, asyncio.Lock())
+    context = Context(bus, config, reference, health, admin, view, tasks, asyncio.Lock())
 
     def listening(url: str) -> None:
         health.ok(PART)
@@ -82,7 +82,7 @@ async def run(
         restore(),
         watch_clock(reference, PART, health),
         keep_working(f"{PART}.admin", admin.run, health),
-        keep_working(f"{PART}.live", live.run, health),
+        keep_working(f"{PART}.live", view.run, health),
         own_partitions(
             bus,
             inbox_worker.GROUP,
@@ -92,5 +92,5 @@ async def run(
             health,
             claimed_in=lambda number: (topics.INBOX_PROGRESS, number),
         ),
-        keep_working(f"{PART}.retention", partial(retention.run, bus, live, reference, of_retention, [of_live, of_tasks]), health),
+        keep_working(f"{PART}.retention", partial(retention.run, bus, view, reference, of_retention, [of_live, of_tasks]), health),
     )

@@ -8,7 +8,7 @@ from tufline import records
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
 from tufline.records import FileRef, Published, Vector, topics
-from tufline_ingest.views.published import Live
+from tufline_ingest.views.published import PublishedView
 from tufline_testing.log import (
     eventually,
 )
@@ -18,7 +18,7 @@ from tufline_testing.publishing import PARTITIONS
 async def test_late_record_of_a_publication(tmp_path: Path) -> None:
     """What is live stays live: a record that an older publisher appends late to published does not affect its followers."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), threads=False)
-    live = Live(bus, "origin")
+    live = PublishedView(bus, "origin")
 
     def published(version: int, *artifacts: int) -> Message:
         shown = FileRef(version, version, "0" * 64)
@@ -44,12 +44,12 @@ async def test_late_record_of_a_publication(tmp_path: Path) -> None:
     await bus.close()
 
 
-async def is_shown(live: Live, expected: tuple[int, ...]) -> bool:
+async def is_shown(live: PublishedView, expected: tuple[int, ...]) -> bool:
     """Return whether something is live."""
     await asyncio.sleep(0)
     return shows(live) == expected
 
 
-def shows(live: Live) -> tuple[int, ...]:
+def shows(live: PublishedView) -> tuple[int, ...]:
     """Return what is live: version of the timestamp, then the vector."""
     return (0,) if live.published is None else (live.published.timestamp.version, *live.published.vector.artifacts)

@@ -16,7 +16,7 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline_ingest import retention
 from tufline_ingest.retention import trim_once
-from tufline_ingest.views.published import Live
+from tufline_ingest.views.published import PublishedView
 from tufline_testing.inbox import service
 from tufline_testing.log import eventually, read_all
 from tufline_testing.simulation.virtual_time import START, run_virtual
@@ -48,7 +48,7 @@ async def test_artifacts_stay_until_live_and_old(tmp_path: Path) -> None:
     for _ in range(3):
         await bus.append([Message(topics.ARTIFACTS, "k", b"v", partition) for partition in range(2)])
         clock.now += timedelta(days=20)
-    live = Live(bus, "origin")
+    live = PublishedView(bus, "origin")
     await trim_once(bus, live, clock)
     live.published = Published(origin="origin", timestamp=FILE, snapshot=FILE, vector=Vector([3, 1], 1), next_offset=1)
     await trim_once(bus, live, clock)
@@ -61,7 +61,7 @@ async def test_the_inbox_stays_until_moved_and_old(tmp_path: Path) -> None:
     """A record of the inbox goes only when it is both moved and older than seven days; one that is not moved stays, however old it is."""
     clock = Time()
     bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=clock)
-    live = Live(bus, "origin")
+    live = PublishedView(bus, "origin")
     for _ in range(4):
         await bus.append([Message(topics.INBOX, "", b"v", partition) for partition in range(2)])
         clock.now += timedelta(days=3)
@@ -86,7 +86,7 @@ def test_a_clock_that_is_ahead_deletes_nothing_early(tmp_path: Path, ahead: time
     async def main(log_clock: Clock) -> None:
         bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=log_clock, threads=False)
         await bus.append([Message(topics.ARTIFACTS, "k", b"v", 0)])
-        live = Live(bus, "origin")
+        live = PublishedView(bus, "origin")
         live.published = Published(origin="origin", timestamp=FILE, snapshot=FILE, vector=Vector([1, 0], 1), next_offset=1)
         clock = ReferenceClock(lambda: log_clock() + ahead)
         running = asyncio.create_task(retention.run(bus, live, clock, PassedOver(Health(), "retention")))

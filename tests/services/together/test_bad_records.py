@@ -22,7 +22,7 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.admin import AdminFollower
 from tufline_ingest.retention import INBOX_KEPT, trim_once
-from tufline_ingest.views.published import Live
+from tufline_ingest.views.published import PublishedView
 from tufline_publisher.resume import find_origin
 from tufline_signer.errors import DamagedHeadsError
 from tufline_signer.heads import take_over
@@ -69,7 +69,7 @@ def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int,
         directory = tmp_path / "origin"
 
         def services() -> list[Awaitable[None]]:
-            live, admin = Live(bus, "origin", PassedOver(health, "live")), AdminFollower(bus, PassedOver(health, "admin"))
+            live, admin = PublishedView(bus, "origin", PassedOver(health, "live")), AdminFollower(bus, PassedOver(health, "admin"))
             return [
                 tufline_signer.service.run(bus, SignerConfig(key_dir=tmp_path / "keys"), clock=clock, health=health),
                 tufline_publisher.service.run(bus, PublisherConfig(directory=directory), LocalStore(directory), clock=clock, health=health),
@@ -126,7 +126,7 @@ async def test_bad_progress_does_not_stop_the_inbox(tmp_path: Path, damaged: boo
     assert "ingest.inbox.0.records" not in health.warnings
     passed = PassedOver(health, "retention")
     await bus.append([Message(topics.INBOX_PROGRESS, "bad", JUNK)])
-    await trim_once(bus, Live(bus, "origin"), lambda: utc_now() + 2 * INBOX_KEPT, passed)
+    await trim_once(bus, PublishedView(bus, "origin"), lambda: utc_now() + 2 * INBOX_KEPT, passed)
     await bus.maintain()
     assert await bus.start(topics.INBOX, 0) > end, "the inbox is kept indefinitely"
     assert topics.INBOX_PROGRESS in health.warnings["retention.records"]

@@ -98,7 +98,7 @@ async def _append(context: Context, changes: Sequence[Change], settings: Setting
         positions = await context.append(messages)
     if not bulk:
         context.tasks.recent.accepted(messages, positions)
-    context.live.watch(positions)
+    context.published_view.watch(positions)
     accept.count(changes)
     return positions
 
@@ -159,7 +159,7 @@ async def get_artifact(context: Context, request: web.Request) -> web.Response:
         path = check_path(request.match_info["path"])
     except InvalidTargetError as error:
         raise BadRequestError(f"no artifact can have this path: {error}") from None
-    found = await context.live.find(path, settings)
+    found = await context.published_view.find(path, settings)
     target = found.target
     return answer(
         LiveArtifact(target.path, target.length, target.hashes, found.role, found.role_version, found.snapshot_version, target.custom)

@@ -108,4 +108,4 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
 
 def _may_replace(context: Context, state: AdminState) -> bool:
     # A log from an earlier version may have a root although no record of admin says so.
-    return not state.begun and not context.live.may_have(Root.type)
+    return not state.begun and not context.published_view.may_have(Root.type)

@@ -12,9 +12,9 @@ from tufline_ingest.views.published import describe_expiries, summarize_expiries
 
 async def get_status(context: Context, _: web.Request) -> web.Response:
     """Answer with the published versions, the backlog, and all problems."""
-    published, found = context.live.published, context.admin.state.bootstrap
-    backlog, now = await context.live.backlog(), context.clock.latest()
-    expiring = {} if found is None else describe_expiries(context.live.expires, found, now)
+    published, found = context.published_view.published, context.admin.state.bootstrap
+    backlog, now = await context.published_view.backlog(), context.clock.latest()
+    expiring = {} if found is None else describe_expiries(context.published_view.expires, found, now)
     problems = expiring | context.health.problems | context.health.warnings
     bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
     return answer(
@@ -27,7 +27,7 @@ async def get_status(context: Context, _: web.Request) -> web.Response:
             snapshot=published.snapshot.version if published else 0,
             backlog=backlog.count,
             waiting_seconds=0 if backlog.since is None else max(0, int((now - moment_of(backlog.since)).total_seconds())),
-            expires=summarize_expiries(context.live.expires, bins),
+            expires=summarize_expiries(context.published_view.expires, bins),
             problems=problems,
             warnings=sorted({*context.health.warnings, *expiring}),
         )

@@ -31,7 +31,7 @@ from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_
 from tufline_ingest.rest.finished_tasks import finished
 from tufline_ingest.rest.schemas.tasks import TaskData
 from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
-from tufline_ingest.views.published import Live
+from tufline_ingest.views.published import PublishedView
 from tufline_ingest.views.recent_requests import Recent
 
 GROWTH: Final = 8
@@ -55,7 +55,7 @@ class Tasks:
     Attributes:
         bus: the log.
         max_request_bytes: of a request.
-        live: the published state of the origin.
+        published_view: the published state of the origin.
         admin: returns the state derived from ``admin``.
         recent: the records that this process accepted recently.
         remarks: reads the receipts of changes that had no effect or were refused.
@@ -63,7 +63,7 @@ class Tasks:
 
     bus: Bus
     max_request_bytes: int
-    live: Live
+    published_view: PublishedView
     admin: Callable[[], AdminState]
     recent: Recent
     remarks: Remarks
@@ -85,7 +85,7 @@ class Tasks:
         """
         try:
             if cursor.task in IN_ADMIN:
-                return trust_tasks.describe(task_id, cursor, self.live.published, self.admin())
+                return trust_tasks.describe(task_id, cursor, self.published_view.published, self.admin())
             trails = self._trails(cursor)
             if trails is None:
                 known = all(map(self.recent.find, _places(cursor))) or await self._may_exist(cursor)
@@ -99,10 +99,10 @@ class Tasks:
 
     def _trails(self, cursor: Cursor) -> dict[int, ReceiptIndex | None] | None:
         """Return the trails of a task's partitions; None if the task is not published yet, or this process has not read that it is."""
-        published = self.live.published
+        published = self.published_view.published
         if published is None or not cursor.is_covered(published.vector):
             return None
-        found = {partition: self.live.progress.get(partition) for partition in cursor.positions}
+        found = {partition: self.published_view.progress.get(partition) for partition in cursor.positions}
         if any(one is None or one.offset <= cursor.positions[partition][-1] for partition, one in found.items()):
             return None
         return {partition: one.trail for partition, one in found.items() if one is not None}

@@ -68,19 +68,19 @@ def _judge(state: AdminState, updates: list[NewMetadata], now: datetime) -> list
 
 async def get_trust(context: Context, _: web.Request) -> web.Response:
     """Answer with the current and pending root and targets, and the keys that sign."""
-    repository, live = context.check_bootstrapped(), context.live
+    repository, view = context.check_bootstrapped(), context.published_view
     settings, layout = repository.settings, repository.settings.layout
-    bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in live.keyids.get(layout.name(index), ()))
+    bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in view.keyids.get(layout.name(index), ()))
     targets = repository.targets[-1] if repository.targets else None
     return answer(
         TrustAnswer(
-            root=TrustedRole(live.versions.get(Root.type, 0), repository.roots[-1].signed.version, dict(repository.roots[-1].metadata)),
+            root=TrustedRole(view.versions.get(Root.type, 0), repository.roots[-1].signed.version, dict(repository.roots[-1].metadata)),
             targets=TrustedRole(
-                live.versions.get(Targets.type, 0),
+                view.versions.get(Targets.type, 0),
                 targets.signed.version if targets else None,
                 dict(targets.metadata) if targets else None,
             ),
-            keyids={role: list(live.keyids.get(role, ())) for role in (Timestamp.type, Snapshot.type, Targets.type)},
+            keyids={role: list(view.keyids.get(role, ())) for role in (Timestamp.type, Snapshot.type, Targets.type)},
             bins=dict(bins),
             number_of_bins=settings.number_of_bins,
         )

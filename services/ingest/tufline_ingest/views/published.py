@@ -49,7 +49,7 @@ CATCH_UP_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class PublishedArtifact:
     """A live artifact.
 
     Attributes:
@@ -78,8 +78,8 @@ class Backlog:
     since: int | None
 
 
-class Live:
-    """What an origin shows."""
+class PublishedView:
+    """What is published at an origin, and how far the signer has come."""
 
     def __init__(self, bus: Bus, origin: str, passed: PassedOver | None = None) -> None:
         """Know nothing yet.
@@ -211,7 +211,7 @@ class Live:
         for partition, offset in [place for place in self._watched if place[1] < covered[place[0]]]:
             metrics.visible_seconds.observe(now - self._watched.pop((partition, offset)))
 
-    async def find(self, path: str, settings: Settings) -> Found:
+    async def find(self, path: str, settings: Settings) -> PublishedArtifact:
         """Find an artifact in the published metadata.
 
         Args:
@@ -235,7 +235,7 @@ class Live:
         target = find_target(envelope.disassemble(content).signed, path)
         if target is None:
             raise NotLiveError(f"{path!r} is not live")
-        return Found(target, role, versions[role], published.snapshot.version)
+        return PublishedArtifact(target, role, versions[role], published.snapshot.version)
 
     async def _versions(self, snapshot: FileRef) -> dict[str, int]:
         known, versions = self._snapshot
