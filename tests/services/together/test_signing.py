@@ -266,3 +266,22 @@ async def test_what_waits_can_expire(tmp_path: Path) -> None:
         await submit(server, WITHDRAW, {"role": "targets"})
         assert (await server.ask("GET", BOOTSTRAP))[1]["data"]["state"] is None
     await bus.close()
+
+
+async def test_the_task_of_a_signature_tells_what_became_of_the_version(tmp_path: Path) -> None:
+    """A signature is not reported as done if its version was withdrawn, and the version does not wait any more once it is complete."""
+    held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
+    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+        ended = {}
+        for name in ("withdrawn", "complete"):
+            await submit(server, BOOTSTRAP, unfinished(held))
+            _, answer = await sign(server, "targets", held.targets[1].signer)
+            ended[name] = answer["data"]["task_id"]
+            if name == "withdrawn":
+                await submit(server, WITHDRAW, {"role": "root"})
+        _, answer = await sign(server, "root", held.root[1].signer)
+        await server.task(answer["data"]["task_id"])
+        withdrawn, complete = await server.task(ended["withdrawn"]), await server.task(ended["complete"])
+        assert withdrawn["state"] == "ERRORED"
+        assert "it was withdrawn before enough keys had signed it" in withdrawn["result"]["error"]
+        assert complete["result"]["details"] == {"bootstrap": "Bootstrap Finished"}

@@ -93,12 +93,15 @@ def _describe_signature(task_id: str, cursor: Cursor, offset: int, admin: AdminS
     proposal = next((one for one in admin.proposals.values() if offset in one.signatures), None)
     if proposal is None:
         return TaskData(task_id, "PENDING")
+    if (reason := ENDED.get(proposal.outcome) or admin.refused.get(proposal.end)) is not None:
+        return finished(task_id, cursor, "Signature Failed", {}, reason)
     is_bootstrap = proposal.kind == "bootstrap"
     said = _proposed(proposal)
-    if proposal.outcome == "complete" and proposal.end == offset:
-        if covered <= offset:
+    if proposal.outcome == "complete":
+        if covered <= offset == proposal.end:
             return TaskData(task_id, "RUNNING")
-        said = "Bootstrap Finished" if is_bootstrap else "Metadata update finished"
+        if covered > proposal.end:
+            said = "Bootstrap Finished" if is_bootstrap else "Metadata update finished"
     return finished(task_id, cursor, "Signature Processed", {"bootstrap" if is_bootstrap else "update": said})
 
 
