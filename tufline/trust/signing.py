@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from securesystemslib.signer import Key
 from tuf.api.metadata import Root, Targets
 
 from tufline.errors import InvalidUpdateError, MetadataError
@@ -70,7 +71,7 @@ class Signable:
         for keys in self.signers:
             unsigned = sorted(keys.keys.keys() - valid)
             if (count := keys.threshold - (len(keys.keys) - len(unsigned))) > 0:
-                found.append(Missing(count, unsigned))
+                found.append(Missing(count, {keyid: keys.keys[keyid] for keyid in unsigned}))
         return found
 
     def check_entries(self) -> None:
@@ -144,11 +145,16 @@ class Missing:
 
     Attributes:
         count: how many.
-        keyids: the keys that can make them.
+        keys: the keys that can make them, by their keyids.
     """
 
     count: int
-    keyids: list[str]
+    keys: Mapping[str, Key]
+
+    @property
+    def keyids(self) -> list[str]:
+        """The ids of the keys that can make them."""
+        return list(self.keys)
 
     def __str__(self) -> str:
         """Return it for messages."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,11 @@ def _load(pem: Path) -> PrivateKeyTypes:
         raise Failure(f"{pem} is not an unencrypted private key (PKCS#8 PEM): {error}", code=Exit.USAGE) from error
 
 
-def _signer(private: PrivateKeyTypes, keys: Iterable[Key]) -> CryptoSigner | None:
-    # Compares the keys themselves: the root may use another keyid for this key.
+def _signers(private: PrivateKeyTypes, keys: Iterable[Key]) -> list[CryptoSigner]:
+    # Compares the keys themselves: a root may use another keyid for this key, and the next root yet another one.
     public = CryptoSigner(private).public_key
-    known = next((key for key in keys if key.keyval == public.keyval and key.scheme == public.scheme), None)
-    return CryptoSigner(private, known) if isinstance(known, SSlibKey) else None
+    known = {key.keyid: key for key in keys if key.keyval == public.keyval and key.scheme == public.scheme}
+    return [CryptoSigner(private, key) for key in known.values() if isinstance(key, SSlibKey)]
 
 
 def _changes(signed: Root | Targets, trusted: Root) -> str:
@@ -105,23 +106,46 @@ def _changes(signed: Root | Targets, trusted: Root) -> str:
     return said
 
 
-def _waiting(client: Client) -> dict[str, Metadata[Any]]:
-    found = client.request("GET", SIGN_PATH).get("data", {}).get("metadata", {})
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """What waits on a server.
+
+    Attributes:
+        versions: role to its version, also of the current root (``TRUSTED``).
+        missing: role to the signatures that it needs, for people.
+        keys: role to the keys that can make them.
+    """
+
+    versions: dict[str, Metadata[Any]]
+    missing: dict[str, str]
+    keys: dict[str, list[Key]]
+
+
+def _waiting(client: Client) -> _Waiting:
+    data = client.request("GET", SIGN_PATH).get("data", {})
     kinds: dict[str, type[Any]] = {"root": Root, "targets": Targets, TRUSTED: Root}
-    return {role: roles.parse(kinds[role], content) for role, content in found.items() if role in kinds}
+    versions = {role: roles.parse(kinds[role], content) for role, content in data.get("metadata", {}).items() if role in kinds}
+    missing, keys = {}, {}
+    for role, sets in data.get("missing", {}).items():
+        missing[role] = ", ".join(f"{one['count']} more of {', '.join(keyid[:SHOWN_KEYID] for keyid in one['keyids'])}" for one in sets)
+        keys[role] = [Key.from_dict(keyid, key) for one in sets for keyid, key in one["keys"].items()]
+    return _Waiting(versions, missing, keys)
 
 
 def _sign_on_server(client: Client, loaded: Mapping[Path, PrivateKeyTypes], *, is_confirmed: bool) -> set[Path]:
     """Sign all that waits on a server, and return the keys that signed something."""
-    waiting = _waiting(client)
+    found = _waiting(client)
+    waiting = dict(found.versions)
     trusted = waiting.pop(TRUSTED, None) or waiting.get(Root.type)
     if not waiting or trusted is None:
         raise Failure("nothing waits for signatures on the server", f"submit it first: POST {METADATA_PATH} or {BOOTSTRAP_PATH}")
     used: set[Path] = set()
     for role, metadata in waiting.items():
-        signers = {pem: signer for pem, private in loaded.items() if (signer := _signer(private, _keys(metadata.signed, trusted.signed)))}
+        # Targets may have to be signed by keys of an older root too, which only the server's answer has.
+        may_sign = [*_keys(metadata.signed, trusted.signed), *found.keys.get(role, ())]
+        signers = {pem: known for pem, private in loaded.items() if (known := _signers(private, may_sign))}
         used |= signers.keys()
-        new = [signer for signer in signers.values() if signer.public_key.keyid not in metadata.signatures]
+        new = [signer for known in signers.values() for signer in known if signer.public_key.keyid not in metadata.signatures]
         if new:
             click.echo(_changes(metadata.signed, trusted.signed))
             if not is_confirmed:
@@ -130,7 +154,9 @@ def _sign_on_server(client: Client, loaded: Mapping[Path, PrivateKeyTypes], *, i
             signature = signer.sign(metadata.signed_bytes)
             client.request("POST", SIGN_PATH, {"role": role, "signature": signature.to_dict()})
             metadata.signatures[signature.keyid] = signature
-        _tell(metadata, trusted.signed)
+    left = _waiting(client).missing
+    for role, metadata in waiting.items():
+        _tell(metadata, trusted.signed, left=left.get(role, ""))
     return used
 
 
@@ -139,8 +165,8 @@ def _keys(signed: Root | Targets, trusted: Root) -> list[Key]:
     return [one.keys[keyid] for one in roots for keyid in one.roles[signed.type].keyids if keyid in one.keys]
 
 
-def _tell(metadata: Metadata[Any], trusted: Root, file: str = "") -> None:
-    left = ", ".join(f"{count} more of {who}" for who, count in missing(metadata, trusted).items())
+def _tell(metadata: Metadata[Any], trusted: Root, file: str = "", left: str = "") -> None:
+    left = ", ".join(f"{count} more of {who}" for who, count in missing(metadata, trusted).items()) or left
     click.echo(f"{file}{metadata.signed.type} version {metadata.signed.version}: {left or 'complete'}")
 
 
@@ -148,8 +174,8 @@ def _sign_file(file: Path, trusted: Root, loaded: Mapping[Path, PrivateKeyTypes]
     """Sign a file in place, and return the keys that signed it."""
     metadata = read(file)
     may_sign = _keys(metadata.signed, trusted)
-    signers = {pem: signer for pem, private in loaded.items() if (signer := _signer(private, may_sign))}
-    for signer in signers.values():
+    signers = {pem: known for pem, private in loaded.items() if (known := _signers(private, may_sign))}
+    for signer in (signer for known in signers.values() for signer in known):
         metadata.sign(signer, append=True)
     file.write_bytes(metadata.to_bytes())
     _tell(metadata, trusted, f"{file}: ")

@@ -2,11 +2,14 @@
 
 import asyncio
 import copy
+import hashlib
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from securesystemslib.formats import encode_canonical
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
@@ -18,6 +21,7 @@ from tufline_testing.live_repository import served
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.resign import signature
 from tufline_testing.rest import PARTITIONS, Rest, artifact, rest
+from tufline_testing.server import run_tufline
 
 BOOTSTRAP, ADD, METADATA, SIGN, WITHDRAW = (
     f"/api/v1/{call}" for call in ("bootstrap/", "artifacts/", "metadata/", "metadata/sign", "metadata/sign/delete")
@@ -285,3 +289,79 @@ async def test_the_task_of_a_signature_tells_what_became_of_the_version(tmp_path
         assert withdrawn["state"] == "ERRORED"
         assert "it was withdrawn before enough keys had signed it" in withdrawn["result"]["error"]
         assert complete["result"]["details"] == {"bootstrap": "Bootstrap Finished"}
+
+
+def write_key(directory: Path, name: str, signer: CryptoSigner) -> Path:
+    """Write a private key, as its holder has it."""
+    (file := directory / f"{name}.pem").write_bytes(signer.private_bytes)
+    return file
+
+
+async def sign_by_command(server: Rest, directory: Path, *signers: CryptoSigner) -> str:
+    """Run ``tufline sign --url`` with some keys, and return what it prints."""
+    keys = [part for number, signer in enumerate(signers) for part in ("--key", write_key(directory, str(number), signer))]
+    done = await asyncio.to_thread(partial(run_tufline, "sign", "--url", server.url, "--yes", *keys, cwd=directory))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+async def test_targets_are_signed_while_a_root_with_other_keys_of_targets_is_pending(tmp_path: Path) -> None:
+    """The command signs with the keys of both roots, says what is missing, and then both versions become current."""
+    held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
+    new = [make_key("ed25519").signer for _ in range(2)]
+    root: Metadata[Root] = Metadata.from_dict(copy.deepcopy(held.payload["metadata"]["root"]))
+    root.signed.version = 2
+    for key in held.targets:
+        root.signed.revoke_key(key.signer.public_key.keyid, "targets")
+    for signer in new:
+        root.signed.add_key(signer.public_key, "targets")
+    root.signatures.clear()
+    for key in held.root[:2]:
+        root.sign(key.signer, append=True)
+    targets = copy.deepcopy(held.payload["metadata"]["targets"])
+    targets["signed"]["version"] = 2
+    targets["signatures"] = [signature(targets, held.targets[0].signer)]
+    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+        await server.task(await submit(server, BOOTSTRAP, held.payload))
+        both = await submit(server, METADATA, {"metadata": {"root": root.to_dict(), "targets": targets}})
+        assert await missing(server) == {"targets": [1, 2]}
+        said = await sign_by_command(server, tmp_path, *new)
+        assert "targets version 2: 1 more of" in said
+        said = await sign_by_command(server, tmp_path, held.targets[1].signer)
+        assert "targets version 2: complete" in said
+        assert (await server.task(both))["state"] == "SUCCESS"
+        _, answer = await server.ask("GET", "/api/v1/trust")
+        assert (answer["root"]["current"], answer["targets"]["current"]) == (2, 2)
+
+
+async def test_a_root_that_renames_a_key_is_signed_under_both_names(tmp_path: Path) -> None:
+    """The key of a person whose keyid changes signs for the old root and for the new one."""
+    held = make_bootstrap(tmp_path / "keys", bins=4, mode="rstuf")
+    root = copy.deepcopy(held.payload["metadata"]["root"])
+    root["signed"]["version"] = 2
+    of_root = root["signed"]["roles"]["root"]
+    for number, keyid in enumerate(of_root["keyids"]):
+        key = root["signed"]["keys"].pop(keyid) | {"x-holder": "somebody"}
+        of_root["keyids"][number] = hashlib.sha256(str(encode_canonical(key)).encode()).hexdigest()
+        root["signed"]["keys"][of_root["keyids"][number]] = key
+    root["signatures"] = [signature(root, held.root[0].signer)]
+    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+        await server.task(await submit(server, BOOTSTRAP, held.payload))
+        task_id = await submit(server, METADATA, {"metadata": {"root": root}})
+        assert await missing(server) == {"root": [1, 2]}
+        said = await sign_by_command(server, tmp_path, held.root[0].signer, held.root[1].signer)
+        assert "root version 2: complete" in said
+        assert (await server.task(task_id))["result"]["details"] == {"role": "root", "roles": ["root"]}
+
+
+async def test_a_replacement_is_signed_by_its_own_keys(tmp_path: Path) -> None:
+    """The root of the bootstrap to replace is not named as trusted, so that the command signs targets by the keys of the new root."""
+    held, other = (make_bootstrap(tmp_path / name, bins=4, mode="pep458") for name in ("first", "keys"))
+    async with rest(tmp_path) as server:
+        await submit(server, BOOTSTRAP, held.payload)
+        await submit(server, BOOTSTRAP, {**unfinished(other), "replace": True})
+        _, answer = await server.ask("GET", SIGN)
+        assert sorted(answer["data"]["metadata"]) == ["root", "targets"]
+        said = await sign_by_command(server, tmp_path, other.root[1].signer, other.targets[1].signer)
+        assert "targets version 1: complete" in said
+        assert await missing(server) == {}

@@ -37,6 +37,7 @@ _NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 _SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _KEYID: Final = "c1e0f5d2a86b47339b5a1f0de7c4826f90a7b3d5e6f8012c4d9a3b7e5f60c18d"
 _OTHER_KEYID: Final = "4be7a90c3d15f2688e0b71c9a6d4f35270c8e1b9d2a7f6034e5b8c1d9f0a2e63"
+_OTHER_KEY: Final = {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": _SHA256}}
 
 
 def _task(task: Task, partition: int, offset: int) -> str:
@@ -104,7 +105,11 @@ UPDATED: Final = SubmittedAnswer(Submitted(_task(Task.METADATA, 0, 2), _NOW), "M
 
 PROPOSED: Final = ProposedAnswer(
     "Metadata role(s) pending signing",
-    ProposedVersions({"root": METADATA["metadata"]["root"], "trusted_root": _ROOT}, {"root": [MissingSignatures(1, [_OTHER_KEYID])]}, {}),
+    ProposedVersions(
+        {"root": METADATA["metadata"]["root"], "trusted_root": _ROOT},
+        {"root": [MissingSignatures(1, [_OTHER_KEYID], {_OTHER_KEYID: _OTHER_KEY})]},
+        {},
+    ),
 )
 SIGNATURE: Final = {"role": "root", "signature": {"keyid": _OTHER_KEYID, "sig": "30450220..."}}
 SIGNED: Final = SubmittedAnswer(Submitted(_task(Task.SIGN, 0, 3), _NOW), "Metadata sign accepted.")

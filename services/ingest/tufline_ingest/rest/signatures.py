@@ -19,7 +19,7 @@ from tufline.records import SIGNATURE_KEY, WITHDRAWAL_KEY, Signature, Withdrawal
 from tufline.records.cursor import Task
 from tufline.trust import acceptance, proposals
 from tufline.trust.admin_state import AdminState
-from tufline.trust.signing import Kind, Proposal
+from tufline.trust.signing import Kind, Missing, Proposal
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, NothingToSignError
@@ -54,14 +54,18 @@ def _proposed(state: AdminState, now: datetime) -> ProposedVersions | None:
             problems[kind] = str(error)  # it has expired, or another version came first: it can only be withdrawn
             continue
         for version in versions:
-            missing[version.signed.type] = [MissingSignatures(one.count, one.keyids) for one in version.missing()]
+            missing[version.signed.type] = [_missing(one) for one in version.missing()]
     if not metadata:
         return None
-    if state.roots:
+    if state.roots and state.open_proposal("bootstrap") is None:  # a replacement is not signed by the keys of what it replaces
         metadata["trusted_root"] = dict(state.roots[-1].metadata)
-    if state.targets and Targets.type in metadata:
+    if "trusted_root" in metadata and state.targets and Targets.type in metadata:
         metadata["trusted_targets"] = dict(state.targets[-1].metadata)
     return ProposedVersions(metadata, missing, problems)
+
+
+def _missing(signatures: Missing) -> MissingSignatures:
+    return MissingSignatures(signatures.count, signatures.keyids, {keyid: key.to_dict() for keyid, key in signatures.keys.items()})
 
 
 def _metadata_of(proposal: Proposal) -> dict[str, dict[str, Any]]:

@@ -11,10 +11,12 @@ class MissingSignatures(msgspec.Struct, frozen=True):
     Attributes:
         count: how many signatures are missing.
         keyids: the keys that can make them.
+        keys: keyid to key object, as in root; some may be keys of an older root than the newest one.
     """
 
     count: int
     keyids: list[str]
+    keys: dict[str, dict[str, Any]]
 
 
 class ProposedVersions(msgspec.Struct, frozen=True):
