@@ -28,6 +28,8 @@ def test_a_key_holder_signs_what_waits(tmp_path: Path) -> None:
         first, second, foreign = (offline / name for name in ("root-1.pem", "root-2.pem", "targets-1.pem"))
         code, said = refused("sign", "--key", first)
         assert (code, "what to sign is missing" in said) == (Exit.USAGE, True), said
+        code, said = refused(*to_server, "--yes", "--key", first, "--root", tmp_path / "data" / "keys" / "root.json")
+        assert (code, "--root is for files only" in said) == (Exit.USAGE, True), said
         code, said = refused(*to_server, "--yes", "--key", first)
         assert (code, "nothing waits for signatures" in said) == (Exit.FAILED, True), said
 
@@ -49,6 +51,8 @@ def test_a_key_holder_signs_what_waits(tmp_path: Path) -> None:
         assert server.client.request("GET", "/api/v1/metadata/sign")["data"]["missing"]["root"]
         again = run_tufline(*to_server, "--yes", "--key", first, cwd=tmp_path)
         assert (again.returncode, "root version 2: 1 more of root of root 1" in again.stdout) == (0, True), again
-        done = run_tufline(*to_server, "--yes", "--key", first, "--key", second, cwd=tmp_path)
+        # The second signature completes it, so the third key has nothing to sign any more.
+        third = offline / "root-3.pem"
+        done = run_tufline(*to_server, "--yes", "--key", first, "--key", second, "--key", third, cwd=tmp_path)
         assert (done.returncode, "root version 2: complete" in done.stdout) == (0, True), done
         assert "data" not in server.client.request("GET", "/api/v1/metadata/sign")

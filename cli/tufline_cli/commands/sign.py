@@ -151,6 +151,8 @@ def _sign_on_server(client: Client, loaded: Mapping[Path, PrivateKeyTypes], *, i
             if not is_confirmed:
                 click.confirm("Sign it?", abort=True)
         for signer in new:
+            if role not in _waiting(client).versions:
+                break  # with the last signature it counts, and takes no more
             signature = signer.sign(metadata.signed_bytes)
             client.request("POST", SIGN_PATH, {"role": role, "signature": signature.to_dict()})
             metadata.signatures[signature.keyid] = signature
@@ -203,6 +205,8 @@ def sign(files: tuple[Path, ...], keys: tuple[Path, ...], root: Path | None, url
     """
     if bool(files) == bool(url):
         raise Failure("what to sign is missing, or named twice", "name either files, or a server with --url", Exit.USAGE)
+    if url and root:
+        raise Failure("--root is for files only", "leave it out: the server says which root is the current one", Exit.USAGE)
     loaded = {pem: _load(pem) for pem in keys}
     used: set[Path] = set()
     if url:

@@ -274,7 +274,7 @@ async def test_bad_updates_are_refused(tmp_path: Path) -> None:
             name: ({"root": set_root(offline, change)}, says) for name, (change, says) in BAD_ROOTS.items()
         }
         unsigned = set_root(offline, lambda _: None)
-        unsigned["signatures"] = unsigned["signatures"][:1]
+        unsigned["signatures"] = []
         assert offline.targets is not None
         other_bins, no_bins = copy.deepcopy(offline.targets), copy.deepcopy(offline.targets)
         other_bins.version = no_bins.version = 2
@@ -285,7 +285,7 @@ async def test_bad_updates_are_refused(tmp_path: Path) -> None:
         bad |= {
             "nothing": ({}, "metadata is empty"),
             "no metadata": ({"root": {"signed": 1}}, "not root metadata"),
-            "a signature too few": ({"root": unsigned}, "has 1 valid signatures, but its threshold is 2"),
+            "no signature": ({"root": unsigned}, "root version 2 has no valid signature by"),
             "targets of other bins": ({"targets": offline.sign(other_bins)}, "delegates to 8 bins"),
             "targets without bins": ({"targets": offline.sign(no_bins)}, "hash bins"),
         }

@@ -38,7 +38,7 @@ def describe(task_id: str, cursor: Cursor, published: Published | None, admin: A
         The task's state; PENDING for a task that this log does not know.
     """
     offsets = cursor.positions.get(0, [])
-    if len(cursor.positions) != 1:
+    if cursor.positions.keys() != {0}:  # admin has one partition
         return TaskData(task_id, "PENDING")
     covered = published.vector.admin if published is not None else 0
     match cursor.task:
