@@ -6,7 +6,8 @@ unreadable records. So every decoder in Tufline is called through ``decode``. No
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -26,6 +27,22 @@ class Decoder(Protocol[T_co]):
     def decode(self, content: bytes | msgspec.Raw, /) -> T_co:
         """Decode a value, or raise one of ``UNREADABLE``."""
         ...
+
+
+def converter(kind: type[T]) -> Callable[[Any], T]:
+    """Make a function that converts built-in values to a type, as ``msgspec.convert`` does. To be called when a module is imported.
+
+    msgspec describes a type when it is used first, and the process crashes (SIGSEGV) if two threads do that at the same time. So it is
+    done here, before there are threads.
+
+    Args:
+        kind: the type.
+
+    Returns:
+        The function; it raises ``msgspec.ValidationError``.
+    """
+    msgspec.json.Decoder(kind)
+    return partial(msgspec.convert, type=kind)
 
 
 def decode(decoder: Decoder[T], content: bytes | msgspec.Raw, error: Callable[[str], Exception]) -> T:

@@ -39,6 +39,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from tufline.decoding import converter
 from tufline.errors import MetadataError
 from tufline.metadata.keyids import keyid_of
 from tufline.metadata.profiles import CLIENTS, SCHEMES
@@ -117,6 +118,11 @@ class _TargetsFile(msgspec.Struct, frozen=True):
     signed: _Targets
 
 
+_read_root: Final = converter(_RootFile)
+_read_targets: Final = converter(_TargetsFile)
+_read_signatures: Final = converter(_Signatures)
+
+
 def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ()) -> None:
     """Refuse root or targets that some client of the profile would read differently from the others, or not at all.
 
@@ -130,9 +136,8 @@ def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ())
     """
     signed = content["signed"]
     is_root = signed["_type"] == "root"
-    form: type[_RootFile | _TargetsFile] = _RootFile if is_root else _TargetsFile
     try:
-        file = msgspec.convert(content, form)
+        file = _read_root(content) if is_root else _read_targets(content)
     except msgspec.ValidationError as error:
         raise MetadataError(f"clients can't read this {signed['_type']}: {error}") from None
     _check_signatures(file.signatures, known)
@@ -173,7 +178,7 @@ def check_signatures(signatures: Any, known: Collection[str] = ()) -> None:
         MetadataError: with the place, the reason and what to do.
     """
     try:
-        entries = msgspec.convert({"signatures": signatures}, _Signatures).signatures
+        entries = _read_signatures({"signatures": signatures}).signatures
     except msgspec.ValidationError as error:
         raise MetadataError(f"clients can't read the signatures: {error}") from None
     _check_signatures(entries, known)
