@@ -490,8 +490,8 @@ _GRAVE: list[Any] = []
 def play(seed: int, path: Path) -> str:
     """Play a schedule, and return the failure; empty if there was none.
 
-    A schedule is a function of its seed: played again, it writes the same records to the log (``tests/simulation/test_seeds.py``). Only the
-    audit records differ, as they name the process.
+    The seed determines dates, keys, tokens and all random choices, so a schedule that failed is likely to fail again. A few records of a
+    log may still differ from run to run, for a reason that is not known yet.
     """
     try:
         with drawn_from(seed):
