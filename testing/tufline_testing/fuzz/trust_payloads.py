@@ -156,7 +156,8 @@ class Fuzz:
             try:
                 self._bootstrap(seed)
             except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
-                self.faults.append(f"bootstrap {seed}: {type(error).__name__}: {error}")
+                keys = self.bootstrap_case(seed)[1]["metadata"]["root"]["signed"].get("keys")
+                self.faults.append(f"bootstrap {seed}: {type(error).__name__}: {error}; its keys: {keys}")
         for mode in self.held:
             run_virtual(partial(self._updates, mode, range(first, first + updates // len(self.held))))
 
@@ -236,13 +237,13 @@ class Fuzz:
                 try:
                     await self._update(mode, seed, repository, clock)
                 except Exception as error:  # noqa: BLE001 (any error of a client is a finding)
-                    self.faults.append(f"update {mode} {seed}: {type(error).__name__}: {error}")
+                    state = await _state_of(repository)
+                    keys = [one.metadata["signed"]["keys"] for one in state.roots[-2:]]
+                    self.faults.append(f"update {mode} {seed}: {type(error).__name__}: {error}; the keys of the newest roots: {keys}")
                     return  # later updates would only wait for this one
 
     async def _update(self, mode: str, seed: int, repository: "LiveRepository", clock: Clock) -> None:
-        state = AdminState()
-        for record in await read_all(repository.bus, topics.ADMIN):
-            state = admin_records.fold(state, record)
+        state = await _state_of(repository)
         chance = random.Random(f"update {seed}")
         known = self.held[mode].payload["metadata"]
         role = chance.choice(sorted(known))
@@ -287,3 +288,10 @@ class Fuzz:
             errors = [result.error, *(file.error for file in result.files)]
             if any(errors):
                 raise AssertionError(f"{client.name} refuses what was accepted: {next(filter(None, errors))}")
+
+
+async def _state_of(repository: "LiveRepository") -> AdminState:
+    state = AdminState()
+    for record in await read_all(repository.bus, topics.ADMIN):
+        state = admin_records.fold(state, record)
+    return state
