@@ -1,14 +1,16 @@
 """For tests of the inbox: repositories that send events, and ingest without its REST API."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tufline import records
 from tufline.bus import Bus, Message, Record
+from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
+from tufline.bus.headers import ESCAPE, Headers
 from tufline.clock import utc_now
 from tufline.config.settings import IngestConfig
 from tufline.records import Add, InboxProgress, Remove, topics
@@ -19,9 +21,14 @@ from tufline.runtime.partitions import own_partitions
 from tufline.runtime.tasks import all_of
 from tufline.views.admin import AdminFollower
 from tufline_ingest.inbox import inbox_worker
-from tufline_testing.log import eventually, read_all
+from tufline_testing.log import announce_bootstrap, bootstrap_record, eventually, read_all, running
+
+PARTITIONS = 2
 
 DIGEST = "ab" * 32
+
+NOT_TEXT = b"\xff".decode(errors=ESCAPE)
+"""A key or header that is not UTF-8."""
 
 
 def change(path: str, length: int = 1, op: str = "add", **info: Any) -> dict[str, Any]:
@@ -44,6 +51,17 @@ def structured(content: Any, partition: int = 0, key: str = "repo") -> Message:
     return Message(topics.INBOX, key, json.dumps(content).encode(), partition, {"content-type": "application/cloudevents+json"})
 
 
+def raw(value: bytes, *headers: tuple[str, str], key: str = "k") -> Message:
+    """Make a record of any bytes."""
+    return Message(topics.INBOX, key, value, 0, Headers(headers))
+
+
+def binary(value: bytes, *more: tuple[str, str], **attributes: str) -> Message:
+    """Make a record of an event in binary mode; an empty attribute is left out."""
+    named = {"specversion": "1.0", "id": "1", "source": "repo", "type": "tufline.artifacts.v1", **attributes}
+    return raw(value, *((f"ce_{name}", text) for name, text in named.items() if text), *more)
+
+
 async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock | None = None, **settings: Any) -> None:
     """Run ingest without its REST API, until cancelled."""
     admin = AdminFollower(bus)
@@ -52,15 +70,19 @@ async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock 
     await all_of(admin.run(), owning)
 
 
+async def open_inbox(path: Path) -> EmbeddedBus:
+    """Open a log with a bootstrap."""
+    bus = await open_embedded(path / "log.db", topics.topics(PARTITIONS))
+    if await bus.end(topics.ADMIN, 0) == 0:
+        await announce_bootstrap(bus, bootstrap_record(path / "keys", PARTITIONS))
+    return bus
+
+
 @asynccontextmanager
 async def moving(bus: Bus, **settings: Any) -> AsyncIterator[None]:
     """Run ingest without its REST API; leaving the block stops it at any point of its work."""
-    task = asyncio.create_task(service(bus, **settings))
-    try:
+    async with running(service(bus, **settings)):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def moved_to(bus: Bus, partition: int) -> int:

@@ -14,13 +14,10 @@ the announced changes.
 import asyncio
 import itertools
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -28,34 +25,29 @@ import msgspec
 import tufline_publisher.service
 import tufline_signer.service
 from tufline import records
-from tufline.bus import Bus, Message
+from tufline.bus import Bus
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.checks.audit.verify import verify as verify_audit
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
 from tufline.origin.directory import LocalStore
-from tufline.records import CURRENT_RULES, PROGRESS_KEY, Add, Bootstrap, NewMetadata, Progress, Remove, topics
-from tufline.records.metadata import VERSION_HEADER
-from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.records import CURRENT_RULES, Bootstrap, NewMetadata, topics
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
-from tufline.runtime.passed_over import PassedOver
 from tufline.trust import admin_records
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.inbox import dedupe, inbox_worker
-from tufline_ingest.rest.task_receipts import Remarks
 from tufline_signer.bins import bins_worker, bins_writer
-from tufline_testing.inbox import changes_on_log, event, event_receipts, every, is_moved, structured
+from tufline_testing.inbox import is_moved
 from tufline_testing.inbox import service as moving_service
-from tufline_testing.log import DEFAULT_DAYS, announce, announce_bootstrap, read_all
+from tufline_testing.log import DEFAULT_DAYS, announce_bootstrap, read_all
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
 from tufline_testing.paused import LateStore, SlowBus, StubbornBus
+from tufline_testing.simulation.announcer import SOURCES, Announcer
+from tufline_testing.simulation.checks import check_log, check_receipts
+from tufline_testing.simulation.mortal import MortalLoop, live
 from tufline_testing.simulation.seeded import drawn_from
-from tufline_testing.simulation.virtual_time import VirtualTimeLoop
-
-SOURCES = 2
-"""Of events; each sends to a partition of the inbox of its own, if there are as many."""
 
 PARTITIONS = {True: (1, 2, 2, 4, 8), False: (1, 2, 2, 3, 5)}
 """Of logs that spread bins by hash, some more partitions than bins, and by the first rule."""
@@ -78,13 +70,11 @@ FIRST_KEY_FILE = "first.pem"
 DAYS = {"timestamp": 7, "snapshot": 14, "bins": 14}
 """Longer than any process is down in a schedule, so that every expiry is a fault."""
 
-
 WRONG_SECONDS = (-10 * 86_400.0, -600.0, 3600.0, 86_400.0, 30 * 86_400.0)
 """By how much a clock may be wrong."""
 
 FAULT_SECONDS = (1.0, 60.0, 1200.0)
 """How long a clock may be wrong."""
-
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 """When a schedule starts: no date of the machine's, as a schedule is the same on every day."""
@@ -93,39 +83,13 @@ SCHEME = "ed25519"
 """The scheme of all keys: its signatures are a function of key and content, those of ECDSA differ each time."""
 
 
-class Crash(BaseException):
-    """The process dies here."""
-
-
-class MortalLoop(VirtualTimeLoop):
-    """An event loop that dies after a number of turns."""
-
-    def __init__(self, turns: float, now: float) -> None:
-        super().__init__()
-        self.now = now
-        self._turns = turns
-
-    def _run_once(self) -> None:
-        self._turns -= 1
-        if self._turns < 0:
-            raise Crash
-        super()._run_once()  # type: ignore[misc]
-
-
 @dataclass
 class Schedule:
-    """A schedule, and the expected state.
-
-    ``expected`` has each path's last acknowledged length (0: removed); ``maybe`` has the lengths that were sent but not acknowledged.
-    """
+    """A schedule: what it has drawn by its seed, and the state that outlives its lives."""
 
     seed: int
     path: Path
     chance: random.Random = field(init=False)
-    expected: dict[str, int] = field(default_factory=dict)
-    sent: dict[int, list[Message]] = field(default_factory=lambda: {source: [] for source in range(SOURCES)})
-    unacknowledged: dict[int, tuple[Message, dict[str, int]]] = field(default_factory=dict)
-    maybe: dict[str, list[int]] = field(default_factory=dict)
     unsynced: set[str] = field(default_factory=set)
     now: float = 0.0
     jumps: float = 0.0
@@ -135,6 +99,7 @@ class Schedule:
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
         self.numbers = itertools.count(1)
+        self.announcer = Announcer(self.chance, self.numbers)
         self.reader = Reader(self.path / "origin", self.clock)
         self.offline = self._hold(self.chance.choice([4, 8, 16]))
         self.rotations = self.chance.choice(ROTATIONS)
@@ -198,22 +163,12 @@ class Schedule:
     def _live(self, life: Callable[[EmbeddedBus], Awaitable[None]], turns: float) -> None:
         self.loop = loop = MortalLoop(turns, self.now)
         self.wrong = 0.0
-        asyncio.set_event_loop(self.loop)
-        opened: list[EmbeddedBus] = []
 
-        async def main() -> None:
-            bus = await open_embedded(
-                self.path / "log.db", topics.topics(self.partitions), clock=self.machine_clock, monotonic=loop.time, threads=False
-            )
-            opened.append(bus)
-            await life(bus)
+        def open_bus() -> Awaitable[EmbeddedBus]:
+            log = self.path / "log.db"
+            return open_embedded(log, topics.topics(self.partitions), clock=self.machine_clock, monotonic=loop.time, threads=False)
 
-        task = self.loop.create_task(main())
-        _GRAVE.append((self.loop, task))
-        with suppress(Crash):
-            self.loop.run_until_complete(task)
-        for bus in opened:
-            bus._log.close()
+        live(loop, open_bus, life)
         self.now = self.loop.now
 
     def _check_audit(self) -> None:
@@ -319,9 +274,9 @@ class Schedule:
                 case _ if self.first is not None and self.contest.random() < 0.2:
                     await announce_bootstrap(bus, self.bootstrap)
                 case 0 | 1 | 2 if await self._has_begun(bus):
-                    await self._announce(bus)
+                    await self.announcer.announce(bus, self.bootstrap.settings)
                 case 8 | 9:
-                    await self._send_event(bus, self.chance.randrange(SOURCES))
+                    await self.announcer.send_event(bus, self.chance.randrange(SOURCES))
                 case 3 if len(running) < 6:
                     running += self._services(bus, failures, stubborn=self.chance.random() < 0.4)
                 case 4:
@@ -341,49 +296,6 @@ class Schedule:
         await asyncio.sleep(self.chance.choice(FAULT_SECONDS))
         self.reader.refresh()
         self.wrong = 0.0
-
-    def _make_changes(self, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
-        changes: list[Add | Remove] = []
-        meant: dict[str, int] = {}
-        for path in (f"{folder}/{self.chance.randrange(30)}" for _ in range(self.chance.choice([1, 2, 12]))):
-            removes = self.chance.random() < 0.25
-            meant[path] = 0 if removes else next(self.numbers)
-            changes.append(Remove(path) if removes else Add(path, meant[path], {"sha256": f"{meant[path]:064x}"}))
-        for path, number in meant.items():
-            self.maybe.setdefault(path, []).append(number)
-        return changes, meant
-
-    def _acknowledged(self, meant: dict[str, int]) -> None:
-        for path, number in meant.items():
-            self.expected[path] = number
-            self.maybe[path].clear()
-
-    async def _announce(self, bus: EmbeddedBus) -> None:
-        changes, meant = self._make_changes("p")
-        await announce(bus, self.bootstrap.settings, changes)
-        self._acknowledged(meant)
-
-    async def _send_event(self, bus: EmbeddedBus, source: int) -> None:
-        # A producer without an answer may send its event again before any other; otherwise it may repeat any of its events at any time.
-        if source in self.unacknowledged and self.chance.random() < 0.7:
-            message, meant = self.unacknowledged[source]
-        elif self.sent[source] and self.chance.random() < 0.3:
-            await bus.append([self.chance.choice(self.sent[source]), Message(topics.INBOX, "", b"bad", source % self.partitions)])
-            return
-        else:
-            changes, meant = self._make_changes(f"q{source}")
-            said = [
-                {"op": "remove", "path": one.path}
-                if isinstance(one, Remove)
-                else {"path": one.path, "info": {"length": one.length, "hashes": one.hashes}}
-                for one in changes
-            ]
-            message = structured(event(*said, id=str(next(self.numbers)), source=f"source {source}"), source % self.partitions)
-        self.unacknowledged[source] = message, meant
-        await bus.append([message])
-        del self.unacknowledged[source]
-        self.sent[source].append(message)
-        self._acknowledged(meant)
 
     async def _announce_updates(self, bus: EmbeddedBus) -> None:
         # An update that was not acknowledged may be on the log; if it is not, updates that built on it were refused.
@@ -405,16 +317,13 @@ class Schedule:
             if self.offline.keys <= self.rotations:
                 self.updates += self.offline.rotate(now=self.clock())
                 await self._announce_updates(bus)
-        await self._announce(bus)
+        await self.announcer.announce(bus, self.bootstrap.settings)
         for source in range(SOURCES):
-            await self._send_event(bus, source)
+            await self.announcer.send_event(bus, source)
         await self._until(lambda: self._is_settled(bus))
-        found = self.reader.refresh()
-        for path in self.expected.keys() | self.maybe.keys():
-            allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
-            assert found.get(path, 0) in allowed, f"{path} is {found.get(path, 0)}, and should be one of {allowed}"
-        await self._check_log(bus)
-        await self._check_receipts(bus)
+        self.announcer.check(self.reader.refresh())
+        await check_log(bus)
+        await check_receipts(bus)
         await self._check_keys()
         for task in running:
             task.cancel()
@@ -450,41 +359,6 @@ class Schedule:
         vector = records.decode(records.published_decoder, published[-1].value).vector
         ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(self.partitions)]
         return all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
-
-    async def _check_log(self, bus: EmbeddedBus) -> None:
-        moved_once = Counter(change.length for change in await changes_on_log(bus) if isinstance(change, Add))
-        assert moved_once.total() == len(moved_once), f"on the log twice: {moved_once.most_common(1)}"
-        receipts = Counter((receipt.partition, receipt.offset) for receipt in await event_receipts(bus))
-        assert receipts.total() == len(receipts) == len(await every(bus, topics.INBOX)), "not one receipt for each event"
-        newest: Counter[str] = Counter()
-        contents: dict[tuple[str, int], bytes] = {}
-        for record in await read_all(bus, topics.METADATA):
-            version = int(record.headers[VERSION_HEADER])
-            assert contents.setdefault((record.key, version), record.value) == record.value, f"{record.key} {version} has two contents"
-            again = record.key == "timestamp" and version == newest[record.key]
-            first = record.key not in newest
-            assert again or first or version == newest[record.key] + 1, f"{record.key} goes from {newest[record.key]} to {version}"
-            newest[record.key] = version
-
-    async def _check_receipts(self, bus: EmbeddedBus) -> None:
-        """Every receipt is found from the newest progress on, even if writing one was interrupted."""
-        remarks = Remarks(bus, PassedOver(Health(), "check"))
-        for partition in range(self.partitions):
-            heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
-            if not heads:
-                continue  # it has no bins
-            progress = records.decode(records.heads_decoder, heads[-1].value)
-            assert isinstance(progress, Progress)
-            assert progress.trail is not None
-            for record in await read_all(bus, topics.RECEIPTS, partition):
-                receipt = records.decode(receipt_decoder, record.value)
-                if isinstance(receipt, ChangeReceipt):
-                    found = await remarks.of(partition, [receipt.offset], progress.trail)
-                    assert receipt in found.receipts, f"{receipt} is not found in partition {partition}"
-
-
-_GRAVE: list[Any] = []
-"""Loops and tasks of ended lives, kept so that nothing of them runs again, not even in the garbage collector."""
 
 
 def play(seed: int, path: Path) -> str:

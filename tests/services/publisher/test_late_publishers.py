@@ -61,7 +61,7 @@ def test_publisher_that_wakes_up_late_changes_nothing(tmp_path: Path) -> None:
     async def story(repository: SignedRepository) -> None:
         store = StopsBefore(repository.directory)
         config = PublisherConfig(directory=repository.directory)
-        bus: Any = StoppedBus(repository.bus)
+        bus = StoppedBus(repository.bus)
         old = asyncio.create_task(tufline_publisher.service.run(bus, config, store, clock=repository.clock, health=Health()))
         await repository.announce("a")
         await repository.published()

@@ -1,0 +1,86 @@
+"""Repositories that announce changes, over REST and by events, and remember what may be live because of it."""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tufline.bus import Bus, Message
+from tufline.records import Add, Remove, Settings, topics
+from tufline_testing.inbox import event, structured
+from tufline_testing.log import announce
+
+SOURCES = 2
+"""Of events; each sends to a partition of the inbox of its own, if there are as many."""
+
+
+@dataclass
+class Announcer:
+    """The repositories of a schedule, and the expected state.
+
+    Attributes:
+        chance: decides what is announced.
+        numbers: the lengths of artifacts and the ids of events, each used once.
+        expected: each path's last acknowledged length (0: removed).
+        maybe: of each path, the lengths that were sent but not acknowledged.
+        sent: the acknowledged events of each source.
+        unacknowledged: the event of a source that was not acknowledged, and the lengths that it means.
+    """
+
+    chance: random.Random
+    numbers: Iterator[int]
+    expected: dict[str, int] = field(default_factory=dict)
+    maybe: dict[str, list[int]] = field(default_factory=dict)
+    sent: dict[int, list[Message]] = field(default_factory=lambda: {source: [] for source in range(SOURCES)})
+    unacknowledged: dict[int, tuple[Message, dict[str, int]]] = field(default_factory=dict)
+
+    def _make_changes(self, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
+        changes: list[Add | Remove] = []
+        meant: dict[str, int] = {}
+        for path in (f"{folder}/{self.chance.randrange(30)}" for _ in range(self.chance.choice([1, 2, 12]))):
+            removes = self.chance.random() < 0.25
+            meant[path] = 0 if removes else next(self.numbers)
+            changes.append(Remove(path) if removes else Add(path, meant[path], {"sha256": f"{meant[path]:064x}"}))
+        for path, number in meant.items():
+            self.maybe.setdefault(path, []).append(number)
+        return changes, meant
+
+    def _acknowledged(self, meant: dict[str, int]) -> None:
+        for path, number in meant.items():
+            self.expected[path] = number
+            self.maybe[path].clear()
+
+    async def announce(self, bus: Bus, settings: Settings) -> None:
+        """Announce some changes, as ingest does for a request."""
+        changes, meant = self._make_changes("p")
+        await announce(bus, settings, changes)
+        self._acknowledged(meant)
+
+    async def send_event(self, bus: Bus, source: int) -> None:
+        """Send an event of a source, perhaps one that was sent before, or something that is not a valid event."""
+        partition = source % bus.partitions(topics.INBOX)
+        # A producer without an answer may send its event again before any other; otherwise it may repeat any of its events at any time.
+        if source in self.unacknowledged and self.chance.random() < 0.7:
+            message, meant = self.unacknowledged[source]
+        elif self.sent[source] and self.chance.random() < 0.3:
+            await bus.append([self.chance.choice(self.sent[source]), Message(topics.INBOX, "", b"bad", partition)])
+            return
+        else:
+            changes, meant = self._make_changes(f"q{source}")
+            said = [
+                {"op": "remove", "path": one.path}
+                if isinstance(one, Remove)
+                else {"path": one.path, "info": {"length": one.length, "hashes": one.hashes}}
+                for one in changes
+            ]
+            message = structured(event(*said, id=str(next(self.numbers)), source=f"source {source}"), partition)
+        self.unacknowledged[source] = message, meant
+        await bus.append([message])
+        del self.unacknowledged[source]
+        self.sent[source].append(message)
+        self._acknowledged(meant)
+
+    def check(self, found: Mapping[str, int]) -> None:
+        """Check the lengths of the artifacts that a client finds."""
+        for path in self.expected.keys() | self.maybe.keys():
+            allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
+            assert found.get(path, 0) in allowed, f"{path} is {found.get(path, 0)}, and should be one of {allowed}"

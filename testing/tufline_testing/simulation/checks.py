@@ -1,0 +1,48 @@
+"""What must be true of the log at the end of a schedule."""
+
+from collections import Counter
+
+from tufline import records
+from tufline.bus import Bus
+from tufline.records import PROGRESS_KEY, Add, Progress, topics
+from tufline.records.metadata import VERSION_HEADER
+from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline_ingest.rest.task_receipts import Remarks
+from tufline_testing.inbox import changes_on_log, event_receipts, every
+from tufline_testing.log import read_all
+
+
+async def check_log(bus: Bus) -> None:
+    """Check that nothing is on the log twice, that each event has one receipt, and that each role's versions are consecutive."""
+    moved_once = Counter(change.length for change in await changes_on_log(bus) if isinstance(change, Add))
+    assert moved_once.total() == len(moved_once), f"on the log twice: {moved_once.most_common(1)}"
+    receipts = Counter((receipt.partition, receipt.offset) for receipt in await event_receipts(bus))
+    assert receipts.total() == len(receipts) == len(await every(bus, topics.INBOX)), "not one receipt for each event"
+    newest: Counter[str] = Counter()
+    contents: dict[tuple[str, int], bytes] = {}
+    for record in await read_all(bus, topics.METADATA):
+        version = int(record.headers[VERSION_HEADER])
+        assert contents.setdefault((record.key, version), record.value) == record.value, f"{record.key} {version} has two contents"
+        again = record.key == "timestamp" and version == newest[record.key]
+        first = record.key not in newest
+        assert again or first or version == newest[record.key] + 1, f"{record.key} goes from {newest[record.key]} to {version}"
+        newest[record.key] = version
+
+
+async def check_receipts(bus: Bus) -> None:
+    """Check that every receipt is found from the newest progress on, even if writing one was interrupted."""
+    remarks = Remarks(bus, PassedOver(Health(), "check"))
+    for partition in range(bus.partitions(topics.RECEIPTS)):
+        heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
+        if not heads:
+            continue  # it has no bins
+        progress = records.decode(records.heads_decoder, heads[-1].value)
+        assert isinstance(progress, Progress)
+        assert progress.trail is not None
+        for record in await read_all(bus, topics.RECEIPTS, partition):
+            receipt = records.decode(receipt_decoder, record.value)
+            if isinstance(receipt, ChangeReceipt):
+                found = await remarks.of(partition, [receipt.offset], progress.trail)
+                assert receipt in found.receipts, f"{receipt} is not found in partition {partition}"
