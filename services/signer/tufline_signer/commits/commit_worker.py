@@ -89,7 +89,7 @@ class CommitWorker:
         self._bootstrap = bootstrap
         self._committed = last_vector(owned, bootstrap.settings.partitions)
         self.passed = PassedOver(context.health, PART)
-        self._folding = CommitState(bootstrap.settings, self._committed.artifacts, self.passed)
+        self._state = CommitState(bootstrap.settings, self._committed.artifacts, self.passed)
         self._files = CommitFiles(context, bootstrap, owned.heads, PART)
         self._root_release = RootRelease()
         self._report = TrustReport(context.health, PART, bootstrap)
@@ -114,11 +114,11 @@ class CommitWorker:
         if head := self._heads.get(Snapshot.type):
             content = await self._files.read_back(Snapshot.type, head)
             for role, version in read_snapshot(envelope.disassemble(content).signed).items():
-                self._folding.set(role, version)
-            self._folding.changed = False  # clients have this snapshot: a restart alone makes no new one
+                self._state.set(role, version)
+            self._state.changed = False  # clients have this snapshot: a restart alone makes no new one
 
     def _name_under(self, targets: bytes) -> None:
-        self._folding.name_under(roles.bin_keys(roles.parse(Targets, targets).signed))
+        self._state.name_under(roles.bin_keys(roles.parse(Targets, targets).signed))
 
     async def publish_trust(self) -> None:
         """Append root and targets of the bootstrap, unless they are on the log."""
@@ -152,14 +152,14 @@ class CommitWorker:
         for role, head in heads.items():
             metrics.expires.labels(role).set(parse_expires(head.expires).timestamp())
 
-    async def fold(self, partition: int, batch: Sequence[Record]) -> None:
+    async def take_heads(self, partition: int, batch: Sequence[Record]) -> None:
         """Apply new heads and progress.
 
         Args:
             partition: partition of ``heads``.
             batch: the partition's next records.
         """
-        self._folding.take(partition, batch)
+        self._state.take(partition, batch)
         self._news.set()
 
     async def follow_admin(self) -> None:
@@ -192,7 +192,7 @@ class CommitWorker:
             Whether a commit was made.
         """
         self._news.clear()
-        if missing := len(self._folding.missing):
+        if missing := len(self._state.missing):
             waiting = (
                 f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets names"
             )
@@ -202,7 +202,7 @@ class CommitWorker:
         with metrics.commit_seconds.time():
             kind = await self._commit(now)
             await self._release_root()
-        self._report.update(self._heads, self._context.admin.state, self._folding.withheld, now)
+        self._report.update(self._heads, self._context.admin.state, self._state.withheld, now)
         if kind:
             metrics.commits.labels(kind).inc()
         return bool(kind)
@@ -228,25 +228,25 @@ class CommitWorker:
         Returns:
             The files, none if nothing has changed; and the vector that the commit covers.
         """
-        folding = self._folding
+        state = self._state
         lost = lost_roots(self._repository, self._heads)
         root = lost[-1].signed if lost else shown_root(self._repository, self._heads).signed
         targets = await self._next_targets(sign, root, now)
         if targets is not None:
             self._name_under(targets.content)
         targets_version = targets.version if targets else self._heads[Targets.type].version
-        if lost and not targets_stand(self._repository, targets_version, folding, root):
+        if lost and not targets_stand(self._repository, targets_version, state, root):
             self._context.health.problem(
                 PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"
             )
             return [], self._committed
         files = [*(signed_by_people(Root.type, given.metadata) for given in lost), *([targets] if targets else [])]
-        folding.set(Targets.type, targets_version)
-        vector = Vector(list(folding.covered), covered_in_admin(self._repository, root.version, targets_version))
-        if files or folding.changed or Snapshot.type in due:
+        state.set(Targets.type, targets_version)
+        vector = Vector(list(state.covered), covered_in_admin(self._repository, root.version, targets_version))
+        if files or state.changed or Snapshot.type in due:
             # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
-            folding.changed = False
-            files.append(await self._files.make_snapshot(sign, self._folding.snapshot, now))
+            state.changed = False
+            files.append(await self._files.make_snapshot(sign, self._state.snapshot, now))
             files.append(await self._files.make_timestamp(sign, files[-1].version, files[-1].content, now))
         elif Timestamp.type in due:
             head = self._heads[Snapshot.type]
@@ -255,17 +255,17 @@ class CommitWorker:
 
     async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
         if self._online:
-            delegating = root_to_delegate_by(self._repository, self._folding)
-            if not same_keys(roles.online_bin_keys(delegating), self._folding.keys) or await self._files.is_due(Targets.type, now):
+            delegating = root_to_delegate_by(self._repository, self._state)
+            if not same_keys(roles.online_bin_keys(delegating), self._state.keys) or await self._files.is_due(Targets.type, now):
                 return await self._files.make_targets(sign, self._heads[Targets.type].version + 1, delegating)
             return None
-        given = next_given_targets(self._repository, self._heads, self._folding, root)
+        given = next_given_targets(self._repository, self._heads, self._state, root)
         return None if given is None else signed_by_people(Targets.type, given.metadata)
 
     async def _release_root(self) -> None:
         """Release the next root, once everything that it governs has verified under it for long enough."""
         given = self._root_release.due(
-            self._repository, self._heads, self._folding, asyncio.get_running_loop().time(), self._context.config.release_delay
+            self._repository, self._heads, self._state, asyncio.get_running_loop().time(), self._context.config.release_delay
         )
         if given is None:
             return
@@ -313,12 +313,12 @@ async def _work(context: SignerContext, owned: Owned, partitions: int) -> None:
     worker = CommitWorker(context, owned, bootstrap)
     await worker.restore()
     await worker.publish_trust()
-    folding = (
-        follow(context.bus, topics.HEADS, partition, 0, partial(worker.fold, partition), passed=worker.passed)
+    following = (
+        follow(context.bus, topics.HEADS, partition, 0, partial(worker.take_heads, partition), passed=worker.passed)
         for partition in range(partitions)
     )
     try:
-        await all_of(*folding, worker.follow_admin(), worker.run())
+        await all_of(*following, worker.follow_admin(), worker.run())
     finally:
         worker.leave()
 

@@ -53,13 +53,13 @@ def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
     return mine.keys.keys() == other.keys.keys() and mine.threshold == other.threshold
 
 
-def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], folding: CommitState, root: Root) -> Submitted[Targets] | None:
+def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, root: Root) -> Submitted[Targets] | None:
     """Return the next targets, if they may be released (PEP 458's mode).
 
     Args:
         repository: the repository, as folded from ``admin``.
         heads: role to head, from the last partition of ``heads``.
-        folding: the bins.
+        bins: the bins, by their heads.
         root: the root that they are released under.
 
     Returns:
@@ -67,35 +67,35 @@ def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], fold
     """
     version = heads[Targets.type].version + 1
     given = next((given for given in repository.targets if given.signed.version == version), None)
-    is_ready = given is not None and folding.are_met(roles.bin_keys(given.signed)) and given.verifies_under(root)
+    is_ready = given is not None and bins.are_met(roles.bin_keys(given.signed)) and given.verifies_under(root)
     return given if is_ready else None
 
 
-def root_to_delegate_by(repository: Bootstrapped, folding: CommitState) -> Root:
+def root_to_delegate_by(repository: Bootstrapped, bins: CommitState) -> Root:
     """Return the root whose keys online targets delegate to (RSTUF's mode).
 
     Args:
         repository: the repository, as folded from ``admin``.
-        folding: the bins.
+        bins: the bins, by their heads.
 
     Returns:
         The newest root if every bin is signed with its keys; otherwise the root whose keys the current targets delegate to.
     """
     newest = repository.roots[-1].signed
     keys = roles.online_bin_keys(newest)
-    if same_keys(keys, folding.keys) or folding.are_met(keys):
+    if same_keys(keys, bins.keys) or bins.are_met(keys):
         return newest
     roots = [given.signed for given in reversed(repository.roots)]
-    return next(root for root in roots if same_keys(roles.online_bin_keys(root), folding.keys))
+    return next(root for root in roots if same_keys(roles.online_bin_keys(root), bins.keys))
 
 
-def next_root(repository: Bootstrapped, heads: Mapping[str, Head], folding: CommitState) -> Submitted[Root] | None:
+def next_root(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState) -> Submitted[Root] | None:
     """Return the next root, if everything released verifies under it.
 
     Args:
         repository: the repository, as folded from ``admin``.
         heads: role to head, from the last partition of ``heads``.
-        folding: the bins.
+        bins: the bins, by their heads.
 
     Returns:
         The root, or None.
@@ -107,7 +107,7 @@ def next_root(repository: Bootstrapped, heads: Mapping[str, Head], folding: Comm
     signed = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
     if not all(role in heads and roles.root_keys(given.signed, role).are_met_by(heads[role].keyids) for role in signed):
         return None
-    return given if targets_stand(repository, heads[Targets.type].version, folding, given.signed) else None
+    return given if targets_stand(repository, heads[Targets.type].version, bins, given.signed) else None
 
 
 def lost_roots(repository: Bootstrapped, heads: Mapping[str, Head]) -> list[Submitted[Root]]:
@@ -126,13 +126,13 @@ def lost_roots(repository: Bootstrapped, heads: Mapping[str, Head]) -> list[Subm
     return waiting[: last + 1]
 
 
-def targets_stand(repository: Bootstrapped, version: int, folding: CommitState, root: Root) -> bool:
+def targets_stand(repository: Bootstrapped, version: int, bins: CommitState, root: Root) -> bool:
     """Return whether a version of targets is consistent with a root.
 
     Args:
         repository: the repository, as folded from ``admin``.
         version: version of the targets.
-        folding: the bins.
+        bins: the bins, by their heads.
         root: the root to be released.
 
     Returns:
@@ -141,7 +141,7 @@ def targets_stand(repository: Bootstrapped, version: int, folding: CommitState, 
     if repository.targets:
         return any(given.verifies_under(root) for given in repository.targets if given.signed.version == version)
     later = [given.signed for given in repository.roots if given.signed.version >= root.version]
-    return any(same_keys(roles.online_bin_keys(one), folding.keys) for one in later)
+    return any(same_keys(roles.online_bin_keys(one), bins.keys) for one in later)
 
 
 def covered_in_admin(repository: Bootstrapped, root_version: int, targets_version: int) -> int:
@@ -175,7 +175,7 @@ class RootRelease:
         Args:
             repository: the repository, as folded from ``admin``.
             heads: the heads of root, targets, snapshot and timestamp.
-            bins: the folded heads of all bins.
+            bins: the bins, by their heads.
             now: monotonic time, in seconds.
             delay: how long timestamp and snapshot must have been signed for a root that changes online keys, in seconds: longer than
                 caches keep them.
