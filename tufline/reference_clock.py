@@ -120,8 +120,8 @@ class ReferenceClock:
 class SteadyClock:
     """A wall clock that ignores short faults: the time at its start plus the monotonic time since.
 
-    It follows small corrections of the wall clock at once, and a jump ahead once that has lasted for ``LASTING``. After a jump back of at
-    most ``LASTING`` it stands still until the wall clock has caught up; it ignores a larger one.
+    It follows small corrections of the wall clock at once, and a jump ahead once that has lasted for ``LASTING``. After the wall clock
+    jumps back by at most ``LASTING``, this clock stops until the wall clock has caught up; a larger jump is ignored.
     """
 
     def __init__(self, wall: Clock, monotonic: Callable[[], float], not_before: datetime) -> None:

@@ -104,7 +104,7 @@ async def run(config: Config, on_ready: OnReady, services: Collection[str] = SER
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     serving.cancel()
-    if stop.is_set():  # otherwise an error ends it, which tells why
+    if stop.is_set():  # otherwise an error ends it, and says why
         _log.info("process.stopping")
     with contextlib.suppress(asyncio.CancelledError):
         await serving

@@ -69,7 +69,7 @@ class Link(Versioned, frozen=True, kw_only=True):
 
     Attributes:
         chain: the chain's name, random for each process that signs.
-        number: counts the records of the chain, from 0.
+        number: the record's number in the chain, from 0.
         previous: ``hash`` of the previous record; ``NO_HASH`` in the first one.
         time: when the record was made, in UTC.
         requester: the part of the process that asked for it.

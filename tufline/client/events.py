@@ -117,8 +117,8 @@ class Client:
 
         Args:
             bus: an open bus, or a URL as in ``bus.url``.
-            config: the section ``kafka`` tells how to reach the cluster, and ``ingest.origin`` where events become live; read from
-                the ``TUFLINE_*`` environment variables by default.
+            config: the section ``kafka`` says how to reach the cluster, and ``ingest.origin`` names the origin where events become live; by
+                default read from the ``TUFLINE_*`` environment variables.
 
         Raises:
             ConfigError: if one of these variables has an invalid value.

@@ -1,4 +1,4 @@
-"""Converting public keys from Vault's form to that of TUF metadata. Pure."""
+"""Converting public keys from Vault's format to the format of TUF metadata. Pure."""
 
 import binascii
 from base64 import b64decode

@@ -33,7 +33,8 @@ hash, for the lookup, would cost as much as verifying again."""
 
 EXPIRES_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 _EXPIRES: Final = re.compile(r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\dZ", re.ASCII)
-"""What clients accept; ``fromisoformat`` reads other forms of ISO 8601 as well, such as a week or, in newer versions of Python, hour 24."""
+"""The format that clients accept; ``fromisoformat`` reads other forms of ISO 8601 as well, such as a week or, in newer versions of Python,
+hour 24."""
 
 REMEMBERED_SIGNATURES: Final = 32_768
 """How many valid signatures are remembered, so that one process does not verify them twice; they take about 4 MB."""

@@ -1,7 +1,7 @@
 """The records of every topic, as JSON on the log.
 
-``schemas/records.json`` is generated from these types. A record has the version of its schema (``v``): logs live for years, and during a
-rolling upgrade old and new services read the same log. A reader refuses a version that it does not know, and ignores fields that it does
+``schemas/records.json`` is generated from these types. A record has the version of its schema (``v``): logs are used for years, and during
+a rolling upgrade old and new services read the same log. A reader refuses a version that it does not know, and ignores fields that it does
 not know. So a record has a newer version only if a reader that ignores one of its fields would misunderstand it.
 
 Each topic has a module of its own; this package has the names that most code needs. The topic ``metadata`` has the exact bytes of metadata

@@ -57,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field="kind"):
-    """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one counts, until another replaces it.
+    """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one is valid, until another one replaces it.
 
     Attributes:
         settings: the settings, which never change.
@@ -65,7 +65,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
         targets: the signed targets metadata; None if targets is online, and the signer makes it.
         replace: whether it replaces an earlier one whose root is not published yet (``Begun``).
         rules: the version of the rules that apply to this record.
-        signing: whether more keys must sign it before it counts (``Signature``).
+        signing: whether more keys must sign it before it is valid (``Signature``).
     """
 
     settings: Settings
@@ -94,7 +94,7 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
         metadata: the signed metadata of that version.
         skip_overlap: whether the keys of the previous version are lost, so that the release does not wait for signatures by them too.
         rules: the version of the rules that apply to this record.
-        signing: whether more keys must sign it before it counts (``Signature``).
+        signing: whether more keys must sign it before it is valid (``Signature``).
     """
 
     role: Literal["root", "targets"]
@@ -123,7 +123,7 @@ class Signature(Versioned, frozen=True, kw_only=True, tag="signature", tag_field
 
 
 class Withdrawal(Versioned, frozen=True, kw_only=True, tag="withdrawal", tag_field="kind"):
-    """Topic ``admin``, key ``WITHDRAWAL_KEY``. A version that more keys must sign is given up.
+    """Topic ``admin``, key ``WITHDRAWAL_KEY``. The withdrawal of a version that waits for signatures.
 
     Attributes:
         proposal: the offset in ``admin`` of the record with that version, or with the bootstrap that it is part of.

@@ -1,4 +1,4 @@
-"""The records of ``artifacts``: what requests and events change, as ingest has accepted it."""
+"""The records of ``artifacts``: the changes that ingest has accepted from requests and events."""
 
 from collections.abc import Sequence
 from typing import Any, Final

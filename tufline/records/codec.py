@@ -18,7 +18,8 @@ PARTITION_BITS_SCHEMA: Final = 2
 """The first version with ``Settings.partition_bits``: a reader that ignores that field would expect each bin in another partition."""
 
 SIGNING_SCHEMA: Final = 3
-"""The first version with ``signing``, ``Signature`` and ``Withdrawal``: a reader that ignores them would miss what becomes complete."""
+"""The first version with ``signing``, ``Signature`` and ``Withdrawal``: a reader that ignores them would miss versions that become
+complete."""
 
 NEWEST_SCHEMA: Final = SIGNING_SCHEMA
 """The newest version that can be read."""
@@ -27,7 +28,7 @@ FIRST_RULES: Final = 1
 """The version of the rules that applied before records named one."""
 
 CURRENT_RULES: Final = 2
-"""The version of the rules that ingest applies to new submissions. A record names its version, and keeps it as long as the log lives."""
+"""The version of the rules that ingest applies to new submissions. A record names its version, and keeps it as long as the log exists."""
 
 
 class Versioned(msgspec.Struct, frozen=True, kw_only=True):

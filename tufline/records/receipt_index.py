@@ -2,8 +2,8 @@
 
 The bins' writer applies ``artifacts`` in batches. The receipts of one batch are contiguous and are called a **run**. The runs of a
 partition are numbered from 1 and form a skip list. The writer's newest ``Progress`` names the newest run and, for each power of two, the
-newest run whose number it divides; the first receipt of a run names the same for the runs before it. So finding a run takes one receipt for
-each halving of the remaining runs. A record that is in no run has no receipt. No I/O.
+newest run whose number is divisible by that power; the first receipt of a run names the same for the runs before it. So finding a run takes
+one receipt for each halving of the remaining runs. A record that is in no run has no receipt. No I/O.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ReceiptIndex(msgspec.Struct, frozen=True, array_like=True):
-    """Where the receipts of a partition are: its runs.
+    """The index of a partition's receipts: its runs.
 
     Attributes:
         start: the offset in ``artifacts`` from which on every receipt is in a run; receipts of earlier records are in none.

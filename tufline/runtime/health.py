@@ -11,7 +11,7 @@ class Health:
 
     Attributes:
         parts: name of a part to the problem that keeps it from its work, in one sentence; None if it is ready.
-        warnings: name of a part that is ready to what people must attend to nevertheless, in one sentence.
+        warnings: for each ready part that needs attention nevertheless, its name to one sentence that says why.
     """
 
     parts: dict[str, str | None] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Accepting a bootstrap, and the versions of root and targets that follow it: nothing counts that clients would refuse.
+"""Accepting a bootstrap, and the versions of root and targets that follow it: a version that clients would refuse is never accepted.
 
 Ingest judges a submission by these functions before it writes a record, and every service judges the record by them again. No I/O, no
 clock.
@@ -68,7 +68,7 @@ def signable(state: AdminState, content: Bootstrap | NewMetadata, now: datetime)
         Of a bootstrap root, and targets if it is signed offline; otherwise one version.
 
     Raises:
-        InvalidBootstrapError: if the bootstrap can't be accepted, whoever signs it, with the reason and what to do.
+        InvalidBootstrapError: if the bootstrap can't be accepted, whichever keys sign it, with the reason and what to do.
         InvalidUpdateError: the same for the next version of a role.
     """
     if isinstance(content, Bootstrap):
@@ -94,7 +94,7 @@ def close(state: AdminState, proposal: Proposal, outcome: Literal["complete", "w
         end: the offset of the record that ends it.
 
     Returns:
-        The state in which the proposal is not open any more.
+        The state in which the proposal is no longer open.
     """
     proposals = {**state.proposals, proposal.offset: replace(proposal, record=None, outcome=outcome, end=end)}
     # The first signature of a version can be sent again after a withdrawal, so there can be any number of these.
@@ -122,7 +122,7 @@ def supersede(state: AdminState, end: int, *kinds: Kind) -> AdminState:
 
 
 def check_replacement(state: AdminState, bootstrap: Bootstrap) -> None:
-    """Refuse a bootstrap that may not replace the one before it.
+    """Refuse a bootstrap that may not replace the previous one.
 
     Args:
         state: the state before the bootstrap.

@@ -38,7 +38,7 @@ class Submitted(Generic[SignedRole]):
         """Return whether enough keys of a root signed this version.
 
         Args:
-            root: the root whose keys and threshold count.
+            root: the root whose keys and threshold apply.
         """
         role = type(self.signed)
         try:
@@ -56,11 +56,12 @@ class AdminState:
         next_offset: the offset of the next record to apply.
         bootstrap: the accepted bootstrap; None if there is none yet.
         bootstrap_offset: the offset of its record in ``admin``; -1 if there is none yet.
-        begun: whether its first root is published, or about to be, so that the bootstrap can't be replaced any more.
+        begun: whether its first root is published, or about to be, so that the bootstrap can no longer be replaced.
         roots: the versions of root, starting with the bootstrap's; each version is one higher than the previous one.
         targets: the same for top-level targets; empty if targets is signed online.
         refused: offset of each refused record to the reason.
-        proposals: offset to what came with too few signatures: what is open or became complete, and the newest that were given up.
+        proposals: offset to the version that was submitted there with too few signatures: all that are open or became complete, and the
+            newest of those that were withdrawn.
         losses: topic and partition to the offset below which the loss of records is accepted (``tufline.views.lost_input``).
         unreadable: role (or ``bootstrap``) to the reason why its last record could never be published, although older rules accept it; kept
             until a record follows that can be published.
@@ -87,10 +88,10 @@ class AdminState:
         return Bootstrapped(self.next_offset, self.bootstrap, self.bootstrap_offset, self.begun, self.roots, self.targets)
 
     def open_proposal(self, *kinds: Kind) -> Proposal | None:
-        """Return what more keys must sign.
+        """Return a proposal that waits for signatures.
 
         Args:
-            kinds: what it may be.
+            kinds: the kinds of proposal to look for, in this order.
 
         Returns:
             The open proposal of the first of these kinds that has one; None if none has.
@@ -101,13 +102,13 @@ class AdminState:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
-    """The part of an ``AdminState`` that is there once a bootstrap counts. Who has one need not ask whether there is a repository.
+    """The state of ``admin`` once a bootstrap is accepted, for code that would otherwise have to check whether there is a repository.
 
     Attributes:
         next_offset: of the next record of ``admin`` to apply.
-        bootstrap: the one that counts.
-        bootstrap_offset: where its record is in ``admin``.
-        begun: whether its first root is published, or about to be: it can't be replaced any more.
+        bootstrap: the accepted bootstrap.
+        bootstrap_offset: the offset of its record in ``admin``.
+        begun: whether its first root is published, or about to be: it can no longer be replaced.
         roots: at least one, as in ``AdminState``.
         targets: as in ``AdminState``; none if they are online.
     """
@@ -121,5 +122,5 @@ class Bootstrapped:
 
     @property
     def settings(self) -> Settings:
-        """What was settled at bootstrap."""
+        """The settings from the bootstrap."""
         return self.bootstrap.settings

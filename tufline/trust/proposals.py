@@ -23,7 +23,7 @@ def _accept(state: AdminState, content: Bootstrap | NewMetadata, offset: int, no
 
 
 def propose(state: AdminState, content: Bootstrap | NewMetadata, offset: int, now: datetime) -> AdminState:
-    """Accept a version that more keys must sign, or a bootstrap with one. It counts once enough keys signed it.
+    """Accept a version that more keys must sign, or a bootstrap with one. It becomes valid once enough keys have signed it.
 
     Args:
         state: the state before the record.
@@ -35,8 +35,9 @@ def propose(state: AdminState, content: Bootstrap | NewMetadata, offset: int, no
         The state after the record.
 
     Raises:
-        InvalidBootstrapError: if the bootstrap can't be accepted, whoever signs it, with the reason and what to do.
-        InvalidUpdateError: the same for the next version of a role; or if one of the signatures does not count, or there is none.
+        InvalidBootstrapError: if the bootstrap can't be accepted, whichever keys sign it, with the reason and what to do.
+        InvalidUpdateError: the same for the next version of a role; or if one of the signatures is not valid or not needed, or there is
+            none.
     """
     kind: Kind = "bootstrap" if isinstance(content, Bootstrap) else content.role
     if isinstance(content, Bootstrap):
@@ -83,7 +84,7 @@ def submit(state: AdminState, content: Proposable, offset: int, now: datetime) -
 
 
 def sign(state: AdminState, signature: Signature, offset: int, now: datetime) -> AdminState:
-    """Add a signature to a version that more keys must sign. With the last one it counts from this record on.
+    """Add a signature to a version that more keys must sign. With the last signature it is valid from this record on.
 
     Args:
         state: the state before the record.
@@ -95,8 +96,8 @@ def sign(state: AdminState, signature: Signature, offset: int, now: datetime) ->
         The state after the record.
 
     Raises:
-        InvalidBootstrapError: if it is the last signature of a bootstrap that can't be accepted any more.
-        InvalidUpdateError: if the signature does not count, or nothing waits for it, with the reason and what to do.
+        InvalidBootstrapError: if it is the last signature of a bootstrap that can no longer be accepted.
+        InvalidUpdateError: if the signature is not valid or not needed, or no version waits for it, with the reason and what to do.
     """
     proposal = state.open_proposal("bootstrap", signature.role)
     if proposal is None or proposal.record is None or proposal.offset != signature.proposal:

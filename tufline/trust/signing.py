@@ -1,7 +1,8 @@
 """Versions of root and targets whose signatures come one by one, from people on different machines.
 
-A version with too few signatures is a proposal: it is on the log, and counts once enough keys signed it. Only a valid signature of a key
-that the version needs is added to it, so that what is published later has no signature that some client would refuse. No I/O, no clock.
+A version with too few signatures is a proposal: it is on the log, and becomes valid once enough keys have signed it. Only a valid signature
+of a key that the version needs is added to it, so that the published file has no signature that a client would refuse. No I/O, no
+clock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from tufline.trust import client_rules, roles
 from tufline.trust.roles import RoleKeys
 
 Kind = Literal["bootstrap", "root", "targets"]
-"""What a proposal is: a bootstrap, or the next version of a role."""
+"""The kind of a proposal: a bootstrap, or the next version of a role."""
 
 SHOWN_KEYID: Final = 12
 """How much of a keyid a message shows, in characters."""
@@ -27,13 +28,13 @@ SHOWN_KEYID: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Signable:
-    """A version of a role, and who must sign it.
+    """A version of a role, and the keys that must sign it.
 
     Attributes:
         metadata: the object, ``{"signatures": […], "signed": {…}}``.
         signed: its signed part, parsed.
-        signers: the keys and thresholds that must all be met, such as those of the previous root and of this one; the first are those that
-            are trusted already.
+        signers: the keys and thresholds that must all be met, such as those of the previous root and of this one; the first set are the
+            keys that are already trusted.
     """
 
     metadata: Mapping[str, Any]
@@ -65,7 +66,7 @@ class Signable:
         return True
 
     def missing(self) -> list["Missing"]:
-        """Return what still has to be signed, for each set of signers whose threshold is not met."""
+        """Return the missing signatures, for each set of signers whose threshold is not met."""
         valid = self._valid()
         found: list[Missing] = []
         for keys in self.signers:
@@ -75,7 +76,7 @@ class Signable:
         return found
 
     def check_entries(self) -> None:
-        """Refuse the version if one of its signatures does not count.
+        """Refuse the version if one of its signatures is not valid or not needed.
 
         Raises:
             InvalidUpdateError: with the reason and what to do.
@@ -99,7 +100,7 @@ class Signable:
             The object with the signature.
 
         Raises:
-            InvalidUpdateError: if the signature does not count, with the reason and what to do.
+            InvalidUpdateError: if the signature is not valid or not needed, with the reason and what to do.
         """
         if any(entry["keyid"] == keyid for entry in self.metadata["signatures"]):
             raise InvalidUpdateError(f"the key {keyid[:SHOWN_KEYID]} has signed {self.name} already: sign with another one")
@@ -169,10 +170,10 @@ class Proposal:
         offset: the offset of its record in ``admin``.
         kind: what it is.
         version: the version of the role; 1 for a bootstrap.
-        record: the record, with all signatures so far; None once it is not open any more.
+        record: the record, with all signatures so far; None once it is no longer open.
         signatures: the offsets of the records whose signatures were added.
         outcome: ``signing`` while it is open; ``complete`` once enough keys signed it; otherwise it has no effect.
-        end: the offset of the record that made it complete, or by which it was given up; -1 while it is open.
+        end: the offset of the record that completed or withdrew it; -1 while it is open.
     """
 
     offset: int
@@ -185,5 +186,5 @@ class Proposal:
 
     @property
     def what(self) -> str:
-        """What is proposed, for messages."""
+        """A name of the proposal, for messages."""
         return "the bootstrap" if self.kind == "bootstrap" else f"{self.kind} version {self.version}"

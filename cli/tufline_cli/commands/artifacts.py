@@ -169,7 +169,7 @@ class Import:
         self._journal.add(item.mark for number, item in enumerate(chunk[:told], 1) if number not in refused)
 
     def wait(self, timeout: float) -> None:
-        """Wait until everything is live, including what an interrupted import had sent, and print what was refused meanwhile.
+        """Wait until everything is live, including changes from an interrupted import, and print the changes that were refused meanwhile.
 
         Args:
             timeout: how long to wait, in seconds.

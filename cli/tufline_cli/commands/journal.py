@@ -2,7 +2,7 @@
 
 A journal is a file. Its first line names the source and the log. Then follow the mark of each item that the server acknowledged, and the
 items' tasks until their results are known. A mark is a hash of the item's path and content, not of its place, so the source may be fixed or
-rebuilt in between. Only the last mark of a path counts. Once an item is sent, all later items of the same path are sent too, so that the
+rebuilt in between. Only the last mark of a path is valid. Once an item is sent, all later items of the same path are sent too, so that the
 server receives the source's last item of a path last.
 """
 
@@ -109,7 +109,7 @@ class Journal:
         self._write(b"".join(b"%s\n" % mark.hex().encode() for mark in marks))
 
     def expect(self, task_id: str, count: int) -> None:
-        """Record a task before its items: its result must be asked for, also after an interruption.
+        """Record a task before its items, so that its result is requested even after an interruption.
 
         Args:
             task_id: task id in the server's answer.

@@ -184,7 +184,7 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
 
 
 def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> str:
-    """Describe what the rotation waits for.
+    """Describe what the rotation is waiting for.
 
     Args:
         said: the server's answer to GET /api/v1/trust.

@@ -1,4 +1,4 @@
-"""``tufline sign``: signs root or targets with an offline key, in files on a machine that needs no network, or what waits on a server."""
+"""``tufline sign``: signs root or targets with an offline key: files on a machine without a network, or versions that wait on a server."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -93,7 +93,7 @@ def _signers(private: PrivateKeyTypes, keys: Iterable[Key]) -> list[CryptoSigner
 
 
 def _changes(signed: Root | Targets, trusted: Root) -> str:
-    """Say what somebody signs, in one line."""
+    """Describe in one line what is signed."""
     said = f"{signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
     if not isinstance(signed, Root) or signed.version == trusted.version:
         return said

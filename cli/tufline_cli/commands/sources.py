@@ -101,7 +101,7 @@ def _of_lines(path: Path, journal: Journal) -> Iterator[Item]:
             try:
                 name = decode(line).path
             except (msgspec.MsgspecError, ValueError, RecursionError):
-                name = ""  # the server reports what is wrong with it
+                name = ""  # the server reports what is wrong with the line
             mark = make_mark(name, line)
             if not journal.passes(mark):
                 yield Item(mark, line)

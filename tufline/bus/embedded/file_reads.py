@@ -116,7 +116,7 @@ class FileReads:
         self._refused = True
 
     def end_threads(self) -> None:
-        """End the threads, once they have read what they were given. This blocks."""
+        """End the threads, once they have finished their reads. This blocks."""
         if self._threads is not None:
             self._threads.shutdown()
 

@@ -105,7 +105,7 @@ class GroupCommit:
         self._ask_for_flush()
 
     def end_thread(self) -> None:
-        """End the writer thread, once it has written what it was given. This blocks; nothing may be submitted any more."""
+        """End the writer thread, once it has written everything that was submitted. This blocks; nothing may be submitted afterwards."""
         if self._work is not None:
             self._work.put(None)
             self._thread.join()
