@@ -105,7 +105,7 @@ def start() -> Server:
         time.sleep(0.02)
     urls = json.loads(ready.read_text())
     server = Server(process, Client(urls["api"]), urls["metadata"], urls["targets"], Path(urls["root"]).read_bytes())
-    while server.api.request("GET", "/api/v1/bootstrap/")["data"]["state"] != "finished":
+    while server.api.request("GET", "/api/v1/bootstrap/")["data"].get("state") != "finished":
         check(time.monotonic() < deadline, "the first metadata is not published in time")
         time.sleep(0.02)
     return server

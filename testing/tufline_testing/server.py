@@ -91,7 +91,7 @@ def start_dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) ->
         urls = json.loads(ready.read_text())
         running = Running(process, urls["api"], urls["metadata"], urls["targets"], Path(urls["root"]), log)
         client = running.client
-        wait_until(lambda: client.request("GET", "/api/v1/bootstrap/")["data"]["state"] == "finished", "the bootstrap is not published")
+        wait_until(lambda: client.request("GET", "/api/v1/bootstrap/")["data"].get("state") == "finished", "the bootstrap is not published")
     except BaseException:
         process.kill()
         process.wait()

@@ -47,6 +47,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "many offsets": {"positions": {0: [3, 4, 9]}},
     "earliest time": {"time": 0},
     "latest time": {"time": MAX_MILLISECONDS},
+    "request without changes": {"positions": {}},
     "bulk": {"format": 2, "task": Task.BULK, "request": "r"},
 }
 REFUSED: dict[str, dict[str, Any]] = {

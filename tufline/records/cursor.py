@@ -46,6 +46,10 @@ IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITH
 """The tasks whose records are in ``admin``."""
 
 
+WITHOUT_RECORDS: Final = frozenset({Task.ADD, Task.REMOVE})
+"""The tasks whose request may have had no changes: they have no record, and are done."""
+
+
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """The position on the log where a request was accepted.
 
@@ -55,7 +59,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         log: the id of the log.
         time: when the request was accepted, in milliseconds since 1970, by the bus's clock.
         positions: partition to the offsets of the request's records, in ``artifacts`` or (partition 0) in ``admin``. For a bulk request,
-            only the first and the last offset of each partition (in format 1, only the last).
+            only the first and the last offset of each partition (in format 1, only the last). Empty if the request had no changes.
         request: the name of a bulk request on the log; empty for any other.
     """
 
@@ -123,7 +127,8 @@ def decode(text: str, log_id: str) -> Cursor:
         raise InvalidCursorError("the task id has a format that this version of Tufline does not know")
     if cursor.log != log_id:
         raise InvalidCursorError("the task id belongs to another repository, or to this one before its log was created again")
-    if not 0 <= cursor.time <= MAX_MILLISECONDS or not cursor.positions or not all(map(_is_place, cursor.positions.items())):
+    is_empty = not cursor.positions and cursor.task not in WITHOUT_RECORDS
+    if not 0 <= cursor.time <= MAX_MILLISECONDS or is_empty or not all(map(_is_place, cursor.positions.items())):
         raise InvalidCursorError(NOT_ONE)
     return cursor
 

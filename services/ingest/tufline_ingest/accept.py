@@ -7,9 +7,11 @@ where they are.
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tufline import records
 from tufline.bus import Message, Position
+from tufline.clock import milliseconds_of
 from tufline.errors import InvalidTargetError
 from tufline.metadata.paths import check_path
 from tufline.metadata.target import Allowed, parse_target_json
@@ -140,6 +142,20 @@ def make_cursor(task: Task, log_id: str, positions: Sequence[Position], request:
         by_partition.setdefault(position.partition, []).append(position.offset)
     form = cursor.BULK_FORMAT if request else cursor.FORMAT
     return Cursor(form, task, log_id, max(position.time for position in positions), by_partition, request)
+
+
+def cursor_of_nothing(task: Task, log_id: str, now: datetime) -> Cursor:
+    """Make the cursor of a request without changes: it has no records, and its task is done.
+
+    Args:
+        task: the kind of the request.
+        log_id: of the log.
+        now: when it was accepted, with a time zone.
+
+    Returns:
+        The cursor.
+    """
+    return Cursor(cursor.FORMAT, task, log_id, milliseconds_of(now), {})
 
 
 def count(changes: Sequence[Change]) -> None:

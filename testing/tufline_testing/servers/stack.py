@@ -227,7 +227,7 @@ class Stack:
         if not client.request("GET", "/api/v1/bootstrap/", patient=True)["data"]["bootstrap"]:
             client.request("POST", "/api/v1/bootstrap/", json.loads((self.keys / "bootstrap.json").read_bytes()), patient=True)
         deadline = time.monotonic() + START_SECONDS
-        while client.request("GET", "/api/v1/bootstrap/", patient=True)["data"]["state"] != "finished":
+        while client.request("GET", "/api/v1/bootstrap/", patient=True)["data"].get("state") != "finished":
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the bootstrap is not published: {[service.problems() for service in self.services]}")
             time.sleep(0.1)

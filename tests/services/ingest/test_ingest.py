@@ -66,6 +66,43 @@ async def test_add_query_and_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert (await server.ask("GET", f"{ARTIFACTS}/a"))[0] == 404
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_a_request_without_artifacts_is_done(tmp_path: Path, slash: str) -> None:
+    """A request that names no artifact is accepted as by RSTUF: its task is SUCCESS at once, and nothing of it is on the log."""
+    async with bootstrapped(tmp_path) as server:
+        before = await server.on_log()
+        added = await submit(server, ARTIFACTS + slash, {"artifacts": []}, "New Artifact(s) successfully submitted.")
+        removed = await submit(server, DELETE + slash, {"artifacts": []}, "Remove Artifact(s) successfully submitted.")
+        assert (added["state"], removed["state"]) == ("SUCCESS", "SUCCESS")
+        assert added["result"]["details"] == {"added_artifacts": [], "invalid_paths": [], "artifact_roles": []}
+        assert removed["result"]["details"] == {"deleted_artifacts": [], "not_found_artifacts": []}
+        assert added["result"]["last_update"].endswith("Z")
+        assert await server.on_log() == before
+
+
+async def test_nulls_are_accepted_and_left_out(tmp_path: Path) -> None:
+    """RSTUF's clients may send null for what is optional, a timeout in any request, and find no null in any answer to RSTUF's calls."""
+
+    def has_null(answer: Any) -> bool:
+        inner = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list) else ()
+        return answer is None or any(map(has_null, inner))
+
+    payload = make_bootstrap(tmp_path / "keys", bins=8).payload
+    async with rest(tmp_path, whole=True) as server:
+        answers = [await server.ask("GET", BOOTSTRAP), await server.ask("POST", BOOTSTRAP, {**payload, "timeout": None})]
+        await server.task(answers[1][1]["data"]["task_id"])
+        for path, body in (
+            (ARTIFACTS, {"artifacts": [artifact("a", custom=None)], "timeout": None}),
+            (DELETE, {"artifacts": ["a", "b"], "timeout": None}),
+        ):
+            answers.append(await server.ask("POST", path, body))
+            await server.task(answers[-1][1]["data"]["task_id"])
+            answers.append(await server.ask("GET", f"/api/v1/task?task_id={answers[-1][1]['data']['task_id']}"))
+        answers += [await server.ask("GET", call) for call in (BOOTSTRAP, "/api/v1/metadata/sign", "/api/v1/task?task_id=unknown")]
+        assert {status for status, _ in answers} <= {200, 202}, answers
+        assert not [answer for _, answer in answers if has_null(answer)]
+
+
 async def test_an_old_path_stays_until_it_is_removed(tmp_path: Path) -> None:
     """A path that the first rules accepted stays live, is found, and can be removed by every call; nothing new is added under it."""
     old = ["100%.whl", "a?b", "a#b", "a\\b", "a "]

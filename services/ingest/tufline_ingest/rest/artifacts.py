@@ -43,7 +43,7 @@ async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
     """
     if request.add_task_id_to_custom:
         raise BadRequestError("add_task_id_to_custom is not supported: leave it out, or false")
-    _check_request(request.artifacts, request.publish_artifacts)
+    _check_request(request.publish_artifacts)
     changes: list[Change] = []
     turns = Turns()
     for number, raw in enumerate(request.artifacts):
@@ -68,7 +68,7 @@ async def make_removes(request: RemoveRequest) -> list[Change]:
     Raises:
         BadRequestError: if any change can't be accepted; then none is.
     """
-    _check_request(request.artifacts, request.publish_artifacts)
+    _check_request(request.publish_artifacts)
     changes: list[Change] = []
     turns = Turns()
     for number, path in enumerate(request.artifacts):
@@ -80,11 +80,9 @@ async def make_removes(request: RemoveRequest) -> list[Change]:
     return changes
 
 
-def _check_request(artifacts: Sequence[object], publish: bool) -> None:
+def _check_request(publish: bool) -> None:
     if not publish:
         raise BadRequestError("publish_artifacts false is not supported yet: leave it out, or true")
-    if not artifacts:
-        raise BadRequestError("artifacts is empty: name at least one")
 
 
 def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestError:
@@ -104,8 +102,10 @@ async def _append(context: Context, changes: Sequence[Change], settings: Setting
 
 
 async def _submit(context: Context, task: Task, changes: Sequence[Change], settings: Settings, message: str) -> web.Response:
-    positions = await _append(context, changes, settings)
-    where = accept.make_cursor(task, context.bus.log_id, positions)
+    if changes:
+        where = accept.make_cursor(task, context.bus.log_id, await _append(context, changes, settings))
+    else:
+        where = accept.cursor_of_nothing(task, context.bus.log_id, context.clock.latest())
     paths = [change.path for change in changes]
     data = Submitted(cursor.encode(where), moment_of(where.time), paths)
     return answer(SubmittedAnswer(data, message), 202)

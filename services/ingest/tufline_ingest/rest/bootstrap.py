@@ -69,7 +69,7 @@ async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
     """Answer whether there is a repository."""
     state = context.bootstrap_state()
     if state is None:
-        return answer(BootstrapAnswer(BootstrapState(False, None, None), "System available for bootstrap."))
+        return answer(BootstrapAnswer(BootstrapState(False), "System available for bootstrap."))
     where = Cursor(cursor.FORMAT, Task.BOOTSTRAP, context.bus.log_id, 0, {0: [_submitted_at(context.admin.state)]})
     data = BootstrapState(state != "signing", state, cursor.encode(where))
     return answer(BootstrapAnswer(data, "System LOCKED for bootstrap."))

@@ -149,7 +149,7 @@ ERRORS: Final[Mapping[type[IngestError], IngestError]] = MappingProxyType(
         type(error): error
         for error in (
             BrokenRequestError("the connection broke before the request was read"),
-            BadRequestError("artifacts is empty: name at least one"),
+            BadRequestError("artifacts[0] ('a//b') can't be accepted: the path has an empty segment; nothing of this request was accepted"),
             TooLargeError(8_000_000),
             UnsupportedEncodingError("the content encoding 'br' is not supported: send gzip, x-gzip, deflate, or no encoding"),
             NotBootstrappedError(None),

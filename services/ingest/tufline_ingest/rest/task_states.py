@@ -83,6 +83,8 @@ class Tasks:
         Raises:
             BusError: if the log can't be read now.
         """
+        if not cursor.positions:
+            return await _describe_artifacts(task_id, cursor, {}, {}, (), None)
         try:
             if cursor.task in IN_ADMIN:
                 return trust_tasks.describe(task_id, cursor, self.published_view.published, self.admin())

@@ -7,7 +7,6 @@ import msgspec
 
 from tufline.records.events import ArtifactInfo, Path
 
-_AT_LEAST_ONE: Final = msgspec.Meta(extra_json_schema={"minItems": 1})
 _ONLY_TRUE: Final = msgspec.Meta(extra_json_schema={"enum": [True]})
 
 
@@ -27,12 +26,12 @@ class AddRequest(msgspec.Struct, frozen=True):
     """A request to add artifacts.
 
     Attributes:
-        artifacts: the artifacts to add or to replace, at least one.
+        artifacts: the artifacts to add or to replace; if there are none, the task is done at once.
         add_task_id_to_custom: whether ``custom`` gets the task id: not supported yet.
         publish_artifacts: whether to publish them: only true is supported yet.
     """
 
-    artifacts: Annotated[list[Artifact], _AT_LEAST_ONE]
+    artifacts: list[Artifact]
     add_task_id_to_custom: Annotated[bool, msgspec.Meta(extra_json_schema={"enum": [False]})] = False
     publish_artifacts: Annotated[bool, _ONLY_TRUE] = True
 
@@ -55,11 +54,11 @@ class RemoveRequest(msgspec.Struct, frozen=True):
     """A request to remove artifacts.
 
     Attributes:
-        artifacts: the target paths to remove, at least one.
+        artifacts: the target paths to remove; if there are none, the task is done at once.
         publish_artifacts: whether to publish the removal: only true is supported yet.
     """
 
-    artifacts: Annotated[list[Path], _AT_LEAST_ONE]
+    artifacts: list[Path]
     publish_artifacts: Annotated[bool, _ONLY_TRUE] = True
 
 

@@ -124,18 +124,18 @@ class MetadataRequest(msgspec.Struct, frozen=True):
     skip_overlap: bool = False
 
 
-class BootstrapState(msgspec.Struct, frozen=True):
+class BootstrapState(msgspec.Struct, frozen=True, omit_defaults=True):
     """The state of the bootstrap.
 
     Attributes:
         bootstrap: whether there is a repository.
-        state: null before, ``pre`` until its first metadata is published, then ``finished``.
-        id: the task id of the bootstrap; null before.
+        state: ``signing`` while more keys must sign it, ``pre`` until its first metadata is published, then ``finished``; left out before.
+        id: the task id of the bootstrap; left out before.
     """
 
     bootstrap: bool
-    state: Literal["pre", "signing", "finished"] | None
-    id: str | None
+    state: Literal["pre", "signing", "finished"] | None = None
+    id: str | None = None
 
 
 class BootstrapAnswer(msgspec.Struct, frozen=True):
