@@ -13,6 +13,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tufline.clock import utc_now
 from tufline.keys.vault import provision
 from tufline.metadata.key_uris import ONLINE_KEY_URI
+from tufline.trust import key_files
 from tufline_cli.exit_codes import Exit
 from tufline_testing.log import Published
 from tufline_testing.rest import artifact, rest
@@ -188,3 +189,38 @@ def test_wrong_online_keys_are_said(tmp_path: Path, given: list[str], code: Exit
     done = run_tufline("init", "--out", "keys", *arguments, cwd=tmp_path, env={**nobody, "TUFLINE_VAULT__RETRY": "0"})
     assert (done.returncode, "Traceback" in done.stderr, (tmp_path / "keys").exists()) == (code, False, False), done.stderr
     assert reason in done.stderr
+
+
+def test_prove_needs_all_that_the_signer_needs(vault: VaultServer, tmp_path: Path) -> None:
+    """With the signer's policy a proof is made that the ceremony accepts; a version or policy with which it could not sign is reported."""
+    name, other = new_name(), new_name()
+    for one in (name, other):
+        assert run_tufline("keys", "create", one.path, cwd=tmp_path, env=admin_environment(vault)).returncode == 0
+    vault.admin.sys.create_or_update_policy("prove", provision.policy([name]))
+    read_only = f'path "{MOUNT}/keys/{name.key}" {{ capabilities = ["read"] }}'
+    vault.admin.sys.create_or_update_policy("read", read_only)
+
+    def prove(uri: str, policy: str) -> tuple[int, str, str]:
+        token = vault.admin.auth.token.create(policies=[policy], no_default_policy=True)["auth"]["client_token"]
+        env = {
+            "TUFLINE_VAULT__ADDRESS": vault.url,
+            "TUFLINE_VAULT__AUTH": "token",
+            "TUFLINE_VAULT__TOKEN": token,
+            "TUFLINE_VAULT__RETRY": "0",
+        }
+        done = run_tufline("keys", "prove", uri, cwd=tmp_path, env=env)
+        return done.returncode, done.stdout, done.stderr
+
+    code, proof, said = prove(name.uri, "prove")
+    assert code == Exit.OK, said
+    found = key_files.read(proof, utc_now())
+    assert (found.key.unrecognized_fields[ONLINE_KEY_URI], found.proved is not None) == (name.uri, True)
+    wrong = {
+        "no such version": (f"vault:{name.path}#2", "prove", "has no version 2"),
+        "no version": (f"vault:{name.path}", "prove", "lacks the version"),
+        "another key": (other.uri, "prove", "does not permit to"),
+        "may only read": (name.uri, "read", "does not permit to"),
+    }
+    for uri, policy, reason in wrong.values():
+        code, proof, said = prove(uri, policy)
+        assert (code, proof, reason in said) == (Exit.FAILED, "", True), said

@@ -1,21 +1,23 @@
-"""``tufline keys``: creates and shows keys in Vault, which is reached with the settings in section ``vault``."""
+"""``tufline keys``: creates, shows and proves online keys. Vault is reached with the settings in section ``vault``."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 from securesystemslib.signer import Key, SSlibKey
 
+from tufline.clock import utc_now
 from tufline.config.loading import load
-from tufline.errors import KeyUnavailableError, MetadataError
+from tufline.errors import KeyUnavailableError
 from tufline.keys.opening import KeyOpener
-from tufline.keys.public import SCHEMES
+from tufline.keys.public import SCHEMES, with_uri
 from tufline.keys.vault import provision
-from tufline.metadata.key_uris import VAULT_SCHEME, VaultKeyName
+from tufline.metadata import canonical
+from tufline.metadata.key_uris import ONLINE_KEY_URI, VAULT_SCHEME, VaultKeyName
 from tufline.runtime.telemetry import configure_logging
+from tufline.trust import key_files
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option
 
@@ -51,41 +53,9 @@ def with_opener(path: Path | None, work: Callable[[KeyOpener], Awaitable[T]]) ->
     return asyncio.run(run())
 
 
-def to_json(keys: Iterable[Key]) -> str:
-    """Encode public keys as in metadata: keyid to key object.
-
-    Args:
-        keys: the public keys.
-
-    Returns:
-        JSON.
-    """
-    return json.dumps({key.keyid: key.to_dict() for key in keys}, indent=1)
-
-
-def read_key(text: str) -> Key:
-    """Read a public key that ``to_json`` wrote.
-
-    Args:
-        text: JSON of exactly one key.
-
-    Returns:
-        The key.
-
-    Raises:
-        MetadataError: if it is not the JSON of one key.
-    """
-    try:
-        content: dict[str, dict[str, Any]] = json.loads(text)
-        ((keyid, of_key),) = content.items()
-        return Key.from_dict(keyid, of_key)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MetadataError(f"expected one key as 'tufline keys show' prints it: {error}") from error
-
-
 @click.group()
 def keys() -> None:
-    """Create, show and rotate online keys, and print the signer's policy in Vault."""
+    """Create, show, prove and rotate online keys, and print the signer's policy in Vault."""
 
 
 @keys.command()
@@ -106,7 +76,7 @@ def create(name: str, kind: str, path: Path | None) -> None:
     that may create keys; the signer's may not.
     """
     public = with_opener(path, lambda opener: provision.create_key(opener.vault, _parse(name, 1), kind))
-    click.echo(to_json([public]))
+    click.echo(key_files.to_json([public]))
 
 
 @keys.command()
@@ -131,7 +101,7 @@ def show(name: str, path: Path | None) -> None:
         return list(publics.values()), await provision.dangers(opener.vault, parsed)
 
     found, wrong = with_opener(path, look)
-    click.echo(to_json(found))
+    click.echo(key_files.to_json(found))
     for danger in wrong:
         click.echo(f"warning: {name}: {danger}", err=True)
 
@@ -141,6 +111,33 @@ def show(name: str, path: Path | None) -> None:
 def policy(names: tuple[str, ...]) -> None:
     """Print the Vault policy of a signer with the keys NAME (<mount>/<key>): it may sign with them and read their public parts, no more."""
     click.echo(provision.policy(_parse(name, 1) for name in names), nl=False)
+
+
+@keys.command()
+@click.argument("uri")
+@click.option(
+    "--public",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="The public key, as tufline keys printed it, for a provider that does not tell it.",
+)
+@config_option
+def prove(uri: str, public: Path | None, path: Path | None) -> None:
+    """Prove that the online key URI can be used: print its public part, signed with the key itself.
+
+    Run it with the signer's login, where the key can be reached. The ceremony (tufline ceremony, tufline init --online-key) checks the
+    proof on a machine that can't reach it, so that a wrong URI, version or policy is found before people sign.
+    """
+    name = _parse(uri).uri if uri.startswith(VAULT_SCHEME) or ":" not in uri else uri
+    told = None if public is None else key_files.read(public.read_bytes(), utc_now()).key
+
+    async def sign(opener: KeyOpener) -> str:
+        key = await opener.public_of(name) if told is None else with_uri(told, name)
+        opened = await opener.open(str(key.unrecognized_fields[ONLINE_KEY_URI]), key)
+        statement = key_files.statement(key, utc_now())
+        (signature,) = await opened.sign_many([canonical.encode(statement)])
+        return key_files.proof(statement, signature)
+
+    click.echo(with_opener(path, sign))
 
 
 def online_keys(given: tuple[str, ...], roles: tuple[str, ...], path: Path | None) -> dict[str, Key]:
@@ -167,7 +164,7 @@ def online_keys(given: tuple[str, ...], roles: tuple[str, ...], path: Path | Non
             raise Failure(f"--online-key was set twice for {role or 'all roles'}", code=Exit.USAGE)
         by_role[role] = key
 
-    files = {key: read_key(Path(key).read_text()) for key in by_role.values() if Path(key).is_file()}
+    files: dict[str, Key] = {key: key_files.read(Path(key).read_bytes(), utc_now()).key for key in by_role.values() if Path(key).is_file()}
     uris = {key for key in by_role.values() if key not in files}
     for key in uris:
         if ":" not in key:
