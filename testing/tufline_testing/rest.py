@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -63,6 +64,16 @@ class Rest:
                     result: dict[str, Any] = answer["data"]
                     return result
 
+    async def submit(self, path: str, body: Any, message: str) -> dict[str, Any]:
+        """Send a change, check the answer against RSTUF's format, and return the finished task."""
+        status, answer = await self.ask("POST", path, body)
+        assert status == 202, answer
+        assert answer["message"] == message
+        assert answer["data"]["last_update"].endswith("Z")
+        task = await self.task(answer["data"]["task_id"])
+        assert task["task_id"] == answer["data"]["task_id"]
+        return task
+
 
 @asynccontextmanager
 async def rest(
@@ -122,6 +133,11 @@ async def bootstrapped(
 def artifact(path: str, length: Any = 1, hashes: Any = None, **info: Any) -> dict[str, Any]:
     """Make an artifact of a request."""
     return {"path": path, "info": {"length": length, "hashes": {"sha256": "ab" * 32} if hashes is None else hashes, **info}}
+
+
+def bulk_line(**fields: Any) -> bytes:
+    """Make a line of a bulk request."""
+    return json.dumps(fields).encode()
 
 
 async def lose(path: Path, partition: int, below: int) -> None:
