@@ -6,17 +6,8 @@ import pytest
 
 from tufline_testing.checkout import ROOT
 from tufline_testing.proofs import mutate_pure
-from tufline_testing.proofs.mutate_pure import (
-    Change,
-    Module,
-    Outcome,
-    Survivor,
-    choose_share,
-    find_changes,
-    read_modules,
-    read_survivors,
-    try_module,
-)
+from tufline_testing.proofs.mutate_pure import Module, Outcome, Survivor, read_modules, read_survivors, try_module
+from tufline_testing.proofs.pure_changes import Change, choose_share, find_changes
 
 PROGRAM = "def is_adult(age: int | float) -> bool:\n    return age >= 18\n"
 WEAK = "import people\n\n\ndef test_adults():\n    assert people.is_adult(30)\n    assert not people.is_adult(2)\n"
