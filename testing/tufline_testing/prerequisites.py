@@ -2,8 +2,10 @@
 
 Two steps. ``programs`` runs before any package is installed, so it needs only the standard library: it lists what this machine lacks, and
 what is not tested without it. Root on Debian or Ubuntu gets the missing packages; everybody else is told the command. ``parts`` fetches and
-builds what is kept in the user's cache. Under ``.ci/run`` (``CI_RUN``) each fails if anything is missing; elsewhere the tests that need it
-are skipped.
+builds what is kept in the user's cache.
+
+If ``CI_RUN`` is set, as in ``.ci/run`` and the GitHub workflows, each step fails if anything is missing; otherwise the tests that need it
+are skipped. There, and only there, packages are also installed with sudo if it asks for no password.
 """
 
 import os
@@ -129,10 +131,27 @@ def lacking(programs: Sequence[Program], parts: Sequence[Part]) -> list[str]:
     return lines
 
 
-def install(programs: Sequence[Program]) -> str:
+def package_manager() -> Sequence[str]:
+    """Find how packages can be installed without asking anybody.
+
+    Returns:
+        The command, up to its arguments; empty if there is none.
+    """
+    if not shutil.which("apt-get"):
+        return ()
+    if os.geteuid() == 0:
+        return ("apt-get",)
+    sudo = shutil.which("sudo") if os.environ.get("CI_RUN") else None  # nobody else expects that a test changes the machine
+    if sudo and subprocess.run([sudo, "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
+        return (sudo, "-n", "DEBIAN_FRONTEND=noninteractive", "apt-get")
+    return ()
+
+
+def install(manager: Sequence[str], programs: Sequence[Program]) -> str:
     """Install the packages of programs with apt-get.
 
     Args:
+        manager: the command, as from ``package_manager``.
         programs: what to install.
 
     Returns:
@@ -140,7 +159,7 @@ def install(programs: Sequence[Program]) -> str:
     """
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["update"], ["install", "--yes", *(program.package for program in programs)]):
-        done = subprocess.run(["apt-get", "-qq", *command], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run([*manager, "-qq", *command], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"apt-get {' '.join(command)} failed:\n{(done.stdout + done.stderr)[-2000:]}"
     return ""
@@ -172,15 +191,15 @@ def fetch(parts: Sequence[Part]) -> Mapping[str, str]:
 
 
 def check_programs() -> bool:
-    """List what is missing, and install it as root.
+    """List what is missing, and install it where that is possible without asking.
 
     Returns:
         Whether the tests can go on.
     """
     missing = [program for program in PROGRAMS if program.is_missing]
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"installing Debian packages, since this is root: {' '.join(program.package for program in missing)} …", flush=True)
-        if problem := install(missing):
+    if missing and (manager := package_manager()):
+        print(f"installing Debian packages with {' '.join(manager)}: {' '.join(program.package for program in missing)} …", flush=True)
+        if problem := install(manager, missing):
             print(problem, flush=True)
         missing = [program for program in missing if program.is_missing]
     lines = lacking(missing, [part for part in PART_LIST if not part.is_here])

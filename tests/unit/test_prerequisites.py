@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tufline_testing import prerequisites
 from tufline_testing.checkout import ROOT
@@ -68,6 +69,21 @@ def test_root_installs_what_is_missing(bare: Path, monkeypatch: pytest.MonkeyPat
     assert asked[0] == "-qq update"
     assert asked[1].startswith("-qq install --yes maven nodejs npm softhsm2")
     assert "This machine lacks" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("ci", "password"), [("1", False), ("1", True), ("", False)], ids=["CI", "CI with a password", "a user"])
+def test_ci_installs_with_sudo(bare: Path, monkeypatch: pytest.MonkeyPatch, ci: str, *, password: bool) -> None:
+    """In CI, where the user is not root, packages are installed with sudo if it asks for no password; a user's sudo is never used."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("CI_RUN", ci)
+    install_apt_get(bare, APT_GET.format(directory=bare, true=shutil.which("true", path=os.defpath)))
+    (bare / "env").symlink_to(shutil.which("env", path=os.defpath) or "env")
+    (bare / "true").symlink_to(shutil.which("true", path=os.defpath) or "true")
+    (bare / "sudo").write_text(f'#!/bin/sh\ntest "$1" = -n || exit 2\nshift\n{"exit 1" if password else "exec env"} "$@"\n')
+    (bare / "sudo").chmod(0o755)
+    may_install = ci == "1" and not password
+    assert prerequisites.main(["programs"]) == (0 if may_install or not ci else 1)
+    assert (bare / "asked").exists() is may_install
 
 
 def test_a_failed_installation_is_reported(bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,10 +164,12 @@ def test_every_package_that_a_message_advises_is_listed() -> None:
 
 
 def test_make_test_lists_before_it_installs() -> None:
-    """``make test`` lists what is missing first, then fetches, then tests; ``.ci/run`` sets what makes each of these fail."""
+    """``make test`` lists what is missing first, then fetches, then tests; CI sets what makes each of these fail."""
     make = shutil.which("make")
     assert make is not None
     said = subprocess.run([make, "-n", "-B", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     places = [said.index(text) for text in ("prerequisites programs", "-m venv", "prerequisites parts", "ruff check", "-m pytest")]
     assert places == sorted(places)
     assert "export CI_RUN=1" in (ROOT / ".ci" / "run").read_text()
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    assert workflow["jobs"]["test"]["env"] == {"CI_RUN": "1"}
