@@ -48,11 +48,17 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "earliest time": {"time": 0},
     "latest time": {"time": MAX_MILLISECONDS},
     "request without changes": {"positions": {}},
+    "named": {"format": 3, "positions": {2: [5]}, "request": "r"},
     "bulk": {"format": 2, "task": Task.BULK, "request": "r"},
 }
 REFUSED: dict[str, dict[str, Any]] = {
-    "unknown format": {"format": 3},
+    "unknown format": {"format": 4},
     "format zero": {"format": 0},
+    "named without a name": {"format": 3, "positions": {2: [5]}},
+    "named of two partitions": {"format": 3, "request": "r"},
+    "named of two offsets": {"format": 3, "positions": {0: [4, 7]}, "request": "r"},
+    "named without a place": {"format": 3, "positions": {}, "request": "r"},
+    "named of a task that has none": {"format": 3, "task": Task.REMOVE, "positions": {2: [5]}, "request": "r"},
     "no offset next to a good position": {"positions": {0: [4], 1: []}},
     "negative offset before a good one": {"positions": {0: [-1, 4]}},
     "equal offsets": {"positions": {0: [4, 4]}},

@@ -105,7 +105,18 @@ def _check_length(length: object) -> int:
     return length
 
 
-def _check_custom(custom: object) -> dict[str, Any] | None:
+def check_custom(custom: object) -> dict[str, Any] | None:
+    """Check the ``custom`` of a target.
+
+    Args:
+        custom: an object or None; at most ``MAX_CUSTOM_BYTES`` in canonical form.
+
+    Returns:
+        The same.
+
+    Raises:
+        InvalidTargetError: with the reason.
+    """
     if custom is None:
         return None
     if not isinstance(custom, dict):
@@ -142,7 +153,7 @@ def parse_target(path: object, length: object, hashes: object, custom: object = 
     if not isinstance(path, str):
         raise InvalidTargetError("path must be a string")
     checked = _check_hashes(hashes, allowed.hash_algorithms)
-    return Target(allowed.check_path(path), _check_length(length), checked, _check_custom(custom))
+    return Target(allowed.check_path(path), _check_length(length), checked, check_custom(custom))
 
 
 def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, allowed: Allowed = DEFAULT_ALLOWED) -> Target:

@@ -23,7 +23,7 @@ from tufline.records.admin import (
     Withdrawal,
     admin_decoder,
 )
-from tufline.records.artifacts import MAX_CHANGES_BYTES, Add, Changes, Remove, changes_decoder, encode_change, encode_changes
+from tufline.records.artifacts import MAX_CHANGES_BYTES, Add, Changes, Part, Remove, changes_decoder, encode_change, encode_changes
 from tufline.records.codec import (
     CURRENT_RULES,
     FIRST_RULES,
@@ -68,6 +68,7 @@ __all__ = [
     "InboxProgress",
     "InboxRecord",
     "NewMetadata",
+    "Part",
     "Progress",
     "Published",
     "Remove",

@@ -1,7 +1,7 @@
 """The records of ``artifacts``: the changes that ingest has accepted from requests and events."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -37,6 +37,20 @@ class Remove(msgspec.Struct, frozen=True, tag="remove", tag_field="op", gc=False
     path: str
 
 
+class Part(NamedTuple):
+    """The records of one request in one partition.
+
+    Attributes:
+        partition: of ``artifacts``.
+        start: an offset at or below that of the first of them.
+        records: how many there are, at least one.
+    """
+
+    partition: int
+    start: int
+    records: int
+
+
 class Changes(Versioned, frozen=True, kw_only=True):
     """Topic ``artifacts``: changes of one request that belong to one partition, in the request's order.
 
@@ -47,6 +61,7 @@ class Changes(Versioned, frozen=True, kw_only=True):
         rules: the version of the rules by which ingest accepted them.
         bulk: whether this is part of a bulk request, whose receipts name changes only by their index, and only if they were refused or not
             found.
+        parts: in the first record of a request whose task id was made before its records were appended: where all of its records are.
     """
 
     request: str
@@ -54,6 +69,7 @@ class Changes(Versioned, frozen=True, kw_only=True):
     changes: list[Add | Remove]
     rules: int = FIRST_RULES
     bulk: bool = False
+    parts: tuple[Part, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder: Final = msgspec.json.Encoder()

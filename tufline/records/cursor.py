@@ -20,6 +20,10 @@ FORMAT: Final = 1
 BULK_FORMAT: Final = 2
 """The format of a cursor with the request's name, by which the receipts of a bulk request are found."""
 
+NAMED_FORMAT: Final = 3
+"""The format of a cursor that was made before its records were appended: with the request's name, and an offset in one partition, at or
+above which the first record with this name is (``tufline.records.artifacts.Changes.parts``)."""
+
 MAX_TEXT_LENGTH: Final = 6000
 """The longest task id: enough for a position in each of 256 partitions, and short enough for a URL."""
 
@@ -59,8 +63,9 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         log: the id of the log.
         time: when the request was accepted, in milliseconds since 1970, by the bus's clock.
         positions: partition to the offsets of the request's records, in ``artifacts`` or (partition 0) in ``admin``. For a bulk request,
-            only the first and the last offset of each partition (in format 1, only the last). Empty if the request had no changes.
-        request: the name of a bulk request on the log; empty for any other.
+            only the first and the last offset of each partition (in format 1, only the last). Empty if the request had no changes. In
+            ``NAMED_FORMAT`` the lowest offset in one partition at which the first record may be.
+        request: the request's name on the log, for a bulk request and in ``NAMED_FORMAT``; empty for any other.
     """
 
     format: int
@@ -123,11 +128,13 @@ def decode(text: str, log_id: str) -> Cursor:
     except ValueError:
         raise InvalidCursorError(NOT_ONE) from None
     cursor = decode_strictly(_decoder, raw, lambda _: InvalidCursorError(NOT_ONE))
-    if cursor.format not in {FORMAT, BULK_FORMAT}:
+    if cursor.format not in {FORMAT, BULK_FORMAT, NAMED_FORMAT}:
         raise InvalidCursorError("the task id has a format that this version of Tufline does not know")
     if cursor.log != log_id:
         raise InvalidCursorError("the task id belongs to another repository, or to this one before its log was created again")
     is_empty = not cursor.positions and cursor.task not in WITHOUT_RECORDS
+    if cursor.format == NAMED_FORMAT and not (cursor.request and cursor.task is Task.ADD and [*map(len, cursor.positions.values())] == [1]):
+        raise InvalidCursorError(NOT_ONE)
     if not 0 <= cursor.time <= MAX_MILLISECONDS or is_empty or not all(map(_is_place, cursor.positions.items())):
         raise InvalidCursorError(NOT_ONE)
     return cursor

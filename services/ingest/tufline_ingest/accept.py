@@ -4,18 +4,21 @@ In: the changes that a request or an event asks for. Out: records of ``artifacts
 where they are.
 """
 
+import asyncio
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from tufline import records
-from tufline.bus import Message, Position
+from tufline.bus import Bus, Message, Position
 from tufline.clock import milliseconds_of
 from tufline.errors import InvalidTargetError
 from tufline.metadata.paths import check_path
-from tufline.metadata.target import Allowed, parse_target_json
-from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Remove, Settings, cursor, topics
+from tufline.metadata.target import Allowed, check_custom, parse_target_json
+from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Part, Remove, Settings, cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.records.events import ArtifactInfo, ChangeRequest
 from tufline.runtime.turns import Turns
@@ -27,7 +30,13 @@ SHOWN_PATH_LENGTH = 100
 """How much of a refused path an answer repeats, in characters."""
 
 HEAD_BYTES = 1024
-"""The largest size of a record of ``artifacts`` without its changes, in bytes."""
+"""The largest size of a record of ``artifacts`` without its changes and its parts, in bytes."""
+
+PART_BYTES = 40
+"""The largest size of a part in a record of ``artifacts``, in bytes."""
+
+TASK_ID_FIELD = "added_by_task_id"
+"""RSTUF's name of the field in an artifact's custom that has the id of the task."""
 
 
 def make_add(path: str, info: ArtifactInfo, allowed: Allowed) -> Add:
@@ -77,7 +86,63 @@ def name_request() -> str:
     return uuid.uuid4().hex
 
 
-async def make_messages(changes: Iterable[Change], settings: Settings, admin: int, bulk: str = "") -> list[Message]:
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A request whose task id is made before its records are appended.
+
+    Attributes:
+        name: the request's name.
+        starts: partition to an offset at or below that of the request's first record there; the first is that of the first change.
+        cursor: the task id's cursor.
+    """
+
+    name: str
+    starts: Mapping[int, int]
+    cursor: Cursor
+
+
+async def name_task(task: Task, bus: Bus, changes: Sequence[Change], settings: Settings, now: datetime) -> Named:
+    """Make a task id for changes that are not on the log yet.
+
+    Args:
+        task: the kind of the request.
+        bus: the log.
+        changes: of the request, at least one.
+        settings: of the repository.
+        now: the current time, with a time zone.
+
+    Returns:
+        The request, named.
+
+    Raises:
+        BusError: if the log can't be read now.
+    """
+    partitions = [*dict.fromkeys(settings.partitioning.partition_of_path(change.path) for change in changes)]
+    ends = await asyncio.gather(*(bus.end(topics.ARTIFACTS, partition) for partition in partitions))
+    name, starts = name_request(), dict(zip(partitions, ends, strict=True))
+    where = {partitions[0]: [starts[partitions[0]]]}
+    return Named(name, starts, Cursor(cursor.NAMED_FORMAT, task, bus.log_id, milliseconds_of(now), where, name))
+
+
+def add_task_id(change: Add, task_id: str) -> Add:
+    """Put the id of the task into the custom of an artifact.
+
+    Args:
+        change: adds the artifact.
+        task_id: of the request.
+
+    Returns:
+        The change with ``TASK_ID_FIELD`` in custom.
+
+    Raises:
+        InvalidTargetError: if custom becomes too large.
+    """
+    return msgspec.structs.replace(change, custom=check_custom({**(change.custom or {}), TASK_ID_FIELD: task_id}))
+
+
+async def make_messages(
+    changes: Iterable[Change], settings: Settings, admin: int, bulk: str = "", named: Named | None = None
+) -> list[Message]:
     """Make the records of a request: its changes by partition, in the request's order. Many changes are encoded in turns.
 
     Args:
@@ -85,6 +150,7 @@ async def make_messages(changes: Iterable[Change], settings: Settings, admin: in
         settings: of the repository.
         admin: the offset in ``admin`` below which this process had applied all records.
         bulk: the name of the bulk request that the changes are part of; empty for any other request.
+        named: the request, if its task id is made already.
 
     Returns:
         Messages for ``artifacts``.
@@ -92,18 +158,24 @@ async def make_messages(changes: Iterable[Change], settings: Settings, admin: in
     partitioning = settings.partitioning
     grouped: dict[int, list[_Group]] = {}
     turns = Turns()
+    room = MAX_CHANGES_BYTES - HEAD_BYTES - (PART_BYTES * len(named.starts) if named is not None else 0)
     for change in changes:
         encoded = records.encode_change(change)
         groups = grouped.setdefault(partitioning.partition_of_path(change.path), [])
-        if not groups or groups[-1].size + len(encoded) >= MAX_CHANGES_BYTES - HEAD_BYTES:
+        if not groups or groups[-1].size + len(encoded) >= room:
             groups.append(_Group())
         groups[-1].add(encoded)
         await turns.take(len(encoded))
-    whole = Changes(request=bulk or name_request(), admin=admin, changes=[], rules=CURRENT_RULES, bulk=bool(bulk))
+    name = bulk or (named.name if named is not None else name_request())
+    whole = Changes(request=name, admin=admin, changes=[], rules=CURRENT_RULES, bulk=bool(bulk))
+    each = [(partition, group) for partition, groups in grouped.items() for group in groups]
+    heads = [whole] * len(each)
+    if named is not None:
+        parts = tuple(Part(partition, named.starts[partition], len(groups)) for partition, groups in grouped.items())
+        heads[0] = msgspec.structs.replace(whole, parts=parts)
     return [
-        Message(topics.ARTIFACTS, whole.request, records.encode_changes(whole, group.encoded), partition)
-        for partition, groups in grouped.items()
-        for group in groups
+        Message(topics.ARTIFACTS, name, records.encode_changes(head, group.encoded), partition)
+        for head, (partition, group) in zip(heads, each, strict=True)
     ]
 
 

@@ -101,7 +101,10 @@ BAD_REQUESTS: dict[str, Bad] = {
     "add: artifacts that are an object": Bad("POST", ADD, {"artifacts": {}}, 422, "Expected `array`"),
     "add: too large": Bad("POST", ADD, b" " * 200_000, 413, "too large"),
     "add: hold": Bad("POST", ADD, add(artifact("a"), publish_artifacts=False), 422, "publish_artifacts false is not supported"),
-    "add: task id in custom": Bad("POST", ADD, add(artifact("a"), add_task_id_to_custom=True), 422, "add_task_id_to_custom"),
+    "add: task id that is text": Bad("POST", ADD, add(artifact("a"), add_task_id_to_custom="yes"), 422, "Expected `bool`"),
+    "add: custom too large with the task id": Bad(
+        "POST", ADD, add(artifact("a"), artifact("b", custom={"x": "y" * 4080}), add_task_id_to_custom=True), 422, "artifacts[1]"
+    ),
     "delete: absolute path": Bad("POST", DELETE, add("a", "/b"), 422, "artifacts[1]"),
     "delete: objects": Bad("POST", DELETE, add({"path": "a"}), 422, "Expected `str`"),
     "delete: hold": Bad("POST", DELETE, add("a", publish_artifacts=False), 422, "publish_artifacts false is not supported"),
@@ -208,8 +211,14 @@ async def test_bad_bootstraps(tmp_path: Path) -> None:
 OF_CONTENT = ("path with", "path ending", "path beyond", "absolute", "custom with", "root ", "targets ", "signatures")
 BEYOND_SCHEMAS = {
     *(name for name in (*BAD_ARTIFACTS, *BAD_BOOTSTRAPS) if name.startswith(OF_CONTENT)),
-    *("path of 1,025 bytes", "custom of 5 KiB", "custom nested 100 deep", "hash of an algorithm that is off"),
-    *("add: one bad of many", "delete: absolute path"),
+    *(
+        "path of 1,025 bytes",
+        "custom of 5 KiB",
+        "add: custom too large with the task id",
+        "custom nested 100 deep",
+        "hash of an algorithm that is off",
+    ),
+    *("add: one bad of many", "add: custom too large with the task id", "delete: absolute path"),
 }
 """What is judged by rules that a schema can't state: paths, the content of custom, metadata, settings of the server."""
 

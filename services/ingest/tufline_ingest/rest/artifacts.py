@@ -13,11 +13,11 @@ from tufline.clock import moment_of
 from tufline.errors import BusError, InvalidTargetError
 from tufline.metadata.paths import check_path
 from tufline.metadata.target import Allowed
-from tufline.records import Remove, Settings, cursor
+from tufline.records import Add, Remove, Settings, cursor
 from tufline.records.cursor import Task
 from tufline.runtime.turns import Turns
 from tufline_ingest import accept, metrics
-from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change
+from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, Named
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, NotNowError
 from tufline_ingest.rest import request_body
@@ -41,8 +41,6 @@ async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
     Raises:
         BadRequestError: if any change can't be accepted; then none is.
     """
-    if request.add_task_id_to_custom:
-        raise BadRequestError("add_task_id_to_custom is not supported: leave it out, or false")
     _check_request(request.publish_artifacts)
     changes: list[Change] = []
     turns = Turns()
@@ -54,6 +52,30 @@ async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
             raise _refusal(number, artifact.path, error) from None
         await turns.take(len(memoryview(raw)))
     return changes
+
+
+async def add_task_ids(changes: Sequence[Change], task_id: str) -> list[Change]:
+    """Put the id of the task into the custom of every artifact that a request adds.
+
+    Args:
+        changes: of the request.
+        task_id: of the request.
+
+    Returns:
+        The changes, in the same order.
+
+    Raises:
+        BadRequestError: if any custom becomes too large.
+    """
+    changed: list[Change] = []
+    turns = Turns()
+    for number, change in enumerate(changes):
+        try:
+            changed.append(accept.add_task_id(change, task_id) if isinstance(change, Add) else change)
+        except InvalidTargetError as error:
+            raise _refusal(number, change.path, f"with the task id in it, {error}") from None
+        await turns.take()
+    return changed
 
 
 async def make_removes(request: RemoveRequest) -> list[Change]:
@@ -85,13 +107,15 @@ def _check_request(publish: bool) -> None:
         raise BadRequestError("publish_artifacts false is not supported yet: leave it out, or true")
 
 
-def _refusal(number: int, path: str, error: InvalidTargetError) -> BadRequestError:
+def _refusal(number: int, path: str, error: InvalidTargetError | str) -> BadRequestError:
     shown = ascii(path[:SHOWN_PATH_LENGTH])
     return BadRequestError(f"artifacts[{number}] ({shown}) can't be accepted: {error}; nothing of this request was accepted")
 
 
-async def _append(context: Context, changes: Sequence[Change], settings: Settings, bulk: str = "") -> Sequence[Position]:
-    messages = await accept.make_messages(changes, settings, context.admin.state.next_offset, bulk)
+async def _append(
+    context: Context, changes: Sequence[Change], settings: Settings, bulk: str = "", named: Named | None = None
+) -> Sequence[Position]:
+    messages = await accept.make_messages(changes, settings, context.admin.state.next_offset, bulk, named)
     with metrics.append_seconds.time():
         positions = await context.append(messages)
     if not bulk:
@@ -101,13 +125,21 @@ async def _append(context: Context, changes: Sequence[Change], settings: Setting
     return positions
 
 
-async def _submit(context: Context, task: Task, changes: Sequence[Change], settings: Settings, message: str) -> web.Response:
-    if changes:
-        where = accept.make_cursor(task, context.bus.log_id, await _append(context, changes, settings))
-    else:
+async def _submit(
+    context: Context, task: Task, changes: Sequence[Change], settings: Settings, message: str, *, is_named: bool = False
+) -> web.Response:
+    named = None
+    if not changes:
         where = accept.cursor_of_nothing(task, context.bus.log_id, context.clock.latest())
+    else:
+        if is_named:
+            named = await accept.name_task(task, context.bus, changes, settings, context.clock.latest())
+            changes = await add_task_ids(changes, cursor.encode(named.cursor))
+        where = accept.make_cursor(task, context.bus.log_id, await _append(context, changes, settings, named=named))
+        if named is not None:
+            context.tasks.recent.found(named.name, where)
     paths = [change.path for change in changes]
-    data = Submitted(cursor.encode(where), moment_of(where.time), paths)
+    data = Submitted(cursor.encode(where if named is None else named.cursor), moment_of(where.time), paths)
     return answer(SubmittedAnswer(data, message), 202)
 
 
@@ -116,7 +148,8 @@ async def add_artifacts(context: Context, request: web.Request) -> web.Response:
     settings = context.check_bootstrapped().settings
     asked = decode(AddEnvelope, await context.body(request))
     changes = await make_adds(asked, context.allowed)
-    return await _submit(context, Task.ADD, changes, settings, "New Artifact(s) successfully submitted.")
+    text = "New Artifact(s) successfully submitted."
+    return await _submit(context, Task.ADD, changes, settings, text, is_named=asked.add_task_id_to_custom)
 
 
 async def remove_artifacts(context: Context, request: web.Request) -> web.Response:

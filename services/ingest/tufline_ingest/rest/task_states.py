@@ -19,7 +19,7 @@ from typing import Any, Final
 from tufline.bus import Bus
 from tufline.errors import InvalidCursorError
 from tufline.records import Changes, Settings, topics
-from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, Cursor, Task
+from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, NAMED_FORMAT, Cursor, Task
 from tufline.records.events import MAX_EVENT_BYTES
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
@@ -29,6 +29,7 @@ from tufline.views.task_receipts import Found
 from tufline_ingest.rest import trust_tasks
 from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_value
 from tufline_ingest.rest.finished_tasks import finished
+from tufline_ingest.rest.named_tasks import find_records
 from tufline_ingest.rest.schemas.tasks import TaskData
 from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
 from tufline_ingest.views.published import PublishedView
@@ -86,6 +87,8 @@ class Tasks:
         if not cursor.positions:
             return await _describe_artifacts(task_id, cursor, {}, {}, (), None)
         try:
+            if cursor.format == NAMED_FORMAT:
+                cursor = await self._find(cursor)
             if cursor.task in IN_ADMIN:
                 return trust_tasks.describe(task_id, cursor, self.published_view.published, self.admin())
             trails = self._trails(cursor)
@@ -98,6 +101,20 @@ class Tasks:
                 return await self._describe_changes(task_id, cursor, trails)
         except (InvalidCursorError, ReceiptsGoneError):
             return TaskData(task_id, "PENDING")
+
+    async def _find(self, named: Cursor) -> Cursor:
+        if (known := self.recent.find_named(named.request)) is not None:
+            return known
+        async with self._reading:
+            found = await find_records(self.bus, named, self._most_bytes, self.remarks.passed)
+        if found is None:
+            raise InvalidCursorError("the records of the task are not on the log")
+        self.recent.found(named.request, found)
+        return found
+
+    @property
+    def _most_bytes(self) -> int:
+        return GROWTH * max(self.max_request_bytes, MAX_EVENT_BYTES)
 
     def _trails(self, cursor: Cursor) -> dict[int, ReceiptIndex | None] | None:
         """Return the trails of a task's partitions; None if the task is not published yet, or this process has not read that it is."""
@@ -164,7 +181,7 @@ class Tasks:
             InvalidCursorError: if the records do not belong to one request.
         """
         found: dict[Position, Changes] = {}
-        room = GROWTH * max(self.max_request_bytes, MAX_EVENT_BYTES)
+        room = self._most_bytes
         request = ""
         for place in _places(cursor):
             value = self.recent.find(place) or await read_value(self.bus, *place)

@@ -1,6 +1,7 @@
 """The records that this process accepted recently, so that most tasks are answered without reading the log (on Kafka, a connection each).
 
-In: the records of a request, once the log has them. Out: the same records, in bounded memory; other records have to be read from the log.
+In: the records of a request, once the log has them, and where the records of a named request were found. Out: the same, in bounded memory;
+other records have to be read from the log.
 """
 
 from collections import OrderedDict
@@ -8,9 +9,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from tufline.bus import Message, Position
+from tufline.records.cursor import Cursor
 
 KEPT_BYTES: Final = 8_000_000
 """How many bytes of accepted records are kept."""
+
+KEPT_NAMES: Final = 1000
+"""Of how many named requests it is kept where they are."""
 
 Place = tuple[int, int]
 """A partition of ``artifacts`` and an offset in it."""
@@ -23,6 +28,7 @@ class Recent:
         """Know nothing yet."""
         self._values: OrderedDict[Place, bytes] = OrderedDict()
         self._size = 0
+        self._named: OrderedDict[str, Cursor] = OrderedDict()
 
     def accepted(self, messages: Sequence[Message], positions: Sequence[Position]) -> None:
         """Remember a request that is on the log.
@@ -47,3 +53,25 @@ class Recent:
             Its value; None if this process did not accept the record, or has forgotten it.
         """
         return self._values.get(place)
+
+    def found(self, name: str, where: Cursor) -> None:
+        """Remember where the records of a named request are.
+
+        Args:
+            name: the request's name.
+            where: the cursor of its records.
+        """
+        self._named[name] = where
+        while len(self._named) > KEPT_NAMES:
+            self._named.popitem(last=False)
+
+    def find_named(self, name: str) -> Cursor | None:
+        """Find the records of a named request.
+
+        Args:
+            name: the request's name.
+
+        Returns:
+            The cursor of its records; None if this process does not know where they are.
+        """
+        return self._named.get(name)

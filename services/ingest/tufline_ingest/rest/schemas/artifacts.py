@@ -27,12 +27,12 @@ class AddRequest(msgspec.Struct, frozen=True):
 
     Attributes:
         artifacts: the artifacts to add or to replace; if there are none, the task is done at once.
-        add_task_id_to_custom: whether ``custom`` gets the task id: not supported yet.
+        add_task_id_to_custom: whether ``custom`` of each artifact gets the task id, in the field ``added_by_task_id``.
         publish_artifacts: whether to publish them: only true is supported yet.
     """
 
     artifacts: list[Artifact]
-    add_task_id_to_custom: Annotated[bool, msgspec.Meta(extra_json_schema={"enum": [False]})] = False
+    add_task_id_to_custom: bool = False
     publish_artifacts: Annotated[bool, _ONLY_TRUE] = True
 
 
