@@ -50,6 +50,17 @@ def test_a_workflow_is_given_no_more_than_it_needs(file: Path) -> None:
             assert step["with"]["persist-credentials"] is False
 
 
+def test_ci_runs_what_the_other_workflows_run() -> None:
+    """The checks of every workflow run on each change, so that no workflow fails for the first time on the day of a release."""
+    ci = {line.split()[1] for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")}
+    test = re.search(r"^test:(.*)##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert test is not None
+    left = {"coverage", "workflows"}  # the tests without servers again; test_actionlint
+    for file in FILES:
+        wanted = {step["run"].split()[1] for step in steps(file) if "run" in step}
+        assert wanted <= ci | set(test[1].split()) | left, file
+
+
 def test_classifiers_are_versions_that_are_tested() -> None:
     """The classifiers name no version of Python on which CI does not run the tests, and the oldest one is required."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
