@@ -34,10 +34,10 @@ async def main(brokers: str, event: Event) -> None:
     """Send the event, and print what became of each change."""
     async with Client(f"kafka:{brokers}") as client:
         outcome = await client.publish(event, seconds=300)
-    remarks = {remark.path: remark for remark in outcome.remarks}  # changes that were refused, or had no effect
+    receipts = {receipt.path: receipt for receipt in outcome.receipts}  # changes that were refused, or had no effect
     for change in event.changes:
-        remark = remarks.get(change.path)
-        print(f"live: {change.path}" if remark is None else f"{remark.outcome}: {change.path} {remark.reason}".rstrip())
+        receipt = receipts.get(change.path)
+        print(f"live: {change.path}" if receipt is None else f"{receipt.outcome}: {change.path} {receipt.reason}".rstrip())
     if outcome.refused:
         sys.exit(1)
 

@@ -65,8 +65,8 @@ def binary(value: bytes, *more: tuple[str, str], **attributes: str) -> Message:
 async def service(bus: Bus, health: Health | None = None, clock: ReferenceClock | None = None, **settings: Any) -> None:
     """Run ingest without its REST API, until cancelled."""
     admin = AdminFollower(bus)
-    shared = inbox_worker.Shared(bus, IngestConfig(**settings), health or Health(), admin, clock or ReferenceClock(utc_now))
-    owning = own_partitions(bus, inbox_worker.GROUP, topics.INBOX, inbox_worker.part, partial(inbox_worker.work, shared), shared.health)
+    context = inbox_worker.InboxContext(bus, IngestConfig(**settings), health or Health(), admin, clock or ReferenceClock(utc_now))
+    owning = own_partitions(bus, inbox_worker.GROUP, topics.INBOX, inbox_worker.part, partial(inbox_worker.work, context), context.health)
     await all_of(admin.run(), owning)
 
 

@@ -21,7 +21,7 @@ from tufline.records.receipts import ChangeReceipt
 from tufline.views.task_receipts import Found
 from tufline_ingest import accept
 from tufline_ingest.rest import bulk_tasks
-from tufline_ingest.rest.task_receipts import Remarks
+from tufline_ingest.rest.task_receipts import TaskReceipts
 from tufline_ingest.views import recent_requests
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, lose, rest
@@ -168,7 +168,7 @@ async def test_few_receipts_are_read_for_a_task(tmp_path: Path, monkeypatch: pyt
     await bus.bus.close()
 
 
-async def test_a_task_without_remarks_reads_no_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_task_without_receipts_reads_no_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An id that claims acceptance in 1970 costs no more than the true one: its own records, and no receipts of others."""
     monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
@@ -292,13 +292,13 @@ async def test_a_bulk_task_whose_records_were_lost_is_errored(tmp_path: Path, mo
 async def test_an_id_of_records_that_are_gone_looks_for_one_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An id of thousands of records, the first of which is gone or belongs to another request, does not cause a lookup for each."""
     looks = Counter[int]()
-    remarks_of = Remarks.of
+    read_receipts = TaskReceipts.of
 
-    async def counted(self: Remarks, partition: int, offsets: Collection[int], trail: ReceiptIndex, request: str = "") -> Found:
+    async def counted(self: TaskReceipts, partition: int, offsets: Collection[int], trail: ReceiptIndex, request: str = "") -> Found:
         looks[partition] += len(offsets)
-        return await remarks_of(self, partition, offsets, trail, request)
+        return await read_receipts(self, partition, offsets, trail, request)
 
-    monkeypatch.setattr(Remarks, "of", counted)
+    monkeypatch.setattr(TaskReceipts, "of", counted)
     async with bootstrapped(tmp_path) as server:
         for number in range(3):
             await done(server, ARTIFACTS, {"artifacts": [artifact(f"{number}/{one}") for one in range(20)]})

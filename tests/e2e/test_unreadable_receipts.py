@@ -161,17 +161,17 @@ async def test_an_old_bulk_id_claims_no_success(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("kind", ["damaged", "junk"])
-async def test_a_client_of_the_inbox_is_told_that_remarks_may_be_missing(tmp_path: Path, kind: str) -> None:
+async def test_a_client_of_the_inbox_is_told_that_receipts_may_be_missing(tmp_path: Path, kind: str) -> None:
     """A client that sends an event again whose receipt is unreadable does not learn that all of it was applied."""
     event = Event("repo", [remove("never")], id="1")
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         first = await client.publish(event)
-        assert (len(first.remarks), first.is_complete) == (1, True)
+        assert (len(first.receipts), first.is_complete) == (1, True)
         ((record, _),) = await change_receipts(server.bus)
     spoil(tmp_path, [record], kind)
     async with rest(tmp_path, whole=True) as server, Client(server.bus) as client:
         again = await client.publish(event)
-        assert (again.is_duplicate, again.remarks, again.is_complete) == (True, [], False)
+        assert (again.is_duplicate, again.receipts, again.is_complete) == (True, [], False)
 
 
 async def test_a_problem_ends_when_the_record_is_gone(tmp_path: Path) -> None:

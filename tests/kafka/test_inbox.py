@@ -82,7 +82,7 @@ async def test_published_by_the_client_is_live(stack: Stack, tmp_path: Path) -> 
         many = await asyncio.gather(*(client.publish(Event(f"r{number}", [add(f"p/{number}", number, HASHES)])) for number in range(50)))
         assert len({one.task for one in many}) == 50
         mixed = await client.publish(Event("repo", [remove("b"), remove("never"), add("a", 1, HASHES)]))
-        assert {remark.path: remark.outcome for remark in mixed.remarks} == {"never": "not_found", "a": "unchanged"}
+        assert {receipt.path: receipt.outcome for receipt in mixed.receipts} == {"never": "not_found", "a": "unchanged"}
         with pytest.raises(EventRejectedError, match="the path is absolute"):
             await client.publish(Event("repo", [add("/", 1, HASHES)]))
         again = await client.publish(first)

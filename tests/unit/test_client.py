@@ -39,11 +39,11 @@ async def test_published_is_live(tmp_path: Path) -> None:
     """When publish returns, the origin shows all of the event; changes that had no effect or were rejected are reported by path."""
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         outcome = await client.publish(Event("repo", [add("a", 1, HASHES, {"k": "v"}), add("b", 2, HASHES)]))
-        assert (outcome.is_duplicate, outcome.remarks) == (False, [])
+        assert (outcome.is_duplicate, outcome.receipts) == (False, [])
         assert (await server.ask("GET", "/api/v1/artifacts/a"))[1]["custom"] == {"k": "v"}
         assert (await server.task(outcome.task))["state"] == "SUCCESS"
         again = await client.publish(Event("repo", [add("a", 1, HASHES, {"k": "v"}), remove("b"), remove("never"), add("c", 3, HASHES)]))
-        assert {remark.path: remark.outcome for remark in again.remarks} == {"a": "unchanged", "never": "not_found"}
+        assert {receipt.path: receipt.outcome for receipt in again.receipts} == {"a": "unchanged", "never": "not_found"}
         assert (await server.ask("GET", "/api/v1/artifacts/b"))[0] == 404
         assert (await server.ask("GET", "/api/v1/artifacts/c"))[1]["length"] == 3
 
@@ -55,7 +55,7 @@ async def test_many_at_once_share_their_readers(tmp_path: Path) -> None:
         async with Client(bus) as client:
             sent = [Event(f"repo {number % 7}", [add(f"p/{number}", number, HASHES), remove(f"never/{number}")]) for number in range(300)]
             outcomes = await asyncio.gather(*(client.publish(event) for event in sent))
-        assert [[remark.path for remark in outcome.remarks] for outcome in outcomes] == [[f"never/{number}"] for number in range(300)]
+        assert [[receipt.path for receipt in outcome.receipts] for outcome in outcomes] == [[f"never/{number}"] for number in range(300)]
         assert len({outcome.task for outcome in outcomes}) == 300
         assert bus.readers[topics.RECEIPTS] == PARTITIONS
         assert bus.readers[topics.PUBLISHED] <= 3
@@ -104,7 +104,7 @@ async def test_sent_again_is_the_same(tmp_path: Path) -> None:
             again = await later.publish(old)
         assert again.is_duplicate
         assert {outcome.task for outcome in [*outcomes, again]} == {outcomes[0].task}
-        assert [remark.path for remark in again.remarks] == ["never"]
+        assert [receipt.path for receipt in again.receipts] == ["never"]
         assert (await server.ask("GET", "/api/v1/artifacts/a"))[1]["length"] == 2
 
 

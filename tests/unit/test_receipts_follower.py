@@ -29,7 +29,7 @@ async def test_who_waits_is_told_when_the_following_ends(tmp_path: Path) -> None
     following = asyncio.create_task(receipts.follow(lambda _: None))
     await bus.append([RECEIPT])
     await receipts.caught_up()
-    assert [one.path for one in receipts.remarks([0]) or ()] == ["a"]
+    assert [one.path for one in receipts.change_receipts([0]) or ()] == ["a"]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await receipts.caught_up()
@@ -57,7 +57,7 @@ async def test_a_bad_receipt_ends_no_following(tmp_path: Path) -> None:
     await bus.append([Message(topics.RECEIPTS, "other", RECEIPT.value, 0)])
     async with asyncio.timeout(20):
         await receipts.caught_up()
-    assert [one.path for one in receipts.remarks([0]) or ()] == ["a"]
+    assert [one.path for one in receipts.change_receipts([0]) or ()] == ["a"]
     assert f"offset {position.offset} of {topics.RECEIPTS}/0" in health.warnings["receipts.records"]
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
@@ -72,10 +72,10 @@ async def test_what_may_be_missing_is_not_vouched_for(tmp_path: Path) -> None:
     await bus.append([Message(topics.ARTIFACTS, "r", b"x", 0), Message(topics.RECEIPTS, "r", b"\xff", 0)])
     async with asyncio.timeout(20):
         await receipts.caught_up()
-        assert receipts.remarks([0]) is None
+        assert receipts.change_receipts([0]) is None
         await bus.append([Message(topics.ARTIFACTS, "r", b"x", 0)])
         await receipts.caught_up()
-    assert receipts.remarks([1]) == []
+    assert receipts.change_receipts([1]) == []
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await bus.close()
@@ -101,9 +101,9 @@ async def test_receipts_take_bounded_memory(tmp_path: Path) -> None:
     kept = sum(one.size for one in tracemalloc.take_snapshot().filter_traces([DECODED]).statistics("filename"))
     tracemalloc.stop()
     assert 0 < kept < 3_000_000, "they take more than they are taken to"
-    assert receipts.remarks([0]) is None
-    assert [one.index for one in receipts.remarks([19]) or ()] == list(range(1000))
-    assert receipts.remarks([20]) == []
+    assert receipts.change_receipts([0]) is None
+    assert [one.index for one in receipts.change_receipts([19]) or ()] == list(range(1000))
+    assert receipts.change_receipts([20]) == []
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await bus.close()

@@ -92,21 +92,21 @@ class Outcome:
     Attributes:
         task: its task id, for GET /api/v1/task/.
         is_duplicate: whether it had been accepted before.
-        remarks: the changes that had no effect or were refused: the removal of an artifact that did not exist, the addition of one that
+        receipts: the changes that had no effect or were refused: the removal of an artifact that did not exist, the addition of one that
             already existed, or a change that does not fit into the metadata. Those of a duplicate may be gone.
-        is_complete: whether ``remarks`` has all of them. It is False if one may be unreadable, or if too many other receipts had to be read
-            first, which can happen for an event that was sent again. GET /api/v1/task/ then has them, or says what is unknown.
+        is_complete: whether ``receipts`` has all of them. It is False if one may be unreadable, or if too many others had to be read first,
+            which can happen for an event that was sent again. GET /api/v1/task/ then has them, or reports what is unknown.
     """
 
     task: str
     is_duplicate: bool
-    remarks: Sequence[ChangeReceipt]
+    receipts: Sequence[ChangeReceipt]
     is_complete: bool = True
 
     @property
     def refused(self) -> Sequence[ChangeReceipt]:
         """The refused changes, which are not live."""
-        return [remark for remark in self.remarks if remark.outcome == "refused"]
+        return [receipt for receipt in self.receipts if receipt.outcome == "refused"]
 
 
 class Client:
@@ -238,22 +238,22 @@ class Client:
             finally:
                 del self._pending[live]
         is_duplicate = receipt.outcome == "duplicate"
-        remarks: list[ChangeReceipt] = []
+        receipts: list[ChangeReceipt] = []
         is_complete = True
         for partition, offsets in where.positions.items():
             followed = None
             if not is_duplicate:
                 # The signer wrote these receipts before the changes became live, so it only remains to read them.
                 await self._receipts[partition].caught_up()
-                followed = self._receipts[partition].remarks(offsets)
+                followed = self._receipts[partition].change_receipts(offsets)
             found = (
                 await task_receipts.of_records(self._bus, partition, offsets, where.time, where.request)
                 if followed is None
                 else Found(followed)
             )
             is_complete = is_complete and found is not None and not found.uncertain
-            remarks += () if found is None else found.receipts
-        return Outcome(receipt.task, is_duplicate, remarks, is_complete)
+            receipts += () if found is None else found.receipts
+        return Outcome(receipt.task, is_duplicate, receipts, is_complete)
 
     def _take_receipt(self, receipt: EventReceipt) -> None:
         for queue in self._waiting.get((receipt.source, receipt.id), ()):

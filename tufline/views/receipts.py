@@ -55,7 +55,7 @@ class Receipts:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._changed = asyncio.Condition()
-        self._remarks: OrderedDict[int, list[ChangeReceipt]] = OrderedDict()
+        self._change_receipts: OrderedDict[int, list[ChangeReceipt]] = OrderedDict()
         self._forgotten = 0
         self._unread = self._passed.count
 
@@ -64,7 +64,7 @@ class Receipts:
         """An estimate of the memory of the change receipts, in bytes."""
         return self._bytes
 
-    def remarks(self, offsets: Sequence[int]) -> list[ChangeReceipt] | None:
+    def change_receipts(self, offsets: Sequence[int]) -> list[ChangeReceipt] | None:
         """Return the receipts of changes of live records that had no effect or were refused; call ``caught_up`` first.
 
         Args:
@@ -75,7 +75,7 @@ class Receipts:
         """
         if offsets and offsets[0] < self._forgotten:
             return None
-        return [receipt for offset in offsets for receipt in self._remarks.get(offset, ())]
+        return [receipt for offset in offsets for receipt in self._change_receipts.get(offset, ())]
 
     async def follow(self, take_event: Callable[[EventReceipt], None]) -> None:
         """Follow the partition until cancelled.
@@ -117,10 +117,10 @@ class Receipts:
     def _keep(self, receipt: ChangeReceipt) -> None:
         if receipt.ranges:
             return  # of a bulk request; nobody waits for those here
-        self._remarks.setdefault(receipt.offset, []).append(receipt)
+        self._change_receipts.setdefault(receipt.offset, []).append(receipt)
         self._bytes += _memory_of(receipt)
         while self._bytes > self._most_bytes:
-            offset, receipts = self._remarks.popitem(last=False)
+            offset, receipts = self._change_receipts.popitem(last=False)
             self._forgotten = max(self._forgotten, offset + 1)
             self._bytes -= sum(map(_memory_of, receipts))
 

@@ -25,11 +25,11 @@ from tufline_ingest import retention
 from tufline_ingest.context import Context
 from tufline_ingest.inbox import inbox_worker
 from tufline_ingest.rest.application import make_app
-from tufline_ingest.rest.task_receipts import Remarks
+from tufline_ingest.rest.task_receipts import TaskReceipts
 from tufline_ingest.rest.task_states import Tasks
 from tufline_ingest.routes import ROUTES
 from tufline_ingest.views.published import PublishedView
-from tufline_ingest.views.recent_requests import Recent
+from tufline_ingest.views.recent_requests import RecentRequests
 
 PART: Final = "ingest"
 READING: Final = f"{PART}.log"
@@ -61,7 +61,7 @@ async def run(
     """
     of_admin, of_live, of_tasks, of_retention = (PassedOver(health, f"{PART}.{part}") for part in ("admin", "live", "tasks", "retention"))
     admin, view = AdminFollower(bus, of_admin), PublishedView(bus, config.origin, of_live)
-    tasks = Tasks(bus, config.max_request_bytes, view, lambda: admin.state, Recent(), Remarks(bus, of_tasks))
+    tasks = Tasks(bus, config.max_request_bytes, view, lambda: admin.state, RecentRequests(), TaskReceipts(bus, of_tasks))
     reference = ReferenceClock(clock, clock_tolerance)
     context = Context(bus, config, reference, health, admin, view, tasks, asyncio.Lock())
 
@@ -74,7 +74,7 @@ async def run(
         await context.restored(heads=True)
         health.ok(READING)
 
-    moving = partial(inbox_worker.work, inbox_worker.Shared(bus, config, health, admin, reference))
+    moving = partial(inbox_worker.work, inbox_worker.InboxContext(bus, config, health, admin, reference))
     health.problem(PART, "beginning to listen")
     health.problem(READING, "reading what the log has")
     await all_of(

@@ -9,7 +9,7 @@ from tufline.records.metadata import VERSION_HEADER
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline_ingest.rest.task_receipts import Remarks
+from tufline_ingest.rest.task_receipts import TaskReceipts
 from tufline_testing.inbox import changes_on_log, event_receipts, every
 from tufline_testing.log import read_all
 
@@ -33,7 +33,7 @@ async def check_log(bus: Bus) -> None:
 
 async def check_receipts(bus: Bus) -> None:
     """Check that every receipt is found from the newest progress on, even if writing one was interrupted."""
-    remarks = Remarks(bus, PassedOver(Health(), "check"))
+    receipts = TaskReceipts(bus, PassedOver(Health(), "check"))
     for partition in range(bus.partitions(topics.RECEIPTS)):
         heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]
         if not heads:
@@ -44,5 +44,5 @@ async def check_receipts(bus: Bus) -> None:
         for record in await read_all(bus, topics.RECEIPTS, partition):
             receipt = records.decode(receipt_decoder, record.value)
             if isinstance(receipt, ChangeReceipt):
-                found = await remarks.of(partition, [receipt.offset], progress.trail)
+                found = await receipts.of(partition, [receipt.offset], progress.trail)
                 assert receipt in found.receipts, f"{receipt} is not found in partition {partition}"

@@ -16,7 +16,7 @@ from tufline.reference_clock import ReferenceClock
 from tufline.trust import acceptance
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.roles import RoleKeys, root_keys
-from tufline_ingest.inbox.dedupe import Moved
+from tufline_ingest.inbox.dedupe import InboxState
 from tufline_ingest.inbox.inbox_worker import InboxWorker
 from tufline_publisher.origin_writer import OriginWriter
 from tufline_publisher.publisher import Publisher
@@ -130,9 +130,9 @@ def inbox_progress_outside_the_transaction() -> None:
     commit = InboxWorker._commit
 
     async def early(self: InboxWorker, judged: Any, offset: int) -> None:
-        progress = self._moved.next(offset, {})
-        await self._writer.commit([self._moved.message(progress)])
-        self._moved.take(progress)
+        progress = self._state.next(offset, {})
+        await self._writer.commit([self._state.message(progress)])
+        self._state.take(progress)
         await commit(self, judged, offset)
 
     InboxWorker._commit = early  # type: ignore[method-assign]
@@ -142,8 +142,8 @@ def inbox_forgets() -> None:
     """After a takeover, an event that is sent again counts as a new one."""
     restore = tufline_ingest.inbox.inbox_worker.restore  # type: ignore[attr-defined]
 
-    async def forgetful(*given: Any) -> Moved:
-        known: Moved = await restore(*given)
+    async def forgetful(*given: Any) -> InboxState:
+        known: InboxState = await restore(*given)
         known._tasks.clear()
         return known
 

@@ -28,7 +28,7 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.views.admin import AdminFollower
 from tufline.views.lost_input import CheckedReader
 from tufline_cli import main as command
-from tufline_ingest.rest.task_receipts import Remarks
+from tufline_ingest.rest.task_receipts import TaskReceipts
 from tufline_testing.inbox import all_moved, change, changes_on_log, event, moved_to, numbers, structured
 from tufline_testing.inbox import service as moving_service
 from tufline_testing.log import Published, announce, announce_bootstrap, bootstrap_record, eventually, read_all, running, settled
@@ -126,7 +126,7 @@ def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path
         progress = records.decode(records.heads_decoder, newest.value)
         assert isinstance(progress, Progress)
         assert progress.trail is not None
-        found = await Remarks(bus, PassedOver(Health(), "test")).of(0, range(10), progress.trail)
+        found = await TaskReceipts(bus, PassedOver(Health(), "test")).of(0, range(10), progress.trail)
         assert [one.offset for one in found.receipts] == list(range(5)), "a task's answer does not find the receipts of what was lost"
 
     log.tell(losing)

@@ -56,7 +56,7 @@ def digest_of(source: str, event_id: str) -> str:
     return hashlib.blake2b(f"{len(source)}:{source}{event_id}".encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
-class Moved:
+class InboxState:
     """How far a partition of ``inbox`` is moved, and which of its events were accepted recently."""
 
     def __init__(self, partition: int, remembered: int) -> None:
@@ -200,7 +200,7 @@ class _ReadBack:
         return self.found[-1].offset if self.found else 0
 
 
-async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -> Moved:
+async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -> InboxState:
     """Restore the previous writers' state, from the newest record backwards, and append again what is unreadable in ``inbox-progress``.
 
     Args:
@@ -226,21 +226,21 @@ async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -
         if start == 0 or max(len(read.found), sum(len(one.accepted) for one in read.found)) >= remembered:
             break
         step *= 8
-    moved = Moved(claim.partition, remembered)
+    state = InboxState(claim.partition, remembered)
     for progress in read.found:
-        moved.take(progress)
+        state.take(progress)
     # The progress is always needed; the accepted events only if receipts may still exist for them.
     if gaps := [gap for gap in read.gaps if gap.high is None or gap.until >= claim.time - RECEIPTS_KEPT]:
-        await _recover(bus, taken, moved, gaps, passed)
-    return moved
+        await _recover(bus, taken, state, gaps, passed)
+    return state
 
 
-async def _recover(bus: Bus, taken: Taken, moved: Moved, gaps: Sequence[_Gap], passed: PassedOver) -> None:
+async def _recover(bus: Bus, taken: Taken, state: InboxState, gaps: Sequence[_Gap], passed: PassedOver) -> None:
     partition = taken.claim.partition
     # Once this record is visible, so are the records of the previous writers: an open transaction of the signer may hide them until then.
     mark = EventReceipt(partition=partition, offset=-1, source="", id="", outcome="rejected", reason=MARK_REASON)
     (marked,) = await taken.writer.commit([Message(topics.RECEIPTS, "", records.encode(mark), partition)])
-    offset, count = moved.offset, passed.count
+    offset, count = state.offset, passed.count
     tasks: OrderedDict[str, str] = OrderedDict()
 
     def take(record: Record) -> None:
@@ -254,22 +254,22 @@ async def _recover(bus: Bus, taken: Taken, moved: Moved, gaps: Sequence[_Gap], p
             offset = max(offset, receipt.offset + 1)
         if gap is not None and receipt.outcome == "accepted":
             tasks[digest_of(receipt.source, receipt.id)] = receipt.task
-            if len(tasks) > moved.remembered:
+            if len(tasks) > state.remembered:
                 tasks.popitem(last=False)
 
     start = await bus.offset_at(topics.RECEIPTS, partition, max(0, gaps[0].since - SKEW_MILLISECONDS))
     await read_up_to(bus, marked, take, start, passed, FETCH_BYTES)
     is_newest_missing = gaps[-1].high is None
     if is_newest_missing:
-        moved.uncertain = max(moved.uncertain, await _uncertain(bus, taken, gaps[-1], is_unread=passed.count > count))
-    said = moved.recovered(offset, tasks)
-    events = sum(len(progress.accepted) for progress in said)
+        state.uncertain = max(state.uncertain, await _uncertain(bus, taken, gaps[-1], is_unread=passed.count > count))
+    restored = state.recovered(offset, tasks)
+    events = sum(len(progress.accepted) for progress in restored)
     if not events and not is_newest_missing:
         return
-    await taken.writer.commit([moved.message(progress) for progress in said])
-    for progress in said:
-        moved.take(progress)
-    _log.warning("inbox.recovered", partition=partition, offset=offset, events=events, uncertain_below=moved.uncertain)
+    await taken.writer.commit([state.message(progress) for progress in restored])
+    for progress in restored:
+        state.take(progress)
+    _log.warning("inbox.recovered", partition=partition, offset=offset, events=events, uncertain_below=state.uncertain)
 
 
 async def _uncertain(bus: Bus, taken: Taken, gap: _Gap, *, is_unread: bool) -> int:

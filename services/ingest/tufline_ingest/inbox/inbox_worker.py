@@ -37,7 +37,7 @@ from tufline.views.lost_input import CheckedReader, is_accepted
 from tufline_ingest import accept, metrics
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
 from tufline_ingest.inbox import reject
-from tufline_ingest.inbox.dedupe import Moved, digest_of, restore
+from tufline_ingest.inbox.dedupe import InboxState, digest_of, restore
 from tufline_ingest.inbox.outcome import Accepted, Duplicate, Judged, Rejected
 
 GROUP: Final = "ingest.inbox"
@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class InboxContext:
     """What all workers of a process share.
 
     Attributes:
@@ -82,20 +82,20 @@ class Shared:
 class InboxWorker:
     """Moves the events of one partition, after its takeover."""
 
-    def __init__(self, shared: Shared, writer: Writer, moved: Moved, settings: Settings) -> None:
+    def __init__(self, context: InboxContext, writer: Writer, state: InboxState, settings: Settings) -> None:
         """Start with the state that was read from the log.
 
         Args:
-            shared: of the process.
+            context: of the process.
             writer: of the partition.
-            moved: the state of the partition so far.
+            state: the state of the partition so far.
             settings: of the repository.
         """
-        self._shared = shared
+        self._context = context
         self._writer = writer
-        self._moved = moved
+        self._state = state
         self._settings = settings
-        self._allowed = shared.config.allowed(shared.admin.state.profile)
+        self._allowed = context.config.allowed(context.admin.state.profile)
 
     async def move(self, batch: Sequence[Record]) -> None:
         """Move records, in as many transactions as they need.
@@ -116,10 +116,10 @@ class InboxWorker:
         reason = str(damaged)[:SHOWN_REASON_LENGTH]
         _log.error("inbox.unreadable_record", partition=damaged.partition, offset=damaged.offset, error=reason)
         receipt = EventReceipt(partition=damaged.partition, offset=damaged.offset, source="", id="", outcome="rejected", reason=reason)
-        progress = self._moved.next(damaged.offset + 1, {})
+        progress = self._state.next(damaged.offset + 1, {})
         message = Message(topics.RECEIPTS, "", records.encode(receipt), damaged.partition)
-        await self._writer.commit([message, self._moved.message(progress)])
-        self._moved.take(progress)
+        await self._writer.commit([message, self._state.message(progress)])
+        self._state.take(progress)
 
     async def pass_over(self, lost: InputLostError) -> None:
         """Move the progress past records that are gone, once an operator has accepted the loss.
@@ -127,9 +127,9 @@ class InboxWorker:
         Args:
             lost: the records; all of them are gone.
         """
-        progress = self._moved.next(lost.below, {})
-        await self._writer.commit([self._moved.message(progress)])
-        self._moved.take(progress)
+        progress = self._state.next(lost.below, {})
+        await self._writer.commit([self._state.message(progress)])
+        self._state.take(progress)
 
     async def _judge(self, piece: Sequence[Record]) -> list[Judged]:
         judged: list[Judged] = []
@@ -151,9 +151,9 @@ class InboxWorker:
 
     async def _outcome_of(self, record: Record, event: Event, accepted: Collection[str]) -> Accepted | Duplicate:
         digest = digest_of(event.source, event.id)
-        if digest in accepted or self._moved.task_of(digest) is not None:
+        if digest in accepted or self._state.task_of(digest) is not None:
             return Duplicate()
-        if record.offset < self._moved.uncertain:
+        if record.offset < self._state.uncertain:
             raise InvalidEventError(UNCERTAIN, event.source, event.id)
         return await self._accept(event)
 
@@ -168,11 +168,11 @@ class InboxWorker:
                 reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"
                 raise InvalidEventError(reason, event.source, event.id) from None
             await turns.take()
-        messages = await make_messages(changes, self._settings, self._shared.admin.state.next_offset)
+        messages = await make_messages(changes, self._settings, self._context.admin.state.next_offset)
         return Accepted(changes, messages)
 
     async def _commit(self, judged: Sequence[Judged], offset: int) -> None:
-        progress = self._moved.next(offset, {})
+        progress = self._state.next(offset, {})
 
         def then(positions: Sequence[Position]) -> list[Message]:
             nonlocal progress
@@ -184,19 +184,19 @@ class InboxWorker:
                 match one.outcome:
                     case Accepted(messages=messages) as accepted:
                         request = messages[0].key if accepted.task is Task.BULK else ""
-                        task_id = tasks[one.digest] = cursor.encode(make_cursor(accepted.task, self._shared.bus.log_id, own, request))
+                        task_id = tasks[one.digest] = cursor.encode(make_cursor(accepted.task, self._context.bus.log_id, own, request))
                     case Duplicate():
-                        task_id = tasks.get(one.digest) or self._moved.task_of(one.digest) or ""
+                        task_id = tasks.get(one.digest) or self._state.task_of(one.digest) or ""
                     case Rejected():
                         task_id = ""
                 receipts.append(one.receipt(task_id))
-            progress = self._moved.next(offset, tasks)
-            return [*receipts, self._moved.message(progress)]
+            progress = self._state.next(offset, tasks)
+            return [*receipts, self._state.message(progress)]
 
-        began = self._shared.clock.monotonic()
+        began = self._context.clock.monotonic()
         positions = await self._writer.commit([message for one in judged for message in one.outcome.messages], then)
-        self._shared.clock.observe(positions[-1].time, began)
-        self._moved.take(progress)
+        self._context.clock.observe(positions[-1].time, began)
+        self._state.take(progress)
         self._observe(judged)
 
     def _observe(self, judged: Sequence[Judged]) -> None:
@@ -253,44 +253,44 @@ def may_sort(repository: Bootstrapped) -> bool:
     return repository.begun or repository.bootstrap.rules == FIRST_RULES
 
 
-async def work(shared: Shared, partition: int) -> None:
+async def work(context: InboxContext, partition: int) -> None:
     """Take a partition over and move its events, until cancelled.
 
     Args:
-        shared: of the process.
+        context: of the process.
         partition: of ``inbox``.
 
     Raises:
         FencedError: if another worker took the partition over.
         BusError: if the bus fails; start again.
     """
-    bus = shared.bus
+    bus = context.bus
     async with AsyncExitStack() as stack:
-        began = shared.clock.monotonic()
+        began = context.clock.monotonic()
         taken = await stack.enter_async_context(take_over(bus, part(partition), topics.INBOX_PROGRESS, partition))
-        shared.clock.observe(taken.claim.time, began)
-        passed = PassedOver(shared.health, part(partition))
+        context.clock.observe(taken.claim.time, began)
+        passed = PassedOver(context.health, part(partition))
         stack.callback(passed.forget)
-        moved = await restore(bus, taken, shared.config.inbox_dedup_events, passed)
+        state = await restore(bus, taken, context.config.inbox_dedup_events, passed)
         # Waiting for the bootstrap does not make this part unready: otherwise a proxy would send no request here, and the bootstrap has to
         # be posted to this process.
-        shared.health.ok(part(partition))
-        _log.info("inbox.ready", partition=partition, offset=moved.offset, bootstrapped=shared.admin.state.bootstrap is not None)
-        repository = await shared.admin.wait_for_bootstrap(may_sort)
-        worker = InboxWorker(shared, taken.writer, moved, repository.settings)
+        context.health.ok(part(partition))
+        _log.info("inbox.ready", partition=partition, offset=state.offset, bootstrapped=context.admin.state.bootstrap is not None)
+        repository = await context.admin.wait_for_bootstrap(may_sort)
+        worker = InboxWorker(context, taken.writer, state, repository.settings)
         while True:
             try:
-                await _move_all(shared, worker, partition, moved)
+                await _move_all(context, worker, partition, state)
             except InputLostError as lost:
-                shared.health.problem(part(partition), str(lost))
+                context.health.problem(part(partition), str(lost))
                 _log.error("inbox.input_lost", partition=partition, first=lost.first, below=lost.below, error=str(lost))
-                await shared.admin.wait_for(partial(is_accepted, lost=lost))
+                await context.admin.wait_for(partial(is_accepted, lost=lost))
                 await worker.pass_over(lost)
-                shared.health.ok(part(partition))
+                context.health.ok(part(partition))
 
 
-async def _move_all(shared: Shared, worker: InboxWorker, partition: int, moved: Moved) -> None:
-    reader = CheckedReader(shared.bus, topics.INBOX, partition, moved.offset)
+async def _move_all(context: InboxContext, worker: InboxWorker, partition: int, state: InboxState) -> None:
+    reader = CheckedReader(context.bus, topics.INBOX, partition, state.offset)
     try:
         while True:
             try:

@@ -26,7 +26,7 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.views.task_receipts import FETCH_BYTES, fetch_or_pass, may_be_of, read_receipt
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest.schemas.tasks import RefusedArtifact
-from tufline_ingest.rest.task_receipts import ReceiptsUnreadableError, Remarks, Span
+from tufline_ingest.rest.task_receipts import ReceiptsUnreadableError, Span, TaskReceipts
 
 PAGE_REFUSALS: Final = 1000
 """A page ends with the receipt with which it has this many refused changes."""
@@ -204,12 +204,12 @@ def read_changes(value: bytes) -> Changes | None:
         return None
 
 
-async def read_page(bus: Bus, remarks: Remarks, cursor: Cursor, trails: Mapping[int, ReceiptIndex], start: Place) -> Page:
+async def read_page(bus: Bus, receipts: TaskReceipts, cursor: Cursor, trails: Mapping[int, ReceiptIndex], start: Place) -> Page:
     """Read a page of the refused changes of a bulk request that is live.
 
     Args:
         bus: the log.
-        remarks: reads the receipts.
+        receipts: reads the receipts.
         cursor: of the request.
         trails: partition to its trail, at least as new as the published commit.
         start: where the page starts.
@@ -221,13 +221,13 @@ async def read_page(bus: Bus, remarks: Remarks, cursor: Cursor, trails: Mapping[
         ReceiptsGoneError: if the receipts can't be found any more.
         BusError: if the log can't be read now.
     """
-    reading = _Reading(bus, remarks.passed, cursor.request)
+    reading = _Reading(bus, receipts.passed, cursor.request)
     for partition, offsets in sorted(cursor.positions.items()):
         if partition < start.partition:
             continue
         span: Span | None = None
         try:
-            span = await remarks.span(partition, offsets[0], offsets[-1], trails[partition])
+            span = await receipts.span(partition, offsets[0], offsets[-1], trails[partition])
         except ReceiptsUnreadableError:
             reading.artifacts.append(RefusedArtifact("", UNREACHABLE.format(partition)))
         if span is None:

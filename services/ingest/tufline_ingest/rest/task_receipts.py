@@ -62,7 +62,7 @@ class Span(NamedTuple):
     end: int
 
 
-class Remarks:
+class TaskReceipts:
     """Reads the receipts of published records."""
 
     def __init__(self, bus: Bus, passed: PassedOver) -> None:

@@ -31,9 +31,9 @@ from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_
 from tufline_ingest.rest.finished_tasks import finished
 from tufline_ingest.rest.named_tasks import find_records
 from tufline_ingest.rest.schemas.tasks import TaskData
-from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, Remarks
+from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, TaskReceipts
 from tufline_ingest.views.published import PublishedView
-from tufline_ingest.views.recent_requests import Recent
+from tufline_ingest.views.recent_requests import RecentRequests
 
 GROWTH: Final = 8
 """How many times as large as a request its records may be: a removal takes four bytes in a request, and 26 on the log."""
@@ -59,15 +59,15 @@ class Tasks:
         published_view: the published state of the origin.
         admin: returns the state derived from ``admin``.
         recent: the records that this process accepted recently.
-        remarks: reads the receipts of changes that had no effect or were refused.
+        receipts: reads the receipts of changes that had no effect or were refused.
     """
 
     bus: Bus
     max_request_bytes: int
     published_view: PublishedView
     admin: Callable[[], AdminState]
-    recent: Recent
-    remarks: Remarks
+    recent: RecentRequests
+    receipts: TaskReceipts
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
 
     async def describe(self, task_id: str, cursor: Cursor, start: Place) -> TaskData:
@@ -146,7 +146,7 @@ class Tasks:
         known = {partition: trail for partition, trail in trails.items() if trail is not None}
         if len(known) < len(trails):
             raise ReceiptsGoneError
-        page = await read_page(self.bus, self.remarks, cursor, known, start)
+        page = await read_page(self.bus, self.receipts, cursor, known, start)
         details: dict[str, Any] = {"refused": page.refused, "refused_artifacts": page.artifacts}
         if page.after is not None:
             details["after"] = page.after
@@ -165,14 +165,14 @@ class Tasks:
             unknown = finished(task_id, cursor, "Unknown", {}, f"what became of it is unknown: {UNREADABLE}")
             return unknown if is_unknown else TaskData(task_id, "PENDING")
         request = next(iter(found.values())).request
-        remarks: dict[tuple[int, int, int], ChangeReceipt] = {}
+        receipts: dict[tuple[int, int, int], ChangeReceipt] = {}
         uncertain: set[Position] = set()
         for partition, trail in trails.items():
-            read = await self._read_remarks(cursor, partition, cursor.positions[partition], trail, request)
-            remarks.update(((partition, receipt.offset, receipt.index), receipt) for receipt in read.receipts)
+            read = await self._read_receipts(cursor, partition, cursor.positions[partition], trail, request)
+            receipts.update(((partition, receipt.offset, receipt.index), receipt) for receipt in read.receipts)
             uncertain.update((partition, offset) for offset in read.uncertain)
         settings = bootstrap.settings if (bootstrap := self.admin().bootstrap) else None
-        return await _describe_artifacts(task_id, cursor, found, remarks, uncertain, settings)
+        return await _describe_artifacts(task_id, cursor, found, receipts, uncertain, settings)
 
     async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
         """Read the records of a task, or return the first one that is gone or can't be read.
@@ -198,17 +198,17 @@ class Tasks:
     async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, ReceiptIndex | None]) -> tuple[list[str], bool]:
         """Return why a record that is gone, or can't be read, was not applied, and whether its receipt may be one that can't be read."""
         partition, offset = place
-        read = await self._read_remarks(cursor, partition, [offset], trails[partition])
+        read = await self._read_receipts(cursor, partition, [offset], trails[partition])
         reasons = {one.reason for one in read.receipts if one.outcome == "refused" and not one.path and not one.ranges}
         return sorted(reasons), bool(read.uncertain)
 
-    async def _read_remarks(
+    async def _read_receipts(
         self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: ReceiptIndex | None, request: str = ""
     ) -> Found:
         if trail is not None and offsets[0] >= trail.start:
             with suppress(ReceiptsUnreadableError):  # then the receipts are searched for without the request's name
-                return await self.remarks.of(partition, offsets, trail, request)
-        found = await task_receipts.of_records(self.bus, partition, offsets, cursor.time, request, self.remarks.passed)
+                return await self.receipts.of(partition, offsets, trail, request)
+        found = await task_receipts.of_records(self.bus, partition, offsets, cursor.time, request, self.receipts.passed)
         if found is None:
             raise ReceiptsGoneError
         return found
@@ -222,7 +222,7 @@ async def _describe_artifacts(
     task_id: str,
     cursor: Cursor,
     found: Mapping[Position, Changes],
-    remarks: Mapping[tuple[int, int, int], ChangeReceipt],
+    receipts: Mapping[tuple[int, int, int], ChangeReceipt],
     uncertain: Collection[Position],
     settings: Settings | None,
 ) -> TaskData:
@@ -232,13 +232,13 @@ async def _describe_artifacts(
     unknown: dict[str, None] = {}
     for (partition, offset), changes in found.items():
         for index, change in enumerate(changes.changes):
-            remark = remarks.get((partition, offset, index))
-            outcome = remark.outcome if remark is not None else ""
+            receipt = receipts.get((partition, offset, index))
+            outcome = receipt.outcome if receipt is not None else ""
             # If a path is removed twice, the artifact existed at the first removal.
             happened[change.path] = happened.get(change.path, False) or outcome in {"", "unchanged"}
-            if remark is not None and outcome == "refused":
-                refused[change.path] = remark.reason
-            if remark is None and (partition, offset) in uncertain:
+            if receipt is not None and outcome == "refused":
+                refused[change.path] = receipt.reason
+            if receipt is None and (partition, offset) in uncertain:
                 unknown[change.path] = None
         if settings is not None:
             roles |= {settings.layout.name(settings.layout.index_of(change.path)) for change in changes.changes}

@@ -21,7 +21,7 @@ Place = tuple[int, int]
 """A partition of ``artifacts`` and an offset in it."""
 
 
-class Recent:
+class RecentRequests:
     """The records that this process accepted recently."""
 
     def __init__(self) -> None:
