@@ -106,7 +106,7 @@ class Tasks:
         if (known := self.recent.find_named(named.request)) is not None:
             return known
         async with self._reading:
-            found = await find_records(self.bus, named, self._most_bytes, self.remarks.passed)
+            found = await find_records(self.bus, named, self._most_bytes, self.receipts.passed)
         if found is None:
             raise InvalidCursorError("the records of the task are not on the log")
         self.recent.found(named.request, found)
