@@ -125,6 +125,8 @@ lock: $(VENV)/.installed ## pin the dependencies anew, without index and file ad
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		requirements/python-tuf-oldest.in -o requirements/python-tuf-oldest.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		requirements/rstuf.in -o requirements/rstuf.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		-c requirements/dev.lock --group build -o requirements/build.lock
 
 clean: ## remove what the targets made

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from tufline_testing.clients import builds
 from tufline_testing.clients.running import Client, all_clients, oldest_clients
 from tufline_testing.servers.jdk import java
 from tufline_testing.servers.kafka_cluster import Cluster, jars
@@ -66,6 +67,13 @@ def every_client(clients: list[Client]) -> Iterator[list[Client]]:
         with or_skip("CLIENTS OF OTHER LANGUAGES"):
             oldest = stack.enter_context(oldest_clients())
         yield [*clients, *oldest]
+
+
+@pytest.fixture(scope="session")
+def rstuf_python() -> Path:
+    """Install RSTUF's command line; return the Python that has it."""
+    with or_skip("RSTUF'S COMMAND LINE"):
+        return builds.rstuf()
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ PART_LIST: Final = (
     Part("the oldest tuf-js", lambda: builds.tuf_js(builds.OLDEST_TUF_JS), CLIENT_TESTS.format("the oldest supported tuf-js")),
     Part("go-tuf", builds.go_tuf, CLIENT_TESTS.format("go-tuf")),
     Part("the oldest go-tuf", builds.oldest_go_tuf, CLIENT_TESTS.format("the oldest supported go-tuf")),
+    Part("RSTUF's command line", builds.rstuf, "that RSTUF's command line works against Tufline (tests/interop/test_rstuf.py)"),
     Part("the parser of AsyncAPI", builds.asyncapi_parser, "whether schemas/asyncapi.yaml is valid"),
     Part("actionlint", builds.actionlint, "whether the GitHub workflows are valid"),
 )

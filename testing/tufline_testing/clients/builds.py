@@ -1,4 +1,4 @@
-"""Fetches and builds TUF clients (tuf-js, go-tuf and the oldest supported version of each), actionlint and AsyncAPI's parser.
+"""Fetches and builds TUF clients (tuf-js, go-tuf and the oldest versions), RSTUF's command line, actionlint and AsyncAPI's parser.
 
 The sources of the clients, with locked dependencies, are in ``go_tuf`` and ``tuf_js`` next to this module; the other two are locked in
 ``tools/actionlint`` and ``tools/asyncapi``. The results are kept in the user's cache, for all checkouts, under a digest of their sources.
@@ -21,6 +21,7 @@ TUF_JS: Final = SOURCES / "tuf_js"
 OLDEST_TUF_JS: Final = TUF_JS / "oldest"
 GO_TUF: Final = SOURCES / "go_tuf"
 OLDEST_PYTHON_TUF: Final = ROOT / "requirements" / "python-tuf-oldest.lock"
+RSTUF: Final = ROOT / "requirements" / "rstuf.lock"
 ASYNCAPI: Final = ROOT / "tools" / "asyncapi"
 GO_LOCK: Final = ROOT / "requirements" / "go.lock"
 GO_VERSION: Final = (1, 25)
@@ -146,6 +147,18 @@ def oldest_python_tuf() -> Path:
         MissingPartError: if pip can't get the packages.
     """
     return environment("python-tuf-oldest", OLDEST_PYTHON_TUF)
+
+
+def rstuf() -> Path:
+    """Install RSTUF's command line in an environment of its own, once for each version of its lock file.
+
+    Returns:
+        The environment's Python.
+
+    Raises:
+        MissingPartError: if pip can't get the packages.
+    """
+    return environment("rstuf", RSTUF)
 
 
 def actionlint() -> Path:

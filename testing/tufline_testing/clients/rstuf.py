@@ -1,0 +1,178 @@
+"""RSTUF's command line, as released, used as a person uses it: commands are run in a terminal, and its questions are answered.
+
+A person has a directory with the key pairs of everybody, each private key encrypted with the same password. The online key is among them;
+the signer needs its private key unencrypted, under the name that the command line tells (``online_key_file``).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from tufline.trust.ceremony import write_private
+from tufline_testing.terminal import Terminal
+
+PASSWORD: Final = "correct horse"
+FROM_FILE: Final = "Key PEM File"
+"""The kind of key that is read from a file."""
+
+_MAIN: Final = "from repository_service_tuf.cli import rstuf; rstuf()"
+"""What the program ``rstuf`` does; pip writes that program for another directory than the environment is moved to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rstuf:
+    """A person with RSTUF's command line.
+
+    Attributes:
+        python: the Python that has it.
+        home: the person's home and working directory.
+        api: URL of the REST API.
+        keys: the private keys of the online keys, by their names.
+    """
+
+    python: Path
+    home: Path
+    api: str
+    keys: dict[str, Ed25519PrivateKey] = field(default_factory=dict)
+
+    def make_key(self, name: str) -> None:
+        """Make a key pair: an encrypted private key ``NAME``, and ``NAME.pub``."""
+        private = self.keys[name] = Ed25519PrivateKey.generate()
+        encrypted = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(PASSWORD.encode()))
+        self.home.mkdir(parents=True, exist_ok=True)
+        write_private(self.home / name, encrypted)
+        (self.home / f"{name}.pub").write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+    def put_online_key(self, name: str, said: str, directory: Path) -> None:
+        """Put the private part of an online key to where the command line says that it is expected."""
+        file = re.findall(r"Expected private key file name is: '(\w+)'", said)[-1]
+        write_private(directory / file, self.keys[name].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    def start(self, *arguments: str | Path) -> Terminal:
+        """Start a command, to answer its questions."""
+        env = {"HOME": str(self.home), "PROMPT_TOOLKIT_NO_CPR": "1"}
+        return Terminal([self.python, "-I", "-c", _MAIN, *arguments], cwd=self.home, env=env)
+
+    def run(self, *arguments: str | Path) -> str:
+        """Run a command that asks nothing, and return what it says; it must end well."""
+        with self.start(*arguments) as terminal:
+            return terminal.finish()
+
+    def refuse(self, *arguments: str | Path) -> str:
+        """Run a command that asks nothing, and return what it says; it must not end well."""
+        with self.start(*arguments) as terminal:
+            assert terminal.end() != 0, terminal.screen
+            return terminal.screen
+
+    def ceremony(self, *options: str | Path, bins: int, root: Sequence[str], signers: Sequence[str], online: str) -> str:
+        """Lead through the ceremony of a repository with bins; its root has a threshold of 2.
+
+        Args:
+            options: of the command.
+            bins: how many bins.
+            root: names of the root keys.
+            signers: names of those of them that sign.
+            online: name of the online key.
+
+        Returns:
+            What the command says.
+        """
+        with self.start("admin", "--api-server", self.api, "ceremony", *options) as terminal:
+            for role in ("timestamp", "snapshot", "targets"):
+                terminal.answer(f"expiry for '{role}' role", "")
+            terminal.choose("online keys", "Bins (online key only)")
+            terminal.answer("expiry for 'bins' role", "7")
+            terminal.answer("number of delegated hash bins", str(bins))
+            terminal.answer("expiry for 'root' role", "")
+            terminal.answer("'root' threshold", "2")
+            for number, name in enumerate(root):
+                if number:
+                    terminal.choose("for threshold 2" if number == 1 else "more keys can be added", "add")
+                self._load_root_key(terminal, name)
+            terminal.choose("more keys can be added", "continue")
+            self._load_online_key(terminal, online)
+            self._sign_root(terminal, signers)
+            return terminal.finish()
+
+    def update(
+        self, metadata_url: str, *options: str | Path, signers: Sequence[str], add: str = "", remove: str = "", online: str = ""
+    ) -> str:
+        """Make and submit the next root.
+
+        Args:
+            metadata_url: where the metadata is published.
+            options: of the command.
+            signers: names of the root keys that sign.
+            add: name of a root key to add.
+            remove: name of a root key to remove.
+            online: name of a new online key.
+
+        Returns:
+            What the command says.
+        """
+        with self.start("admin", "--api-server", self.api, "metadata", "update", "--metadata-url", metadata_url, *options) as terminal:
+            terminal.answer("change the expiry date?", "y")
+            terminal.answer("expiry for 'root' role", "200")
+            terminal.answer("change the threshold?", "n")
+            if add:
+                terminal.choose("more keys can be added", "add")
+                self._load_root_key(terminal, add)
+            if remove:
+                terminal.choose("more keys can be added", "remove")
+                terminal.choose("Select a key to remove:", remove)
+            terminal.choose("more keys can be added", "continue")
+            terminal.answer("change the online key?", "y" if online else "n")
+            if online:
+                self._load_online_key(terminal, online)
+            self._sign_root(terminal, signers)
+            return terminal.finish()
+
+    def sign(self, name: str, *options: str | Path) -> str:
+        """Sign the root that waits, and return what the command says."""
+        with self.start("admin", "--api-server", self.api, "metadata", "sign", *options) as terminal:
+            terminal.choose("Select a role to sign:", "root")
+            terminal.choose("Select key for signing:", name)
+            self._sign(terminal, name)
+            return terminal.finish()
+
+    def stop_sign(self) -> str:
+        """Withdraw the root that waits, and return what the command says."""
+        with self.start("admin", "--api-server", self.api, "metadata", "stop-sign") as terminal:
+            terminal.choose("Select which metadata signing process to stop:", "root")
+            terminal.answer("still want to stop signing process for root?", "y")
+            return terminal.finish()
+
+    def _load_root_key(self, terminal: Terminal, name: str) -> None:
+        terminal.choose("Select a key type:", FROM_FILE)
+        terminal.answer("PUBLIC key:", f"{name}.pub")
+        terminal.answer("Please enter key name", name)
+        terminal.expect(f"Added key '{name}'")
+
+    def _load_online_key(self, terminal: Terminal, name: str) -> None:
+        terminal.choose("Select Online Key type:", FROM_FILE)
+        terminal.answer("PUBLIC key:", f"{name}.pub")
+        terminal.answer("Please enter key name", name)
+
+    def _sign_root(self, terminal: Terminal, signers: Sequence[str]) -> None:
+        for name in signers:
+            terminal.choose("Select a key for signing", name)
+            self._sign(terminal, name)
+        if terminal.expect("fully signed", "or continue:") == "or continue:":
+            terminal.choose("", "continue")
+
+    def _sign(self, terminal: Terminal, name: str) -> None:
+        terminal.choose("", FROM_FILE)
+        terminal.answer("encrypted private key", name)
+        terminal.answer_secret(f"password to encrypted private key '{name}'", PASSWORD)
+        terminal.expect(f"Signed metadata with key '{name}'")

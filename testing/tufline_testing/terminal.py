@@ -1,0 +1,180 @@
+"""A terminal in which a test runs an interactive program, and types what a person would.
+
+Programs that draw menus read single keys: they switch the terminal to raw mode for each, and discard what was typed before. So a key is
+sent only while the terminal is in the mode in which the program reads it; a person is slow enough for that anyhow.
+"""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+STEP_SECONDS: Final = 90.0
+"""How long a program may take until it shows what is expected; a loaded machine is slow."""
+
+ROWS: Final = 60
+COLUMNS: Final = 400
+"""So wide that no line is wrapped."""
+
+DOWN: Final = b"\x1b[B"
+ENTER: Final = b"\r"
+
+_CONTROLS: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_=>]|\r")
+
+_WITH_TERMINAL: Final = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execvp(sys.argv[1], sys.argv[1:])"
+"""Makes the terminal the controlling one, from which passwords are read, and becomes the program."""
+
+
+class Terminal:
+    """A running program in a terminal, as a context; leaving the context kills the program if it still runs."""
+
+    def __init__(self, command: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str]) -> None:
+        self._master, program_side = pty.openpty()
+        fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        self._output = b""
+        self._mark = 0
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _WITH_TERMINAL, *map(str, command)],
+            cwd=cwd,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": str(COLUMNS), "LINES": str(ROWS), **env},
+            stdin=program_side,
+            stdout=program_side,
+            stderr=program_side,
+            start_new_session=True,
+        )
+        os.close(program_side)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+
+    @property
+    def screen(self) -> str:
+        """All that the program has shown so far, without colours and cursor movements."""
+        return _CONTROLS.sub("", self._output.decode(errors="replace"))
+
+    def expect(self, *texts: str) -> str:
+        """Wait until the program shows a text, after what was expected before.
+
+        Args:
+            texts: the text, or several of which any will do.
+
+        Returns:
+            The text that it shows, the first of them if it shows several.
+
+        Raises:
+            AssertionError: if the program does not show it in time, with all that it showed.
+        """
+        self._wait(lambda: any(text in self.screen[self._mark :] for text in texts), " or ".join(texts))
+        since = self.screen[self._mark :]
+        text = min((text for text in texts if text in since), key=since.index)
+        self._mark += since.index(text) + len(text)
+        return text
+
+    def answer(self, prompt: str, line: str) -> None:
+        """Wait for a prompt, and answer it with a line.
+
+        Args:
+            prompt: the prompt, or its end.
+            line: the answer.
+        """
+        self.expect(prompt)
+        self._send(line.encode() + ENTER)
+
+    def answer_secret(self, prompt: str, secret: str) -> None:
+        """Wait for a prompt that does not show what is typed, and answer it.
+
+        Args:
+            prompt: the prompt, or its end.
+            secret: the answer.
+        """
+        self.expect(prompt)
+        self._wait(lambda: not self._mode() & termios.ECHO, f"{prompt} without an echo")
+        self._send(secret.encode() + ENTER)
+
+    def choose(self, prompt: str, option: str) -> None:
+        """Wait for a menu below a prompt, and choose an option of it with the arrow keys.
+
+        Args:
+            prompt: what stands above the menu.
+            option: the option; it must be in the menu.
+        """
+        self.expect(prompt)
+        while True:
+            self._wait(lambda: bool(self._chosen()), f"a menu with {option}")
+            self._wait(lambda: not self._mode() & termios.ICANON, f"keys for {option}")
+            chosen = self._chosen()
+            self._mark = len(self.screen)
+            self._send(ENTER if chosen == option else DOWN)
+            if chosen == option:
+                return
+
+    def finish(self) -> str:
+        """Wait until the program ends.
+
+        Returns:
+            All that it showed.
+
+        Raises:
+            AssertionError: if it does not end in time, or its exit code is not 0.
+        """
+        code = self.end()
+        assert code == 0, self.screen
+        return self.screen
+
+    def end(self) -> int:
+        """Wait until the program ends, however it ends.
+
+        Returns:
+            Its exit code.
+
+        Raises:
+            AssertionError: if it does not end in time.
+        """
+        while self._read(STEP_SECONDS):
+            pass
+        return self._process.wait(timeout=STEP_SECONDS)
+
+    def _chosen(self) -> str:
+        """Return the option at the cursor of the menu that was drawn last after the mark; empty if none was."""
+        found = re.findall(r"^> (.+?) *$", self.screen[self._mark :], re.MULTILINE)
+        return found[-1] if found else ""
+
+    def _mode(self) -> int:
+        mode: int = termios.tcgetattr(self._master)[3]
+        return mode
+
+    def _send(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def _wait(self, condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + STEP_SECONDS
+        while not condition():
+            is_open = self._read(0.02)
+            assert time.monotonic() < deadline, f"no {what!r} in:\n{self.screen}"
+            assert is_open or condition(), f"ended without {what!r}:\n{self.screen}"
+
+    def _read(self, seconds: float) -> bool:
+        """Read what the program has written; return whether it may write more."""
+        readable, _, _ = select.select([self._master], [], [], seconds)
+        if not readable:
+            return self._process.poll() is None or bool(select.select([self._master], [], [], 0)[0])
+        try:
+            content = os.read(self._master, 65536)
+        except OSError:  # Linux says EIO once no process has the other side open
+            return False
+        self._output += content
+        return bool(content)
