@@ -1,13 +1,16 @@
-"""Work in threads, which asyncio can't stop: the caller waits until it has ended, even when it is cancelled.
+"""Work that must not be left halfway: the caller waits until it has ended, even when it is cancelled.
 
 ``asyncio.to_thread`` and ``run_in_executor`` return at once when they are cancelled, while their thread continues. If that thread changes a
 file at the origin or of the embedded log, the old owner could then still write after a new one has taken over. The audit trail does not
 use this: cancelling a caller there does not cancel the write, which finishes in its own task (``tufline_signer.signing.audit_trail``).
+
+A coroutine can lose a cancellation: who awaits another task and is cancelled cancels that task, and if that task ends without an error, the
+caller continues as if nothing had happened. aiokafka's clients await their own tasks like that when they are stopped.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -27,7 +30,28 @@ async def finish_in_thread(work: Callable[[], T]) -> T:
     Raises:
         asyncio.CancelledError: if the caller was cancelled meanwhile; the work has ended.
     """
-    done = asyncio.get_running_loop().run_in_executor(None, work)
+    return await _end_of(asyncio.get_running_loop().run_in_executor(None, work))
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a task of its own, and return only when it has ended.
+
+    A cancellation is neither seen by the work nor lost: it is raised once the work has ended, instead of the work's own result or error. So
+    cancelling takes as long as the work does.
+
+    Args:
+        work: the coroutine; it should have a time limit.
+
+    Returns:
+        The result of the work.
+
+    Raises:
+        asyncio.CancelledError: if the caller was cancelled meanwhile; the work has ended.
+    """
+    return await _end_of(asyncio.create_task(work))
+
+
+async def _end_of(done: asyncio.Future[T]) -> T:
     cancelled: asyncio.CancelledError | None = None
     while not done.done():
         try:

@@ -31,6 +31,20 @@ async def _pause_after_a_fence() -> None:
     await asyncio.sleep(LONGEST_PAUSE_SECONDS)
 
 
+async def _cancelled_for_good(work: Callable[[], Awaitable[None]]) -> None:
+    """Run work; if it was cancelled, a cancellation is its end, whatever error it raised instead.
+
+    A failure is repeated, and a cancellation is not: if work that fails just when it is cancelled began again, it would never end.
+    """
+    try:
+        await work()
+    except Exception as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from error
+        raise
+
+
 async def keep_working(
     part: str, work: Callable[[], Awaitable[None]], health: Health, after_fence: Callable[[], Awaitable[None]] = _pause_after_a_fence
 ) -> None:
@@ -48,7 +62,7 @@ async def keep_working(
         began = loop.time()
         health.ok(part)
         try:
-            await work()
+            await _cancelled_for_good(work)
         except FencedError as error:
             health.problem(part, f"another writer took over: {error}")
             _log.warning("partition.fenced", part=part, error=str(error))

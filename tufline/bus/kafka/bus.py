@@ -15,12 +15,13 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 
 from tufline.bus import DEFAULT_SESSION_SECONDS, Assigned, Message, Position
-from tufline.bus.kafka.client import Connection, Lookup, finish_start, said_as_ours, stop_consumer
+from tufline.bus.kafka.client import STOP_SECONDS, Connection, Lookup, finish_start, said_as_ours, stop_client, stop_consumer
 from tufline.bus.kafka.group import KafkaMember
 from tufline.bus.kafka.reader import KafkaReader
 from tufline.bus.kafka.record_batches import read_hostile
 from tufline.bus.kafka.writer import CLOSED, Appender, KafkaWriter
 from tufline.bus.topic import Cleanup, Topic
+from tufline.concurrency import finish
 from tufline.errors import BusError
 
 
@@ -64,7 +65,7 @@ class KafkaBus:
             await finish_start(self._client.bootstrap)
             await finish_start(self._admin.start)
             await finish_start(self._asker.start)
-            cluster = (await self._admin.describe_cluster())["cluster_id"]
+            cluster = (await finish_start(self._admin.describe_cluster))["cluster_id"]
         self._log_id = f"{cluster}-{hashlib.sha256(self._connection.prefix.encode()).hexdigest()[:8]}"
 
     @property
@@ -164,14 +165,17 @@ class KafkaBus:
         if self._closed:
             return
         self._closed = True
+        await finish(self._close())
+
+    async def _close(self) -> None:
         await self._appender.close()
         await asyncio.gather(*(member.leave() for member in [*self._members]))
         await asyncio.gather(*(one.close() for one in [*self._given]))
         for lookup in self._lookups.values():
             await lookup.close()
         await stop_consumer(self._asker)
-        await self._admin.close()
-        await self._client.close()
+        await stop_client(self._admin.close(), seconds=STOP_SECONDS)
+        await stop_client(self._client.close(), seconds=STOP_SECONDS)
 
 
 async def open_kafka(

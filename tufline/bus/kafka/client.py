@@ -6,11 +6,12 @@ In: the settings. Out: the arguments of every aiokafka client, and ``Lookup``, w
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.client import AIOKafkaClient
@@ -18,6 +19,7 @@ from aiokafka.client import AIOKafkaClient
 from tufline.bus.headers import ESCAPE
 from tufline.bus.kafka.record_batches import READ_UNCOMMITTED, RETRY_SECONDS, DamagedError, fetch, read_uncommitted
 from tufline.clock import in_milliseconds
+from tufline.concurrency import finish
 from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGoneError, RecordUnreadableError
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
@@ -25,6 +27,15 @@ REQUEST_TIMEOUT_SECONDS: Final = 30.0
 
 FINISH_START_SECONDS: Final = 5.0
 """How long a cancelled start may still take: a broker that answers needs much less."""
+
+STOP_SECONDS: Final = 5.0
+"""How long a client that is in no group may take to stop."""
+
+LEAVE_SECONDS: Final = 10.0
+"""How long a consumer may take to stop, which includes leaving its group; after that, the group takes it for dead once its session ends."""
+
+CANCELLATIONS: Final = 2
+"""How often a stop is cancelled: the first time, a producer of aiokafka waits for the answers to its requests."""
 
 LAG_SECONDS: Final = 5.0
 """How long a new partition leader may lag behind records that readers have seen, until it learns the high watermark from its replicas."""
@@ -43,6 +54,10 @@ NOT_THERE: Final = (
     errors.GroupCoordinatorNotAvailableError,
 )
 """aiokafka's errors that mean that no suitable broker could be reached; they say nothing about the request itself."""
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -121,20 +136,23 @@ def said_as_ours(doing: str) -> Iterator[None]:
         raise BusUnreachableError(f"can't {doing}: Kafka did not answer in time") from error
 
 
-async def finish_start(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Start a client of aiokafka, which leaves a connection open if its start is cancelled halfway.
+async def finish_start(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Start a client of aiokafka, which leaves a connection open if it is cancelled while it connects.
 
     A cancelled caller therefore waits until the start has ended, for at most ``FINISH_START_SECONDS``; then it stops the client.
 
     Args:
-        start: connects the client, such as ``consumer.start``.
+        start: connects the client, such as ``consumer.start`` or its first request to another broker.
+
+    Returns:
+        The result of ``start``.
 
     Raises:
         KafkaError: if the cluster can't be reached.
     """
     starting = asyncio.create_task(start())
     try:
-        await asyncio.shield(starting)
+        return await asyncio.shield(starting)
     finally:
         if not starting.done():
             await asyncio.wait([starting], timeout=FINISH_START_SECONDS)
@@ -142,17 +160,50 @@ async def finish_start(start: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.gather(starting, return_exceptions=True)
 
 
+async def stop_client(stop: Coroutine[Any, Any, None], *give_up: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
+    """Stop a client of aiokafka in bounded time, whatever state the cluster is in. A cancellation of the caller is raised afterwards.
+
+    aiokafka awaits its own tasks while it stops. If its caller is cancelled then, these tasks end, and the caller goes on as if it had not
+    been cancelled; or the CancelledError of such a task escapes to a caller that nobody has cancelled, and connections stay open.
+
+    Args:
+        stop: stops the client. aiokafka has no time limit for it.
+        give_up: what to call, one after the other and each with the same time limit, if ``stop`` fails or takes too long.
+        seconds: the time limit.
+    """
+    await finish(_stop_client(stop, give_up, seconds))
+
+
+async def _stop_client(stop: Coroutine[Any, Any, None], give_up: Sequence[Callable[[], Coroutine[Any, Any, None]]], seconds: float) -> None:
+    if await _is_stopped(stop, seconds):
+        return
+    for one in give_up:
+        await _is_stopped(one(), seconds)
+
+
+async def _is_stopped(stop: Coroutine[Any, Any, None], seconds: float) -> bool:
+    stopping = asyncio.create_task(stop)
+    await asyncio.wait({stopping}, timeout=seconds)
+    if not stopping.done():
+        for _ in range(CANCELLATIONS):
+            stopping.cancel()
+            await asyncio.wait({stopping}, timeout=seconds / CANCELLATIONS)
+        _log.warning("bus.stop_took_too_long", seconds=seconds, has_ended=stopping.done())
+        return False
+    if stopping.cancelled():
+        return False
+    if (error := stopping.exception()) is not None:
+        _log.debug("bus.stop_failed", error=f"{type(error).__name__}: {error}")
+    return error is None
+
+
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer, whatever state the cluster is in.
+    """Stop a consumer; see ``stop_client``.
 
     Args:
         consumer: it need not be started.
     """
-    # Stopping cancels a fetch that waits for its retry; aiokafka lets that CancelledError escape as if the caller were cancelled, and stops
-    # there without closing its connections.
-    stopped = await asyncio.gather(consumer.stop(), return_exceptions=True)
-    if stopped[0] is not None:
-        await consumer._client.close()  # noqa: SLF001 (there is no public way)
+    await stop_client(consumer.stop(), consumer._client.close, seconds=LEAVE_SECONDS)  # noqa: SLF001 (there is no public way)
 
 
 def _words(error: errors.KafkaError) -> str:

@@ -125,7 +125,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
             _log.exception("bus.group_callback_failed", group=self._group, partitions=sorted(partitions))
 
     async def _keep_joined(self) -> None:
-        while True:
+        while not self._leaving:
             consumer = self._consumer = AIOKafkaConsumer(
                 **self._connection.arguments,
                 group_id=self._group,
@@ -139,7 +139,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
             try:
                 await finish_start(consumer.start)
                 consumer.subscribe([self._place.topic], listener=self)
-                while True:
+                while not self._leaving:
                     await consumer.getmany(timeout_ms=POLL_MS)
             except KafkaError as error:
                 _log.warning("bus.group_failed", group=self._group, error=f"{type(error).__name__}: {error}")

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from tufline.bus.kafka.client import Connection, finish_start, said_as_ours
+from tufline.bus.kafka.client import STOP_SECONDS, Connection, finish_start, said_as_ours, stop_client
 from tufline.bus.kafka.writer import MAX_RECORD_BYTES
 from tufline.bus.topic import Cleanup, Topic
 from tufline.clock import DAY_SECONDS, in_milliseconds
@@ -89,7 +89,7 @@ class TopicAdmin:
 
     async def __aexit__(self, *error: object) -> None:
         """Disconnect."""
-        await self._admin.close()
+        await stop_client(self._admin.close(), seconds=STOP_SECONDS)
 
     async def differences(self) -> list[str]:
         """List how the topics differ from what they must be.

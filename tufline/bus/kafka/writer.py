@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tufline.bus import Message, Position, Then
 from tufline.bus.headers import ESCAPE, check_message, pairs_of
-from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, finish_start, said_as_ours
+from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, STOP_SECONDS, Connection, finish_start, said_as_ours, stop_client
 from tufline.bus.kafka.epoch import RENEW_SECONDS, Epoch
 from tufline.bus.topic import Topic
 from tufline.clock import in_milliseconds
@@ -31,7 +31,6 @@ MAX_RECORD_BYTES: Final = 5_000_000
 
 BATCH_BYTES: Final = 1024 * 1024
 CLOSED: Final = "the bus is closed"
-STOP_SECONDS: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -59,15 +58,8 @@ def _read_what_failed(producer: AIOKafkaProducer) -> None:
 
 async def _stop(producer: AIOKafkaProducer) -> None:
     _read_what_failed(producer)
-    # It would wait indefinitely for records that it can't send.
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await producer.stop()
-    except TimeoutError:
-        await producer._sender.close()  # noqa: SLF001 (there is no public way to give up)
-        await producer.client.close()
-    except KafkaError as error:
-        _log.debug("bus.stop_failed", error=str(error))
+    sender, client = producer._sender, producer.client  # noqa: SLF001 (there is no public way to give up)
+    await stop_client(producer.stop(), sender.close, client.close, seconds=STOP_SECONDS)
 
 
 async def _start(producer: AIOKafkaProducer, doing: str) -> None:
@@ -220,6 +212,7 @@ class KafkaWriter:
         except asyncio.CancelledError:
             # A cancelled caller must not leave a transaction open: all readers would wait for its end.
             await asyncio.wait([self._under_way], timeout=TRANSACTION_SECONDS)
+            self._under_way.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else reads its error
             raise
 
     async def _commit(self, messages: Sequence[Message], then: Then | None) -> list[Position]:
