@@ -14,7 +14,7 @@ from typing import Final
 
 from tufline.bus import Message
 from tufline.bus.kafka.bus import open_kafka
-from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.client import KafkaConnection
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.kafka.writer import KafkaWriter
 from tufline.bus.topic import Cleanup, Topic
@@ -35,7 +35,7 @@ async def measure(servers: str) -> dict[str, list[float]]:
     Returns:
         Kind to the duration of each transaction, in milliseconds.
     """
-    connection = Connection(servers, "renewal.", {})
+    connection = KafkaConnection(servers, "renewal.", {})
     async with TopicAdmin(connection, TOPICS, 1) as admin:
         await admin.apply()
     bus = await open_kafka(connection, TOPICS, max_pending_bytes=1_000_000)

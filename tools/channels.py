@@ -121,7 +121,7 @@ CHANNELS: Final[dict[str, Channel]] = {
         "bootstrap; begun; root or targets; accepted-loss",
         (INGEST, SIGNER, OPERATOR),
         (INGEST, SIGNER, PUBLISHER),
-        ("Bootstrap", "Begun", "NewMetadata", "AcceptedLoss"),
+        ("Bootstrap", "BootstrapStarted", "NewMetadata", "AcceptedLoss"),
     ),
     topics.AUDIT: Channel(
         "Every use of an online key, recorded before its signatures are used. See docs/how-to/audit.md.",
@@ -146,7 +146,7 @@ TYPES: Final = (
     receipts.ChangeReceipt,
     receipts.EventReceipt,
     records.Bootstrap,
-    records.Begun,
+    records.BootstrapStarted,
     records.NewMetadata,
     records.AcceptedLoss,
     AuditBegin,

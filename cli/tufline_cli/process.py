@@ -23,7 +23,7 @@ from tufline.runtime import descriptors, memory, operations
 from tufline.runtime.health import Health
 from tufline.runtime.open_bus import open_bus
 from tufline.runtime.probe import keep_probing
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 
 INGEST: Final = "ingest"
 SIGNER: Final = "signer"

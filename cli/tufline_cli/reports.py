@@ -9,7 +9,7 @@ from tufline.checks import fsck
 from tufline.checks.audit import checks
 
 
-def show(report: fsck.Report | checks.Report, *, as_json: bool) -> None:
+def show(report: fsck.FsckReport | checks.AuditReport, *, as_json: bool) -> None:
     """Print a report: a line for each finding and each note, or all of it as JSON.
 
     Args:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tufline.bus import Bus, Message, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.bus.kafka.bus import open_kafka
-from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.client import KafkaConnection
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.topic import Cleanup, Topic
 from tufline.clock import in_milliseconds, milliseconds_of
@@ -127,7 +127,7 @@ class KafkaSetup(BusSetup):
     def __init__(self, servers: str, topics: Mapping[str, Topic], replicas: int = 1, data: Path | None = None) -> None:
         super().__init__(topics)
         self._data = data
-        self._connection = Connection(servers, f"t{next(_numbers)}-{time.time_ns()}.", {})
+        self._connection = KafkaConnection(servers, f"t{next(_numbers)}-{time.time_ns()}.", {})
         self._replicas = replicas
 
     async def create(self) -> None:

@@ -18,7 +18,7 @@ from tufline.records.receipts import EventReceipt, receipt_decoder
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import own_partitions
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 from tufline.views.admin import AdminFollower
 from tufline_ingest.inbox import inbox_worker
 from tufline_testing.log import announce_bootstrap, bootstrap_record, eventually, read_all, running

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tufline.audit.chain import Chain
 from tufline.audit.records import Anchor, SignedDigest
-from tufline.checks.audit.checks import Report
+from tufline.checks.audit.checks import AuditReport
 from tufline.checks.audit.verify import MetadataFile, verify
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -28,11 +28,11 @@ def write(path: Path, records: Sequence[bytes]) -> Path:
     return path
 
 
-async def verify_files(*paths: Path, metadata: Sequence[MetadataFile] = ()) -> Report:
+async def verify_files(*paths: Path, metadata: Sequence[MetadataFile] = ()) -> AuditReport:
     """Verify only files."""
     return await verify(None, paths, metadata)
 
 
-def kinds(report: Report) -> set[str]:
+def kinds(report: AuditReport) -> set[str]:
     """Return the kinds of a report's findings."""
     return {finding.kind for finding in report.findings}

@@ -5,14 +5,14 @@ import sys
 
 from tufline.bus import Message
 from tufline.bus.kafka.bus import open_kafka
-from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.client import KafkaConnection
 from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError
 
 
 async def main(servers: str, prefix: str, topic: str) -> None:
     """Write numbers from 0 on, and print the first one and the error that ended the process."""
-    bus = await open_kafka(Connection(servers, prefix, {}), {topic: Topic(topic, 2, Cleanup.KEEP)}, max_pending_bytes=1000)
+    bus = await open_kafka(KafkaConnection(servers, prefix, {}), {topic: Topic(topic, 2, Cleanup.KEEP)}, max_pending_bytes=1000)
     writer = await bus.writer("w")
     number = 0
     while True:

@@ -17,7 +17,7 @@ from tufline.errors import StoreBusyError, StoreChangedError, StoreError
 from tufline.origin import directory as local
 from tufline.origin import directory_lock
 from tufline.origin.directory import LocalStore
-from tufline.origin.directory_lock import TEMPORARY_PREFIX, Temporary
+from tufline.origin.directory_lock import TEMPORARY_PREFIX, TemporaryFiles
 from tufline.origin.file_systems import network_type
 from tufline.origin.store import OWNER, TIMESTAMP, Store, content_headers
 
@@ -152,7 +152,7 @@ async def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     assert await store.names() == set()
     assert await store.get("1.bins-0.json") is None
-    with Temporary(tmp_path).file() as (_, being_written):
+    with TemporaryFiles(tmp_path).file() as (_, being_written):
         await store.put_many([("1.a.json", b"a")])
         assert not leftover.exists()
         assert being_written.rpartition("/")[2] in listing(tmp_path)

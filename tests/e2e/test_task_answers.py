@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from tufline.records import cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
-from tufline.views.task_receipts import Found
+from tufline.views.task_receipts import FoundReceipts
 from tufline_ingest import accept
 from tufline_ingest.rest import bulk_tasks
 from tufline_ingest.rest.task_receipts import TaskReceipts
@@ -294,9 +294,9 @@ async def test_an_id_of_records_that_are_gone_looks_for_one_receipt(tmp_path: Pa
     looks = Counter[int]()
     read_receipts = TaskReceipts.of
 
-    async def counted(self: TaskReceipts, partition: int, offsets: Collection[int], trail: ReceiptIndex, request: str = "") -> Found:
+    async def counted(self: TaskReceipts, partition: int, offsets: Sequence[int], index: ReceiptIndex, request: str = "") -> FoundReceipts:
         looks[partition] += len(offsets)
-        return await read_receipts(self, partition, offsets, trail, request)
+        return await read_receipts(self, partition, offsets, index, request)
 
     monkeypatch.setattr(TaskReceipts, "of", counted)
     async with bootstrapped(tmp_path) as server:

@@ -9,7 +9,7 @@ import pytest_asyncio
 from tufline.bus import Bus, Message, Record
 from tufline.bus.headers import ESCAPE, pairs_of
 from tufline.bus.kafka.bus import open_kafka
-from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.client import KafkaConnection
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.topic import Cleanup, Topic
 from tufline_testing.foreign import produce
@@ -23,13 +23,13 @@ BAD_NAME = b"caf\xe9 \xff"
 
 
 @pytest.fixture
-def connection(kafka: Cluster) -> Connection:
+def connection(kafka: Cluster) -> KafkaConnection:
     """Provide the cluster, with the test's own prefix."""
-    return Connection(kafka.bootstrap, f"f{time.time_ns()}.", {})
+    return KafkaConnection(kafka.bootstrap, f"f{time.time_ns()}.", {})
 
 
 @pytest_asyncio.fixture
-async def bus(connection: Connection) -> AsyncIterator[Bus]:
+async def bus(connection: KafkaConnection) -> AsyncIterator[Bus]:
     """Open a bus with one topic."""
     async with TopicAdmin(connection, TOPICS, 1) as admin:
         await admin.apply()
@@ -38,7 +38,7 @@ async def bus(connection: Connection) -> AsyncIterator[Bus]:
     await opened.close()
 
 
-async def test_a_name_that_is_not_utf8(connection: Connection, bus: Bus) -> None:
+async def test_a_name_that_is_not_utf8(connection: KafkaConnection, bus: Bus) -> None:
     """A header's name that is not UTF-8 costs nothing but its own bytes: each record before, with and after it is read once, in order."""
     reader = bus.reader(PLAIN, 0, 0)
     topic = f"{connection.prefix}{PLAIN}"
@@ -64,7 +64,7 @@ async def test_a_name_that_is_not_utf8(connection: Connection, bus: Bus) -> None
     assert (await late.fetch(max_wait=1))[:2] == found[2:4]
 
 
-async def test_a_bad_name_in_an_aborted_transaction(connection: Connection, bus: Bus) -> None:
+async def test_a_bad_name_in_an_aborted_transaction(connection: KafkaConnection, bus: Bus) -> None:
     """An aborted transaction of another producer stays invisible, even next to a record that aiokafka can't read."""
     producer = await bus.writer("foreign")
 

@@ -8,14 +8,14 @@ import pytest
 
 from tufline.audit.chain import Chain, without_secrets
 from tufline.audit.records import AuditUse, seal, unseal
-from tufline.checks.audit.checks import Chains, Report
+from tufline.checks.audit.checks import AuditReport, Chains
 from tufline.errors import SchemaError
 from tufline_testing.trails import NOW, kinds, trail, verify_files, write
 
 
-def check(records: list[bytes]) -> Report:
+def check(records: list[bytes]) -> AuditReport:
     """Check records in an order."""
-    report = Report()
+    report = AuditReport()
     chains = Chains(report)
     for number, record in enumerate(records):
         chains.take(record, f"record {number}")

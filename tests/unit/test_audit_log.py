@@ -19,7 +19,7 @@ from tuf.api.metadata import Metadata, Root
 from tufline import records
 from tufline.audit.records import AuditUse, unseal
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
-from tufline.checks.audit.checks import Report
+from tufline.checks.audit.checks import AuditReport
 from tufline.checks.audit.verify import verify
 from tufline.clock import Clock
 from tufline.config.settings import PublisherConfig, SignerConfig
@@ -75,7 +75,7 @@ class Repository:
         finally:
             await bus.close()
 
-    async def report(self, *files: Path, origin: bool = False) -> Report:
+    async def report(self, *files: Path, origin: bool = False) -> AuditReport:
         metadata = [(name.split(".")[-2], (self.origin / name).read_bytes(), name) for name in self.files()] if origin else []
         async with self.opened() as bus:
             return await verify(bus, files, metadata)

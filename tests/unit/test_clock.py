@@ -10,7 +10,7 @@ import pytest
 from tufline.bus import Message
 from tufline.bus.embedded.bus import open_embedded
 from tufline.clock import MAX_MILLISECONDS, Clock, elapsed, milliseconds_of, moment_of, since_boot
-from tufline.metadata.expiry import in_sight
+from tufline.metadata.expiry import expiry_warning
 from tufline.records import topics
 from tufline.reference_clock import LASTING, ReferenceClock, SteadyClock
 from tufline_testing.log import read_all
@@ -180,7 +180,7 @@ def test_the_tolerance_of_clocks(seconds: int, *, is_problem: bool) -> None:
 def test_an_expiry_comes_in_sight(lifetime: float, left: float, step: int) -> None:
     """Expiry is announced 90, 30 and 7 days ahead, or at a quarter, a twelfth and a fiftieth of the lifetime if that is later."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    sight = in_sight("root", now + timedelta(days=left), timedelta(days=lifetime), now)
+    sight = expiry_warning("root", now + timedelta(days=left), timedelta(days=lifetime), now)
     assert (sight.step if sight else 0) == step
     if sight is not None and left > 0:
         assert f"expires in {left:.1f} days" in sight.text

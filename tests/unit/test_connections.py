@@ -19,7 +19,7 @@ from tufline.config.settings import HttpConfig, IngestConfig, OpsConfig, WebConf
 from tufline.origin import web_server
 from tufline.records import topics
 from tufline.runtime import connections, operations
-from tufline.runtime.connections import Room
+from tufline.runtime.connections import ServerConnections
 from tufline.runtime.health import Health
 from tufline_ingest import service
 from tufline_testing.log import eventually
@@ -183,19 +183,19 @@ async def test_an_answer_that_is_not_read_ends(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_a_body_that_comes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body may take as long as it needs, if enough of it arrives within each time-out."""
-    now, rooms = [0.0], list[Room]()
+    now, made = [0.0], list[ServerConnections]()
 
-    def make_room(server: str, most: int, timeout: float, _: Callable[[], float]) -> Room:
-        rooms.append(Room(server, most, timeout, lambda: now[0]))
-        return rooms[0]
+    def make_connections(server: str, most: int, timeout: float, _: Callable[[], float]) -> ServerConnections:
+        made.append(ServerConnections(server, most, timeout, lambda: now[0]))
+        return made[0]
 
-    monkeypatch.setattr(tufline.runtime.http_server, "Room", make_room)
+    monkeypatch.setattr(tufline.runtime.http_server, "ServerConnections", make_connections)
     async with served("ingest", tmp_path, HttpConfig(idle_timeout=30)) as port:
         reader, writer = await connect(port, b"POST /api/v1/bootstrap HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
-        (room,) = rooms
+        (connections,) = made
 
         async def is_noted() -> bool:
-            return [(one.is_waiting, one.since) for one in room._all if one not in room.idle] == [(True, now[0])]
+            return [(one.is_waiting, one.since) for one in connections._all if one not in connections.idle] == [(True, now[0])]
 
         for moment in (0.0, 20.0, 40.0, 60.0):
             now[0] = moment
@@ -203,9 +203,9 @@ async def test_a_body_that_comes_is_waited_for(tmp_path: Path, monkeypatch: pyte
                 writer.write(b" " * 2000)
             await eventually(is_noted, DEADLINE_SECONDS)
             now[0] = moment + 29
-            room.sweep()
+            connections.sweep()
         now[0] = 91.0
-        room.sweep()
+        connections.sweep()
         assert (await rest_of(reader)).startswith(b"HTTP/1.1 408 ")
         writer.close()
 

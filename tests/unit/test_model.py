@@ -12,7 +12,7 @@ from securesystemslib.formats import encode_canonical
 from tufline.errors import InvalidInputError, InvalidTargetError
 from tufline.metadata import canonical
 from tufline.metadata.paths import check_encoded_path, check_path
-from tufline.metadata.target import HEX_DIGITS, Allowed, Target, parse_target, parse_target_json
+from tufline.metadata.target import HEX_DIGITS, Target, TargetRules, parse_target, parse_target_json
 
 GOOD = {"sha256": "ab" * 32}
 
@@ -128,13 +128,13 @@ def test_path_that_clients_read_differently(path: str, reason: str) -> None:
 def test_refused_encoded_path(path: str, reason: str) -> None:
     """If target paths are URL paths, one that is not in the form that clients and servers agree about is refused."""
     with pytest.raises(InvalidTargetError, match=reason):
-        parse_target(path, 1, GOOD, allowed=Allowed(check_path=check_encoded_path))
+        parse_target(path, 1, GOOD, allowed=TargetRules(check_path=check_encoded_path))
 
 
 @pytest.mark.parametrize("path", ["torch-2.0%2Bcpu.whl", "100%25", "a%3Fb%23c%5Cd", "%20a%20", "%C3%A4/é", "constructor%20", "plain"])
 def test_accepted_encoded_path(path: str) -> None:
     """If target paths are URL paths, percent-encoded characters are accepted unchanged."""
-    assert parse_target(path, 1, GOOD, allowed=Allowed(check_path=check_encoded_path)).path == path
+    assert parse_target(path, 1, GOOD, allowed=TargetRules(check_path=check_encoded_path)).path == path
 
 
 @pytest.mark.parametrize("length", REFUSED_LENGTHS.values(), ids=REFUSED_LENGTHS)
@@ -207,7 +207,7 @@ def test_accepted_in_one_form() -> None:
     """A decimal length and upper-case digests are accepted, and kept in the one form that clients compare."""
     target = parse_target('a/b c:d;e+"é', "1024", {"sha256": "AB" * 32}, {"k": [1, None, "😀"]})
     assert target == Target('a/b c:d;e+"é', 1024, GOOD, {"k": [1, None, "😀"]})
-    assert parse_target("a", 2**53, {"blake2b-256": "0" * 64}, allowed=Allowed(("blake2b-256",))).hashes == {"blake2b-256": "0" * 64}
+    assert parse_target("a", 2**53, {"blake2b-256": "0" * 64}, allowed=TargetRules(("blake2b-256",))).hashes == {"blake2b-256": "0" * 64}
     assert parse_target("x" * 1024, 0, GOOD).length == 0
 
 
@@ -223,7 +223,7 @@ def test_the_largest_custom() -> None:
 def test_a_digest_has_the_length_of_its_algorithm(algorithm: str) -> None:
     """A digest of each known algorithm is accepted if allowed, and one that is a digit longer or shorter is refused."""
     digest = hashlib.blake2b(digest_size=32) if algorithm == "blake2b-256" else hashlib.new(algorithm)
-    text, allowed = digest.hexdigest(), Allowed((algorithm,))
+    text, allowed = digest.hexdigest(), TargetRules((algorithm,))
     assert parse_target("a", 1, {algorithm: text}, allowed=allowed).hashes == {algorithm: text}
     for wrong in (text[1:], text + "0"):
         with pytest.raises(InvalidTargetError, match=f"the {algorithm} value is not {len(text)} hexadecimal digits"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tufline import records
 from tufline.bus import Record
 from tufline.clock import milliseconds_of
-from tufline.records import SIGNING_SCHEMA, Begun, Bootstrap, NewMetadata, Signature, Withdrawal, topics
+from tufline.records import SIGNING_SCHEMA, Bootstrap, BootstrapStarted, NewMetadata, Signature, Withdrawal, topics
 from tufline.trust import ceremony
 from tufline.trust.acceptance import MAX_GIVEN_UP
 from tufline.trust.admin_records import fold
@@ -155,7 +155,7 @@ def test_a_key_of_root_signs_first() -> None:
 def test_a_bootstrap_that_begins_ends_the_replacement_that_waits() -> None:
     """A replacement that is not complete by then never counts, and does not stand in the way of those who sign the next root."""
     replacement = msgspec.structs.replace(bootstrap([0], [0, 1]), replace=True)
-    state = folded(AdminState(), bootstrap([0, 1], [0, 1]), proposed(replacement), Begun(bootstrap=0))
+    state = folded(AdminState(), bootstrap([0, 1], [0, 1]), proposed(replacement), BootstrapStarted(bootstrap=0))
     assert state.proposals[1].outcome == "superseded"
     update = NewMetadata(role="root", metadata=signed_by("root", [0], 2), rules=records.CURRENT_RULES)
     state = act(folded(state, proposed(update)), "root", 1, 3, 2)

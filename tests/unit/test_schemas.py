@@ -12,8 +12,8 @@ from tufline import records
 from tufline.audit.records import Anchor, AuditBegin, AuditEnd, AuditUse, Requester, SignedDigest
 from tufline.records import (
     Add,
-    Begun,
     Bootstrap,
+    BootstrapStarted,
     Changes,
     Claim,
     Committed,
@@ -50,7 +50,7 @@ EXAMPLES: list[tuple[str, Versioned]] = [
     (topics.RECEIPTS, ChangeReceipt(offset=1, index=0, path="a", outcome="refused", reason="full")),
     (topics.RECEIPTS, EventReceipt(partition=1, offset=2, source="s", id="i", outcome="accepted", task="t")),
     (topics.ADMIN, Bootstrap(settings=SETTINGS, root={"signed": {}}, targets=None)),
-    (topics.ADMIN, Begun(bootstrap=0)),
+    (topics.ADMIN, BootstrapStarted(bootstrap=0)),
     (topics.AUDIT, AuditBegin(**LINK, after=Anchor("c", 1, "00"))),
     (topics.AUDIT, AuditUse(**LINK, keyid="k", key="fn:k", signatures=[SignedDigest("timestamp", 1, "00")])),
     (topics.AUDIT, AuditEnd(**LINK)),

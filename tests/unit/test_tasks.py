@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tufline.runtime.tasks import one_behind
+from tufline.runtime.task_groups import one_behind
 from tufline_testing.simulation.virtual_time import run_virtual
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_public_key
 
 from tufline.bus.kafka.bus import open_kafka
-from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.client import KafkaConnection
 from tufline.records import topics
 from tufline_testing.server import Running, artifact, lengths, wait_until
 from tufline_testing.servers.kafka_cluster import Cluster
@@ -106,9 +106,8 @@ def import_key(vault: VaultServer, private: EllipticCurvePrivateKey) -> None:
 
 async def everything_on(stack: Stack) -> dict[str, bytes]:
     """Read every record of every topic."""
-    bus = await open_kafka(
-        Connection(stack.cluster.bootstrap, stack.settings["TUFLINE_KAFKA__PREFIX"], {}), topics.topics(PARTITIONS), max_pending_bytes=1000
-    )
+    connection = KafkaConnection(stack.cluster.bootstrap, stack.settings["TUFLINE_KAFKA__PREFIX"], {})
+    bus = await open_kafka(connection, topics.topics(PARTITIONS), max_pending_bytes=1000)
     found: dict[str, bytes] = {}
     try:
         for topic in topics.topics(PARTITIONS):

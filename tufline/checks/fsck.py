@@ -48,7 +48,7 @@ class Version:
 
 
 @dataclass(slots=True)
-class Report:
+class FsckReport:
     """The result of a comparison.
 
     Attributes:
@@ -69,7 +69,7 @@ class Report:
 class _Log:
     """The content of a log: all versions of all roles, and the head of each role."""
 
-    def __init__(self, report: Report, before: int) -> None:
+    def __init__(self, report: FsckReport, before: int) -> None:
         """Start empty.
 
         Args:
@@ -159,7 +159,7 @@ class _Log:
 class _Origin:
     """Compares the files of an origin with a log."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: FsckReport) -> None:
         self._report = report
         self._timestamp: bytes | None = None
         self._snapshot: bytes | None = None
@@ -274,7 +274,7 @@ def _snapshot_of(timestamp: bytes | None) -> SnapshotRef | None:
         return None
 
 
-async def compare(bus: Bus, store: Store, origin: str) -> Report:
+async def compare(bus: Bus, store: Store, origin: str) -> FsckReport:
     """Compare a log with an origin. Services may run meanwhile.
 
     Args:
@@ -289,7 +289,7 @@ async def compare(bus: Bus, store: Store, origin: str) -> Report:
         BusError: if the log can't be read.
         StoreError: if the origin can't be read.
     """
-    report = Report()
+    report = FsckReport()
     before = await bus.end(topics.METADATA, 0)
     last = await last_record(bus, topics.PUBLISHED, 0, lambda record: record.key == origin)
     try:

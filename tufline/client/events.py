@@ -29,11 +29,11 @@ from tufline.records.cursor import Cursor
 from tufline.records.events import ArtifactInfo, ChangeRequest, EventData
 from tufline.records.receipts import ChangeReceipt, EventReceipt
 from tufline.runtime import open_bus
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 from tufline.views import task_receipts
 from tufline.views.published import follow_origin
 from tufline.views.receipts import REMARKS_BYTES, Receipts
-from tufline.views.task_receipts import Found
+from tufline.views.task_receipts import FoundReceipts
 
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 """How long to wait until an event is live, by default."""
@@ -249,7 +249,7 @@ class Client:
             found = (
                 await task_receipts.of_records(self._bus, partition, offsets, where.time, where.request)
                 if followed is None
-                else Found(followed)
+                else FoundReceipts(followed)
             )
             is_complete = is_complete and found is not None and not found.uncertain
             receipts += () if found is None else found.receipts

@@ -27,7 +27,7 @@ from tufline.config.kinds import (
 )
 from tufline.metadata.paths import check_encoded_path, check_new_path
 from tufline.metadata.profiles import Profile, hash_algorithms
-from tufline.metadata.target import DEFAULT_HASH_ALGORITHMS, Allowed
+from tufline.metadata.target import DEFAULT_HASH_ALGORITHMS, TargetRules
 from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS
 
 ENV_PREFIX: Final = "TUFLINE_"
@@ -140,7 +140,7 @@ class IngestConfig(_Section):
         description="How many accepted events of each partition of the inbox are recognized when sent again; 300 bytes of memory each.",
     )
 
-    def allowed(self, profile: Profile) -> Allowed:
+    def allowed(self, profile: Profile) -> TargetRules:
         """Return the rules for targets.
 
         Args:
@@ -149,7 +149,7 @@ class IngestConfig(_Section):
         Returns:
             The allowed hash algorithms, and the check of paths.
         """
-        return Allowed(hash_algorithms(profile, self.hash_algorithms), check_encoded_path if self.encoded_paths else check_new_path)
+        return TargetRules(hash_algorithms(profile, self.hash_algorithms), check_encoded_path if self.encoded_paths else check_new_path)
 
 
 class SignerConfig(_Section):

@@ -64,7 +64,7 @@ class MetaFile(msgspec.Struct, frozen=True):
     signed: msgspec.Raw
 
 
-class Common(msgspec.Struct, frozen=True):
+class CommonFields(msgspec.Struct, frozen=True):
     """The fields that the metadata of all roles has (TUF specification, 4.3).
 
     Attributes:
@@ -79,7 +79,7 @@ class Common(msgspec.Struct, frozen=True):
 
 
 _file_decoder = msgspec.json.Decoder(MetaFile)
-_common_decoder = msgspec.json.Decoder(Common)
+_common_decoder = msgspec.json.Decoder(CommonFields)
 
 
 def format_expires(moment: datetime) -> str:
@@ -169,7 +169,7 @@ def disassemble(content: bytes) -> MetaFile:
     return decode(_file_decoder, content, lambda reason: MetadataError(f"not a metadata file: {reason}"))
 
 
-def read_common(signed: bytes | msgspec.Raw) -> Common:
+def read_common(signed: bytes | msgspec.Raw) -> CommonFields:
     """Read only the type, version and expiry from signed bytes.
 
     Args:

@@ -11,7 +11,7 @@ STEPS: Final = (
 """When to warn: this long before the expiry, or when this fraction of the lifetime is left, whichever is later."""
 
 
-class Sight(NamedTuple):
+class ExpiryWarning(NamedTuple):
     """A warning about an expiry that is near.
 
     Attributes:
@@ -23,7 +23,7 @@ class Sight(NamedTuple):
     text: str
 
 
-def in_sight(role: str, expires: datetime, lifetime: timedelta, now: datetime) -> Sight | None:
+def expiry_warning(role: str, expires: datetime, lifetime: timedelta, now: datetime) -> ExpiryWarning | None:
     """Check whether a role that people sign expires soon.
 
     Args:
@@ -40,6 +40,6 @@ def in_sight(role: str, expires: datetime, lifetime: timedelta, now: datetime) -
     if not step:
         return None
     if left <= timedelta():
-        return Sight(step + 1, f"{role} has expired, so clients refuse the repository: sign a newer version offline")
+        return ExpiryWarning(step + 1, f"{role} has expired, so clients refuse the repository: sign a newer version offline")
     days = left / timedelta(days=1)
-    return Sight(step, f"{role} expires in {days:.1f} days, on {expires:%Y-%m-%d}: sign a newer version offline")
+    return ExpiryWarning(step, f"{role} expires in {days:.1f} days, on {expires:%Y-%m-%d}: sign a newer version offline")

@@ -55,7 +55,7 @@ class Target(msgspec.Struct, frozen=True, gc=False):
     custom: dict[str, Any] | None = None
 
 
-class Allowed(NamedTuple):
+class TargetRules(NamedTuple):
     """The rules for targets of one repository.
 
     Attributes:
@@ -67,7 +67,7 @@ class Allowed(NamedTuple):
     check_path: Callable[[str], str] = check_new_path
 
 
-DEFAULT_ALLOWED: Final = Allowed()
+DEFAULT_RULES: Final = TargetRules()
 
 
 class Entry(NamedTuple):
@@ -134,7 +134,7 @@ def check_custom(custom: object) -> dict[str, Any] | None:
     return custom
 
 
-def parse_target(path: object, length: object, hashes: object, custom: object = None, allowed: Allowed = DEFAULT_ALLOWED) -> Target:
+def parse_target(path: object, length: object, hashes: object, custom: object = None, allowed: TargetRules = DEFAULT_RULES) -> Target:
     """Check a submitted target.
 
     Args:
@@ -156,7 +156,7 @@ def parse_target(path: object, length: object, hashes: object, custom: object = 
     return Target(allowed.check_path(path), _check_length(length), checked, check_custom(custom))
 
 
-def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, allowed: Allowed = DEFAULT_ALLOWED) -> Target:
+def parse_target_json(path: str, length: bytes, hashes: bytes, custom: bytes, allowed: TargetRules = DEFAULT_RULES) -> Target:
     """Check a target that was submitted as JSON. Each size is checked before parsing.
 
     Args:

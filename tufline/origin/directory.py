@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from tufline.concurrency import finish_in_thread
 from tufline.errors import StoreBusyError, StoreChangedError, StoreError
-from tufline.origin.directory_lock import LockedError, Temporary, locked, remove_leftovers
+from tufline.origin.directory_lock import LockedError, TemporaryFiles, locked, remove_leftovers
 from tufline.origin.file_systems import network_type
 from tufline.origin.store import OWNER
 
@@ -54,7 +54,7 @@ class LocalStore:
             StoreError: if the directory can't be created, or is in a network file system.
         """
         self._directory = directory
-        self._temporary = Temporary(directory)
+        self._temporary = TemporaryFiles(directory)
         self._is_clean = False
         with self._explained("create the directory", "choose another one in publisher.directory, or fix this one"):
             directory.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ TEMPORARY_PREFIX: Final = ".tmp-"
 """The prefix of the names of files that are being written."""
 
 
-class Holder(msgspec.Struct, frozen=True):
+class LockHolder(msgspec.Struct, frozen=True):
     """The process that holds the lock.
 
     Attributes:
@@ -43,10 +43,10 @@ class Holder(msgspec.Struct, frozen=True):
         return f"process {self.pid} on {self.host}"
 
 
-_holder_decoder = msgspec.json.Decoder(Holder)
+_holder_decoder = msgspec.json.Decoder(LockHolder)
 
 
-def _read_holder(descriptor: int) -> Holder | None:
+def _read_holder(descriptor: int) -> LockHolder | None:
     try:
         return _holder_decoder.decode(os.pread(descriptor, 4096, 0))
     except UNREADABLE:
@@ -60,7 +60,7 @@ class LockedError(Exception):
         holder: the process that holds it; None if the lock file does not tell.
     """
 
-    def __init__(self, holder: Holder | None) -> None:
+    def __init__(self, holder: LockHolder | None) -> None:
         super().__init__()
         self.holder = holder
 
@@ -95,7 +95,7 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-class Temporary:
+class TemporaryFiles:
     """Files that are being written. Their names are unique to this writer, and each is locked while it is written.
 
     Args:

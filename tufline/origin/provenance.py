@@ -31,7 +31,7 @@ _FILE_NAME: Final = re.compile(r"([1-9][0-9]*)\.([^/]+)\.json")
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class PublishedAtOrigin:
     """What is published at an origin.
 
     Attributes:
@@ -58,7 +58,7 @@ def parse_name(name: str) -> tuple[str, int] | None:
     return (matched[2], int(matched[1])) if matched is not None else None
 
 
-async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> Shown:
+async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> PublishedAtOrigin:
     """Check that what is published at an origin comes from a log, and is not newer than the log.
 
     Args:
@@ -78,16 +78,16 @@ async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> S
     has_root = await _check_roots(store, roots) > 0
     content = await store.get(TIMESTAMP)
     if content is None:
-        return Shown(has_root=has_root)
+        return PublishedAtOrigin(has_root=has_root)
     try:
         version = _verified_version(content, roots)
     except MetadataError as error:
-        return Shown(damage=str(error), has_root=has_root)
+        return PublishedAtOrigin(damage=str(error), has_root=has_root)
     newest = await last_record(bus, topics.METADATA, 0, _is_timestamp, passed)
     last = 0 if newest is None else version_of(newest)
     if version > last:
         raise ForeignOriginError(ahead(version, last))
-    return Shown(version, has_root=has_root)
+    return PublishedAtOrigin(version, has_root=has_root)
 
 
 def _is_timestamp(record: Record) -> bool:

@@ -63,7 +63,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
         settings: the settings, which never change.
         root: the signed root metadata.
         targets: the signed targets metadata; None if targets is online, and the signer makes it.
-        replace: whether it replaces an earlier one whose root is not published yet (``Begun``).
+        replace: whether it replaces an earlier one whose root is not published yet (``BootstrapStarted``).
         rules: the version of the rules that apply to this record.
         signing: whether more keys must sign it before it is valid (``Signature``).
     """
@@ -76,7 +76,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
     signing: bool = False
 
 
-class Begun(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
+class BootstrapStarted(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
     """Topic ``admin``, key ``begun``. The commit worker publishes the root of a bootstrap, which can't be replaced from here on.
 
     Attributes:
@@ -147,7 +147,7 @@ class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", ta
     below: int
 
 
-AdminRecord = Bootstrap | Begun | NewMetadata | Signature | Withdrawal | AcceptedLoss
+AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | AcceptedLoss
 """Any record of ``admin``."""
 
 admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)

@@ -48,27 +48,27 @@ TOO_MANY: Final = _refusal(
 TOO_SLOW: Final = _refusal("408 Request Timeout", "the request was not sent in time: send it again, without pauses")
 
 
-class Connection(RequestHandler):
+class HttpConnection(RequestHandler):
     """A connection that knows how long the server has been waiting for its client."""
 
-    __slots__ = ("_busy", "_clock", "_closing", "_received", "_room", "_wire", "since")
+    __slots__ = ("_busy", "_clock", "_closing", "_connections", "_received", "_wire", "since")
 
-    def __init__(self, room: "Room", manager: web.Server, **options: Any) -> None:
+    def __init__(self, connections: "ServerConnections", manager: web.Server, **options: Any) -> None:
         """Start.
 
         Args:
-            room: all connections of the server.
+            connections: all connections of the server.
             manager: aiohttp's server.
             options: arguments of ``RequestHandler``.
         """
         super().__init__(manager, **options)
-        self._room = room
-        self._clock = room.clock
+        self._connections = connections
+        self._clock = connections.clock
         self._wire: asyncio.Transport | None = None  # RequestHandler drops its own reference on close, even with data still to be sent
         self._busy = False
         self._received = 0
         self._closing = False
-        self.since = room.clock()
+        self.since = connections.clock()
         """When the client last did what the server waited for."""
 
     @property
@@ -90,9 +90,9 @@ class Connection(RequestHandler):
         self._wire = transport
         found = transport.get_extra_info("socket")
         if found is not None and hasattr(socket, "TCP_USER_TIMEOUT"):  # on Linux; it also covers files, which the kernel sends by itself
-            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, in_milliseconds(self._room.timeout))
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, in_milliseconds(self._connections.timeout))
         super().connection_made(transport)
-        self._room.enter(self)
+        self._connections.enter(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Unregister the connection.
@@ -101,7 +101,7 @@ class Connection(RequestHandler):
             exc: the error that closed it, from asyncio.
         """
         self._wire = None
-        self._room.leave(self)
+        self._connections.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -117,7 +117,7 @@ class Connection(RequestHandler):
         if not self._busy and self._messages:  # a whole head
             self._busy = True
             self._note()
-            self._room.idle.pop(self, None)
+            self._connections.idle.pop(self, None)
 
     def pause_writing(self) -> None:
         """Note that the client must read before more can be sent."""
@@ -140,7 +140,7 @@ class Connection(RequestHandler):
         self._note()
         self._busy = bool(self._messages)  # the next one may have come already
         if not self._busy:
-            self._room.rest(self)
+            self._connections.rest(self)
         super().log_access(request, response, time)
 
     def _note(self) -> None:
@@ -166,7 +166,7 @@ class Connection(RequestHandler):
         self.force_close()
 
 
-class Room:
+class ServerConnections:
     """All connections of one server, and how many there may be."""
 
     def __init__(self, server: str, most: int, timeout: float, clock: Callable[[], float]) -> None:
@@ -179,15 +179,15 @@ class Room:
             clock: returns monotonic seconds.
         """
         self.clock = clock
-        self.idle: OrderedDict[Connection, None] = OrderedDict()
+        self.idle: OrderedDict[HttpConnection, None] = OrderedDict()
         """The connections without a request; the one that has been idle for longest comes first."""
         self._server = server
         self._most = most
         self.timeout = timeout
-        self._all: set[Connection] = set()
+        self._all: set[HttpConnection] = set()
         self._scanned = float("-inf")
 
-    def enter(self, new: Connection) -> None:
+    def enter(self, new: HttpConnection) -> None:
         """Register a new connection; at the limit another one is closed for it, or it is refused.
 
         Args:
@@ -201,7 +201,7 @@ class Room:
             return
         self.rest(new)
 
-    def rest(self, connection: Connection) -> None:
+    def rest(self, connection: HttpConnection) -> None:
         """Note that a connection is idle.
 
         Args:
@@ -211,7 +211,7 @@ class Room:
             self.idle[connection] = None
             self.idle.move_to_end(connection)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: HttpConnection) -> None:
         """Unregister a connection.
 
         Args:
@@ -235,7 +235,7 @@ class Room:
             self._drop(one, "stalled", TOO_SLOW)
         return bool(stalled)
 
-    def _drop(self, connection: Connection, reason: str, answer: bytes = b"") -> None:
+    def _drop(self, connection: HttpConnection, reason: str, answer: bytes = b"") -> None:
         dropped.labels(self._server, reason).inc()
         connection.drop(answer)
 

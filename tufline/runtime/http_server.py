@@ -11,7 +11,7 @@ from aiohttp import web
 from tufline.config.settings import DEFAULT_HTTP, HttpConfig
 from tufline.errors import ConfigError
 from tufline.runtime import descriptors
-from tufline.runtime.connections import Connection, Room
+from tufline.runtime.connections import HttpConnection, ServerConnections
 
 BACKLOG: Final = 1024
 """How many connections the system queues until they are accepted."""
@@ -58,7 +58,7 @@ async def listen(
     most = descriptors.connections(http.max_connections)
     if most < http.max_connections:
         _log.warning("http.fewer_connections", server=section, connections=most, open_files=descriptors.limit())
-    room = Room(section, most, http.idle_timeout, loop.time)
+    connections = ServerConnections(section, most, http.idle_timeout, loop.time)
     runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     manager = runner.server
@@ -66,7 +66,7 @@ async def listen(
     # aiohttp would decompress bodies without a limit, so tufline_ingest.rest.request_body does it.
     options = {"access_log": None, "keepalive_timeout": http.idle_timeout, "auto_decompress": False}
     server = await loop.create_server(
-        lambda: Connection(room, manager, loop=loop, **options),
+        lambda: HttpConnection(connections, manager, loop=loop, **options),
         sock=listener,
         backlog=ACCEPTED_AT_ONCE,
     )
@@ -77,7 +77,7 @@ async def listen(
             on_listening(f"http://{shown}:{listener.getsockname()[1]}")
         while True:
             await asyncio.sleep(min(SWEEP_SECONDS, http.idle_timeout / 4))
-            room.sweep()
+            connections.sweep()
     finally:
         server.close()
         await runner.cleanup()

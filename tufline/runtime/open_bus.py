@@ -19,7 +19,7 @@ from tufline.records import topics
 from tufline.records.partitioning import check_partitions
 
 if TYPE_CHECKING:
-    from tufline.bus.kafka.client import Connection
+    from tufline.bus.kafka.client import KafkaConnection
 
 
 @asynccontextmanager
@@ -80,7 +80,7 @@ async def _open_kafka(config: Config, servers: str, *, as_client: bool) -> Bus:
     )
 
 
-def connection(config: KafkaConfig, servers: str) -> "Connection":
+def connection(config: KafkaConfig, servers: str) -> "KafkaConnection":
     """Make the configured connection to Kafka.
 
     Args:
@@ -94,7 +94,7 @@ def connection(config: KafkaConfig, servers: str) -> "Connection":
         ConfigError: if aiokafka is not installed, or a setting that the login needs is missing.
     """
     try:
-        from tufline.bus.kafka.client import Connection, TokenFile  # noqa: PLC0415 (without Kafka its client need not be installed)
+        from tufline.bus.kafka.client import KafkaConnection, TokenFile  # noqa: PLC0415 (without Kafka its client need not be installed)
     except ImportError as error:
         missing = f"bus.url names Kafka, whose client is not installed ({error.name})"
         raise ConfigError(f"{missing}: in a clone of Tufline, pip install '.[kafka]'") from error
@@ -112,7 +112,7 @@ def connection(config: KafkaConfig, servers: str) -> "Connection":
         else:
             security["sasl_plain_username"] = config.username
             security["sasl_plain_password"] = config.password.get_secret_value()
-    return Connection(servers, config.prefix, security)
+    return KafkaConnection(servers, config.prefix, security)
 
 
 def _tls(config: KafkaConfig) -> ssl.SSLContext:

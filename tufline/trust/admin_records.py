@@ -11,12 +11,12 @@ from tufline import records
 from tufline.bus import Record
 from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError, RecordError, SchemaError, UnreadableMetadataError
-from tufline.records import AcceptedLoss, AdminRecord, Begun, Bootstrap, NewMetadata, Signature, Withdrawal
+from tufline.records import AcceptedLoss, AdminRecord, Bootstrap, BootstrapStarted, NewMetadata, Signature, Withdrawal
 from tufline.trust import acceptance, proposals
 from tufline.trust.admin_state import AdminState
 
 
-def _fix(state: AdminState, begun: Begun, offset: int) -> AdminState:
+def _fix(state: AdminState, begun: BootstrapStarted, offset: int) -> AdminState:
     if begun.bootstrap != state.bootstrap_offset:
         raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before its root was published")
     # A replacement that still waits for signatures can't count any more, and a signature of root would be taken for one of it.
@@ -34,7 +34,7 @@ def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) 
             state = proposals.propose(state, content, offset, now)
         case Bootstrap():
             state = acceptance.begin(state, content, offset, now)
-        case Begun():
+        case BootstrapStarted():
             state = _fix(state, content, offset)
         case NewMetadata():
             state = acceptance.update(state, content, offset, now)

@@ -193,7 +193,7 @@ def file_bytes(metadata: Mapping[str, Any]) -> bytes:
     return canonical.encode({"signatures": metadata["signatures"], "signed": metadata["signed"]})
 
 
-def read_file(role: str, metadata: Mapping[str, Any]) -> tuple[bytes, envelope.Common, list[str]]:
+def read_file(role: str, metadata: Mapping[str, Any]) -> tuple[bytes, envelope.CommonFields, list[str]]:
     """Read root or targets that people signed. Ingest checks submissions with the same code that the services read them with.
 
     Args:

@@ -27,7 +27,7 @@ SKEW_MILLISECONDS: Final = 5000
 """How long before a request's acceptance the search for its receipts starts, because brokers' clocks may differ."""
 
 
-class Found(NamedTuple):
+class FoundReceipts(NamedTuple):
     """The receipts of live records.
 
     Attributes:
@@ -91,7 +91,7 @@ def may_be_of(record: Record, request: str) -> bool:
 
 async def of_records(
     bus: Bus, partition: int, offsets: Sequence[int], time: int, request: str = "", passed: PassedOver | None = None
-) -> Found | None:
+) -> FoundReceipts | None:
     """Read the receipts of live records by searching from the time of their acceptance, for a caller that does not know their offsets.
 
     Args:
@@ -131,4 +131,4 @@ async def of_records(
             await asyncio.sleep(0)  # a fetch from memory does not yield to other tasks
     finally:
         await reader.close()
-    return Found(found, wanted if is_uncertain else frozenset())
+    return FoundReceipts(found, wanted if is_uncertain else frozenset())

@@ -10,7 +10,7 @@ import click
 import urllib3
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-from tufline.checks.audit.checks import Report
+from tufline.checks.audit.checks import AuditReport
 from tufline.checks.audit.verify import MetadataFile
 from tufline.checks.audit.verify import verify as verify_audit
 from tufline.config.loading import load
@@ -69,12 +69,12 @@ def verify(data: Path | None, path: Path | None, files: tuple[Path, ...], with_t
     _say(report, as_json, whole=not files or with_topic)
 
 
-async def _with_topic(config: Config, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> Report:
+async def _with_topic(config: Config, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> AuditReport:
     async with open_bus(config) as bus:
         return await verify_audit(bus, files, metadata)
 
 
-def _say(report: Report, as_json: bool, *, whole: bool) -> None:
+def _say(report: AuditReport, as_json: bool, *, whole: bool) -> None:
     reports.show(report, as_json=as_json)
     counts = f"{report.records} records in {report.chains} chains, {report.compared} online signatures compared"
     if alarms := sum(finding.kind == "alarm" for finding in report.findings):

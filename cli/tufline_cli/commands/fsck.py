@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from tufline.checks.fsck import Report, compare
+from tufline.checks.fsck import FsckReport, compare
 from tufline.config.loading import load
 from tufline.config.settings import Config
 from tufline.origin.opening import open_store
@@ -15,7 +15,7 @@ from tufline_cli.exit_codes import Failure
 from tufline_cli.options import config_option, data_option
 
 
-async def _compare(config: Config) -> Report:
+async def _compare(config: Config) -> FsckReport:
     async with open_bus(config) as bus:
         return await compare(bus, open_store(config), config.publisher.origin)
 

@@ -23,7 +23,7 @@ from tufline.client.rest import check_url, reason_of
 from tufline.errors import InvalidInputError, MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.paths import check_path
-from tufline.metadata.target import HEX_DIGITS, Allowed, parse_target
+from tufline.metadata.target import HEX_DIGITS, TargetRules, parse_target
 from tufline.runtime import terminal_text
 from tufline.trust import client_rules
 from tufline_cli.commands.artifacts import progress
@@ -34,7 +34,7 @@ FETCHES: Final = 8
 
 SHOWN_FINDINGS: Final = 100
 
-ANY: Final = Allowed(tuple(HEX_DIGITS), check_path)
+ANY: Final = TargetRules(tuple(HEX_DIGITS), check_path)
 """Accepts targets that were valid under any version of the rules."""
 
 REFUSALS: Final = (RepositoryError, DownloadLengthMismatchError)

@@ -17,7 +17,7 @@ from tufline.bus import Bus, Message, Position
 from tufline.clock import milliseconds_of
 from tufline.errors import InvalidTargetError
 from tufline.metadata.paths import check_path
-from tufline.metadata.target import Allowed, check_custom, parse_target_json
+from tufline.metadata.target import TargetRules, check_custom, parse_target_json
 from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Part, Remove, Settings, cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.records.events import ArtifactInfo, ChangeRequest
@@ -39,7 +39,7 @@ TASK_ID_FIELD = "added_by_task_id"
 """RSTUF's name of the field in an artifact's custom that has the id of the task."""
 
 
-def make_add(path: str, info: ArtifactInfo, allowed: Allowed) -> Add:
+def make_add(path: str, info: ArtifactInfo, allowed: TargetRules) -> Add:
     """Make the change that adds or replaces an artifact.
 
     Args:
@@ -57,7 +57,7 @@ def make_add(path: str, info: ArtifactInfo, allowed: Allowed) -> Add:
     return Add(target.path, target.length, target.hashes, target.custom)
 
 
-def make_change(said: ChangeRequest, allowed: Allowed) -> Change:
+def make_change(said: ChangeRequest, allowed: TargetRules) -> Change:
     """Make a change from a line or an event.
 
     Args:

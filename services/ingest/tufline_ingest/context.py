@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tufline.bus import Bus, Message, Position
 from tufline.config.settings import IngestConfig
-from tufline.metadata.target import Allowed
+from tufline.metadata.target import TargetRules
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
@@ -135,7 +135,7 @@ class Context:
         return "finished" if published and published.vector.admin > found.bootstrap_offset else "pre"
 
     @property
-    def allowed(self) -> Allowed:
+    def allowed(self) -> TargetRules:
         """The rules for targets in this repository."""
         return self.config.allowed(self.admin.state.profile)
 

@@ -19,7 +19,7 @@ from tufline.runtime.health import Health
 from tufline.runtime.http_server import listen
 from tufline.runtime.partitions import keep_working, own_partitions
 from tufline.runtime.passed_over import PassedOver
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 from tufline.views.admin import AdminFollower
 from tufline_ingest import retention
 from tufline_ingest.context import Context

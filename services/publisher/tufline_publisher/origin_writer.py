@@ -17,9 +17,9 @@ from tufline.origin.provenance import parse_name
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.runtime.health import Health
 from tufline_publisher import metrics
-from tufline_publisher.chain import Chain
 from tufline_publisher.errors import FilesLostError
 from tufline_publisher.origin_state import Origin
+from tufline_publisher.trust_chain import TrustChain
 
 CHECK_SECONDS: Final = 60.0
 """How often to check that the origin still has the uploaded files, in seconds."""
@@ -70,7 +70,7 @@ class OriginWriter:
         """
         self.state, self._owner = state, owner
 
-    async def put(self, files: Sequence[tuple[str, bytes]], chain: Chain) -> None:
+    async def put(self, files: Sequence[tuple[str, bytes]], chain: TrustChain) -> None:
         """Upload versioned files.
 
         Args:
@@ -98,7 +98,7 @@ class OriginWriter:
         metrics.files.inc(len(files))
         metrics.file_bytes.inc(sum(len(content) for _, content in files))
 
-    async def count_what_was_left(self, versions: dict[str, int], chain: Chain) -> None:
+    async def count_what_was_left(self, versions: dict[str, int], chain: TrustChain) -> None:
         """Accept valid files that an earlier publisher uploaded, and that can't be fetched because no head refers to them any more.
 
         Args:

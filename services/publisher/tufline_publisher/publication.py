@@ -15,9 +15,9 @@ from tufline.metadata import envelope
 from tufline.metadata.snapshot import SnapshotRef
 from tufline.records import FileRef, Vector
 from tufline.records.metadata import VECTOR_HEADER, header_of, version_of
-from tufline_publisher.chain import Chain
 from tufline_publisher.origin_state import Origin
 from tufline_publisher.resume import SnapshotFile
+from tufline_publisher.trust_chain import TrustChain
 
 SNAPSHOTS_KEPT: Final = 4
 """How many snapshots are kept while their timestamps have not been read."""
@@ -107,7 +107,7 @@ class Commits:
         found = self._snapshots.get(named.version)
         return found if found is not None and (found.length, found.ref.sha256) == (named.length, named.sha256) else None
 
-    def newest(self, chain: Chain) -> tuple[Record, SnapshotRef] | None:
+    def newest(self, chain: TrustChain) -> tuple[Record, SnapshotRef] | None:
         """Find the newest waiting timestamp that clients accept.
 
         Args:
@@ -123,7 +123,7 @@ class Commits:
                 continue
         return None
 
-    def check(self, record: Record, chain: Chain, origin: Origin) -> Commit:
+    def check(self, record: Record, chain: TrustChain, origin: Origin) -> Commit:
         """Check whether a commit can be published.
 
         Args:

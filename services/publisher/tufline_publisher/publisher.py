@@ -34,7 +34,6 @@ from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline_publisher import metrics
-from tufline_publisher.chain import Chain, read_file
 from tufline_publisher.errors import FilesLostError, UntrustedError
 from tufline_publisher.metadata_reader import fetch_files
 from tufline_publisher.named_versions import read_heads, wait_for_trust
@@ -43,6 +42,7 @@ from tufline_publisher.publication import Commit, Commits, vector_of
 from tufline_publisher.refused_bins import Refused, RefusedFiles
 from tufline_publisher.resume import SnapshotFile, find_origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
+from tufline_publisher.trust_chain import TrustChain, read_file
 
 POLL_SECONDS: Final = 30.0
 """How long to wait for new records before checking for files to delete, in seconds."""
@@ -73,7 +73,7 @@ class Publisher:
         self._clock = clock
         self._health = health
         self._part = part
-        self._chain = Chain()
+        self._chain = TrustChain()
         self._trusted_from = 0
         self._passed = PassedOver(health, self._part)
         self._refused = RefusedFiles()

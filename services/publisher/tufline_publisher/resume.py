@@ -42,7 +42,7 @@ class SnapshotFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ResumePoint:
     """The state of an origin, and where to resume.
 
     Attributes:
@@ -56,7 +56,7 @@ class Found:
     snapshot: SnapshotFile | None = None
 
 
-async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: PassedOver) -> Found:
+async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: PassedOver) -> ResumePoint:
     """Read the state of an origin, and claim it if it has no owner.
 
     Args:
@@ -82,7 +82,7 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
     last = None if published is None else published[1]
     least = last.timestamp.version if last is not None else 0
     is_known = content is not None and last is not None and envelope.sha256(content) == last.timestamp.sha256
-    shown = provenance.Shown(least) if is_known else await provenance.examine(bus, store, passed)
+    shown = provenance.PublishedAtOrigin(least) if is_known else await provenance.examine(bus, store, passed)
     if shown.damage and not is_claimed and not shown.has_root:
         raise ForeignOriginError(
             f"the origin's timestamp does not belong to this log ({shown.damage}): set publisher.directory to an empty directory, or to "
@@ -95,25 +95,25 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
         _log.warning("publisher.timestamp_damaged", origin=name, error=shown.damage)
     origin = Origin(await store.names(), content, least)
     if content is None or shown.damage:
-        return Found(origin, 0)
+        return ResumePoint(origin, 0)
     timestamp = last.timestamp if is_known and last is not None else FileRef(shown.version, -1, envelope.sha256(content))
     return await _read_shown(store, origin, timestamp, content, last)
 
 
-async def _read_shown(store: Store, origin: Origin, timestamp: FileRef, content: bytes, last: Published | None) -> Found:
+async def _read_shown(store: Store, origin: Origin, timestamp: FileRef, content: bytes, last: Published | None) -> ResumePoint:
     origin.timestamp, origin.least = timestamp, max(origin.least, timestamp.version)
     try:
         named = read_timestamp(envelope.disassemble(content).signed)
         snapshot = await store.get(envelope.file_name(Snapshot.type, named.version))
         if snapshot is None or envelope.sha256(snapshot) != named.sha256:
-            return Found(origin, 0)
+            return ResumePoint(origin, 0)
         versions = read_snapshot(envelope.disassemble(snapshot).signed)
     except MetadataError:
-        return Found(origin, 0)
+        return ResumePoint(origin, 0)
     is_last = last is not None and last.snapshot.sha256 == named.sha256
     ref = last.snapshot if last is not None and is_last else FileRef(named.version, -1, named.sha256)
     if lost := origin.find(timestamp, ref, versions, asyncio.get_running_loop().time()):
         _log.warning("publisher.files_lost", files=len(lost), first=lost[0])
     if lost or last is None or timestamp.version < last.timestamp.version:
-        return Found(origin, 0)  # the last condition: the origin was restored from an older backup
-    return Found(origin, last.next_offset, SnapshotFile(ref, len(snapshot), versions) if is_last else None)
+        return ResumePoint(origin, 0)  # the last condition: the origin was restored from an older backup
+    return ResumePoint(origin, last.next_offset, SnapshotFile(ref, len(snapshot), versions) if is_last else None)

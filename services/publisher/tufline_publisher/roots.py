@@ -20,8 +20,8 @@ from tufline.metadata import envelope
 from tufline.origin.provenance import whole_root
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.records.metadata import role_of_key
-from tufline_publisher.chain import stands_under
 from tufline_publisher.origin_state import Origin
+from tufline_publisher.trust_chain import stands_under
 
 Replace = Callable[[str, bytes, bytes | None], Awaitable[None]]
 """``Store.replace``, repeated while another process keeps the origin locked: name, new content, expected current content."""

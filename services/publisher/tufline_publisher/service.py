@@ -14,7 +14,7 @@ from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS, ReferenceClock
 from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import own_partitions
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 from tufline_publisher.errors import FilesLostError
 from tufline_publisher.publisher import Publisher
 

@@ -20,7 +20,7 @@ from tufline.runtime.clock_watch import watch_clock
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import keep_working, own_partitions
 from tufline.runtime.passed_over import PassedOver
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 from tufline.views.admin import AdminFollower
 from tufline_signer.bins import bins_worker
 from tufline_signer.bins.batch import BinCache

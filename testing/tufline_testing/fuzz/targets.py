@@ -61,7 +61,7 @@ from tufline_ingest.rest.schemas.artifacts import AddRequest, RemoveRequest
 from tufline_ingest.rest.schemas.trust import BootstrapRequest, MetadataRequest
 
 LOG_ID: Final = "0123456789abcdef"
-ALLOWED: Final = target.DEFAULT_ALLOWED
+ALLOWED: Final = target.DEFAULT_RULES
 
 
 @dataclass(frozen=True, slots=True)

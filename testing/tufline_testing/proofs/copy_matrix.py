@@ -30,7 +30,7 @@ import structlog
 
 from tufline.bus import Bus, Message, Position, Record
 from tufline.bus.kafka.bus import open_kafka
-from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.client import KafkaConnection
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.topic import Cleanup, Topic
 from tufline.errors import BusError
@@ -77,7 +77,7 @@ async def copy(servers: str, prefix: str, partition: int, *, apart: bool) -> Non
     chance = random.Random()
     while not stopping.is_set():
         try:
-            bus = await open_kafka(Connection(servers, prefix, {}), TOPICS, max_pending_bytes=1_000_000)
+            bus = await open_kafka(KafkaConnection(servers, prefix, {}), TOPICS, max_pending_bytes=1_000_000)
         except BusError:
             await asyncio.sleep(RETRY_SECONDS)
             continue
@@ -146,7 +146,7 @@ class Outcome:
 class Copying:
     """One way to bounce."""
 
-    def __init__(self, cluster: Cluster, bus: Bus, connection: Connection, chance: random.Random, *, apart: bool) -> None:
+    def __init__(self, cluster: Cluster, bus: Bus, connection: KafkaConnection, chance: random.Random, *, apart: bool) -> None:
         """Start with nothing running.
 
         Args:
@@ -266,8 +266,8 @@ def _is_as_long(seen: list[bytes], given: list[bytes]) -> bool:
 
 
 @asynccontextmanager
-async def _bus(cluster: Cluster, prefix: str) -> AsyncIterator[tuple[Bus, Connection]]:
-    connection = Connection(cluster.bootstrap, prefix, {})
+async def _bus(cluster: Cluster, prefix: str) -> AsyncIterator[tuple[Bus, KafkaConnection]]:
+    connection = KafkaConnection(cluster.bootstrap, prefix, {})
     async with TopicAdmin(connection, TOPICS, BROKERS) as admin:
         await admin.apply()
     bus = await open_kafka(connection, TOPICS, max_pending_bytes=16_000_000)

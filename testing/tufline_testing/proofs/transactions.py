@@ -31,7 +31,7 @@ import structlog
 
 from tufline.bus import Bus, Message, Position, Record, Writer
 from tufline.bus.kafka.bus import open_kafka
-from tufline.bus.kafka.client import Connection
+from tufline.bus.kafka.client import KafkaConnection
 from tufline.bus.kafka.epoch import Epoch
 from tufline.bus.kafka.topic_admin import TopicAdmin
 from tufline.bus.topic import Cleanup, Topic
@@ -313,7 +313,7 @@ async def play(
     ends = time.monotonic() + seconds
 
     async def play_some(lane: int) -> None:
-        connection = Connection(f"127.0.0.1:{port}", f"t{seed}-{lane}-{time.time_ns()}.", {})
+        connection = KafkaConnection(f"127.0.0.1:{port}", f"t{seed}-{lane}-{time.time_ns()}.", {})
         async with TopicAdmin(connection, TOPICS, 1) as admin:
             await admin.apply()
         for number in numbers:

@@ -18,7 +18,7 @@ import pytest
 
 from tufline.bus import Message, Position, Reader, Record
 from tufline.bus.embedded.bus import open_embedded
-from tufline.metadata.target import DEFAULT_ALLOWED
+from tufline.metadata.target import DEFAULT_RULES
 from tufline.records import Remove, Settings, cursor, events, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.runtime.turns import ITEM_BYTES, TURN_BYTES
@@ -228,11 +228,11 @@ async def take_refused_lines(most_bytes: int) -> None:
     async def append(_: object) -> Sequence[Position]:
         raise AssertionError("no line is a change")
 
-    await bulk.take_lines(chunks(), most_bytes, DEFAULT_ALLOWED, append, bulk.Outcome())
+    await bulk.take_lines(chunks(), most_bytes, DEFAULT_RULES, append, bulk.BulkOutcome())
 
 
 LONG_WORK: dict[str, Callable[[], Awaitable[object]]] = {
-    "artifacts of a request": lambda: artifact_calls.make_adds(msgspec.json.decode(artifacts(ITEMS), type=AddEnvelope), DEFAULT_ALLOWED),
+    "artifacts of a request": lambda: artifact_calls.make_adds(msgspec.json.decode(artifacts(ITEMS), type=AddEnvelope), DEFAULT_RULES),
     "paths of a request": lambda: artifact_calls.make_removes(RemoveRequest(PATHS)),
     "records of changes": lambda: accept.make_messages(map(Remove, PATHS), Settings(4, "bins", 2, {}), 0),
     "lines of a bulk request": lambda: take_refused_lines(MEGABYTE),

@@ -13,9 +13,9 @@ from tuf.api.metadata import Metadata, MetaFile, Signed, Snapshot, Targets, Time
 from tufline.errors import MetadataError
 from tufline.records import FileRef
 from tufline.trust import ceremony, roles
-from tufline_publisher.chain import Chain
 from tufline_publisher.errors import UntrustedError
 from tufline_publisher.origin_state import Origin
+from tufline_publisher.trust_chain import TrustChain
 from tufline_testing.log import DEFAULT_DAYS
 from tufline_testing.offline import Offline
 
@@ -28,11 +28,11 @@ MAKE: dict[str, Callable[[int], Signed]] = {
 }
 
 
-def followed(path: Path) -> tuple[Chain, CryptoSigner]:
+def followed(path: Path) -> tuple[TrustChain, CryptoSigner]:
     """Make a chain that trusts a root and targets, and return it with their online key."""
     people = Offline(path, bins=4, mode="pep458", days=DEFAULT_DAYS)
     signer = people.new_key()
-    chain = Chain()
+    chain = TrustChain()
     chain.check_root(1, roles.file_bytes(people.payload["metadata"]["root"]))
     root, targets = people.rotate(new=signer)
     chain.check_root(2, roles.file_bytes(root.metadata))
@@ -46,7 +46,7 @@ def signed_by(signer: CryptoSigner, signed: Signed) -> Metadata[Any]:
     return metadata
 
 
-def check(chain: Chain, role: str, version: int, metadata: Metadata[Any]) -> None:
+def check(chain: TrustChain, role: str, version: int, metadata: Metadata[Any]) -> None:
     """Let a chain check a file."""
     content = roles.file_bytes(metadata.to_dict())
     match role:
@@ -87,7 +87,7 @@ def test_older_targets_do_not_replace_the_newest(tmp_path: Path) -> None:
     people = Offline(tmp_path, bins=4, mode="pep458", days=DEFAULT_DAYS)
     old, new = CryptoSigner.from_priv_key_uri(f"file2:{tmp_path / 'online.pem'}", people.root.keys[people.online]), people.new_key()
     first, (_, second) = people.payload["metadata"], people.rotate(new=new)
-    chain = Chain()
+    chain = TrustChain()
     chain.check_root(1, roles.file_bytes(first["root"]))
     of_old, of_new, of_another = (signed_by(signer, MAKE["bins-0"](3)) for signer in (old, new, ceremony.make_key("ecdsa").signer))
 

@@ -25,7 +25,7 @@ from tufline.runtime.health import Health
 from tufline.trust import roles
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
-from tufline_publisher.chain import Chain
+from tufline_publisher.trust_chain import TrustChain
 from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, running, settled
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
@@ -48,7 +48,7 @@ def next_root_of(mine: Offline, signed_by: Offline, version: int = 2) -> dict[st
 def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -> None:
     """A root that the keys of the one before, or its own, have not signed is refused; the right one is taken after it."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
-    chain = Chain()
+    chain = TrustChain()
     chain.check_root(1, roles.file_bytes(ours.payload["metadata"]["root"]))
     for wrong in (next_root_of(others, others), next_root_of(others, ours), next_root_of(ours, others)):
         with pytest.raises(MetadataError, match="has 0 valid signatures"):
@@ -61,7 +61,7 @@ def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -
 def test_a_publisher_skips_no_root(tmp_path: Path) -> None:
     """A root that skips a version is refused, whoever signed it, and so is one whose record names another version."""
     ours = offline(tmp_path)
-    chain = Chain()
+    chain = TrustChain()
     chain.check_root(1, roles.file_bytes(ours.payload["metadata"]["root"]))
     for version, said in ((3, 3), (2, 3), (3, 2)):
         with pytest.raises(MetadataError, match=f"root has version {version} after 1"):
@@ -75,7 +75,7 @@ def test_a_publisher_puts_no_other_old_root(tmp_path: Path) -> None:
     """A record that claims to be a root of before, and is not signed by its own keys or differs from the trusted one, is refused."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
     first = roles.file_bytes(ours.payload["metadata"]["root"])
-    chain = Chain()
+    chain = TrustChain()
     chain.check_root(1, first)
     with pytest.raises(MetadataError, match="differs from the trusted"):
         chain.check_root(1, roles.file_bytes(others.payload["metadata"]["root"]))

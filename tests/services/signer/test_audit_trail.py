@@ -13,7 +13,7 @@ import pytest
 from tufline.audit.records import AuditBegin, AuditEnd, AuditRecord, AuditUse, unseal
 from tufline.bus import Bus, Message, Position, Then, Writer
 from tufline.bus.embedded.bus import EmbeddedBus
-from tufline.checks.audit.checks import Report
+from tufline.checks.audit.checks import AuditReport
 from tufline.checks.audit.verify import verify
 from tufline.errors import BusError
 from tufline.metadata import envelope
@@ -30,7 +30,7 @@ async def uses_of(bus: Bus) -> list[AuditUse]:
     return [record for record in await trail_of(bus) if isinstance(record, AuditUse)]
 
 
-async def verified(bus: Bus, *files: Path) -> Report:
+async def verified(bus: Bus, *files: Path) -> AuditReport:
     """Verify the topic, which must have no finding."""
     report = await verify(bus, files, [])
     assert report.findings == []

@@ -22,7 +22,7 @@ from tufline.errors import KeyUnavailableError
 from tufline.keys.opening import KeyOpener
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import STANDARD
-from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Begun, Bootstrap, Settings, topics
+from tufline.records import CURRENT_RULES, FIRST_RULES, Add, Bootstrap, BootstrapStarted, Settings, topics
 from tufline.records.partitioning import partition_bits
 from tufline.runtime.health import Health
 from tufline.trust import admin_records, ceremony
@@ -168,7 +168,7 @@ async def test_a_bootstrap_is_replaced_before_it_begins(tmp_path: Path) -> None:
         assert (await server.on_log())[topics.ADMIN] == before[topics.ADMIN]
 
 
-async def folded(tmp_path: Path, *said: Bootstrap | Begun) -> AdminState:
+async def folded(tmp_path: Path, *said: Bootstrap | BootstrapStarted) -> AdminState:
     """Fold some records of ``admin``."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     try:
@@ -181,7 +181,7 @@ async def folded(tmp_path: Path, *said: Bootstrap | Begun) -> AdminState:
 async def test_a_bootstrap_that_was_replaced_can_not_begin(tmp_path: Path) -> None:
     """A signer that was paused for long can't start with a bootstrap that has been replaced meanwhile."""
     first, second = bootstrap(tmp_path / "a"), bootstrap(tmp_path / "b", replaces=True)
-    state = await folded(tmp_path, first, second, Begun(bootstrap=0))
+    state = await folded(tmp_path, first, second, BootstrapStarted(bootstrap=0))
     assert (state.bootstrap, state.begun, state.bootstrap_offset) == (second, False, 1)
     assert "was replaced before its root was published" in state.refused[2]
 

@@ -15,7 +15,7 @@ from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.clock import utc_now
 from tufline.config.settings import SignerConfig
 from tufline.metadata.profiles import STANDARD
-from tufline.records import FIRST_RULES, Add, Begun, Bootstrap, Head, Settings, topics
+from tufline.records import FIRST_RULES, Add, Bootstrap, BootstrapStarted, Head, Settings, topics
 from tufline.runtime.health import Health
 from tufline.trust.ceremony import ONLINE_KEY_FILE
 from tufline_testing.log import DEFAULT_DAYS, Published, announce, announce_bootstrap, eventually, read_all, running, settled
@@ -69,7 +69,7 @@ async def _copy(whole: EmbeddedBus, log: EmbeddedBus, kept: Kept, *, is_damaged:
             for record in await read_all(whole, topic, partition):
                 value = record.value
                 match topic:
-                    case topics.ADMIN if isinstance(records.decode(records.admin_decoder, value), Begun):
+                    case topics.ADMIN if isinstance(records.decode(records.admin_decoder, value), BootstrapStarted):
                         continue
                     case topics.METADATA if not kept(record.key):
                         continue

@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.client import AIOKafkaClient
 
 from tufline.bus import DEFAULT_SESSION_SECONDS, Assigned, Message, Position
-from tufline.bus.kafka.client import STOP_SECONDS, Connection, Lookup, finish_start, said_as_ours, stop_client, stop_consumer
+from tufline.bus.kafka.client import STOP_SECONDS, KafkaConnection, Lookup, finish_start, stop_client, stop_consumer, translate_errors
 from tufline.bus.kafka.group import KafkaMember
 from tufline.bus.kafka.reader import KafkaReader
 from tufline.bus.kafka.record_batches import read_hostile
@@ -29,7 +29,7 @@ class KafkaBus:
     """The ``Bus`` on a cluster; made by ``open_kafka``."""
 
     def __init__(
-        self, connection: Connection, topics: Mapping[str, Topic], max_pending_bytes: int, session_seconds: float, instance_id: str
+        self, connection: KafkaConnection, topics: Mapping[str, Topic], max_pending_bytes: int, session_seconds: float, instance_id: str
     ) -> None:
         """Start unconnected; see ``open``.
 
@@ -61,7 +61,7 @@ class KafkaBus:
         Raises:
             BusError: if the cluster can't be reached.
         """
-        with said_as_ours("reach the Kafka cluster"):
+        with translate_errors("reach the Kafka cluster"):
             await finish_start(self._client.bootstrap)
             await finish_start(self._admin.start)
             await finish_start(self._asker.start)
@@ -109,7 +109,7 @@ class KafkaBus:
 
     async def end(self, topic: str, partition: int) -> int:
         """See ``Bus.end``."""
-        with said_as_ours(f"look up the end of {topic}"):
+        with translate_errors(f"look up the end of {topic}"):
             return await self._end(self._connection.place(topic, partition))
 
     async def _end(self, place: TopicPartition) -> int:
@@ -119,14 +119,14 @@ class KafkaBus:
     async def start(self, topic: str, partition: int) -> int:
         """See ``Bus.start``."""
         place = self._connection.place(topic, partition)
-        with said_as_ours(f"look up the start of {topic}"):
+        with translate_errors(f"look up the start of {topic}"):
             start: int = (await self._asker.beginning_offsets([place]))[place]
         return start
 
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
         place = self._connection.place(topic, partition)
-        with said_as_ours(f"look up a time in {topic}"):
+        with translate_errors(f"look up a time in {topic}"):
             found = (await self._asker.offsets_for_times({place: time}))[place]
             return await self._end(place) if found is None else int(found.offset)
 
@@ -135,7 +135,7 @@ class KafkaBus:
         if self._topics[topic].cleanup is Cleanup.COMPACT:
             return
         place = self._connection.place(topic, partition)
-        with said_as_ours(f"trim {topic}"):
+        with translate_errors(f"trim {topic}"):
             below = min(offset, await self._end(place))
             await self._admin.delete_records({place: RecordsToDelete(before_offset=below)})
 
@@ -179,7 +179,7 @@ class KafkaBus:
 
 
 async def open_kafka(
-    connection: Connection,
+    connection: KafkaConnection,
     topics: Mapping[str, Topic],
     *,
     max_pending_bytes: int,

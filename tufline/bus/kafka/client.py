@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Connection:
+class KafkaConnection:
     """A cluster, how to reach it, and the prefix that Tufline uses in it.
 
     Attributes:
@@ -114,7 +114,7 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka's clas
 
 
 @contextlib.contextmanager
-def said_as_ours(doing: str) -> Iterator[None]:
+def translate_errors(doing: str) -> Iterator[None]:
     """Translate aiokafka's errors to the bus's.
 
     Args:
@@ -261,7 +261,7 @@ class Lookup:
             some, self._wanted = sorted(self._wanted, key=lambda one: one.offset), []
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                    with said_as_ours(f"read {self._place.topic}"):
+                    with translate_errors(f"read {self._place.topic}"):
                         while some:
                             some = await self._read_some(some)
             except BusError as error:

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from tufline.bus import Assigned
-from tufline.bus.kafka.client import Connection, finish_start, stop_consumer
+from tufline.bus.kafka.client import KafkaConnection, finish_start, stop_consumer
 from tufline.bus.kafka.writer import TRANSACTION_SECONDS
 from tufline.clock import in_milliseconds
 
@@ -36,7 +36,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         group: str,
         topic: str,
         *,

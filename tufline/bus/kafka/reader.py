@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from tufline.bus import DEFAULT_FETCH_BYTES, Record
 from tufline.bus.headers import ESCAPE, make_headers
-from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, Connection, finish_start, said_as_ours, stop_consumer
+from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, KafkaConnection, finish_start, stop_consumer, translate_errors
 from tufline.bus.kafka.record_batches import UNDECODABLE, DamagedError
 from tufline.bus.kafka.writer import CLOSED
 from tufline.clock import in_milliseconds
@@ -31,7 +31,7 @@ class KafkaReader:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: KafkaConnection,
         topic: str,
         partition: int,
         offset: int,
@@ -66,7 +66,7 @@ class KafkaReader:
         if self._closed:
             raise BusError(CLOSED)
         if not self._buffer:
-            with said_as_ours(f"read {self._place.topic}"):
+            with translate_errors(f"read {self._place.topic}"):
                 await self._fill(max_wait)
         found: list[Record] = []
         size = 0

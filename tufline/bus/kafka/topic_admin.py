@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from tufline.bus.kafka.client import STOP_SECONDS, Connection, finish_start, said_as_ours, stop_client
+from tufline.bus.kafka.client import STOP_SECONDS, KafkaConnection, finish_start, stop_client, translate_errors
 from tufline.bus.kafka.writer import MAX_RECORD_BYTES
 from tufline.bus.topic import Cleanup, Topic
 from tufline.clock import DAY_SECONDS, in_milliseconds
@@ -68,7 +68,7 @@ def _ms(seconds: float) -> str:
 class TopicAdmin:
     """Inspects and creates the topics of a cluster."""
 
-    def __init__(self, connection: Connection, topics: Mapping[str, Topic], replicas: int) -> None:
+    def __init__(self, connection: KafkaConnection, topics: Mapping[str, Topic], replicas: int) -> None:
         """Start unconnected; use it as an async context manager.
 
         Args:
@@ -83,7 +83,7 @@ class TopicAdmin:
 
     async def __aenter__(self) -> Self:
         """Connect."""
-        with said_as_ours("reach the Kafka cluster"):
+        with translate_errors("reach the Kafka cluster"):
             await finish_start(self._admin.start)
         return self
 
@@ -100,7 +100,7 @@ class TopicAdmin:
         Raises:
             BusError: if the cluster can't be reached or does not answer.
         """
-        with said_as_ours("inspect the topics on Kafka"):
+        with translate_errors("inspect the topics on Kafka"):
             found = await self._describe()
             settings = await self._settings([name for name in found if found[name]])
         said = []
@@ -130,7 +130,7 @@ class TopicAdmin:
         Raises:
             BusError: if the cluster can't be reached or does not answer.
         """
-        with said_as_ours("inspect the topics on Kafka"):
+        with translate_errors("inspect the topics on Kafka"):
             return (await self._describe())[self._name(self._topics[topic])]
 
     async def apply(self) -> list[str]:
@@ -143,16 +143,16 @@ class TopicAdmin:
             BusError: if the cluster refuses, or can't be reached.
         """
         done = []
-        with said_as_ours("inspect the topics on Kafka"):
+        with translate_errors("inspect the topics on Kafka"):
             found = await self._describe()
         for topic in self._topics.values():
             name, wanted = self._name(topic), settings_of(topic, self._replicas)
             if not found[name]:
-                with said_as_ours(f"create the topic {name}"):
+                with translate_errors(f"create the topic {name}"):
                     await self._create(NewTopic(name, topic.partitions, self._replicas, topic_configs=wanted))
                 done.append(f"created the topic {name} with {topic.partitions} partitions")
                 continue
-            with said_as_ours(f"configure the topic {name}"):
+            with translate_errors(f"configure the topic {name}"):
                 own, now = await self._own_settings(name)
                 differing = {setting: value for setting, value in wanted.items() if now.get(setting) != value}
                 if differing:
@@ -184,7 +184,7 @@ class TopicAdmin:
             BusError: if the cluster refuses, or can't be reached.
         """
         name = self._name(self._topics[topic])
-        with said_as_ours(f"configure the topic {name}"):
+        with translate_errors(f"configure the topic {name}"):
             own, _ = await self._own_settings(name)
             await self._alter(name, {**own, **settings})
 
@@ -225,7 +225,7 @@ class TopicAdmin:
                     raise BusError(f"Kafka refused to configure the topic {name}: {for_code(code).__name__} {message or ''}")
 
 
-async def check(connection: Connection, topics: Mapping[str, Topic], replicas: int) -> None:
+async def check(connection: KafkaConnection, topics: Mapping[str, Topic], replicas: int) -> None:
     """Raise an error if any topic is missing or has wrong settings.
 
     Args:
@@ -242,7 +242,7 @@ async def check(connection: Connection, topics: Mapping[str, Topic], replicas: i
             raise ConfigError(f"{'; '.join(differences)}: run tufline topics apply, or restore the previous configuration")
 
 
-async def find_partitions(connection: Connection, topic: str) -> int:
+async def find_partitions(connection: KafkaConnection, topic: str) -> int:
     """Ask the cluster how many partitions a topic has.
 
     Args:

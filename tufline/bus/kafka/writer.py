@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from tufline.bus import Message, Position, Then
 from tufline.bus.headers import ESCAPE, check_message, pairs_of
-from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, STOP_SECONDS, Connection, finish_start, said_as_ours, stop_client
+from tufline.bus.kafka.client import REQUEST_TIMEOUT_SECONDS, STOP_SECONDS, KafkaConnection, finish_start, stop_client, translate_errors
 from tufline.bus.kafka.epoch import RENEW_SECONDS, Epoch
 from tufline.bus.topic import Topic
 from tufline.clock import in_milliseconds
@@ -35,7 +35,7 @@ CLOSED: Final = "the bus is closed"
 _log = structlog.get_logger(__name__)
 
 
-def _producer(connection: Connection, **arguments: Any) -> AIOKafkaProducer:
+def _producer(connection: KafkaConnection, **arguments: Any) -> AIOKafkaProducer:
     return AIOKafkaProducer(
         **connection.arguments,
         acks="all",
@@ -64,7 +64,7 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 
 async def _start(producer: AIOKafkaProducer, doing: str) -> None:
     try:
-        with said_as_ours(doing):
+        with translate_errors(doing):
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                 await finish_start(producer.start)
     except BaseException:
@@ -72,7 +72,7 @@ async def _start(producer: AIOKafkaProducer, doing: str) -> None:
         raise
 
 
-async def _send(producer: AIOKafkaProducer, connection: Connection, messages: Iterable[Message]) -> list[Position]:
+async def _send(producer: AIOKafkaProducer, connection: KafkaConnection, messages: Iterable[Message]) -> list[Position]:
     sent: list[tuple[Message, Awaitable[Any]]] = []
     try:
         for message in messages:
@@ -95,7 +95,7 @@ async def _send(producer: AIOKafkaProducer, connection: Connection, messages: It
 class Appender:
     """Appends outside transactions."""
 
-    def __init__(self, connection: Connection, topics: Mapping[str, Topic], max_pending_bytes: int) -> None:
+    def __init__(self, connection: KafkaConnection, topics: Mapping[str, Topic], max_pending_bytes: int) -> None:
         """Start without a producer; the first append connects.
 
         Args:
@@ -128,7 +128,7 @@ class Appender:
         try:
             producer = await self._started()
             try:
-                with said_as_ours("append to Kafka"):
+                with translate_errors("append to Kafka"):
                     async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
                         return await _send(producer, self._connection, messages)
             except BusError:
@@ -172,7 +172,7 @@ class KafkaWriter:
     """A ``Writer`` on Kafka: one transactional producer."""
 
     def __init__(
-        self, connection: Connection, topics: Mapping[str, Topic], writer_id: str, on_close: "Callable[[KafkaWriter], None]"
+        self, connection: KafkaConnection, topics: Mapping[str, Topic], writer_id: str, on_close: "Callable[[KafkaWriter], None]"
     ) -> None:
         """Start unconnected; see ``open``.
 
@@ -229,7 +229,7 @@ class KafkaWriter:
     async def _in_transaction(self, messages: Sequence[Message], then: Then | None) -> list[Position]:
         producer = self._producer
         try:
-            with said_as_ours("commit a transaction on Kafka"):
+            with translate_errors("commit a transaction on Kafka"):
                 async with asyncio.timeout(TRANSACTION_SECONDS):
                     await self._epoch.renew()
                     self._epoch.begin()

@@ -1,6 +1,6 @@
 """Checking chains: finds every change, gap, reordering and fork.
 
-In: the records of the topic or of the files, in their order. Out: findings and notes in a ``Report``. A record may occur twice, byte for
+In: the records of the topic or of the files, in their order. Out: findings and notes. A record may occur twice, byte for
 byte, because the signer writes a record again if it is not sure that the first write succeeded. No I/O.
 """
 
@@ -34,7 +34,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
+class AuditReport:
     """The result of a verification.
 
     Attributes:
@@ -88,7 +88,7 @@ class _State:
 class Chains:
     """The chains of the topic, or of the files."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: AuditReport) -> None:
         """Start without records.
 
         Args:

@@ -3,7 +3,7 @@
 It reads the metadata first, then the end of the topic, the files, and the topic. The signer writes a record to its file, then to the topic,
 and only then uses the signatures. So everything read early must have its record in what is read later, even while the system is running.
 
-In: a log, files of records, metadata files. Out: a ``Report``.
+In: a log, files of records, metadata files. Out: an ``AuditReport``.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,8 +12,8 @@ from pathlib import Path
 from tufline.audit.records import Anchor, AuditBegin, AuditRecord, AuditUse
 from tufline.bus import Bus
 from tufline.bus.scan import scan
-from tufline.checks.audit.checks import Chains, Report
-from tufline.checks.audit.signatures import Signatures
+from tufline.checks.audit.checks import AuditReport, Chains
+from tufline.checks.audit.signed_metadata import Signatures
 from tufline.errors import InvalidInputError, RecordGoneError
 from tufline.records import topics
 from tufline.records.metadata import role_of_key
@@ -27,7 +27,7 @@ Hashes = dict[str, dict[int, str]]
 """Chain to number to hash."""
 
 
-async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> Report:
+async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> AuditReport:
     """Verify the audit trail.
 
     Args:
@@ -43,7 +43,7 @@ async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[Meta
         SchemaError: if a record has a newer schema version: upgrade.
         BusError: if the bus can't be read.
     """
-    report = Report()
+    report = AuditReport()
     signatures = Signatures(report)
     if bus is not None:
         await _take_log(bus, signatures)
@@ -75,7 +75,7 @@ async def _take_log(bus: Bus, signatures: Signatures) -> None:
             signatures.take(role, record.value, f"metadata offset {record.offset}")
 
 
-def _read_files(files: Sequence[Path], report: Report, signatures: Signatures | None) -> Hashes:
+def _read_files(files: Sequence[Path], report: AuditReport, signatures: Signatures | None) -> Hashes:
     found: Hashes = {}
     chains = Chains(report)
     for path in files:
@@ -89,7 +89,7 @@ def _read_files(files: Sequence[Path], report: Report, signatures: Signatures | 
     return found
 
 
-def _lines(path: Path, report: Report) -> Iterator[tuple[bytes, str]]:
+def _lines(path: Path, report: AuditReport) -> Iterator[tuple[bytes, str]]:
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -104,7 +104,7 @@ def _lines(path: Path, report: Report) -> Iterator[tuple[bytes, str]]:
 class _Copies:
     """Compares the topic with the files, for the chains that the files have."""
 
-    def __init__(self, report: Report, in_files: Hashes, before: int) -> None:
+    def __init__(self, report: AuditReport, in_files: Hashes, before: int) -> None:
         self._report = report
         self._in_files = in_files
         self._before = before  # the topic's end before the files were read: the files must have every record below it
@@ -136,7 +136,7 @@ class _Copies:
                 )
 
 
-async def _read_topic(bus: Bus, report: Report, signatures: Signatures, copies: _Copies) -> None:
+async def _read_topic(bus: Bus, report: AuditReport, signatures: Signatures, copies: _Copies) -> None:
     chains = Chains(report)
     anchors: list[tuple[str, Anchor]] = []
     expected, end = 0, await bus.end(topics.AUDIT, 0)
@@ -162,7 +162,7 @@ async def _read_topic(bus: Bus, report: Report, signatures: Signatures, copies: 
     copies.finish()
 
 
-async def _check_anchor(bus: Bus, chain: str, anchor: Anchor, report: Report) -> None:
+async def _check_anchor(bus: Bus, chain: str, anchor: Anchor, report: AuditReport) -> None:
     try:
         await bus.read(topics.AUDIT, 0, anchor.offset, key=anchor.chain, sha256=anchor.sha256)
     except RecordGoneError:

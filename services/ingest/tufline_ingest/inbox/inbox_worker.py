@@ -38,7 +38,7 @@ from tufline_ingest import accept, metrics
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
 from tufline_ingest.inbox import reject
 from tufline_ingest.inbox.dedupe import InboxState, digest_of, restore
-from tufline_ingest.inbox.outcome import Accepted, Duplicate, Judged, Rejected
+from tufline_ingest.inbox.outcome import Accepted, Duplicate, JudgedEvent, RejectedEvent
 
 GROUP: Final = "ingest.inbox"
 
@@ -131,8 +131,8 @@ class InboxWorker:
         await self._writer.commit([self._state.message(progress)])
         self._state.take(progress)
 
-    async def _judge(self, piece: Sequence[Record]) -> list[Judged]:
-        judged: list[Judged] = []
+    async def _judge(self, piece: Sequence[Record]) -> list[JudgedEvent]:
+        judged: list[JudgedEvent] = []
         turns = Turns()
         accepted: set[str] = set()
         for record in piece:
@@ -140,12 +140,12 @@ class InboxWorker:
             try:
                 event = events.read(record.value, record.headers)
                 outcome = await self._outcome_of(record, event, accepted)
-                one = Judged(record, event.source, event.id, outcome)
+                one = JudgedEvent(record, event.source, event.id, outcome)
                 if isinstance(outcome, Accepted):
                     accepted.add(one.digest)
             except InvalidEventError as error:
                 reason = str(error)[:SHOWN_REASON_LENGTH].encode(errors="backslashreplace").decode()
-                one = Judged(record, error.source, error.event_id, Rejected(reason, (reject.make_message(record, reason),)))
+                one = JudgedEvent(record, error.source, error.event_id, RejectedEvent(reason, (reject.make_message(record, reason),)))
             judged.append(one)
         return judged
 
@@ -171,7 +171,7 @@ class InboxWorker:
         messages = await make_messages(changes, self._settings, self._context.admin.state.next_offset)
         return Accepted(changes, messages)
 
-    async def _commit(self, judged: Sequence[Judged], offset: int) -> None:
+    async def _commit(self, judged: Sequence[JudgedEvent], offset: int) -> None:
         progress = self._state.next(offset, {})
 
         def then(positions: Sequence[Position]) -> list[Message]:
@@ -187,7 +187,7 @@ class InboxWorker:
                         task_id = tasks[one.digest] = cursor.encode(make_cursor(accepted.task, self._context.bus.log_id, own, request))
                     case Duplicate():
                         task_id = tasks.get(one.digest) or self._state.task_of(one.digest) or ""
-                    case Rejected():
+                    case RejectedEvent():
                         task_id = ""
                 receipts.append(one.receipt(task_id))
             progress = self._state.next(offset, tasks)
@@ -199,13 +199,13 @@ class InboxWorker:
         self._state.take(progress)
         self._observe(judged)
 
-    def _observe(self, judged: Sequence[Judged]) -> None:
+    def _observe(self, judged: Sequence[JudgedEvent]) -> None:
         for one in judged:
             metrics.events.labels(one.outcome.name).inc()
             match one.outcome:
                 case Accepted(changes=changes):
                     accept.count(changes)
-                case Rejected(reason=reason):
+                case RejectedEvent(reason=reason):
                     where = {"partition": one.record.partition, "offset": one.record.offset}
                     _log.warning("inbox.rejected", source=one.source, id=one.event_id, reason=reason, **where)
 

@@ -45,7 +45,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class RejectedEvent:
     """The record is appended to ``rejected``.
 
     Attributes:
@@ -58,11 +58,11 @@ class Rejected:
     messages: tuple[Message]
 
 
-Outcome = Accepted | Duplicate | Rejected
+Outcome = Accepted | Duplicate | RejectedEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedEvent:
     """A record of ``inbox`` with its outcome.
 
     Attributes:
@@ -100,6 +100,6 @@ class Judged:
             id=self.event_id,
             outcome=self.outcome.name,
             task=task_id,
-            reason=self.outcome.reason if isinstance(self.outcome, Rejected) else "",
+            reason=self.outcome.reason if isinstance(self.outcome, RejectedEvent) else "",
         )
         return Message(topics.RECEIPTS, self.source, records.encode(receipt), partition)

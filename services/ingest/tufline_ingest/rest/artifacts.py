@@ -12,7 +12,7 @@ from tufline.bus import Position
 from tufline.clock import moment_of
 from tufline.errors import BusError, InvalidTargetError
 from tufline.metadata.paths import check_path
-from tufline.metadata.target import Allowed
+from tufline.metadata.target import TargetRules
 from tufline.records import Add, Remove, Settings, cursor
 from tufline.records.cursor import Task
 from tufline.runtime.turns import Turns
@@ -21,14 +21,14 @@ from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, Named
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, NotNowError
 from tufline_ingest.rest import request_body
-from tufline_ingest.rest.bulk import Outcome, take_lines
+from tufline_ingest.rest.bulk import BulkOutcome, take_lines
 from tufline_ingest.rest.request_json import decode
 from tufline_ingest.rest.responses import PART_OF_IT, answer
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import AddEnvelope, Artifact, BulkAnswer, BulkResult, LiveArtifact, RemoveRequest
 
 
-async def make_adds(request: AddEnvelope, allowed: Allowed) -> list[Change]:
+async def make_adds(request: AddEnvelope, allowed: TargetRules) -> list[Change]:
     """Make the changes of a request that adds artifacts.
 
     Args:
@@ -162,7 +162,7 @@ async def remove_artifacts(context: Context, request: web.Request) -> web.Respon
 async def import_lines(context: Context, request: web.Request) -> web.Response:
     """Append the changes of a bulk request to the log while its lines arrive."""
     settings = context.check_bootstrapped().settings
-    outcome, name = Outcome(), accept.name_request()
+    outcome, name = BulkOutcome(), accept.name_request()
 
     async def append(changes: list[Change]) -> Sequence[Position]:
         return await _append(context, changes, settings, name)

@@ -12,7 +12,7 @@ from typing import Final
 
 from tufline.bus import Position
 from tufline.errors import InvalidTargetError, PushbackError
-from tufline.metadata.target import Allowed
+from tufline.metadata.target import TargetRules
 from tufline.records.events import ChangeRequest
 from tufline.runtime.turns import Turns
 from tufline_ingest.accept import Change, make_change
@@ -41,7 +41,7 @@ PUSHBACK_SECONDS: Final = 30.0
 
 
 @dataclass(slots=True)
-class Outcome:
+class BulkOutcome:
     """The result of the lines so far.
 
     Attributes:
@@ -131,7 +131,7 @@ async def split_lines(chunks: AsyncIterator[bytes], most_bytes: int) -> AsyncIte
         yield number, rest
 
 
-def read_line(line: bytes, allowed: Allowed) -> Change:
+def read_line(line: bytes, allowed: TargetRules) -> Change:
     """Make a change from a line.
 
     Args:
@@ -151,9 +151,9 @@ def read_line(line: bytes, allowed: Allowed) -> Change:
 async def take_lines(
     chunks: AsyncIterator[bytes],
     most_bytes: int,
-    allowed: Allowed,
+    allowed: TargetRules,
     append: Callable[[list[Change]], Awaitable[Sequence[Position]]],
-    outcome: Outcome,
+    outcome: BulkOutcome,
 ) -> None:
     """Append all acceptable lines of a stream to the log.
 

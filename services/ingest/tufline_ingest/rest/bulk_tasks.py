@@ -44,7 +44,7 @@ MAX_AFTER_LENGTH: Final = 100
 NOT_FROM_AN_ANSWER: Final = "after is not from an answer: use result.details.after exactly as it was answered, or leave it out"
 
 
-class Place(msgspec.Struct, frozen=True, array_like=True):
+class PageStart(msgspec.Struct, frozen=True, array_like=True):
     """Where a page starts.
 
     Attributes:
@@ -58,7 +58,7 @@ class Place(msgspec.Struct, frozen=True, array_like=True):
     refused: int = 0
 
 
-_decoder: Final = msgspec.msgpack.Decoder(Place)
+_decoder: Final = msgspec.msgpack.Decoder(PageStart)
 
 
 class Page(NamedTuple):
@@ -69,7 +69,7 @@ class Page(NamedTuple):
     after: str | None
 
 
-def parse_place(text: str | None) -> Place:
+def parse_place(text: str | None) -> PageStart:
     """Read where a page starts.
 
     Args:
@@ -82,7 +82,7 @@ def parse_place(text: str | None) -> Place:
         BadRequestError: if it is not from a page.
     """
     if text is None:
-        return Place()
+        return PageStart()
     try:
         if len(text) > MAX_AFTER_LENGTH:
             raise ValueError
@@ -95,7 +95,7 @@ def parse_place(text: str | None) -> Place:
     return place
 
 
-def _write_place(place: Place) -> str:
+def _write_place(place: PageStart) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).rstrip(b"=").decode()
 
 
@@ -204,7 +204,7 @@ def read_changes(value: bytes) -> Changes | None:
         return None
 
 
-async def read_page(bus: Bus, receipts: TaskReceipts, cursor: Cursor, trails: Mapping[int, ReceiptIndex], start: Place) -> Page:
+async def read_page(bus: Bus, receipts: TaskReceipts, cursor: Cursor, trails: Mapping[int, ReceiptIndex], start: PageStart) -> Page:
     """Read a page of the refused changes of a bulk request that is live.
 
     Args:
@@ -236,5 +236,5 @@ async def read_page(bus: Bus, receipts: TaskReceipts, cursor: Cursor, trails: Ma
         left = await reading.read(partition, begin, span.end, range(offsets[0], offsets[-1] + 1))
         if left is not None:
             refused = start.refused + len(reading.artifacts)
-            return Page(reading.artifacts, refused, _write_place(Place(partition, left, refused)))
+            return Page(reading.artifacts, refused, _write_place(PageStart(partition, left, refused)))
     return Page(reading.artifacts, start.refused + len(reading.artifacts), None)

@@ -19,7 +19,7 @@ from tufline.records import topics
 from tufline.records.receipt_index import ReceiptIndex, Run, step
 from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.passed_over import PassedOver
-from tufline.views.task_receipts import FETCH_BYTES, Found, fetch_or_pass, read_receipt
+from tufline.views.task_receipts import FETCH_BYTES, FoundReceipts, fetch_or_pass, read_receipt
 
 KEPT_BYTES: Final = 4_000_000
 """How many bytes of receipts are kept in memory, measured by their size on the log; in memory they take about three times as much."""
@@ -79,7 +79,7 @@ class TaskReceipts:
         self._size = 0
         self._one_at_a_time = asyncio.Lock()
 
-    async def of(self, partition: int, offsets: Collection[int], trail: ReceiptIndex, request: str = "") -> Found:
+    async def of(self, partition: int, offsets: Collection[int], trail: ReceiptIndex, request: str = "") -> FoundReceipts:
         """Read the receipts of records.
 
         Args:
@@ -105,7 +105,7 @@ class TaskReceipts:
                 found += contents.receipts.get(offset, ())
                 if contents.may_lack(request):
                     uncertain.add(offset)
-        return Found(found, frozenset(uncertain))
+        return FoundReceipts(found, frozenset(uncertain))
 
     async def span(self, partition: int, first: int, last: int, trail: ReceiptIndex) -> Span | None:
         """Find where the receipts of a range of records are.

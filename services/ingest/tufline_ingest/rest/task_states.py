@@ -25,9 +25,9 @@ from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
 from tufline.trust.admin_state import AdminState
 from tufline.views import task_receipts
-from tufline.views.task_receipts import Found
+from tufline.views.task_receipts import FoundReceipts
 from tufline_ingest.rest import trust_tasks
-from tufline_ingest.rest.bulk_tasks import Place, read_changes, read_page, read_value
+from tufline_ingest.rest.bulk_tasks import PageStart, read_changes, read_page, read_value
 from tufline_ingest.rest.finished_tasks import finished
 from tufline_ingest.rest.named_tasks import find_records
 from tufline_ingest.rest.schemas.tasks import TaskData
@@ -70,7 +70,7 @@ class Tasks:
     receipts: TaskReceipts
     _reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_AT_ONCE))
 
-    async def describe(self, task_id: str, cursor: Cursor, start: Place) -> TaskData:
+    async def describe(self, task_id: str, cursor: Cursor, start: PageStart) -> TaskData:
         """Return the state of a task.
 
         Args:
@@ -133,7 +133,7 @@ class Tasks:
         ends = [await self.bus.end(topics.ARTIFACTS, partition) for partition in cursor.positions]
         return all(offsets[-1] < end for offsets, end in zip(cursor.positions.values(), ends, strict=True))
 
-    async def _describe_bulk(self, task_id: str, cursor: Cursor, trails: Mapping[int, ReceiptIndex | None], start: Place) -> TaskData:
+    async def _describe_bulk(self, task_id: str, cursor: Cursor, trails: Mapping[int, ReceiptIndex | None], start: PageStart) -> TaskData:
         for partition, offsets in cursor.positions.items():
             value = await read_value(self.bus, partition, offsets[-1])
             changes = None if value is None else read_changes(value)
@@ -204,7 +204,7 @@ class Tasks:
 
     async def _read_receipts(
         self, cursor: Cursor, partition: int, offsets: Sequence[int], trail: ReceiptIndex | None, request: str = ""
-    ) -> Found:
+    ) -> FoundReceipts:
         if trail is not None and offsets[0] >= trail.start:
             with suppress(ReceiptsUnreadableError):  # then the receipts are searched for without the request's name
                 return await self.receipts.of(partition, offsets, trail, request)

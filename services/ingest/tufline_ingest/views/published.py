@@ -24,13 +24,13 @@ from tufline.bus.scan import scan
 from tufline.errors import RecordGoneError
 from tufline.metadata import envelope
 from tufline.metadata.bins import find_target
-from tufline.metadata.expiry import in_sight
+from tufline.metadata.expiry import expiry_warning
 from tufline.metadata.snapshot import read_snapshot
 from tufline.metadata.target import Target
 from tufline.records import Bootstrap, FileRef, Head, Progress, Published, Settings, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 from tufline.views.published import follow_origin
 from tufline_ingest import metrics
 from tufline_ingest.errors import NotLiveError, NotNowError
@@ -284,7 +284,7 @@ def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: dat
     for role in [Root.type] if bootstrap.targets is None else [Root.type, Targets.type]:
         if role in expires:
             lifetime = timedelta(days=bootstrap.settings.expiration_days[role])
-            if sight := in_sight(role, envelope.parse_expires(expires[role]), lifetime, now):
+            if sight := expiry_warning(role, envelope.parse_expires(expires[role]), lifetime, now):
                 found[f"expiry.{role}"] = sight.text
     return found
 

@@ -22,7 +22,7 @@ from tufline.metadata.bins import Bin
 from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress, topics
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
-from tufline.runtime.tasks import one_behind
+from tufline.runtime.task_groups import one_behind
 from tufline.trust.roles import RoleKeys
 from tufline_signer import metrics, renewal
 from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack

@@ -29,10 +29,10 @@ from tufline.bus.follow import follow
 from tufline.metadata import envelope
 from tufline.metadata.envelope import parse_expires
 from tufline.metadata.snapshot import read_snapshot
-from tufline.records import PROGRESS_KEY, Begun, Bootstrap, Committed, Head, Vector, topics
+from tufline.records import PROGRESS_KEY, Bootstrap, BootstrapStarted, Committed, Head, Vector, topics
 from tufline.records.metadata import VECTOR_HEADER
 from tufline.runtime.passed_over import PassedOver
-from tufline.runtime.tasks import all_of
+from tufline.runtime.task_groups import all_of
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped
 from tufline_signer import metrics
@@ -337,7 +337,7 @@ async def _begin(context: SignerContext, owned: Owned, repository: Bootstrapped)
             roles = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
             under = [keys_of_role(repository, context.released, role, context.clock.earliest()) for role in roles]
             await context.keyring.prove([*under, keys_of_bins(repository, context.released)], PART)
-        message = Message(topics.ADMIN, "begun", records.encode(Begun(bootstrap=repository.bootstrap_offset)))
+        message = Message(topics.ADMIN, "begun", records.encode(BootstrapStarted(bootstrap=repository.bootstrap_offset)))
         (position,) = await context.bus.append([message])
         repository = await context.admin.wait_for_bootstrap(lambda found: found.next_offset > position.offset)  # noqa: B023
     return repository.bootstrap

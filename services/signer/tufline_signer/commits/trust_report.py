@@ -7,7 +7,7 @@ import structlog
 from tuf.api.metadata import Root, Targets
 
 from tufline.metadata.envelope import parse_expires
-from tufline.metadata.expiry import STEPS, in_sight
+from tufline.metadata.expiry import STEPS, expiry_warning
 from tufline.records import Bootstrap, Head
 from tufline.runtime.health import Health
 from tufline.trust.admin_state import AdminState
@@ -56,7 +56,7 @@ class TrustReport:
         self._health.problem(self._part, problem)
 
     def _report_expiry(self, role: str, head: Head, now: datetime) -> None:
-        sight = in_sight(role, parse_expires(head.expires), self._lifetimes[role], now)
+        sight = expiry_warning(role, parse_expires(head.expires), self._lifetimes[role], now)
         has_expired = sight is not None and sight.step > len(STEPS)  # in that case the part itself reports it
         self._health.warn(f"expiry.{role}", sight.text if sight and not has_expired else None)
         step = sight.step if sight else 0

@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class KeyUse:
     """One call of a key.
 
     Attributes:
@@ -84,7 +84,7 @@ class Trail:
         if self._chain is None or self._failure:
             await self._done(self._write())
 
-    async def record(self, uses: Sequence[Use]) -> None:
+    async def record(self, uses: Sequence[KeyUse]) -> None:
         """Record uses of keys. Must be awaited before their signatures are used in any way.
 
         Args:

@@ -24,7 +24,7 @@ from tufline.records.metadata import VERSION_HEADER, metadata_key
 from tufline.runtime.health import Health
 from tufline.trust import roles
 from tufline.trust.roles import RoleKeys
-from tufline_signer.signing.audit_trail import Trail, Use
+from tufline_signer.signing.audit_trail import KeyUse, Trail
 
 RETRY_SECONDS: Final = 60.0
 """How often an unavailable key is tried again while signing goes on without it, in seconds."""
@@ -169,7 +169,7 @@ class Keyring:
             if self._failed.get((keyid, uri), tried_since) < tried_since:
                 await self._trail.ready()
                 if not isinstance(await self._try(uri, of.keys[keyid], [PROBE]), Exception):
-                    await self._trail.record([Use(requester, keyid, uri, [*self._probe(keyid, uri), OF_PROBE])])
+                    await self._trail.record([KeyUse(requester, keyid, uri, [*self._probe(keyid, uri), OF_PROBE])])
         return of.are_met_by({keyid for keyid, uri in of.online.items() if (keyid, uri) not in self._failed})
 
     async def prove(self, roles: Iterable[Sequence[RoleKeys]], requester: str) -> None:
@@ -219,7 +219,7 @@ class Keyring:
         Raises:
             AuditError: if the uses may not be recorded.
         """
-        uses: list[Use] = []
+        uses: list[KeyUse] = []
 
         async def sign(under: Sequence[RoleKeys], payloads: Sequence[ToSign]) -> list[SignedFile]:
             await self._trail.ready()
@@ -231,7 +231,7 @@ class Keyring:
             if uses:
                 await self._trail.record(uses)
 
-    async def _make(self, under: Sequence[RoleKeys], payloads: Sequence[ToSign], requester: str, uses: list[Use]) -> list[SignedFile]:
+    async def _make(self, under: Sequence[RoleKeys], payloads: Sequence[ToSign], requester: str, uses: list[KeyUse]) -> list[SignedFile]:
         wanted = {(keyid, uri): of.keys[keyid] for of in under for keyid, uri in of.online.items()}
         signed = [payload.signed for payload in payloads]
         signing = asyncio.gather(*(self._try(uri, public, signed) for (_, uri), public in wanted.items()))
@@ -239,7 +239,7 @@ class Keyring:
         made = {place: done for place, done in zip(wanted, every, strict=True) if not isinstance(done, Exception)}
         by_key = {keyid: done for (keyid, _), done in made.items()}
         # Recorded even if the signatures do not reach the threshold, because they were made.
-        uses += [Use(requester, keyid, uri, [*self._probe(keyid, uri), *digests]) for keyid, uri in made]
+        uses += [KeyUse(requester, keyid, uri, [*self._probe(keyid, uri), *digests]) for keyid, uri in made]
         problems = {uri: done for (_, uri), done in zip(wanted, every, strict=True) if isinstance(done, Exception)}
         self._say(under[0], problems)
         if not under[0].are_met_by(by_key):

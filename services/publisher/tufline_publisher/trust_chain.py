@@ -67,7 +67,7 @@ def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
     return True
 
 
-class Chain:
+class TrustChain:
     """The trust of a client that has followed the log so far."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Comparing metadata with records: an online signature without a record raises an alarm.
 
-In: metadata files from anywhere, root and targets before the roles that they delegate to; then all records. Out: findings in a ``Report``.
+In: metadata files from anywhere, root and targets before the roles that they delegate to; then all records. Out: an ``AuditReport``.
 The signatures are kept until their records have been read, so memory grows with the metadata and not with the history of the audit. No I/O.
 """
 
@@ -11,7 +11,7 @@ from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline.audit.records import PROBE_ROLE, AuditUse
-from tufline.checks.audit.checks import Report
+from tufline.checks.audit.checks import AuditReport
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.key_uris import ONLINE_KEY_URI
@@ -32,7 +32,7 @@ class _Wanted:
 class Signatures:
     """The online signatures of metadata files, kept until their records have been read."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: AuditReport) -> None:
         """Start without files.
 
         Args:
