@@ -8,6 +8,7 @@ from tufline_cli.commands.audit import audit
 from tufline_cli.commands.fsck import fsck
 from tufline_cli.commands.init import init
 from tufline_cli.commands.kafka import topics
+from tufline_cli.commands.key_holders import generate, public
 from tufline_cli.commands.keys import keys
 from tufline_cli.commands.loss import accept_loss
 from tufline_cli.commands.origin import origin
@@ -28,8 +29,8 @@ def main() -> None:
     """Keep the TUF metadata of a repository signed, fresh and published."""
 
 
-keys.add_command(rotate)
-keys.add_command(retire)
+for _command in (generate, public, rotate, retire):
+    keys.add_command(_command)
 
 _COMMANDS = (
     *(dev, serve, run, topics, keys, sign, init),

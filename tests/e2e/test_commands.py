@@ -57,7 +57,11 @@ FAILURES = {
     "no TOML": (["config", "--config", "no.toml"], Exit.CONFIGURATION, "is not valid TOML"),
     "unknown bus": (["serve", "--config", "bus.toml"], Exit.CONFIGURATION, "is not a valid bus URL"),
     "a port in no range, of Kafka": (["topics", "apply", "--config", "port.toml"], Exit.CONFIGURATION, "ports from 1 to 65535"),
-    "no place for keys": (["init", "--out", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),
+    "no place for keys": (
+        ["init", "--out", "/proc/x", "--bins", "2", "--unencrypted"],
+        Exit.FAILED,
+        "/proc/x can't be used: No such file or directory",
+    ),
     "no place for data": (["dev", "--data", "/proc/x", "--bins", "2"], Exit.FAILED, "/proc/x can't be used: No such file or directory"),
     "replay of nothing": (["rejected", "replay"], Exit.USAGE, "which record to replay"),
     "replay of half a place": (["rejected", "replay", "--partition", "0"], Exit.USAGE, "which record to replay"),
@@ -89,7 +93,7 @@ def test_failures_say_what_happened(tmp_path: Path, arguments: list[str], code: 
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root.json of a repository that was never bootstrapped."""
     directory = tmp_path_factory.mktemp("ceremony")
-    run_tufline("init", "--out", "ceremony", "--bins", "4", cwd=directory)
+    run_tufline("init", "--out", "ceremony", "--unencrypted", "--bins", "4", cwd=directory)
     return directory / "ceremony" / "root.json"
 
 

@@ -111,7 +111,8 @@ def sign_together(server: Running, directory: Path) -> None:
 
 def keyid_of(file: Path) -> str:
     """Return the keyid of an offline key."""
-    private = load_pem_private_key(file.read_bytes(), password=None)
+    passphrase = (file.parents[2] / "passphrase").read_bytes().strip()
+    private = load_pem_private_key(file.read_bytes(), passphrase)
     return CryptoSigner(private).public_key.keyid
 
 

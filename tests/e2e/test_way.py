@@ -107,10 +107,10 @@ def test_verify_says_everything_that_is_wrong(tmp_path: Path) -> None:
 def test_init_and_serve_with_own_keys(tmp_path: Path) -> None:
     """A configured server is bootstrapped with the keys and payload of ``tufline init``, and nothing is overwritten."""
     config = tmp_path / "tufline.toml"
-    made = run_tufline("init", "--out", "keys", "--bins", "8", cwd=tmp_path)
+    made = run_tufline("init", "--out", "keys", "--unencrypted", "--bins", "8", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     assert (tmp_path / "keys" / "offline" / "root-1.pem").stat().st_mode & 0o077 == 0
-    assert run_tufline("init", "--out", "keys", "--bins", "8", cwd=tmp_path).returncode == 2
+    assert run_tufline("init", "--out", "keys", "--unencrypted", "--bins", "8", cwd=tmp_path).returncode == 2
     config.write_text(
         "[bus]\nurl = 'embedded:log.db'\n[ingest]\nport = 0\n[web]\nport = 0\n[signer]\nkey_dir = 'keys/online'\n"
         "[publisher]\ndirectory = 'origin'\n"

@@ -38,7 +38,7 @@ def stack(kafka: Cluster, held: Ceremony, tmp_path: Path) -> Iterator[Stack]:
     settings = {"TUFLINE_KAFKA__PREFIX": f"sign{time.time_ns()}.", "TUFLINE_BUS__PARTITIONS": "2", "TUFLINE_KAFKA__SESSION_TIMEOUT": "2"}
     with Stack(tmp_path / "stack", kafka, BINS, settings) as made:
         made.directory.mkdir()
-        ceremony.write(held, made.keys)
+        ceremony.write(held, made.keys, None)
         made.prepare()
         for name in ("ingest", "ingest", "signer", "publisher"):
             made.start(name)

@@ -107,7 +107,7 @@ def test_prove_signs_with_the_key(tmp_path: Path) -> None:
     missing = run_tufline("keys", "prove", "fn:other.pem", cwd=tmp_path, env=env)
     assert (missing.returncode, missing.stdout, "can't be read" in missing.stderr) == (Exit.FAILED, "", True), missing
     (tmp_path / "proof.json").write_text(done.stdout.replace("online.pem", "other.pem"))
-    refused = run_tufline("init", "--out", "keys", "--bins", "4", "--online-key", "proof.json", cwd=tmp_path)
+    refused = run_tufline("init", "--out", "keys", "--unencrypted", "--bins", "4", "--online-key", "proof.json", cwd=tmp_path)
     assert (refused.returncode, "not signed by the key" in refused.stderr, (tmp_path / "keys").exists()) == (Exit.FAILED, True, False)
 
 

@@ -11,15 +11,18 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 from pydantic import SecretStr
 from securesystemslib.signer import Signature, SSlibKey
+from tuf.api.metadata import Metadata, Role, Root
 
 from tufline.clock import utc_now
 from tufline.config.settings import SignerConfig, VaultConfig
 from tufline.errors import KeyUnavailableError
 from tufline.keys.opening import KeyOpener
 from tufline.keys.securesystemslib import EXTRAS, _azure_names, _hsm_names
+from tufline.trust import key_files
 from tufline.trust.ceremony import make_key
 from tufline_testing.log import Published
 from tufline_testing.rest import artifact, bootstrapped
+from tufline_testing.server import run_tufline
 
 PIN = "4826"
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/local/lib/softhsm/libsofthsm2.so", "/opt/homebrew/lib/softhsm/libsofthsm2.so")
@@ -72,6 +75,25 @@ async def test_pkcs11_token(token: str) -> None:
     first, second = [await sign_and_verify(opened, f"hsm:{number}?label={token}") for number in (1, 2)]
     assert first.keyid != second.keyid
     await opened.close()
+
+
+@pytest.mark.slow
+def test_a_person_signs_with_a_token(token: str, tmp_path: Path) -> None:
+    """A key holder hands over the public part of a key on a token, without its URI, and signs a root with it."""
+    env = {"TUFLINE_SIGNER__HSM_PIN": PIN}
+    uri = f"hsm:1?label={token}"
+    exported = run_tufline("keys", "public", uri, "--out", "ada.pub.json", cwd=tmp_path, env=env)
+    assert exported.returncode == 0, exported.stderr
+    key = key_files.read((tmp_path / "ada.pub.json").read_text(), utc_now()).key
+    assert not key.unrecognized_fields
+    root = Metadata(Root(roles={role: Role([], 1) for role in ("root", "targets", "snapshot", "timestamp")}))
+    root.signed.add_key(key, "root")
+    for name in ("root.json", "trusted-root.json"):
+        root.to_file(str(tmp_path / name))
+    signed = run_tufline("sign", "root.json", "--key", uri, cwd=tmp_path, env=env)
+    assert (signed.returncode, "complete" in signed.stdout) == (0, True), signed
+    made = Metadata[Root].from_file(str(tmp_path / "root.json"))
+    made.signed.verify_delegate("root", made.signed_bytes, made.signatures)
 
 
 @pytest.mark.slow

@@ -137,7 +137,9 @@ async def test_a_repository_with_a_key_for_each_role(vault: VaultServer, tmp_pat
     (tmp_path / "snapshot.json").write_text(written)
     options = [f"{role}={'snapshot.json' if role == 'snapshot' else name.uri}" for role, name in names.items()]
     arguments = [part for option in options for part in ("--online-key", option)]
-    made = run_tufline("init", "--out", "keys", "--bins", "8", "--mode", mode, *arguments, cwd=tmp_path, env=admin_environment(vault))
+    made = run_tufline(
+        "init", "--out", "keys", "--unencrypted", "--bins", "8", "--mode", mode, *arguments, cwd=tmp_path, env=admin_environment(vault)
+    )
     assert made.returncode == 0, made.stderr
     assert not (tmp_path / "keys" / "online").exists()
     payload = json.loads((tmp_path / "keys" / "bootstrap.json").read_text())
@@ -186,7 +188,7 @@ def test_wrong_online_keys_are_said(tmp_path: Path, given: list[str], code: Exit
     (tmp_path / "bad.json").write_text("{}")
     arguments = [part for key in given for part in ("--online-key", key)]
     nobody = {"TUFLINE_VAULT__ADDRESS": "http://127.0.0.1:9", "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": "t"}
-    done = run_tufline("init", "--out", "keys", *arguments, cwd=tmp_path, env={**nobody, "TUFLINE_VAULT__RETRY": "0"})
+    done = run_tufline("init", "--out", "keys", "--unencrypted", *arguments, cwd=tmp_path, env={**nobody, "TUFLINE_VAULT__RETRY": "0"})
     assert (done.returncode, "Traceback" in done.stderr, (tmp_path / "keys").exists()) == (code, False, False), done.stderr
     assert reason in done.stderr
 

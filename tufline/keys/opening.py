@@ -14,12 +14,21 @@ from tufline.errors import KeyUnavailableError
 from tufline.keys import SigningKey
 from tufline.keys.file import open_file_key
 from tufline.keys.public import tuf_key, with_uri
-from tufline.keys.securesystemslib import Pin, Providers
+from tufline.keys.securesystemslib import TELL_PUBLIC, Pin, Providers
 from tufline.keys.vault.key import open_vault_key, read_versions
 from tufline.metadata.key_uris import FILE_SCHEME, VAULT_SCHEME, VaultKeyName, file_name
 
 if TYPE_CHECKING:
     from tufline.keys.vault.session import VaultSession
+
+
+def tells_public(uri: str) -> bool:
+    """Return whether the provider of a key returns its public part.
+
+    Args:
+        uri: the private key's URI; see the module.
+    """
+    return uri.startswith((FILE_SCHEME, VAULT_SCHEME)) or uri.partition(":")[0] in TELL_PUBLIC
 
 
 class KeyOpener:

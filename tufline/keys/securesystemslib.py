@@ -25,6 +25,9 @@ from tufline.metadata.envelope import SignatureEntry
 EXTRAS: Final[Mapping[str, str]] = MappingProxyType({"awskms": "aws", "azurekms": "azure", "gcpkms": "gcp", "hsm": "hsm"})
 """Scheme of a URI to the extra of Tufline that installs its library."""
 
+TELL_PUBLIC: Final = frozenset(EXTRAS)
+"""The schemes whose providers return the public part of a key."""
+
 KMS_CALLS: Final = 8
 """How many calls to a cloud's key management run at the same time. A PKCS#11 token allows one, as its login is for the whole process."""
 

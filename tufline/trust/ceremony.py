@@ -8,7 +8,7 @@ role has the key that the plan names (for example in Vault); the other online ro
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,13 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from securesystemslib.signer import CryptoSigner, Key, SSlibKey
 from tuf.api.metadata import Delegations, Metadata, Role, Root, Snapshot, SuccinctRoles, Targets, Timestamp
 
@@ -84,6 +90,17 @@ class NewKey:
     signer: CryptoSigner
     pem: bytes
 
+    def encrypted(self, passphrase: str | None) -> bytes:
+        """Return the private key as PKCS#8 PEM.
+
+        Args:
+            passphrase: by which it is encrypted; None for no encryption.
+        """
+        if passphrase is None:
+            return self.pem
+        private = load_pem_private_key(self.pem, None)
+        return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode()))
+
 
 @dataclass(frozen=True, slots=True)
 class Ceremony:
@@ -134,17 +151,41 @@ def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
     Raises:
         ValueError: if the number of bins is not valid, a threshold exceeds the number of keys, or a key is named for an offline role.
     """
-    layout = BinLayout.of(plan.bins)
-    began = (now or datetime.now(UTC)).replace(microsecond=0)
     root_keys = [make_key(plan.scheme) for _ in range(plan.root_keys)]
     targets_keys = [make_key(plan.scheme) for _ in range(plan.targets_keys)] if plan.mode == PEP458 else []
     made, online = _online_keys(plan)
+    metadata = first_metadata(plan, _publics(root_keys), _publics(targets_keys), online, now or datetime.now(UTC))
+    _sign(metadata[Root.type], root_keys[: plan.root_threshold])
+    if Targets.type in metadata:
+        _sign(metadata[Targets.type], targets_keys[: plan.targets_threshold])
+    return Ceremony(root_keys, targets_keys, made, metadata[Root.type].to_bytes(), payload(plan, metadata))
+
+
+def first_metadata(
+    plan: Plan, root_keys: Sequence[Key], targets_keys: Sequence[Key], online: Mapping[str, Key], now: datetime
+) -> dict[str, Metadata[Any]]:
+    """Make the first root of a repository, and the first targets if people sign it.
+
+    Args:
+        plan: the initial settings; its numbers of keys are not used.
+        root_keys: the public keys of root.
+        targets_keys: the public keys of targets; none in RSTUF's mode.
+        online: the public key of each online role, with the URI of the private key.
+        now: the time from which lifetimes count.
+
+    Returns:
+        Role to its metadata, without signatures.
+
+    Raises:
+        ValueError: if the number of bins is not valid, or a threshold exceeds the number of keys.
+    """
+    layout, began = BinLayout.of(plan.bins), now.replace(microsecond=0)
     # By default python-tuf puts them in the order of a set, which differs from process to process.
     roles_of_root = {role: Role([], 1) for role in (Root.type, Targets.type, Snapshot.type, Timestamp.type)}
     root = Root(expires=began + timedelta(days=plan.days["root"]), roles=roles_of_root, consistent_snapshot=True)
-    _give(root, Root.type, _publics(root_keys), plan.root_threshold)
-    if targets_keys or plan.mode == PEP458:
-        _give(root, Targets.type, _publics(targets_keys), plan.targets_threshold)
+    _give(root, Root.type, root_keys, plan.root_threshold)
+    if plan.mode == PEP458:
+        _give(root, Targets.type, targets_keys, plan.targets_threshold)
     else:
         _give(root, Targets.type, [online[Targets.type]], 1)
     for role in (Snapshot.type, Timestamp.type):
@@ -153,20 +194,31 @@ def hold(plan: Plan, now: datetime | None = None) -> Ceremony:
     if plan.mode == RSTUF and of_bins.keyid not in root.roles[Targets.type].keyids:
         of_bins = _of_bins(of_bins)
         root.keys[of_bins.keyid] = of_bins
-    metadata = {"root": _sign(Metadata(root), root_keys[: plan.root_threshold])}
+    metadata: dict[str, Metadata[Any]] = {Root.type: Metadata(root)}
     if plan.mode == PEP458:
         bins = SuccinctRoles([of_bins.keyid], 1, layout.bit_length, DEFAULT_NAME_PREFIX)
         delegations = Delegations({of_bins.keyid: of_bins}, succinct_roles=bins)
-        targets = Targets(expires=began + timedelta(days=plan.days["targets"]), delegations=delegations)
-        metadata["targets"] = _sign(Metadata(targets), targets_keys[: plan.targets_threshold])
+        metadata[Targets.type] = Metadata(Targets(expires=began + timedelta(days=plan.days["targets"]), delegations=delegations))
+    return metadata
+
+
+def payload(plan: Plan, metadata: Mapping[str, Metadata[Any]]) -> dict[str, Any]:
+    """Make the body for POST /api/v1/bootstrap/.
+
+    Args:
+        plan: the initial settings.
+        metadata: role to its first metadata, with signatures.
+
+    Returns:
+        The body.
+    """
     roles: dict[str, dict[str, int]] = {role: {"expiration": days} for role, days in plan.days.items()}
     roles["bins"]["number_of_delegated_bins"] = plan.bins
-    payload = {
+    return {
         "settings": {"roles": roles, "client_profile": plan.profile},
         "metadata": {role: signed.to_dict() for role, signed in metadata.items()},
         "timeout": 300,
     }
-    return Ceremony(root_keys, targets_keys, made, metadata["root"].to_bytes(), payload)
 
 
 def _online_keys(plan: Plan) -> tuple[NewKey | None, dict[str, Key]]:
@@ -190,7 +242,7 @@ def _publics(keys: list[NewKey]) -> list[Key]:
     return [key.signer.public_key for key in keys]
 
 
-def _give(root: Root, role: str, keys: list[Key], threshold: int) -> None:
+def _give(root: Root, role: str, keys: Sequence[Key], threshold: int) -> None:
     if not 1 <= threshold <= len(keys):
         raise ValueError(f"a threshold of {threshold} for {role} can't be met by {len(keys)} keys")
     for key in keys:
@@ -198,10 +250,9 @@ def _give(root: Root, role: str, keys: list[Key], threshold: int) -> None:
     root.roles[role].threshold = threshold
 
 
-def _sign(metadata: Metadata[Any], keys: list[NewKey]) -> Metadata[Any]:
+def _sign(metadata: Metadata[Any], keys: list[NewKey]) -> None:
     for key in keys:
         metadata.sign(key.signer, append=True)
-    return metadata
 
 
 def write_private(path: Path, pem: bytes) -> None:
@@ -220,19 +271,22 @@ def write_private(path: Path, pem: bytes) -> None:
         file.write(pem)
 
 
-def write(ceremony: Ceremony, out: Path) -> None:
+def write(ceremony: Ceremony, out: Path, passphrase: str | None) -> None:
     """Write keys and payload: ``offline/``, ``online/`` if an online key was made, ``root.json``, ``bootstrap.json``.
+
+    The online key is not encrypted: a signer reads it while nobody is there to type a passphrase.
 
     Args:
         ceremony: the keys and the payload.
         out: the directory; no file in it is overwritten.
+        passphrase: by which the offline keys are encrypted; None for no encryption.
 
     Raises:
         FileExistsError: if one of the files exists.
     """
     for role, keys in (("root", ceremony.root), ("targets", ceremony.targets)):
         for number, key in enumerate(keys, 1):
-            write_private(out / "offline" / f"{role}-{number}.pem", key.pem)
+            write_private(out / "offline" / f"{role}-{number}.pem", key.encrypted(passphrase))
     if ceremony.online is not None:
         write_private(out / "online" / ONLINE_KEY_FILE, ceremony.online.pem)
     for name, content in (("root.json", ceremony.root_json), ("bootstrap.json", json.dumps(ceremony.payload, indent=1).encode())):

@@ -18,6 +18,7 @@ from tufline.errors import InvalidInputError, MetadataError
 from tufline.metadata import canonical, envelope, key_uris
 from tufline.metadata.envelope import SignatureEntry
 from tufline.metadata.key_uris import ONLINE_KEY_URI
+from tufline.metadata.keyids import keyid_of
 
 PROOF: Final = "tufline-key-proof"
 """The ``_type`` of a proof. It is not that of a role, so no client can take the signed bytes for metadata."""
@@ -54,6 +55,20 @@ def to_json(keys: Iterable[Key]) -> str:
         JSON.
     """
     return json.dumps({key.keyid: key.to_dict() for key in keys}, indent=1)
+
+
+def plain(key: SSlibKey) -> SSlibKey:
+    """Copy a key without additional fields, such as the URI of its private key: where people keep theirs is not for metadata.
+
+    Args:
+        key: the key, which is left unchanged.
+
+    Returns:
+        The copy, with the keyid of its type, scheme and value.
+    """
+    bare = SSlibKey("", key.keytype, key.scheme, dict(key.keyval))
+    bare.keyid = keyid_of(bare.to_dict())
+    return bare
 
 
 def statement(key: SSlibKey, now: datetime) -> dict[str, Any]:

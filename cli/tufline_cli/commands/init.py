@@ -14,6 +14,7 @@ from tufline.trust import ceremony
 from tufline_cli.commands.keys import online_keys
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import LIFETIME_DAYS, config_option, header_option, scheme_option
+from tufline_cli.passphrases import new_passphrase, passphrase_file_option, unencrypted_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,6 +65,8 @@ def _days_option(role: str, name: str) -> Callable[[Command], Command]:
 @_days_option("snapshot", "a snapshot")
 @_days_option("timestamp", "a timestamp")
 @_days_option("bins", "a bin")
+@passphrase_file_option
+@unencrypted_option
 @click.option("--submit", "url", help="URL of the server to bootstrap immediately.")
 @header_option
 @config_option
@@ -83,14 +86,19 @@ def init(
     snapshot_days: int,
     timestamp_days: int,
     bins_days: int,
+    passphrase_file: Path | None,
+    unencrypted: bool,
     url: str | None,
     header: tuple[str, ...],
     path: Path | None,
 ) -> None:
     """Make a repository's keys and the payload that bootstraps it.
 
-    In OUT: offline/ has the private keys of root and targets (move them off this machine); online/ has the online key, if one was made (set
-    the server's signer.key_dir to it); root.json is the root that clients start with; bootstrap.json is for POST /api/v1/bootstrap/.
+    All keys are made on this machine; tufline ceremony lets each person make their own elsewhere.
+
+    In OUT: offline/ has the private keys of root and targets, encrypted (move them off this machine); online/ has the online key, if one
+    was made (set the server's signer.key_dir to it); root.json is the root that clients start with; bootstrap.json is for POST
+    /api/v1/bootstrap/.
     """
     days = {"root": root_days, "targets": targets_days, "snapshot": snapshot_days, "timestamp": timestamp_days, "bins": bins_days}
     if out.exists() and any(out.iterdir()):
@@ -102,7 +110,7 @@ def init(
         held = ceremony.hold(plan)
     except ValueError as error:
         raise Failure(str(error), code=Exit.USAGE) from error
-    ceremony.write(held, out)
+    ceremony.write(held, out, new_passphrase(passphrase_file, unencrypted=unencrypted))
     click.echo(f"keys and payload are in {out}")
     if client is None:
         first = f"put {out / 'online'} where signer.key_dir points, " if held.online else ""

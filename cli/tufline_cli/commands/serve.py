@@ -76,7 +76,7 @@ def dev(
                 f"{data} has a log but no {keys / 'bootstrap.json'}: it was not made by tufline dev; use tufline serve for it"
             )
         try:
-            ceremony.write(ceremony.hold(ceremony.Plan(bins, mode, scheme)), keys)
+            ceremony.write(ceremony.hold(ceremony.Plan(bins, mode, scheme)), keys, None)  # trial keys
         except (ValueError, FileExistsError) as error:
             raise ConfigError(f"the repository can't be bootstrapped: {error}") from error
     ready.unlink(missing_ok=True)

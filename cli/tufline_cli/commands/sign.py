@@ -1,24 +1,24 @@
 """``tufline sign``: signs root or targets with an offline key: files on a machine without a network, or versions that wait on a server."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner, Key, SSlibKey
+from securesystemslib.signer import Key, SSlibKey
 from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline.client.rest import Client
 from tufline.errors import MetadataError
+from tufline.keys.offline import OfflineKey
 from tufline.trust import roles
 from tufline.trust.signing import SHOWN_KEYID
+from tufline_cli.commands.key_holders import open_offline
 from tufline_cli.exit_codes import Exit, Failure
-from tufline_cli.options import header_option
+from tufline_cli.options import config_option, header_option
+from tufline_cli.passphrases import asker, passphrase_file_option
 
 TRUSTED_ROOT = "trusted-root.json"
 """The current root, next to the files to sign."""
@@ -78,20 +78,6 @@ def missing(metadata: Metadata[Any], trusted: Root) -> dict[str, int]:
     return found
 
 
-def _load(pem: Path) -> PrivateKeyTypes:
-    try:
-        return load_pem_private_key(pem.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Failure(f"{pem} is not an unencrypted private key (PKCS#8 PEM): {error}", code=Exit.USAGE) from error
-
-
-def _signers(private: PrivateKeyTypes, keys: Iterable[Key]) -> list[CryptoSigner]:
-    # Compares the keys themselves: a root may use another keyid for this key, and the next root yet another one.
-    public = CryptoSigner(private).public_key
-    known = {key.keyid: key for key in keys if key.keyval == public.keyval and key.scheme == public.scheme}
-    return [CryptoSigner(private, key) for key in known.values() if isinstance(key, SSlibKey)]
-
-
 def _changes(signed: Root | Targets, trusted: Root) -> str:
     """Describe in one line what is signed."""
     said = f"{signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
@@ -132,28 +118,28 @@ def _waiting(client: Client) -> _Waiting:
     return _Waiting(versions, missing, keys)
 
 
-def _sign_on_server(client: Client, loaded: Mapping[Path, PrivateKeyTypes], *, is_confirmed: bool) -> set[Path]:
+def _sign_on_server(client: Client, held: Sequence[OfflineKey], *, is_confirmed: bool) -> set[str]:
     """Sign all that waits on a server, and return the keys that signed something."""
     found = _waiting(client)
     waiting = dict(found.versions)
     trusted = waiting.pop(TRUSTED, None) or waiting.get(Root.type)
     if not waiting or trusted is None:
         raise Failure("nothing waits for signatures on the server", f"submit it first: POST {METADATA_PATH} or {BOOTSTRAP_PATH}")
-    used: set[Path] = set()
+    used: set[str] = set()
     for role, metadata in waiting.items():
         # Targets may have to be signed by keys of an older root too, which only the server's answer has.
         may_sign = [*_keys(metadata.signed, trusted.signed), *found.keys.get(role, ())]
-        signers = {pem: known for pem, private in loaded.items() if (known := _signers(private, may_sign))}
-        used |= signers.keys()
-        new = [signer for known in signers.values() for signer in known if signer.public_key.keyid not in metadata.signatures]
+        signers = _signers(held, may_sign)
+        used |= {one.name for one, _ in signers}
+        new = [(one, key) for one, key in signers if key.keyid not in metadata.signatures]
         if new:
             click.echo(_changes(metadata.signed, trusted.signed))
             if not is_confirmed:
                 click.confirm("Sign it?", abort=True)
-        for signer in new:
+        for one, key in new:
             if role not in _waiting(client).versions:
                 break  # with the last signature it counts, and takes no more
-            signature = signer.sign(metadata.signed_bytes)
+            signature = one.sign(key, metadata.signed_bytes)
             client.request("POST", SIGN_PATH, {"role": role, "signature": signature.to_dict()})
             metadata.signatures[signature.keyid] = signature
     left = _waiting(client).missing
@@ -172,23 +158,32 @@ def _tell(metadata: Metadata[Any], trusted: Root, file: str = "", left: str = ""
     click.echo(f"{file}{metadata.signed.type} version {metadata.signed.version}: {left or 'complete'}")
 
 
-def _sign_file(file: Path, trusted: Root, loaded: Mapping[Path, PrivateKeyTypes]) -> set[Path]:
+def _signers(held: Sequence[OfflineKey], may_sign: Sequence[Key]) -> list[tuple[OfflineKey, SSlibKey]]:
+    return [(one, key) for one in held for key in one.matching(may_sign)]
+
+
+def _sign_file(file: Path, trusted: Root, held: Sequence[OfflineKey]) -> set[str]:
     """Sign a file in place, and return the keys that signed it."""
     metadata = read(file)
-    may_sign = _keys(metadata.signed, trusted)
-    signers = {pem: known for pem, private in loaded.items() if (known := _signers(private, may_sign))}
-    for signer in (signer for known in signers.values() for signer in known):
-        metadata.sign(signer, append=True)
+    signers = _signers(held, _keys(metadata.signed, trusted))
+    for one, key in signers:
+        metadata.signatures[key.keyid] = one.sign(key, metadata.signed_bytes)
     file.write_bytes(metadata.to_bytes())
     _tell(metadata, trusted, f"{file}: ")
-    return set(signers)
+    return {one.name for one, _ in signers}
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="[FILE...]")
 @click.option(
-    "--key", "keys", multiple=True, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Private key (PEM)."
+    "--key",
+    "keys",
+    multiple=True,
+    required=True,
+    metavar="KEY",
+    help="Private key: a file (PEM), or a URI such as hsm:1?label=token or awskms:alias/root.",
 )
+@passphrase_file_option
 @click.option(
     "--root",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
@@ -197,7 +192,17 @@ def _sign_file(file: Path, trusted: Root, loaded: Mapping[Path, PrivateKeyTypes]
 @click.option("--url", help="URL of a server whose waiting versions are signed, in place of files.")
 @header_option
 @click.option("--yes", is_flag=True, help="Sign what waits on the server without a question.")
-def sign(files: tuple[Path, ...], keys: tuple[Path, ...], root: Path | None, url: str | None, header: tuple[str, ...], yes: bool) -> None:
+@config_option
+def sign(
+    files: tuple[Path, ...],
+    keys: tuple[str, ...],
+    passphrase_file: Path | None,
+    root: Path | None,
+    url: str | None,
+    header: tuple[str, ...],
+    yes: bool,
+    path: Path | None,
+) -> None:
     """Sign root or targets in FILE with offline keys, and print how many signatures are missing.
 
     For files this needs no network: copy them to the machine that has the key, and back. With --url it signs what waits for signatures on
@@ -207,13 +212,13 @@ def sign(files: tuple[Path, ...], keys: tuple[Path, ...], root: Path | None, url
         raise Failure("what to sign is missing, or named twice", "name either files, or a server with --url", Exit.USAGE)
     if url and root:
         raise Failure("--root is for files only", "leave it out: the server says which root is the current one", Exit.USAGE)
-    loaded = {pem: _load(pem) for pem in keys}
-    used: set[Path] = set()
+    held = [open_offline(name, asker(passphrase_file), path) for name in dict.fromkeys(keys)]
+    used: set[str] = set()
     if url:
-        used = _sign_on_server(Client(url, header), loaded, is_confirmed=yes)
+        used = _sign_on_server(Client(url, header), held, is_confirmed=yes)
     for file in files:
-        used |= _sign_file(file, _trusted(root or file.with_name(TRUSTED_ROOT)), loaded)
+        used |= _sign_file(file, _trusted(root or file.with_name(TRUSTED_ROOT)), held)
     if unused := set(keys) - used:
-        names = ", ".join(map(str, sorted(unused)))
+        names = ", ".join(sorted(unused))
         what = "any of these files" if files else "what waits there"
         raise Failure(f"{names} can't sign {what}", "pass the private key of one of the offline keys")

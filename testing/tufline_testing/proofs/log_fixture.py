@@ -205,7 +205,9 @@ def play(code: OldCode, directory: Path, mode: str) -> dict[str, Any]:
         What must be live in the end (path to length), and the tasks that must have succeeded.
     """
     (directory / "tufline.toml").write_text(CONFIGURATION.lstrip())
-    code.run(MAIN, "init", "--out", "keys", "--bins", "4", "--mode", mode, *LIFETIMES)
+    # Earlier code never encrypted keys, and has no option for it.
+    unencrypted = [option for option in ("--unencrypted",) if option in code.run(MAIN, "init", "--help")]
+    code.run(MAIN, "init", "--out", "keys", "--bins", "4", "--mode", mode, *LIFETIMES, *unencrypted)
     live = {f"d{number % 3}/{number}.whl": number + 1 for number in range(20)}
     event = {"specversion": "1.0", "id": "1", "source": "/index", "type": "tufline.artifacts.v1"}
     event["data"] = {"changes": [{"op": "add", **artifact("from/inbox", 7)}]}  # type: ignore[assignment]

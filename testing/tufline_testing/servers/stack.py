@@ -169,7 +169,7 @@ class Stack:
         if self.vault is not None:
             self.login = self._keys_in_vault(self.vault, create=create)
         elif not self.keys.exists():
-            ceremony.write(ceremony.hold(ceremony.Plan(self.bins)), self.keys)
+            ceremony.write(ceremony.hold(ceremony.Plan(self.bins)), self.keys, None)
 
     def _keys_in_vault(self, vault: VaultServer, *, create: bool) -> dict[str, str]:
         admin = {"TUFLINE_VAULT__ADDRESS": vault.url, "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": vault.root_token}
@@ -182,7 +182,7 @@ class Stack:
         if create:
             tufline("keys", "create", VAULT_KEY)
         role, secret_id = vault.make_role(tufline("keys", "policy", VAULT_KEY))
-        tufline("init", "--out", str(self.keys), "--bins", str(self.bins), "--online-key", VAULT_KEY)
+        tufline("init", "--out", str(self.keys), "--bins", str(self.bins), "--online-key", VAULT_KEY, "--unencrypted")
         file = self.directory / "secret_id"
         file.touch(mode=0o600)
         file.write_text(secret_id)
