@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-SHOWN_LENGTH: Final = 100
+EXCERPT_LENGTH: Final = 100
 """How many characters of a submitted value an error repeats."""
 
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
@@ -105,10 +105,10 @@ def describe(reason: Exception) -> str:
         case _:
             text = str(reason)
             # The middle may repeat a long value; the place is at the end.
-            return text if len(text) <= 3 * SHOWN_LENGTH else f"{text[: 2 * SHOWN_LENGTH]}…{text[-SHOWN_LENGTH:]}"
+            return text if len(text) <= 3 * EXCERPT_LENGTH else f"{text[: 2 * EXCERPT_LENGTH]}…{text[-EXCERPT_LENGTH:]}"
 
 
-def shorten(text: str, most: int = SHOWN_LENGTH) -> str:
+def shorten(text: str, most: int = EXCERPT_LENGTH) -> str:
     """Shorten a text that an error repeats.
 
     Args:
@@ -121,7 +121,7 @@ def shorten(text: str, most: int = SHOWN_LENGTH) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def shown(value: object, most: int = SHOWN_LENGTH) -> str:
+def excerpt(value: object, most: int = EXCERPT_LENGTH) -> str:
     """Format a submitted value for an error message, in bounded length.
 
     Args:

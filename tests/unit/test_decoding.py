@@ -7,7 +7,7 @@ import sys
 import msgspec
 import pytest
 
-from tufline.decoding import SHOWN_LENGTH, decode, decode_json, describe, shorten, shown
+from tufline.decoding import EXCERPT_LENGTH, decode, decode_json, describe, excerpt, shorten
 from tufline_testing.checkout import ROOT
 
 RACE = """
@@ -77,7 +77,7 @@ def test_a_long_reason_keeps_its_start_and_its_end() -> None:
 
 def test_a_long_text_is_cut() -> None:
     """A text is quoted up to its 100th character, or the caller's limit, and an ellipsis marks that it is longer."""
-    assert SHOWN_LENGTH == 100
+    assert EXCERPT_LENGTH == 100
     assert shorten("x" * 100) == "x" * 100
     assert shorten("x" * 101) == "x" * 100 + "…"
     assert (shorten("abc", 3), shorten("abcd", 3)) == ("abc", "abc…")
@@ -102,7 +102,7 @@ SHOWN: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("value", "text"), SHOWN)
 def test_a_value_is_shown_in_bounded_length(value: object, text: str) -> None:
     """An error shows a submitted value as Python writes it; for a huge number or a container only its kind."""
-    assert shown(value) == text
+    assert excerpt(value) == text
 
 
 def test_threads_that_read_a_type_first_at_the_same_time_do_not_crash() -> None:

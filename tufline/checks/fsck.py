@@ -100,12 +100,12 @@ class _Log:
         where = f"metadata offset {record.offset}"
         try:
             version = version_of(record)
-            said = envelope.read_common(envelope.disassemble(record.value).signed).version
+            in_file = envelope.read_common(envelope.disassemble(record.value).signed).version
         except (MetadataError, RecordError) as error:
             self._report.findings.append(f"log: {where} ({record.key}) is not a metadata file: {error}")
             return
-        if said != version:
-            self._report.findings.append(f"log: the header of {where} gives {record.key} version {version}, but its file has {said}")
+        if in_file != version:
+            self._report.findings.append(f"log: the header of {where} gives {record.key} version {version}, but its file has {in_file}")
         role = role_of_key(record.key)
         of_role = self.versions.setdefault(role, {})
         newest = max(of_role, default=version)

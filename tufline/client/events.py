@@ -184,8 +184,8 @@ class Client:
             NotLiveYetError: if the time ran out; the event may still become live.
             BusError: if the bus can't be used any more.
         """
-        said = events.Event("1.0", event.id, event.source, events.TYPE, EventData(list(event.changes)))
-        value = events.encode(said)
+        to_send = events.Event("1.0", event.id, event.source, events.TYPE, EventData(list(event.changes)))
+        value = events.encode(to_send)
         events.read(value, _HEADERS)
         name = event.source, event.id
         queue: asyncio.Queue[EventReceipt | BaseException] = asyncio.Queue()

@@ -116,8 +116,8 @@ KafkaName = Annotated[str, AfterValidator(_check_kafka_name)]
 """A part of names in Kafka; may be empty."""
 
 
-def _split(given: Any) -> Any:
-    return [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 CommaSeparated: Final = (NoDecode, BeforeValidator(_split))

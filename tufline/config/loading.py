@@ -78,12 +78,12 @@ def load(path: Path | None = None, overrides: Mapping[str, Any] = MappingProxyTy
         ConfigError: if a file can't be read, a setting does not exist, or a value is not valid.
     """
     _check_environment()
-    given: dict[str, dict[str, Any]] = {}
+    options: dict[str, dict[str, Any]] = {}
     for dotted, value in overrides.items():
         if value is not None:
             section, _, name = dotted.partition(".")
-            given.setdefault(section, {})[name] = value
-    return _merge((str(path or DEFAULT_FILE), _read_toml(path)), ("environment", EnvSettingsSource(Config)()), ("command line", given))
+            options.setdefault(section, {})[name] = value
+    return _merge((str(path or DEFAULT_FILE), _read_toml(path)), ("environment", EnvSettingsSource(Config)()), ("command line", options))
 
 
 def of_environment() -> Config:
@@ -121,8 +121,8 @@ def _explain(problem: ErrorDetails, sources: Mapping[str, str]) -> str:
         advice = f"did you mean {near[0]}?" if near else "tufline config lists all settings"
         return f"unknown setting {dotted} (from {source}): {advice}"
     # The value of a secret may be secret even if it has a wrong type.
-    shown = "" if _is_secret(dotted) else f" = {problem['input']!r}"
-    return f"{dotted}{shown} (from {source}) is not valid: {problem['msg'].removeprefix(OF_A_CHECK)}"
+    value = "" if _is_secret(dotted) else f" = {problem['input']!r}"
+    return f"{dotted}{value} (from {source}) is not valid: {problem['msg'].removeprefix(OF_A_CHECK)}"
 
 
 def _is_secret(dotted: str) -> bool:

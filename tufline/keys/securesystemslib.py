@@ -44,7 +44,7 @@ class Pin:
         """
         self._pin = pin
         self._file = file
-        self._given = ""
+        self._last_read = ""
         self._refused: str | None = None
 
     def get(self, _: str = "") -> str:
@@ -62,7 +62,7 @@ class Pin:
             raise ValueError("signer.hsm_pin or signer.hsm_pin_file is not set")
         if pin == self._refused:
             raise ValueError("the token refused the PIN, which is not tried again as that could lock the token: set another signer.hsm_pin")
-        self._given = pin
+        self._last_read = pin
         return pin
 
     def note(self, error: Exception) -> None:
@@ -72,7 +72,7 @@ class Pin:
             error: the error that a call of the token raised.
         """
         if type(error).__name__ in {"PinIncorrect", "PinInvalid", "PinLenRange"}:
-            self._refused = self._given
+            self._refused = self._last_read
 
 
 class ProviderKey:
@@ -134,7 +134,7 @@ class Providers:
         signer: Signer = await self._in_thread(scheme, uri, lambda: Signer.from_priv_key_uri(uri, public, self._pin.get))
 
         def sign(payload: bytes) -> str:
-            return str(self._said(uri, lambda: signer.sign(payload).signature))
+            return str(self._translated(uri, lambda: signer.sign(payload).signature))
 
         key = ProviderKey(public, sign, self._of(scheme))
         await key.sign_many([PROBE])
@@ -177,9 +177,9 @@ class Providers:
         return self._threads[scheme]
 
     async def _in_thread(self, scheme: str, uri: str, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._of(scheme), self._said, uri, work)
+        return await asyncio.get_running_loop().run_in_executor(self._of(scheme), self._translated, uri, work)
 
-    def _said(self, uri: str, work: Callable[[], Any]) -> Any:
+    def _translated(self, uri: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
         except UnsupportedLibraryError as error:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tufline.decoding import shown
+from tufline.decoding import excerpt
 from tufline.errors import InvalidInputError
 
 MAX_INTEGER: Final = 2**53
@@ -76,7 +76,7 @@ def check(value: object, what: str, *, newlines: bool = False) -> None:
     place: list[str | int] = []
     fault = _fault(value, _SAME_BUT_NEWLINES if newlines else _CONTROL_OR_SURROGATE, 0, place)
     if fault:
-        where = "".join(f"[{shown(step)}]" for step in reversed(place))
+        where = "".join(f"[{excerpt(step)}]" for step in reversed(place))
         raise InvalidInputError(f"{'a key of ' if fault.of_key else ''}{what}{where} {fault.reason}")
 
 

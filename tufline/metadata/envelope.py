@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from securesystemslib.signer import Key, Signature, SSlibKey
 
-from tufline.decoding import decode, shown
+from tufline.decoding import decode, excerpt
 from tufline.errors import MetadataError
 from tufline.metadata import canonical
 
@@ -112,7 +112,7 @@ def parse_expires(text: str) -> datetime:
             return datetime.fromisoformat(text)
     except ValueError:
         pass
-    raise MetadataError(f"{shown(text)} is not a time such as 2030-01-01T00:00:00Z")
+    raise MetadataError(f"{excerpt(text)} is not a time such as 2030-01-01T00:00:00Z")
 
 
 def expiry(now: datetime, lifetime: timedelta) -> str:

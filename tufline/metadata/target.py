@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tufline.decoding import decode_json, shown
+from tufline.decoding import decode_json, excerpt
 from tufline.errors import InvalidInputError, InvalidTargetError
 from tufline.metadata import canonical
 from tufline.metadata.paths import check_new_path
@@ -84,9 +84,9 @@ def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
     for algorithm, value in hashes.items():
         if algorithm not in allowed:
             known = algorithm in HEX_DIGITS
-            said = "repositories of the client profile 'rstuf' also accept blake2b-256 and the algorithms in ingest.hash_algorithms"
-            advice = f"; {said}" if known else ""
-            raise InvalidTargetError(f"the hash algorithm {shown(algorithm)} is not one of {', '.join(allowed)}{advice}")
+            also = "repositories of the client profile 'rstuf' also accept blake2b-256 and the algorithms in ingest.hash_algorithms"
+            advice = f"; {also}" if known else ""
+            raise InvalidTargetError(f"the hash algorithm {excerpt(algorithm)} is not one of {', '.join(allowed)}{advice}")
         digest = value.lower() if isinstance(value, str) else ""
         digits = HEX_DIGITS[algorithm]
         if len(digest) != digits or not _HEX.fullmatch(digest):

@@ -100,18 +100,18 @@ def _is_timestamp(record: Record) -> bool:
     return True
 
 
-def ahead(shown: int, newest: int) -> str:
+def ahead(published: int, newest: int) -> str:
     """Return the error message for an origin that is ahead of its log.
 
     Args:
-        shown: the version of the published timestamp.
+        published: the version of the published timestamp.
         newest: the version of the log's newest timestamp.
 
     Returns:
         The message.
     """
     return (
-        f"the origin has timestamp version {shown}, but the newest in this log is {newest}, so the log is an older copy and nothing is "
+        f"the origin has timestamp version {published}, but the newest in this log is {newest}, so the log is an older copy and nothing is "
         "published until it has passed that version: clients would refuse an older one. Leave the origin as it is, and see 'A log that was "
         "restored from an older copy' in docs/how-to/fsck.md"
     )
@@ -123,7 +123,7 @@ async def _roots(bus: Bus, passed: PassedOver | None) -> Sequence[Root]:
     async for batch in scan(bus, topics.ADMIN, 0, passed=passed):
         for record in batch:
             state = fold(state, record)
-    return [given.signed for given in state.roots]
+    return [submitted.signed for submitted in state.roots]
 
 
 def whole_root(content: bytes) -> Root | None:

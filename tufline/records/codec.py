@@ -105,5 +105,5 @@ def _unknown_form(reason: str) -> RecordError:
 
 
 def _newer(version: int) -> SchemaError:
-    found = decoding.shown(version)
+    found = decoding.excerpt(version)
     return SchemaError(f"the record has schema version {found}, and this version of Tufline knows {NEWEST_SCHEMA}: upgrade it")

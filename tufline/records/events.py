@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from tufline.bus.headers import pairs_of
-from tufline.decoding import UNREADABLE, decode_json, shown
+from tufline.decoding import UNREADABLE, decode_json, excerpt
 from tufline.errors import InvalidEventError
 from tufline.metadata.canonical import MAX_INTEGER
 from tufline.metadata.paths import MAX_PATH_BYTES
@@ -149,8 +149,8 @@ def encode(event: Event) -> bytes:
     try:
         return msgspec.json.encode(event)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        given = {"source": event.source, "id": event.id}
-        raise _invalid(f"the event can't be written as JSON: {error}; give text, numbers, lists and objects only", given) from error
+        fields = {"source": event.source, "id": event.id}
+        raise _invalid(f"the event can't be written as JSON: {error}; give text, numbers, lists and objects only", fields) from error
 
 
 def read(value: bytes, headers: Mapping[str, str]) -> Event:
@@ -172,7 +172,7 @@ def read(value: bytes, headers: Mapping[str, str]) -> Event:
     if media_type.startswith(CLOUDEVENTS_TYPES):
         if media_type != STRUCTURED_TYPE:
             known = f"send one event per record, as {STRUCTURED_TYPE}"
-            raise InvalidEventError(f"the content type {shown(content_type)} is not supported: {known}")
+            raise InvalidEventError(f"the content type {excerpt(content_type)} is not supported: {known}")
         return _read_structured(value)
     if attributes:
         return _read_binary(value, attributes, content_type)
@@ -190,31 +190,31 @@ def _read_structured(value: bytes) -> Event:
 
 
 def _read_binary(value: bytes, attributes: list[tuple[str, str]], content_type: str | None) -> Event:
-    given: dict[str, Any] = dict(attributes)
-    _check_size(value, given)
-    if len(given) < len(attributes):
-        raise _invalid("a ce_ header occurs more than once: give each attribute once", given)
-    given.pop("data_base64", None)  # in binary mode there is no such attribute
-    _check_attributes(given)
-    data = decode_json(_data_decoder, value, "the value", lambda reason: _invalid(reason, given))
-    return _checked(Event("1.0", given["id"], given["source"], TYPE, data, content_type or given.get("datacontenttype")))
+    fields: dict[str, Any] = dict(attributes)
+    _check_size(value, fields)
+    if len(fields) < len(attributes):
+        raise _invalid("a ce_ header occurs more than once: give each attribute once", fields)
+    fields.pop("data_base64", None)  # in binary mode there is no such attribute
+    _check_attributes(fields)
+    data = decode_json(_data_decoder, value, "the value", lambda reason: _invalid(reason, fields))
+    return _checked(Event("1.0", fields["id"], fields["source"], TYPE, data, content_type or fields.get("datacontenttype")))
 
 
-def _check_size(value: bytes, given: Mapping[str, Any]) -> None:
+def _check_size(value: bytes, fields: Mapping[str, Any]) -> None:
     if not value:
-        raise _invalid("the record has no value: send the event as JSON", given)
+        raise _invalid("the record has no value: send the event as JSON", fields)
     if len(value) > MAX_EVENT_BYTES:
-        raise _invalid(f"the event has {len(value)} bytes, but at most {MAX_EVENT_BYTES} are allowed: split its changes", given)
+        raise _invalid(f"the event has {len(value)} bytes, but at most {MAX_EVENT_BYTES} are allowed: split its changes", fields)
 
 
 def _checked(event: Event) -> Event:
-    given = {"source": event.source, "id": event.id}
-    for name, text in given.items():
+    fields = {"source": event.source, "id": event.id}
+    for name, text in fields.items():
         if not _is_text(text):
-            raise _invalid(f"the attribute {name} is not UTF-8", given)
+            raise _invalid(f"the attribute {name} is not UTF-8", fields)
     subtype = _media_type(event.datacontenttype).partition("/")[2]
     if event.datacontenttype is not None and subtype != "json" and not subtype.endswith("+json"):
-        raise _invalid(f"datacontenttype is {shown(event.datacontenttype)}: give the data as application/json", given)
+        raise _invalid(f"datacontenttype is {excerpt(event.datacontenttype)}: give the data as application/json", fields)
     return event
 
 
@@ -223,16 +223,16 @@ def _explained(value: bytes, reason: str) -> InvalidEventError:
     try:
         loose = _loose_decoder.decode(value)
         attributes = {name: bytes(getattr(loose, name)) for name in _Loose.__struct_fields__}
-        given = {name: _attribute(content) for name, content in attributes.items() if content}
+        fields = {name: _attribute(content) for name, content in attributes.items() if content}
     except msgspec.ValidationError:
         return InvalidEventError("the value is not a JSON object: send a CloudEvent")
     except UNREADABLE:
         return InvalidEventError(reason)
     try:
-        _check_attributes(given)
+        _check_attributes(fields)
     except InvalidEventError as better:
         return better
-    return _invalid(reason, given)
+    return _invalid(reason, fields)
 
 
 def _attribute(content: bytes) -> Any:
@@ -240,24 +240,24 @@ def _attribute(content: bytes) -> Any:
     return _any_decoder.decode(content) if len(content) <= LONGEST_ATTRIBUTE else ()
 
 
-def _check_attributes(given: Mapping[str, Any]) -> None:
+def _check_attributes(fields: Mapping[str, Any]) -> None:
     for name in REQUIRED:
-        text = given.get(name)
+        text = fields.get(name)
         if text is None:
-            raise _invalid(f"the attribute {name} is missing: a CloudEvent has {', '.join(REQUIRED)}", given)
+            raise _invalid(f"the attribute {name} is missing: a CloudEvent has {', '.join(REQUIRED)}", fields)
         if not isinstance(text, str) or not 1 <= len(text) <= MAX_ATTRIBUTE_LENGTH:
-            raise _invalid(f"the attribute {name} must be a string of 1 to {MAX_ATTRIBUTE_LENGTH} characters", given)
+            raise _invalid(f"the attribute {name} must be a string of 1 to {MAX_ATTRIBUTE_LENGTH} characters", fields)
     for name, known in (("specversion", "1.0"), ("type", TYPE)):
-        if given[name] != known:
-            raise _invalid(f"{name} is {shown(given[name])}, but only {known!r} is supported", given)
-    if given.get("data_base64") is not None:
-        raise _invalid("data_base64 is not supported: send the same content as JSON in data", given)
+        if fields[name] != known:
+            raise _invalid(f"{name} is {excerpt(fields[name])}, but only {known!r} is supported", fields)
+    if fields.get("data_base64") is not None:
+        raise _invalid("data_base64 is not supported: send the same content as JSON in data", fields)
 
 
-def _invalid(reason: str, given: Mapping[str, Any]) -> InvalidEventError:
+def _invalid(reason: str, fields: Mapping[str, Any]) -> InvalidEventError:
     source, event_id = (
         text if isinstance(text, str) and len(text) <= MAX_ATTRIBUTE_LENGTH and _is_text(text) else ""
-        for text in (given.get("source"), given.get("id"))
+        for text in (fields.get("source"), fields.get("id"))
     )
     return InvalidEventError(reason, source, event_id)
 

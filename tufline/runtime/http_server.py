@@ -73,8 +73,8 @@ async def listen(
     listener.listen(BACKLOG)  # asyncio has set it to ACCEPTED_AT_ONCE
     try:
         if on_listening is not None:
-            shown = f"[{host}]" if ":" in host else host
-            on_listening(f"http://{shown}:{listener.getsockname()[1]}")
+            printed = f"[{host}]" if ":" in host else host
+            on_listening(f"http://{printed}:{listener.getsockname()[1]}")
         while True:
             await asyncio.sleep(min(SWEEP_SECONDS, http.idle_timeout / 4))
             connections.sweep()

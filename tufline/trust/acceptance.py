@@ -166,13 +166,13 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
     refused = dict(state.refused)
     if state.bootstrap is not None:
         refused[state.bootstrap_offset] = "another bootstrap has replaced it"
-    given = bootstrap.targets
+    submitted = bootstrap.targets
     return replace(
         supersede(state, offset, "bootstrap", "root", "targets"),
         bootstrap=bootstrap,
         bootstrap_offset=offset,
         roots=(Submitted(offset, bootstrap.root, roles.parse(Root, bootstrap.root).signed),),
-        targets=() if given is None else (Submitted(offset, given, roles.parse(Targets, given).signed),),
+        targets=() if submitted is None else (Submitted(offset, submitted, roles.parse(Targets, submitted).signed),),
         profile=rules.profile_of(bootstrap),
         refused=refused,
         unreadable={},

@@ -57,11 +57,11 @@ def make_add(path: str, info: ArtifactInfo, allowed: TargetRules) -> Add:
     return Add(target.path, target.length, target.hashes, target.custom)
 
 
-def make_change(said: ChangeRequest, allowed: TargetRules) -> Change:
+def make_change(requested: ChangeRequest, allowed: TargetRules) -> Change:
     """Make a change from a line or an event.
 
     Args:
-        said: the change that the line or the event asks for.
+        requested: the change that the line or the event asks for.
         allowed: the rules for targets.
 
     Returns:
@@ -70,11 +70,11 @@ def make_change(said: ChangeRequest, allowed: TargetRules) -> Change:
     Raises:
         InvalidTargetError: with the reason.
     """
-    if said.op == "remove":
-        return Remove(check_path(said.path))
-    if said.info is None:
+    if requested.op == "remove":
+        return Remove(check_path(requested.path))
+    if requested.info is None:
         raise InvalidTargetError("info is missing: it says length and hashes of the artifact")
-    return make_add(said.path, said.info, allowed)
+    return make_add(requested.path, requested.info, allowed)
 
 
 def name_request() -> str:

@@ -58,8 +58,8 @@ class Origin:
         Returns:
             Their names. If every file of the published snapshot is there, only the differences to that snapshot are checked.
         """
-        shown = self._versions if self._is_whole else {}
-        named = (envelope.file_name(role, version) for role, version in versions.items() if shown.get(role) != version)
+        published = self._versions if self._is_whole else {}
+        named = (envelope.file_name(role, version) for role, version in versions.items() if published.get(role) != version)
         absent = [name for name in named if name not in self._put]
         return absent + [name for name, role in self._others.items() if envelope.file_name(role, versions.get(role, 0)) == name]
 
@@ -160,10 +160,10 @@ class Origin:
 
     def _find_superseded(self, names: Iterable[str], now: float) -> None:
         # Whichever process left these files, their retention time starts now.
-        shown = self._versions | {Snapshot.type: self.snapshot.version}
+        published = self._versions | {Snapshot.type: self.snapshot.version}
         for name in names:
             parsed = parse_name(name)
-            if parsed is not None and parsed[0] != Root.type and parsed[1] < shown.get(parsed[0], 0):
+            if parsed is not None and parsed[0] != Root.type and parsed[1] < published.get(parsed[0], 0):
                 self._supersede(name, now)
 
     def _supersede(self, name: str, now: float) -> None:

@@ -75,14 +75,14 @@ class Commits:
         """
         self.waiting = [*self.waiting[1 - TIMESTAMPS_KEPT :], record]
 
-    def drop_passed(self, shown: FileRef) -> None:
+    def drop_passed(self, published: FileRef) -> None:
         """Drop the timestamps that follow the published one on the log but have a lower version: they are repetitions.
 
         Args:
-            shown: the published timestamp; its offset is -1 if unknown.
+            published: the published timestamp; its offset is -1 if unknown.
         """
-        if shown.offset >= 0:
-            self.waiting = [one for one in self.waiting if one.offset < shown.offset or version_of(one) >= shown.version]
+        if published.offset >= 0:
+            self.waiting = [one for one in self.waiting if one.offset < published.offset or version_of(one) >= published.version]
 
     def add_snapshot(self, snapshot: SnapshotFile) -> None:
         """Add a snapshot.

@@ -272,7 +272,7 @@ class Publisher:
             await self._writer.replace(TIMESTAMP, content, self._writer.state.content)
         self._writer.state.show(timestamp, content, snapshot.ref, snapshot.versions, now())
         await self._roots.after(content, snapshot.ref.version, self._writer.state)
-        self._refused.shown(snapshot.versions | {Snapshot.type: snapshot.ref.version})
+        self._refused.drop_passed(snapshot.versions | {Snapshot.type: snapshot.ref.version})
         # A publisher that starts again must read the held and refused records again: later keys may make them valid.
         held = [offset for offset in (self._roots.first_held, self._refused.first_offset) if offset is not None]
         published = Published(

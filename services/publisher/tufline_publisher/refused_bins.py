@@ -77,7 +77,7 @@ class RefusedFiles:
         found = self._files.get((role, version))
         return None if found is None else found.ref
 
-    def shown(self, versions: Mapping[str, int]) -> None:
+    def drop_passed(self, versions: Mapping[str, int]) -> None:
         """Remove the files that a published commit has reached or passed: no later snapshot names a lower version.
 
         Args:

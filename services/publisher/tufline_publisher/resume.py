@@ -82,21 +82,21 @@ async def find_origin(bus: Bus, store: Store, name: str, now: datetime, passed: 
     last = None if published is None else published[1]
     least = last.timestamp.version if last is not None else 0
     is_known = content is not None and last is not None and envelope.sha256(content) == last.timestamp.sha256
-    shown = provenance.PublishedAtOrigin(least) if is_known else await provenance.examine(bus, store, passed)
-    if shown.damage and not is_claimed and not shown.has_root:
+    at_origin = provenance.PublishedAtOrigin(least) if is_known else await provenance.examine(bus, store, passed)
+    if at_origin.damage and not is_claimed and not at_origin.has_root:
         raise ForeignOriginError(
-            f"the origin's timestamp does not belong to this log ({shown.damage}): set publisher.directory to an empty directory, or to "
-            "this log's own"
+            f"the origin's timestamp does not belong to this log ({at_origin.damage}): "
+            "set publisher.directory to an empty directory, or to this log's own"
         )
     if not is_claimed:
         await claim(store, bus.log_id, now, expected=None)
         _log.info("publisher.claimed", origin=name, log=bus.log_id)
-    if shown.damage:
-        _log.warning("publisher.timestamp_damaged", origin=name, error=shown.damage)
+    if at_origin.damage:
+        _log.warning("publisher.timestamp_damaged", origin=name, error=at_origin.damage)
     origin = Origin(await store.names(), content, least)
-    if content is None or shown.damage:
+    if content is None or at_origin.damage:
         return ResumePoint(origin, 0)
-    timestamp = last.timestamp if is_known and last is not None else FileRef(shown.version, -1, envelope.sha256(content))
+    timestamp = last.timestamp if is_known and last is not None else FileRef(at_origin.version, -1, envelope.sha256(content))
     return await _read_shown(store, origin, timestamp, content, last)
 
 

@@ -92,8 +92,8 @@ class Roots:
         """
         if not self._held:
             return
-        shown = await self._store.get(envelope.file_name(Root.type, origin.newest_root))
-        if shown is None or not await self._commit_stands(shown, timestamp, snapshot):
+        published = await self._store.get(envelope.file_name(Root.type, origin.newest_root))
+        if published is None or not await self._commit_stands(published, timestamp, snapshot):
             await self._put_held(origin)
 
     async def after(self, timestamp: bytes, snapshot: int, origin: Origin) -> None:

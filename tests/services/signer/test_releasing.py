@@ -15,7 +15,7 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.trust import admin_records, ceremony, roles
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.roles import RoleKeys
-from tufline_signer.commits.release import next_given_targets, next_root
+from tufline_signer.commits.release import next_root, next_submitted_targets
 from tufline_signer.commits.state import CommitState
 from tufline_testing.log import DEFAULT_DAYS
 from tufline_testing.offline import Offline
@@ -23,14 +23,14 @@ from tufline_testing.offline import Offline
 PARTITIONS = 2
 BINS = 4
 NOW = 1_800_000_000_000
-"""When everything was given, in milliseconds."""
+"""When everything was submitted, in milliseconds."""
 
 
 def people(path: Path, mode: str) -> Offline:
     return Offline(path, bins=BINS, mode=mode, days=DEFAULT_DAYS)
 
 
-def given(offline: Offline, updates: Sequence[NewMetadata]) -> Bootstrapped:
+def submit(offline: Offline, updates: Sequence[NewMetadata]) -> Bootstrapped:
     """Fold the bootstrap and the later submissions."""
     state = AdminState()
     for offset, one in enumerate([offline.bootstrap(PARTITIONS), *updates]):
@@ -47,24 +47,24 @@ def head(version: int, *keyids: str) -> Head:
 def fold_bins(offline: Offline, named_under: RoleKeys, signed_by: Sequence[Sequence[str]]) -> CommitState:
     """Fold the bins, each with the keys that signed it."""
     settings = offline.bootstrap(PARTITIONS).settings
-    folding = CommitState(settings, [0] * PARTITIONS, PassedOver(Health(), "commits"))
-    folding.name_under(named_under)
+    bins = CommitState(settings, [0] * PARTITIONS, PassedOver(Health(), "commits"))
+    bins.name_under(named_under)
     for index, keyids in enumerate(signed_by):
-        folding.take(0, [Record(topics.HEADS, 0, index, NOW, settings.layout.name(index), records.encode(head(1, *keyids)), {})])
-    return folding
+        bins.take(0, [Record(topics.HEADS, 0, index, NOW, settings.layout.name(index), records.encode(head(1, *keyids)), {})])
+    return bins
 
 
 def test_targets_wait_for_every_bin(tmp_path: Path) -> None:
     """Targets that delegate to another key are released when the last of the bins is signed with it, and not before."""
     offline = people(tmp_path, "pep458")
     old = offline.online
-    state = given(offline, offline.rotate())
+    state = submit(offline, offline.rotate())
     first, root, both = state.targets[0].signed, state.roots[0].signed, [old, offline.online]
     heads = {"root": head(1), "targets": head(1)}
     for signed_by in ([[old]] * BINS, [both, both, both, [old]], [[old], both, both, both]):
-        folding = fold_bins(offline, roles.bin_keys(first), signed_by)
-        assert next_given_targets(state, heads, folding, root) is None
-    found = next_given_targets(state, heads, fold_bins(offline, roles.bin_keys(first), [both] * BINS), root)
+        bins = fold_bins(offline, roles.bin_keys(first), signed_by)
+        assert next_submitted_targets(state, heads, bins, root) is None
+    found = next_submitted_targets(state, heads, fold_bins(offline, roles.bin_keys(first), [both] * BINS), root)
     assert found is state.targets[1]
 
 
@@ -75,13 +75,13 @@ def test_a_root_waits_for_each_role_that_it_governs(tmp_path: Path, mode: str, l
     """A root with another online key is released when the last role that this key signs is signed with it, and not before."""
     offline = people(tmp_path, mode)
     old = offline.online
-    state = given(offline, offline.rotate()[:1])
+    state = submit(offline, offline.rotate()[:1])
     both = (old, offline.online)
     of_bins = roles.bin_keys(state.targets[0].signed) if state.targets else roles.online_bin_keys(state.roots[1].signed)
-    folding = fold_bins(offline, of_bins, [both] * BINS)
+    bins = fold_bins(offline, of_bins, [both] * BINS)
     heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
-    assert next_root(state, heads | {late: head(1, old)}, folding) is None
-    assert next_root(state, heads, folding) is state.roots[1]
+    assert next_root(state, heads | {late: head(1, old)}, bins) is None
+    assert next_root(state, heads, bins) is state.roots[1]
 
 
 def test_another_key_of_targets_is_changed_step_by_step(tmp_path: Path) -> None:
@@ -101,22 +101,22 @@ def test_another_key_of_targets_is_changed_step_by_step(tmp_path: Path) -> None:
     by_the_new = Metadata(targets)
     by_the_new.sign(another)
     of_targets = [NewMetadata(role="targets", metadata=metadata.to_dict()) for metadata in (by_both, by_the_new)]
-    state = given(offline, [NewMetadata(role="root", metadata=offline.sign(root)), *of_targets])
-    folding = fold_bins(offline, roles.bin_keys(targets), [[offline.online]] * BINS)
+    state = submit(offline, [NewMetadata(role="root", metadata=offline.sign(root)), *of_targets])
+    bins = fold_bins(offline, roles.bin_keys(targets), [[offline.online]] * BINS)
     heads = {"root": head(1), "targets": head(1), "snapshot": head(1, offline.online), "timestamp": head(1, offline.online)}
-    assert next_root(state, heads, folding) is None
-    assert next_given_targets(state, heads, folding, state.roots[0].signed) is state.targets[1]
+    assert next_root(state, heads, bins) is None
+    assert next_submitted_targets(state, heads, bins, state.roots[0].signed) is state.targets[1]
     heads["targets"] = head(2)
-    assert next_root(state, heads, folding) is state.roots[1]
-    assert next_given_targets(state, heads, folding, state.roots[0].signed) is None
-    assert next_given_targets(state, heads, folding, state.roots[1].signed) is state.targets[2]
+    assert next_root(state, heads, bins) is state.roots[1]
+    assert next_submitted_targets(state, heads, bins, state.roots[0].signed) is None
+    assert next_submitted_targets(state, heads, bins, state.roots[1].signed) is state.targets[2]
 
 
 def test_a_root_waits_for_online_targets_that_delegate_to_its_key(tmp_path: Path) -> None:
     """If the signer makes the targets, a root with another key for them is released once they delegate the bins to that key."""
     offline = people(tmp_path, "rstuf")
     old = offline.online
-    state = given(offline, offline.rotate())
+    state = submit(offline, offline.rotate())
     both = (old, offline.online)
     heads = {"root": head(1), "targets": head(1, *both), "snapshot": head(1, *both), "timestamp": head(1, *both)}
 

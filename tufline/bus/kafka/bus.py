@@ -50,7 +50,7 @@ class KafkaBus:
         self._asker = AIOKafkaConsumer(**connection.arguments, isolation_level="read_committed", enable_auto_commit=False)
         self._appender = Appender(connection, topics, max_pending_bytes)
         self._lookups: dict[TopicPartition, Lookup] = {}
-        self._given: set[KafkaReader | KafkaWriter] = set()
+        self._opened: set[KafkaReader | KafkaWriter] = set()
         self._members: set[KafkaMember] = set()
         self._closed = False
         self._log_id = ""
@@ -84,18 +84,18 @@ class KafkaBus:
     async def writer(self, writer_id: str) -> KafkaWriter:
         """See ``Bus.writer``."""
         self._check_open()
-        writer = KafkaWriter(self._connection, self._topics, writer_id, self._given.discard)
+        writer = KafkaWriter(self._connection, self._topics, writer_id, self._opened.discard)
         await writer.open()
-        self._given.add(writer)
+        self._opened.add(writer)
         return writer
 
     def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
         """See ``Bus.reader``."""
         hostile = partial(read_hostile, self._client)
-        reader = KafkaReader(self._connection, topic, partition, offset, self._end, hostile, self._given.discard)
+        reader = KafkaReader(self._connection, topic, partition, offset, self._end, hostile, self._opened.discard)
         if self._closed:
             reader.refuse()
-        self._given.add(reader)
+        self._opened.add(reader)
         return reader
 
     async def read(self, topic: str, partition: int, offset: int, *, key: str, sha256: str) -> bytes:
@@ -170,7 +170,7 @@ class KafkaBus:
     async def _close(self) -> None:
         await self._appender.close()
         await asyncio.gather(*(member.leave() for member in [*self._members]))
-        await asyncio.gather(*(one.close() for one in [*self._given]))
+        await asyncio.gather(*(one.close() for one in [*self._opened]))
         for lookup in self._lookups.values():
             await lookup.close()
         await stop_consumer(self._asker)

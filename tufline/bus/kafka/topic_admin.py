@@ -103,20 +103,20 @@ class TopicAdmin:
         with translate_errors("inspect the topics on Kafka"):
             found = await self._describe()
             settings = await self._settings([name for name in found if found[name]])
-        said = []
+        problems = []
         for topic in self._topics.values():
             name = self._name(topic)
             partitions = found[name]
             if not partitions:
-                said.append(f"the topic {name} does not exist")
+                problems.append(f"the topic {name} does not exist")
                 continue
             if partitions != topic.partitions:
-                said.append(f"the topic {name} has {partitions} partitions, but must have {topic.partitions} (bus.partitions)")
+                problems.append(f"the topic {name} has {partitions} partitions, but must have {topic.partitions} (bus.partitions)")
             for setting, wanted in settings_of(topic, self._replicas).items():
                 value = settings[name].get(setting)
                 if value != wanted:
-                    said.append(f"the topic {name} has {setting}={value}, but must have {wanted}")
-        return said
+                    problems.append(f"the topic {name} has {setting}={value}, but must have {wanted}")
+        return problems
 
     async def partitions(self, topic: str) -> int:
         """Return the number of partitions of a topic.

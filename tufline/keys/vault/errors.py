@@ -69,28 +69,28 @@ def sentence(error: Exception, doing: str, config: VaultConfig) -> str:
     detail = _detail(error)
     match error:
         case exceptions.VaultDown() if "sealed" in detail:
-            said = "is sealed: unseal it"
+            what = "is sealed: unseal it"
         case exceptions.VaultNotInitialized():
-            said = "is not initialised"
+            what = "is not initialised"
         case exceptions.RateLimitExceeded():
-            said = "accepts no more calls for now (429): raise its quota for the signer"
+            what = "accepts no more calls for now (429): raise its quota for the signer"
         case exceptions.Forbidden() | exceptions.Unauthorized():
-            said = f"does not permit to {doing}: give the signer's role the policy that 'tufline keys policy' prints"
+            what = f"does not permit to {doing}: give the signer's role the policy that 'tufline keys policy' prints"
         case exceptions.InvalidPath():
-            said = f"can't {doing} ({detail or 'not found'}): check the mount and the name of the key"
+            what = f"can't {doing} ({detail or 'not found'}): check the mount and the name of the key"
         case exceptions.InvalidRequest():
-            said = f"refuses to {doing}: {detail}"
+            what = f"refuses to {doing}: {detail}"
         case exceptions.VaultError():
-            said = f"failed to {doing}: {detail or type(error).__name__}"
+            what = f"failed to {doing}: {detail or type(error).__name__}"
         case requests.exceptions.SSLError():
-            said = "has a certificate that is not trusted: set vault.ca_file to its authority's certificate, and check the host name"
+            what = "has a certificate that is not trusted: set vault.ca_file to its authority's certificate, and check the host name"
         case requests.Timeout():
-            said = f"does not answer within {config.timeout:g} s"
+            what = f"does not answer within {config.timeout:g} s"
         case requests.ConnectionError():
-            said = "can't be reached, or closes the connection"
+            what = "can't be reached, or closes the connection"
         case _:
-            said = f"can't be asked to {doing}: {type(error).__name__}"
-    return f"Vault at {config.address} {said}"
+            what = f"can't be asked to {doing}: {type(error).__name__}"
+    return f"Vault at {config.address} {what}"
 
 
 def login_sentence(error: Exception, config: VaultConfig) -> str:
@@ -107,12 +107,12 @@ def login_sentence(error: Exception, config: VaultConfig) -> str:
 
     if not isinstance(error, VaultError):
         return sentence(error, "log in", config)
-    said = _detail(error) or type(error).__name__
-    return f"Vault at {config.address} refuses the login by {config.auth} ({said}): check the section vault, and that its role still exists"
+    what = _detail(error) or type(error).__name__
+    return f"Vault at {config.address} refuses the login by {config.auth} ({what}): check the section vault, and that its role still exists"
 
 
 def _detail(error: Exception) -> str:
     # Only Vault's own message, without what hvac adds.
-    said = getattr(error, "errors", None) or getattr(error, "text", None) or ""
-    text = " ".join((", ".join(map(str, said)) if isinstance(said, list) else str(said)).split())
+    what = getattr(error, "errors", None) or getattr(error, "text", None) or ""
+    text = " ".join((", ".join(map(str, what)) if isinstance(what, list) else str(what)).split())
     return text[:MOST_DETAIL].rstrip(".")

@@ -122,8 +122,8 @@ class VaultKey:
     def _entry(self, result: Any) -> SignatureEntry:
         # Vault answers 200 even if some or all signatures of a call failed.
         if not isinstance(result, dict) or result.get("error"):
-            said = result.get("error") if isinstance(result, dict) else "nothing"
-            raise KeyUnavailableError(f"Vault did not sign with {self._name.uri}: it answered {str(said)!r}")
+            answered = result.get("error") if isinstance(result, dict) else "nothing"
+            raise KeyUnavailableError(f"Vault did not sign with {self._name.uri}: it answered {str(answered)!r}")
         head, _, encoded = str(result.get("signature")).rpartition(":")
         if head != f"vault:v{self._name.version}":
             raise KeyUnavailableError(f"Vault signed with {head!r}, not with version {self._name.version} of {self._name.path}")

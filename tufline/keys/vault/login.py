@@ -77,12 +77,12 @@ def log_in(client: "hvac.Client", config: VaultConfig) -> tuple[str, float]:
         return _own_token(client, _secret(config.token, config.token_file, "token"))
     if config.auth == "kubernetes":
         jwt = _read(config.jwt_file, "jwt_file")
-        return _given(client.auth.kubernetes.login(role=config.role, jwt=jwt, use_token=False, **mount))
+        return _token_of(client.auth.kubernetes.login(role=config.role, jwt=jwt, use_token=False, **mount))
     secret = _secret(config.secret_id, config.secret_id_file, "secret_id")
-    return _given(client.auth.approle.login(role_id=config.role, secret_id=secret, use_token=False, **mount))
+    return _token_of(client.auth.approle.login(role_id=config.role, secret_id=secret, use_token=False, **mount))
 
 
-def _given(answer: Any) -> tuple[str, float]:
+def _token_of(answer: Any) -> tuple[str, float]:
     try:
         return str(answer["auth"]["client_token"]), float(answer["auth"]["lease_duration"])
     except (KeyError, TypeError) as error:
@@ -109,11 +109,11 @@ def renew(client: "hvac.Client") -> float:
     Returns:
         How many seconds the token is valid from now on.
     """
-    return _given(client.auth.token.renew_self())[1]
+    return _token_of(client.auth.token.renew_self())[1]
 
 
-def _secret(given: SecretStr, file: Path | None, name: str) -> str:
-    return given.get_secret_value() if file is None else _read(file, f"{name}_file")
+def _secret(direct: SecretStr, file: Path | None, name: str) -> str:
+    return direct.get_secret_value() if file is None else _read(file, f"{name}_file")
 
 
 def _read(file: Path, name: str) -> str:

@@ -160,11 +160,11 @@ class InboxWorker:
     async def _accept(self, event: Event) -> Accepted:
         changes: list[Change] = []
         turns = Turns()
-        for number, said in enumerate(event.data.changes):
+        for number, requested in enumerate(event.data.changes):
             try:
-                changes.append(make_change(said, self._allowed))
+                changes.append(make_change(requested, self._allowed))
             except InvalidTargetError as error:
-                where = f"changes[{number}] ({said.path[:SHOWN_PATH_LENGTH]!a})"
+                where = f"changes[{number}] ({requested.path[:SHOWN_PATH_LENGTH]!a})"
                 reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"
                 raise InvalidEventError(reason, event.source, event.id) from None
             await turns.take()

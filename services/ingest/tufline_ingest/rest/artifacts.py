@@ -108,8 +108,8 @@ def _check_request(publish: bool) -> None:
 
 
 def _refusal(number: int, path: str, error: InvalidTargetError | str) -> BadRequestError:
-    shown = ascii(path[:SHOWN_PATH_LENGTH])
-    return BadRequestError(f"artifacts[{number}] ({shown}) can't be accepted: {error}; nothing of this request was accepted")
+    excerpt = ascii(path[:SHOWN_PATH_LENGTH])
+    return BadRequestError(f"artifacts[{number}] ({excerpt}) can't be accepted: {error}; nothing of this request was accepted")
 
 
 async def _append(
@@ -146,10 +146,10 @@ async def _submit(
 async def add_artifacts(context: Context, request: web.Request) -> web.Response:
     """Append new or changed artifacts to the log."""
     settings = context.check_bootstrapped().settings
-    asked = decode(AddEnvelope, await context.body(request))
-    changes = await make_adds(asked, context.allowed)
+    requested = decode(AddEnvelope, await context.body(request))
+    changes = await make_adds(requested, context.allowed)
     text = "New Artifact(s) successfully submitted."
-    return await _submit(context, Task.ADD, changes, settings, text, is_named=asked.add_task_id_to_custom)
+    return await _submit(context, Task.ADD, changes, settings, text, is_named=requested.add_task_id_to_custom)
 
 
 async def remove_artifacts(context: Context, request: web.Request) -> web.Response:

@@ -85,21 +85,21 @@ def _submitted_at(state: AdminState) -> int:
 
 async def post_bootstrap(context: Context, request: web.Request) -> web.Response:
     """Start a repository, or replace a bootstrap of which nothing is published yet."""
-    asked = decode(BootstrapRequest, await context.body(request))
+    requested = decode(BootstrapRequest, await context.body(request))
     async with context.alone():
         state = context.admin.state
         is_taken = state.bootstrap is not None or state.open_proposal("bootstrap") is not None
-        if is_taken and not (asked.replace and _may_replace(context, state)):
-            raise BootstrappedError(context.bootstrap_state(), is_replacement=asked.replace)
+        if is_taken and not (requested.replace and _may_replace(context, state)):
+            raise BootstrappedError(context.bootstrap_state(), is_replacement=requested.replace)
         # In a thread, because unsigned input may take long to read.
-        wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, asked, context.bus.partitions(topics.ARTIFACTS), state.bootstrap)
+        wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, requested, context.bus.partitions(topics.ARTIFACTS), state.bootstrap)
         try:
             _, wanted = await asyncio.to_thread(proposals.submit, state, wanted, state.next_offset, context.clock.latest())
         except (InvalidBootstrapError, InvalidUpdateError) as error:
             raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
         (position,) = await context.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
         await context.read_back(position.offset)
-        if asked.replace and position.offset in context.admin.state.refused:
+        if requested.replace and position.offset in context.admin.state.refused:
             raise BootstrappedError(context.bootstrap_state(), is_replacement=True)  # the signer was faster
     where = accept.make_cursor(Task.BOOTSTRAP, context.bus.log_id, [position])
     data = Submitted(cursor.encode(where), moment_of(where.time))

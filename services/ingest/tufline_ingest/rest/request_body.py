@@ -11,7 +11,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.hdrs import CONTENT_ENCODING
 
-from tufline.decoding import shown
+from tufline.decoding import excerpt
 from tufline.runtime.turns import Turns
 from tufline_ingest.errors import BadRequestError, TooLargeError, UnsupportedEncodingError
 
@@ -38,10 +38,10 @@ def encoding_of(request: web.Request) -> str:
     Raises:
         UnsupportedEncodingError: for any other encoding, or more than one.
     """
-    given = ", ".join(request.headers.getall(CONTENT_ENCODING, [])).strip().lower()
-    encoding = given or IDENTITY
+    sent = ", ".join(request.headers.getall(CONTENT_ENCODING, [])).strip().lower()
+    encoding = sent or IDENTITY
     if encoding != IDENTITY and encoding not in WINDOWS:
-        raise UnsupportedEncodingError(f"the content encoding {shown(given)} is not supported: send {', '.join(WINDOWS)}, or no encoding")
+        raise UnsupportedEncodingError(f"the content encoding {excerpt(sent)} is not supported: send {', '.join(WINDOWS)}, or no encoding")
     return encoding
 
 

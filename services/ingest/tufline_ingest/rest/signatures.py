@@ -87,24 +87,24 @@ def _find(state: AdminState, role: str) -> Proposal:
 
 async def post_signature(context: Context, request: web.Request) -> web.Response:
     """Append a signature to the log."""
-    asked = decode(SignRequest, await context.body(request))
+    requested = decode(SignRequest, await context.body(request))
     async with context.alone():
         state = context.admin.state
-        found = _find(state, asked.role)
-        given = Signature(role=asked.role, proposal=found.offset, keyid=asked.signature.keyid, sig=asked.signature.sig)  # type: ignore[arg-type]
+        found = _find(state, requested.role)
+        record = Signature(role=requested.role, proposal=found.offset, keyid=requested.signature.keyid, sig=requested.signature.sig)  # type: ignore[arg-type]
         try:
-            await asyncio.to_thread(proposals.sign, state, given, state.next_offset, context.clock.latest())
+            await asyncio.to_thread(proposals.sign, state, record, state.next_offset, context.clock.latest())
         except (InvalidBootstrapError, InvalidUpdateError) as error:
             raise BadRequestError(f"the signature can't be accepted: {error}") from None
-        return await _append(context, Message(topics.ADMIN, SIGNATURE_KEY, records.encode(given)), Task.SIGN, "Metadata sign accepted.")
+        return await _append(context, Message(topics.ADMIN, SIGNATURE_KEY, records.encode(record)), Task.SIGN, "Metadata sign accepted.")
 
 
 async def post_withdrawal(context: Context, request: web.Request) -> web.Response:
     """Append the withdrawal of a version to the log."""
-    asked = decode(WithdrawRequest, await context.body(request))
+    requested = decode(WithdrawRequest, await context.body(request))
     async with context.alone():
-        given = Withdrawal(proposal=_find(context.admin.state, asked.role).offset)
-        message = Message(topics.ADMIN, WITHDRAWAL_KEY, records.encode(given))
+        record = Withdrawal(proposal=_find(context.admin.state, requested.role).offset)
+        message = Message(topics.ADMIN, WITHDRAWAL_KEY, records.encode(record))
         return await _append(context, message, Task.WITHDRAW, "Metadata sign delete accepted.")
 
 

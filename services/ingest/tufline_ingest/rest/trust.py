@@ -33,13 +33,13 @@ from tufline_ingest.rest.schemas.trust import MetadataRequest, TrustAnswer, Trus
 async def post_metadata(context: Context, request: web.Request) -> web.Response:
     """Append new versions of root and targets to the log."""
     context.check_bootstrapped()
-    asked = decode(MetadataRequest, await context.body(request))
-    of_role = {Root.type: asked.metadata.root, Targets.type: asked.metadata.targets}
+    requested = decode(MetadataRequest, await context.body(request))
+    of_role = {Root.type: requested.metadata.root, Targets.type: requested.metadata.targets}
     # In a thread, because unsigned input may take long to read.
-    given = {role: await asyncio.to_thread(read_metadata, role, content) for role, content in of_role.items()}
+    submitted = {role: await asyncio.to_thread(read_metadata, role, content) for role, content in of_role.items()}
     updates = [
-        NewMetadata(role=role, metadata=one, skip_overlap=asked.skip_overlap, rules=CURRENT_RULES)  # type: ignore[arg-type]
-        for role, one in given.items()
+        NewMetadata(role=role, metadata=one, skip_overlap=requested.skip_overlap, rules=CURRENT_RULES)  # type: ignore[arg-type]
+        for role, one in submitted.items()
         if one is not None
     ]
     if not updates:

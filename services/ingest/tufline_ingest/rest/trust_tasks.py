@@ -96,13 +96,13 @@ def _describe_signature(task_id: str, cursor: Cursor, offset: int, admin: AdminS
     if (reason := ENDED.get(proposal.outcome) or admin.refused.get(proposal.end)) is not None:
         return finished(task_id, cursor, "Signature Failed", {}, reason)
     is_bootstrap = proposal.kind == "bootstrap"
-    said = _proposed(proposal)
+    message = _proposed(proposal)
     if proposal.outcome == "complete":
         if covered <= offset == proposal.end:
             return TaskData(task_id, "RUNNING")
         if covered > proposal.end:
-            said = "Bootstrap Finished" if is_bootstrap else "Metadata update finished"
-    return finished(task_id, cursor, "Signature Processed", {"bootstrap" if is_bootstrap else "update": said})
+            message = "Bootstrap Finished" if is_bootstrap else "Metadata update finished"
+    return finished(task_id, cursor, "Signature Processed", {"bootstrap" if is_bootstrap else "update": message})
 
 
 def _describe_withdrawal(task_id: str, cursor: Cursor, offset: int, admin: AdminState) -> TaskData:

@@ -40,11 +40,11 @@ from tufline_signer.commits.files import CommitFiles
 from tufline_signer.commits.release import (
     RootRelease,
     covered_in_admin,
+    current_root,
     lost_roots,
-    next_given_targets,
+    next_submitted_targets,
     root_to_delegate_by,
     same_keys,
-    shown_root,
     targets_stand,
 )
 from tufline_signer.commits.state import CommitState
@@ -124,11 +124,11 @@ class CommitWorker:
         """Append root and targets of the bootstrap, unless they are on the log."""
         if Root.type in self._heads:
             return
-        given = self._bootstrap.targets
+        submitted = self._bootstrap.targets
         root = signed_by_people(Root.type, self._bootstrap.root)
         first = self._repository.roots[0].signed
         async with self._context.keyring.together(PART) as sign:
-            targets = await self._files.make_targets(sign, 1, first) if given is None else signed_by_people(Targets.type, given)
+            targets = await self._files.make_targets(sign, 1, first) if submitted is None else signed_by_people(Targets.type, submitted)
         await self._append([root, targets])
         self._name_under(targets.content)
 
@@ -230,7 +230,7 @@ class CommitWorker:
         """
         state = self._state
         lost = lost_roots(self._repository, self._heads)
-        root = lost[-1].signed if lost else shown_root(self._repository, self._heads).signed
+        root = lost[-1].signed if lost else current_root(self._repository, self._heads).signed
         targets = await self._next_targets(sign, root, now)
         if targets is not None:
             self._name_under(targets.content)
@@ -240,7 +240,7 @@ class CommitWorker:
                 PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"
             )
             return [], self._committed
-        files = [*(signed_by_people(Root.type, given.metadata) for given in lost), *([targets] if targets else [])]
+        files = [*(signed_by_people(Root.type, submitted.metadata) for submitted in lost), *([targets] if targets else [])]
         state.set(Targets.type, targets_version)
         vector = Vector(list(state.covered), covered_in_admin(self._repository, root.version, targets_version))
         if files or state.changed or Snapshot.type in due:
@@ -259,19 +259,19 @@ class CommitWorker:
             if not same_keys(roles.online_bin_keys(delegating), self._state.keys) or await self._files.is_due(Targets.type, now):
                 return await self._files.make_targets(sign, self._heads[Targets.type].version + 1, delegating)
             return None
-        given = next_given_targets(self._repository, self._heads, self._state, root)
-        return None if given is None else signed_by_people(Targets.type, given.metadata)
+        submitted = next_submitted_targets(self._repository, self._heads, self._state, root)
+        return None if submitted is None else signed_by_people(Targets.type, submitted.metadata)
 
     async def _release_root(self) -> None:
         """Release the next root, once everything that it governs has verified under it for long enough."""
-        given = self._root_release.due(
+        submitted = self._root_release.due(
             self._repository, self._heads, self._state, asyncio.get_running_loop().time(), self._context.config.release_delay
         )
-        if given is None:
+        if submitted is None:
             return
-        await self._append([signed_by_people(Root.type, given.metadata)])
+        await self._append([signed_by_people(Root.type, submitted.metadata)])
         self._news.set()  # more of admin is covered now
-        _log.info("commits.root_released", version=given.signed.version)
+        _log.info("commits.root_released", version=submitted.signed.version)
 
     async def _append_vector(self, vector: Vector) -> str:
         head = self._heads[Timestamp.type]

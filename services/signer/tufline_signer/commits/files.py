@@ -62,8 +62,8 @@ class CommitFiles:
             The signed file.
         """
         expires = envelope.expiry(self._context.clock.latest(), self._lifetime(Targets.type))
-        signed, shown = rules.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
-        return await self._sign(sign, ToSign(Targets.type, version, expires, signed, shown))
+        signed, in_file = rules.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
+        return await self._sign(sign, ToSign(Targets.type, version, expires, signed, in_file))
 
     async def make_snapshot(self, sign: Sign, content: SnapshotContent, now: datetime) -> SignedFile:
         """Make the next snapshot.

@@ -20,7 +20,7 @@ from tufline_signer.commits.state import CommitState
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
 
-def shown_root(repository: Bootstrapped, heads: Mapping[str, Head]) -> Submitted[Root]:
+def current_root(repository: Bootstrapped, heads: Mapping[str, Head]) -> Submitted[Root]:
     """Return the current root.
 
     Args:
@@ -30,7 +30,7 @@ def shown_root(repository: Bootstrapped, heads: Mapping[str, Head]) -> Submitted
     Returns:
         The newest released root.
     """
-    return next(given for given in repository.roots if given.signed.version == heads[Root.type].version)
+    return next(submitted for submitted in repository.roots if submitted.signed.version == heads[Root.type].version)
 
 
 def changes_online_keys(old: Root, new: Root) -> bool:
@@ -53,7 +53,7 @@ def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
     return mine.keys.keys() == other.keys.keys() and mine.threshold == other.threshold
 
 
-def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, root: Root) -> Submitted[Targets] | None:
+def next_submitted_targets(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, root: Root) -> Submitted[Targets] | None:
     """Return the next targets, if they may be released (PEP 458's mode).
 
     Args:
@@ -66,9 +66,9 @@ def next_given_targets(repository: Bootstrapped, heads: Mapping[str, Head], bins
         The targets, or None.
     """
     version = heads[Targets.type].version + 1
-    given = next((given for given in repository.targets if given.signed.version == version), None)
-    is_ready = given is not None and bins.are_met(roles.bin_keys(given.signed)) and given.verifies_under(root)
-    return given if is_ready else None
+    submitted = next((submitted for submitted in repository.targets if submitted.signed.version == version), None)
+    is_ready = submitted is not None and bins.are_met(roles.bin_keys(submitted.signed)) and submitted.verifies_under(root)
+    return submitted if is_ready else None
 
 
 def root_to_delegate_by(repository: Bootstrapped, bins: CommitState) -> Root:
@@ -85,7 +85,7 @@ def root_to_delegate_by(repository: Bootstrapped, bins: CommitState) -> Root:
     keys = roles.online_bin_keys(newest)
     if same_keys(keys, bins.keys) or bins.are_met(keys):
         return newest
-    roots = [given.signed for given in reversed(repository.roots)]
+    roots = [submitted.signed for submitted in reversed(repository.roots)]
     return next(root for root in roots if same_keys(roles.online_bin_keys(root), bins.keys))
 
 
@@ -101,13 +101,13 @@ def next_root(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitS
         The root, or None.
     """
     version = heads[Root.type].version + 1
-    given = next((given for given in repository.roots if given.signed.version == version), None)
-    if given is None:
+    submitted = next((submitted for submitted in repository.roots if submitted.signed.version == version), None)
+    if submitted is None:
         return None
     signed = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
-    if not all(role in heads and roles.root_keys(given.signed, role).are_met_by(heads[role].keyids) for role in signed):
+    if not all(role in heads and roles.root_keys(submitted.signed, role).are_met_by(heads[role].keyids) for role in signed):
         return None
-    return given if targets_stand(repository, heads[Targets.type].version, bins, given.signed) else None
+    return submitted if targets_stand(repository, heads[Targets.type].version, bins, submitted.signed) else None
 
 
 def lost_roots(repository: Bootstrapped, heads: Mapping[str, Head]) -> list[Submitted[Root]]:
@@ -121,8 +121,8 @@ def lost_roots(repository: Bootstrapped, heads: Mapping[str, Head]) -> list[Subm
         All from the next root to the last one with ``skip_overlap``; usually none.
     """
     version = heads[Root.type].version
-    waiting = [given for given in repository.roots if given.signed.version > version]
-    last = max((number for number, given in enumerate(waiting) if given.skip_overlap), default=-1)
+    waiting = [submitted for submitted in repository.roots if submitted.signed.version > version]
+    last = max((number for number, submitted in enumerate(waiting) if submitted.skip_overlap), default=-1)
     return waiting[: last + 1]
 
 
@@ -139,8 +139,8 @@ def targets_stand(repository: Bootstrapped, version: int, bins: CommitState, roo
         For submitted targets, whether they verify under the root; for online targets, whether they delegate to its keys or a later root's.
     """
     if repository.targets:
-        return any(given.verifies_under(root) for given in repository.targets if given.signed.version == version)
-    later = [given.signed for given in repository.roots if given.signed.version >= root.version]
+        return any(submitted.verifies_under(root) for submitted in repository.targets if submitted.signed.version == version)
+    later = [submitted.signed for submitted in repository.roots if submitted.signed.version >= root.version]
     return any(same_keys(roles.online_bin_keys(one), bins.keys) for one in later)
 
 
@@ -155,8 +155,8 @@ def covered_in_admin(repository: Bootstrapped, root_version: int, targets_versio
     Returns:
         The offset of the first record that is not released.
     """
-    roots = [given.offset for given in repository.roots if given.signed.version > root_version]
-    targets = [given.offset for given in repository.targets if given.signed.version > targets_version]
+    roots = [submitted.offset for submitted in repository.roots if submitted.signed.version > root_version]
+    targets = [submitted.offset for submitted in repository.targets if submitted.signed.version > targets_version]
     return min([repository.next_offset, *roots, *targets])
 
 
@@ -188,7 +188,7 @@ class RootRelease:
             self._met_since = None
             return None
         self._met_since = now if self._met_since is None else self._met_since
-        changes = changes_online_keys(shown_root(repository, heads).signed, submitted.signed)
+        changes = changes_online_keys(current_root(repository, heads).signed, submitted.signed)
         if now < self._met_since + (delay if changes else 0.0):
             return None
         self._met_since = None

@@ -122,18 +122,18 @@ def _distinct(every: Sequence[RoleKeys]) -> list[RoleKeys]:
     return found
 
 
-def _to_sign_under(given: tuple[Submitted[SignedRole], ...], shown: int) -> list[Submitted[SignedRole]]:
+def _to_sign_under(submitted: tuple[Submitted[SignedRole], ...], released_version: int) -> list[Submitted[SignedRole]]:
     """Choose the versions of root or targets under which new files must verify.
 
     Args:
-        given: all submitted versions.
-        shown: the released version; 0 before the first.
+        submitted: all submitted versions.
+        released_version: the released version; 0 before the first.
 
     Returns:
         First the mandatory version: the released one, or the last later one whose submission declared the previous keys lost. Then the
         other versions from the released one on, whose keys sign if they can be used.
     """
-    later = [one for one in given if one.signed.version >= shown]
+    later = [one for one in submitted if one.signed.version >= released_version]
     must = next((one for one in reversed(later) if one.skip_overlap), later[0])
     later.remove(must)
     later.insert(0, must)
@@ -152,10 +152,9 @@ def keys_of_role(repository: Bootstrapped, released: Released, role: str, now: d
     Returns:
         First the mandatory keys; then the others, which sign if they can be used.
     """
-    under = [roles.root_keys(given.signed, role) for given in _to_sign_under(repository.roots, released.root)]
-    before = [
-        (given.signed.version, roles.root_keys(given.signed, role)) for given in repository.roots if given.signed.version < released.root
-    ]
+    under = [roles.root_keys(submitted.signed, role) for submitted in _to_sign_under(repository.roots, released.root)]
+    earlier = [submitted.signed for submitted in repository.roots if submitted.signed.version < released.root]
+    before = [(root.version, roles.root_keys(root, role)) for root in earlier]
     under += [keys for version, keys in before if released.is_in_grace(version, role, keys, now)]
     return _distinct(under)
 
@@ -172,5 +171,5 @@ def keys_of_bins(repository: Bootstrapped, released: Released) -> list[RoleKeys]
     """
     if not repository.targets:
         # The signer makes targets, which delegate to the keys that root names for that (rules.make_targets).
-        return _distinct([roles.online_bin_keys(given.signed) for given in _to_sign_under(repository.roots, released.root)])
-    return _distinct([roles.bin_keys(given.signed) for given in _to_sign_under(repository.targets, released.targets)])
+        return _distinct([roles.online_bin_keys(submitted.signed) for submitted in _to_sign_under(repository.roots, released.root)])
+    return _distinct([roles.bin_keys(submitted.signed) for submitted in _to_sign_under(repository.targets, released.targets)])

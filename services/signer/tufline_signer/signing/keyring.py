@@ -104,14 +104,14 @@ class ToSign:
         version: the role's version.
         expires: the expiry as written in ``signed``.
         signed: the canonical bytes to sign.
-        shown: the payload as written in the file; None if it is the same bytes (see ``roles.verified``).
+        in_file: the payload as written in the file; None if it is the same bytes (see ``roles.verified``).
     """
 
     role: str
     version: int
     expires: str
     signed: bytes
-    shown: bytes | None = None
+    in_file: bytes | None = None
 
 
 def signed_by_people(role: str, metadata: Mapping[str, Any]) -> SignedFile:
@@ -152,7 +152,7 @@ class Keyring:
         self._probed: set[tuple[str, str]] = set()
         self._failed: dict[tuple[str, str], float] = {}
         self._worked: set[tuple[str, str]] = set()
-        self._said: dict[str, float] = {}
+        self._warned_at: dict[str, float] = {}
 
     async def can_meet(self, of: RoleKeys, requester: str) -> bool:
         """Return whether enough of a role's keys can be used, as far as is known. An unavailable key is tried again after a while.
@@ -246,10 +246,8 @@ class Keyring:
             reasons = [str(problems[uri]) for uri in under[0].online.values() if uri in problems]
             raise KeyUnavailableError("; ".join(reasons) or "no key of the role has a URI that tells the signer where it is")
         return [
-            SignedFile(
-                payload.role, payload.version, payload.expires, envelope.assemble(payload.shown or payload.signed, signatures), list(by_key)
-            )
-            for payload, signatures in zip(payloads, zip(*by_key.values(), strict=True), strict=True)
+            SignedFile(one.role, one.version, one.expires, envelope.assemble(one.in_file or one.signed, signatures), list(by_key))
+            for one, signatures in zip(payloads, zip(*by_key.values(), strict=True), strict=True)
         ]
 
     async def _try(self, uri: str, public: Key, signed: Sequence[bytes]) -> Sequence[SignatureEntry] | Exception:
@@ -288,13 +286,13 @@ class Keyring:
         now = asyncio.get_running_loop().time()
         for uri in must.online.values():
             if uri in problems:
-                self._said[uri] = now
+                self._warned_at[uri] = now
                 self._health.problem(f"signer.key.{uri}", str(problems[uri]))
             else:
-                self._said.pop(uri, None)
+                self._warned_at.pop(uri, None)
                 self._health.ok(f"signer.key.{uri}")
-        for uri in [uri for uri, at in self._said.items() if at < now - FORGET_SECONDS]:
-            del self._said[uri]
+        for uri in [uri for uri, at in self._warned_at.items() if at < now - FORGET_SECONDS]:
+            del self._warned_at[uri]
             self._health.gone(f"signer.key.{uri}")
 
     def _probe(self, keyid: str, uri: str) -> list[SignedDigest]:
