@@ -115,13 +115,13 @@ CHANNELS: Final[dict[str, Channel]] = {
         ("ChangeReceipt", "EventReceipt"),
     ),
     topics.ADMIN: Channel(
-        "Decisions of operators: the bootstrap and its start, the later versions of root and targets that they submitted, and the losses "
-        "of records that they accepted (docs/how-to/lost-input.md).",
+        "Decisions of operators: the bootstrap and its start, the later versions of root and targets that they submitted with their "
+        "signatures, new lifetimes, and the losses of records that they accepted (docs/how-to/lost-input.md).",
         "1",
-        "bootstrap; begun; root or targets; accepted-loss",
+        "bootstrap; begun; root or targets; signature; withdrawal; lifetimes; accepted-loss",
         (INGEST, SIGNER, OPERATOR),
         (INGEST, SIGNER, PUBLISHER),
-        ("Bootstrap", "BootstrapStarted", "NewMetadata", "AcceptedLoss"),
+        ("Bootstrap", "BootstrapStarted", "NewMetadata", "Signature", "Withdrawal", "NewLifetimes", "AcceptedLoss"),
     ),
     topics.AUDIT: Channel(
         "Every use of an online key, recorded before its signatures are used. See docs/how-to/audit.md.",
@@ -148,6 +148,9 @@ TYPES: Final = (
     records.Bootstrap,
     records.BootstrapStarted,
     records.NewMetadata,
+    records.Signature,
+    records.Withdrawal,
+    records.NewLifetimes,
     records.AcceptedLoss,
     AuditBegin,
     AuditUse,

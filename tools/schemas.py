@@ -25,7 +25,15 @@ BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
     topics.PUBLISHED: (records.Published,),
     topics.INBOX_PROGRESS: (records.InboxProgress, records.Claim),
     topics.RECEIPTS: (receipts.ChangeReceipt, receipts.EventReceipt),
-    topics.ADMIN: (records.Bootstrap, records.BootstrapStarted, records.NewMetadata, records.AcceptedLoss),
+    topics.ADMIN: (
+        records.Bootstrap,
+        records.BootstrapStarted,
+        records.NewMetadata,
+        records.Signature,
+        records.Withdrawal,
+        records.NewLifetimes,
+        records.AcceptedLoss,
+    ),
     topics.AUDIT: (AuditBegin, AuditUse, AuditEnd),
 }
 """The types of records in each topic; ``metadata`` has the bytes of metadata files, which TUF specifies."""

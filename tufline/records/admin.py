@@ -1,4 +1,4 @@
-"""The records of ``admin``: the bootstrap, new root and targets, their signatures, and losses that an operator has accepted."""
+"""The records of ``admin``: the bootstrap, new root and targets, their signatures, new lifetimes, and accepted losses."""
 
 from typing import Any, Final, Literal
 
@@ -6,7 +6,15 @@ import msgspec
 
 from tufline.metadata.bins import BinLayout
 from tufline.metadata.profiles import Profile
-from tufline.records.codec import FIRST_RULES, PARTITION_BITS_SCHEMA, SCHEMA_VERSION, SIGNING_SCHEMA, Versioned, decoder
+from tufline.records.codec import (
+    FIRST_RULES,
+    ONLINE_SCHEMA,
+    PARTITION_BITS_SCHEMA,
+    SCHEMA_VERSION,
+    SIGNING_SCHEMA,
+    Versioned,
+    decoder,
+)
 from tufline.records.partitioning import Partitioning
 
 ACCEPTED_LOSS_KEY: Final = "accepted-loss"
@@ -17,6 +25,9 @@ SIGNATURE_KEY: Final = "signature"
 
 WITHDRAWAL_KEY: Final = "withdrawal"
 """The key of ``Withdrawal`` in ``admin``."""
+
+LIFETIMES_KEY: Final = "lifetimes"
+"""The key of ``NewLifetimes`` in ``admin``."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -60,7 +71,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
     """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one is valid, until another one replaces it.
 
     Attributes:
-        settings: the settings, which never change.
+        settings: the settings, which never change, except for lifetimes (``NewLifetimes``).
         root: the signed root metadata.
         targets: the signed targets metadata; None if targets is online, and the signer makes it.
         replace: whether it replaces an earlier one whose root is not published yet (``BootstrapStarted``).
@@ -133,6 +144,17 @@ class Withdrawal(Versioned, frozen=True, kw_only=True, tag="withdrawal", tag_fie
     proposal: int
 
 
+class NewLifetimes(Versioned, frozen=True, kw_only=True, tag="lifetimes", tag_field="kind"):
+    """Topic ``admin``, key ``LIFETIMES_KEY``. New lifetimes of roles that the signer signs, for all versions that it signs from here on.
+
+    Attributes:
+        days: role to the lifetime of its metadata, in days. A role whose lifetime can't be changed has no effect.
+    """
+
+    v: int = ONLINE_SCHEMA
+    days: dict[str, int]
+
+
 class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", tag_field="kind"):
     """Topic ``admin``, key ``ACCEPTED_LOSS_KEY``. An operator accepts that records were lost before they were applied.
 
@@ -147,7 +169,7 @@ class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", ta
     below: int
 
 
-AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | AcceptedLoss
+AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | NewLifetimes | AcceptedLoss
 """Any record of ``admin``."""
 
 admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)

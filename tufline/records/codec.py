@@ -21,7 +21,10 @@ SIGNING_SCHEMA: Final = 3
 """The first version with ``signing``, ``Signature`` and ``Withdrawal``: a reader that ignores them would miss versions that become
 complete."""
 
-NEWEST_SCHEMA: Final = SIGNING_SCHEMA
+ONLINE_SCHEMA: Final = 4
+"""The first version with ``NewLifetimes``: a signer that ignores it would sign the same roles for other times than another signer."""
+
+NEWEST_SCHEMA: Final = ONLINE_SCHEMA
 """The newest version that can be read."""
 
 FIRST_RULES: Final = 1

@@ -44,9 +44,10 @@ class Task(StrEnum):
     METADATA = "metadata_update"
     SIGN = "sign_metadata"
     WITHDRAW = "delete_sign_metadata"
+    SETTINGS = "update_settings"
 
 
-IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW})
+IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW, Task.SETTINGS})
 """The tasks whose records are in ``admin``."""
 
 

@@ -176,6 +176,8 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         profile=rules.profile_of(bootstrap),
         refused=refused,
         unreadable={},
+        lifetimes={},
+        lifetime_changes={},
     )
 
 

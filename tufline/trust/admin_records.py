@@ -11,8 +11,8 @@ from tufline import records
 from tufline.bus import Record
 from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError, RecordError, SchemaError, UnreadableMetadataError
-from tufline.records import AcceptedLoss, AdminRecord, Bootstrap, BootstrapStarted, NewMetadata, Signature, Withdrawal
-from tufline.trust import acceptance, proposals
+from tufline.records import AcceptedLoss, AdminRecord, Bootstrap, BootstrapStarted, NewLifetimes, NewMetadata, Signature, Withdrawal
+from tufline.trust import acceptance, online, proposals
 from tufline.trust.admin_state import AdminState
 
 
@@ -42,6 +42,8 @@ def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) 
             state = proposals.sign(state, content, offset, now)
         case Withdrawal():
             state = proposals.withdraw(state, content, offset)
+        case NewLifetimes():
+            state = online.change_lifetimes(state, content, offset)
         case AcceptedLoss():
             state = _accept_loss(state, content)
     return state

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
+import msgspec
 from tuf.api.metadata import Root, Targets
 
 from tufline.errors import MetadataError
@@ -49,6 +50,19 @@ class Submitted(Generic[SignedRole]):
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedLifetimes:
+    """The result of a record with new lifetimes.
+
+    Attributes:
+        updated: the roles whose lifetime it changed.
+        invalid: the other roles that it names.
+    """
+
+    updated: tuple[str, ...]
+    invalid: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AdminState:
     """The state after all records of ``admin`` below an offset.
 
@@ -66,6 +80,8 @@ class AdminState:
         unreadable: role (or ``bootstrap``) to the reason why its last record could never be published, although older rules accept it; kept
             until a record follows that can be published.
         profile: the clients that must be able to read the repository.
+        lifetimes: role to its lifetime in days, for the roles whose lifetime was changed since the bootstrap.
+        lifetime_changes: offset to the result of a record with new lifetimes; the newest ones.
     """
 
     next_offset: int = 0
@@ -79,13 +95,15 @@ class AdminState:
     losses: Mapping[tuple[str, int], int] = field(default_factory=dict)
     unreadable: Mapping[str, str] = field(default_factory=dict)
     profile: Profile = STANDARD
+    lifetimes: Mapping[str, int] = field(default_factory=dict)
+    lifetime_changes: Mapping[int, ChangedLifetimes] = field(default_factory=dict)
 
     @property
     def bootstrapped(self) -> "Bootstrapped | None":
         """The repository that the state is of; None before a bootstrap."""
         if self.bootstrap is None:
             return None
-        return Bootstrapped(self.next_offset, self.bootstrap, self.bootstrap_offset, self.begun, self.roots, self.targets)
+        return Bootstrapped(self.next_offset, self.bootstrap, self.bootstrap_offset, self.begun, self.roots, self.targets, self.lifetimes)
 
     def open_proposal(self, *kinds: Kind) -> Proposal | None:
         """Return a proposal that waits for signatures.
@@ -111,6 +129,7 @@ class Bootstrapped:
         begun: whether its first root is published, or about to be: it can no longer be replaced.
         roots: at least one, as in ``AdminState``.
         targets: as in ``AdminState``; none if they are online.
+        lifetimes: as in ``AdminState``.
     """
 
     next_offset: int
@@ -119,8 +138,12 @@ class Bootstrapped:
     begun: bool
     roots: tuple[Submitted[Root], ...]
     targets: tuple[Submitted[Targets], ...]
+    lifetimes: Mapping[str, int]
 
     @property
     def settings(self) -> Settings:
-        """The settings from the bootstrap."""
-        return self.bootstrap.settings
+        """The settings from the bootstrap, with the lifetimes that apply now."""
+        settings = self.bootstrap.settings
+        if not self.lifetimes:
+            return settings
+        return msgspec.structs.replace(settings, expiration_days={**settings.expiration_days, **self.lifetimes})

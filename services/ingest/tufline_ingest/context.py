@@ -139,8 +139,11 @@ class Context:
         """The rules for targets in this repository."""
         return self.config.allowed(self.admin.state.profile)
 
-    def check_bootstrapped(self) -> Bootstrapped:
+    def check_bootstrapped(self, message: str = "Task not accepted.") -> Bootstrapped:
         """Make sure that there is a repository.
+
+        Args:
+            message: RSTUF's first sentence of the answer if there is none.
 
         Returns:
             The repository.
@@ -150,5 +153,5 @@ class Context:
         """
         found, state = self.admin.state.bootstrapped, self.bootstrap_state()
         if found is None or state != "finished":
-            raise NotBootstrappedError(state)
+            raise NotBootstrappedError(state, message)
         return found

@@ -68,17 +68,19 @@ class NotBootstrappedError(IngestError):
 
     Args:
         state: of the bootstrap.
+        message: RSTUF's first sentence of the answer.
     """
 
     status = 404
 
-    def __init__(self, state: str | None) -> None:
+    def __init__(self, state: str | None, message: str = "Task not accepted.") -> None:
         super().__init__(f"It requires bootstrap finished. State: {state}")
+        self.message = message
 
     @property
     def detail(self) -> dict[str, str]:
         """The ``detail`` of the answer, in RSTUF's form."""
-        return {"message": "Task not accepted.", "error": str(self)}
+        return {"message": self.message, "error": str(self)}
 
 
 class BootstrappedError(IngestError):

@@ -26,12 +26,13 @@ from tufline_ingest.errors import (
     TooLargeError,
     UnsupportedEncodingError,
 )
-from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, signatures, status, tasks, trust
+from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, repository_settings, signatures, status, tasks, trust
 from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.route import NDJSON, OPEN, Body, Parameter, Permission, Reads, Route
 from tufline_ingest.rest.schemas.answers import SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import AddRequest, BulkAnswer, LiveArtifact, RemoveRequest
+from tufline_ingest.rest.schemas.repository_settings import SettingsAnswer, SettingsRequest
 from tufline_ingest.rest.schemas.signatures import ProposedAnswer, SignRequest, WithdrawRequest
 from tufline_ingest.rest.schemas.status import StatusAnswer
 from tufline_ingest.rest.schemas.tasks import TaskAnswer
@@ -206,6 +207,27 @@ ROUTES: Final[tuple[Route, ...]] = (
         {202: Body(SubmittedAnswer, examples.WITHDRAWN)},
         request=Body(WithdrawRequest, examples.WITHDRAWAL),
         errors=(*_OF_BODY, NothingToSignError, NotNowError),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/config/",
+        "The settings of the repository",
+        repository_settings.get_settings,
+        (Permission.OBSERVE,),
+        Reads.TRUST,
+        {200: Body(SettingsAnswer, examples.SETTINGS)},
+        errors=(NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "PUT",
+        f"{PREFIX}/config/",
+        "Change the lifetimes of roles that the signer signs",
+        repository_settings.put_settings,
+        (Permission.SETTINGS,),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.NEW_SETTINGS_ACCEPTED)},
+        request=Body(SettingsRequest, examples.NEW_SETTINGS),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
     ),
     Route(
         "GET",

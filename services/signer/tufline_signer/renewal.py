@@ -30,8 +30,8 @@ def latest(head: Head, lifetime: timedelta, fraction: float) -> datetime:
     return parse_expires(head.expires) - lifetime * fraction
 
 
-def is_of_a_wrong_clock(head: Head, lifetime: timedelta, now: datetime) -> bool:
-    """Return whether a version expires so late that it must have been made with a clock that was ahead; it is renewed with the right clock.
+def is_too_long(head: Head, lifetime: timedelta, now: datetime) -> bool:
+    """Return whether a version expires later than a new one would: the clock was ahead when it was made, or the lifetime was longer.
 
     Args:
         head: head of the role's newest version.

@@ -70,9 +70,18 @@ async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
     state = context.bootstrap_state()
     if state is None:
         return answer(BootstrapAnswer(BootstrapState(False), "System available for bootstrap."))
-    where = Cursor(cursor.FORMAT, Task.BOOTSTRAP, context.bus.log_id, 0, {0: [_submitted_at(context.admin.state)]})
-    data = BootstrapState(state != "signing", state, cursor.encode(where))
+    data = BootstrapState(state != "signing", state, bootstrap_cursor(context.admin.state, context.bus.log_id))
     return answer(BootstrapAnswer(data, "System LOCKED for bootstrap."))
+
+
+def bootstrap_cursor(state: AdminState, log_id: str) -> str:
+    """Return the task id of the bootstrap.
+
+    Args:
+        state: of ``admin``, with a bootstrap, or with one that waits for signatures.
+        log_id: of the log.
+    """
+    return cursor.encode(Cursor(cursor.FORMAT, Task.BOOTSTRAP, log_id, 0, {0: [_submitted_at(state)]}))
 
 
 def _submitted_at(state: AdminState) -> int:

@@ -25,6 +25,7 @@ from tufline_ingest.errors import (
 )
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import BulkAnswer, BulkResult, LiveArtifact, RefusedLine
+from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, SettingsAnswer
 from tufline_ingest.rest.schemas.signatures import MissingSignatures, ProposedAnswer, ProposedVersions
 from tufline_ingest.rest.schemas.status import StatusAnswer
 from tufline_ingest.rest.schemas.tasks import TaskAnswer, TaskData, TaskResult
@@ -115,6 +116,32 @@ SIGNATURE: Final = {"role": "root", "signature": {"keyid": _OTHER_KEYID, "sig": 
 SIGNED: Final = SubmittedAnswer(Submitted(_task(Task.SIGN, 0, 3), _NOW), "Metadata sign accepted.")
 WITHDRAWAL: Final = {"role": "root"}
 WITHDRAWN: Final = SubmittedAnswer(Submitted(_task(Task.WITHDRAW, 0, 4), _NOW), "Metadata sign delete accepted.")
+
+NEW_SETTINGS: Final = {"settings": {"expiration": {"bins": 7, "timestamp": 1}}}
+NEW_SETTINGS_ACCEPTED: Final = SubmittedAnswer(Submitted(_task(Task.SETTINGS, 0, 5), _NOW), "Settings successfully submitted.")
+SETTINGS: Final = SettingsAnswer(
+    CurrentSettings(
+        bootstrap=_task(Task.BOOTSTRAP, 0, 0),
+        client_profile="rstuf",
+        root_expiration=365,
+        root_threshold=2,
+        root_num_keys=3,
+        targets_expiration=365,
+        targets_threshold=1,
+        targets_num_keys=1,
+        targets_online_key=True,
+        snapshot_expiration=7,
+        snapshot_threshold=1,
+        snapshot_num_keys=1,
+        timestamp_expiration=1,
+        timestamp_threshold=1,
+        timestamp_num_keys=1,
+        bins_expiration=7,
+        bins_threshold=1,
+        bins_num_keys=1,
+        number_of_delegated_bins=256,
+    )
+)
 
 TRUST: Final = TrustAnswer(
     TrustedRole(1, 1, _ROOT),

@@ -1,4 +1,4 @@
-"""The state of a task about trust: a bootstrap, new versions of root and targets, and their signatures.
+"""The state of a task about trust: a bootstrap, new versions of root and targets, their signatures, and new lifetimes.
 
 Their records are in ``admin``, whose state has the result of each. As with RSTUF, a task whose version waits for signatures has done its
 part: it is SUCCESS, and its details say what is missing.
@@ -46,6 +46,8 @@ def describe(task_id: str, cursor: Cursor, published: Published | None, admin: A
             return _describe_signature(task_id, cursor, offsets[-1], admin, covered)
         case Task.WITHDRAW:
             return _describe_withdrawal(task_id, cursor, offsets[-1], admin)
+        case Task.SETTINGS:
+            return _describe_lifetimes(task_id, cursor, offsets[-1], admin)
         case _:
             return _describe_versions(task_id, cursor, offsets, admin, covered)
 
@@ -114,3 +116,13 @@ def _describe_withdrawal(task_id: str, cursor: Cursor, offset: int, admin: Admin
     is_bootstrap = proposal.kind == "bootstrap"
     message = f"Deletion of {'root' if is_bootstrap else proposal.kind} metadata successful, signing process stopped"
     return finished(task_id, cursor, message, {"bootstrap": "Bootstrap process has been stopped"} if is_bootstrap else {})
+
+
+def _describe_lifetimes(task_id: str, cursor: Cursor, offset: int, admin: AdminState) -> TaskData:
+    if (reason := admin.refused.get(offset)) is not None:
+        return finished(task_id, cursor, "Update Settings Failed", {}, reason)
+    change = admin.lifetime_changes.get(offset)
+    if change is None:
+        return TaskData(task_id, "PENDING")
+    details = {"updated_roles": list(change.updated), "invalid_roles": list(change.invalid)}
+    return finished(task_id, cursor, "Update Settings Succeeded", details)

@@ -23,7 +23,7 @@ from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress, topics
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
 from tufline.runtime.task_groups import one_behind
-from tufline.trust.roles import RoleKeys
+from tufline.trust.roles import BINS, RoleKeys
 from tufline_signer import metrics, renewal
 from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack
 from tufline_signer.bins.context import BinsContext
@@ -86,7 +86,6 @@ class BinsWriter:
         names = set(bootstrap.settings.partitioning.names_in(owned.partition))
         # A replaced bootstrap may have left other bins.
         owned.heads = {role: head for role, head in owned.heads.items() if role in names}
-        self._lifetime = timedelta(days=bootstrap.settings.expiration_days["bins"])
         self._next_renewal_check = self._context.clock.monotonic()
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
@@ -96,6 +95,10 @@ class BinsWriter:
     @property
     def _heads(self) -> dict[str, Head]:
         return self._owned.heads
+
+    @property
+    def _lifetime(self) -> timedelta:
+        return timedelta(days=self._context.admin.repository.settings.expiration_days[BINS])
 
     def _under(self) -> list[RoleKeys]:
         return keys_of_bins(self._context.admin.repository, self._context.released)
@@ -295,7 +298,8 @@ class BinsWriter:
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
         keyring, name, now = self._context.keyring, part(self.partition), clock.latest()
         under = [keys for keys in self._under() if await keyring.can_meet(keys, name)]
-        moments = {role: self._renewal(role, head, now, under) for role, head in self._heads.items()}
+        lifetime = self._lifetime
+        moments = {role: self._renewal(role, head, now, under, lifetime) for role, head in self._heads.items()}
         due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
         piece = next(self._pieces(dict.fromkeys(due, 0)), [])
         if piece:
@@ -307,8 +311,8 @@ class BinsWriter:
         self._next_renewal_check = clock.monotonic() + self._context.config.renewal_check
         return self._context.config.renewal_check
 
-    def _renewal(self, role: str, head: Head, now: datetime, under: Iterable[RoleKeys]) -> datetime:
+    def _renewal(self, role: str, head: Head, now: datetime, under: Iterable[RoleKeys], lifetime: timedelta) -> datetime:
         is_signed = all(keys.are_met_by(head.keyids) for keys in under)
-        if not is_signed or renewal.is_of_a_wrong_clock(head, self._lifetime, now):
+        if not is_signed or renewal.is_too_long(head, lifetime, now):
             return now
-        return renewal.spread(role, head, self._lifetime, self._context.config.renew_fraction)
+        return renewal.spread(role, head, lifetime, self._context.config.renew_fraction)

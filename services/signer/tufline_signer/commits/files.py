@@ -106,12 +106,13 @@ class CommitFiles:
             now: current time, with a time zone.
 
         Returns:
-            Whether its expiry nears, it was made by a wrong clock, or it is not signed by the keys that it must be signed by now.
+            Whether its expiry nears, it was made by a wrong clock or for a longer lifetime, or it is not signed by the keys that it must
+            be signed by now.
         """
         head = self._heads.get(role)
         if head is None or renewal.latest(head, self._lifetime(role), self._context.config.renew_fraction) <= now:
             return True
-        if renewal.is_of_a_wrong_clock(head, self._lifetime(role), now):
+        if renewal.is_too_long(head, self._lifetime(role), now):
             return True
         under = self._under(role)
         is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)
@@ -126,7 +127,7 @@ class CommitFiles:
         return keys_of_role(self._context.admin.repository, self._context.released, role, self._context.clock.earliest())
 
     def _lifetime(self, role: str) -> timedelta:
-        return timedelta(days=self._bootstrap.settings.expiration_days[role])
+        return timedelta(days=self._context.admin.repository.settings.expiration_days[role])
 
     def _next_version(self, role: str) -> int:
         head = self._heads.get(role)

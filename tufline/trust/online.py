@@ -1,0 +1,55 @@
+"""What can be changed about the roles that the signer signs, without anybody's signature: how long their versions are valid.
+
+Each change is a record of ``admin``, so every signer applies it at the same place of the log, whenever it reads it. No I/O, no clock.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from tuf.api.metadata import Snapshot, Targets, Timestamp
+
+from tufline.errors import InvalidUpdateError
+from tufline.records import NewLifetimes
+from tufline.trust.admin_state import AdminState, ChangedLifetimes
+from tufline.trust.roles import BINS
+from tufline.trust.rules import MAX_EXPIRATION_DAYS
+
+MAX_CHANGES: Final = 200
+"""The results of how many of the newest changes are kept, to answer their tasks."""
+
+
+def online_roles(state: AdminState) -> list[str]:
+    """Return the roles that the signer signs; all bins are one.
+
+    Args:
+        state: the state of a repository.
+    """
+    return [*([] if state.targets else [Targets.type]), Snapshot.type, Timestamp.type, BINS]
+
+
+def change_lifetimes(state: AdminState, content: NewLifetimes, offset: int) -> AdminState:
+    """Accept new lifetimes.
+
+    Args:
+        state: the state before the record.
+        content: the record's content.
+        offset: the record's offset in ``admin``.
+
+    Returns:
+        The state after the record.
+
+    Raises:
+        InvalidUpdateError: if there is no repository, a lifetime is out of range, or none of the roles is one that the signer signs.
+    """
+    if state.bootstrap is None:
+        raise InvalidUpdateError("there is no repository yet")
+    online = online_roles(state)
+    days = {role: number for role, number in content.days.items() if role in online}
+    if not days:
+        raise InvalidUpdateError(f"none of the roles is signed by the signer: name some of {', '.join(online)}")
+    for role, number in days.items():
+        if not 1 <= number <= MAX_EXPIRATION_DAYS:
+            raise InvalidUpdateError(f"the expiration of {role} must be from 1 to {MAX_EXPIRATION_DAYS} days, not {number}")
+    change = ChangedLifetimes(tuple(days), tuple(role for role in content.days if role not in days))
+    kept = dict([*state.lifetime_changes.items(), (offset, change)][-MAX_CHANGES:])
+    return replace(state, lifetimes={**state.lifetimes, **days}, lifetime_changes=kept)
