@@ -6,6 +6,8 @@ import os
 import re
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -224,12 +226,28 @@ def test_a_full_disk_is_said() -> None:
     assert isinstance(CliRunner().invoke(group, ["connect"]).exception, ConnectionRefusedError)
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+CONTEXT = click.Context(main)
+HEAVY = {"aiohttp", "aiokafka", "boto3", "hvac", "pydantic", "securesystemslib", "tuf", "tufline_ingest", "tufline_signer"}
+"""What takes long to import, and what the clients of a server do not need."""
+
+
+@pytest.mark.parametrize("command", ["add", "remove", "import", "status"])
+def test_a_client_starts_at_once(command: str) -> None:
+    """The commands for a script that calls them a hundred times import nothing that they do not need."""
+    code = f"import sys, click, tufline_cli as cli; cli.main.get_command(click.Context(cli.main), {command!r}); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "tufline_cli.commands.artifacts" in done.stdout.split()
+    assert HEAVY.intersection(done.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("command", main.list_commands(CONTEXT))
 def test_every_command_has_help(command: str) -> None:
     """Every command and each of its options explains itself."""
     shown = CliRunner().invoke(main, [command, "--help"])
     assert shown.exit_code == 0
-    for parameter in main.commands[command].params:
+    found = main.get_command(CONTEXT, command)
+    assert found is not None
+    for parameter in found.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{command} {parameter.opts} has no help"
     assert os.linesep in shown.output

@@ -31,7 +31,7 @@ def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("part", range(8))
 def test_schedules(part: int) -> None:
-    """In two hundred and forty schedules nothing accepted is lost, repeated or reverted, versions are consecutive, and clients always succeed."""
+    """In 240 schedules nothing accepted is lost, repeated or reverted, versions are consecutive, and clients always succeed."""
     done = simulate(SCHEDULES_AT_ONCE, 1 + part * SCHEDULES_AT_ONCE)
     assert done.returncode == 0, done.stdout + done.stderr
 

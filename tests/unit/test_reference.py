@@ -2,6 +2,7 @@
 
 import re
 
+import click
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -29,7 +30,7 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
 
 def test_every_command_and_setting_is_there() -> None:
     """No command, and no setting, is missing from its page."""
-    for command in main.commands:
+    for command in main.list_commands(click.Context(main)):
         assert f"## tufline {command}\n" in MADE["command-line.md"]
     for section, values in Config().model_dump().items():
         for name in values:

@@ -13,8 +13,9 @@ from tufline.metadata.profiles import CLIENTS, STANDARD
 from tufline.trust import ceremony
 from tufline_cli.commands.keys import online_keys
 from tufline_cli.exit_codes import Exit, Failure
-from tufline_cli.options import LIFETIME_DAYS, config_option, header_option, scheme_option
+from tufline_cli.options import config_option, header_option
 from tufline_cli.passphrases import new_passphrase, passphrase_file_option, unencrypted_option
+from tufline_cli.trust_options import LIFETIME_DAYS, scheme_option
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

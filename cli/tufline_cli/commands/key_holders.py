@@ -14,8 +14,9 @@ from tufline.keys.opening import KeyOpener
 from tufline.runtime.telemetry import configure_logging
 from tufline.trust import ceremony, key_files
 from tufline_cli.exit_codes import Exit, Failure
-from tufline_cli.options import config_option, scheme_option
+from tufline_cli.options import config_option
 from tufline_cli.passphrases import asker, new_passphrase, passphrase_file_option, unencrypted_option
+from tufline_cli.trust_options import scheme_option
 
 PUBLIC_SUFFIX = ".pub.json"
 """What the name of a private key's file ends with in the name of its public part's file."""

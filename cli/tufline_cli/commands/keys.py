@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 import click
@@ -19,6 +20,7 @@ from tufline.metadata.key_uris import ONLINE_KEY_URI, VAULT_SCHEME, VaultKeyName
 from tufline.runtime.telemetry import configure_logging
 from tufline.trust import key_files
 from tufline_cli.exit_codes import Exit, Failure
+from tufline_cli.groups import LazyGroup
 from tufline_cli.options import config_option
 
 T = TypeVar("T")
@@ -53,7 +55,17 @@ def with_opener(path: Path | None, work: Callable[[KeyOpener], Awaitable[T]]) ->
     return asyncio.run(run())
 
 
-@click.group()
+_OTHER_COMMANDS = MappingProxyType(
+    {
+        "generate": "key_holders:generate",
+        "public": "key_holders:public",
+        "retire": "rotate:retire",
+        "rotate": "rotate:rotate",
+    }
+)
+
+
+@click.group(cls=LazyGroup, places=_OTHER_COMMANDS)
 def keys() -> None:
     """Create, show, prove and rotate online keys, and print the signer's policy in Vault."""
 

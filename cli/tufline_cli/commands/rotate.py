@@ -13,7 +13,8 @@ from tufline.metadata.key_uris import FILE_SCHEME, VAULT_SCHEME, VaultKeyName
 from tufline_cli.commands.keys import online_keys, with_opener
 from tufline_cli.commands.rotation_steps import DEFAULT_DAYS, Rotation, begin, begun, run, stage, to_give
 from tufline_cli.exit_codes import Exit, Failure
-from tufline_cli.options import LIFETIME_DAYS, config_option, header_option, timeout_option, url_option
+from tufline_cli.options import config_option, header_option, timeout_option, url_option
+from tufline_cli.trust_options import LIFETIME_DAYS
 
 KEYID_SHOWN: Final = 12
 ONLINE: Final = "online"

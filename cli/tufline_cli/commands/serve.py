@@ -18,7 +18,8 @@ from tufline.runtime.telemetry import configure_logging
 from tufline.trust import ceremony
 from tufline_cli import process
 from tufline_cli.exit_codes import Failure
-from tufline_cli.options import config_option, scheme_option
+from tufline_cli.options import config_option
+from tufline_cli.trust_options import scheme_option
 
 READY_FILE = "ready.json"
 
