@@ -63,7 +63,7 @@ class BusSetup(ABC):
 
     @abstractmethod
     async def spoil(self, record: Record) -> Bus:
-        """Damage the bytes of a record behind the bus's back, and open the bus again.
+        """Damage the bytes of a record without the bus's knowledge, and open the bus again.
 
         Args:
             record: the only record of its key, appended in its own batch.

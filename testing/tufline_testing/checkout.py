@@ -1,4 +1,4 @@
-"""Where the repository is checked out."""
+"""The directory of the repository's checkout."""
 
 from pathlib import Path
 from typing import Final

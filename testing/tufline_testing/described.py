@@ -1,4 +1,4 @@
-"""Whether answers of the REST API are those that its OpenAPI document describes. The harness holds every answer that a test gets to it."""
+"""Checks that answers of the REST API are as its OpenAPI document describes them. The harness checks every answer that a test gets."""
 
 import re
 from functools import cache
@@ -26,7 +26,7 @@ def _validator(method: str, path: str, status: int) -> jsonschema.Draft202012Val
 
 
 def check_answer(method: str, path: str, status: int, answer: Any) -> None:
-    """Hold an answer against the description of its call; an answer at an address that no call has is not described.
+    """Check an answer against the description of its call. Answers at unknown addresses have no description, and are accepted.
 
     Args:
         method: of the request.
@@ -35,7 +35,7 @@ def check_answer(method: str, path: str, status: int, answer: Any) -> None:
         answer: its JSON.
 
     Raises:
-        AssertionError: if the call is not described as having this status.
+        AssertionError: if the description of the call does not have this status.
         ValidationError: if the answer does not fit its schema.
     """
     route = next((route for of, route, pattern in PATTERNS if of == method and pattern.fullmatch(path)), None)

@@ -1,4 +1,4 @@
-"""The commands and programs in the documentation: fenced blocks of ``sh`` and ``python``, and what is known of each.
+"""The commands and programs in the documentation: fenced blocks of ``sh`` and ``python``.
 
 A block runs in a test, or a comment in front of it says why it does not: ``<!-- not-run: REASON -->``.
 """
@@ -21,7 +21,7 @@ _BLOCK: Final = re.compile(
 RUN_SECONDS: Final = 180.0
 
 PROGRAMS: Final = ("sh", "python")
-"""The languages of what can be run."""
+"""The languages of blocks that can run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Block:
     Attributes:
         language: behind the fence.
         text: between the fences, with the last line's end.
-        reason: why no test runs it; empty if one does, or if there is nothing to run.
+        reason: why no test runs it; empty if a test does, or if there is nothing to run.
     """
 
     language: str
@@ -57,19 +57,19 @@ def blocks(page: Path) -> list[Block]:
 
 
 def programs(page: Path) -> list[str]:
-    """Read what a test has to run.
+    """Read the programs that a test has to run.
 
     Args:
         page: a Markdown file.
 
     Returns:
-        The texts of its programs, without those that give a reason not to be run.
+        The texts of the page's programs, except those with a reason not to run them.
     """
     return [block.text for block in blocks(page) if block.is_program and not block.reason]
 
 
 def run(text: str, directory: Path, environment: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Run commands as a shell does that stops at the first error, with the programs of this environment.
+    """Run commands in a shell that stops at the first error, with the programs of this environment.
 
     Args:
         text: the commands.

@@ -12,7 +12,7 @@ ForeignHeaders = Sequence[tuple[bytes, bytes | None]]
 
 
 class _Name(str):
-    """Text that encodes to the bytes it was created from."""
+    """Text that encodes to the bytes from which it was created."""
 
     __slots__ = ("raw",)
 

@@ -68,8 +68,8 @@ class LiveRepository:
             offset: offset of a record in ``admin``.
 
         Raises:
-            AssertionError: if it is not published in time, with what the services say about it.
-            Exception: what a service ended with.
+            AssertionError: if it is not published in time; the message has the problems that the services report.
+            Exception: the error that ended a service.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + LIVE_SECONDS

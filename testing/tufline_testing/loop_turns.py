@@ -1,7 +1,7 @@
 """How long one turn of an event loop takes: the time in which no other task can run.
 
-It is measured as CPU time of the loop's thread, so that a busy machine makes hardly any turn longer. Hardly: caches that others fill, and a
-processor that the host takes away from a virtual machine, count as the thread's time. So work whose turn was too long is done again.
+It is measured as CPU time of the loop's thread, so that a busy machine makes few turns longer. Those few are slowed by cold caches, or by
+the host of a virtual machine. So work with a turn that was too long is repeated.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class Longest:
 async def turns_of(work: Callable[[], Awaitable[T]], limit: float) -> tuple[T, Longest]:
     """Do work, and measure its longest turn; up to three times, until no turn is longer than the limit.
 
-    A turn that is too long by its own work is so each time.
+    A turn that is too long because of its own work is too long each time.
 
     Args:
         work: called once for each try.
@@ -60,7 +60,7 @@ def _longest_turn() -> Iterator[Longest]:
         if took > longest.seconds:
             longest.seconds, longest.what = took, repr(handle)[:300]
 
-    # Garbage of earlier tests must not count as time of the measured code.
+    # The garbage of earlier tests must not count as time of the measured code.
     gc.collect()
     gc.freeze()
     try:

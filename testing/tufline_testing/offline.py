@@ -1,4 +1,4 @@
-"""The holders of the offline keys: they bootstrap a repository, and sign new versions of root and targets."""
+"""The holders of the offline keys, who bootstrap a repository and sign new versions of root and targets."""
 
 import copy
 import json
@@ -26,14 +26,14 @@ class Offline:
     """A key ceremony, and the offline signatures that follow it.
 
     Args:
-        key_dir: the signer's key directory; the private parts of online keys are put there.
+        key_dir: the signer's key directory; it receives the private parts of online keys.
         bins: number of bins.
         mode: ``pep458`` or ``rstuf``.
         days: role to lifetime, in days.
         own_bins: whether the bins have an online key of their own.
         key_file: name of the file of the online key; empty for the name that ``tufline init`` gives it.
-        scheme: scheme of all keys.
-        now: the time from which lifetimes count; None for the current time.
+        scheme: signature scheme of all keys.
+        now: the time at which lifetimes start; None for the current time.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Processes that are slow or were paused: they keep their partitions, whatever their group decides meanwhile, and write late."""
+"""Processes that are slow or were paused: they keep their partitions whatever their group decides, and write late."""
 
 import asyncio
 import random
@@ -44,7 +44,7 @@ class StoppedBus:
 
 @dataclass
 class SlowBus:
-    """The bus of a process whose appends are slow: other things happen meanwhile."""
+    """The bus of a process whose appends are slow, so that other things happen in the meantime."""
 
     bus: EmbeddedBus
     chance: random.Random
@@ -58,7 +58,7 @@ class SlowBus:
 
 
 class StubbornBus(SlowBus):
-    """The bus of a process that was paused for long: the process keeps all partitions, and its writes arrive late."""
+    """The bus of a process after a long pause: the process keeps all partitions, and its writes arrive late."""
 
     async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
         await asyncio.sleep(self.chance.choice(LATE_SECONDS))
@@ -87,7 +87,7 @@ class LateWriter:
 
 
 class LateStore(LocalStore):
-    """The origin of a process that was paused for long: its operations arrive late."""
+    """The origin of a process after a long pause: its operations arrive late."""
 
     def __init__(self, directory: Path, chance: random.Random) -> None:
         super().__init__(directory)

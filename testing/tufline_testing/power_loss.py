@@ -1,9 +1,9 @@
 """Simulates a loss of power: records a real process's writes with strace, and keeps only what may survive on the disk.
 
-In: a command to run. Out: its file operations in order, and for any moment a file system as it may look after the power loss. The rules are
-POSIX's at their strictest. Content is safe after fsync, fdatasync or syncfs; of pending content, each sector of 512 bytes may or may not be
-written. Names are safe after fsync of their directory or syncfs; of pending names a first part may be written, because file systems journal
-them in order.
+In: a command to run. Out: its file operations in order, and a file system as it may look after a power loss at any moment. The rules are
+those of POSIX, read strictly. Content is safe after fsync, fdatasync or syncfs; of pending content, each sector of 512 bytes may or may not
+be written. Names are safe after fsync of their directory or syncfs; of pending names only the first ones may be written, because file
+systems journal them in order.
 """
 
 import random

@@ -1,7 +1,7 @@
-"""What ``make test`` needs in addition to Python packages: it is listed first, installed or fetched, and what is missing is reported.
+"""What ``make test`` needs in addition to Python packages: lists it, installs or fetches it, and reports what is missing.
 
 Two steps. ``programs`` runs before any package is installed, so it needs only the standard library: it lists what this machine lacks, and
-what is not tested without it. Root on Debian or Ubuntu gets the missing packages; everybody else is told the command. ``parts`` fetches and
+which tests that affects. Root on Debian or Ubuntu gets the missing packages; everybody else is told the command. ``parts`` fetches and
 builds what is kept in the user's cache.
 
 If ``CI_RUN`` is set, as in ``.ci/run`` and the GitHub workflows, each step fails if anything is missing; otherwise the tests that need it
@@ -62,7 +62,7 @@ class Program:
         package: name of the package.
         is_here: whether this machine has the program.
         untested: what is not tested without it; empty if nothing can be tested without it.
-        makes: the parts that it fetches, if it is not needed for anything else.
+        makes: the parts that it fetches; empty if it is also needed for something else.
     """
 
     package: str
@@ -133,7 +133,7 @@ def lacking(programs: Sequence[Program], parts: Sequence[Part]) -> list[str]:
 
 
 def package_manager() -> Sequence[str]:
-    """Find how packages can be installed without asking anybody.
+    """Find a way to install packages without a question.
 
     Returns:
         The command, up to its arguments; empty if there is none.
@@ -142,7 +142,7 @@ def package_manager() -> Sequence[str]:
         return ()
     if os.geteuid() == 0:
         return ("apt-get",)
-    sudo = shutil.which("sudo") if os.environ.get("CI_RUN") else None  # nobody else expects that a test changes the machine
+    sudo = shutil.which("sudo") if os.environ.get("CI_RUN") else None  # elsewhere, a test must not change the machine
     if sudo and subprocess.run([sudo, "-n", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
         return (sudo, "-n", "DEBIAN_FRONTEND=noninteractive", "apt-get")
     return ()
@@ -192,7 +192,7 @@ def fetch(parts: Sequence[Part]) -> Mapping[str, str]:
 
 
 def check_programs() -> bool:
-    """List what is missing, and install it where that is possible without asking.
+    """List what is missing, and install it if that needs no question.
 
     Returns:
         Whether the tests can go on.
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     if STEPS[arguments[0]]():
         return 0
-    print("the tests can't run: something that they need is missing, see above", file=sys.stderr)
+    print("the tests can't run, because something that they need is missing: install what is listed above", file=sys.stderr)
     return 1
 
 

@@ -94,7 +94,7 @@ Story = Callable[[SignedRepository], Awaitable[None]]
 
 
 def in_a_signed_repository(tmp_path: Path, story: Story, bins: int = 4, name: str = "log", *, is_new: bool = True) -> None:
-    """Run a test's story in virtual time; with ``is_new=False`` on the existing log and keys, and with time starting again."""
+    """Run a test's story in virtual time. With ``is_new=False`` it uses the existing log and keys, and time starts again."""
     kept = tmp_path / "bootstrap"
     if is_new:
         kept.write_bytes(records.encode(bootstrap_record(tmp_path / "keys", PARTITIONS, bins=bins)))

@@ -40,7 +40,7 @@ class Rest:
     health: Health
 
     async def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """Send a request, bytes as they are and anything else as JSON; return status and JSON of the answer, which OpenAPI describes."""
+        """Send a request (bytes unchanged, anything else as JSON). Return the answer's status and JSON, checked against OpenAPI."""
         content = {"data": io.BytesIO(body)} if isinstance(body, bytes) else {"json": body}
         async with self.session.request(method, self.url + path, headers=headers, **content) as response:
             answer = await response.json()
@@ -86,7 +86,10 @@ async def rest(
     clock: Clock = utc_now,
     **settings: Any,
 ) -> AsyncIterator[Rest]:
-    """Run ingest, and with ``whole`` signer and publisher too, on a machine with a clock; a log that is made here has the right time."""
+    """Run ingest, and with ``whole`` also signer and publisher, on a machine with its own clock.
+
+    A log that is opened here has the right time.
+    """
     own = bus is None
     log = bus or await open_embedded(path / "log.db", topics.topics(PARTITIONS))
     health, listening = Health(), asyncio.get_running_loop().create_future()

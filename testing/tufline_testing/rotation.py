@@ -81,7 +81,7 @@ class WatchedRepository:
         await settled(self.bus)
 
     async def shows_only_the_new_key(self) -> None:
-        """Wait until the newest root is published, and nothing published is signed with another key."""
+        """Wait until the newest root is published, and everything published is signed with its keys."""
 
         async def is_so() -> bool:
             self.look("wait")

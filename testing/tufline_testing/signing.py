@@ -38,7 +38,7 @@ class BootstrappedLog:
 
     @asynccontextmanager
     async def signer(self, bus: Bus | None = None, **settings: Any) -> AsyncIterator[Health]:
-        """Run a signer, on ``bus`` if that is given, and provide its health; leaving the block stops it at any point of its work."""
+        """Run a signer, on ``bus`` if that is passed, and provide its health; leaving the block stops it at any point of its work."""
         health = Health()
         config = SignerConfig(key_dir=self.path / "keys", renewal_check=60.0).model_copy(update=settings)
         async with running(service.run(bus or self.bus, config, clock=self.clock, health=health)):

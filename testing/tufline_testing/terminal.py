@@ -1,7 +1,7 @@
 """A terminal in which a test runs an interactive program, and types what a person would.
 
 Programs that draw menus read single keys: they switch the terminal to raw mode for each, and discard what was typed before. So a key is
-sent only while the terminal is in the mode in which the program reads it; a person is slow enough for that anyhow.
+sent only while the terminal is in the mode in which the program reads it. A person is always slow enough for that.
 """
 
 import fcntl
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final, Self
 
 STEP_SECONDS: Final = 90.0
-"""How long a program may take until it shows what is expected; a loaded machine is slow."""
+"""How long a program may take to show what is expected, in seconds; a loaded machine is slow."""
 
 ROWS: Final = 60
 COLUMNS: Final = 400
-"""So wide that no line is wrapped."""
+"""Wide enough that no line is wrapped."""
 
 DOWN: Final = b"\x1b[B"
 ENTER: Final = b"\r"
@@ -31,7 +31,7 @@ ENTER: Final = b"\r"
 _CONTROLS: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_=>]|\r")
 
 _WITH_TERMINAL: Final = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execvp(sys.argv[1], sys.argv[1:])"
-"""Makes the terminal the controlling one, from which passwords are read, and becomes the program."""
+"""Makes the terminal the controlling terminal, from which passwords are read, and then runs the program in its place."""
 
 
 class Terminal:
@@ -70,13 +70,13 @@ class Terminal:
         """Wait until the program shows a text, after what was expected before.
 
         Args:
-            texts: the text, or several of which any will do.
+            texts: the text, or several alternatives.
 
         Returns:
-            The text that it shows, the first of them if it shows several.
+            The text that the program shows; if it shows several of them, the first in the list.
 
         Raises:
-            AssertionError: if the program does not show it in time, with all that it showed.
+            AssertionError: if the program does not show it in time; the message has all its output.
         """
         self._wait(lambda: any(text in self.screen[self._mark :] for text in texts), " or ".join(texts))
         since = self.screen[self._mark :]
@@ -109,7 +109,7 @@ class Terminal:
         """Wait for a menu below a prompt, and choose an option of it with the arrow keys.
 
         Args:
-            prompt: what stands above the menu.
+            prompt: the text above the menu.
             option: the option; it must be in the menu.
         """
         self.expect(prompt)
@@ -174,7 +174,7 @@ class Terminal:
             return self._process.poll() is None or bool(select.select([self._master], [], [], 0)[0])
         try:
             content = os.read(self._master, 65536)
-        except OSError:  # Linux says EIO once no process has the other side open
+        except OSError:  # Linux reports EIO once no process has the other side open
             return False
         self._output += content
         return bool(content)

@@ -11,7 +11,7 @@ from tufline.errors import BusError
 
 
 async def main(servers: str, prefix: str, topic: str) -> None:
-    """Write numbers from 0 on, and print the first one and the error that ended the process."""
+    """Write numbers from 0 upwards; print the first one, and the error that ended the process."""
     bus = await open_kafka(KafkaConnection(servers, prefix, {}), {topic: Topic(topic, 2, Cleanup.KEEP)}, max_pending_bytes=1000)
     writer = await bus.writer("w")
     number = 0

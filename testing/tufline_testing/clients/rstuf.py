@@ -1,7 +1,7 @@
-"""RSTUF's command line, as released, used as a person uses it: commands are run in a terminal, and its questions are answered.
+"""RSTUF's command line, as released, used like a person uses it: its commands run in a terminal, and its questions are answered.
 
-A person has a directory with the key pairs of everybody, each private key encrypted with the same password. The online key is among them;
-the signer needs its private key unencrypted, under the name that the command line tells (``online_key_file``).
+One directory has everybody's key pairs; all private keys are encrypted with the same password. The online key is among them. The signer
+needs its private key unencrypted, under the file name that the command line prints (``online_key_file``).
 """
 
 import re
@@ -24,10 +24,10 @@ from tufline_testing.terminal import Terminal
 
 PASSWORD: Final = "correct horse"
 FROM_FILE: Final = "Key PEM File"
-"""The kind of key that is read from a file."""
+"""The command line's name for keys that are read from a file."""
 
 _MAIN: Final = "from repository_service_tuf.cli import rstuf; rstuf()"
-"""What the program ``rstuf`` does; pip writes that program for another directory than the environment is moved to."""
+"""The same as the program ``rstuf``, which has a fixed path in it and does not run after the environment was moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Rstuf:
         (self.home / f"{name}.pub").write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
     def put_online_key(self, name: str, said: str, directory: Path) -> None:
-        """Put the private part of an online key to where the command line says that it is expected."""
+        """Save the private part of an online key in the file that the command line names."""
         file = re.findall(r"Expected private key file name is: '(\w+)'", said)[-1]
         write_private(directory / file, self.keys[name].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
@@ -65,24 +65,24 @@ class Rstuf:
         return Terminal([self.python, "-I", "-c", _MAIN, *arguments], cwd=self.home, env=env)
 
     def run(self, *arguments: str | Path) -> str:
-        """Run a command that asks nothing, and return what it says; it must end well."""
+        """Run a command without questions, which must succeed, and return its output."""
         with self.start(*arguments) as terminal:
             return terminal.finish()
 
     def refuse(self, *arguments: str | Path) -> str:
-        """Run a command that asks nothing, and return what it says; it must not end well."""
+        """Run a command without questions, which must fail, and return its output."""
         with self.start(*arguments) as terminal:
             assert terminal.end() != 0, terminal.screen
             return terminal.screen
 
     def ceremony(self, *options: str | Path, bins: int, root: Sequence[str], signers: Sequence[str], online: str) -> str:
-        """Lead through the ceremony of a repository with bins; its root has a threshold of 2.
+        """Answer the questions of a ceremony for a repository with bins; its root has a threshold of 2.
 
         Args:
             options: of the command.
             bins: how many bins.
             root: names of the root keys.
-            signers: names of those of them that sign.
+            signers: names of the root keys that sign.
             online: name of the online key.
 
         Returns:
@@ -139,7 +139,7 @@ class Rstuf:
             return terminal.finish()
 
     def sign(self, name: str, *options: str | Path) -> str:
-        """Sign the root that waits, and return what the command says."""
+        """Sign the pending root, and return the command's output."""
         with self.start("admin", "--api-server", self.api, "metadata", "sign", *options) as terminal:
             terminal.choose("Select a role to sign:", "root")
             terminal.choose("Select key for signing:", name)
@@ -147,7 +147,7 @@ class Rstuf:
             return terminal.finish()
 
     def stop_sign(self) -> str:
-        """Withdraw the root that waits, and return what the command says."""
+        """Withdraw the pending root, and return the command's output."""
         with self.start("admin", "--api-server", self.api, "metadata", "stop-sign") as terminal:
             terminal.choose("Select which metadata signing process to stop:", "root")
             terminal.answer("still want to stop signing process for root?", "y")

@@ -113,7 +113,7 @@ def noting_server(directory: Path) -> Iterator[Noting]:
 
 
 def rule_for(path: str) -> str:
-    """Return whether ingest accepts a path, as the table's text."""
+    """Return whether ingest accepts a path, as a cell of the table."""
     for answer, check in ((ACCEPTED, check_new_path), (ENCODED, check_encoded_path)):
         try:
             check(path)
@@ -126,7 +126,7 @@ def rule_for(path: str) -> str:
 def ask_for(
     clients: Sequence[Client], paths: Sequence[str], directory: Path, *, prefix_hash: bool = False
 ) -> dict[str, dict[str, str | None]]:
-    """Let each client look up and fetch each path, and return the requests: path to client to URL path; None for no request."""
+    """Let each client look up and fetch each path. Return the requests: path to client to URL path, or None if it sent none."""
     repository = directory / "repository"
     write_repository(repository, [*paths, MARK])
     found: dict[str, dict[str, str | None]] = {path: {} for path in paths}

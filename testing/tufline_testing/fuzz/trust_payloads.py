@@ -49,7 +49,7 @@ VALUES: Final[tuple[Any, ...]] = (
     *([], {}, [1], [None], {"x": 1}, {"x": {"y": [True, None]}}, [[]], ["a" * 64], {"keyid": "nope", "sig": None}),
     *({"keyid": "a" * 64, "sig": ""}, {"keyid": "b" * 64, "sig": "AB"}, {"keyid": "toString", "sig": "00"}),
 )
-"""Values that replace a value, or are added next to it."""
+"""Values that replace another value, or are added next to it."""
 
 NAMES: Final = ("x", "x-note", "X", "", "\u017fig", "__proto__", "constructor", "\U0001f600", "a" * 64)
 
@@ -131,7 +131,7 @@ class Fuzz:
         url: URL at which the directory is served.
         clients: the clients that read what goes live.
         first: the first seed; it determines the keys too.
-        outcomes: how many payloads were refused, went live, or need a key that does not exist here.
+        outcomes: how many payloads were refused, went live, or need a key whose private part is missing.
         faults: descriptions of the faults, each with its seed.
     """
 
@@ -144,7 +144,7 @@ class Fuzz:
     held: dict[str, Ceremony] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Of the seed too, as the place of a change depends on the order of the keys.
+        # This too depends on the seed, because the place of a change depends on the order of the keys.
         with drawn_from(self.first):
             for mode in ("pep458", "rstuf"):
                 self.held[mode] = make_bootstrap(self.path / f"keys-{mode}", bins=BINS, mode=mode, days=DEFAULT_DAYS)
@@ -155,7 +155,7 @@ class Fuzz:
         for seed in range(first, first + bootstraps):
             try:
                 self._bootstrap(seed)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it is the finding)
+            except Exception as error:  # noqa: BLE001 (any error is a finding)
                 keys = self.bootstrap_case(seed)[1]["metadata"]["root"]["signed"].get("keys")
                 self.faults.append(f"bootstrap {seed}: {type(error).__name__}: {error}; its keys: {keys}")
         for mode in self.held:
@@ -213,7 +213,7 @@ class Fuzz:
             self.outcomes["bootstraps refused"] += 1
             return
         if self._is_of_other_keys(mode, payload["metadata"]):
-            self.outcomes["of a key that is not here"] += 1
+            self.outcomes["needs a missing private key"] += 1
             return
 
         async def live(clock: Clock) -> None:
@@ -265,11 +265,11 @@ class Fuzz:
             self.outcomes["updates refused"] += 1
             return
         if self._is_of_other_keys(mode, {role: spoilt}):
-            self.outcomes["of a key that is not here"] += 1
+            self.outcomes["needs a missing private key"] += 1
             return
         (position,) = await repository.bus.append([Message(topics.ADMIN, role, records.encode(update))])
         if state.targets and not state.targets[-1].verifies_under(state.roots[-1].signed):
-            # The offline signers sign what the new root waits for: targets, under the keyids that it has for their keys.
+            # The offline signers sign the targets that the new root waits for, under the keyids that it has for their keys.
             targets = copy.deepcopy(dict(state.targets[-1].metadata))
             targets["signed"]["version"] += 1
             keys = [one.metadata["signed"]["keys"] for one in state.roots]

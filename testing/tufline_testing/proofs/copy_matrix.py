@@ -1,10 +1,10 @@
-"""Copies records in transactions while brokers and clients are bounced: ``copy_matrix RECORDS SEED [--progress-apart]``.
+"""Copies records in transactions while brokers and clients are restarted: ``copy_matrix RECORDS SEED [--progress-apart]``.
 
-This is the matrix of Kafka's own system test of transactions, run with Tufline's writers and readers. There are four ways to bounce:
+This is the matrix of Kafka's own system test of transactions, run with Tufline's writers and readers. There are four kinds of restarts:
 brokers or clients, hard with SIGKILL or clean with SIGTERM. In each, one process per partition copies ``artifacts`` to ``heads`` in
 transactions of several hundred records, with its progress in the same transaction, and takes over by claim and progress as Tufline's
-services do. The input arrives in slices, and something is bounced during each slice. Meanwhile a reader of committed records compares them
-with the input: nothing may be missing, repeated, or out of order.
+services do. The input arrives in slices, and something is restarted during each slice. Meanwhile a reader of committed records compares
+them with the input: nothing may be missing, repeated, or out of order.
 
 ``--progress-apart`` makes the classic mistake, progress in a separate transaction, and succeeds if records are copied twice or are missing.
 """
@@ -48,19 +48,19 @@ SMALLEST, LARGEST = 200, 600
 
 MATRIX: Final = (("brokers", "hard"), ("brokers", "clean"), ("clients", "hard"), ("clients", "clean"))
 MISTAKEN: Final = (("clients", "hard"),) * 2
-"""The way to bounce that reveals separate progress: a process has to die between two transactions."""
+"""The kind of restart that reveals separate progress: a process has to die between two transactions."""
 
 BOUNCES: Final = 8
-"""Bounces for each way, which is also the number of slices of the input."""
+"""Restarts of each kind, which is also the number of slices of the input."""
 
 APPEND: Final = 500
 RETRY_SECONDS: Final = 0.2
 COPYING_SECONDS: Final = 20.0
 LATER_SECONDS: Final = 0.1
-"""A bounce waits until a slice is being copied, for at most the first time, and then for up to the second time, in seconds."""
+"""Before a restart: how long to wait at most until a slice is being copied, and then the longest further pause, both in seconds."""
 
 PATIENCE_SECONDS: Final = 180.0
-"""How long after the last bounce the copy must be complete; otherwise something has stopped permanently."""
+"""How long after the last restart the copy must be complete, in seconds; otherwise something has stopped permanently."""
 
 
 async def copy(servers: str, prefix: str, partition: int, *, apart: bool) -> None:
@@ -128,12 +128,12 @@ async def _read_to(bus: Bus, partition: int, start: int, end: int) -> list[Recor
 
 @dataclass
 class Outcome:
-    """The reader's observations for all ways to bounce.
+    """What the reader observed with all kinds of restarts.
 
     Attributes:
         copied: number of records copied once and in order.
         wrong: number of records by ``twice``, ``missing`` and ``out of order``.
-        bounces: number of bounces by target and way.
+        bounces: number of restarts, by target and kind.
         transactions: number of transactions that copied.
     """
 
@@ -150,7 +150,7 @@ class Copying:
         """Start with nothing running.
 
         Args:
-            cluster: the cluster to bounce.
+            cluster: the cluster whose brokers are restarted.
             bus: writes the input and reads the copies.
             connection: how the copying processes connect.
             chance: the source of randomness.
@@ -175,11 +175,11 @@ class Copying:
         self._news = asyncio.Condition()
 
     async def run(self, records: int, bounces: int, target: str, how: str, outcome: Outcome) -> None:
-        """Copy while something is bounced.
+        """Copy while brokers or clients are restarted.
 
         Args:
             records: how many to copy.
-            bounces: how often something is bounced.
+            bounces: number of restarts.
             target: ``brokers`` or ``clients``.
             how: ``hard`` or ``clean``.
             outcome: receives the counts.
@@ -209,7 +209,7 @@ class Copying:
         self._judge(outcome)
 
     async def _copied_more(self, partition: int, before: int) -> None:
-        # A bounce while nothing is copied proves little.
+        # A restart while nothing is copied proves little.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(COPYING_SECONDS), self._news:
                 await self._news.wait_for(lambda: len(self._seen[partition]) > before)
@@ -280,15 +280,15 @@ async def _bus(cluster: Cluster, prefix: str) -> AsyncIterator[tuple[Bus, KafkaC
 async def copy_matrix(
     cluster: Cluster, records: int, seed: int, *, apart: bool = False, bounces: int = BOUNCES, matrix: Sequence[tuple[str, str]] = MATRIX
 ) -> Outcome:
-    """Copy once for each way to bounce.
+    """Copy once for each kind of restart.
 
     Args:
         cluster: a cluster of three brokers.
         records: number of records to copy each time.
         seed: determines what is bounced, and when.
         apart: see ``copy``.
-        bounces: number of bounces for each way.
-        matrix: the ways to bounce.
+        bounces: number of restarts of each kind.
+        matrix: the kinds of restarts.
 
     Returns:
         The reader's observations.

@@ -194,7 +194,7 @@ def rotate(code: OldCode, directory: Path, api: str) -> None:
 
 
 def play(code: OldCode, directory: Path, mode: str) -> dict[str, Any]:
-    """Use a repository for a while, and end it by SIGKILL with work pending.
+    """Use a repository for a while, and kill its processes with SIGKILL while work is pending.
 
     Args:
         code: the code that writes the log.

@@ -45,7 +45,7 @@ SETTINGS: Final = {
     "num.io.threads": "4",
     "controlled.shutdown.enable": "true",
 }
-"""Settings of every broker: Kafka's defaults, except for shorter intervals, which a test machine can afford."""
+"""Settings of every broker: Kafka's defaults, with shorter intervals than in production."""
 
 LOGGING: Final = """
 Configuration:

@@ -27,10 +27,10 @@ SUMS: Final = "SHA256SUMS"
 """The file that lists the files of a part, in the format of ``sha256sum``."""
 
 REWRITTEN: Final = ".pyc"
-"""Python writes these again when it likes, so they are not listed."""
+"""Python may rewrite these at any time, so they are not listed."""
 
 PYTHON: Final = Path("bin") / "python"
-"""Where an environment has its interpreter."""
+"""The path of the interpreter in an environment."""
 
 PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 
@@ -61,7 +61,7 @@ def location(name: str, sources: Sequence[Path]) -> Path:
 
 @contextlib.contextmanager
 def only_look() -> Iterator[None]:
-    """Make nothing: in this context, a part that the cache does not have is missing, and none is checked for damage."""
+    """Make no parts in this context: a part that the cache does not have is missing, and none is checked for damage."""
     token = _only_look.set(True)
     try:
         yield
@@ -150,7 +150,7 @@ def _install(lock: Path, command: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _lock(directory: Path) -> Iterator[None]:
-    """Keep other processes from making the same part; the lock ends with the process, however it ends."""
+    """Keep other processes from making the same part; the lock is released when the process ends for any reason."""
     with directory.with_name(f".{directory.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -159,12 +159,12 @@ def _lock(directory: Path) -> Iterator[None]:
 def _make(directory: Path, make: Callable[[Path], None]) -> None:
     for killed in directory.parent.glob(f"{directory.name}.*"):
         shutil.rmtree(killed, ignore_errors=True)
-    # A new name each time: a program that was started by a killed process may still write to the old one.
+    # A new name each time: a program that a killed process started may still write to the old directory.
     making = Path(tempfile.mkdtemp(prefix=f"{directory.name}.", dir=directory.parent))
     try:
         make(making)
         making.joinpath(SUMS).write_text("".join(f"{_digest(file)}  {file.relative_to(making)}\n" for file in _files(making)))
-        making.chmod(0o755)  # a part is no secret, and mkdtemp makes one
+        making.chmod(0o755)  # every user may read a part, but mkdtemp restricts access
         making.rename(directory)
     finally:
         shutil.rmtree(making, ignore_errors=True)

@@ -43,7 +43,7 @@ class Service:
         url: URL of its HTTP server: the REST API of ingest, or the other services' server for operators.
         log: file with its output.
         process: its process while it runs.
-        is_told_to_end: whether ``stop`` was called; a service that ends without it has failed.
+        is_told_to_end: whether ``stop`` was called; a service that ends before that has failed.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Service:
             return self.process.wait()
 
     def parts(self) -> dict[str, str]:
-        """Ask for its parts: name to the reason why the part is not ready; empty if it is.
+        """Ask for the parts of the service: name to the reason why the part is not ready, or an empty text.
 
         Raises:
             Failure: if it does not answer.
@@ -271,7 +271,7 @@ def up() -> None:
 
 
 def identity(pid: int) -> str:
-    """Identify a process among all that had or will have the same process id.
+    """Identify a process among all those that have the same process id at some time.
 
     Args:
         pid: process id.
@@ -280,7 +280,7 @@ def identity(pid: int) -> str:
         The boot id and the process's start time; empty if the process no longer exists.
     """
     try:
-        # The program's name may contain blanks and brackets; the needed fields follow it.
+        # The program's name may contain blanks and brackets; the fields that are needed come after it.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
@@ -298,7 +298,7 @@ def _started() -> list[tuple[int, str]]:
 
 
 def down() -> None:
-    """Stop the stack, services first. A process id that now belongs to another process, as after a reboot, is left alone."""
+    """Stop the stack, services first. Another process that now has one of the ids, for example after a reboot, is left alone."""
     for pid, known in _started():
         end(pid, known)
     (STACK / PIDS).unlink(missing_ok=True)

@@ -54,7 +54,7 @@ class VaultServer:
         ca_file: the CA file with which clients verify the certificate.
         port: the port that it listens on.
         process: the server's process while it runs.
-        root_token: a token that may do everything.
+        root_token: a token without restrictions.
     """
 
     directory: Path
@@ -87,7 +87,7 @@ class VaultServer:
 
     @property
     def admin(self) -> Any:
-        """A client that may do everything."""
+        """A client without restrictions."""
         return self.client(self.root_token)
 
     def client(self, token: str) -> Any:

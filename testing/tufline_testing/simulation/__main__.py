@@ -21,11 +21,11 @@ from tufline_testing.simulation import mistakes, schedule
 MEMORY = Path("/dev/shm")
 
 SCHEDULE_SECONDS = 300
-"""A schedule that takes longer is ended, with a traceback: it takes a second or two, also where it waits for weeks of virtual time."""
+"""The time limit of a schedule, in seconds. A normal one takes a second or two, even if it waits for weeks of virtual time."""
 
 
 def play_apart(seed: int, path: Path) -> str | None:
-    """Play one schedule in a separate process, which ends without finalizers, so that code that died in it never runs again.
+    """Play one schedule in a separate process. It ends without finalizers, so that code that died in it never runs again.
 
     Args:
         seed: seed of the schedule.

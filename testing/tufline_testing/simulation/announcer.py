@@ -1,4 +1,4 @@
-"""Repositories that announce changes, over REST and by events, and remember what may be live because of it."""
+"""Repositories that announce changes, over REST and by events, and know which states may be live."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from tufline_testing.inbox import event, structured
 from tufline_testing.log import announce
 
 SOURCES = 2
-"""Of events; each sends to a partition of the inbox of its own, if there are as many."""
+"""The sources of events. Each sends to its own partition of the inbox, if there are enough."""
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Announcer:
         expected: each path's last acknowledged length (0: removed).
         maybe: of each path, the lengths that were sent but not acknowledged.
         sent: the acknowledged events of each source.
-        unacknowledged: the event of a source that was not acknowledged, and the lengths that it means.
+        unacknowledged: the event of each source that was not acknowledged, with its lengths.
     """
 
     chance: random.Random
@@ -58,7 +58,8 @@ class Announcer:
     async def send_event(self, bus: Bus, source: int) -> None:
         """Send an event of a source, perhaps one that was sent before, or something that is not a valid event."""
         partition = source % bus.partitions(topics.INBOX)
-        # A producer without an answer may send its event again before any other; otherwise it may repeat any of its events at any time.
+        # A producer that got no answer sends its event again before any other. Apart from that, it may repeat any of its events at
+        # any time.
         if source in self.unacknowledged and self.chance.random() < 0.7:
             message, meant = self.unacknowledged[source]
         elif self.sent[source] and self.chance.random() < 0.3:

@@ -32,7 +32,7 @@ async def check_log(bus: Bus) -> None:
 
 
 async def check_receipts(bus: Bus) -> None:
-    """Check that every receipt is found from the newest progress on, even if writing one was interrupted."""
+    """Check that every receipt is found from the newest progress, even if a write was interrupted."""
     receipts = TaskReceipts(bus, PassedOver(Health(), "check"))
     for partition in range(bus.partitions(topics.RECEIPTS)):
         heads = [record for record in await read_all(bus, topics.HEADS, partition) if record.key == PROGRESS_KEY]

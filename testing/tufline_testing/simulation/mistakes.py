@@ -184,7 +184,7 @@ def signing_by_the_wall_clock() -> None:
 
 
 def replaced_after_it_began() -> None:
-    """A bootstrap is replaced although it has begun."""
+    """A bootstrap is replaced although it has started."""
     begin = acceptance.begin
 
     def over(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:

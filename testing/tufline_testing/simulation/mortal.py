@@ -64,4 +64,4 @@ def live(loop: MortalLoop, open_bus: Callable[[], Awaitable[EmbeddedBus]], life:
 
 
 _GRAVE: list[Any] = []
-"""Loops and tasks of ended lives, kept so that nothing of them runs again, not even in the garbage collector."""
+"""Loops and tasks of ended lives. They are kept so that none of their code runs again, not even in the garbage collector."""

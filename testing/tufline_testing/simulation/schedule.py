@@ -2,10 +2,10 @@
 
 A schedule is a sequence of lives of a process. In each life, an announcer replaces the REST API, and the real inbox, signer and publisher
 run, sometimes twice; another announcer sends events to the inbox, some repeatedly, some invalid. In some schedules another bootstrap
-replaces the first one; it comes at a random moment, and has no effect once the first has begun. A life ends abruptly at a random turn of
-the event loop, without any clean-up. Between lives the origin loses some of what was not durable, and time passes. During a life the
-machine's clock may be wrong for a while, ahead or behind; clients have the true time. In the last life there are no faults, and everything
-settles, except that in some schedules the clock was wrong before the last change of a key.
+replaces the first one, at a random moment; it has no effect once the first has started. A life ends abruptly at a random turn of the event
+loop, without any clean-up. Between lives the origin loses some of what was not durable, and time passes. During a life the machine's clock
+may be wrong for a while, ahead or behind; clients have the true time. In the last life there are no faults, and everything settles. In some
+schedules, though, the clock was wrong before the last change of a key.
 
 At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is compared with
 the announced changes.
@@ -50,20 +50,21 @@ from tufline_testing.simulation.mortal import MortalLoop, live
 from tufline_testing.simulation.seeded import drawn_from
 
 PARTITIONS = {True: (1, 2, 2, 4, 8), False: (1, 2, 2, 3, 5)}
-"""Of logs that spread bins by hash, some more partitions than bins, and by the first rule."""
+"""Numbers of partitions of logs that spread bins by hash (some have more partitions than bins), and by the first rule."""
 
 SETTLE_SECONDS = 3600.0
 
 LOOK_AT_PUTS = 0.05
 
 GRACE_SECONDS = 7200.0
-"""Longer than a publisher can be behind within a life."""
+"""Longer than a publisher's delay can be within a life."""
 
 ROTATIONS = (0, 0, 1, 2)
-"""How many times the online key is changed; half of the schedules change none, which is faster."""
+"""How many times the online key is changed; half of the schedules never change it, and are faster."""
 
 CONTESTED = 1 / 6
-"""The share of schedules in which another bootstrap comes first, to be replaced; in half of these its key is lost, so it can't begin."""
+"""The share of schedules in which another bootstrap comes first and is replaced. In half of these its key is lost, so that it can't
+start."""
 
 FIRST_KEY_FILE = "first.pem"
 
@@ -77,15 +78,15 @@ FAULT_SECONDS = (1.0, 60.0, 1200.0)
 """How long a clock may be wrong."""
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
-"""When a schedule starts: no date of the machine's, as a schedule is the same on every day."""
+"""When a schedule starts. It is a fixed date, so that a schedule is the same every day."""
 
 SCHEME = "ed25519"
-"""The scheme of all keys: its signatures are a function of key and content, those of ECDSA differ each time."""
+"""The scheme of all keys. Its signatures depend only on key and content, while those of ECDSA differ each time."""
 
 
 @dataclass
 class Schedule:
-    """A schedule: what it has drawn by its seed, and the state that outlives its lives."""
+    """A schedule: what its seed determines, and the state that outlives its lives."""
 
     seed: int
     path: Path
@@ -105,7 +106,7 @@ class Schedule:
         self.rotations = self.chance.choice(ROTATIONS)
         self.updates: list[NewMetadata] = []
         self.bootstrap: Bootstrap = self.offline.bootstrap(self.partitions, by_hash=self.by_hash)
-        # By a chance of their own: the other schedules are what they would be without.
+        # They have their own source of randomness, so that the other schedules stay as they were.
         self.contest = random.Random(f"{self.seed} contested")
         self.first = self._make_first() if self.contest.random() < CONTESTED else None
         self.loop: MortalLoop
@@ -127,7 +128,7 @@ class Schedule:
 
     @property
     def by_hash(self) -> bool:
-        """Whether the hash of a path says its partition, or the first rule."""
+        """Whether the partition of a path follows from its hash, or from the first rule."""
         return self.seed // 2 % 2 == 0
 
     @property
@@ -172,7 +173,7 @@ class Schedule:
         self.now = self.loop.now
 
     def _check_audit(self) -> None:
-        # After every life, with everything on the log by then.
+        # After every life, when everything is on the log.
         self._live(self._verify_audit, float("inf"))
 
     async def _verify_audit(self, bus: EmbeddedBus) -> None:
@@ -251,7 +252,7 @@ class Schedule:
             await announce_bootstrap(bus, self.bootstrap if first is None else msgspec.structs.replace(first, rules=CURRENT_RULES))
 
     async def _has_begun(self, bus: EmbeddedBus) -> bool:
-        """Return whether a bootstrap has begun, and note which; before that, neither artifacts nor metadata can be announced."""
+        """Return whether a bootstrap has started, and remember it; before that, neither artifacts nor metadata can be announced."""
         if self.first is None:
             return True
         state = AdminState()

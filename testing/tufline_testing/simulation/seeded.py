@@ -29,10 +29,10 @@ class _Keys:
 
 @contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
-    """Determine by a seed what ``os.urandom``, ``secrets`` and ``uuid`` return, and the keys that a ceremony makes.
+    """Let a seed determine what ``os.urandom``, ``secrets`` and ``uuid`` return, and which keys a ceremony makes.
 
     Args:
-        seed: the seed. It does not determine signatures by ECDSA, each of which has a random number of its own.
+        seed: the seed. It does not determine ECDSA signatures, because each has its own random number.
 
     Yields:
         Nothing.

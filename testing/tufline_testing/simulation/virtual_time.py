@@ -1,4 +1,4 @@
-"""An event loop in which time passes only when no task can run: simulated weeks take only as long as the work in them."""
+"""An event loop in which time passes only when no task can run. Weeks of simulated time take only as long as the work in them."""
 
 import asyncio
 import selectors
@@ -15,14 +15,14 @@ START = datetime.now(UTC).replace(microsecond=0)
 
 
 STILL_TURNS = 1000
-"""So many turns of the loop take no time at all."""
+"""This many turns of the loop take no time at all."""
 
 TURN_SECONDS = 1e-6
 """The time that each further turn takes. Without it, a timer shorter than the clock's resolution would never end."""
 
 
 class _Selector(selectors.DefaultSelector):
-    """Returns what is ready now; if nothing is, it moves the loop's clock to the next timer instead of waiting for it."""
+    """Returns what is ready now. If nothing is, it moves the loop's clock to the next timer instead of waiting."""
 
     loop: "VirtualTimeLoop"
     turns = 0
@@ -54,7 +54,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self.now
 
     def since_boot(self) -> float:
-        """Replace ``tufline.clock.elapsed``, which includes the time while the machine is suspended."""
+        """Replace ``tufline.clock.elapsed``, which includes the time in which the machine is suspended."""
         return self.now + self.suspended
 
     def run_in_executor(self, _executor: Any, func: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:  # type: ignore[override]

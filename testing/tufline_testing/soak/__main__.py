@@ -99,7 +99,7 @@ class Soak:
         return [RestSender(self._ingests, number) for number in range(PRODUCERS)]
 
     def _ingests(self) -> list[str]:
-        # While an ingest is replaced, none may answer for a moment; then any of them will do.
+        # While an ingest is replaced, it may be that none answers for a moment; after that, any of them can be asked.
         every = [service for service in self._stack.services if service.name == "ingest"]
         return [service.url for service in every if service.process.poll() is None] or [every[-1].url]
 

@@ -1,9 +1,9 @@
 """Checks what must be true after a soak, from the log, its files and a TUF client. Pure: records in, problems out.
 
 To detect changes that were applied twice or reverted, the states of a path in the consecutive versions of its bin are compared with the
-states that its producer sent: they must be some of those, in that order, and end with the last. Each version of a bin must also differ from
-the one before, because nothing is renewed in so short a time. A bin that was written without a change had its changes applied twice, unless
-a path was added and removed, or removed and added, in one batch.
+states that its producer sent: they must be some of those, in that order, and the final state must be the last one. Each version of a bin
+must also differ from the one before, because nothing is renewed in so short a time. A bin that was written without a change had its changes
+applied twice, unless a path was added and removed, or removed and added, in one batch.
 """
 
 import json
@@ -48,7 +48,7 @@ def versions(metadata: Sequence[Record]) -> Iterator[str]:
 
 
 def states(metadata: Sequence[Record], history: History, layout: BinLayout) -> Iterator[str]:
-    """Check that each path went through the states that its producer sent, in that order, and to the last; see the module.
+    """Check that each path went through the states that its producer sent, in that order and up to the last one; see the module.
 
     Args:
         metadata: all records of topic ``metadata``.

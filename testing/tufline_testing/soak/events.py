@@ -17,13 +17,13 @@ SECONDS: Final = 60.0
 """How long one attempt waits before the event is sent again, in seconds."""
 
 OVERTIME_SECONDS: Final = 60.0
-"""How much longer an attempt may take before it counts as hanging, in seconds."""
+"""How much longer an attempt may take before it counts as hung, in seconds."""
 
 
 class InboxSender:
     """Publishes events with ``tufline.client.events``; a change is accepted when it is live.
 
-    A failed change is sent again as the same event: it may have arrived already, and must not overwrite later changes.
+    A failed change is sent again as the same event, because it may have arrived already, and must not overwrite later changes.
     """
 
     kind = "inbox"

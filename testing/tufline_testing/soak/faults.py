@@ -40,7 +40,7 @@ VAULT_SECONDS: Final = 10.0
 """The longest time without signatures, in seconds."""
 
 NOTICE_SECONDS: Final = 5.0
-"""How long to wait for a zombie's log line that it was fenced, in seconds: usually it first learns that it left its group, and stops."""
+"""How long to wait for the log line of a fenced zombie, in seconds. Usually it first learns that it has left its group, and stops."""
 
 
 def plan(count: int, chance: random.Random) -> list[str]:
@@ -134,7 +134,7 @@ class Faults:
         self._report.zombies += 1
         deadline = time.monotonic() + NOTICE_SECONDS
         while time.monotonic() < deadline:
-            # It may instead have left its group before it wrote anything; the epochs on the log show what it wrote.
+            # Instead, it may have left its group before it wrote anything; the epochs on the log show what it wrote.
             if FENCED in zombie.log.read_bytes()[before:]:
                 self._report.fenced += 1
                 return
@@ -158,7 +158,7 @@ class Faults:
         broker.kill(number)
         time.sleep(self._chance.uniform(0, 4))
         broker.start()
-        # An operator waits too: if the next broker died before that, all writes would stop.
+        # An operator would wait too: if the next broker died before that, all writes would stop.
         if not asyncio.run(_all_in_sync(self._cluster)):
             self._report.problem(f"broker {broker.number} has not caught up {IN_SYNC_SECONDS:g} s after its restart")
 

@@ -168,7 +168,7 @@ class Load:
             sent += 1
             path = f"{number}/{chance.randrange(PATHS)}"
             length = None if chance.random() < REMOVALS else sent
-            # Recorded before it is sent: a change without an acknowledgement may be live nevertheless.
+            # It is recorded before it is sent, because a change without an acknowledgement may still become live.
             self.history.setdefault(path, []).append(length)
             is_live = self._send(sender, path, length)
             if is_live is None:
@@ -218,7 +218,7 @@ class Load:
                 path = f"{chance.randrange(producers)}/{chance.randrange(PATHS)}"
                 try:
                     info = self.client(directory).get_targetinfo(path)
-                except Exception as error:  # noqa: BLE001 (whatever a client says is a finding)
+                except Exception as error:  # noqa: BLE001 (any error of a client is a finding)
                     self._report.problem(f"client {number}: {type(error).__name__}: {error}")
                     time.sleep(RETRY_SECONDS)
                     continue
