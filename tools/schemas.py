@@ -21,10 +21,10 @@ SCHEMAS: Final = Path(__file__).resolve().parent.parent / "schemas"
 
 BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
     topics.ARTIFACTS: (records.Changes,),
-    topics.HEADS: (records.Head, records.Progress, records.Committed, records.Claim),
+    topics.HEADS: (records.Head, records.Progress, records.Held, records.Committed, records.Claim),
     topics.PUBLISHED: (records.Published,),
     topics.INBOX_PROGRESS: (records.InboxProgress, records.Claim),
-    topics.RECEIPTS: (receipts.ChangeReceipt, receipts.EventReceipt),
+    topics.RECEIPTS: (receipts.ChangeReceipt, receipts.EventReceipt, receipts.PublishReceipt),
     topics.ADMIN: (
         records.Bootstrap,
         records.BootstrapStarted,
@@ -33,6 +33,8 @@ BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
         records.Withdrawal,
         records.NewLifetimes,
         records.AcceptedLoss,
+        records.Publish,
+        records.Freeze,
     ),
     topics.AUDIT: (AuditBegin, AuditUse, AuditEnd),
 }

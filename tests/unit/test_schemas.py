@@ -18,9 +18,12 @@ from tufline.records import (
     Claim,
     Committed,
     FileRef,
+    Freeze,
     Head,
+    Held,
     InboxProgress,
     Progress,
+    Publish,
     Published,
     Remove,
     Settings,
@@ -28,7 +31,7 @@ from tufline.records import (
     Versioned,
     topics,
 )
-from tufline.records.receipts import ChangeReceipt, EventReceipt
+from tufline.records.receipts import ChangeReceipt, EventReceipt, PublishReceipt
 from tufline_ingest.rest import openapi
 from tufline_ingest.routes import ROUTES
 from tufline_testing.checkout import ROOT
@@ -40,6 +43,10 @@ EXAMPLES: list[tuple[str, Versioned]] = [
     (topics.ARTIFACTS, Changes(request="r", admin=1, changes=[Add("a", 1, {"sha256": "00"}, {"x": [1]}), Remove("b")])),
     (topics.HEADS, Head(version=1, sha256="00", length=1, expires="2030-01-01T00:00:00Z", offset=2, keyids=["k"])),
     (topics.HEADS, Progress(offset=1)),
+    (topics.HEADS, Held(path="a", entry='"a":{}', offset=1)),
+    (topics.RECEIPTS, PublishReceipt(publish=1, roles=("bins-0",))),
+    (topics.ADMIN, Publish(ends=[1, 2])),
+    (topics.ADMIN, Freeze(frozen=True)),
     (topics.HEADS, Committed(vector=Vector([1, 2], 3))),
     (topics.HEADS, Claim(writer="w")),
     (

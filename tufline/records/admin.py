@@ -1,4 +1,4 @@
-"""The records of ``admin``: the bootstrap, new root and targets, their signatures, new lifetimes, and accepted losses."""
+"""The records of ``admin``: the bootstrap, root and targets with their signatures, lifetimes, publishes, freezes, accepted losses."""
 
 from typing import Any, Final, Literal
 
@@ -8,6 +8,7 @@ from tufline.metadata.bins import BinLayout
 from tufline.metadata.profiles import Profile
 from tufline.records.codec import (
     FIRST_RULES,
+    HOLD_SCHEMA,
     ONLINE_SCHEMA,
     PARTITION_BITS_SCHEMA,
     SCHEMA_VERSION,
@@ -28,6 +29,12 @@ WITHDRAWAL_KEY: Final = "withdrawal"
 
 LIFETIMES_KEY: Final = "lifetimes"
 """The key of ``NewLifetimes`` in ``admin``."""
+
+PUBLISH_KEY: Final = "publish"
+"""The key of ``Publish`` in ``admin``, and of its receipts."""
+
+FREEZE_KEY: Final = "freeze"
+"""The key of ``Freeze`` in ``admin``."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -169,7 +176,30 @@ class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", ta
     below: int
 
 
-AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | NewLifetimes | AcceptedLoss
+class Publish(Versioned, frozen=True, kw_only=True, tag="publish", tag_field="kind"):
+    """Topic ``admin``, key ``PUBLISH_KEY``. The changes that are held when it is requested are released.
+
+    Attributes:
+        ends: for each partition of ``artifacts``, the offset below which held changes are released. The record right below it is a mark
+            that ingest appended for this publish: a ``Changes`` without changes. What was on the log before the mark is below it.
+    """
+
+    v: int = HOLD_SCHEMA
+    ends: list[int]
+
+
+class Freeze(Versioned, frozen=True, kw_only=True, tag="freeze", tag_field="kind"):
+    """Topic ``admin``, key ``FREEZE_KEY``. From here on changes of artifacts wait on the log, or are applied again.
+
+    Attributes:
+        frozen: whether they wait.
+    """
+
+    v: int = HOLD_SCHEMA
+    frozen: bool
+
+
+AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | NewLifetimes | AcceptedLoss | Publish | Freeze
 """Any record of ``admin``."""
 
 admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)

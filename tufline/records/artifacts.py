@@ -62,6 +62,7 @@ class Changes(Versioned, frozen=True, kw_only=True):
         bulk: whether this is part of a bulk request, whose receipts name changes only by their index, and only if they were refused or not
             found.
         parts: in the first record of a request whose task id was made before its records were appended: where all of its records are.
+        hold: whether the changes are held until a publish (``tufline.records.Publish``). Such a record has schema version ``HOLD_SCHEMA``.
     """
 
     request: str
@@ -70,6 +71,7 @@ class Changes(Versioned, frozen=True, kw_only=True):
     rules: int = FIRST_RULES
     bulk: bool = False
     parts: tuple[Part, ...] | msgspec.UnsetType = msgspec.UNSET
+    hold: bool = False
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -24,7 +24,10 @@ complete."""
 ONLINE_SCHEMA: Final = 4
 """The first version with ``NewLifetimes``: a signer that ignores it would sign the same roles for other times than another signer."""
 
-NEWEST_SCHEMA: Final = ONLINE_SCHEMA
+HOLD_SCHEMA: Final = 5
+"""The first version with ``Changes.hold``, ``Held``, ``Publish`` and ``Freeze``: a reader that ignores them would publish what is held."""
+
+NEWEST_SCHEMA: Final = HOLD_SCHEMA
 """The newest version that can be read."""
 
 FIRST_RULES: Final = 1

@@ -1,10 +1,11 @@
-"""The records of ``heads``: the newest version of each role, and how far its writers have come."""
+"""The records of ``heads``: the newest version of each role, the changes that are held, and how far the writers have come."""
 
+import re
 from typing import Final
 
 import msgspec
 
-from tufline.records.codec import Versioned, decoder
+from tufline.records.codec import HOLD_SCHEMA, Versioned, decoder
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.vector import Vector
 
@@ -13,6 +14,36 @@ PROGRESS_KEY: Final = "@progress"
 
 CLAIM_KEY: Final = "@claim"
 """The key of ``Claim``."""
+
+HELD_PREFIX: Final = "@held."
+"""The prefix of the keys of ``Held``; the number of the slot follows it."""
+
+_SLOT: Final = re.compile(re.escape(HELD_PREFIX) + "(0|[1-9][0-9]{0,8})")
+
+
+def held_key(slot: int) -> str:
+    """Make the key of a slot for a held change.
+
+    Args:
+        slot: the number of the slot in its partition, from 0.
+
+    Returns:
+        The key of its records in ``heads``.
+    """
+    return f"{HELD_PREFIX}{slot}"
+
+
+def slot_of_key(key: str) -> int | None:
+    """Read the slot from the key of a record of ``heads``.
+
+    Args:
+        key: any key.
+
+    Returns:
+        The number of the slot; None for the key of another record.
+    """
+    found = _SLOT.fullmatch(key)
+    return int(found[1]) if found else None
 
 
 class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
@@ -44,10 +75,37 @@ class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="
     Attributes:
         offset: an offset in ``artifacts``; every change below it is applied.
         trail: where the receipts are; None if the last writer was a version that kept no index of them.
+        publish: an offset in ``admin``; what the publishes below it release is released.
+        publishes: where the receipts of publishes are, by their offsets in ``admin``; None before the first publish.
+        held: how many changes are held.
+        max_held: how many changes may be held (``signer.max_held_changes``).
     """
 
     offset: int
     trail: ReceiptIndex | None = None
+    publish: int = 0
+    publishes: ReceiptIndex | None = None
+    held: int = 0
+    max_held: int = 0
+
+
+class Held(Versioned, frozen=True, kw_only=True, tag="held", tag_field="kind"):
+    """Topic ``heads``, key ``held_key(slot)``, same partition as in ``artifacts``. A slot for a held change.
+
+    Slots are used again, so that a compacted partition has at most as many of them as were ever in use at the same time.
+
+    Attributes:
+        path: the target path; empty if the slot is free.
+        entry: the target's entry as its bin will have it, canonical JSON; None if the path is to be removed.
+        offset: the offset in ``artifacts`` of the record with the change.
+        index: the index of the change in that record, from 0.
+    """
+
+    v: int = HOLD_SCHEMA
+    path: str = ""
+    entry: str | None = None
+    offset: int = 0
+    index: int = 0
 
 
 class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind"):
@@ -70,7 +128,7 @@ class Committed(Versioned, frozen=True, kw_only=True, tag="committed", tag_field
     vector: Vector
 
 
-HeadsRecord = Head | Progress | Committed | Claim
+HeadsRecord = Head | Progress | Held | Committed | Claim
 """Any record of ``heads``."""
 
 heads_decoder: Final[msgspec.json.Decoder[HeadsRecord]] = decoder(HeadsRecord)

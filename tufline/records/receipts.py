@@ -1,14 +1,14 @@
-"""Topic ``receipts``: the outcome of each event of the inbox, and the changes that had no effect or were refused.
+"""Topic ``receipts``: the outcome of each event of the inbox, the changes that had no effect or were refused, and what publishes released.
 
-Partition i has the change receipts of partition i of ``artifacts``, from the signer, and the event receipts of partition i of ``inbox``,
-from ingest.
+Partition i has the change receipts of partition i of ``artifacts`` and the publish receipts of its bins, from the signer, and the event
+receipts of partition i of ``inbox``, from ingest.
 """
 
 from typing import Final, Literal
 
 import msgspec
 
-from tufline.records.codec import Versioned, decoder
+from tufline.records.codec import HOLD_SCHEMA, Versioned, decoder
 from tufline.records.receipt_index import Run
 
 
@@ -63,7 +63,28 @@ class EventReceipt(Versioned, frozen=True, kw_only=True, tag="event", tag_field=
     reason: str = ""
 
 
-Receipt = ChangeReceipt | EventReceipt
+class PublishReceipt(Versioned, frozen=True, kw_only=True, tag="publish", tag_field="kind"):
+    """Topic ``receipts``, same partition as the bins, key ``PUBLISH_KEY``. What a publish released in some bins.
+
+    Attributes:
+        publish: the offset of the publish in ``admin``.
+        roles: the bins that it changed.
+        refused: held changes that its bins could not take: their paths, or the first of very many.
+        refusals: how many they are.
+        reason: why they were refused, for people; empty if none was.
+        runs: in the first receipt of a publish, where the receipts of earlier publishes are (see ``tufline.records.receipt_index``).
+    """
+
+    v: int = HOLD_SCHEMA
+    publish: int
+    roles: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+    refusals: int = 0
+    reason: str = ""
+    runs: tuple[Run, ...] = ()
+
+
+Receipt = ChangeReceipt | EventReceipt | PublishReceipt
 """Any record of ``receipts``."""
 
 receipt_decoder: Final[msgspec.json.Decoder[Receipt]] = decoder(Receipt)

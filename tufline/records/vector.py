@@ -12,11 +12,13 @@ class Vector(msgspec.Struct, frozen=True):
 
     Attributes:
         artifacts: an offset for each partition of ``artifacts``; every record below it is applied.
-        admin: an offset in ``admin``; every record below it is applied.
+        admin: an offset in ``admin``; every record below it is applied, except publishes.
+        publishes: an offset in ``admin``; what the publishes below it release is applied.
     """
 
     artifacts: list[int]
     admin: int
+    publishes: int = 0
 
     def covers(self, other: "Vector") -> bool:
         """Return whether this vector goes at least as far as another one in every input.
@@ -28,7 +30,8 @@ class Vector(msgspec.Struct, frozen=True):
             Whether all of ``other`` is covered.
         """
         pairs = zip(self.artifacts, other.artifacts, strict=True)
-        return self.admin >= other.admin and all(mine >= theirs for mine, theirs in pairs)
+        is_behind = self.admin < other.admin or self.publishes < other.publishes
+        return not is_behind and all(mine >= theirs for mine, theirs in pairs)
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -11,9 +11,20 @@ from tufline import records
 from tufline.bus import Record
 from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError, RecordError, SchemaError, UnreadableMetadataError
-from tufline.records import AcceptedLoss, AdminRecord, Bootstrap, BootstrapStarted, NewLifetimes, NewMetadata, Signature, Withdrawal
+from tufline.records import (
+    AcceptedLoss,
+    AdminRecord,
+    Bootstrap,
+    BootstrapStarted,
+    Freeze,
+    NewLifetimes,
+    NewMetadata,
+    Publish,
+    Signature,
+    Withdrawal,
+)
 from tufline.trust import acceptance, online, proposals
-from tufline.trust.admin_state import AdminState
+from tufline.trust.admin_state import KEPT_PUBLISHES, AcceptedPublish, AdminState
 
 
 def _fix(state: AdminState, begun: BootstrapStarted, offset: int) -> AdminState:
@@ -26,6 +37,22 @@ def _fix(state: AdminState, begun: BootstrapStarted, offset: int) -> AdminState:
 def _accept_loss(state: AdminState, loss: AcceptedLoss) -> AdminState:
     known = state.losses.get((loss.topic, loss.partition), 0)
     return replace(state, losses={**state.losses, (loss.topic, loss.partition): max(known, loss.below)})
+
+
+def _publish(state: AdminState, publish: Publish, offset: int) -> AdminState:
+    if state.bootstrap is None or len(publish.ends) != state.bootstrap.settings.partitions:
+        raise RecordError("it is a publish of another number of partitions than the repository has")
+    # Two processes may have read the ends in one order, and appended their records in the other.
+    ends = tuple(publish.ends)
+    if state.publishes:
+        ends = tuple(map(max, ends, state.publishes[-1].ends))
+    return replace(state, publishes=(*state.publishes, AcceptedPublish(offset, ends))[-KEPT_PUBLISHES:])
+
+
+def _freeze(state: AdminState, freeze: Freeze, now: datetime) -> AdminState:
+    if not freeze.frozen:
+        return replace(state, frozen_since=None)
+    return state if state.frozen_since is not None else replace(state, frozen_since=now)
 
 
 def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) -> AdminState:
@@ -46,6 +73,10 @@ def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) 
             state = online.change_lifetimes(state, content, offset)
         case AcceptedLoss():
             state = _accept_loss(state, content)
+        case Publish():
+            state = _publish(state, content, offset)
+        case Freeze():
+            state = _freeze(state, content, now)
     return state
 
 

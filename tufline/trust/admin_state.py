@@ -1,4 +1,4 @@
-"""The state that the records of ``admin`` add up to: the bootstrap, and the versions of root and targets that people submitted since.
+"""The state that the records of ``admin`` add up to: the bootstrap, versions of root and targets, publishes, and whether changes wait.
 
 ``tufline.trust.admin_records`` applies the records. A version that is accepted here is not published yet: the signer releases it once
 everything that it governs verifies under it, so that no client ever fails. No I/O, no clock.
@@ -6,7 +6,8 @@ everything that it governs verifies under it, so that no client ever fails. No I
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from datetime import datetime
+from typing import Any, Final, Generic
 
 import msgspec
 from tuf.api.metadata import Root, Targets
@@ -17,6 +18,23 @@ from tufline.records import Bootstrap, Settings
 from tufline.trust import roles
 from tufline.trust.roles import SignedRole
 from tufline.trust.signing import Kind, Proposal
+
+KEPT_PUBLISHES: Final = 200
+"""How many publishes a state keeps, the newest. A worker that is further behind releases the older ones with the oldest that is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedPublish:
+    """A publish: it releases the changes that were held when it was requested.
+
+    Attributes:
+        offset: the offset of its record in ``admin``.
+        ends: for each partition of ``artifacts``, the offset below which held changes are released; never less than those of the publish
+            before.
+    """
+
+    offset: int
+    ends: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +100,8 @@ class AdminState:
         profile: the clients that must be able to read the repository.
         lifetimes: role to its lifetime in days, for the roles whose lifetime was changed since the bootstrap.
         lifetime_changes: offset to the result of a record with new lifetimes; the newest ones.
+        publishes: the newest publishes, in their order.
+        frozen_since: since when changes of artifacts wait on the log; None if they are applied.
     """
 
     next_offset: int = 0
@@ -97,6 +117,19 @@ class AdminState:
     profile: Profile = STANDARD
     lifetimes: Mapping[str, int] = field(default_factory=dict)
     lifetime_changes: Mapping[int, ChangedLifetimes] = field(default_factory=dict)
+    publishes: tuple[AcceptedPublish, ...] = ()
+    frozen_since: datetime | None = None
+
+    def next_publish(self, offset: int) -> AcceptedPublish | None:
+        """Return the first publish that is kept, from an offset on.
+
+        Args:
+            offset: in ``admin``; the publishes below it are done.
+
+        Returns:
+            The publish; None if there is none yet.
+        """
+        return next((publish for publish in self.publishes if publish.offset >= offset), None)
 
     @property
     def bootstrapped(self) -> "Bootstrapped | None":

@@ -100,7 +100,7 @@ class Receipts:
                         receipt = self._passed.decode(receipt_decoder, record)
                         if isinstance(receipt, EventReceipt):
                             take_event(receipt)
-                        elif receipt is not None:
+                        elif isinstance(receipt, ChangeReceipt):
                             self._keep(receipt)
                     await self._has_read(reader.position)
                 except BusError as error:

@@ -38,6 +38,7 @@ from tufline.records import (
     Committed,
     FileRef,
     Head,
+    Held,
     InboxProgress,
     NewMetadata,
     Progress,
@@ -51,7 +52,7 @@ from tufline.records import (
     topics,
 )
 from tufline.records.cursor import Cursor, Task
-from tufline.records.receipts import ChangeReceipt, EventReceipt, receipt_decoder
+from tufline.records.receipts import ChangeReceipt, EventReceipt, PublishReceipt, receipt_decoder
 from tufline.trust import admin_records, roles
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.errors import BadRequestError
@@ -215,6 +216,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         records.heads_decoder,
         Head(version=1, sha256="00", length=1, expires="2030-01-01T00:00:00Z", offset=2, keyids=["k"]),
         Progress(offset=1),
+        Held(path="a", entry='"a":{}', offset=1),
         Committed(vector=Vector([1, 2], 3)),
         Claim(writer="w"),
     ),
@@ -230,6 +232,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         receipt_decoder,
         ChangeReceipt(offset=1, index=0, path="a", outcome="refused", reason="full"),
         EventReceipt(partition=1, offset=2, source="s", id="i", outcome="accepted", task="t"),
+        PublishReceipt(publish=1, roles=("bins-0",)),
     ),
     "audit": Target(unseal, (RecordError,), (seal(_BEGIN)[0],)),
     "admin, folded": Target(

@@ -147,7 +147,8 @@ class PublishedView:
             if isinstance(content, Head):
                 known = self._heads.get(record.key, ())
                 ref = FileRef(content.version, content.offset, content.sha256)
-                self._heads[record.key] = (*known[1 - HEADS_KEPT :], ref)
+                if ref not in known:  # a head is repeated when its bin has applied changes without a new version
+                    self._heads[record.key] = (*known[1 - HEADS_KEPT :], ref)
                 self.expires[record.key] = content.expires
                 self.keyids[record.key] = tuple(map(sys.intern, content.keyids))
                 self.versions[record.key] = content.version
@@ -266,7 +267,7 @@ class PublishedView:
 
 
 def _progress(published: Published) -> tuple[int, int]:
-    return published.timestamp.version, sum(published.vector.artifacts)
+    return published.timestamp.version, sum(published.vector.artifacts) + published.vector.publishes
 
 
 def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: datetime) -> dict[str, str]:
