@@ -18,7 +18,20 @@ from tufline.bus import Bus, Message, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.bus.scan import scan
 from tufline.clock import Clock
-from tufline.records import Add, Bootstrap, Changes, Remove, Settings, topics
+from tufline.records import (
+    FREEZE_KEY,
+    HOLD_SCHEMA,
+    PUBLISH_KEY,
+    SCHEMA_VERSION,
+    Add,
+    Bootstrap,
+    Changes,
+    Freeze,
+    Publish,
+    Remove,
+    Settings,
+    topics,
+)
 from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
 from tufline.records.partitioning import partition_bits
 from tufline_testing.payloads import make_bootstrap
@@ -83,16 +96,41 @@ async def running(*services: Awaitable[None]) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def announce(bus: Bus, settings: Settings, changes: Sequence[Change], request: str = "r") -> list[tuple[int, int]]:
-    """Append changes to ``artifacts`` as ingest does, and return their partitions and offsets."""
+async def announce(
+    bus: Bus, settings: Settings, changes: Sequence[Change], request: str = "r", *, hold: bool = False
+) -> list[tuple[int, int]]:
+    """Append changes to ``artifacts`` as ingest does, perhaps to be held, and return their partitions and offsets."""
+    version = HOLD_SCHEMA if hold else SCHEMA_VERSION
     by_partition: dict[int, list[Change]] = {}
     for change in changes:
         by_partition.setdefault(settings.partitioning.partition_of_path(change.path), []).append(change)
     messages = [
-        Message(topics.ARTIFACTS, request, records.encode(Changes(request=request, admin=1, changes=some)), partition)
+        Message(topics.ARTIFACTS, request, records.encode(Changes(v=version, request=request, admin=1, changes=some, hold=hold)), partition)
         for partition, some in sorted(by_partition.items())
     ]
     return [(position.partition, position.offset) for position in await bus.append(messages)]
+
+
+async def append_marks(bus: Bus, settings: Settings) -> list[int]:
+    """Append the marks of a publish to ``artifacts`` as ingest does, and return its ends."""
+    mark = records.encode(Changes(request="mark", admin=1, changes=[]))
+    positions = await bus.append([Message(topics.ARTIFACTS, "mark", mark, partition) for partition in range(settings.partitions)])
+    return [position.offset + 1 for position in positions]
+
+
+async def append_publish(bus: Bus, ends: Sequence[int]) -> int:
+    """Append a publish to ``admin``, and return its offset."""
+    return (await bus.append([Message(topics.ADMIN, PUBLISH_KEY, records.encode(Publish(ends=list(ends))))]))[0].offset
+
+
+async def publish(bus: Bus, settings: Settings) -> int:
+    """Publish what is held, as ingest does for a request, and return the offset in ``admin``."""
+    return await append_publish(bus, await append_marks(bus, settings))
+
+
+async def freeze(bus: Bus, *, frozen: bool = True) -> None:
+    """Let changes wait on the log, or apply them again."""
+    await bus.append([Message(topics.ADMIN, FREEZE_KEY, records.encode(Freeze(frozen=frozen)))])
 
 
 async def read_all(bus: Bus, topic: str, partition: int = 0) -> list[Record]:

@@ -15,7 +15,7 @@ from tufline.records import Add, Bootstrap, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
 from tufline_signer import service
-from tufline_testing.log import Change, Published, announce, bootstrap_record, on_a_log, read_all, running, settled
+from tufline_testing.log import Change, Published, announce, bootstrap_record, eventually, on_a_log, publish, read_all, running, settled
 
 PARTITIONS = 4
 
@@ -44,9 +44,23 @@ class BootstrappedLog:
         async with running(service.run(bus or self.bus, config, clock=self.clock, health=health)):
             yield health
 
-    async def announce(self, *changes: Change, request: str = "r") -> None:
-        """Append changes as ingest does."""
-        await announce(self.bus, self.bootstrap.settings, changes, request)
+    async def announce(self, *changes: Change, request: str = "r", hold: bool = False) -> None:
+        """Append changes as ingest does, perhaps to be held."""
+        await announce(self.bus, self.bootstrap.settings, changes, request, hold=hold)
+
+    async def publish(self) -> int:
+        """Publish what is held as ingest does, and return the offset in ``admin``."""
+        return await publish(self.bus, self.bootstrap.settings)
+
+    async def published(self, offset: int) -> Published:
+        """Wait until a commit covers a publish at an offset in ``admin``, and everything announced."""
+
+        async def covered() -> bool:
+            found = await settled(self.bus)
+            return found.vector is not None and found.vector.publishes > offset
+
+        await eventually(covered, 600.0)
+        return await settled(self.bus)
 
     async def settled(self) -> Published:
         """Wait until a commit covers everything announced."""

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tufline_signer.bins.held import HeldChanges
 
 from tufline import records
 from tufline.bus import Record
@@ -18,6 +17,7 @@ from tufline.trust import ceremony
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import KEPT_PUBLISHES, AdminState
 from tufline.trust.ceremony import Plan
+from tufline_signer.bins.held import HeldChanges
 from tufline_testing.log import DEFAULT_DAYS, settings_of
 
 NOW = milliseconds_of(datetime.now(UTC))

@@ -57,6 +57,9 @@ DEFAULT_RELEASE_GRACE_SECONDS: Final = 3_600.0
 DEFAULT_SUPERSEDED_RETENTION_SECONDS: Final = 86_400.0
 DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_VAULT_RETRY_SECONDS: Final = 5.0
+DEFAULT_MAX_HELD_CHANGES: Final = 10_000
+MAX_HELD_CHANGES: Final = 50_000
+"""More could, if all are of one bin, not be released in one transaction."""
 DEFAULT_VAULT_CONNECTIONS: Final = 4
 DEFAULT_MAX_CONNECTIONS: Final = 1_000
 DEFAULT_IDLE_SECONDS: Final = 30.0
@@ -189,6 +192,11 @@ class SignerConfig(_Section):
         DEFAULT_RELEASE_GRACE_SECONDS,
         description="When an online key has changed: how long the old key also signs, in seconds. Must be longer than any cache keeps the "
         "answer that a newer root does not exist.",
+    )
+    max_held_changes: Annotated[int, Field(ge=0, le=MAX_HELD_CHANGES)] = Field(
+        DEFAULT_MAX_HELD_CHANGES,
+        description="How many changes each partition may hold until they are published; in memory they may have as many kilobytes. "
+        "Further ones are refused.",
     )
     audit_file: Path | None = Field(
         None,

@@ -18,7 +18,7 @@ from tufline.bus import Bus, Message, Record, Writer
 from tufline.bus.scan import last_record
 from tufline.errors import MetadataError, RecordUnreadableError
 from tufline.metadata import envelope
-from tufline.records import CLAIM_KEY, PROGRESS_KEY, Claim, Committed, Head, Progress, topics
+from tufline.records import CLAIM_KEY, PROGRESS_KEY, Committed, Head, Held, Progress, slot_of_key, topics
 from tufline.records.metadata import role_of_key
 from tufline.runtime import takeover
 from tufline.runtime.passed_over import PassedOver
@@ -36,6 +36,7 @@ class Owned:
         partition: the partition's number.
         heads: role to its newest head.
         claimed_at: when the bus accepted the claim, in milliseconds since 1970.
+        held: the number of each slot for a held change to its newest record.
         progress: the newest progress of this partition's writer; None if there is none yet.
         passed: collects the records that can't be decoded.
         unreadable: key to the last record that can't be decoded, if no valid one has followed it.
@@ -46,6 +47,7 @@ class Owned:
     claimed_at: int
     passed: PassedOver
     heads: dict[str, Head] = field(default_factory=dict)
+    held: dict[int, Held] = field(default_factory=dict)
     progress: Progress | Committed | None = None
     unreadable: dict[str, Record] = field(default_factory=dict)
 
@@ -61,9 +63,11 @@ class Owned:
             case Head() as head:
                 self.heads[record.key] = head
                 self.unreadable.pop(record.key, None)
+            case Held() as held if (slot := slot_of_key(record.key)) is not None:
+                self.held[slot] = held
             case Progress() | Committed() as progress:
                 self.progress = progress
-            case Claim():
+            case _:
                 pass
 
 
@@ -100,7 +104,8 @@ async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver
 
 async def _make_again(bus: Bus, owned: Owned) -> None:
     for role, record in [*owned.unreadable.items()]:
-        head = None if role in {PROGRESS_KEY, CLAIM_KEY} else await _newest_on_log(bus, role, owned.heads.get(role))
+        is_of_role = role not in {PROGRESS_KEY, CLAIM_KEY} and slot_of_key(role) is None
+        head = await _newest_on_log(bus, role, owned.heads.get(role)) if is_of_role else None
         if head is None:
             continue
         await owned.writer.commit([Message(topics.HEADS, role, records.encode(head), owned.partition)])

@@ -53,10 +53,10 @@ def progress_outside_the_transaction() -> None:
     """The bins' worker moves its progress before the transaction that it belongs to."""
     commit = BinsWriter._commit
 
-    async def early(self: BinsWriter, signed: Any, receipts: Any = (), progress: int | None = None, applied: int = 0) -> None:
+    async def early(self: BinsWriter, signed: Any, receipts: Any = (), progress: int | None = None, *rest: Any, **named: Any) -> None:
         if progress is not None and signed:
             await commit(self, [], [], progress)
-        await commit(self, signed, receipts, progress, applied)
+        await commit(self, signed, receipts, progress, *rest, **named)
 
     BinsWriter._commit = early  # type: ignore[method-assign]
 
@@ -75,9 +75,9 @@ def no_fencing() -> None:
 def older_over_newer() -> None:
     """Changes that were applied before a crash are applied again, in another order."""
 
-    def backwards(target_bin: Any, changes: Any, applied: int, bulk: Any = ()) -> Any:
+    def backwards(target_bin: Any, changes: Any, applied: int, bulk: Any = (), held: Any = None) -> Any:
         del applied, bulk
-        return apply_changes(target_bin, list(reversed(list(changes))), 0)
+        return apply_changes(target_bin, list(reversed(list(changes))), 0, held=held)
 
     tufline_signer.bins.bins_writer.apply_changes = backwards  # type: ignore[attr-defined]
 

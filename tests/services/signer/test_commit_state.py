@@ -2,7 +2,7 @@
 
 from tufline import records
 from tufline.bus import Record
-from tufline.records import PROGRESS_KEY, Head, Progress, Settings, topics
+from tufline.records import PROGRESS_KEY, Head, Progress, Settings, Vector, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import ceremony
@@ -24,7 +24,7 @@ def progress(offset: int) -> Record:
 def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
     """A partition's progress stops while one of its bins does not verify under the targets; other partitions continue."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
-    state = CommitState(Settings(4, "bins", 2, DAYS), [0, 0], PassedOver(Health(), "commits"))
+    state = CommitState(Settings(4, "bins", 2, DAYS), Vector([0, 0], 0), PassedOver(Health(), "commits"))
     state.name_under(RoleKeys({new.keyid: new}, 1))
     state.take(0, [head("bins-0", 1, new.keyid), progress(3)])
     assert state.covered == [3, 0]
@@ -38,7 +38,7 @@ def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
 def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
     """A withheld bin is named and covered as soon as the snapshot's targets delegate to the key that signed it."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
-    state = CommitState(Settings(2, "bins", 1, DAYS), [0], PassedOver(Health(), "commits"))
+    state = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
     state.name_under(RoleKeys({old.keyid: old}, 1))
     state.take(0, [head("bins-0", 1, new.keyid), progress(4)])
     assert state.covered == [0]
@@ -49,13 +49,13 @@ def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
 def test_a_bin_of_which_no_version_may_be_named_is_missing() -> None:
     """No snapshot is made before each bin has a version that verifies under the targets; a bin that was named before keeps that version."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
-    state = CommitState(Settings(2, "bins", 1, DAYS), [0], PassedOver(Health(), "commits"))
+    state = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
     state.name_under(RoleKeys({new.keyid: new}, 1))
     state.take(0, [head("bins-0", 1, new.keyid), head("bins-1", 1, old.keyid)])
     assert state.missing == {"bins-1"}
     state.take(0, [head("bins-1", 2, new.keyid)])
     assert not state.missing
-    after_restart = CommitState(Settings(2, "bins", 1, DAYS), [0], PassedOver(Health(), "commits"))
+    after_restart = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
     after_restart.name_under(RoleKeys({new.keyid: new}, 1))
     after_restart.set("bins-1", 2)
     after_restart.take(0, [head("bins-0", 1, new.keyid), head("bins-1", 3, old.keyid)])
@@ -65,7 +65,7 @@ def test_a_bin_of_which_no_version_may_be_named_is_missing() -> None:
 def test_progress_never_goes_back() -> None:
     """A progress that arrives late is ignored."""
     key = ceremony.make_key("ecdsa").signer.public_key
-    state = CommitState(Settings(4, "bins", 2, DAYS), [0, 4], PassedOver(Health(), "commits"))
+    state = CommitState(Settings(4, "bins", 2, DAYS), Vector([0, 4], 0), PassedOver(Health(), "commits"))
     state.name_under(RoleKeys({key.keyid: key}, 1))
     state.take(0, [progress(7), progress(3)])
     state.take(1, [progress(2)])

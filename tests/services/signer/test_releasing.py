@@ -9,7 +9,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline import records
 from tufline.bus import Record
-from tufline.records import Head, NewMetadata, topics
+from tufline.records import Head, NewMetadata, Vector, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import admin_records, ceremony, roles
@@ -47,7 +47,7 @@ def head(version: int, *keyids: str) -> Head:
 def fold_bins(offline: Offline, named_under: RoleKeys, signed_by: Sequence[Sequence[str]]) -> CommitState:
     """Fold the bins, each with the keys that signed it."""
     settings = offline.bootstrap(PARTITIONS).settings
-    bins = CommitState(settings, [0] * PARTITIONS, PassedOver(Health(), "commits"))
+    bins = CommitState(settings, Vector([0] * PARTITIONS, 0), PassedOver(Health(), "commits"))
     bins.name_under(named_under)
     for index, keyids in enumerate(signed_by):
         bins.take(0, [Record(topics.HEADS, 0, index, NOW, settings.layout.name(index), records.encode(head(1, *keyids)), {})])

@@ -1,7 +1,7 @@
 """Batches of the log, sorted by bin, and the cache of bins in memory. Pure logic.
 
 In: records of one partition of ``artifacts``. Out: for each bin the changes that it has not applied yet, in the order of the log; and, once
-they are applied, receipts for the changes that had no effect or were rejected.
+they are applied, receipts for the changes that had no effect or were rejected. Changes that are to be held go to ``HeldChanges`` instead.
 """
 
 from collections import OrderedDict, defaultdict
@@ -16,6 +16,7 @@ from tufline.metadata.target import Entry, Target, encode_entry
 from tufline.records import Add, Changes, Head, Remove
 from tufline.records.partitioning import Partitioning
 from tufline.records.receipts import ChangeReceipt
+from tufline_signer.bins.held import HELD_BYTES, HeldChange, HeldChanges
 
 CHANGE_OVERHEAD_BYTES: Final = 220
 """Memory of one change in addition to its path and entry: the headers of four objects and a list slot (CPython 3.11)."""
@@ -39,6 +40,7 @@ class Change(NamedTuple):
     nth: int
     path: str
     entry: bytes | None
+    hold: bool = False
 
 
 class KeyedReceipt(NamedTuple):
@@ -55,13 +57,19 @@ class Batch:
     the less often a bin is rewritten.
     """
 
-    def __init__(self, partitioning: Partitioning, partition: int) -> None:
+    def __init__(self, partitioning: Partitioning, partition: int, end: int | None = None) -> None:
         """Start with no records.
 
         Args:
             partitioning: how bins are spread over partitions.
             partition: the records' partition.
+            end: the batch ends before this offset, where a publish comes first; None for no such end.
         """
+        self._end = end
+        self.is_at_end = False
+        """Whether all records before the given end were read."""
+        self.holds = False
+        """Whether any change is to be held."""
         self._partitioning = partitioning
         self._layout = partitioning.layout
         self._partition = partition
@@ -91,8 +99,18 @@ class Batch:
 
     @property
     def is_full(self) -> bool:
-        """Whether more records might not fit into the batch's transactions, or might make too many receipts to read for one task."""
-        return max(self._largest, self.receipt_bytes) >= FULL_BYTES or self.run_bytes >= RUN_BYTES
+        """Whether more records might not fit into the batch's transactions, make too many receipts for one task, or are after its end."""
+        return self.is_at_end or max(self._largest, self.receipt_bytes) >= FULL_BYTES or self.run_bytes >= RUN_BYTES
+
+    def ends_before(self, offset: int) -> bool:
+        """Return whether a record is after the batch's end, which the batch notes.
+
+        Args:
+            offset: the offset of the next record.
+        """
+        if self._end is not None and offset >= self._end:
+            self.is_at_end = True
+        return self.is_at_end
 
     def add(self, batch: Iterable[Record]) -> None:
         """Add more records.
@@ -119,7 +137,7 @@ class Batch:
             if changes.bulk:
                 self.bulk.add(record.offset)
             for nth, (change, entry) in enumerate(zip(changes.changes, entries, strict=True)):
-                self._add(Change(changes.request, record.offset, nth, change.path, entry))
+                self._add(Change(changes.request, record.offset, nth, change.path, entry, changes.hold))
 
     def refuse(self, offset: int, reason: str) -> None:
         """Reject a record that can't be read.
@@ -143,7 +161,11 @@ class Batch:
         role = self._layout.name(bin_index)
         self.by_bin[role].append(change)
         receipt_bytes = _receipt_bytes(change.path)
-        self.bytes_by_bin[role] += max(len(change.entry or b"") + 1, receipt_bytes)
+        entry_bytes = len(change.entry or b"") + 1
+        if change.hold:  # as a string of JSON it may be twice as long
+            self.holds = True
+            entry_bytes = 2 * entry_bytes + HELD_BYTES + len(change.path.encode())
+        self.bytes_by_bin[role] += max(entry_bytes, receipt_bytes)
         if change.offset not in self.bulk:
             self.run_bytes += receipt_bytes
         self._largest = max(self._largest, self.bytes_by_bin[role])
@@ -166,25 +188,32 @@ def _entry_of(change: Add | Remove) -> bytes | None:
 
 
 def apply_changes(
-    target_bin: Bin, changes: Iterable[Change], applied: int, bulk: Container[int] = frozenset()
+    target_bin: Bin, changes: Iterable[Change], applied: int, bulk: Container[int] = frozenset(), held: HeldChanges | None = None
 ) -> tuple[bool, list[KeyedReceipt]]:
-    """Apply changes to a bin, in the order of the log.
+    """Apply changes to a bin, in the order of the log, or hold them. A change that is applied drops an earlier held one of its path.
 
     Args:
         target_bin: changed in place.
         changes: changes of this bin.
         applied: the offset below which the bin has applied everything; such changes are skipped.
         bulk: offsets of the records of bulk requests, whose unchanged additions get no receipt: an import that is sent again has millions.
+        held: the held changes of the bin's partition; None if nothing is held, and no change is to be held.
 
     Returns:
         Whether the bin changed, and receipts for the changes that had no effect or were rejected.
     """
     changed = False
     receipts = []
-    for request, offset, nth, path, entry in changes:
+    for request, offset, nth, path, entry, hold in changes:
         if offset < applied:
             continue
         reason = ""
+        if hold:
+            assert held is not None, "a change that is to be held needs a place"
+            if reason := held.hold(offset, nth, path, entry):
+                refused = ChangeReceipt(offset=offset, index=nth, path=path, outcome="refused", reason=reason)
+                receipts.append(KeyedReceipt(request, refused))
+            continue
         try:
             if entry is None:
                 happened, outcome = target_bin.remove(path), "not_found"
@@ -193,9 +222,32 @@ def apply_changes(
         except BinFullError as error:
             happened, outcome, reason = False, "refused", str(error)
         changed |= happened
+        dropped = held.drop(path) if held is not None and outcome != "refused" else None
+        if outcome == "not_found" and dropped is not None and dropped.entry is not None:
+            continue  # what it removes is what was held
         if not happened and not (outcome == "unchanged" and offset in bulk):
             receipts.append(KeyedReceipt(request, ChangeReceipt(offset=offset, index=nth, path=path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
     return changed, receipts
+
+
+def release_changes(target_bin: Bin, changes: Iterable[HeldChange]) -> tuple[bool, dict[str, str]]:
+    """Apply held changes to a bin.
+
+    Args:
+        target_bin: changed in place.
+        changes: held changes of this bin, in the order of the log.
+
+    Returns:
+        Whether the bin changed, and the path of each change that was refused, to the reason.
+    """
+    changed = False
+    refused = {}
+    for change in changes:
+        try:
+            changed |= target_bin.remove(change.path) if change.entry is None else target_bin.add(Entry(change.path, change.entry))
+        except BinFullError as error:
+            refused[change.path] = str(error)
+    return changed, refused
 
 
 def pack(receipts: Sequence[KeyedReceipt], bulk: Container[int]) -> list[KeyedReceipt]:

@@ -5,9 +5,11 @@ bin, and write the changed bins. In between, bins that approach their expiry are
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from itertools import takewhile
+from typing import Any, Final
 
 import structlog
 
@@ -42,7 +44,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def read_some(reader: Reader, batch: Batch, max_wait: float, max_bytes: int) -> bool:
-    """Read the next records into a batch. The batch rejects a record that can't be read.
+    """Read the next records into a batch, up to its end. The batch rejects a record that can't be read.
 
     Args:
         reader: the partition's reader.
@@ -56,12 +58,17 @@ async def read_some(reader: Reader, batch: Batch, max_wait: float, max_bytes: in
     try:
         some = await reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
     except RecordUnreadableError as damaged:
+        if batch.ends_before(damaged.offset):
+            return False
         _log.error("bins.unreadable_record", partition=damaged.partition, offset=damaged.offset, error=str(damaged))
         batch.refuse(damaged.offset, str(damaged))
         reader.seek(damaged.offset + 1)
         return True
-    batch.add(some)
-    return bool(some)
+    below = list(takewhile(lambda record: not batch.ends_before(record.offset), some))
+    if len(below) < len(some):
+        reader.seek(some[len(below)].offset)
+    batch.add(below)
+    return bool(below)
 
 
 async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on_growth: Callable[[int], None] = lambda _: None) -> None:
@@ -169,11 +176,22 @@ async def _work(context: BinsContext, owned: Owned, partition: int) -> None:
     while True:
         try:
             await _apply_all(context, writer)
+            await _wait_for_thaw(context, writer)
         except InputLostError as lost:
-            await _hold(context, writer, lost)
+            await _wait_for_acceptance(context, writer, lost)
 
 
-async def _hold(context: BinsContext, writer: BinsWriter, lost: InputLostError) -> None:
+async def _wait_for_thaw(context: BinsContext, writer: BinsWriter) -> None:
+    """Only renew bins, as long as changes wait on the log."""
+    while writer.is_frozen:
+        context.signer.health.ok(part(writer.partition))
+        wait = await writer.renew()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await context.signer.admin.wait_for(lambda state: state.frozen_since is None)
+
+
+async def _wait_for_acceptance(context: BinsContext, writer: BinsWriter, lost: InputLostError) -> None:
     """Apply nothing new and only renew bins, until an operator accepts the loss of input; then continue after it."""
     context.signer.health.problem(part(writer.partition), str(lost))
     _log.error("bins.input_lost", partition=writer.partition, first=lost.first, below=lost.below, error=str(lost))
@@ -187,16 +205,45 @@ async def _hold(context: BinsContext, writer: BinsWriter, lost: InputLostError) 
 
 
 async def _apply_all(context: BinsContext, writer: BinsWriter) -> None:
+    """Apply changes and publishes until changes are to wait. It also returns where a publish comes before what was read already."""
     config, partition = context.signer.config, writer.partition
     reader = CheckedReader(context.signer.bus, topics.ARTIFACTS, partition, writer.progress)
     try:
         wait, is_backlog = 0.0, False
-        while True:
+        while not writer.is_frozen:
+            await writer.publish_due()
             batch = writer.new_batch()
-            is_new = await read_some(reader, batch, wait, min(FETCH_BYTES, config.batch_max_bytes))
+            is_new = await _read_awake(
+                context, writer, partial(read_some, reader, batch, wait, min(FETCH_BYTES, config.batch_max_bytes)), wait
+            )
             context.signer.health.ok(part(partition))
             if is_new:
                 is_backlog = await take_turn(context, writer, reader, batch, is_backlog=is_backlog)
+                if writer.progress < batch.next_offset:
+                    return
+            elif batch.is_at_end:
+                await writer.publish_next()
             wait = await writer.renew()
     finally:
         await reader.close()
+
+
+async def _read_awake(context: BinsContext, writer: BinsWriter, read: Callable[[], Coroutine[Any, Any, bool]], wait: float) -> bool:
+    """Read the next records, and meanwhile publish what is held. Return whether there were any; False if changes are to wait."""
+    if not wait:
+        return await read()
+    reading = asyncio.create_task(read())
+    try:
+        while not writer.is_frozen:
+            waking = asyncio.create_task(context.signer.admin.wait_for(lambda _: writer.is_frozen or writer.is_publish_due))
+            try:
+                await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                waking.cancel()
+            if reading.done():
+                return await reading
+            await writer.publish_due()
+        return False
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

@@ -4,6 +4,11 @@ A batch is written in pieces that each fit into one transaction. Each bin of a b
 large the batch is. The last piece moves the progress, and has the receipts for changes that belong to no bin.
 
 After a crash, each head's ``applied`` tells what its bin has already applied: those changes are skipped when they are read again.
+
+Held changes are in memory, and on the log as slots in ``heads`` (``tufline_signer.bins.held``). A slot changes in the transaction of its
+bin's piece, whose head then says that the bin has this change, too: it is written again if the bin itself did not change. A publish
+releases what is held below its end once everything below that end is applied. Its pieces free the slots, so after a crash in between the
+same publish releases the rest.
 """
 
 import asyncio
@@ -19,14 +24,17 @@ from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position
 from tufline.errors import InputLostError, RecordGoneError
 from tufline.metadata import envelope
 from tufline.metadata.bins import Bin
-from tufline.records import PROGRESS_KEY, Bootstrap, Head, Progress, topics
+from tufline.records import PROGRESS_KEY, PUBLISH_KEY, Bootstrap, Head, Progress, held_key, topics
+from tufline.records.cursor import MAX_OFFSET
 from tufline.records.receipt_index import ReceiptIndex
-from tufline.records.receipts import ChangeReceipt
+from tufline.records.receipts import ChangeReceipt, PublishReceipt
 from tufline.runtime.task_groups import one_behind
+from tufline.trust.admin_state import AcceptedPublish
 from tufline.trust.roles import BINS, RoleKeys
 from tufline_signer import metrics, renewal
-from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack
+from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack, release_changes
 from tufline_signer.bins.context import BinsContext
+from tufline_signer.bins.held import HeldChanges
 from tufline_signer.errors import InconsistentLogError
 from tufline_signer.heads import Owned
 from tufline_signer.signing.key_selection import keys_of_bins
@@ -43,6 +51,20 @@ BIN_OVERHEAD_BYTES: Final = 2_000
 
 LOST_AT_ONCE: Final = 10_000
 """How many lost records get their receipts in one transaction."""
+
+FREE_BYTES: Final = 100
+"""The most bytes of a record that frees a slot of a held change."""
+
+NAMED_BYTES: Final = 100_000
+"""How many bytes of refused paths the receipts of one transaction of a publish name; the others are only counted."""
+
+WARN_FRACTION: Final = 0.8
+"""A partition that holds more than this fraction of the changes that it may hold has a warning in health."""
+
+HELD_WARNING: Final = (
+    "{} of at most {} changes are held: publish them (POST /api/v1/artifacts/publish) before further ones are refused "
+    "(signer.max_held_changes)"
+)
 
 LOST: Final = "the record was lost from the log before it was applied: send it again"
 
@@ -64,6 +86,34 @@ def part(partition: int) -> str:
 class _Signed(NamedTuple):
     file: SignedFile
     content: Bin
+
+
+class _Slots(NamedTuple):
+    """The new records of slots for held changes, and the bins that they belong to."""
+
+    messages: list[Message]
+    roles: frozenset[str]
+
+
+_NO_SLOTS: Final = _Slots([], frozenset())
+
+
+def _receipt_of(publish: AcceptedPublish, roles: Iterable[str], refused: Mapping[str, str]) -> list["_Receipt"]:
+    """Make the receipt of a transaction of a publish, if it has changed or refused anything."""
+    named, size = [], 0
+    for path in refused:
+        size += len(path.encode()) + 3
+        if size > NAMED_BYTES:
+            break
+        named.append(path)
+    reason = next(iter(refused.values()), "")
+    receipt = PublishReceipt(publish=publish.offset, roles=tuple(roles), refused=tuple(named), refusals=len(refused), reason=reason)
+    return [_Receipt(PUBLISH_KEY, receipt)] if receipt.roles or refused else []
+
+
+class _Receipt(NamedTuple):
+    key: str
+    receipt: ChangeReceipt | PublishReceipt
 
 
 class BinsWriter:
@@ -89,6 +139,12 @@ class BinsWriter:
         self._next_renewal_check = self._context.clock.monotonic()
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
+        self.published = found.publish
+        """An offset in ``admin``: what the publishes below it release is released."""
+        self._publishes = found.publishes or ReceiptIndex(0)
+        layout = bootstrap.settings.layout
+        self._held = HeldChanges(owned.held, self._context.config.max_held_changes, lambda path: layout.name(layout.index_of(path)))
+        self._report_held()
         # Without a trail, bins may be ahead of the progress, with receipts that are in no run.
         self._trail = found.trail or ReceiptIndex(max([found.offset, *(head.applied for head in owned.heads.values())]))
 
@@ -112,8 +168,24 @@ class BinsWriter:
                 await follow(self._commit(signed))
 
     def new_batch(self) -> Batch:
-        """Make an empty batch of this partition."""
-        return Batch(self._settings.partitioning, self.partition)
+        """Make an empty batch of this partition; it ends where the next publish comes first."""
+        publish = self._next_publish
+        return Batch(self._settings.partitioning, self.partition, None if publish is None else publish.ends[self.partition])
+
+    @property
+    def _next_publish(self) -> AcceptedPublish | None:
+        return self._context.admin.state.next_publish(self.published)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether changes wait on the log, and so do publishes."""
+        return self._context.admin.state.frozen_since is not None
+
+    @property
+    def is_publish_due(self) -> bool:
+        """Whether everything below the end of the next publish is applied."""
+        publish = self._next_publish
+        return publish is not None and publish.ends[self.partition] <= self.progress
 
     def is_most(self, bins: int) -> bool:
         """Return whether this many bins are more than half of the partition's.
@@ -124,35 +196,87 @@ class BinsWriter:
         return 2 * bins > len(self._heads)
 
     async def apply(self, batch: Batch) -> int:
-        """Apply a batch to the bins.
+        """Apply a batch to the bins, unless changes wait by now, or a publish comes first: then nothing is applied.
 
         Args:
             batch: the next records; consumed.
 
         Returns:
-            How many bins it touched.
+            How many bins it touched; the progress has not moved if it was not applied.
         """
         touches = len(batch.by_bin)
-        await self._wait_for_admin(batch.admin)
-        pieces = list(self._pieces(batch.bytes_by_bin, batch.receipt_bytes)) or [[]]
+        # A publish that was accepted before a change that is to be held, perhaps by another process, is on the log by now.
+        await self._wait_for_admin(MAX_OFFSET if batch.holds else batch.admin)
+        publish = self._next_publish
+        if self.is_frozen or (publish is not None and publish.ends[self.partition] < batch.next_offset):
+            return 0
+        added = {role: size + FREE_BYTES * self._held.count_of(role) for role, size in batch.bytes_by_bin.items()}
+        pieces = list(self._pieces(added, batch.receipt_bytes)) or [[]]
         # While one piece is appended, the next one is read, changed and signed.
         async with one_behind() as follow:
             for roles in pieces:
                 is_last = roles is pieces[-1]
-                contents = await self._load(roles)
+                contents = await self._load(role for role in roles if not all(change.hold for change in batch.by_bin[role]))
                 touched: dict[str, Bin] = {}
                 receipts = [*batch.receipts] if is_last else []
                 for role in roles:
-                    changed, of_bin = apply_changes(contents[role], batch.by_bin.pop(role), self._heads[role].applied, batch.bulk)
+                    # A bin that only gets more held changes is not read.
+                    content = contents.get(role, Bin())
+                    changed, of_bin = apply_changes(content, batch.by_bin.pop(role), self._heads[role].applied, batch.bulk, self._held)
                     receipts += of_bin
-                    if changed:
-                        touched[role] = contents[role]
-                    else:
-                        self._cache.put(role, self._heads[role].version, contents[role])
+                    if role in contents:
+                        self._settle(role, content, touched, changed=changed)
                 progress = batch.next_offset if is_last else None
-                await follow(self._commit(await self._sign(touched), pack(receipts, batch.bulk), progress, batch.next_offset))
+                slots = self._slots()
+                await follow(self._commit(await self._sign(touched), pack(receipts, batch.bulk), progress, batch.next_offset, slots))
         metrics.changes.inc(batch.changes)
+        self._report_held()
         return touches
+
+    def _settle(self, role: str, content: Bin, touched: dict[str, Bin], *, changed: bool) -> None:
+        if changed:
+            touched[role] = content
+        else:
+            self._cache.put(role, self._heads[role].version, content)
+
+    async def publish_due(self) -> None:
+        """Release what the next publishes release, if everything below their ends is applied, and changes do not wait."""
+        while not self.is_frozen and self.is_publish_due:
+            await self.publish_next()
+
+    async def publish_next(self) -> None:
+        """Release what the next publish releases. Everything below its end must be applied."""
+        publish = self._next_publish
+        if publish is None:
+            return
+        due = self._held.below(publish.ends[self.partition])
+        added = {role: FREE_BYTES * len(changes) + sum(len(change.entry or b"") + 1 for change in changes) for role, changes in due.items()}
+        pieces = list(self._pieces(added, NAMED_BYTES)) or [[]]
+        for roles in pieces:
+            contents = await self._load(roles)
+            touched: dict[str, Bin] = {}
+            refused: dict[str, str] = {}
+            for role in roles:
+                changed, of_bin = release_changes(contents[role], due[role])
+                refused |= of_bin
+                for change in due[role]:
+                    self._held.drop(change.path)
+                self._settle(role, contents[role], touched, changed=changed)
+            receipt = _receipt_of(publish, touched, refused)
+            await self._commit(await self._sign(touched), receipt, slots=self._slots(), publish=publish, is_published=roles is pieces[-1])
+        self._report_held()
+        _log.info("bins.published", partition=self.partition, publish=publish.offset, bins=len(due))
+
+    def _report_held(self) -> None:
+        limit = self._context.config.max_held_changes
+        metrics.held_changes.labels(self.partition).set(self._held.count)
+        is_near = self._held.is_nearly_full(WARN_FRACTION)
+        self._context.health.warn(f"{part(self.partition)}.held", HELD_WARNING.format(self._held.count, limit) if is_near else None)
+
+    def _slots(self) -> _Slots:
+        touched = self._held.take_touched()
+        messages = [self._head_message(held_key(slot), records.encode(held)) for slot, held in touched.slots.items()]
+        return _Slots(messages, frozenset(touched.roles))
 
     async def _wait_for_admin(self, offset: int) -> None:
         admin = self._context.admin
@@ -226,35 +350,62 @@ class BinsWriter:
         return [_Signed(file, content) for file, content in zip(files, contents.values(), strict=True)]
 
     async def _commit(
-        self, signed: Sequence["_Signed"], receipts: Sequence[KeyedReceipt] = (), progress: int | None = None, applied: int = 0
+        self,
+        signed: Sequence["_Signed"],
+        receipts: Sequence[KeyedReceipt | _Receipt] = (),
+        progress: int | None = None,
+        applied: int = 0,
+        slots: _Slots = _NO_SLOTS,
+        publish: AcceptedPublish | None = None,
+        *,
+        is_published: bool = False,
     ) -> None:
-        """Append bins with their heads, receipts and the progress in one transaction.
+        """Append bins with their heads, receipts, held changes and the progress in one transaction.
 
         Args:
             signed: the signed bins, which are out of the cache.
-            receipts: receipts to append with them.
+            receipts: receipts to append with them, all of changes or all of a publish.
             progress: the new progress; None if it does not move yet.
             applied: see ``Head``; it never goes back for any bin.
+            slots: the slots to append.
+            publish: the publish that this is part of; None for changes.
+            is_published: whether the publish is done with this transaction.
         """
         heads: dict[str, Head] = {}
-        # The progress has not moved since the start of the batch.
-        since, until, trail = self.progress, max(applied, progress or 0), self._trail
+        # Neither the progress nor the last publish has moved since the start of the batch.
+        trail, since, until = self._trail, self.progress, max(applied, progress or 0)
+        if publish is not None:
+            trail, since, until = self._publishes, self.published, publish.offset + 1
+        state = Progress(
+            offset=self.progress if progress is None else progress,
+            trail=self._trail,
+            publish=publish.offset + 1 if publish is not None and is_published else self.published,
+            publishes=self._publishes if self._publishes.runs else None,
+            held=self._held.count,
+            max_held=self._context.config.max_held_changes,
+        )
 
         def then(positions: Sequence[Position]) -> list[Message]:
-            nonlocal trail
+            nonlocal state
             for (file, _), position in zip(signed, positions, strict=False):
                 known = self._heads.get(file.role)
                 heads[file.role] = file.head(position, max(applied, known.applied if known else 0))
-            places = [position.offset for position in positions if position.topic == topics.RECEIPTS]
-            trail = self._trail.extended(since, until, places[0], places[-1]) if places else self._trail
+            for role in slots.roles - heads.keys():
+                heads[role] = msgspec.structs.replace(self._heads[role], applied=max(applied, self._heads[role].applied))
+            if places := [position.offset for position in positions if position.topic == topics.RECEIPTS]:
+                extended = trail.extended(since, until, places[0], places[-1])
+                state = msgspec.structs.replace(state, **{"trail" if publish is None else "publishes": extended})
             messages = [self._head_message(role, records.encode(head)) for role, head in heads.items()]
-            return [*messages, *self._progress_message(progress, trail)]
+            # Every transaction repeats the progress, even if it has not moved, so that the newest one is always near the end of the
+            # partition.
+            return [*messages, *slots.messages, self._head_message(PROGRESS_KEY, records.encode(state))]
 
         began = self._context.clock.monotonic()
-        messages = [*(file.message() for file, _ in signed), *self._receipt_messages(receipts)]
+        messages = [*(file.message() for file, _ in signed), *self._receipt_messages(receipts, trail, since)]
         positions = await self._owned.writer.commit(messages, then)
         self._context.clock.observe(positions[-1].time, began)
-        self._trail = trail
+        self._trail, self.published = state.trail or self._trail, state.publish
+        self._publishes = state.publishes or self._publishes
         self._heads.update(heads)
         for file, content in signed:
             self._cache.put(file.role, file.version, content)
@@ -265,17 +416,12 @@ class BinsWriter:
     def _head_message(self, key: str, value: bytes) -> Message:
         return Message(topics.HEADS, key, value, self.partition)
 
-    def _progress_message(self, progress: int | None, trail: ReceiptIndex) -> list[Message]:
-        # Every transaction repeats the progress, even if it has not moved, so that the newest one is always near the end of the partition.
-        offset = self.progress if progress is None else progress
-        return [self._head_message(PROGRESS_KEY, records.encode(Progress(offset=offset, trail=trail)))]
-
-    def _receipt_messages(self, receipts: Sequence[KeyedReceipt]) -> list[Message]:
-        messages = [Message(topics.RECEIPTS, request, records.encode(receipt), self.partition) for request, receipt in receipts]
-        if receipts and self._trail.begins(self.progress):
-            request, receipt = receipts[0]
-            first = records.encode(msgspec.structs.replace(receipt, runs=self._trail.runs))
-            messages[0] = Message(topics.RECEIPTS, request, first, self.partition)
+    def _receipt_messages(self, receipts: Sequence[KeyedReceipt | _Receipt], trail: ReceiptIndex, since: int) -> list[Message]:
+        messages = [Message(topics.RECEIPTS, key, records.encode(receipt), self.partition) for key, receipt in receipts]
+        if receipts and trail.begins(since):
+            key, receipt = receipts[0]
+            first = records.encode(msgspec.structs.replace(receipt, runs=trail.runs))
+            messages[0] = Message(topics.RECEIPTS, key, first, self.partition)
         return messages
 
     def _observe(self, signed: Sequence[SignedFile]) -> None:

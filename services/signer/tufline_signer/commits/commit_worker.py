@@ -89,7 +89,7 @@ class CommitWorker:
         self._bootstrap = bootstrap
         self._committed = last_vector(owned, bootstrap.settings.partitions)
         self.passed = PassedOver(context.health, PART)
-        self._state = CommitState(bootstrap.settings, self._committed.artifacts, self.passed)
+        self._state = CommitState(bootstrap.settings, self._committed, self.passed)
         self._files = CommitFiles(context, bootstrap, owned.heads, PART)
         self._root_release = RootRelease()
         self._report = TrustReport(context.health, PART, bootstrap)
@@ -242,7 +242,8 @@ class CommitWorker:
             return [], self._committed
         files = [*(signed_by_people(Root.type, submitted.metadata) for submitted in lost), *([targets] if targets else [])]
         state.set(Targets.type, targets_version)
-        vector = Vector(list(state.covered), covered_in_admin(self._repository, root.version, targets_version))
+        in_admin = covered_in_admin(self._repository, root.version, targets_version)
+        vector = Vector(list(state.covered), in_admin, state.publishes)
         if files or state.changed or Snapshot.type in due:
             # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
             state.changed = False

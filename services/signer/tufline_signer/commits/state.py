@@ -9,13 +9,13 @@ only what is in its snapshot.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from tufline import records
 from tufline.bus import Record
 from tufline.metadata.snapshot import Snapshot
-from tufline.records import Head, Progress, Settings
+from tufline.records import Head, Progress, Settings, Vector
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust.roles import RoleKeys
 
@@ -29,14 +29,15 @@ class _Newest(NamedTuple):
 class CommitState:
     """The bins according to their heads, and the snapshot of those that may be named."""
 
-    def __init__(self, settings: Settings, covered: Sequence[int], passed: PassedOver) -> None:
+    def __init__(self, settings: Settings, covered: Vector, passed: PassedOver) -> None:
         """Start without heads.
 
         Args:
             settings: the repository's settings.
-            covered: how far in each partition of ``artifacts`` the last commit goes.
+            covered: how far the last commit goes.
             passed: collects the heads that can't be decoded.
         """
+        self._used = [partition for partition in range(settings.partitions) if settings.partitioning.names_in(partition)]
         self._passed = passed
         self.missing = {settings.layout.name(index) for index in range(settings.number_of_bins)}
         """The bins without a head, or without a version that may be named. A snapshot must name all bins, or clients fail."""
@@ -44,9 +45,11 @@ class CommitState:
         self.snapshot = Snapshot()
         self.changed = False
         """Whether the snapshot has changed since this was last set to False."""
-        self.covered = list(covered)
+        self.covered = list(covered.artifacts)
         """How far in each partition of ``artifacts`` the snapshot goes."""
-        self._progress = list(covered)
+        self._progress = list(covered.artifacts)
+        self._covered_publishes = [covered.publishes] * settings.partitions
+        self._publishes = [covered.publishes] * settings.partitions
         self._bins: dict[str, _Newest] = {}
         self._withheld: dict[str, int] = {}
         self._keys: RoleKeys | None = None
@@ -99,6 +102,7 @@ class CommitState:
                     self._name(record.key)
                 case Progress() as progress:
                     self._progress[partition] = max(self._progress[partition], progress.offset)
+                    self._publishes[partition] = max(self._publishes[partition], progress.publish)
         self._cover()
 
     def _name(self, role: str) -> None:
@@ -116,6 +120,12 @@ class CommitState:
         for partition, offset in enumerate(self._progress):
             if partition not in held:
                 self.covered[partition] = offset
+                self._covered_publishes[partition] = self._publishes[partition]
+
+    @property
+    def publishes(self) -> int:
+        """An offset in ``admin``: what the publishes below it release is in the snapshot."""
+        return min(self._covered_publishes[partition] for partition in self._used)
 
     def are_met(self, keys: RoleKeys) -> bool:
         """Return whether the newest version of every bin verifies under other keys.
