@@ -19,7 +19,7 @@ from tufline_testing.skips import pytest_runtest_makereport, pytest_terminal_sum
 # A shared machine is slow at times: a slow example is not a failure.
 settings.register_profile("tufline", deadline=None, print_blob=True)
 settings.load_profile("tufline")
-# testing/tufline_testing/proofs/mutate_pure.py asks whether a test fails, and not for the smallest example.
+# testing/tufline_testing/proofs/mutate_pure.py only needs to know whether a test fails, not the smallest example.
 settings.register_profile("mutation", settings.get_profile("tufline"), phases=(Phase.explicit, Phase.generate), database=None)
 
 
@@ -92,6 +92,6 @@ def vault(vault_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def own_vault(vault_parts: None, tmp_path: Path) -> Iterator[VaultServer]:
-    """Run an OpenBao of the test's own, to be broken."""
+    """Run a separate OpenBao, which the test may break."""
     with vault_server(tmp_path / "vault") as server:
         yield server

@@ -55,7 +55,7 @@ async def test_what_is_put_is_there(store: Store) -> None:
 
 
 async def test_same_content_is_not_written_again(tmp_path: Path) -> None:
-    """An existing file with the same content is not rewritten: it may be durable and served."""
+    """An existing file with the same content is not rewritten, because it may already be durable and served."""
     store = LocalStore(tmp_path)
     assert await store.put_many([("1.a.json", b"same")]) == []
     before = (tmp_path / "1.a.json").stat().st_ino
@@ -300,7 +300,7 @@ MOUNTS = """\
     ],
 )
 def test_network_file_systems_are_known(tmp_path: Path, directory: str, expected: str) -> None:
-    """A directory is in the file system that is mounted last, at the longest path above it; network ones are named."""
+    """A directory belongs to the file system that was mounted last at the longest path above it; network file systems are named."""
     (tmp_path / "mountinfo").write_text(MOUNTS)
     assert network_type(Path(directory), tmp_path / "mountinfo") == expected
 

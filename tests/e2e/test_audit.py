@@ -1,4 +1,4 @@
-"""The audit of a real server: while it runs, when it was killed, when it ended in order, and when somebody else has its key."""
+"""The audit of a real server: running, killed, stopped properly, and with a key that somebody else has, too."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def plant(data: Path) -> None:
 
 
 def test_standard_output_may_be_the_copy(tmp_path: Path) -> None:
-    """With '-' the records are lines on standard output among the server's few others; an interrupt also ends the chain properly."""
+    """With '-' the records are lines on standard output, among the server's own few lines; an interrupt, too, ends the chain properly."""
     data, out = tmp_path / "data", tmp_path / "data.log"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUFLINE_SIGNER__AUDIT_FILE", "-")

@@ -207,7 +207,7 @@ NEEDS_VAULT = {"keys create": ["keys", "create", "transit/k"], "keys show": ["ke
 
 @pytest.mark.parametrize("arguments", [*NEEDS_BUS.values(), *NEEDS_VAULT.values()], ids=[*NEEDS_BUS, *NEEDS_VAULT])
 def test_nobody_there_has_its_exit_code(tmp_path: Path, arguments: list[str]) -> None:
-    """If no broker or no Vault answers, the exit code reports that, not a refusal."""
+    """If no broker or no Vault answers, the exit code says so, and does not report a refusal."""
     (tmp_path / "tufline-data" / "origin" / "metadata").mkdir(parents=True)
     vault = {"TUFLINE_VAULT__ADDRESS": "http://127.0.0.1:9", "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": "t"}
     env = {"TUFLINE_BUS__URL": "kafka:127.0.0.1:9", **vault, "TUFLINE_VAULT__RETRY": "0"}
@@ -255,7 +255,7 @@ def test_every_command_has_help(command: str) -> None:
 
 @pytest.mark.slow
 def test_fsck_wants_the_server_stopped(tmp_path: Path) -> None:
-    """If the server runs, or there is no log, fsck reports it; otherwise it exits with 0, or with 1 and the name of the file."""
+    """A running server and a missing log are reported by fsck; otherwise it exits with 0, or with 1 and the name of the faulty file."""
     data = tmp_path / "data"
     with dev(data, "--bins", "4") as server:
         running = run_tufline("fsck", "--data", data, cwd=tmp_path)
@@ -275,7 +275,7 @@ def test_fsck_wants_the_server_stopped(tmp_path: Path) -> None:
 
 
 async def fill_inbox(path: Path, *messages: Message) -> None:
-    """Put records into the inbox of a log, and have them moved."""
+    """Append records to the inbox of a log, and run ingest until they are moved."""
     bus = await open_embedded(path, topics.topics(DEFAULT_PARTITIONS))
     if await bus.end(topics.ADMIN, 0) == 0:
         await announce_bootstrap(bus, bootstrap_record(path.parent / "keys", DEFAULT_PARTITIONS))

@@ -17,10 +17,10 @@ from tufline_testing.server import Running, dev
 pytestmark = pytest.mark.slow
 
 FILES = 256
-"""How many the server may have open."""
+"""How many files the server may have open."""
 
 CLIENTS = 200
-"""Of each kind, at each server."""
+"""How many connections of each kind are opened to each server."""
 
 SENT = {
     "idle": b"",
@@ -41,7 +41,7 @@ def own_limit(soft: int) -> Iterator[None]:
 
 
 def flood(stack: ExitStack, url: str) -> None:
-    """Open many connections to a server that send nothing more."""
+    """Open many connections to a server, and send nothing more."""
     where = (urlsplit(url).hostname, urlsplit(url).port)
     for sent in SENT.values():
         for _ in range(CLIENTS):

@@ -155,7 +155,7 @@ def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_integration_over_rest(tmp_path: Path) -> None:
-    """The programs of the guide see a file live that the example added, and remove it; the import brings the rest."""
+    """The guide's programs find the file that the example added, and remove it; the import adds the others."""
     ask, remove, many = programs(DOCS / "how-to" / "rest.md")
     file = tmp_path / "index" / "docs" / "hello.txt"
     file.parent.mkdir(parents=True)

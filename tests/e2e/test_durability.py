@@ -141,7 +141,7 @@ def crashes(calls: list[Call], directory: Path, seed: int) -> list[tuple[int, se
 
 
 def lossy_log(tmp_path: Path, seed: int, sync: str) -> list[tuple[int, set[str], Path]]:
-    """Let a process append on a disk, and lose the power of that."""
+    """Let a process append to a log on a simulated disk, which then loses its power."""
     directory = tmp_path / "disk"
     directory.mkdir()
     command = [sys.executable, "-c", APPENDING, str(directory / "log.db"), "0", "12", "20", sync]
@@ -169,7 +169,7 @@ def test_power_loss_keeps_what_was_acknowledged(tmp_path: Path, seed: int) -> No
 
 
 def test_power_loss_finds_a_log_that_does_not_sync(tmp_path: Path) -> None:
-    """The same check fails for a log whose commits are not synced: it can see a loss."""
+    """The same check fails for a log whose commits are not synced, so it would detect a loss."""
     with pytest.raises(Exception, match=r"lost|half|twice|malformed|log\.db"):
         check_logs(lossy_log(tmp_path, 0, "OFF"), "without syncs")
 
@@ -195,7 +195,7 @@ def check_origins(lost: list[tuple[int, set[str], Path]], context: str) -> None:
 
 
 def lossy_origin(tmp_path: Path, seed: int, sync: str) -> list[tuple[int, set[str], Path]]:
-    """Let a process publish on a disk, and lose the power of that."""
+    """Let a process publish to an origin on a simulated disk, which then loses its power."""
     directory = tmp_path / "disk"
     directory.mkdir()
     return crashes(record([sys.executable, "-c", PUBLISHING, str(directory), sync], tmp_path / "trace"), directory, seed)
@@ -208,6 +208,6 @@ def test_power_loss_never_leaves_a_timestamp_without_its_files(tmp_path: Path, s
 
 
 def test_power_loss_finds_an_origin_that_does_not_sync(tmp_path: Path) -> None:
-    """The same check fails for an origin that is not flushed before the timestamp: it can see a loss."""
+    """The same check fails for an origin that is not flushed before the timestamp, so it would detect a loss."""
     with pytest.raises(AssertionError, match=r"lost|damaged"):
         check_origins(lossy_origin(tmp_path, 0, "OFF"), "without syncs")

@@ -32,7 +32,7 @@ def files(data: Path) -> int:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_sigkill_in_a_publication_loses_no_artifact(tmp_path: Path, seed: int) -> None:
-    """Killed while a publication is written, all 600 artifacts become live; RSTUF lost 104 of 600 that its database called published."""
+    """If the process is killed during a publication, all 600 artifacts become live; RSTUF lost 104 that its database called published."""
     data = tmp_path / "data"
     chance = random.Random(seed)
     paths = [f"p/{number}" for number in range(600)]
@@ -72,7 +72,7 @@ def test_every_accepted_task_runs(tmp_path: Path) -> None:
 
 
 def test_no_lock_outlives_its_holder(tmp_path: Path) -> None:
-    """Killed in a publication, the next artifact is live seconds after the restart; RSTUF's lock held everything for up to 500 s."""
+    """After a kill during a publication, artifacts are live seconds after the restart; RSTUF's lock blocked everything for up to 500 s."""
     data = tmp_path / "data"
     server = start_dev(data, *BINS)
     try:

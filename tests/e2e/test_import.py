@@ -18,7 +18,7 @@ from tufline_testing.server import run_tufline
 ARTIFACTS = "/api/v1/artifacts/"
 
 ROOM = 6_000
-"""Bytes of a bin that is full early, so that few artifacts fill all bins."""
+"""The size limit of a bin, in bytes; it is so small that few artifacts fill all bins."""
 
 
 def write_source(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The own keys of people who sign root or targets: made encrypted, handed over as public keys, and used from a file or through a URI."""
+"""The keys of people who sign root or targets: generated encrypted, handed over as public keys, and used from a file or a URI."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def passphrase(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("scheme", ["ecdsa", "ed25519"])
 def test_a_new_key_is_encrypted(tmp_path: Path, scheme: str) -> None:
-    """The private key is read with the passphrase that was typed, and only with that; the public key has no place of the private one."""
+    """The private key is read with the passphrase that was typed, and only with that; the public key does not say where it is."""
     file = tmp_path / "ada.pem"
     done = CliRunner().invoke(main, ["keys", "generate", str(file), "--scheme", scheme], input=f"{PASSPHRASE}\n{PASSPHRASE}\n")
     assert done.exit_code == Exit.OK, done.output
@@ -81,7 +81,7 @@ def test_init_encrypts_what_people_hold(tmp_path: Path, passphrase: Path) -> Non
 
 
 def _root(directory: Path, key: SSlibKey) -> Path:
-    """Write a next root that has one root key, next to the trusted one."""
+    """Write the next version of a root, with one root key, and the trusted version."""
     root = Metadata[Root].from_dict(ceremony.hold(ceremony.Plan(2)).payload["metadata"]["root"])
     for keyid in list(root.signed.roles["root"].keyids):
         root.signed.revoke_key(keyid, "root")
@@ -116,7 +116,7 @@ URIS = {
 
 @pytest.mark.parametrize(("uri", "arguments"), URIS.values(), ids=URIS)
 def test_a_uri_signs(tmp_path: Path, uri: str, arguments: list[str]) -> None:
-    """What securesystemslib can sign with exports its public part, without the URI, and signs; another key there is refused."""
+    """Every key that securesystemslib can use exports its public part, without the URI, and signs; another key there is refused."""
     env = {"TUFLINE_SIGNER__KEY_DIR": str(tmp_path), "CRYPTO_SIGNER_PATH_PREFIX": str(tmp_path)}
     made = ceremony.make_key("ecdsa")
     (tmp_path / "ada.pem").write_bytes(made.pem)

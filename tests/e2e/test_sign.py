@@ -1,4 +1,4 @@
-"""``tufline sign --url``: a key holder signs what waits on a server, and is told why if there is nothing to sign."""
+"""``tufline sign --url``: a key holder signs what is pending on a server, or learns why there is nothing to sign."""
 
 import copy
 import subprocess
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_key_holder_signs_what_waits(tmp_path: Path) -> None:
-    """Each wrong use says what to do, and nothing is signed without a yes; what is asked names the changes."""
+    """Each wrong use gets advice, nothing is signed without a yes, and the question lists the changes."""
     offline = tmp_path / "data" / "keys" / "offline"
     with dev(tmp_path / "data", "--bins", "4") as server:
         to_server = ("sign", "--url", server.client.url)

@@ -29,7 +29,7 @@ from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, lose,
 ARTIFACTS, DELETE, BULK, TASK = "/api/v1/artifacts/", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/task/?task_id="
 
 ROOM = 6_000
-"""Bytes of a bin that is full early, so that few artifacts fill all bins."""
+"""The size limit of a bin, in bytes; it is so small that few artifacts fill all bins."""
 
 BIG = {"k": "x" * 3_000}
 
@@ -148,7 +148,7 @@ async def test_pages_are_read_in_bounded_parts(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_few_receipts_are_read_for_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any number of other receipts may be between a task's acceptance and its own: they are not read."""
+    """However many other receipts there are between a task's acceptance and its own receipts, they are not read."""
     monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
@@ -169,7 +169,7 @@ async def test_few_receipts_are_read_for_a_task(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_a_task_without_receipts_reads_no_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An id that claims acceptance in 1970 costs no more than the true one: its own records, and no receipts of others."""
+    """A forged id with an acceptance time in 1970 costs no more than the true one: only the task's own records are read."""
     monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     bus = CountingBus(await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS)))
     async with bootstrapped(tmp_path, bus=bus) as server:
@@ -339,7 +339,7 @@ async def test_results_are_those_of_rstuf(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_an_unreadable_record_of_others_stops_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Receipts that no version can read, among those of a task, are passed over."""
+    """Receipts that no version can read are skipped, even among those of a task."""
     monkeypatch.setattr(recent_requests, "KEPT_BYTES", 0)
     async with bootstrapped(tmp_path) as server:
         for partition in range(PARTITIONS):

@@ -101,7 +101,7 @@ async def test_a_receipt_of_another_request_makes_nothing_unknown(tmp_path: Path
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_older_tasks_are_answered_without_the_trail(tmp_path: Path, kind: str) -> None:
-    """If a receipt that links to older ones is unreadable, they are found without it: no task is delayed, and none is made up."""
+    """If a receipt that links to older ones is unreadable, they are found without it: no task is delayed, and no result is invented."""
     async with bootstrapped(tmp_path) as server:
         tasks = [await done(server, DELETE, {"artifacts": ["never"]}) for _ in range(6)]
         found = await change_receipts(server.bus)
@@ -141,7 +141,7 @@ async def test_a_bulk_task_counts_what_is_unknown(tmp_path: Path, monkeypatch: p
 
 
 async def test_an_old_bulk_id_claims_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bulk request's id from an older version can't tell what was refused: its task is not reported as a success."""
+    """The id of a bulk request from an older version does not show what was refused, so its task is not reported as a success."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     source, journal = tmp_path / "source.ndjson", tmp_path / "journal"
     source.write_bytes(b"")
@@ -162,7 +162,7 @@ async def test_an_old_bulk_id_claims_no_success(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize("kind", ["damaged", "junk"])
 async def test_a_client_of_the_inbox_is_told_that_receipts_may_be_missing(tmp_path: Path, kind: str) -> None:
-    """A client that sends an event again whose receipt is unreadable does not learn that all of it was applied."""
+    """If an event's receipt is unreadable, a client that sends the event again is not told that all of it was applied."""
     event = Event("repo", [remove("never")], id="1")
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         first = await client.publish(event)

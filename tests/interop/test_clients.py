@@ -60,7 +60,7 @@ async def published(tmp_path: Path, make: Make | None = None) -> AsyncIterator[s
         (files / path).write_bytes(content)
     payload = None if make is None else make(tmp_path / "keys")
     async with bootstrapped(tmp_path, payload=payload) as server:
-        # RSTUF's tools name the hash of a file that tuf-js and go-tuf don't know.
+        # RSTUF's tools use a hash algorithm that tuf-js and go-tuf don't know.
         is_rstuf = payload is not None and payload["settings"]["client_profile"] == RSTUF
         hashes = [
             {"blake2b-256": hashlib.blake2b(content, digest_size=32).hexdigest()}

@@ -63,7 +63,7 @@ def test_what_clients_read_differently_is_refused(clients: list[Client], tmp_pat
 
 
 def test_names_of_javascript(clients: list[Client], tmp_path: Path) -> None:
-    """The names that are refused for the sake of JavaScript are those that tuf-js does not find, and the others do."""
+    """The names that are refused because of JavaScript are exactly those that only tuf-js does not find."""
     for path, asked in ask_for(clients, [*sorted(NAMES_OF_JAVASCRIPT), "prototype", "length"], tmp_path).items():
         assert (asked["tuf-js"] is None) == (path in NAMES_OF_JAVASCRIPT), path
         assert asked["python-tuf"] == asked["go-tuf"] == path
@@ -109,7 +109,7 @@ def of_go(root: Path) -> Iterator[str]:
 
 
 async def test_every_server_has_what_is_accepted(every_client: list[Client], tmp_path: Path) -> None:
-    """Each client downloads each accepted path from the built-in server, and from those of Python and Go, which have its decoded name."""
+    """Each client downloads each accepted path from the built-in server, and from those of Python and Go, which serve its decoded name."""
     paths = [path for path in ALL if rule_for(path) != REFUSED and path != "a/constructor"]
     write_repository(tmp_path / "metadata", paths)
     names = {path: name_of(path) for path in paths}

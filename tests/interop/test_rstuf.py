@@ -1,4 +1,4 @@
-"""RSTUF's command line, as released, works against Tufline: whoever uses it changes a URL."""
+"""RSTUF's command line, as released, works against Tufline: its users only change a URL."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,7 @@ ROOT_KEYS = ("alice", "bob", "carol")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A running Tufline without a repository, its origin, and a person with RSTUF's command line.
+    """A running Tufline without a repository, its origin, and an operator with RSTUF's command line.
 
     Attributes:
         server: the REST API.
@@ -47,7 +47,7 @@ class Site:
         return state
 
     async def look_up(self, *paths: str) -> list[File]:
-        """Refresh a client that trusts the first root, and look artifacts up; each call goes on from the one before."""
+        """Refresh a client that trusts the first root, and look artifacts up; each call continues where the last one ended."""
         origin = self.files.parent / "origin"
         job = Job(self.metadata + "/", self.artifacts + "/", origin / "1.root.json", self.files.parent / "client", paths)
         result = await asyncio.to_thread(PythonTuf().run, job)
@@ -57,7 +57,7 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path, rstuf_python: Path) -> AsyncIterator[Site]:
-    """Run all services on the embedded bus, and serve the origin; the overlap of a key change is short, since no cache is in the way."""
+    """Run all services on the embedded bus, and serve the origin; the overlap of a key change is short, because there is no cache."""
     files, keys, listening = tmp_path / "files", tmp_path / "keys", asyncio.get_running_loop().create_future()
     files.mkdir()
     keys.mkdir()
@@ -75,7 +75,7 @@ async def site(tmp_path: Path, rstuf_python: Path) -> AsyncIterator[Site]:
 
 
 async def bootstrap(site: Site) -> None:
-    """Make a repository with one command, which two of two root keys sign."""
+    """Make a repository with one command; both root keys sign it."""
     rstuf = site.rstuf
     said = await asyncio.to_thread(
         rstuf.ceremony, "--dry-run", "--out", "payload.json", bins=8, root=ROOT_KEYS[:2], signers=ROOT_KEYS[:2], online="online"
@@ -151,7 +151,7 @@ async def test_a_bootstrap_is_stopped_while_signatures_are_missing(site: Site) -
 
 
 async def test_root_is_updated(site: Site) -> None:
-    """Root gets a new online key at once, then other root keys by one signature after the other; clients follow each."""
+    """Root gets a new online key in one step, then other root keys, signature by signature; clients follow each version."""
     await bootstrap(site)
     rstuf = site.rstuf
     (rstuf.home / "a").write_bytes(b"a")
@@ -178,7 +178,7 @@ async def test_root_is_updated(site: Site) -> None:
 
 
 async def test_an_update_is_stopped(site: Site) -> None:
-    """A root that waits for a signature is withdrawn: nothing waits any more, and the current root stays."""
+    """A root that waits for a signature is withdrawn: nothing is pending any more, and the current root stays."""
     await bootstrap(site)
     rstuf = site.rstuf
     await asyncio.to_thread(rstuf.update, site.metadata, signers=("alice",), add="carol")

@@ -1,4 +1,4 @@
-"""The audit on a real Apache Kafka: several signers, of which some are killed, verified while all runs."""
+"""The audit on a real Apache Kafka: several signers, some of which are killed, and verification while everything runs."""
 
 import itertools
 import signal
@@ -19,7 +19,7 @@ BINS = 8
 
 @pytest.fixture
 def stack(kafka: Cluster, tmp_path: Path) -> Iterator[Stack]:
-    """Prepare services with their own prefix, where a dead signer is noticed soon."""
+    """Prepare services with their own prefix; a dead signer is noticed quickly."""
     settings = {"TUFLINE_KAFKA__PREFIX": f"a{time.time_ns()}.", "TUFLINE_BUS__PARTITIONS": "4", "TUFLINE_KAFKA__SESSION_TIMEOUT": "2"}
     with Stack(tmp_path, kafka, BINS, settings) as made:
         made.prepare()

@@ -1,4 +1,4 @@
-"""What is cancelled while it connects to a real Kafka leaves nothing open."""
+"""A client that is cancelled while it connects to a real Kafka leaves no connection open."""
 
 import asyncio
 import gc

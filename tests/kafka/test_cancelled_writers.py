@@ -1,4 +1,4 @@
-"""What is cancelled while it uses a real Kafka ends as cancelled, at whichever await that is: otherwise it would never end."""
+"""A task that is cancelled while it uses a real Kafka ends as cancelled, at whichever await it is; otherwise it would never end."""
 
 import asyncio
 import gc
@@ -39,7 +39,7 @@ async def setup(kafka: Cluster, nothing_left_open: None) -> KafkaSetup:
 
 
 async def test_a_cancelled_writer_is_cancelled(setup: KafkaSetup) -> None:
-    """A writer's caller that is cancelled while it opens, commits or closes ends as cancelled, and the next writer can write."""
+    """If the caller of a writer is cancelled while it opens, commits or closes, it ends as cancelled, and the next writer can write."""
     bus = setup.bus
 
     async def story() -> None:
@@ -56,7 +56,7 @@ async def test_a_cancelled_writer_is_cancelled(setup: KafkaSetup) -> None:
 
 
 async def test_a_cancelled_reader_is_cancelled(setup: KafkaSetup) -> None:
-    """A reader's caller that is cancelled while it connects, reads or closes ends as cancelled."""
+    """If the caller of a reader is cancelled while it connects, reads or closes, it ends as cancelled."""
     bus = setup.bus
     await bus.append([Message("plain", "key", b"value", 0)])
 
@@ -73,7 +73,7 @@ async def test_a_cancelled_reader_is_cancelled(setup: KafkaSetup) -> None:
 
 
 async def test_a_cancelled_bus_is_cancelled(setup: KafkaSetup) -> None:
-    """Whoever is cancelled while the bus opens or closes ends as cancelled."""
+    """A task that is cancelled while it opens or closes the bus ends as cancelled."""
     await setup.end()
 
     async def story() -> None:
@@ -85,7 +85,7 @@ async def test_a_cancelled_bus_is_cancelled(setup: KafkaSetup) -> None:
 
 
 async def test_a_writer_that_fails_while_its_partition_is_revoked_is_gone(setup: KafkaSetup) -> None:
-    """Cancelled just when its failed writer is closed, a worker ends: a frozen signer woke up so, and never ended."""
+    """A worker that is cancelled while its failed writer is closed ends; a frozen signer once woke up in this state, and never ended."""
     bus = setup.bus
     numbers = itertools.count(1)
 

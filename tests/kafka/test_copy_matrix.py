@@ -1,4 +1,4 @@
-"""Copying in transactions while brokers and clients are bounced: ``testing/tufline_testing/proofs/copy_matrix.py`` in small."""
+"""Copying in transactions while brokers and clients are restarted: ``testing/tufline_testing/proofs/copy_matrix.py`` in small."""
 
 import os
 import random
@@ -17,7 +17,7 @@ MATRIX = (("brokers", "hard"), ("clients", "hard"), ("clients", "clean"))
 
 @pytest.fixture
 def brokers(kafka_parts: None, tmp_path: Path) -> Iterator[Cluster]:
-    """Run brokers of the test's own, to be broken."""
+    """Run separate brokers, which the test may break."""
     cluster = Cluster(tmp_path / "kafka", BROKERS)
     try:
         cluster.start()
@@ -29,7 +29,7 @@ def brokers(kafka_parts: None, tmp_path: Path) -> Iterator[Cluster]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 async def test_copied_once_and_in_order(brokers: Cluster) -> None:
-    """Whatever is bounced, a reader of committed records sees each input once and in order, and none is missing."""
+    """Whatever is restarted, a reader of committed records sees each input once and in order, and none is missing."""
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"seed {seed}")  # noqa: T201 (to play it again)
     outcome = await copy_matrix(brokers, RECORDS, seed, bounces=BOUNCES, matrix=MATRIX)

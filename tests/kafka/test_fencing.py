@@ -1,4 +1,4 @@
-"""What a writer's caller and its process's log get when another writer takes over its id on a real Kafka."""
+"""What the caller of a writer gets, and what is logged, when another writer takes over its id on a real Kafka."""
 
 import asyncio
 import gc

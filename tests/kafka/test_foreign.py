@@ -39,7 +39,7 @@ async def bus(connection: KafkaConnection) -> AsyncIterator[Bus]:
 
 
 async def test_a_name_that_is_not_utf8(connection: KafkaConnection, bus: Bus) -> None:
-    """A header's name that is not UTF-8 costs nothing but its own bytes: each record before, with and after it is read once, in order."""
+    """A header's name that is not UTF-8 affects nothing else: each record before, with and after it is read once, in order."""
     reader = bus.reader(PLAIN, 0, 0)
     topic = f"{connection.prefix}{PLAIN}"
     bad = (b"\xfe", b"bad", [(b"a", b"1"), (BAD_NAME, b"\xff"), (b"", None), (b"a", b"2")])

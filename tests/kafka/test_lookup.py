@@ -33,14 +33,14 @@ async def test_foreign_bytes_behind_a_record_do_not_hide_it(kafka: Cluster) -> N
 
 
 async def test_a_leader_that_is_behind_is_not_believed(kafka: Cluster) -> None:
-    """That a partition's leader has nothing yet at an offset, as right after an election, does not mean that the record is gone."""
+    """A leader that does not have a record yet, for example right after an election, does not mean that the record is gone."""
     setup = KafkaSetup(kafka.bootstrap, TOPICS)
     await setup.create()
     bus = await setup.open()
     try:
         (position,) = await bus.append([Message("plain", "k", b"first")])
         reading = asyncio.create_task(bus.read("plain", 0, position.offset + 1, key="k", sha256=sha256(b"second").hexdigest()))
-        # To the reader it makes no difference whether the record is not there yet, or is there and not yet seen by the leader.
+        # The reader can't distinguish a record that does not exist yet from one that the leader has not seen yet.
         await asyncio.wait([reading], timeout=0.5)
         await bus.append([Message("plain", "k", b"second")])
         async with asyncio.timeout(DEADLINE_SECONDS):

@@ -63,7 +63,7 @@ def test_dead_brokers_are_said_and_coming_back_is_noticed(stack: Stack) -> None:
 
 
 def test_joining_is_said_and_who_stands_by_is_ready(stack: Stack) -> None:
-    """While a dead member blocks a group's partitions, a joining process reports it; one that then stands by without any is ready."""
+    """While a dead member blocks a group's partitions, a joining process reports it; a standby without partitions is then ready."""
     first = next(service for service in stack.services if service.name == "signer")
     wait_until(lambda: not first.problems(), "the signer is not ready")
     first.process.send_signal(signal.SIGSTOP)

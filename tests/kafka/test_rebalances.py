@@ -27,7 +27,7 @@ BINS = 8
 PARTITIONS = 4
 TOPICS = {"plain": Topic("plain", 1, Cleanup.KEEP)}
 ENDED_SECONDS = 5.0
-"""Of an abandoned transaction the broker knows only after twice as long that it has ended."""
+"""The broker may need twice this time to notice that a transaction was abandoned."""
 
 
 @pytest.fixture

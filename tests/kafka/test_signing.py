@@ -1,4 +1,4 @@
-"""Signatures that come one by one, on Kafka: two ingests that are asked at the same time, and one that is killed, change nothing twice."""
+"""Signatures that come one by one, on Kafka: requests to two ingests at the same time, and the death of one, change nothing twice."""
 
 import copy
 import json
@@ -55,7 +55,7 @@ def ask(client: Client, method: str, path: str, body: Any = None) -> str:
 
 
 def entry(client: Client, role: str, signer: CryptoSigner) -> dict[str, Any]:
-    """Return the request with a signature of what waits."""
+    """Return the request with a signature of the pending version."""
     pending = client.request("GET", SIGN)["data"]["metadata"][role]
     return {"role": role, "signature": signature(pending, signer)}
 

@@ -1,4 +1,4 @@
-"""Simulated faults, in numbers: the real services, broken hundreds of times, and a client that always succeeds.
+"""Simulated faults in large numbers: the real services are broken hundreds of times, and a client always succeeds.
 
 ``make nightly`` plays seventeen times as many schedules.
 """
@@ -16,14 +16,14 @@ SCHEDULES_AT_ONCE = 30
 SECONDS = 1800
 
 SCHEDULES_UNTIL_FOUND = 400
-"""The rarest, a progress outside its transaction, shows in about one schedule of twenty-five."""
+"""The rarest mistake, progress outside its transaction, shows in about one of twenty-five schedules."""
 
 FIRST_SEEDS = {"renewal_by_the_wall_clock": 100}
 """Where to begin instead of at 1, for a mistake that needs a rare clock: the search would take minutes."""
 
 
 def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Play schedules in a separate process: what dies in them must stay dead."""
+    """Play schedules in a separate process, so that nothing that dies in them runs again."""
     command = [sys.executable, "-m", "tufline_testing.simulation", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
 

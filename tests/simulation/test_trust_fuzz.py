@@ -32,7 +32,7 @@ def test_what_is_signed_is_refused_or_goes_live(tmp_path: Path) -> None:
 
 
 def test_an_online_key_whose_type_has_its_old_name_signs(tmp_path: Path) -> None:
-    """What made the fuzz fail now and then: an online key of the type ``ecdsa-sha2-nistp256`` was accepted, and then could not sign."""
+    """The fuzzer failed now and then because an online key of the type ``ecdsa-sha2-nistp256`` was accepted, and then could not sign."""
     with served(tmp_path) as url:
         fuzz = Fuzz(tmp_path, url, [PythonTuf()], 1)
         held = fuzz.held["rstuf"]

@@ -32,7 +32,7 @@ def test_an_untouched_chain_has_no_finding() -> None:
 
 
 def test_every_change_of_every_byte_is_found() -> None:
-    """No byte of any record can change unseen, the last record's included, whichever bit it is."""
+    """No bit of any record, including the last one, can change without being detected."""
     records = trail(uses=2)
     for number, record in enumerate(records):
         for place in range(len(record)):
@@ -67,22 +67,22 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str, str]] = {
         "link",
         "number 3 of chain c1 does not follow from the record before it",
     ),
-    "one is forged and stands late": (
+    "a forged record comes late": (
         lambda all_: [all_[0], all_[2], forged(all_[1], keyid="other"), *all_[3:]],
         "link",
         "number 1 of chain c1 does not fit between its neighbours",
     ),
-    "one of another number is put in": (
+    "a record with another number is inserted": (
         lambda all_: [*all_[:2], forged(all_[1], number=2), *all_[2:]],
         "fork",
         "chain c1 already has another record with number 2",
     ),
-    "a second one of a number": (
+    "a second record with the same number": (
         lambda all_: [*all_, forged(all_[2], keyid="other")],
         "fork",
         "chain c1 already has another record with number 2",
     ),
-    "one comes after the end": (
+    "a record comes after the end": (
         lambda all_: [*all_, forged(all_[3], number=5, previous=unseal(all_[4])[0].hash)],
         "link",
         "number 5 of chain c1 comes after the end of its chain",
@@ -118,7 +118,7 @@ def test_a_second_copy_is_no_fault() -> None:
 
 
 def test_a_chain_without_its_end_is_a_note() -> None:
-    """A chain that has no end is named with its process, for it runs, was killed, or was cut off."""
+    """A chain without an end is reported with its process, because it may be running, or was killed or cut off."""
     (note,) = check(trail(ends=False)).notes
     assert "chain c1 (host, process 7, last at 2030-01-01T00:00:00.000Z) has no end after number 3" in note
 
@@ -147,7 +147,7 @@ async def test_lines_of_files(tmp_path: Path) -> None:
 
 
 def test_a_record_says_who_used_which_key_for_what() -> None:
-    """A record is readable by itself: role, version, digest, keyid, key with its version, requester and time."""
+    """Each record is complete by itself: role, version, digest, keyid, key with its version, requester and time."""
     record, _ = unseal(trail()[2])
     assert isinstance(record, AuditUse)
     assert (record.key, record.keyid, record.time) == ("vault:transit/tufline#3", "k" * 64, "2030-01-01T00:00:00.000Z")

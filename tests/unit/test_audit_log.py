@@ -240,7 +240,7 @@ async def test_every_tampering_of_the_file_is_found(
 
 
 def forge(repository: Repository, name: str) -> None:
-    """Publish a file that only the key's holder can make: the newest version of a role, with another expiry."""
+    """Publish a file that only the key's holder can make: the newest version of a role with another expiry."""
     content = envelope.disassemble((repository.origin / name).read_bytes())
     common = envelope.read_common(content.signed)
     repository.sign(name, bytes(content.signed).replace(common.expires.encode(), b"2039-01-01T00:00:00Z"))

@@ -1,4 +1,4 @@
-"""Bins compared with python-tuf: the same bytes, for everything that a repository may announce."""
+"""Bins have the same bytes as those of python-tuf, whatever a repository announces."""
 
 import collections
 import itertools
@@ -22,7 +22,7 @@ from tufline.metadata.target import Entry, Target, encode_entry
 EXPIRES = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 
 NASTY = "\"\\/{}[]:,'<>&%?#é\u2028\ufffd\uffee日本 aA0-_.~"
-"""Characters that sort, escape or encode in ways of their own."""
+"""Characters with a special order, escape or encoding."""
 
 
 def acceptable(path: str) -> bool:
@@ -107,7 +107,7 @@ def test_layout_has_the_number_of_bins(bins: int) -> None:
 
 @pytest.mark.parametrize("bins", [0, 1, 3, 1000, 32_768, -2])
 def test_other_numbers_of_bins_are_refused(bins: int) -> None:
-    """Only powers of two from 2 to 16,384 are a number of bins."""
+    """Only powers of two from 2 to 16,384 are valid numbers of bins."""
     with pytest.raises(ValueError, match="power of two"):
         BinLayout.of(bins)
 

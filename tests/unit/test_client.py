@@ -119,7 +119,7 @@ async def test_it_takes_too_long(tmp_path: Path) -> None:
 
 
 async def test_another_origin_does_not_make_it_live(tmp_path: Path) -> None:
-    """An event is live when the configured origin shows it, and no other one."""
+    """An event counts as live when the configured origin, and no other one, shows it."""
     config = Config().model_copy(update={"ingest": Config().ingest.model_copy(update={"origin": "elsewhere"})})
     async with bootstrapped(tmp_path) as server, Client(server.bus, config) as client:
         with pytest.raises(NotLiveYetError, match="it was accepted, but is not live yet"):
@@ -172,7 +172,7 @@ async def test_no_such_bus(url: str) -> None:
 
 
 def test_a_wrong_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that can't have its value is an error of Tufline's, which names it."""
+    """A variable with an invalid value is one of Tufline's own errors, which names the variable."""
     monkeypatch.setenv("TUFLINE_KAFKA__PREFIX", "a b")
     with pytest.raises(ConfigError, match="TUFLINE_KAFKA__PREFIX"):
         Client("kafka:127.0.0.1:9092")

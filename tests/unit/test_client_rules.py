@@ -72,12 +72,12 @@ def of_targets(spoil: Callable[[dict[str, Any]], Any]) -> Spoil:
 
 
 def entry(role: str, **fields: Any) -> Spoil:
-    """Add an unsigned signature entry, as anyone on the way can."""
+    """Add an unsigned signature entry, as anybody between signer and server could."""
     return lambda _, metadata: metadata[role]["signatures"].append(fields)
 
 
 def one_key_twice(held: Ceremony, metadata: dict[str, Any]) -> None:
-    """Let one public key meet a threshold of two, under both of the keyids that are allowed for it."""
+    """Let one public key meet a threshold of two by using both keyids that are allowed for it."""
     signed, signer = metadata["root"]["signed"], held.root[0].signer
     key = signed["keys"][signer.public_key.keyid]
     twin = {**key, "x-name": "twin"}
@@ -104,7 +104,7 @@ def extra_key(key: SSlibKey, **changes: str) -> Spoil:
 
 
 def online(*named_by: str, **fields: Any) -> Spoil:
-    """Change the object of the online key, in root, and name it again by some of its fields, or all."""
+    """Change the online key in root, and recompute its keyid from some or all of its fields."""
 
     def spoil(signed: dict[str, Any]) -> None:
         (old,) = signed["roles"]["timestamp"]["keyids"]
@@ -282,7 +282,7 @@ def test_small_rsa_keys_are_refused(held: Ceremony) -> None:
 
 
 def test_older_rules_stay(held: Ceremony) -> None:
-    """Records on a log are checked under the rules of their time; what could never be published never counted."""
+    """Records on a log are checked by the rules of their time; a version that could never be published does not count."""
     metadata = copy.deepcopy(held.payload["metadata"])
     other_keyid(held, metadata)
     judge(held, metadata, rules=FIRST_RULES)
@@ -292,7 +292,7 @@ def test_older_rules_stay(held: Ceremony) -> None:
 
 
 def test_the_profile_of_a_bootstrap(tmp_path: Path) -> None:
-    """A bootstrap that names no profile is of RSTUF's if a key carries a field of RSTUF's; tufline init names it, standard by default."""
+    """A bootstrap without a profile has RSTUF's if a key has one of RSTUF's fields; tufline init names one, by default standard."""
     payload = make_bootstrap(tmp_path / "keys", mode="rstuf").payload
 
     def profile(**settings: Any) -> str:
@@ -313,7 +313,7 @@ def test_the_profile_of_a_bootstrap(tmp_path: Path) -> None:
 
 
 def test_hashes_of_a_profile() -> None:
-    """blake2b-256 is sent by RSTUF's tools, but unknown to tuf-js and go-tuf."""
+    """RSTUF's tools send blake2b-256, which tuf-js and go-tuf do not know."""
     assert profiles.hash_algorithms(STANDARD, ("sha256", "sha512", "blake2b-256")) == ("sha256", "sha512")
     assert profiles.hash_algorithms(RSTUF, ("sha256",)) == ("sha256", "blake2b-256")
 

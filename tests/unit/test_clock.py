@@ -95,7 +95,7 @@ def test_a_steady_clock_begins_with_the_newest_record() -> None:
 
 
 def test_of_two_brokers_the_later_clock_counts_until_it_is_gone() -> None:
-    """The reference does not go to and fro between brokers' clocks, and believes a wrong one no longer than it is met."""
+    """The reference does not jump between the clocks of brokers, and trusts a wrong clock only as long as that broker answers."""
 
     async def main(_clock: Clock) -> None:
         wall = datetime(2030, 1, 1, tzinfo=UTC)
@@ -121,7 +121,7 @@ def test_of_two_brokers_the_later_clock_counts_until_it_is_gone() -> None:
 
 
 def test_a_machine_that_was_suspended_has_no_wrong_clock() -> None:
-    """After the machine slept for a night, its clock still agrees with the log's, and no time counts as more recent than it is."""
+    """After the machine was suspended for a night, its clock still agrees with the log's, and no time counts as newer than it is."""
 
     async def main(wall: Clock) -> None:
         clock = ReferenceClock(wall)
@@ -134,7 +134,7 @@ def test_a_machine_that_was_suspended_has_no_wrong_clock() -> None:
 
 
 async def test_elapsed_time_of_a_real_event_loop() -> None:
-    """Outside of a simulation, the time since the machine was booted counts, suspended or not."""
+    """Outside of a simulation, the time since the machine was booted counts, including the time in which it was suspended."""
     before = since_boot()
     assert before <= elapsed() <= since_boot()
 
@@ -149,7 +149,7 @@ def test_the_tolerance_of_clocks(seconds: int, *, is_problem: bool) -> None:
         clock = ReferenceClock(lambda: wall + timedelta(seconds=now() + seconds))
         assert clock.problem is None
         sent = now()
-        await asyncio.sleep(45)  # the broker's time is somewhere in these
+        await asyncio.sleep(45)  # the broker's time is within this range
         clock.observe(milliseconds_of(wall + timedelta(seconds=sent if seconds > 0 else now())), sent)
         assert bool(clock.problem) == is_problem, clock.problem
 
@@ -188,7 +188,7 @@ def test_an_expiry_comes_in_sight(lifetime: float, left: float, step: int) -> No
 
 @pytest.mark.parametrize("moment", [datetime(1970, 1, 1, tzinfo=UTC), START, datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)])
 def test_the_time_of_the_log_is_converted_without_loss(moment: datetime) -> None:
-    """A moment with whole milliseconds is the same after it was on the log; a number that no moment has counts as the nearest."""
+    """A time in whole milliseconds is read back unchanged from the log; a number without a valid time becomes the nearest one."""
     assert moment_of(milliseconds_of(moment)) == moment
     assert moment_of(-1) == moment_of(0)
     assert moment_of(10**18) == moment_of(MAX_MILLISECONDS)

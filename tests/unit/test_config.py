@@ -14,7 +14,7 @@ from tufline_testing.checkout import ROOT
 
 
 def test_each_layer_goes_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line goes before the environment, that before the file, that before the default; and each is named as the source."""
+    """The command line overrides the environment, which overrides the file, which overrides the default; each is named as the source."""
     file = tmp_path / "t.toml"
     file.write_text("[ingest]\nport = 1\nhost = 'file'\norigin = 'file'\n")
     monkeypatch.setenv("TUFLINE_INGEST__PORT", "2")
@@ -46,7 +46,7 @@ WRONG = {
     "no host": ("[bus]\nurl = 'kafka::9092'\n", "':9092' .* is not a valid broker address"),
     "a comma too many": ("[bus]\nurl = 'kafka:a:9092,'\n", "'' .* is not a valid broker address"),
     "a host with slashes": ("[bus]\nurl = 'kafka://a:9092'\n", "'//a:9092' .* is not a valid broker address"),
-    "a host of too long a name": (f"[bus]\nurl = 'kafka:{'a' * 64}:9092'\n", "is not a valid broker address"),
+    "a host with a name that is too long": (f"[bus]\nurl = 'kafka:{'a' * 64}:9092'\n", "is not a valid broker address"),
     "no bus": ("[bus]\nurl = 'postgres:x'\n", "'postgres:x' is not a valid bus URL: write 'embedded:<file>'"),
     "no file of a bus": ("[bus]\nurl = 'embedded:'\n", "is not a valid bus URL"),
     "no prefix of Kafka's": ("[kafka]\nprefix = 'bad prefix/ü'\n", r"kafka\.prefix = 'bad prefix/ü' .* write at most 200 of"),
@@ -59,7 +59,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("content", "says"), WRONG.values(), ids=WRONG)
 def test_wrong_configuration_is_said(tmp_path: Path, content: str, says: str) -> None:
-    """A setting that does not exist or can't have its value is named with its source."""
+    """An unknown setting, or one with an invalid value, is reported with its source."""
     (tmp_path / "t.toml").write_text(content)
     with pytest.raises(ConfigError, match=says):
         load(tmp_path / "t.toml")
@@ -93,7 +93,7 @@ SECONDS = [
 @pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e12", "-1"])
 @pytest.mark.parametrize("dotted", SECONDS)
 def test_a_time_that_never_ends_is_refused(dotted: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time may be infinite, NaN, negative or unreasonably long; the message tells the valid range."""
+    """No time may be infinite, NaN, negative or unreasonably long; the message names the valid range."""
     monkeypatch.setenv(f"TUFLINE_{dotted.replace('.', '__').upper()}", value)
     with pytest.raises(ConfigError, match=rf"{dotted} = '{value}' .* is not valid: write a number of seconds from \S+ to \d+"):
         load()
@@ -117,7 +117,7 @@ def test_a_fraction_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_secret_of_a_wrong_type_is_not_shown(tmp_path: Path) -> None:
-    """A secret that can't be taken as it is written is not repeated in the message."""
+    """The value of an invalid secret is not repeated in the message."""
     (tmp_path / "t.toml").write_text("[vault]\ntoken = 8472836452\n")
     with pytest.raises(ConfigError, match=r"vault\.token .* is not valid") as raised:
         load(tmp_path / "t.toml")

@@ -94,7 +94,7 @@ async def test_waiting_connections_keep_nobody_out(tmp_path: Path, monkeypatch: 
             opened.append(await connect(port, sent))
             await opened[-1][1].drain()
         assert await ask(port, SERVERS[name]) == 200
-        for reader, writer in opened[:40]:  # of the others some may stay
+        for reader, writer in opened[:40]:  # some of the others may stay
             await rest_of(reader)
             writer.close()
         assert (REGISTRY.get_sample_value("tufline_http_connections", {"server": name}) or 0) <= 17
@@ -132,7 +132,7 @@ async def test_waiting_for_a_body_ends(tmp_path: Path) -> None:
         assert answer.startswith(b"HTTP/1.1 408 "), answer
         assert b"not sent in time" in answer
         writer.close()
-        # A byte that was under way when the connection was closed resets it, and the answer may be lost with it.
+        # A byte that arrives after the connection was closed resets it, and the answer may be lost.
         assert (await trickle(port))[:13] in {b"HTTP/1.1 408 ", b""}
 
 
@@ -163,7 +163,7 @@ async def ask_and_read_nothing(port: int, path: str) -> None:
         await eventually(is_closed, DEADLINE_SECONDS)
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no time-out for what it sends by itself")
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no time-out of its own for unread data")
 async def test_a_file_that_is_not_read_ends(tmp_path: Path) -> None:
     """A connection over which a client asks for a large file that it does not read is closed after the time-out."""
     async with served("web", tmp_path, HttpConfig(idle_timeout=1)) as port:
@@ -211,7 +211,7 @@ async def test_a_body_that_comes_is_waited_for(tmp_path: Path, monkeypatch: pyte
 
 
 async def test_refused_only_if_all_are_worked_for() -> None:
-    """A connection is refused with 503, and when to try again, if the server works for every other one; these are finished."""
+    """If the server is working for all connections, a new one is refused with 503 and Retry-After; the others are finished."""
     go_on, begun = asyncio.Event(), asyncio.Semaphore(0)
 
     async def work(_: aiohttp_web.Request) -> aiohttp_web.Response:

@@ -1,4 +1,4 @@
-"""Task ids: when a task is done, and whose it is."""
+"""Task ids: when a task is done, and to which log it belongs."""
 
 from typing import Any
 
@@ -101,7 +101,7 @@ def test_the_longest_task_id_is_read() -> None:
 
 
 def test_task_ids_of_earlier_versions_are_read() -> None:
-    """Clients keep task ids for long: those of both formats are read, and written, as they were from the beginning."""
+    """Clients keep task ids for a long time, so ids of both formats are read and written as in the first version."""
     one, bulk = "lgGtYWRkX2FydGlmYWN0c6Nsb2fPAAABoxhcUACCAJIEBwKRBaA", "lgKuYnVsa19hcnRpZmFjdHOjbG9nzwAAAaMYXFAAgQCSBAehcg"
     of_bulk = Cursor(cursor.BULK_FORMAT, Task.BULK, "log", 1_800_000_000_000, {0: [4, 7]}, "r")
     assert (cursor.decode(one, "log"), cursor.decode(bulk, "log")) == (GOOD, of_bulk)

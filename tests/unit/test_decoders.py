@@ -36,7 +36,7 @@ HOSTILE_VALUES: dict[str, bytes] = {
     "list of objects": b"[{}]",
     "long text": b'"' + b"x" * 100_000 + b'"',
 }
-"""Each takes the place of each value of an example."""
+"""Each of these replaces each value of an example."""
 
 RAW = {
     "no bytes": b"",
@@ -52,7 +52,7 @@ RAW = {
 
 
 def check(target: Target, content: bytes) -> None:
-    """Read, and let only documented errors pass; each tells its reason in few words."""
+    """Read, and accept only documented errors; each has a short reason."""
     reason = ""
     try:
         target.read(content)
@@ -68,7 +68,7 @@ def places(value: Any) -> list[list[Any]]:
 
 
 def replaced(value: Any, place: list[Any], hostile: bytes) -> bytes:
-    """Write a JSON value with something else at one place, or at every key there."""
+    """Write a JSON value with another value at one place, or as every key there."""
     if not place:
         return hostile
     copy = json.loads(json.dumps(value))
@@ -148,7 +148,7 @@ FORGED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED)
 def test_forged_task_id(changes: dict[str, Any]) -> None:
-    """A task id that no ingest makes is refused before anything is read for it: places that repeat, do not exist, or have no date."""
+    """A task id that no ingest makes is refused before anything is read: its positions repeat or do not exist, or its time is invalid."""
     fields: dict[str, Any] = {"format": 1, "task": Task.ADD, "log": LOG_ID, "time": 1, "positions": {0: [0]}}
     assert cursor.decode(cursor.encode(Cursor(**fields)), LOG_ID) == Cursor(**fields)
     with pytest.raises(InvalidCursorError):

@@ -69,7 +69,7 @@ def test_another_form_is_told_from_what_is_not_json() -> None:
 
 
 def test_a_long_reason_keeps_its_start_and_its_end() -> None:
-    """A reason of up to 300 characters is reported whole; of a longer one the first 200 and the last 100, which have the place."""
+    """A reason of up to 300 characters is reported whole; a longer one is cut to its first 200 and last 100, which have the place."""
     whole, long = "v" * 200 + "p" * 100, "v" * 201 + "p" * 100
     assert describe(ValueError(whole)) == whole
     assert describe(ValueError(long)) == "v" * 200 + "…" + "p" * 100
@@ -112,7 +112,7 @@ def test_threads_that_read_a_type_first_at_the_same_time_do_not_crash() -> None:
 
 
 def test_types_are_described_when_modules_are_imported() -> None:
-    """Only ``decoding.converter`` calls ``msgspec.convert``, and no function makes a decoder for a type of its own at its first call."""
+    """Only ``decoding.converter`` calls ``msgspec.convert``, and no function makes a decoder at its first call."""
     sources = {file: file.read_text() for folder in ("tufline", "services") for file in (ROOT / folder).rglob("*.py")}
     converting = [file.name for file, text in sources.items() if "msgspec.convert" in text]
     assert converting == ["decoding.py"]

@@ -37,7 +37,7 @@ def test_packages_are_those_of_the_locks() -> None:
 
 
 def test_progress_is_one_line_on_a_terminal() -> None:
-    """A terminal shows one line that changes, with what is being done."""
+    """A terminal shows one line, which changes as the work goes on."""
     out = Terminal()
     with progress("fetching", 40, out) as report:
         report("tuf")
@@ -59,7 +59,7 @@ def test_progress_is_a_few_lines_in_a_log() -> None:
 
 
 def test_it_starts_without_any_package() -> None:
-    """The standard library is enough: the module that installs everything can't need what it installs."""
+    """The standard library is enough, because the module that installs everything can't need what it installs."""
     command = [sys.executable, "-S", "-c", "import tools.demo_environment"]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": "testing"}, check=True)
 

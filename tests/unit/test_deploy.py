@@ -57,7 +57,7 @@ def test_settings_are_real(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path:
     with main.make_context("tufline", list(command)) as context:
         found = main.get_command(context, command[0])
         assert found is not None
-        found.make_context(command[0], command[1:], parent=context)  # an argument or option that there is not is an error
+        found.make_context(command[0], command[1:], parent=context)  # an unknown argument or option is an error
     if command[0] == "run":
         assert command[1] == name
 

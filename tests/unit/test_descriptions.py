@@ -1,4 +1,4 @@
-"""All published forms are described: every property is explained, every call has an example of its request and answer."""
+"""All published schemas are described: every property is explained, and every call has an example of its request and answer."""
 
 import json
 import re
@@ -44,7 +44,7 @@ def fault_of(name: str, schema: dict[str, Any]) -> str | None:
 
 
 def properties(schema: Any, *path: str) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
-    """List all properties that a document describes, except mere restrictions and examples."""
+    """List all properties that a document describes, without those in mere restrictions and examples."""
     if isinstance(schema, list):
         for number, one in enumerate(schema):
             yield from properties(one, *path, str(number))
@@ -64,7 +64,7 @@ def properties(schema: Any, *path: str) -> Iterator[tuple[tuple[str, ...], dict[
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_property_is_described(name: str) -> None:
-    """Every property of every published form has a type and a description that adds to its name."""
+    """Every property of every published schema has a type, and a description that says more than its name."""
     document = yaml.safe_load((ROOT / "schemas" / name).read_text())
     found = list(properties(document))
     assert len(found) > 5
@@ -115,7 +115,7 @@ def test_every_operation_has_examples_that_fit(name: str, operation: dict[str, A
 
 @pytest.mark.parametrize(("name", "operation", "components"), operations(), ids=[name for name, *_ in operations()])
 def test_every_operation_has_its_error_answers(name: str, operation: dict[str, Any], components: dict[str, Any]) -> None:
-    """Every operation describes its answer to a fault; each with a body its refusals, and each that reads the log a 503."""
+    """Every operation describes its answer to a fault, each one with a body its refusals, and each one that reads the log a 503."""
     statuses = set(operation["responses"])
     assert "default" in statuses
     assert components["schemas"]["ErrorAnswer"]["properties"]["detail"]
@@ -129,14 +129,14 @@ def test_every_operation_has_its_error_answers(name: str, operation: dict[str, A
 
 
 def names_in(rule: dict[str, Any]) -> set[str]:
-    """Return the properties that a rule about an object names."""
+    """Return the names of the properties in a rule about an object."""
     alternatives = (names_in(one) for one in rule.get("anyOf", ()))
     return {*rule.get("required", ()), *rule.get("properties", ())}.union(*alternatives)
 
 
 @pytest.mark.parametrize("name", _STRICTER)
 def test_a_stricter_rule_is_about_a_type_that_exists(name: str) -> None:
-    """Each rule that is added to a type's schema names a type of the document, and only properties of that type."""
+    """Each rule that is added to a type's schema refers to an existing type, and only to its properties."""
     schemas = make(ROUTES)["components"]["schemas"]
     assert name in schemas, f"no type of the REST API is called {name}, so its rule has no effect"
     names = names_in(_STRICTER[name])

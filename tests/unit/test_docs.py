@@ -37,7 +37,7 @@ NOT_RUN = {
     "docs/tutorials/first-repository.md": 1,
     "examples/README.md": 1,
 }
-"""How many programs of a page give a reason not to be run."""
+"""The number of programs on each page that have a reason not to run them."""
 
 LINK = re.compile(r"\]\(((?![a-z]+:)[^)\s#]*)(#[^)\s]+)?\)")
 
@@ -50,7 +50,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """A link to a file of the repository names one that exists, and an anchor a heading in it."""
+    """A link to a file of the repository leads to an existing file, and an anchor to a heading in it."""
     for target, anchor in LINK.findall(page.read_text()):
         file = Path(os.path.normpath(page.parent / target)) if target else page
         assert file.exists(), f"{page}: {target}"
@@ -80,7 +80,7 @@ def test_paths_of_pages_in_the_code_exist() -> None:
 
 
 def test_decisions_follow_the_template() -> None:
-    """Every decision has the sections of the template and a date, and the index has its title and date."""
+    """Every decision has the template's sections and a date, and its title and date are in the index."""
     index = (DOCS / "adr" / "index.md").read_text()
     for record in (DOCS / "adr").glob("0*.md"):
         number, title = re.match(r"# (\d+)\. (.*)", record.read_text()).groups()  # type: ignore[union-attr]
@@ -108,7 +108,7 @@ def test_programs_run_in_a_test_or_say_why_not() -> None:
 
 
 def test_nobody_is_told_to_install_by_name() -> None:
-    """The package is not published: no text advises to install it by its name, which another project could take."""
+    """The package is not published, so no text advises to install it by its name, which another project could register."""
     sources = [
         file for folder in ("tufline", "cli", "services", "deploy") for file in (ROOT / folder).rglob("*.*") if file.suffix != ".pyc"
     ]

@@ -33,7 +33,7 @@ async def read(bus: EmbeddedBus, topic: str, partition: int) -> list[Record]:
 
 
 async def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """A log that is open can't be opened again, and can once it is closed."""
+    """A log can't be opened while it is open, but can be once it is closed."""
     bus = await open_embedded(tmp_path / "log.db", TOPICS)
     with pytest.raises(BusBusyError, match="open in another process"):
         await open_embedded(tmp_path / "log.db", TOPICS)
@@ -42,7 +42,7 @@ async def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_commits_are_synced(tmp_path: Path) -> None:
-    """SQLite syncs every commit, on new and old logs: a killed process would not reveal a missing sync, a loss of power would."""
+    """SQLite syncs every commit, on new and old logs; only a loss of power, not a killed process, would reveal a missing sync."""
     for _ in range(2):
         bus = await open_embedded(tmp_path / "log.db", TOPICS)
         modes = [bus._log._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
@@ -175,7 +175,7 @@ async def test_file_of_somebody_else(tmp_path: Path, version: int) -> None:
 
 
 async def test_topics_come_and_go(tmp_path: Path) -> None:
-    """A topic that a configuration does not have keeps its records, and topics that are new do not get its place."""
+    """A topic that is missing in the configuration keeps its records, and new topics do not get its place."""
     named = [{name: Topic(name, 3, Cleanup.KEEP)} for name in "abc"]
     for number, some in enumerate([named[0], named[1], named[2], named[0] | named[1] | named[2]]):
         bus = await open_embedded(tmp_path / "log.db", some)
@@ -186,7 +186,7 @@ async def test_topics_come_and_go(tmp_path: Path) -> None:
 
 
 async def test_lag_counts_from_the_newer_record(tmp_path: Path) -> None:
-    """An old version of a role stays for the lag after a newer one arrives, however old it was then: a snapshot may still name it."""
+    """An old version of a role stays for the lag after a newer one arrives, however old it is, because a snapshot may still name it."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     bus = await open_embedded(tmp_path / "log.db", TOPICS, clock=lambda: now, threads=False)
     for _ in range(2):

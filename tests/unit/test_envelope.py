@@ -21,7 +21,7 @@ def test_names_of_files() -> None:
 
 
 def test_what_is_made_now_expires_after_its_lifetime() -> None:
-    """The time of expiry is the present and the lifetime together, in UTC and whole seconds, and is read back as it is."""
+    """The time of expiry is the current time plus the lifetime, in UTC and whole seconds, and is read back unchanged."""
     now = datetime(2030, 1, 1, 1, 30, 5, 999_999, timezone(timedelta(hours=2)))
     text = envelope.expiry(now, timedelta(days=2))
     assert text == "2030-01-02T23:30:05Z"
@@ -40,7 +40,7 @@ OTHER_TIMES = {
     "a short time with a fraction": "2030-01-01T000000.0Z",
     "a space": "2030-01-01 00:00:00Z",
     "a week": "2030-W01-1T00:00:00Z",
-    "a day that is none": "2030-02-30T00:00:00Z",
+    "a day that does not exist": "2030-02-30T00:00:00Z",
     "hour 24": "2030-01-01T24:00:00Z",
     "other digits": "\u0662030-01-01T00:00:00Z",
     "a newline": "2030-01-01T00:00:00Z\n",
@@ -86,7 +86,7 @@ def test_signatures_over_content_of_any_length(kind: str, length: int, remembere
 
 
 def test_few_signatures_are_remembered(monkeypatch: pytest.MonkeyPatch, remembered: set[bytes]) -> None:
-    """As many valid signatures are remembered as there may be, and then they are forgotten: their memory is bounded."""
+    """Valid signatures are remembered up to a limit, so that their memory is bounded."""
     monkeypatch.setattr(envelope, "REMEMBERED_SIGNATURES", 3)
     signer, sizes = KEYS["ecdsa"](), []
     for content in (b"a", b"b", b"c", b"d", b"e"):
@@ -97,7 +97,7 @@ def test_few_signatures_are_remembered(monkeypatch: pytest.MonkeyPatch, remember
 
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1()], ids=lambda curve: str(curve.name))
 def test_a_key_whose_type_has_its_old_name_verifies(curve: ec.EllipticCurve) -> None:
-    """Old tools named the type of an ECDSA key like its scheme; it is read like ``ecdsa``, without a warning, which is an error here."""
+    """Old tools gave an ECDSA key its scheme as the type; it is read like ``ecdsa``, without a warning (warnings are errors here)."""
     signer = CryptoSigner(ec.generate_private_key(curve))
     key = signer.public_key
     assert isinstance(key, SSlibKey)

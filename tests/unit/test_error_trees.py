@@ -32,7 +32,7 @@ def test_the_tree_is_that_of_the_classes(name: str) -> None:
 
 
 def test_a_tree_without_indentation_is_seen() -> None:
-    """A tree whose lines have lost their indentation is not read as the right one."""
+    """A tree whose lines have lost their indentation does not count as the right one."""
     flat = "TuflineError\n└── AError\n├── BError\n"
     assert parents_in_docstring(flat) == {}
     nested = "    TuflineError\n    └── AError   a\n        └── BError   b\n"

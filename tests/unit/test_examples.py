@@ -1,4 +1,4 @@
-"""The examples are short, say how they are run, and are all in their table and in a test."""
+"""The examples are short, say how to run them, and are all listed in their table and in a test."""
 
 import ast
 from pathlib import Path
@@ -14,7 +14,7 @@ TESTS = [ROOT / "tests" / folder / "test_examples.py" for folder in ("e2e", "kaf
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.name)
 def test_an_example_can_be_read_and_found(file: Path) -> None:
-    """A reader sees a whole example at once; its docstring has the command that README.md has too; a test runs it."""
+    """Each example fits on one screen; its docstring has the same command as README.md; a test runs it."""
     text, page = file.read_text(), (EXAMPLES / "README.md").read_text()
     assert len(text.splitlines()) <= MOST_LINES
     (command,) = [line.strip() for line in (ast.get_docstring(ast.parse(text)) or "").splitlines() if line.startswith("    ")]

@@ -78,7 +78,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 async def test_every_damage_of_an_origin_is_found(tmp_path: Path) -> None:
-    """A repository with a history has no finding; each damage to its origin has a finding that names it; repaired, none is left."""
+    """A repository with a history has no finding; each damage to its origin has a finding that names it, until it is repaired."""
     origin = tmp_path / "origin"
     async with quiet_log(tmp_path) as bus:
         store = LocalStore(origin)
@@ -130,7 +130,7 @@ async def _heads(bus: EmbeddedBus) -> dict[str, Head]:
 
 @dataclass
 class Moving:
-    """A log or an origin on which something new is accepted and published each time before something is read."""
+    """A log or an origin on which something new is accepted and published before each read."""
 
     real: Any
     step: Callable[[], Awaitable[None]]

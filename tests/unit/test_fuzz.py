@@ -1,4 +1,4 @@
-"""The coverage-guided fuzzer, for a moment: make fuzz, and make nightly, run it longer."""
+"""A short run of the coverage-guided fuzzer; make fuzz and make nightly run it longer."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ def fuzz(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_every_decoder_raises_documented_errors(tmp_path: Path) -> None:
-    """No coverage-guided input makes a decoder raise an undocumented error, or take long."""
+    """No coverage-guided input makes a decoder raise an undocumented error, or take a long time."""
     pytest.importorskip("atheris", reason="NO ATHERIS for this platform, so nothing is shown by coverage-guided inputs")
     done = fuzz(tmp_path, "--runs=20000")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]

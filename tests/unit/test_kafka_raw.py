@@ -1,4 +1,4 @@
-"""Batches of Kafka that no honest producer writes, each with the right checksum."""
+"""Batches that no honest Kafka producer writes, each with the right checksum."""
 
 import pytest
 from aiokafka import TopicPartition
@@ -13,7 +13,7 @@ HOSTILE = {
         "00000000000000000000003bffffffff0200000000000000000000000001ba60d33800000001ba60d33800ffffffffffffffffffff00000000"
         "00000001f40100000001feffffff0f"
     ),
-    "a gzip stream that is none": (
+    "bytes that are not a gzip stream": (
         "00000000000000000000006bffffffff02990152bc000100000001000001ba60d33800000001ba60d33800ffffffffffffffffffff00000000000000021f80080008ee076b02"
     ),
     "a gzip stream with a wrong distance": (

@@ -31,7 +31,7 @@ def prove(made: NewKey, now: datetime = NOW) -> dict[str, Any]:
 
 @pytest.mark.parametrize("scheme", ["ecdsa", "ed25519"])
 def test_a_proof_gives_the_key(scheme: str) -> None:
-    """A proof that holds has the key with its URI and the time; a key alone has no time."""
+    """A valid proof has the key with its URI, and the time; a key without a proof has no time."""
     made = make_key(scheme, URI)
     found = key_files.read(json.dumps(prove(made)), NOW + timedelta(days=29))
     assert found == key_files.KeyFile(made.signer.public_key, NOW)
@@ -77,7 +77,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 
 @pytest.mark.parametrize(("change", "reason"), BAD.values(), ids=BAD)
 def test_a_proof_that_does_not_hold_is_refused(change: Callable[[dict[str, Any]], None], reason: str) -> None:
-    """Nothing that the statement says can be changed without the key's signature."""
+    """No part of the statement can be changed without the key's signature."""
     proof = prove(make_key("ecdsa", URI))
     key_files.read(json.dumps(proof), NOW)
     changed = copy.deepcopy(proof)
@@ -88,7 +88,7 @@ def test_a_proof_that_does_not_hold_is_refused(change: Callable[[dict[str, Any]]
 
 @pytest.mark.parametrize("later", [timedelta(days=31), timedelta(days=-2)])
 def test_a_proof_of_another_time_is_refused(later: timedelta) -> None:
-    """An old proof says nothing of the key today, and one from the future was made with a wrong clock."""
+    """An old proof does not show that the key works today, and one from the future was made with a wrong clock."""
     proof = json.dumps(prove(make_key("ecdsa", URI)))
     with pytest.raises(MetadataError, match="was made on 2026-11-26: make it again"):
         key_files.read(proof, NOW + later)
@@ -112,7 +112,7 @@ def test_prove_signs_with_the_key(tmp_path: Path) -> None:
 
 
 def test_a_provider_that_tells_no_public_key(tmp_path: Path) -> None:
-    """With ``--public`` the proof is of that key: it is refused if the private key is another one."""
+    """With ``--public`` the proof must be of that key: it is refused if the private key does not belong to it."""
     made, other = make_key("ed25519"), make_key("ed25519")
     (tmp_path / "online.pem").write_bytes(made.pem)
     env = {"CRYPTO_SIGNER_PATH_PREFIX": str(tmp_path)}

@@ -53,7 +53,7 @@ async def test_rsa_goes_through_securesystemslib(tmp_path: Path) -> None:
 
 
 async def test_file2_is_securesystemslib_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An URI of securesystemslib's works as that defines it."""
+    """A URI of securesystemslib works as that library defines it."""
     made = make_key("ed25519")
     write(tmp_path, made.pem)
     monkeypatch.setenv("CRYPTO_SIGNER_PATH_PREFIX", str(tmp_path))
@@ -117,7 +117,7 @@ def signed_by(count: int) -> tuple[list[Key], MetaFile]:
 
 
 def test_threshold_counts_keys_not_signatures() -> None:
-    """A threshold is met by different keys of the role, each with a valid signature; nothing else counts."""
+    """A threshold is met only by different keys of the role, each with a valid signature."""
     keys, content = signed_by(3)
     by_id = {key.keyid: key for key in keys}
     envelope.verify_threshold("r", content, by_id, list(by_id), 3)

@@ -20,7 +20,7 @@ def test_a_key_names_its_role(role: str, version: int) -> None:
 
 @given(ROLES, VERSIONS, VERSIONS)
 def test_compaction_keeps_every_root_and_one_of_each_other_role(role: str, one: int, other: int) -> None:
-    """Two versions of a role have one key, so that the older may go; two of root have two, and both stay."""
+    """All versions of a role have the same key, so that older ones may be deleted; versions of root have different keys, and all stay."""
     assert (metadata_key(role, one) == metadata_key(role, other)) == (role != "root" or one == other)
 
 
@@ -30,7 +30,7 @@ def record(headers: dict[str, str]) -> Record:
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.0", "01", "one", " 1", "1\n", "\uff11", "9" * 17])
 def test_what_is_no_version_is_refused(text: str) -> None:
-    """A header that is not a version, as Tufline writes it, is an error of the record."""
+    """A header that is not a version in Tufline's form is an error of the record."""
     with pytest.raises(RecordError, match="not a version"):
         version_of(record({"version": text}))
 

@@ -50,7 +50,7 @@ READ_DIFFERENTLY = {
     "property of an object": ("constructor", "JavaScript"),
     "prototype of an object": ("__proto__", "JavaScript"),
 }
-"""Paths that the first rules accepted, and that a client fetches from somewhere else, or not at all."""
+"""Paths that the first rules accepted, although a client fetches them from another URL, or not at all."""
 
 REFUSED_ENCODED = {
     "cut off": ("a%2", "not followed by two"),
@@ -118,7 +118,7 @@ def test_refused_path(path: object, reason: str) -> None:
 
 @pytest.mark.parametrize(("path", "reason"), READ_DIFFERENTLY.values(), ids=READ_DIFFERENTLY)
 def test_path_that_clients_read_differently(path: str, reason: str) -> None:
-    """A new path that a client fetches from somewhere else is refused with its reason; one that is known already can be named."""
+    """A new path that a client would fetch from another URL is refused with its reason; an existing one can still be used."""
     with pytest.raises(InvalidTargetError, match=reason):
         parse_target(path, 1, GOOD)
     assert check_path(path) == path
@@ -153,7 +153,7 @@ def test_refused_hashes(hashes: object, reason: str) -> None:
 
 @pytest.mark.parametrize(("custom", "reason"), REFUSED_CUSTOMS.values(), ids=REFUSED_CUSTOMS)
 def test_refused_custom(custom: object, reason: str) -> None:
-    """A custom on whose bytes clients would not agree is refused, with the place of the fault."""
+    """A custom that clients would encode differently is refused, with the place of the fault."""
     with pytest.raises(InvalidTargetError, match=reason):
         parse_target("a", 1, GOOD, custom)
 
@@ -268,7 +268,7 @@ SIZES = {
 
 @pytest.mark.parametrize(("what", "most_bytes"), [("length", 128), ("hashes", 4096), ("custom", 65_536)])
 def test_the_longest_value_that_is_parsed(what: str, most_bytes: int) -> None:
-    """JSON of the documented length is parsed, whatever makes it long, and one byte more is not."""
+    """JSON of the documented length is parsed, whatever it contains; one byte more is refused."""
     values = {"length": b"1", "hashes": msgspec.json.encode(GOOD), "custom": b"{}"}
 
     def read(length: int) -> Target:

@@ -46,7 +46,7 @@ def test_each_mistake_can_be_made(one: Mutation, tmp_path: Path) -> None:
 
 
 def test_each_invariant_has_mistakes() -> None:
-    """The list stays as broad as it is: sixty mistakes at least, and three that a test must see for each invariant."""
+    """The list stays broad: at least sixty mistakes, and for each invariant at least three that a test must detect."""
     must_be_seen = [one for one in mutations() if not one.survives]
     of_invariant = Counter(one.invariant for one in must_be_seen)
     numbers = re.findall(r"^\| (\d+) \|", (ROOT / "docs" / "explanation" / "guarantees.md").read_text(), re.MULTILINE)

@@ -53,7 +53,7 @@ def test_every_long_proof_is_run() -> None:
 
 
 def test_a_proof_runs_for_as_long_as_was_promised() -> None:
-    """The proofs have the sizes that are promised of them, and each random one has a seed."""
+    """The proofs have the documented sizes, and each random one has a seed."""
     of = {proof.name: proof.script for proof in PROOFS}
     assert len(of) == len(PROOFS)
     assert of["simulate-1"][1] == of["simulate-2"][1] == "2000"
@@ -85,7 +85,7 @@ def test_one_proof_alone_leaves_the_other_rows(tree: Path, monkeypatch: pytest.M
 
 
 def test_nothing_is_recorded_of_a_tree_with_changes(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the code is not that of a commit nothing is run, and the page stays unchanged."""
+    """If the work tree differs from its commit, nothing is run, and the page stays unchanged."""
     (tree / "good.py").write_text("print('other code')\n")
     assert "commit them first" in str(run(monkeypatch, "7"))
     assert not (tree / "docs" / "proofs.md").exists()

@@ -1,4 +1,4 @@
-"""A path's partition: by the top bits of its hash in new repositories, by its bin's index modulo the partitions in those of before."""
+"""A path's partition: by the top bits of its hash in new repositories, by its bin's index modulo the partitions in older ones."""
 
 import hashlib
 import itertools
@@ -41,7 +41,7 @@ def test_the_top_bits_of_the_hash_choose_the_partition(path: str, log_partitions
 
 @given(paths, st.integers(0, 8), st.data())
 def test_the_partition_does_not_depend_on_the_number_of_bins(path: str, bits: int, data: st.DataObject) -> None:
-    """With any number of bins that is not below the partitions in use, a path is in the same partition: its changes keep their order."""
+    """A path has the same partition with any number of bins down to the partitions in use, so its changes keep their order."""
     lengths = data.draw(st.lists(st.integers(max(1, bits), 14), min_size=2, max_size=4))
     found = {Partitioning(BinLayout(length), 256, bits).partition_of_path(path) for length in lengths}
     assert found == {top_bits(path, bits)}
@@ -49,7 +49,7 @@ def test_the_partition_does_not_depend_on_the_number_of_bins(path: str, bits: in
 
 @given(paths, st.integers(1, 256), st.integers(1, 14))
 def test_the_first_rule_stays(path: str, partitions: int, bit_length: int) -> None:
-    """Settings without the field mean the bin's index modulo the partitions, any number of them."""
+    """Settings without the field mean the bin's index modulo the number of partitions, which may be any number."""
     stored = json.dumps({"number_of_bins": 2**bit_length, "name_prefix": "bins", "partitions": partitions, "expiration_days": {}})
     settings = msgspec.json.decode(stored, type=Settings)
     assert settings.partitioning.partition_of_path(path) == top_bits(path, bit_length) % partitions
@@ -72,7 +72,7 @@ def test_each_bin_has_one_partition(log_partitions: int, bit_length: int, by_has
 
 @given(st.integers(-3, 300))
 def test_partitions_of_a_new_repository_are_a_power_of_two(partitions: int) -> None:
-    """Any other number is refused with the numbers next to it."""
+    """Any other number is refused; the message has the nearest valid ones."""
     if partitions in {2**bits for bits in range(9)}:
         check_partitions(partitions)
         return
@@ -103,12 +103,12 @@ def test_settings_that_misplace_bins_are_refused(bins: int, partitions: int, bit
 
 @pytest.mark.parametrize(("bins", "partitions", "bits", "version"), [(4, 3, None, 1), (8, 4, 2, 2), (8, 4, 0, 2), (2, 8, 1, 2)])
 def test_settings_of_either_rule_count(bins: int, partitions: int, bits: int | None, version: int) -> None:
-    """Each rule's settings are accepted, with partitions that are not used as well."""
+    """The settings of each rule are accepted, even with unused partitions."""
     check_settings(Bootstrap(v=version, settings=Settings(bins, "bins", partitions, {}, partition_bits=bits), root={}))
 
 
 def test_an_older_version_refuses_the_new_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A version that does not know the rule stops at such a bootstrap and asks for an upgrade; one of the first rule it reads."""
+    """A version that does not know the rule stops at such a bootstrap and asks for an upgrade; it reads one with the first rule."""
     old, new = (settings_of(8, 4, {}, by_hash=by_hash) for by_hash in (False, True))
     monkeypatch.setattr(codec, "NEWEST_SCHEMA", 1)
     first = Bootstrap(v=old.schema, settings=old, root={})

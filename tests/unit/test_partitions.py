@@ -135,7 +135,7 @@ def test_a_fenced_worker_leaves_the_partition_to_who_writes_it(tmp_path: Path) -
 
 
 def test_a_fenced_worker_waits_for_a_session_without_a_claim(tmp_path: Path) -> None:
-    """A worker that was fenced claims again a session's time after the last claim of another one, if the partition is still its own."""
+    """A fenced worker claims again one session timeout after another worker's last claim, if the partition is still assigned to it."""
     claims = (0.0, 5.0, 5.0)
 
     async def story(shared: Shared) -> None:

@@ -1,4 +1,4 @@
-"""The cache of what tests fetch or build: no part in it is incomplete or damaged, whatever happens while it is made."""
+"""The cache of parts that tests fetch or build: none is ever incomplete or damaged, whatever happens while it is made."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ def make(directory):
 (work / f"asks-{sys.argv[2]}").touch()
 print(kept("part", [work / "lock"], make))
 """
-"""Makes a part of two files; the second is written once ``go-on`` exists."""
+"""Makes a part with two files; the second one is written once ``go-on`` exists."""
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def make_again_in_a_new_process(work: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_killed_fetch_leaves_no_part(work: Path, cache: Path) -> None:
-    """After SIGKILL in the middle of a fetch there is no part; the next process makes it whole, and clears away the rest."""
+    """After SIGKILL in the middle of a fetch there is no part; the next process makes it completely, and removes what was left."""
     killed = ask(work, 1)
     wait_for(lambda: any(cache.glob("part-*.*/first")))
     killed.send_signal(signal.SIGKILL)
@@ -99,7 +99,7 @@ def test_a_killed_fetch_leaves_no_part(work: Path, cache: Path) -> None:
 
 
 def test_processes_at_once_make_a_part_once(work: Path, cache: Path) -> None:
-    """Of processes that need a part at the same time one makes it, and the others wait for it."""
+    """If several processes need a part at the same time, one makes it, and the others wait."""
     processes = [ask(work, number) for number in range(4)]
     wait_for(lambda: len(list(work.glob("asks-*"))) == len(processes))
     (work / "go-on").touch()
@@ -160,7 +160,7 @@ def test_a_part_that_was_deleted_is_made_again(work: Path, cache: Path) -> None:
 
 
 def test_a_failed_fetch_leaves_nothing(work: Path, cache: Path) -> None:
-    """If a part can't be made, nothing of it stays, and the reason goes to the caller."""
+    """If a part can't be made, none of its files stays, and the caller gets the reason."""
 
     def fail(directory: Path) -> None:
         (directory / "file").write_text("half")
@@ -172,7 +172,7 @@ def test_a_failed_fetch_leaves_nothing(work: Path, cache: Path) -> None:
 
 
 def test_versions_do_not_disturb_each_other(work: Path, cache: Path) -> None:
-    """Another lock file is another part: two checkouts with different versions use the same cache."""
+    """A different lock file makes a different part, so that two checkouts with different versions can use the same cache."""
     first = kept("part", [work / "lock"], one_file("first"))
     (work / "lock").write_text("part==2")
     second = kept("part", [work / "lock"], one_file("second"))

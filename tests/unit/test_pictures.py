@@ -1,4 +1,4 @@
-"""The README's pictures are what their scripts draw, and tell nothing of the machine on which they were made."""
+"""The README's pictures are what their scripts draw, and reveal nothing about the machine on which they were made."""
 
 import re
 import socket
@@ -50,7 +50,7 @@ def test_a_picture_loads_nothing(file: Path) -> None:
 
 
 def test_lines_appear_when_they_were_printed() -> None:
-    """Each line has its time in the recording; a long pause is cut, and what comes behind it moves forward."""
+    """Each line has its time in the recording; a long pause is shortened, and what comes after it moves forward."""
     svg = draw([(0.5, "one\n"), (1.0, "two\n"), (61.0, "three\n"), (61.5, "four\n")])
     times = [0.0, 0.5, 1.0, 1.0 + LONGEST_PAUSE, 1.5 + LONGEST_PAUSE]
     assert shown(svg) == list(zip(times, ["$ make demo", "one", "two", "three", "four"], strict=True))
@@ -65,7 +65,7 @@ def test_colours_and_signs_of_markup_are_kept() -> None:
 
 
 def test_a_long_line_goes_on_in_the_next_row() -> None:
-    """As in a terminal, nothing of a long line is lost."""
+    """Long lines are shown completely, as in a terminal."""
     svg = draw([(0.0, "x" * COLUMNS + "y\n")])
     assert [text for _, text in shown(svg)] == ["$ make demo", "x" * COLUMNS, "y"]
 

@@ -29,7 +29,7 @@ BROKEN_APT_GET = "#!/bin/sh\necho 'no mirror answers' >&2; exit 100\n"
 
 @pytest.fixture
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Be on a machine with no programs and an empty cache; return the directory of its programs."""
+    """Simulate a machine without programs and with an empty cache; return the directory of its programs."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("sh", "cp"):
@@ -47,7 +47,7 @@ def install_apt_get(directory: Path, text: str) -> None:
 
 
 def test_what_is_missing_is_listed_first(tmp_path: Path) -> None:
-    """Without packages and without root, the list has each missing one, what is not tested, and the command; CI fails, others go on."""
+    """Without packages and root, the list has each missing package, what is not tested, and the command; only CI fails."""
     env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": "testing"}
     for ci, code in (({}, 0), ({"CI_RUN": "1"}, 1)):
         command = [sys.executable, "-S", "-m", "tufline_testing.prerequisites", "programs"]
@@ -60,7 +60,7 @@ def test_what_is_missing_is_listed_first(tmp_path: Path) -> None:
 
 
 def test_root_installs_what_is_missing(bare: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """As root the missing packages are installed, in one go, and are then not missing."""
+    """As root the missing packages are installed with one command, and are then no longer missing."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("CI_RUN", "1")
     install_apt_get(bare, APT_GET.format(directory=bare, true=shutil.which("true", path=os.defpath)))

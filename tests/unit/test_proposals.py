@@ -1,4 +1,4 @@
-"""Proposals, as pure functions: in whatever order signatures come, and whatever comes between them, the result is the complete version."""
+"""Proposals, as pure functions: in whatever order signatures arrive, and whatever comes between, the result is the complete version."""
 
 import copy
 from datetime import UTC, datetime, timedelta
@@ -122,7 +122,7 @@ def test_an_update_counts_exactly_when_its_threshold_is_met(acts: list[tuple[str
 
 @pytest.mark.parametrize("role", ["root", "targets"])
 def test_only_one_version_waits_and_a_complete_one_ends_it(role: str) -> None:
-    """A second proposal is refused, a withdrawn or superseded one gets no signature any more."""
+    """A second proposal is refused, and a withdrawn or superseded one accepts no more signatures."""
     first = NewMetadata(role=role, metadata=signed_by(role, [0], 2), rules=records.CURRENT_RULES)  # type: ignore[arg-type]
     waiting = proposed(first)
     begun = folded(AdminState(), bootstrap([0, 1], [0, 1]))
@@ -140,20 +140,20 @@ def test_only_one_version_waits_and_a_complete_one_ends_it(role: str) -> None:
 
 
 def test_a_proposal_that_is_complete_counts_at_once() -> None:
-    """A record that says that it waits, although enough keys signed it, is a complete one."""
+    """A record that is marked as pending, although enough keys signed it, counts as complete."""
     state = folded(AdminState(), proposed(bootstrap([0, 2], [1, 2])))
     assert state.bootstrap is not None
     assert not state.proposals
 
 
 def test_a_key_of_root_signs_first() -> None:
-    """A bootstrap that no root key signed is refused, so that not anybody can lock the system; targets may come without signatures."""
+    """A bootstrap that no root key signed is refused, so that strangers can't lock the system; targets may arrive without signatures."""
     assert "root version 1 has no valid signature by" in folded(AdminState(), proposed(bootstrap([], [0, 1]))).refused[0]
     assert not folded(AdminState(), proposed(bootstrap([1], []))).refused
 
 
 def test_a_bootstrap_that_begins_ends_the_replacement_that_waits() -> None:
-    """A replacement that is not complete by then never counts, and does not stand in the way of those who sign the next root."""
+    """A replacement that is incomplete when the first bootstrap starts never counts, and does not block the signatures of the next root."""
     replacement = msgspec.structs.replace(bootstrap([0], [0, 1]), replace=True)
     state = folded(AdminState(), bootstrap([0, 1], [0, 1]), proposed(replacement), BootstrapStarted(bootstrap=0))
     assert state.proposals[1].outcome == "superseded"
@@ -163,7 +163,7 @@ def test_a_bootstrap_that_begins_ends_the_replacement_that_waits() -> None:
 
 
 def test_the_state_keeps_only_the_newest_of_the_versions_that_were_given_up() -> None:
-    """Submitting and withdrawing again and again does not fill the memory; what became complete stays known."""
+    """Repeated submissions and withdrawals do not fill the memory; completed versions stay known."""
     update = proposed(NewMetadata(role="targets", metadata=signed_by("targets", [0], 2), rules=records.CURRENT_RULES))
     state = folded(AdminState(), proposed(bootstrap([0], [0, 1])))
     state = act(state, "root", 1, 0, 1)

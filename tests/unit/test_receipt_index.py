@@ -45,7 +45,7 @@ def test_the_run_of_a_record_is_found(batches: list[tuple[int, bool, int]], star
 
 
 def test_a_trail_names_the_newest_run_of_each_power_of_two() -> None:
-    """Of a hundred runs the trail names the newest, and the newest of those that each higher power of two divides: no others."""
+    """Of a hundred runs the index names only the newest one, and for each power of two the newest run whose number it divides."""
     trail = ReceiptIndex(0)
     for number in range(100):
         trail = trail.extended(number, number + 1, number, number)
@@ -65,7 +65,7 @@ def test_a_step_goes_back_as_far_as_it_can() -> None:
 
 
 def test_what_is_read_again_continues_its_run() -> None:
-    """After a crash in the middle of a batch its receipts continue in one run, whether it is read again in larger or smaller batches."""
+    """After a crash in the middle of a batch, its receipts continue in one run, even if it is read again in batches of another size."""
     trail = ReceiptIndex(0).extended(0, 5, 10, 12).extended(5, 8, 20, 21).extended(5, 11, 30, 33)
     assert not trail.begins(5)
     assert trail.runs == (Run(2, 5, 11, 20, 33),)
@@ -75,7 +75,7 @@ def test_what_is_read_again_continues_its_run() -> None:
 
 
 def test_a_trail_is_written_as_arrays() -> None:
-    """The form that is on logs stays: without the names of fields, which would be a large part of each receipt."""
+    """The encoding on existing logs stays: without the names of fields, which would be a large part of each receipt."""
     trail = ReceiptIndex(3, (Run(1, 2, 3, 4, 5),))
     assert msgspec.json.encode(trail) == b"[3,[[1,2,3,4,5]]]"
     assert msgspec.json.decode(b"[3,[[1,2,3,4,5]]]", type=ReceiptIndex) == trail

@@ -1,4 +1,4 @@
-"""Following receipts on the embedded bus: no caller waits forever, and nothing is claimed about receipts that may be missing."""
+"""Following receipts on the embedded bus: no caller waits indefinitely, and nothing is claimed about receipts that may be missing."""
 
 import asyncio
 import tracemalloc
@@ -17,7 +17,7 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.views.receipts import Receipts
 
 DECODED = tracemalloc.Filter(True, decoding.__file__)
-"""What the receipts that are kept take: they were decoded there."""
+"""The memory of the receipts that are kept, including what was allocated to decode them."""
 
 RECEIPT = Message(topics.RECEIPTS, "r", records.encode(ChangeReceipt(offset=0, index=0, path="a", outcome="not_found")), 0)
 
@@ -100,7 +100,7 @@ async def test_receipts_take_bounded_memory(tmp_path: Path) -> None:
         assert receipts.memory <= 2_000_000
     kept = sum(one.size for one in tracemalloc.take_snapshot().filter_traces([DECODED]).statistics("filename"))
     tracemalloc.stop()
-    assert 0 < kept < 3_000_000, "they take more than they are taken to"
+    assert 0 < kept < 3_000_000, "they use more memory than the estimate"
     assert receipts.change_receipts([0]) is None
     assert [one.index for one in receipts.change_receipts([19]) or ()] == list(range(1000))
     assert receipts.change_receipts([20]) == []

@@ -53,7 +53,7 @@ def test_a_time_shows_its_range(section: str, name: str) -> None:
 
 
 def test_every_error_metric_and_topic_is_there() -> None:
-    """An error, a metric or a topic that is written anywhere in the product is on its page, also if its module is new."""
+    """Every error, metric and topic of the product is on its page, even if its module is new."""
     for file in PRODUCT:
         text = file.read_text()
         for metric in re.findall(r"= (?:Counter|Gauge|Histogram)\(\s*\"(tufline_\w+)\"", text):
@@ -65,7 +65,7 @@ def test_every_error_metric_and_topic_is_there() -> None:
 
 
 def test_secrets_have_no_default_on_the_page() -> None:
-    """A setting that holds a secret shows no value, not even the stars in place of it."""
+    """A setting that holds a secret shows no value, not even asterisks."""
     rows = [row for row in MADE["settings.md"].splitlines() if "| secret |" in row]
     assert rows
     assert all("| secret |  |" in row for row in rows)

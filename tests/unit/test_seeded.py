@@ -15,7 +15,7 @@ def drawn(seed: int) -> list[str]:
 
 
 def test_a_seed_determines_tokens_and_keys() -> None:
-    """The same seed gives the same tokens and keys, another seed other ones; afterwards they are random again."""
+    """The same seed produces the same tokens and keys, and another seed different ones; after the block they are random again."""
     assert drawn(1) == drawn(1)
     assert not set(drawn(1)) & set(drawn(2))
     assert secrets.token_hex(8) != secrets.token_hex(8)

@@ -1,4 +1,4 @@
-"""Snapshot and timestamp against python-tuf."""
+"""Snapshot and timestamp compared with python-tuf."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def test_snapshot_bytes_equal_python_tuf(updates: list[tuple[str, int]]) -> None
 
 @given(st.binary(max_size=100), st.integers(1, 2**31))
 def test_timestamp_bytes_equal_python_tuf(snapshot: bytes, version: int) -> None:
-    """The timestamp names the snapshot's version, length and hash, in python-tuf's very bytes."""
+    """The timestamp names the snapshot's version, length and hash, in exactly the bytes of python-tuf."""
     meta = MetaFile(version, len(snapshot), {"sha256": hashlib.sha256(snapshot).hexdigest()})
     mine = encode_timestamp(3, envelope.format_expires(EXPIRES), version, snapshot)
     assert mine == CanonicalJSONSerializer().serialize(Timestamp(3, envelope.SPEC_VERSION, EXPIRES, meta))

@@ -1,4 +1,4 @@
-"""The checks of a soak detect the faults that they are for."""
+"""The checks of a soak detect the faults for which they were written."""
 
 import json
 
@@ -48,7 +48,7 @@ def test_states(lengths: list[int | None], found: str) -> None:
 
 
 def test_versions() -> None:
-    """A version that is missing, that goes back, or that has two contents is found."""
+    """A version that is missing, goes back, or has two contents is detected."""
     assert list(checks.versions(metadata(None, 1))) == []
     assert "from version 1 to 3" in next(checks.versions(metadata(None, 1, versions=[1, 3])))
     assert "two contents" in next(checks.versions(metadata(1, 2, versions=[1, 1])))

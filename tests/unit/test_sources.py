@@ -81,7 +81,7 @@ def test_goes_on_where_it_stopped(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])
 def test_a_source_made_anew_is_taken_as_it_is_now(tmp_path: Path, kind: str) -> None:
-    """Whatever lines were added, removed, moved or changed since the interruption: everything not acknowledged unchanged is sent."""
+    """Whatever lines were added, removed, moved or changed since the interruption, each one not acknowledged in this form is sent."""
     source, path = make(tmp_path, kind), tmp_path / "journal"
     sent(source, path, accept=3)
     header, new = ("length,path,sha256\n", "9,new/{0},{1}") if kind == "csv" else ("", '{{"path": "new/{0}"}}')
@@ -162,7 +162,7 @@ def test_each_import_has_a_journal_of_its_own(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:
-    """While an import runs, no second one uses its journal; afterwards one does."""
+    """While an import runs, a second one can't use its journal; afterwards it can."""
     source, path = make(tmp_path, "csv"), tmp_path / "journal"
     with open_journal(path, source, "log"), pytest.raises(Failure, match="another import uses"), open_journal(path, source, "log"):
         pass

@@ -45,7 +45,7 @@ def test_only_what_was_started_is_ended(noted: Path) -> None:
 
 
 def test_who_does_not_end_is_killed(noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that is deaf to SIGTERM is killed when its time is over."""
+    """A process that ignores SIGTERM is killed after a time limit."""
     monkeypatch.setattr(stack, "STOP_SECONDS", 0.2)
     with process(sys.executable, "-c", DEAF) as deaf:
         assert deaf.stdout is not None

@@ -1,4 +1,4 @@
-"""Tasks that run one behind the other."""
+"""Tasks that run one after the other."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""Foreign text does nothing to the reader's terminal."""
+"""Foreign text can't control the reader's terminal."""
 
 import os
 import subprocess

@@ -42,7 +42,7 @@ def role_keys(threshold: int, *keys: SSlibKey) -> RoleKeys:
 
 
 def test_a_role_needs_as_many_keys_as_its_threshold() -> None:
-    """Signatures meet a role if enough of its own keys are among them; foreign keys do not count, and no key counts twice."""
+    """Signatures meet a role's threshold if enough of its keys are among them; foreign keys do not count, and no key counts twice."""
     one, two, other = (key.keyid for key in KEYS)
     keys = role_keys(2, *KEYS[:2])
     assert keys.are_met_by([one, two])
@@ -53,14 +53,14 @@ def test_a_role_needs_as_many_keys_as_its_threshold() -> None:
 
 @pytest.mark.parametrize("uri", [None, "", 7, ["fn:a.pem"]])
 def test_a_key_is_online_if_it_says_where(uri: Any) -> None:
-    """A key is online if it has a URI, and only then: nothing else in its place makes it one."""
+    """A key is online if and only if it has a URI; no other value in that field counts."""
     without = SSlibKey("a", "ed25519", "ed25519", {"public": "00"}, {} if uri is None else {ONLINE_KEY_URI: uri})
     online = with_fields(KEYS[0], **{ONLINE_KEY_URI: "fn:online.pem"})
     assert role_keys(1, without, online).online == {online.keyid: "fn:online.pem"}
 
 
 def test_a_field_is_covered_by_the_keyid() -> None:
-    """A key whose keyid covered its whole object gets such a keyid again once it has another field."""
+    """If a keyid covers the whole key, it is recomputed when the key gets another field."""
     named = SSlibKey("chosen by others", "ed25519", "ed25519", KEYS[0].keyval)
     for key in (KEYS[0], named, with_fields(KEYS[0], first="1")):
         whole = with_fields(key, second="2")
@@ -71,13 +71,13 @@ def test_a_field_is_covered_by_the_keyid() -> None:
 
 @pytest.mark.parametrize("keyid", ["0" * 64, "f" * 64])
 def test_a_keyid_that_does_not_cover_other_fields_stays(keyid: str) -> None:
-    """A key that has fields which its keyid does not cover keeps its name: others know it by that."""
+    """A keyid that does not cover all fields of its key stays as it is, because others use it."""
     key = SSlibKey(keyid, "ed25519", "ed25519", KEYS[0].keyval, {"x-note": "a"})
     assert with_fields(key, second="2").keyid == keyid
 
 
 def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
-    """Any one of the keys that root marks for the bins signs them; if it marks none, the keys of targets do."""
+    """Any of the keys that root marks for the bins can sign them; if it marks none, the keys of targets sign."""
     root = roles.parse(Root, metadata_of(held, "root")).signed
     assert roles.online_bin_keys(root) == roles.root_keys(root, Targets.type)
     for keyid in root.roles[Targets.type].keyids:  # a mark of another kind does not count
@@ -90,7 +90,7 @@ def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
 
 
 def test_a_keyid_without_a_key_counts_for_nobody(held: Ceremony) -> None:
-    """Keyids of which root or targets have no key are left out, and the threshold stays."""
+    """Keyids without a key in root or targets are left out, and the threshold stays."""
     root = roles.parse(Root, metadata_of(held, "root")).signed
     del root.keys[root.roles[Root.type].keyids[0]]
     assert set(roles.root_keys(root, Root.type).keys) == set(root.roles[Root.type].keyids[1:])
@@ -164,7 +164,7 @@ def test_what_has_expired_is_refused(held: Ceremony) -> None:
 
 
 def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:
-    """An online key without a known provider is refused, except in what was accepted before there were rules."""
+    """An online key without a known provider is refused, except in versions that were accepted before this rule existed."""
     root = roles.parse(Root, metadata_of(held, "root")).signed
     (keyid,) = root.roles["timestamp"].keyids
     rules.check_root_roles(root, targets_online=False, rules=CURRENT_RULES)

@@ -8,7 +8,7 @@ from tufline_testing.simulation.virtual_time import VirtualTimeLoop, run_virtual
 
 
 def test_a_wait_too_short_for_the_clock_ends() -> None:
-    """Whoever waits for less time than the event loop can distinguish does not wait forever: time moves on."""
+    """A wait that is shorter than the event loop's resolution still ends, because time moves on."""
 
     async def story(_: Clock) -> None:
         loop, never = asyncio.get_running_loop(), asyncio.Event()
@@ -27,7 +27,7 @@ def test_a_wait_too_short_for_the_clock_ends() -> None:
 
 
 def test_work_takes_no_time() -> None:
-    """A moderate number of turns of the event loop leaves the time as it is, and a sleep takes as long as it says."""
+    """A moderate number of turns of the event loop leaves the time as it is, and a sleep takes exactly its time."""
 
     async def story(_: Clock) -> tuple[float, float]:
         loop = asyncio.get_running_loop()

@@ -101,7 +101,7 @@ async def test_nothing_else_is_served(tmp_path: Path, path: str) -> None:
     ],
 )
 async def test_a_file_has_one_address(tmp_path: Path, path: str) -> None:
-    """Another spelling of a file's URL does not exist: a CDN would cache it as another file, which purging the URL does not reach."""
+    """Other spellings of a file's URL are not found: a CDN would cache them as other files, which a purge of the URL would not remove."""
     async with origin(tmp_path) as (url, _):
         assert (await ask_raw(url, path)).startswith("HTTP/1.1 404 ")
 
@@ -110,7 +110,7 @@ async def test_a_file_has_one_address(tmp_path: Path, path: str) -> None:
     "path", ["/targets/" + "x" * 300, "/metadata/" + "x" * 300 + ".json", "/targets/" + "d/" * 3000 + "a", "/targets/%00", "/targets/%ff"]
 )
 async def test_what_no_file_can_have_is_not_there(tmp_path: Path, path: str) -> None:
-    """A URL that no file of the system can have is not found, and not a fault of the server."""
+    """A URL that can't be the name of a file is not found, and is not a fault of the server."""
     async with origin(tmp_path) as (url, _):
         assert (await ask_raw(url, path)).startswith("HTTP/1.1 404 ")
 

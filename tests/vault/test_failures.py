@@ -1,4 +1,4 @@
-"""All services, with their online key in a real OpenBao to which everything happens that happens to servers."""
+"""All services, with their online key in a real OpenBao, through all the failures that servers have."""
 
 import asyncio
 import signal
@@ -48,7 +48,7 @@ class SignerVault:
         admin = self.server.admin
         found: list[str] = []
         for accessor in admin.list("auth/token/accessors")["data"]["keys"]:
-            # A token may end between the list and this: it is "invalid" then.
+            # A token may expire between the list and this call: then it is "invalid".
             with suppress(InvalidRequest):
                 if admin.lookup_token(accessor, accessor=True)["data"]["display_name"] == "approle":
                     found.append(accessor)
@@ -70,7 +70,7 @@ class SignerVault:
         self.secret_file.write_text(secret_id)
 
     def break_audit(self) -> None:
-        # Vault refuses every request that it can't record in its audit log, as on a full disk.
+        # Vault refuses every request that it can't record in its audit log, for example on a full disk.
         self.server.audit_log.rename(self.server.directory / "before.log")
         self.server.audit_log.mkdir()
         assert self.server.process is not None
@@ -190,7 +190,7 @@ async def test_revoked_tokens_stop_nothing(own_vault: VaultServer, tmp_path: Pat
 
 
 async def until_login_may_be_new() -> None:
-    """Let the time pass during which a refusal does not count as an expired token."""
+    """Wait until a refusal may count as an expired token again."""
     from tufline.keys.vault.session import LOGIN_INTERVAL_SECONDS  # noqa: PLC0415
 
     await asyncio.sleep(LOGIN_INTERVAL_SECONDS)

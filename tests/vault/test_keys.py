@@ -1,4 +1,4 @@
-"""Keys in a real OpenBao: others verify their signatures, and anything else than a signature of the right key is refused."""
+"""Keys in a real OpenBao: other libraries verify their signatures, and anything but a signature of the right key is refused."""
 
 import asyncio
 import itertools
@@ -45,7 +45,7 @@ async def test_large_payloads_of_ed25519_go_in_several_calls(vault: VaultServer)
 
 
 async def test_the_event_loop_never_waits(vault: VaultServer) -> None:
-    """While Vault signs, other tasks of the process get their turn between the calls."""
+    """While Vault signs, other tasks of the process can run between the calls."""
     name, public = await make_key(vault)
     ticks = 0
 
@@ -65,7 +65,7 @@ async def test_the_event_loop_never_waits(vault: VaultServer) -> None:
 
 @pytest.mark.parametrize("mount", [MOUNT, "of/a/team/transit"])
 async def test_version_is_pinned(vault: VaultServer, mount: str) -> None:
-    """A new version in Vault changes nothing for a key that is pinned to the old one; each version is another key; any mount will do."""
+    """A new version in Vault does not affect a key that is pinned to the old version; each version is a separate key; any mount works."""
     if mount != MOUNT:
         vault.admin.sys.enable_secrets_engine("transit", path=mount)
     name, public = await make_key(vault, name=VaultKeyName(mount, "pinned", 1))
@@ -128,7 +128,7 @@ async def test_wrong_keys_are_refused_when_opened(vault: VaultServer) -> None:
 
 
 async def test_a_key_that_was_exchanged_signs_nothing(vault: VaultServer) -> None:
-    """If another key is put under the same name, its signatures are not used, and the reason is reported."""
+    """If another key replaces the one with this name, its signatures are not used, and the reason is reported."""
     name, public = await make_key(vault)
     async with session(admin_config(vault)) as admin:
         key = await open_vault_key(name.uri, public, admin)

@@ -98,7 +98,7 @@ def test_a_person_signs_with_a_token(token: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_wrong_pin_is_tried_once(token: str, tmp_path: Path) -> None:
-    """A PIN that the token refused is not tried again, which would lock the token; another one in its file is."""
+    """A PIN that the token refused is not tried again, because that would lock the token; a new PIN in the file is tried."""
     pin_file = tmp_path / "pin"
     pin_file.write_text("9999\n")
     right, wrong = opener(hsm_pin=PIN), opener(hsm_pin_file=pin_file)
@@ -198,7 +198,7 @@ async def test_missing_library_is_said(scheme: str, uri: str) -> None:
 
 
 def test_uris_of_others_are_read() -> None:
-    """The names in an URI of Azure's and in one of a PKCS#11 token are those that their libraries want."""
+    """The names in the URIs of Azure and of a PKCS#11 token are those that their libraries expect."""
     assert _azure_names("//team.vault.azure.net/keys/tufline/0123") == ("team", "tufline")
     assert _hsm_names("2?label=my+token") == (2, "my token")
     assert _hsm_names("") == (None, None)

@@ -115,7 +115,7 @@ FORBIDDEN: dict[str, Callable[[Any, str, str], Any]] = {
 
 @pytest.mark.parametrize("forbidden", FORBIDDEN.values(), ids=FORBIDDEN)
 async def test_the_policy_permits_nothing_else(vault: VaultServer, forbidden: Callable[[Any, str, str], Any]) -> None:
-    """A token with the printed policy, and without Vault's default one, signs with its key and reads it, and may do nothing else."""
+    """A token with only the printed policy, without Vault's default one, can sign with its key and read it, and nothing else."""
     (name, _), (other, _) = await make_key(vault), await make_key(vault)
     vault.admin.sys.create_or_update_policy("least", provision.policy([name]))
     token = vault.admin.auth.token.create(policies=["least"], no_default_policy=True)["auth"]["client_token"]

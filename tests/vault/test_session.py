@@ -35,7 +35,7 @@ async def can_sign(config: VaultConfig, name: VaultKeyName, public: Any) -> bool
 
 
 async def test_token_from_a_file(vault: VaultServer, tmp_path: Path) -> None:
-    """A token in a file logs in; when it is revoked, the one that is in the file by then does."""
+    """A token from a file is used to log in; when it is revoked, the token that is then in the file is used."""
     name, public = await make_key(vault)
     vault.admin.sys.create_or_update_policy("by-token", provision.policy([name]))
 
@@ -62,7 +62,7 @@ async def test_token_from_a_file(vault: VaultServer, tmp_path: Path) -> None:
 
 
 async def test_service_account_of_kubernetes(vault: VaultServer, tmp_path: Path) -> None:
-    """The token of a Kubernetes service account logs in after Vault's own review of it by the cluster."""
+    """The token of a Kubernetes service account logs in after Vault had the cluster review it."""
     name, public = await make_key(vault)
     jwt = tmp_path / "jwt"
     jwt.write_text(service_account_token("signer"))
@@ -100,7 +100,7 @@ def service_account_token(name: str) -> str:
 
 @contextmanager
 def cluster_that_reviews(token: str) -> Iterator[str]:
-    """Run the cluster's endpoint that Vault asks to review a token."""
+    """Run the endpoint of a cluster that Vault asks to review a token."""
 
     class Reviewer(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -128,7 +128,7 @@ def cluster_that_reviews(token: str) -> Iterator[str]:
 
 
 async def test_namespace(vault: VaultServer) -> None:
-    """In a namespace, login and keys are those of that namespace, and outside of it there is nothing to find."""
+    """Login and keys of a namespace are found only in that namespace."""
     vault.admin.write_data("sys/namespaces/team", data={})
     inside = vault.client(vault.root_token)
     inside.adapter.namespace = "team"
@@ -167,7 +167,7 @@ class Entries:
 
     async def counted(self) -> tuple[int, int]:
         """Count the answers to logins and to renewals."""
-        await asyncio.to_thread(self._go_on)  # the log is of all tests, and long; the session's own loop must not wait for it
+        await asyncio.to_thread(self._go_on)  # the log has the entries of all tests, and is long: the session's loop must not wait for it
         return self._paths.count("auth/approle/login"), self._paths.count("auth/token/renew-self")
 
     def _go_on(self) -> None:
@@ -266,7 +266,7 @@ async def test_what_is_no_vault_is_said(vault: VaultServer) -> None:
 
 
 async def test_a_call_in_the_middle_of_a_cut_is_made_again(vault: VaultServer) -> None:
-    """A connection that is cut while Vault answers costs a second try, not the work."""
+    """If a connection is cut while Vault answers, the call is repeated, and the work continues."""
     name, public = await make_key(vault)
     async with proxy(vault.port) as way, session(signer_config(vault, name, address=way.url, retry=20)) as opened:
         key = await open_vault_key(name.uri, public, opened)

@@ -66,7 +66,7 @@ def test_the_way_of_an_artifact_through_kafka_and_vault(stack: Stack, own_vault:
 
 
 def test_what_administers_the_vault_is_kept(own_vault: VaultServer) -> None:
-    """Only its owner may read the file with root token and unseal key; with it a shell unseals and administers."""
+    """Only its owner may read the file with the root token and the unseal key; a shell that sources it can unseal and administer."""
     assert own_vault.admin_env.stat().st_mode & 0o777 == 0o600
     own_vault.seal()
     script = f'. {own_vault.admin_env}; "{bao()}" operator unseal "$BAO_UNSEAL_KEY" && "{bao()}" secrets list && env'
@@ -82,10 +82,10 @@ def forms(private: EllipticCurvePrivateKey) -> dict[str, bytes]:
     sec1 = private.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     found = {"scalar": scalar, "scalar in decimal": str(private.private_numbers().private_value).encode()}
     found["scalar in hexadecimal"] = scalar.hex().encode()
-    # In base64 of a larger text, the scalar is shifted by 0, 1 or 2 bytes: without its ends, the encoding is the same in every text.
+    # In base64 of a larger text, the scalar is shifted by 0, 1 or 2 bytes; except for its ends, its encoding is the same in every text.
     for shift in range(3):
         found[f"scalar in base64, shifted by {shift}"] = base64.b64encode(bytes(shift) + scalar)[4:40]
-    # A PEM breaks its lines: the line that holds most of the scalar.
+    # A PEM file is broken into lines; this is the line with most of the scalar.
     for name, content in (("PKCS#8", der), ("SEC1", sec1)):
         lines = [base64.b64encode(content).decode()[start : start + 64] for start in range(0, 4 * len(content) // 3, 64)]
         found[f"{name} PEM"] = lines[0].encode()
@@ -93,7 +93,7 @@ def forms(private: EllipticCurvePrivateKey) -> dict[str, bytes]:
 
 
 def import_key(vault: VaultServer, private: EllipticCurvePrivateKey) -> None:
-    """Put a known private key into Transit, as Vault's import wants it: wrapped by a key that Vault has."""
+    """Import a known private key into Transit, wrapped by a key of Vault, as its import requires."""
     wrapping = load_pem_public_key(vault.admin.read(f"{MOUNT}/wrapping_key")["data"]["public_key"].encode())
     ephemeral = os.urandom(32)
     wrapped_key = wrapping.encrypt(ephemeral, padding.OAEP(padding.MGF1(SHA256()), SHA256(), None))  # type: ignore[union-attr]
@@ -125,7 +125,7 @@ async def everything_on(stack: Stack) -> dict[str, bytes]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NO /proc, so nothing is shown about what is in memory")
 def test_the_private_key_is_nowhere_else(stack: Stack, own_vault: VaultServer, tmp_path: Path) -> None:
-    """A private key that is known and was put into Vault is found in no environment, memory file, log, origin or topic of the services."""
+    """A known private key in Vault is not found in any environment, memory, file, log, origin or topic of the services."""
     private = generate_private_key(SECP256R1())
     import_key(own_vault, private)
     stack.prepare(create=False)

@@ -108,7 +108,7 @@ async def test_cancelled_append_harms_nobody(setup: BusSetup) -> None:
 
 
 BAD = {
-    "no key, where compaction goes by it": message("v", COMPACTED, key=""),
+    "no key in a compacted topic": message("v", COMPACTED, key=""),
     "a key of half a surrogate pair": message("v", key="half \ud800"),
     "a header of half a surrogate pair": message("v", header="half \ud800"),
     "a header's name that is not UTF-8": Message(PLAIN, "k", b"v", 0, {"\udcff": "v"}),
@@ -119,7 +119,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_bad_message_harms_nobody(setup: BusSetup, bad: Message) -> None:
-    """A message that can't be appended is its caller's error; nothing of that append appears, and others get theirs."""
+    """A message that can't be appended is its caller's error: no record of that append appears, and other appends succeed."""
     good = [setup.bus.append([message(f"good/{number}")]) for number in range(4)]
     results = await asyncio.gather(*good[:2], setup.bus.append([message("with bad"), bad]), *good[2:], return_exceptions=True)
     assert [isinstance(result, Exception) for result in results] == [False, False, True, False, False]
@@ -127,7 +127,7 @@ async def test_bad_message_harms_nobody(setup: BusSetup, bad: Message) -> None:
 
 
 async def test_closing_leaves_nobody_waiting(setup: BusSetup) -> None:
-    """A caller that appended before the bus was closed gets a true answer; waiting or later readers get an error."""
+    """A caller that appended before the bus was closed gets the true result; readers that wait, and later calls, get an error."""
     waiting = asyncio.create_task(setup.bus.reader(PLAIN, 1, 0).fetch(max_wait=DEADLINE_SECONDS * 10))
     appending = [asyncio.create_task(setup.bus.append([message(str(number))])) for number in range(50)]
     await asyncio.sleep(0)

@@ -77,7 +77,7 @@ async def test_who_gets_nothing_is_told(setup: BusSetup) -> None:
 
 
 async def test_cancelled_in_a_rebalance(setup: BusSetup) -> None:
-    """A member that is cancelled while joining or leaving is finally out of the group, and the others own everything."""
+    """A member that is cancelled while it joins or leaves ends up outside the group, and the others own everything."""
     going = asyncio.Event()
     slow = Recording()
 

@@ -13,7 +13,7 @@ from tufline_testing.buses import BusSetup
 
 
 async def test_compaction_by_keys_of_any_bytes(setup: BusSetup) -> None:
-    """Compaction tells keys apart that are not UTF-8."""
+    """Compaction distinguishes keys that are not UTF-8."""
     keys = [b"\xff".decode(errors=ESCAPE), b"\xfe".decode(errors=ESCAPE)]
     await setup.bus.append([message(f"{number}", COMPACTED, key=keys[number % 2]) for number in range(6)])
     await setup.later(3 * setup.lag)
@@ -55,10 +55,10 @@ async def test_compaction_of_what_came_together(setup: BusSetup) -> None:
 
 
 async def test_retention_by_time(setup: BusSetup) -> None:
-    """A record of a topic with a retention goes when that is over, and no earlier; other topics keep theirs."""
+    """A record of a topic with a retention is deleted when that time is over, and not earlier; other topics keep their records."""
     old, _ = await setup.bus.append([message("old", AGED), message("kept")])
 
-    def is_due(position: Position) -> bool:  # on a busy machine, more time passes than a test lets pass
+    def is_due(position: Position) -> bool:  # on a busy machine, more time passes than the test asks for
         return setup.milliseconds - position.time >= 1000 * setup.retention
 
     await setup.later(0.6 * setup.retention)
@@ -108,7 +108,7 @@ async def test_start_is_below_what_is_left_and_above_what_is_gone(setup: BusSetu
 
 
 async def test_trim_keeps_the_newest_of_a_key(setup: BusSetup) -> None:
-    """Also a trim leaves the newest record of each key in a compacted topic."""
+    """A trim, too, keeps the newest record of each key in a compacted topic."""
     positions = await setup.bus.append([message("a", COMPACTED, key="a"), message("b", COMPACTED, key="b")])
     await setup.bus.trim(COMPACTED, 0, positions[-1].offset + 1)
     await setup.maintain()

@@ -59,7 +59,7 @@ async def test_a_request_without_artifacts_is_done(tmp_path: Path, slash: str) -
 
 
 async def test_nulls_are_accepted_and_left_out(tmp_path: Path) -> None:
-    """RSTUF's clients may send null for what is optional, a timeout in any request, and find no null in any answer to RSTUF's calls."""
+    """RSTUF's clients may send null for optional fields, and a timeout in any request; no answer to their calls has a null."""
 
     def has_null(answer: Any) -> bool:
         inner = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list) else ()
@@ -112,7 +112,7 @@ async def test_paths_that_are_url_paths(tmp_path: Path) -> None:
 
 
 async def test_last_of_one_request_counts(tmp_path: Path) -> None:
-    """Within a request the order is kept: the last word about a path is live."""
+    """Within a request the order is kept: the last change of a path is live."""
     async with bootstrapped(tmp_path) as server:
         body = {"artifacts": [artifact("a", number) for number in range(1, 50)]}
         await server.submit(ARTIFACTS, body, "New Artifact(s) successfully submitted.")

@@ -228,7 +228,7 @@ async def test_a_task_of_an_event_is_a_task(tmp_path: Path) -> None:
 
 
 def test_events_of_the_guide() -> None:
-    """The events in docs/how-to/inbox.md are events."""
+    """The events in docs/how-to/inbox.md are valid events."""
     guide = (ROOT / "docs" / "how-to" / "inbox.md").read_text()
     (shown,) = re.findall(r"```json\n(.*?)```", guide, re.DOTALL)
     (sent,) = re.findall(r"echo '(.*?)\|(.*?)'", guide)

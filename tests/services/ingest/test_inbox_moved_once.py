@@ -1,4 +1,4 @@
-"""Each event of the inbox is applied once: sent again, after a takeover, wherever a process dies, and with two at once."""
+"""Each event of the inbox is applied once, even if it is sent again, a process dies at any point, or two processes run at once."""
 
 import asyncio
 import random
@@ -93,7 +93,7 @@ def template(path: Path) -> None:
 
 
 async def check_moved_once(bus: EmbeddedBus) -> None:
-    """Make sure that of a template each event is on the log once, in its order, and has its receipt."""
+    """Check that each event of a template is on the log once, in its order, and has its receipt."""
     found = await changes_on_log(bus)
     assert numbers(found) == [*range(100, 108), *range(200, 208)]
     for source in range(2):

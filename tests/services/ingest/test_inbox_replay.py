@@ -29,7 +29,7 @@ from tufline_testing.log import read_all
 
 
 async def test_a_record_too_large_to_keep(bus: EmbeddedBus) -> None:
-    """Of a record too large to append again only the start is kept and marked as truncated; it can't be replayed."""
+    """If a record is too large to append again, only its start is kept, marked as truncated, and it can't be replayed."""
     large = Message(topics.INBOX, "k", b"v" * (KEPT_BYTES + 1), 0, {"h": "1"})
     wide = Message(topics.INBOX, "k" * 5000, b"v", 0, {"h": "x" * KEPT_BYTES})
     async with moving(bus):
@@ -72,7 +72,7 @@ async def places(bus: Bus) -> list[tuple[int, int]]:
 
 
 async def test_replay_all_takes_each_original_once(bus: EmbeddedBus) -> None:
-    """However often everything is replayed, each original waits once, with its latest rejection; or not at all once accepted."""
+    """However often everything is replayed, each original is listed once, with its latest rejection, until it is accepted."""
     sha512 = [structured(event(change("a", 5, hashes={"sha512": "ab" * 64}), id=str(number)), number % 2) for number in range(20)]
     bad = [raw(b"bad %d" % number) for number in range(20)]
     with patch.object(rejected, "BATCH_BYTES", 1500):

@@ -23,7 +23,7 @@ def packed(content: bytes, encoding: str) -> bytes:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "x-gzip", "GZip", "identity"])
 async def test_supported_encodings(tmp_path: Path, encoding: str) -> None:
-    """A compressed request is accepted as the same one that is not compressed is; a gzip body may have several members."""
+    """A compressed request is accepted like an uncompressed one; a gzip body may have several members."""
     async with bootstrapped(tmp_path) as server:
         headers = {"Content-Encoding": encoding}
         name = encoding.lower()

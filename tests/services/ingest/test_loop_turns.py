@@ -39,7 +39,7 @@ MEGABYTE = 1024 * 1024
 
 
 class Hostile(NamedTuple):
-    """A request, and the status that it deserves."""
+    """A request, and the correct status of its answer."""
 
     path: str
     body: Callable[[], bytes]
@@ -101,7 +101,7 @@ HOSTILE: dict[str, Hostile] = {
 
 
 def send(url: str, hostile: Hostile, body: bytes) -> tuple[int, bytes]:
-    """Send a request from another thread, whose work is not the loop's."""
+    """Send a request from another thread, whose work does not count as the loop's."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=300)
     try:
@@ -220,7 +220,7 @@ PATHS: Final = [f"p/{number}" for number in range(ITEMS)]
 
 
 async def take_refused_lines(most_bytes: int) -> None:
-    """Accept lines that all stay off the log, so that only the lines themselves can yield a turn."""
+    """Read lines of which none reaches the log, so that only the reading of lines can let other tasks run."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield b"{}\n" * ITEMS
@@ -242,7 +242,7 @@ LONG_WORK: dict[str, Callable[[], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("work", LONG_WORK.values(), ids=LONG_WORK)
 async def test_long_work_gives_other_tasks_their_turn(work: Callable[[], Awaitable[object]]) -> None:
-    """While many items are worked through, each other task has a turn whenever a turn's bytes are done, however fast the machine is."""
+    """While many items are processed, other tasks run each time that one turn's share of bytes is done, however fast the machine is."""
     turns = 0
 
     async def other() -> None:

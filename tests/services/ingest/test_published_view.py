@@ -1,4 +1,4 @@
-"""What ingest takes as live: the newest publication that it has read."""
+"""What ingest regards as live: the newest publication that it has read."""
 
 import asyncio
 from functools import partial

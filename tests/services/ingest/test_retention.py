@@ -42,7 +42,7 @@ async def kept(tmp_path: Path, topic: str) -> list[list[int]]:
 
 
 async def test_artifacts_stay_until_live_and_old(tmp_path: Path) -> None:
-    """A record of artifacts goes only when it is both live and older than thirty days; one that is not live stays, however old it is."""
+    """A record of artifacts is deleted only when it is live and older than thirty days; one that is not live stays, however old it is."""
     clock = Time()
     bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=clock)
     for _ in range(3):
@@ -58,7 +58,7 @@ async def test_artifacts_stay_until_live_and_old(tmp_path: Path) -> None:
 
 
 async def test_the_inbox_stays_until_moved_and_old(tmp_path: Path) -> None:
-    """A record of the inbox goes only when it is both moved and older than seven days; one that is not moved stays, however old it is."""
+    """A record of the inbox is deleted only when it is moved and older than seven days; one that is not moved stays, however old it is."""
     clock = Time()
     bus = await open_embedded(tmp_path / "log.db", topics.topics(2), clock=clock)
     live = PublishedView(bus, "origin")
@@ -110,7 +110,7 @@ def test_a_clock_that_is_ahead_deletes_nothing_early(tmp_path: Path, ahead: time
 
 
 async def test_who_moves_the_inbox_is_told_the_time_of_the_log(tmp_path: Path) -> None:
-    """A process that owns a partition of the inbox knows the log's time from its claim on, before anything is announced."""
+    """A process that owns a partition of the inbox knows the log's time from its claim, before anything is announced."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(2))
     clock = ReferenceClock(utc_now)
     assert not clock.is_known

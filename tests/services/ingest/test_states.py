@@ -134,7 +134,7 @@ OF_HEADS = [("GET", "/api/v1/status"), ("GET", "/api/v1/trust")]
 async def test_nothing_is_said_before_the_log_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic: str, requests: list[tuple[str, str]]
 ) -> None:
-    """Right after its start, ingest answers by the whole log or not at all; it never denies an existing repository."""
+    """Right after its start, ingest answers from the whole log or not at all; it never denies an existing repository."""
     async with bootstrapped(tmp_path):
         pass
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))

@@ -1,4 +1,4 @@
-"""``add_task_id_to_custom``: the id that artifacts have in their custom is one that any ingest answers for, as for the request's own id."""
+"""``add_task_id_to_custom``: any ingest answers for the id in an artifact's custom, as for the request's own id."""
 
 import asyncio
 import json
@@ -37,7 +37,7 @@ async def custom_of(server: Rest, path: str) -> Any:
 
 
 async def test_the_task_id_is_in_custom(tmp_path: Path) -> None:
-    """Each artifact of the request has the id of the answer in its custom, next to what it had; other requests' artifacts have none."""
+    """Each artifact of the request has the answer's id in its custom, which is otherwise unchanged; other artifacts have none."""
     async with bootstrapped(tmp_path) as server:
         named = [artifact("a"), artifact("b", custom={"k": [1]}), artifact("c", custom={FIELD: "older"}), artifact("d", custom=None)]
         task_id = await add(server, *named)
@@ -56,7 +56,7 @@ async def test_the_task_id_is_in_custom(tmp_path: Path) -> None:
 
 
 async def test_every_process_answers_for_the_id(tmp_path: Path) -> None:
-    """A process that did not accept the request finds all of its records by the id: among those of others, and several in a partition."""
+    """By the id, a process that did not accept the request finds all of its records, even several in a partition and among others."""
     many = [artifact(f"large/{number}", number, custom={"x": "y" * 3_000}) for number in range(1, 901)]
     async with bootstrapped(tmp_path, max_request_bytes=8_000_000) as server:
         small = [server.ask("POST", ARTIFACTS, {"artifacts": [artifact(f"small/{number}")]}) for number in range(20)]
@@ -70,7 +70,7 @@ async def test_every_process_answers_for_the_id(tmp_path: Path) -> None:
 
 
 async def test_a_request_that_is_partly_on_the_log_is_not_done(tmp_path: Path) -> None:
-    """If ingest dies while it appends, the task of what became of it is unknown, and never a success."""
+    """If ingest dies while it appends, the result of the task is unknown, and never reported as a success."""
     settings = settings_of(8, PARTITIONS, {})
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     try:

@@ -109,7 +109,7 @@ class LostKeyRepository:
         return len(Reader(self.directory, self.clock).refresh()) == self.sent
 
     async def stays_fresh(self) -> None:
-        """For longer than a timestamp lives a client always finds everything, and the publisher has nothing to complain of."""
+        """For longer than a timestamp's lifetime a client always finds everything, and the publisher reports no problem."""
         for _ in range(3):
             await asyncio.sleep(DAY_SECONDS / 2)
             assert await self.is_live()
@@ -198,7 +198,7 @@ def test_a_slow_origin_gets_over_a_lost_key(tmp_path: Path, mode: str) -> None:
 
 
 async def two_signers(repository: LostKeyRepository, partition: int | None = None) -> None:
-    """One signer has the lost key in memory still, another one does not: bins signed by each, until the new targets are on the log."""
+    """Let two signers sign bins until the new targets are on the log: one still has the lost key in memory, the other does not."""
     while not any(
         record.key == "targets" and record.headers["version"] == "2" for record in await read_all(repository.bus, topics.METADATA)
     ):
@@ -226,7 +226,7 @@ def test_two_signers_of_whom_one_has_the_lost_key_still(tmp_path: Path) -> None:
         )
         meanwhile = [one for one in await repository.published() if first < one.timestamp.offset < targets]
         assert meanwhile, "nothing was published meanwhile: the test shows nothing"
-        assert all(one.next_offset <= first for one in meanwhile), "a publisher that starts would not come by what was refused"
+        assert all(one.next_offset <= first for one in meanwhile), "a publisher that starts would not read the refused records again"
         assert any(f"offset {first} of metadata/0 is not published" in text for text in repository.health.said), repository.health.said
 
     in_a_lost_key_repository(tmp_path, "pep458", story, own_bins=True)
@@ -246,7 +246,7 @@ def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path,
                 async with running(repository.publisher()):
                     refused = await repository.publishes_past_refused_bins()
                 last = (await repository.published())[-1]
-                assert last.next_offset <= refused[0], "a publisher that starts would not come by what was refused"
+                assert last.next_offset <= refused[0], "a publisher that starts would not read the refused records again"
                 if passed:
                     newest = records.encode(msgspec.structs.replace(last, next_offset=await repository.bus.end(topics.METADATA, 0)))
                     await repository.bus.append([Message(topics.PUBLISHED, last.origin, newest)])

@@ -1,4 +1,4 @@
-"""Publishers that were paused, stopped or locked out: none puts the origin back, and the one that comes after it continues."""
+"""Publishers that were paused, stopped or locked out: none reverts the origin, and its successor continues."""
 
 import asyncio
 import os

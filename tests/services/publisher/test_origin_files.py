@@ -1,4 +1,4 @@
-"""The files of an origin: damaged and lost ones are put again, superseded ones stay for their time, and foreign ones do no harm."""
+"""The files of an origin: damaged and lost ones are uploaded again, superseded ones stay for a while, and foreign ones do no harm."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ def test_damaged_timestamp_is_put_again(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["1.root.json", "*.targets.json", "*.bins-*.json", "*.snapshot.json", TIMESTAMP, "*"])
 def test_vanished_files_are_noticed(tmp_path: Path, pattern: str) -> None:
-    """Files that vanish from the origin while the publisher runs are noticed within minutes and put again, without any new commit."""
+    """Files that vanish from the origin while the publisher runs are noticed within minutes and uploaded again, without a new commit."""
 
     async def story(repository: SignedRepository) -> None:
         async with repository.publisher():
@@ -89,7 +89,7 @@ def test_vanished_files_are_noticed(tmp_path: Path, pattern: str) -> None:
 
 
 def test_versions_that_no_snapshot_named_are_deleted(tmp_path: Path) -> None:
-    """Superseded versions go in time while the publisher runs, also those that were signed and superseded between two snapshots."""
+    """Superseded versions are deleted in time while the publisher runs, even those signed and superseded between two snapshots."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4)
 
     async def story(bus: EmbeddedBus, clock: Clock) -> None:

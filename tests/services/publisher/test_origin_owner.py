@@ -64,7 +64,7 @@ class ClaimedAtFirstSight(LocalStore):
 
 
 def test_origin_that_two_logs_find_unclaimed(tmp_path: Path) -> None:
-    """Of two logs that find an origin unclaimed one gets it: the other changes nothing there, and its health names the owner."""
+    """If two logs find an origin unclaimed, one gets it: the other one changes nothing there, and its health names the owner."""
 
     async def story(repository: SignedRepository) -> None:
         async with repository.publisher(ClaimedAtFirstSight(repository.directory)):
@@ -76,7 +76,7 @@ def test_origin_that_two_logs_find_unclaimed(tmp_path: Path) -> None:
 
 
 def test_origin_of_another_repository_with_a_lower_version(tmp_path: Path) -> None:
-    """Another repository's origin is never overwritten, even if its timestamp is older, or no root tells whose it is."""
+    """Another repository's origin is never overwritten, even if its timestamp is older, or no root shows whose it is."""
 
     async def theirs(repository: SignedRepository) -> None:
         async with repository.publisher():
@@ -231,7 +231,7 @@ def test_fork_of_the_log_is_not_published(tmp_path: Path) -> None:
 
 
 def test_adopting_an_origin(tmp_path: Path) -> None:
-    """An origin changes its log by a command only, and to no log that would roll its clients back or is another repository's."""
+    """Only a command changes the log of an origin, and never to a log that would roll clients back or is another repository's."""
 
     async def before(repository: SignedRepository) -> None:
         async with repository.publisher():

@@ -19,7 +19,7 @@ from tufline_testing.publishing import SignedRepository, in_a_signed_repository
 
 
 def test_origin_shows_what_the_log_has(tmp_path: Path) -> None:
-    """After any history a client finds what was announced last at the origin, and published records the origin's progress."""
+    """After any history a client finds the last announced state at the origin, and ``published`` records the origin's progress."""
 
     async def story(repository: SignedRepository) -> None:
         async with repository.publisher():
@@ -124,7 +124,7 @@ def test_unsynced_files_are_put_again(tmp_path: Path, seed: int) -> None:
 
 
 def test_lost_files_are_put_back(tmp_path: Path) -> None:
-    """Files that are missing at the origin are brought back at the next start, and a new mirror is brought everything."""
+    """Files that are missing at the origin are restored at the next start, and a new mirror gets everything."""
 
     async def story(repository: SignedRepository) -> None:
         async with repository.publisher():
@@ -298,7 +298,7 @@ def test_forged_records_are_not_published(tmp_path: Path, key: str, content: byt
 
 
 def test_superseded_files_are_deleted_in_time(tmp_path: Path) -> None:
-    """A file that nothing published names is deleted after its retention, also across restarts; named files and all roots stay."""
+    """A file that no published file names is deleted after its retention, even across restarts; named files and all roots stay."""
 
     async def story(repository: SignedRepository) -> None:
         for number in range(1, 10):

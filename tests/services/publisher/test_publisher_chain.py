@@ -83,7 +83,7 @@ def test_a_file_is_what_its_record_says(tmp_path: Path, role: str) -> None:
 
 
 def test_older_targets_do_not_replace_the_newest(tmp_path: Path) -> None:
-    """Behind older targets that are read again, bins that are signed for these or for the newest are accepted, and no others."""
+    """After older targets are read again, bins are accepted only if they are signed for these or for the newest targets."""
     people = Offline(tmp_path, bins=4, mode="pep458", days=DEFAULT_DAYS)
     old, new = CryptoSigner.from_priv_key_uri(f"file2:{tmp_path / 'online.pem'}", people.root.keys[people.online]), people.new_key()
     first, (_, second) = people.payload["metadata"], people.rotate(new=new)

@@ -46,7 +46,7 @@ def next_root_of(mine: Offline, signed_by: Offline, version: int = 2) -> dict[st
 
 
 def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -> None:
-    """A root that the keys of the one before, or its own, have not signed is refused; the right one is taken after it."""
+    """A root without enough signatures by the previous root's keys or its own is refused; the right one is accepted after it."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
     chain = TrustChain()
     chain.check_root(1, roles.file_bytes(ours.payload["metadata"]["root"]))
@@ -59,7 +59,7 @@ def test_a_publisher_takes_a_root_that_old_and_new_keys_signed(tmp_path: Path) -
 
 
 def test_a_publisher_skips_no_root(tmp_path: Path) -> None:
-    """A root that skips a version is refused, whoever signed it, and so is one whose record names another version."""
+    """A root that skips a version is refused, whoever signed it; so is a root whose record names another version."""
     ours = offline(tmp_path)
     chain = TrustChain()
     chain.check_root(1, roles.file_bytes(ours.payload["metadata"]["root"]))
@@ -72,7 +72,7 @@ def test_a_publisher_skips_no_root(tmp_path: Path) -> None:
 
 
 def test_a_publisher_puts_no_other_old_root(tmp_path: Path) -> None:
-    """A record that claims to be a root of before, and is not signed by its own keys or differs from the trusted one, is refused."""
+    """A record that claims to be an earlier root is refused if its own keys have not signed it, or if it differs from the trusted one."""
     ours, others = offline(tmp_path / "ours"), offline(tmp_path / "others")
     first = roles.file_bytes(ours.payload["metadata"]["root"])
     chain = TrustChain()
@@ -139,7 +139,7 @@ def in_a_new_root_repository(tmp_path: Path, story: Callable[[NewRootRepository]
 
 
 def test_a_root_waits_for_a_commit_that_stands_under_it(tmp_path: Path) -> None:
-    """A root under which the published commit does not verify waits for one that does, even if the publisher restarts meanwhile."""
+    """A root under which the published commit does not verify waits for a commit that does, even across restarts of the publisher."""
 
     async def story(repository: NewRootRepository) -> None:
         held = repository.directory / "2.root.json"

@@ -45,7 +45,7 @@ def test_timestamp_record_without_a_version_is_passed_over(tmp_path: Path) -> No
 
 
 def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
-    """A repeated or late timestamp never replaces a newer one, however valid it is, and is not a problem."""
+    """A repeated or late timestamp never replaces a newer one, even if it is valid, and is not reported as a problem."""
 
     async def story(repository: SignedRepository) -> None:
         reader = Reader(repository.directory, repository.clock)

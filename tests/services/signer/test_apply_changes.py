@@ -47,7 +47,7 @@ def test_what_did_not_happen_has_a_receipt(monkeypatch: pytest.MonkeyPatch, bulk
 
 @pytest.mark.parametrize("bits", [None, 1])
 def test_a_change_of_another_partition_is_refused(bits: int | None) -> None:
-    """A record that is in a partition which its bin is not in changes nothing, and has a receipt: each bin has one writer."""
+    """A record in a partition that does not have its bin changes nothing, and has a receipt: each bin has one writer."""
     partitioning = Partitioning(BinLayout.of(4), 2, bits)
     changes = Changes(request="r", admin=0, changes=[Add(f"p/{number}", 1, {"sha256": "0" * 64}) for number in range(20)])
     batches = [Batch(partitioning, partition) for partition in range(2)]

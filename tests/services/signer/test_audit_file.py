@@ -45,7 +45,7 @@ def test_half_a_line_is_taken_back(tmp_path: Path) -> None:
 
 
 def test_a_rotated_file_goes_on_under_its_name(tmp_path: Path) -> None:
-    """When the file was renamed, the next record goes to a new one of the configured name."""
+    """After the file was renamed, the next record is written to a new file with the configured name."""
     path, sink = tmp_path / "audit.log", FileSink(tmp_path / "audit.log")
     sink.write([b"1"])
     path.rename(tmp_path / "audit.log.1")

@@ -1,4 +1,4 @@
-"""The signer's trail: recorded before use, one chain for all its workers, whatever fails."""
+"""The signer's audit trail: each use is recorded first, and all workers write one chain, whatever fails."""
 
 import asyncio
 import os
@@ -91,7 +91,7 @@ def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -
             recorded = {(use.keyid, one.role, one.sha256) for use in await uses_of(log.bus) for one in use.signatures}
             in_file = file.read_text() if file.exists() else ""
             for message in messages:
-                # For targets the signed bytes differ from those in the file: the verification below covers them.
+                # The signed bytes of targets differ from those in the file; the verification below covers them.
                 if message.topic != topics.METADATA or message.key in {"1.root", "targets"}:
                     continue
                 content = envelope.disassemble(message.value)
@@ -118,7 +118,7 @@ def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -
 
 
 def test_a_process_is_one_chain_from_its_first_use_to_its_end(tmp_path: Path) -> None:
-    """All workers of a process write one chain, with each requester and the key's opening; the chain ends when the process does."""
+    """All workers of a process write one chain, with the requester of each use and the opening of the key; it ends with the process."""
 
     async def story(log: BootstrappedLog) -> None:
         for life in range(2):
@@ -149,7 +149,7 @@ def test_a_process_is_one_chain_from_its_first_use_to_its_end(tmp_path: Path) ->
 
 
 def test_a_signer_without_work_leaves_no_more_than_its_proof(tmp_path: Path) -> None:
-    """A standby process has proved that it can sign, and then does not fill the topic."""
+    """A standby process proves once that it can sign, and then writes no further records."""
 
     async def story(log: BootstrappedLog) -> None:
         async with log.signer():
@@ -217,7 +217,7 @@ def test_unknown_outcomes_do_not_fork_the_chain(tmp_path: Path, seed: int) -> No
 
 @pytest.mark.parametrize("seed", range(8))
 def test_cancelled_workers_leave_the_chain_whole(tmp_path: Path, seed: int) -> None:
-    """Losing a partition in the middle of a record undoes nothing: the file's lines and the chain stay whole."""
+    """The loss of a partition in the middle of a record damages nothing: the file's lines and the chain stay whole."""
     file = tmp_path / "audit.log"
     chance = random.Random(seed)
 
@@ -279,7 +279,7 @@ def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
 
 
 def test_a_log_that_takes_no_records_is_said(tmp_path: Path) -> None:
-    """If the topic can't be written, the reason names it; little waits in memory, however long it takes."""
+    """If the topic can't be written, the reason names it; few records wait in memory, however long that lasts."""
 
     async def story(log: BootstrappedLog) -> None:
         broken = False
@@ -306,7 +306,7 @@ def test_a_log_that_takes_no_records_is_said(tmp_path: Path) -> None:
 
 
 def test_a_record_without_its_signature_in_the_world_is_no_fault(tmp_path: Path) -> None:
-    """A signer that dies between record and use leaves a record without a matching file, which is a note."""
+    """A signer that dies between record and use leaves a record without a matching file, which verification reports as a note."""
 
     async def story(log: BootstrappedLog) -> None:
         async def dies(messages: Sequence[Message]) -> None:

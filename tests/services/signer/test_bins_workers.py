@@ -66,8 +66,8 @@ LARGE = "p" * 1000
 
 
 OVERSIZED: dict[str, tuple[int, Callable[[int], list[Add | Remove]]]] = {
-    "changes as large as may be": (64, lambda nth: [add(f"{nth:06d}/{one}/{LARGE}", custom={"k": "x" * 4080}) for one in range(85)]),
-    "removals of what is not there": (2, lambda nth: [Remove(f"{nth}/{one}/{LARGE}") for one in range(450)]),
+    "changes of the largest size": (64, lambda nth: [add(f"{nth:06d}/{one}/{LARGE}", custom={"k": "x" * 4080}) for one in range(85)]),
+    "removals of missing paths": (2, lambda nth: [Remove(f"{nth}/{one}/{LARGE}") for one in range(450)]),
     "a full bin": (2, lambda nth: [add(f"{nth}/{one}/{LARGE}", custom={"k": "x" * 4080}) for one in range(85)]),
 }
 
@@ -89,7 +89,7 @@ def test_no_transaction_is_larger_than_may_be(tmp_path: Path, bins: int, changes
 
 
 def test_receipts_of_strayed_changes_are_not_too_many_for_a_transaction(tmp_path: Path) -> None:
-    """A backlog of changes that are in a wrong partition is refused in transactions of the allowed size, each change with one receipt."""
+    """A backlog of changes in a wrong partition is refused in transactions of the allowed size, with one receipt for each change."""
     sizes: list[int] = []
     each, times = 450, 60
 
@@ -157,7 +157,7 @@ def test_a_renewed_bin_keeps_what_it_has_applied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pause", [0.05, 0.1, 1.0])
 def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: float) -> None:
-    """With a backlog a batch waits while much more arrives, but not indefinitely, so bins are written rarely for many records."""
+    """During a backlog a batch waits for more records, but not indefinitely, so that each write of a bin covers many records."""
     monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", 2000)
 
     async def story(log: BootstrappedLog) -> None:
@@ -180,7 +180,7 @@ def test_batches_grow_with_the_backlog(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_renewal_leaves_half_of_the_time() -> None:
-    """Renewal gets no further turn while one is in progress, nor for as long as that one took."""
+    """No renewal starts while another one is in progress, nor for as long as that one took."""
 
     async def story(_: Clock) -> None:
         pace = Pace()
@@ -196,7 +196,7 @@ def test_renewal_leaves_half_of_the_time() -> None:
 
 
 def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
-    """A lent part of the budget is not available for bins until it is returned."""
+    """A part of the budget that is lent is not available for bins until it is returned."""
     cache = BinCache(10_000)
     for number in range(20):
         full = Bin()
@@ -213,7 +213,7 @@ def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
 
 
 def test_a_bin_in_memory_is_of_the_version_that_is_wanted() -> None:
-    """A bin that another writer has advanced is read back from the log: the cached content is not changed and signed."""
+    """A bin that another writer has advanced is read back from the log; the cached content is not used."""
     cache = BinCache(10_000)
     cache.put("bins-0", 1, Bin())
     assert cache.take("bins-0", head(2)) is None

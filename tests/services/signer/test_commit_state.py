@@ -63,7 +63,7 @@ def test_a_bin_of_which_no_version_may_be_named_is_missing() -> None:
 
 
 def test_progress_never_goes_back() -> None:
-    """A progress that arrives late is ignored."""
+    """Progress that arrives late is ignored."""
     key = ceremony.make_key("ecdsa").signer.public_key
     state = CommitState(Settings(4, "bins", 2, DAYS), Vector([0, 4], 0), PassedOver(Health(), "commits"))
     state.name_under(RoleKeys({key.keyid: key}, 1))

@@ -37,7 +37,7 @@ def test_no_commit_before_all_bins_exist(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_restart_alone_makes_no_snapshot(tmp_path: Path) -> None:
-    """A signer that starts knows the last snapshot: it makes no other one until something changes, and then one that goes forward."""
+    """A signer that starts knows the last snapshot: it makes no other one until something changes, and then one with a higher version."""
 
     async def snapshots(log: BootstrappedLog) -> list[str]:
         return [record.headers[VERSION_HEADER] for record in await read_all(log.bus, topics.METADATA) if record.key == "snapshot"]

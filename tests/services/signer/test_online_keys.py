@@ -18,7 +18,7 @@ from tufline_testing.signing import BootstrappedLog, add, on_a_bootstrapped_log
 
 
 def test_a_signer_that_cannot_sign_holds_up_nobody(tmp_path: Path) -> None:
-    """A misconfigured signer next to a good one takes no partition, reports why, and joins without intervention once it is fixed."""
+    """A misconfigured signer next to a good one takes over no partition, reports why, and joins by itself once it is fixed."""
 
     async def story(log: BootstrappedLog) -> None:
         moved = tmp_path / "moved"
@@ -67,7 +67,7 @@ def test_missing_key_is_said_and_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 @pytest.mark.parametrize("shared", [(), ("snapshot", "bins"), ("timestamp", "snapshot")])
 def test_each_role_may_have_a_key_of_its_own(tmp_path: Path, mode: str, shared: tuple[str, ...]) -> None:
-    """Online roles with separate keys are signed only by their own, in both modes; some roles may share a key."""
+    """Online roles with separate keys are signed only by their own keys, in both modes; roles may also share a key."""
     made: dict[str, NewKey] = {}
     for role in ceremony.ONLINE_ROLES[mode]:
         made[role] = made[shared[0]] if role in shared[1:] else ceremony.make_key("ed25519" if role == "bins" else "ecdsa")

@@ -65,7 +65,7 @@ def test_any_history_gives_its_last_state(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("seed", range(12))
 def test_restarts_lose_and_repeat_nothing(tmp_path: Path, seed: int) -> None:
-    """A signer that is stopped at any moment, again and again, and that at times runs twice, leaves the state that was announced last."""
+    """A signer that is stopped repeatedly, at any moment, and sometimes runs twice, produces the state that was announced last."""
     chance = random.Random(seed)
 
     async def story(log: BootstrappedLog) -> None:

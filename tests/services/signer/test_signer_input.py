@@ -1,4 +1,4 @@
-"""What the signer makes of the records that it reads: changes without an effect, and records that are not as they should be."""
+"""How the signer treats the records that it reads: changes without an effect, and faulty records."""
 
 import asyncio
 import itertools
@@ -35,7 +35,7 @@ def test_receipts_say_what_did_not_happen(tmp_path: Path) -> None:
 
 
 def test_unchanged_makes_no_version_but_is_covered(tmp_path: Path) -> None:
-    """A change that changes nothing costs clients no snapshot, and is covered all the same."""
+    """A change without an effect causes no new snapshot, and the vector covers it nevertheless."""
 
     async def story(log: BootstrappedLog) -> None:
         async with log.signer():
@@ -80,7 +80,7 @@ def test_garbage_on_the_log_stops_nothing(tmp_path: Path, value: bytes) -> None:
 
 
 def test_a_record_that_names_what_is_not_on_admin_is_not_waited_for(tmp_path: Path) -> None:
-    """A record that asks for records of admin that do not exist is applied like any other."""
+    """A record that refers to nonexistent records of admin is applied like any other."""
 
     async def story(log: BootstrappedLog) -> None:
         async with log.signer():

@@ -22,7 +22,7 @@ from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.simulation.virtual_time import START, run_virtual
 
 NTP = timedelta(minutes=40)
-"""After so long a wrong clock is right again."""
+"""After this time a wrong clock is right again."""
 
 
 DAYS = DEFAULT_DAYS | {"snapshot": 1, "timestamp": 1, "bins": 1}
@@ -200,7 +200,7 @@ def test_a_fast_clock_ends_no_grace_time_early(tmp_path: Path) -> None:
 
 
 def test_an_expiry_in_sight_is_reported_on_a_quiet_repository(tmp_path: Path) -> None:
-    """Without any change, health reports a root that will expire, before it does, and the process stays ready; a new root ends that."""
+    """Even without changes, health warns before a root expires, and the process stays ready; a new root ends the warning."""
 
     async def story(machine: SignerMachine) -> None:
         while machine.true() < START + timedelta(days=1.4):

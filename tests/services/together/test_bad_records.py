@@ -60,7 +60,7 @@ async def running(*services: Awaitable[None]) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize(("topic", "partition", "key"), PLACES.values(), ids=PLACES)
 def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int, key: str) -> None:
-    """With junk on a topic, services that run and services that start sign and publish on; health names the record, and they stay ready."""
+    """With junk on a topic, running and starting services continue to sign and publish; they stay ready, and health names the record."""
     bootstrap = bootstrap_record(tmp_path / "keys", PARTITIONS, bins=4)
     junk = Message(topic, key, JUNK, partition, {VERSION_HEADER: "900"})
 
@@ -97,7 +97,7 @@ def test_one_bad_record_stops_nobody(tmp_path: Path, topic: str, partition: int,
 
 
 def damage(path: Path, key: str) -> None:
-    """Damage the one record of a key behind the back of a bus that is closed."""
+    """Damage the only record of a key in the file of a closed bus."""
     with closing(sqlite3.connect(path)) as db, db:
         assert db.execute("UPDATE records SET value = 7, headers = '{' WHERE key = ?", (key,)).rowcount == 1
 
@@ -141,7 +141,7 @@ async def are_accepted(bus: EmbeddedBus, number: int) -> bool:
 
 
 def test_takeover_makes_an_unreadable_head_again(tmp_path: Path) -> None:
-    """A role whose newest head is unreadable has the version of its file in metadata, for its writer and all followers."""
+    """If the newest head of a role is unreadable, its writer and all followers use the version of its file in metadata."""
     bootstrap = Bootstrap(settings=Settings(2, "bins", PARTITIONS, {}), root={})
     file = (
         b'{"signatures":[{"keyid":"k","sig":"00"}],"signed":{"_type":"targets","expires":"2040-01-01T00:00:00Z","targets":{},"version":7}}'

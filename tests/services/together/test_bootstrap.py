@@ -44,7 +44,7 @@ URL = "/api/v1/bootstrap/"
 def bootstrap(
     key_dir: Path, *, bins: int = 4, replaces: bool = False, rules: int = CURRENT_RULES, mode: str = "pep458", by_hash: bool = True
 ) -> Bootstrap:
-    """Make keys, and the record of their bootstrap; the online key is in a file that is named as the directory."""
+    """Make keys, and the record of their bootstrap; the name of the online key's file is the directory's."""
     key = ceremony.make_key("ecdsa", f"fn:{key_dir.name}.pem")
     ceremony.write_private(key_dir.parent / f"{key_dir.name}.pem", key.pem)
     online = dict.fromkeys(ceremony.ONLINE_ROLES[mode], key.signer.public_key)
@@ -110,7 +110,7 @@ def on_a_new_log(path: Path, story: Callable[[EmbeddedBus, Clock], Any]) -> None
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 @pytest.mark.parametrize("before", [True, False])
 def test_the_order_in_admin_decides_a_race(tmp_path: Path, before: bool, mode: str) -> None:
-    """Of a replacement and the signer's start the one that is first on the log wins, and only its metadata is ever published."""
+    """If a replacement competes with the signer's start, the first one on the log wins, and only its metadata is ever published."""
 
     async def story(bus: EmbeddedBus, clock: Clock) -> None:
         first, second = bootstrap(tmp_path / "a", mode=mode), bootstrap(tmp_path / "b", bins=8, replaces=True, mode=mode)
@@ -187,7 +187,7 @@ async def test_a_bootstrap_that_was_replaced_can_not_begin(tmp_path: Path) -> No
 
 
 async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None:
-    """Before there were replacements bins were made before the first root: another number of them would mix them up."""
+    """Before replacements existed, bins were made before the first root; a bootstrap with another number of bins would mix them up."""
     first = bootstrap(tmp_path / "a", rules=FIRST_RULES)
     other, same = (bootstrap(tmp_path / name, bins=bins, replaces=True, by_hash=False) for name, bins in (("b", 8), ("c", 4)))
     state = await folded(tmp_path, first, other, same)
@@ -196,7 +196,7 @@ async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None
 
 
 async def test_a_bootstrap_of_older_rules_keeps_its_partitions(tmp_path: Path) -> None:
-    """What such bins have on the log stays in its partition: a bootstrap that replaces it over REST uses the same rule."""
+    """What such bins have on the log stays in its partition: a bootstrap that replaces theirs over REST uses the same rule."""
     first = bootstrap(tmp_path / "a", rules=FIRST_RULES)
     state = await folded(tmp_path, first, bootstrap(tmp_path / "b", replaces=True))
     assert state.bootstrap == first
@@ -228,7 +228,7 @@ async def one_key_at(tmp_path: Path, *names: str) -> AsyncIterator[tuple[Keyring
 
 
 async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path) -> None:
-    """That a key works under one URI proves nothing for another URI of the same keyid: a bootstrap with that one does not start."""
+    """A key that works under one URI may fail under another URI of the same keyid: a bootstrap with the second URI does not start."""
     async with one_key_at(tmp_path, "right", "wrong") as (keyring, (right, wrong)):
         await keyring.prove([[right]], "test")
         for roles in ([[wrong]], [[right], [wrong]]):
@@ -237,7 +237,7 @@ async def test_a_key_that_worked_is_tried_again_at_another_place(tmp_path: Path)
 
 
 async def test_a_key_that_failed_is_tried_at_another_place(tmp_path: Path) -> None:
-    """That a key fails under one URI proves nothing for another URI of the same keyid: after a key change it signs immediately."""
+    """A key that fails under one URI may work under another URI of the same keyid: after a change to that URI it signs immediately."""
     async with one_key_at(tmp_path, "wrong", "right") as (keyring, (wrong, right)):
         with pytest.raises(KeyUnavailableError):
             await keyring.prove([[wrong]], "test")

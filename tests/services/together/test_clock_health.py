@@ -1,4 +1,4 @@
-"""A machine's wrong clock: each service that runs there reports it, and none stops because of it."""
+"""A machine with a wrong clock: each service on it reports the problem, and none stops because of it."""
 
 import asyncio
 from collections.abc import Callable
@@ -60,7 +60,7 @@ async def test_each_service_reports_a_wrong_clock(tmp_path: Path, days: int, whe
 
 
 async def test_ingest_without_a_partition_learns_the_time_from_requests(tmp_path: Path) -> None:
-    """An ingest that has no partition of the inbox reports its wrong clock once it has put a request onto the log."""
+    """An ingest without a partition of the inbox reports its wrong clock once it has appended a request to the log."""
     log = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with rest(tmp_path, bus=StoppedBus(log, frozenset()), clock=Machine(timedelta(minutes=-1)).clock) as server:
         assert clocks(server.health) == {}

@@ -24,7 +24,7 @@ PARTITIONS = 2
 
 @dataclass
 class PublishedLog:
-    """A log, and the publication to an origin."""
+    """A log, and the services that publish it to an origin."""
 
     bus: EmbeddedBus
     clock: Clock
@@ -62,7 +62,7 @@ def on_a_published_log(tmp_path: Path, story: Callable[[PublishedLog], Awaitable
 
 
 def test_redelivered_old_task_puts_nothing_older_back(tmp_path: Path) -> None:
-    """If everything is delivered again from the start, live files keep their versions; RSTUF reverted them to old ones."""
+    """If all tasks are delivered again from the start, live files keep their versions; RSTUF reverted them to old versions."""
 
     async def story(log: PublishedLog) -> None:
         paths = [f"p/{number}" for number in range(20)]
@@ -72,7 +72,7 @@ def test_redelivered_old_task_puts_nothing_older_back(tmp_path: Path) -> None:
                 await log.published()
             assert client.refresh() == dict.fromkeys(paths, 3)
         before = [record.key for record in await read_all(log.bus, topics.METADATA)]
-        # The signer's progress is taken back to the beginning, as where a queue delivers all its tasks again.
+        # The signer's progress is reset to the beginning, as if a queue delivered all its tasks again.
         again = records.encode(Progress(offset=0))
         await log.bus.append([Message(topics.HEADS, PROGRESS_KEY, again, partition) for partition in range(PARTITIONS)])
         async with log.running():

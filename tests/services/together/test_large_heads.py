@@ -18,7 +18,7 @@ BYTES = 100_000
 
 
 async def enlarge(bus: Bus, partition: int) -> None:
-    """Append more to a partition of heads than one fetch returns; nothing of it goes by compaction."""
+    """Append more to a partition of heads than one fetch returns; compaction deletes none of it."""
     value = records.encode(Claim(writer="x" * BYTES))
     filler = [Message(topics.HEADS, f"filler-{number}", value, partition) for number in range(DEFAULT_FETCH_BYTES // BYTES + 20)]
     await bus.append(filler)
@@ -35,7 +35,7 @@ def head(version: int) -> bytes:
 
 
 def test_a_publisher_that_starts_after_a_key_change_trusts_the_newest_root(tmp_path: Path) -> None:
-    """However large the partition of heads is, a publisher that starts trusts the newest root and targets, and publishes on."""
+    """However large the partition of heads is, a publisher that starts trusts the newest root and targets, and continues to publish."""
 
     async def story(repository: WatchedRepository) -> None:
         async with repository.running():

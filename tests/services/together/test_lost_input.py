@@ -301,7 +301,7 @@ def test_a_log_without_its_beginning_is_no_empty_log(tmp_path: Path) -> None:
 
 
 def test_nothing_is_accepted_without_a_yes(tmp_path: Path) -> None:
-    """The command asks, and without an answer changes nothing; a partition that does not exist is a wrong command line."""
+    """The command asks a question, and changes nothing without an answer; a nonexistent partition is a wrong command line."""
     log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:

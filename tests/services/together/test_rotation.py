@@ -22,7 +22,7 @@ MODES = pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 
 @MODES
 def test_no_client_fails_while_a_key_is_changed(tmp_path: Path, mode: str) -> None:
-    """A new online key, signed once offline, takes over all roles; its root is published late enough, and the old key ends in time."""
+    """A new online key, signed once offline, takes over all roles; its root is published late enough, and the old key retires in time."""
 
     async def story(repository: WatchedRepository) -> None:
         async with repository.running():
@@ -130,7 +130,7 @@ def test_lost_keys_are_left_behind_at_once(tmp_path: Path, mode: str) -> None:
 
 
 def test_a_lost_key_is_no_problem_any_more_once_it_is_replaced(tmp_path: Path) -> None:
-    """A key that could not be used keeps the process from being ready only as long as something needs it."""
+    """A key that could not be used makes the process unready only as long as something needs the key."""
 
     async def story(repository: WatchedRepository) -> None:
         async with repository.running():
@@ -194,7 +194,7 @@ def test_a_key_that_has_ended_stays_ended(tmp_path: Path, mode: str) -> None:
 
 
 def test_grace_ends_however_often_the_signer_begins_anew(tmp_path: Path) -> None:
-    """A release that may be unpublished counts from the restart of a signer, but only from the first such restart."""
+    """If it is unknown whether a release was published, its time counts from the first restart of a signer, and not from later ones."""
 
     async def story(repository: WatchedRepository) -> None:
         async with repository.running(publish=False):
@@ -221,7 +221,7 @@ def test_grace_ends_however_often_the_signer_begins_anew(tmp_path: Path) -> None
 
 
 def test_two_changes_at_once(tmp_path: Path) -> None:
-    """A second change submitted in the middle of the first follows it, and the key in between is replaced too."""
+    """A second change that is submitted during the first one follows it, and the key in between is replaced, too."""
 
     async def story(repository: WatchedRepository) -> None:
         async with repository.running():
@@ -239,7 +239,7 @@ def test_two_changes_at_once(tmp_path: Path) -> None:
 
 
 def set_root(repository: Offline, change: Callable[[Root], None]) -> dict[str, Any]:
-    """Make the next root with something wrong in it, well signed."""
+    """Make the next root, correctly signed, with something wrong in it."""
     root = copy.deepcopy(repository.root)
     root.version, root.expires = root.version + 1, datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
     change(root)
@@ -299,7 +299,7 @@ async def test_bad_updates_are_refused(tmp_path: Path) -> None:
 
 @MODES
 async def test_a_change_over_rest(tmp_path: Path, mode: str) -> None:
-    """A new root (and targets) over REST is a task, which is done once released; GET /api/v1/trust shows the signing keys."""
+    """A new root (and targets) over REST is a task, which is done once they are released; GET /api/v1/trust shows the signing keys."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS)
     async with rest(tmp_path, whole=True, signer={"release_delay": 0.0, "renewal_check": 0.2}) as server:
         _, answer = await server.ask("POST", "/api/v1/bootstrap/", offline.payload)

@@ -38,13 +38,13 @@ def unfinished(held: Ceremony) -> dict[str, Any]:
 
 
 async def sign(server: Rest, role: str, signer: CryptoSigner) -> tuple[int, Any]:
-    """Sign what waits, as a key holder does: get it, sign it, and send the signature."""
+    """Sign the pending version as a key holder does: get it, sign it, and send the signature."""
     _, answer = await server.ask("GET", SIGN)
     return await server.ask("POST", SIGN, {"role": role, "signature": signature(answer["data"]["metadata"][role], signer)})
 
 
 async def missing(server: Rest) -> dict[str, list[int]]:
-    """Return how many signatures each waiting role needs, of each set of keys."""
+    """Return how many signatures each pending role needs, for each set of keys."""
     _, answer = await server.ask("GET", SIGN)
     if "data" not in answer:
         return {}
@@ -52,14 +52,14 @@ async def missing(server: Rest) -> dict[str, list[int]]:
 
 
 async def bootstrap_state(server: Rest) -> tuple[bool, str, Any]:
-    """Return whether there is a repository, the state of the bootstrap, and what its task says."""
+    """Return whether there is a repository, the state of the bootstrap, and the result of its task."""
     _, answer = await server.ask("GET", BOOTSTRAP)
     task = await server.task(answer["data"]["id"])
     return answer["data"]["bootstrap"], answer["data"]["state"], task["result"]["details"]["bootstrap"]
 
 
 async def submit(server: Rest, path: str, payload: dict[str, Any]) -> str:
-    """Submit what is accepted, and return its task id."""
+    """Submit a request that is accepted, and return its task id."""
     status, answer = await server.ask("POST", path, payload)
     assert status == 202, answer
     return str(answer["data"]["task_id"])
@@ -107,7 +107,7 @@ async def test_a_bootstrap_is_signed_key_by_key(tmp_path: Path, mode: str) -> No
 
 
 async def test_a_signature_that_does_not_count_is_refused(tmp_path: Path) -> None:
-    """Each is refused with its reason, and leaves no trace; the signatures that count are accepted afterwards."""
+    """Each such signature is refused with its reason, and leaves no trace; valid ones are accepted afterwards."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
     payload = unfinished(held)
     root = payload["metadata"]["root"]
@@ -187,7 +187,7 @@ async def test_a_new_root_key_is_signed_by_old_and_new_keys(tmp_path: Path) -> N
 
 
 async def refreshed(path: Path, url: str) -> int:
-    """Refresh a client that keeps what it has, and return the version of root that it trusts."""
+    """Refresh a client that keeps its state, and return the version of root that it trusts."""
     trusted, directory = path / "trusted.json", path / "client"
     trusted.write_bytes((path / "origin" / "1.root.json").read_bytes())
     result = await asyncio.to_thread(PythonTuf().run, Job(f"{url}/origin/", f"{url}/files/", trusted, directory))
@@ -215,7 +215,7 @@ async def test_a_bootstrap_is_withdrawn(tmp_path: Path, mode: str) -> None:
 
 
 async def test_a_bootstrap_that_waits_is_replaced(tmp_path: Path) -> None:
-    """A bootstrap with ``replace`` takes the place of one that waits for signatures; the first task is told."""
+    """A bootstrap with ``replace`` replaces one that waits for signatures; the first one's task reports that."""
     held, other = (make_bootstrap(tmp_path / name, bins=4) for name in ("first", "keys"))
     async with rest(tmp_path, whole=True, signer=QUICK) as server:
         first = await submit(server, BOOTSTRAP, unfinished(held))
@@ -227,7 +227,7 @@ async def test_a_bootstrap_that_waits_is_replaced(tmp_path: Path) -> None:
 
 
 async def test_targets_are_signed_key_by_key(tmp_path: Path) -> None:
-    """New targets wait next to a complete root of the same request, and a complete version ends what waits."""
+    """New targets stay pending although the root of the same request is complete; a later complete version replaces them."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
     async with rest(tmp_path, whole=True, signer=QUICK) as server:
         await server.task(await submit(server, BOOTSTRAP, held.payload))
@@ -273,7 +273,7 @@ async def test_what_waits_can_expire(tmp_path: Path) -> None:
 
 
 async def test_the_task_of_a_signature_tells_what_became_of_the_version(tmp_path: Path) -> None:
-    """A signature is not reported as done if its version was withdrawn, and the version does not wait any more once it is complete."""
+    """A signature is not reported as done if its version was withdrawn; a complete version is no longer pending."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
     async with rest(tmp_path, whole=True, signer=QUICK) as server:
         ended = {}
@@ -292,7 +292,7 @@ async def test_the_task_of_a_signature_tells_what_became_of_the_version(tmp_path
 
 
 def write_key(directory: Path, name: str, signer: CryptoSigner) -> Path:
-    """Write a private key, as its holder has it."""
+    """Write a private key to its holder's file."""
     (file := directory / f"{name}.pem").write_bytes(signer.private_bytes)
     return file
 
@@ -306,7 +306,7 @@ async def sign_by_command(server: Rest, directory: Path, *signers: CryptoSigner)
 
 
 async def test_targets_are_signed_while_a_root_with_other_keys_of_targets_is_pending(tmp_path: Path) -> None:
-    """The command signs with the keys of both roots, says what is missing, and then both versions become current."""
+    """The command signs with the keys of both roots and reports what is missing; then both versions become current."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
     new = [make_key("ed25519").signer for _ in range(2)]
     root: Metadata[Root] = Metadata.from_dict(copy.deepcopy(held.payload["metadata"]["root"]))
@@ -355,7 +355,7 @@ async def test_a_root_that_renames_a_key_is_signed_under_both_names(tmp_path: Pa
 
 
 async def test_a_replacement_is_signed_by_its_own_keys(tmp_path: Path) -> None:
-    """The root of the bootstrap to replace is not named as trusted, so that the command signs targets by the keys of the new root."""
+    """The root of a bootstrap that is to be replaced is not reported as trusted, so the command signs targets for the new root."""
     held, other = (make_bootstrap(tmp_path / name, bins=4, mode="pep458") for name in ("first", "keys"))
     async with rest(tmp_path) as server:
         await submit(server, BOOTSTRAP, held.payload)

@@ -1,4 +1,4 @@
-"""New versions of root and targets: one that clients would refuse, or no service could use, stops nothing and changes nothing."""
+"""New versions of root and targets: one that clients would refuse, or that no service could use, has no effect."""
 
 import asyncio
 import copy
@@ -117,7 +117,7 @@ def test_an_update_that_no_service_can_read_is_passed_over(tmp_path: Path, role:
         metadata = clean if role == "root" else offline.sign(offline.targets)
         spoilt = copy.deepcopy(metadata)
         spoilt["signatures"].append({"keyid": "nope", "sig": None})
-        # By hand: the record is on the log as the previous version wrote it, without its rules.
+        # Built by hand: the record on the log is as the previous version wrote it, without its rules.
         value = records.encode(NewMetadata(role=role, metadata=spoilt)).replace(b',"rules":1', b"")  # type: ignore[arg-type]
         await bus.append([Message(topics.ADMIN, role, value)])
 
@@ -148,7 +148,7 @@ SPOILT_ENTRIES = [{"keyid": "nope", "sig": None}, {"keyid": "a" * 64, "sig": "zz
 
 @pytest.mark.parametrize("entry", SPOILT_ENTRIES)
 async def test_an_entry_that_nobody_signed_is_refused_at_the_edge(tmp_path: Path, entry: dict[str, Any]) -> None:
-    """A signed update with an entry added on the way is refused, and the same update without it goes live."""
+    """A signed update to which somebody added an entry on the way is refused; the same update without it goes live."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
     async with rest(tmp_path, whole=True, signer={"release_delay": 0.0, "renewal_check": 0.2}) as server:
         status, answer = await server.ask("POST", "/api/v1/bootstrap/", spoilt_bootstrap(offline.payload, entry))
