@@ -24,6 +24,8 @@ from tufline_testing.checkout import ROOT
 CAST: Final = ROOT / "docs" / "images" / "demo.cast"
 PICTURE: Final = ROOT / "docs" / "images" / "demo.svg"
 
+COMMAND: Final = "make demo"
+
 COLUMNS: Final = 100
 """Width of the terminal, in characters; longer lines go on in the next row."""
 
@@ -106,14 +108,15 @@ def check(events: Sequence[Event]) -> None:
             raise RecordingError(f"the recording tells where it was made: {text!r}")
 
 
-def write(events: Sequence[Event], cast: Path = CAST) -> None:
+def write(events: Sequence[Event], cast: Path = CAST, command: str = COMMAND) -> None:
     """Write a recording.
 
     Args:
         events: the recording.
         cast: the file.
+        command: what was recorded.
     """
-    header = {"version": 2, "width": COLUMNS, "height": len(_rows(events)), "command": "make demo"}
+    header = {"version": 2, "width": COLUMNS, "height": len(_rows(events)), "command": command}
     lines = [header, *([at, "o", text.replace("\n", "\r\n")] for at, text in events)]
     cast.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
@@ -168,16 +171,18 @@ def _spans(cells: Sequence[Cell]) -> str:
     return text + ("</tspan>" if before else "")
 
 
-def draw(events: Sequence[Event]) -> str:
+def draw(events: Sequence[Event], command: str = COMMAND, *, prompt: bool = True) -> str:
     """Draw a recording.
 
     Args:
         events: the recording.
+        command: what was recorded.
+        prompt: whether the picture starts with the command; otherwise the recording has it.
 
     Returns:
         The content of the SVG file.
     """
-    rows = [(0.0, _cells("$ make demo")), *_rows(events)]
+    rows = [*([(0.0, _cells(f"$ {command}"))] if prompt else []), *_rows(events)]
     width, height = round(COLUMNS * CHARACTER + 2 * MARGIN), len(rows) * LINE + 2 * MARGIN
     lines = [
         f'  <text class="l" style="animation-delay: {at:.2f}s" x="{MARGIN}" y="{MARGIN + LINE * number + 14}">{_spans(cells)}</text>'
@@ -188,7 +193,7 @@ def draw(events: Sequence[Event]) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" xml:space="preserve" role="img">',
-            f'  <title id="title">A recording of make demo, which ends with: {escape(last)}</title>',
+            f'  <title id="title">A recording of {command}, which ends with: {escape(last)}</title>',
             f"  <style>{STYLE}  </style>",
             f'  <rect width="{width}" height="{height}" rx="8"/>',
             *lines,

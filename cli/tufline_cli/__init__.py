@@ -15,6 +15,7 @@ _COMMANDS = MappingProxyType(
         "accept-loss": "loss:accept_loss",
         "add": "artifacts:add",
         "audit": "audit:audit",
+        "ceremony": "ceremony:ceremony",
         "config": "settings:config",
         "dev": "serve:dev",
         "download": "verify:download",

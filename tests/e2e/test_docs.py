@@ -79,6 +79,38 @@ def test_the_tutorial(tmp_path: Path) -> None:
         assert "verified: 2 targets" in run(verify, server, tmp_path)
 
 
+def ceremony_of_three(directory: Path) -> tuple[str, list[str]]:
+    """Run the tutorial of three key holders up to the start of the server, and return the rest of its commands."""
+    decide, make, prove, prepare, sign, configure, start, submit, verify = programs(DOCS / "tutorials" / "three-key-holders.md")
+    assert run(decide, None, directory).count("tufline keys generate") == 3
+    for text in (make, prove):
+        run(text, None, directory)
+    assert "root: 2 more of ada, ben, cy must sign" in run(prepare, None, directory)
+    said = run(sign, None, directory)
+    assert "enough people signed" in said
+    assert said.count("2 of ") == 4, "each of two people is shown who may sign what"
+    run(configure, None, directory)
+    assert start == "tufline serve\n"
+    config = directory / "server" / "tufline.toml"
+    config.write_text(re.sub(r"port = \d+", "port = 0", config.read_text()))
+    return said, [submit, verify]
+
+
+def test_the_tutorial_of_three_key_holders(tmp_path: Path) -> None:
+    """Three people on three machines start an index, from which a client downloads a verified file; private keys stay where they are."""
+    _, (submit, verify) = ceremony_of_three(tmp_path)
+    for name in ("ada", "ben", "cy"):
+        assert {file.name for file in tmp_path.rglob("*.pem") if b"ENCRYPTED" in file.read_bytes() and file.parent.name == name} == {
+            f"{name}.pem"
+        }
+    assert not any(b"PRIVATE" in file.read_bytes() for file in (tmp_path / "ceremony").rglob("*") if file.is_file())
+    with serve(tmp_path / "server") as server:
+        assert "1 live, 0 refused" in run(submit, server, tmp_path)
+        said = run(verify, server, tmp_path)
+        assert "downloads/hello-1.0.tar.gz" in said
+        assert "verified: 1 targets in 16 bins" in said
+
+
 def replace_offline_keys(commands: list[str], server: Running, directory: Path) -> None:
     """Run the last part of the guide to keys: the root that is published afterwards lists the new keys in place of the old ones."""
     make, collect, write, sign, submit, check = commands

@@ -9,8 +9,10 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root
 
+from tufline.trust import key_files
+from tufline.trust.ceremony import make_key, write_private
 from tufline_cli.exit_codes import Exit
-from tufline_testing.server import TUFLINE, dev, run_tufline
+from tufline_testing.server import TUFLINE, dev, run_tufline, serve, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +58,34 @@ def test_a_key_holder_signs_what_waits(tmp_path: Path) -> None:
         done = run_tufline(*to_server, "--yes", "--key", first, "--key", second, "--key", third, cwd=tmp_path)
         assert (done.returncode, "root version 2: complete" in done.stdout) == (0, True), done
         assert "data" not in server.client.request("GET", "/api/v1/metadata/sign")
+
+
+def test_a_ceremony_goes_on_over_the_server(tmp_path: Path) -> None:
+    """A ceremony with one signature is submitted; the server waits, and with the signatures of another person the repository starts."""
+    (tmp_path / "answers.yaml").write_text("root_holders: [ada, ben, cy]\nbins: 4\n")
+    settings = (
+        "[bus]\nurl = 'embedded:log.db'\n[ingest]\nport = 0\n[web]\nport = 0\n[signer]\nkey_dir = '.'\n[publisher]\ndirectory = 'origin'\n"
+    )
+    (tmp_path / "tufline.toml").write_text(settings)
+
+    def run(*arguments: str | Path) -> str:
+        done = run_tufline(*arguments, cwd=tmp_path, env={"TUFLINE_SIGNER__KEY_DIR": str(tmp_path)})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("ceremony", "c", "--answers", "answers.yaml")
+    for name in ("ada", "ben", "cy", "online"):
+        made = make_key("ed25519")
+        write_private(tmp_path / f"{name}.pem", made.pem)
+        (tmp_path / "c" / "keys" / f"{name}.pub.json").write_text(key_files.to_json([made.signer.public_key]))
+    (tmp_path / "c" / "online" / "all.json").write_text(run("keys", "prove", "fn:online.pem"))
+    run("ceremony", "c")
+    files = (tmp_path / "c" / "sign" / "root.json", tmp_path / "c" / "sign" / "targets.json")
+    run("sign", *files, "--key", "ada.pem", "--signatures", "c/signatures/ada.json")
+    with serve(tmp_path) as server:
+        said = run("ceremony", "c", "--submit", server.api)
+        assert "root: 1 more of ben, cy must sign" in said
+        assert "the server waits for more signatures" in said
+        assert server.client.request("GET", "/api/v1/bootstrap/")["data"]["state"] == "signing"
+        assert run("sign", "--url", server.api, "--yes", "--key", "cy.pem").count("complete") == 2
+        wait_until(lambda: server.client.request("GET", "/api/v1/bootstrap/")["data"]["state"] == "finished", "it does not start")

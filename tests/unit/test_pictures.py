@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import picture, record_demo
+from tools import picture, record_ceremony, record_demo
 from tools.record_demo import COLUMNS, LONGEST_PAUSE, RecordingError, check, draw, read, write
 from tufline_testing.checkout import ROOT
 
@@ -35,6 +35,17 @@ def test_the_recording_is_drawn_as_it_is() -> None:
     events = read()
     assert record_demo.PICTURE.read_text() == draw(events)
     assert re.fullmatch(r"demo: \d+ artifacts live, \d+ verified by a TUF client, 5 attacks refused\n", events[-1][1])
+    check(events)
+
+
+def test_the_recording_of_the_ceremony_is_drawn_as_it_is() -> None:
+    """The picture of the ceremony shows the recording in the repository, which has every command and ends with success."""
+    events = read(record_ceremony.CAST)
+    assert record_ceremony.PICTURE.read_text() == draw(events, record_ceremony.COMMAND, prompt=False)
+    text = "".join(line for _, line in events)
+    assert all(f"$ {command}\n" in text for command, _ in record_ceremony.SESSION)
+    assert "enough people signed" in text
+    assert record_ceremony.PASSPHRASE not in text
     check(events)
 
 

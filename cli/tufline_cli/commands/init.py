@@ -1,16 +1,15 @@
 """``tufline init``: makes a repository's keys and bootstrap payload."""
 
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from tufline.client.rest import DEFAULT_TIMEOUT_SECONDS, Client
+from tufline.client.rest import Client
 from tufline.metadata.profiles import CLIENTS, STANDARD
 from tufline.trust import ceremony
+from tufline_cli.commands.bootstrapping import submit
 from tufline_cli.commands.keys import online_keys
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, header_option
@@ -117,8 +116,4 @@ def init(
         first = f"put {out / 'online'} where signer.key_dir points, " if held.online else ""
         click.echo(f"next: {first}start the server, and post {out / 'bootstrap.json'}")
         return
-    answer = client.request("POST", "/api/v1/bootstrap/", json.loads((out / "bootstrap.json").read_bytes()))
-    result = client.wait_for_task(answer["data"]["task_id"], time.monotonic() + DEFAULT_TIMEOUT_SECONDS)
-    if not result["status"]:
-        raise Failure(f"the bootstrap failed: {result['error']}")
-    click.echo("the repository is bootstrapped, and its first metadata is published")
+    submit(client, held.payload)

@@ -27,7 +27,8 @@ from tufline.errors import MetadataError
 from tufline.metadata import key_uris
 from tufline.trust import roles
 from tufline.trust.rotation import in_place_of, next_root, next_targets
-from tufline_cli.commands.sign import TRUSTED_ROOT, missing, read
+from tufline.trust.shared_ceremony import TRUSTED_ROOT
+from tufline_cli.commands.sign import missing, read
 from tufline_cli.exit_codes import Exit, Failure
 
 STATE: Final = "rotation.json"

@@ -14,19 +14,18 @@ from tufline.client.rest import Client
 from tufline.errors import MetadataError
 from tufline.keys.offline import OfflineKey
 from tufline.trust import roles
+from tufline.trust.shared_ceremony import TRUSTED_ROOT
 from tufline.trust.signing import SHOWN_KEYID
+from tufline_cli.commands.bootstrapping import BOOTSTRAP_PATH
 from tufline_cli.commands.key_holders import open_offline
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, header_option
 from tufline_cli.passphrases import asker, passphrase_file_option
 
-TRUSTED_ROOT = "trusted-root.json"
-"""The current root, next to the files to sign."""
-
 TRUSTED = "trusted_root"
 """The name of the current root next to the versions that wait on a server."""
 
-SIGN_PATH, METADATA_PATH, BOOTSTRAP_PATH = "/api/v1/metadata/sign", "/api/v1/metadata/", "/api/v1/bootstrap/"
+SIGN_PATH, METADATA_PATH = "/api/v1/metadata/sign", "/api/v1/metadata/"
 
 
 def read(path: Path) -> Metadata[Any]:
@@ -81,8 +80,13 @@ def missing(metadata: Metadata[Any], trusted: Root) -> dict[str, int]:
 def _changes(signed: Root | Targets, trusted: Root) -> str:
     """Describe in one line what is signed."""
     said = f"{signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
-    if not isinstance(signed, Root) or signed.version == trusted.version:
+    if not isinstance(signed, Root):
         return said
+    if signed.version == trusted.version:
+        return said + "".join(
+            f"; {of_role.threshold} of {', '.join(keyid[:SHOWN_KEYID] for keyid in of_role.keyids)} sign {role}"
+            for role, of_role in signed.roles.items()
+        )
     for role, of_role in signed.roles.items():
         before = set(trusted.roles[role].keyids)
         said += "".join(f"; {role} loses the key {keyid[:SHOWN_KEYID]}" for keyid in sorted(before - set(of_role.keyids)))
@@ -162,15 +166,32 @@ def _signers(held: Sequence[OfflineKey], may_sign: Sequence[Key]) -> list[tuple[
     return [(one, key) for one in held for key in one.matching(may_sign)]
 
 
-def _sign_file(file: Path, trusted: Root, held: Sequence[OfflineKey]) -> set[str]:
-    """Sign a file in place, and return the keys that signed it."""
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """What one file got.
+
+    Attributes:
+        role: the role of the file.
+        signatures: the new signatures.
+        used: the names of the keys that signed.
+    """
+
+    role: str
+    signatures: list[dict[str, Any]]
+    used: set[str]
+
+
+def _sign_file(file: Path, trusted: Root, held: Sequence[OfflineKey], *, in_place: bool) -> _Signed:
+    """Sign a file, and write the signatures into it if that is wanted."""
     metadata = read(file)
+    click.echo(_changes(metadata.signed, trusted))
     signers = _signers(held, _keys(metadata.signed, trusted))
-    for one, key in signers:
-        metadata.signatures[key.keyid] = one.sign(key, metadata.signed_bytes)
-    file.write_bytes(metadata.to_bytes())
+    new = [one.sign(key, metadata.signed_bytes) for one, key in signers]
+    metadata.signatures |= {signature.keyid: signature for signature in new}
+    if in_place:
+        file.write_bytes(metadata.to_bytes())
     _tell(metadata, trusted, f"{file}: ")
-    return {one.name for one, _ in signers}
+    return _Signed(metadata.signed.type, [signature.to_dict() for signature in new], {one.name for one, _ in signers})
 
 
 @click.command()
@@ -191,6 +212,11 @@ def _sign_file(file: Path, trusted: Root, held: Sequence[OfflineKey]) -> set[str
 )
 @click.option("--url", help="URL of a server whose waiting versions are signed, in place of files.")
 @header_option
+@click.option(
+    "--signatures",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the signatures to this file, to hand over, and leave FILE unchanged.",
+)
 @click.option("--yes", is_flag=True, help="Sign what waits on the server without a question.")
 @config_option
 def sign(
@@ -200,6 +226,7 @@ def sign(
     root: Path | None,
     url: str | None,
     header: tuple[str, ...],
+    signatures: Path | None,
     yes: bool,
     path: Path | None,
 ) -> None:
@@ -212,12 +239,17 @@ def sign(
         raise Failure("what to sign is missing, or named twice", "name either files, or a server with --url", Exit.USAGE)
     if url and root:
         raise Failure("--root is for files only", "leave it out: the server says which root is the current one", Exit.USAGE)
+    if url and signatures:
+        raise Failure("--signatures is for files only", "leave it out: the signatures are sent to the server", Exit.USAGE)
     held = [open_offline(name, asker(passphrase_file), path) for name in dict.fromkeys(keys)]
     used: set[str] = set()
     if url:
         used = _sign_on_server(Client(url, header), held, is_confirmed=yes)
-    for file in files:
-        used |= _sign_file(file, _trusted(root or file.with_name(TRUSTED_ROOT)), held)
+    signed = [_sign_file(file, _trusted(root or file.with_name(TRUSTED_ROOT)), held, in_place=signatures is None) for file in files]
+    used |= {name for one in signed for name in one.used}
+    if signatures is not None and used:
+        signatures.write_text(json.dumps({one.role: one.signatures for one in signed}, indent=1))
+        click.echo(f"signatures, to hand over: {signatures}")
     if unused := set(keys) - used:
         names = ", ".join(sorted(unused))
         what = "any of these files" if files else "what waits there"
