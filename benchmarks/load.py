@@ -35,7 +35,7 @@ class Load:
         self._next = first
 
     async def run(self, requests: int, artifacts: int, clients: int = 16) -> tuple[float, list[float]]:
-        """Send requests from several clients; return the seconds until all are visible, and each one's from acceptance to visible."""
+        """Send requests from several clients; return the seconds until all are visible, and for each the seconds from acceptance."""
         bodies = []
         for _ in range(requests):
             some = [artifact(number) for number in range(self._next, self._next + artifacts)]
@@ -66,7 +66,7 @@ class Load:
             return time.perf_counter() - began, latencies
 
     async def steady(self, rate: float, seconds: float) -> list[float]:
-        """Send single artifacts at a fixed rate, and return each one's seconds from acceptance to visible."""
+        """Send single artifacts at a fixed rate, and return for each one the seconds from acceptance until it is visible."""
         latencies: list[float] = []
         loop = asyncio.get_running_loop()
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session, asyncio.TaskGroup() as sending:

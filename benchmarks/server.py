@@ -59,7 +59,7 @@ def workloads(server: Running, load: Load, where: str, *, full: bool) -> Iterato
             time.sleep(PAUSE_SECONDS)
             rates.append(requests * artifacts / asyncio.run(load.run(requests, artifacts))[0])
         rate = median(rates)
-        with profiled(server.process.pid) as profile:  # of an additional run: profiling takes a noticeable part of such a short run
+        with profiled(server.process.pid) as profile:  # from an additional run, because profiling slows a short run noticeably
             asyncio.run(load.run(requests, artifacts))
         label = f"{name}: {requests} requests of {artifacts}, 16 clients, {BINS:,} bins, {where}, until all are visible"
         yield Row(
@@ -134,7 +134,7 @@ def bench_million() -> Iterator[Row]:
 
 def renewal(directory: Path) -> Iterator[Row]:
     """Measure how long it takes to renew all bins, and how long new artifacts wait meanwhile."""
-    # Of bins with a lifetime of a week, all older than a minute are due. A renewed bin is not due for at least half a minute.
+    # With this setting, bins with a lifetime of a week are due after a minute. A renewed bin is not due for at least half a minute.
     os.environ["TUFLINE_SIGNER__RENEW_FRACTION"] = "0.9999"
     time.sleep(65)
     try:

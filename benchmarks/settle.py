@@ -1,7 +1,7 @@
 """Provides a directory for measurements, on a file system that has settled.
 
-After many files were removed, as after an earlier measurement, some file systems take far longer to create a file for some minutes: ext4
-without a journal skips each recently freed inode. A bootstrap creates 16,384 files, and a batch creates one for each bin.
+After many files were removed, as after an earlier measurement, some file systems take far longer to create a file, for several minutes:
+ext4 without a journal skips each recently freed inode. A bootstrap creates 16,384 files, and a batch creates one for each bin.
 """
 
 import os

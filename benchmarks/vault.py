@@ -32,7 +32,7 @@ FULL_BIN_BYTES = 364_000
 FULL_BINS = 200
 
 RENEW_ALL = {"TUFLINE_SIGNER__RENEW_FRACTION": "0.9999"}
-"""Of bins with a lifetime of a week, all older than a minute are due. A renewed bin is not due for at least half a minute."""
+"""With this setting, bins with a lifetime of a week are due after a minute. A renewed bin is not due for at least half a minute."""
 
 
 async def rate(server: VaultServer, kind: str, payloads: Sequence[bytes], together: int) -> float:

@@ -30,7 +30,7 @@ FAULTS: Final = {"sigterm": "SIGTERM in the middle of a batch, and a new worker"
 
 DEADLINE_SECONDS: Final = 120.0
 QUIET_SECONDS: Final = 15.0
-"""How long nothing must arrive before the run counts as finished, in seconds, if nothing is left to consume."""
+"""How long no event may arrive before the run counts as finished, in seconds, if nothing is left to consume."""
 
 
 async def produce(servers: str, topic: str) -> None:
@@ -107,7 +107,7 @@ def take(python: Path, servers: str, fault: str, directory: Path) -> Counter[int
 
 
 def main() -> int:
-    """Print how many events are lost; the exit code is 1 if none was, because then the decision has lost its reason."""
+    """Print how many events are lost. The exit code is 1 if none is, because then the decision is no longer justified."""
     lost_any = False
     with tempfile.TemporaryDirectory() as name:
         cluster = Cluster(Path(name) / "kafka")

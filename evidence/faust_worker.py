@@ -49,7 +49,7 @@ async def process(stream: Any) -> None:
             if os.environ["EVIDENCE_FAULT"] == "exception":
                 raise RuntimeError("in the middle of a batch")
             for _ in batch:
-                await asyncio.sleep(0.005)  # still at work when SIGTERM arrives
+                await asyncio.sleep(0.005)  # still working when SIGTERM arrives
         write_down(batch)
 
 

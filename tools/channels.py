@@ -1,6 +1,6 @@
 """The topics as AsyncAPI 3 describes them (``schemas/asyncapi.yaml``): from the topics, their settings on Kafka and their records' types.
 
-Written by hand here are each topic's writers and readers, its key and its meaning; a test runs the services and compares.
+Only each topic's writers and readers, its key and its meaning are written by hand here; a test compares them with running services.
 """
 
 from dataclasses import dataclass
@@ -167,7 +167,7 @@ _HEADERS: Final[dict[str, dict[str, Any]]] = {
         "content-type": {
             "type": "string",
             "pattern": f"^{events.STRUCTURED_TYPE}",
-            "description": "Says that the value is a whole CloudEvent.",
+            "description": "Indicates that the value is a whole CloudEvent.",
         }
     },
     "BinaryEvent": {
@@ -214,7 +214,7 @@ _PAYLOADS: Final[dict[str, dict[str, Any]]] = {
         "required": ["signatures", "signed"],
         "properties": {
             "signatures": {"type": "array", "description": "The keyid and the signature of each signer."},
-            "signed": {"type": "object", "description": "The role's metadata, which is what the signatures are made of."},
+            "signed": {"type": "object", "description": "The role's metadata, which the signatures cover."},
         },
     },
     "Rejected": {"description": "The bytes of the inbox record."},
@@ -326,7 +326,7 @@ def _operation(topic: str, action: str, who: str) -> tuple[str, dict[str, Any]]:
 
 
 def _without_discriminator(schema: Any) -> Any:
-    # OpenAPI's; in AsyncAPI the word means something else. The tags are in the schemas anyway.
+    # These names are OpenAPI's; in AsyncAPI they mean something else. The tags are in the schemas anyway.
     if isinstance(schema, dict):
         return {name: _without_discriminator(inner) for name, inner in schema.items() if name != "discriminator"}
     return [_without_discriminator(inner) for inner in schema] if isinstance(schema, list) else schema

@@ -112,7 +112,7 @@ def start() -> Server:
 
 
 def register(server: Server, paths: list[str], label: str, on_accepted: Callable[[], None] = lambda: None) -> tuple[list[str], list[float]]:
-    """Register files over REST, one a request as after an upload, and wait until they are live.
+    """Register files over REST, one per request as after an upload, and wait until they are live.
 
     Returns the paths of all accepted requests, and for each request the seconds from acceptance until it was live. If the server dies in
     between, only the requests that it had not answered fail.
@@ -175,7 +175,7 @@ class Victim:
 
 @dataclass
 class Mirror:
-    """A compromised mirror: it forwards every request, except those that it answers itself."""
+    """A compromised mirror, which forwards every request except those that it answers itself."""
 
     answers: dict[str, bytes] = field(default_factory=dict)
     url: str = ""
@@ -264,7 +264,7 @@ def make_second_batch() -> list[str]:
 
 
 def kill_in_the_middle(server: Server, paths: list[str]) -> list[str]:
-    """Register the second batch, kill the process when a part of it is accepted, and return the accepted paths."""
+    """Register the second batch, kill the process when part of it is accepted, and return the accepted paths."""
     count = 0
     lock = threading.Lock()
 

@@ -1,8 +1,8 @@
-"""Prepares ``make demo``: fetches the packages that Tufline runs on, and installs them with this checkout in ``.demo/venv``.
+"""Prepares ``make demo``: fetches the packages that Tufline needs, and installs them with this checkout in ``.demo/venv``.
 
-Nothing is installed when it starts, so it needs only the standard library. Packages are fetched once, with their hashes checked, and kept
-as wheels in the user's cache for all checkouts. They are installed from there, and are what the demo publishes. ``.venv``, the environment
-of ``make test``, is not touched.
+It uses only the standard library, because nothing is installed when it starts. Packages are fetched once, with their hashes checked, and
+kept as wheels in the user's cache for all checkouts. They are installed from there, and are what the demo publishes. ``.venv``, the
+environment of ``make test``, is not touched.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ PLAYING: Final = "15 seconds"
 """How long each step takes, measured in a fresh clone on two cores."""
 
 LINES_A_LOG: Final = 4
-"""How many lines of progress a log gets; a terminal gets one line that changes."""
+"""How many lines of progress a log shows; a terminal shows one line that changes."""
 
 Report = Callable[[str], None]
 
@@ -85,15 +85,15 @@ def _home(path: Path) -> str:
 
 @contextlib.contextmanager
 def progress(label: str, total: int, out: TextIO = sys.stdout) -> Iterator[Report]:
-    """Show how far a step is.
+    """Show the progress of a step.
 
     Args:
         label: what the step does.
-        total: how many things it does it to.
+        total: the number of items to process.
         out: where to show it.
 
     Yields:
-        A function that is told each thing's name when its turn comes.
+        A function to call with the name of each item when its processing starts.
     """
     count = 0
 
@@ -111,7 +111,7 @@ def progress(label: str, total: int, out: TextIO = sys.stdout) -> Iterator[Repor
 
 
 def _run(command: Sequence[str | Path], on_line: Report | None = None) -> None:
-    """Run a command, and report its lines as they come."""
+    """Run a command, and report each line of its output immediately."""
     lines: list[str] = []
     with subprocess.Popen(
         [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
@@ -129,7 +129,7 @@ def wheels(python: Path) -> Path:
     """Fetch the wheels of all locked packages, unless the cache has them.
 
     Args:
-        python: the Python that they are for, which has pip.
+        python: the interpreter for which the wheels are, with pip.
 
     Returns:
         The directory with the wheels, in the user's cache.
@@ -162,7 +162,7 @@ def _make_environment() -> None:
     try:
         _run([sys.executable, "-m", "venv", VENV])
     except SetupError as error:
-        raise SetupError(f"{error}On Debian and Ubuntu, venv is a package of its own: apt-get install python3-venv") from error
+        raise SetupError(f"{error}On Debian and Ubuntu, venv is a separate package: apt-get install python3-venv") from error
     python = VENV / "bin" / "python"
     source = wheels(python)
     print("installing the packages …", flush=True)
@@ -181,7 +181,7 @@ def _stamp() -> str:
 
 
 def main() -> int:
-    """Say what will happen, and do it.
+    """Print what will happen, and do it.
 
     Returns:
         The exit code: 0 if the demo can start.

@@ -1,6 +1,6 @@
 """Refuses phrases that are hard to read: ``python -m tools.phrases`` (part of ``make lint``).
 
-``tools/phrases.toml`` lists them, each with what to write instead. Only prose is read: documentation, docstrings, comments and messages.
+``tools/phrases.toml`` lists them with their replacements. Only prose is read: documentation, docstrings, comments and messages.
 """
 
 import re
@@ -51,7 +51,7 @@ def check(piece: Piece, listed: list[Phrase]) -> Iterator[str]:
         listed: the phrases from ``phrases``.
 
     Yields:
-        Each finding: its place, the phrase, and what to write instead.
+        Each finding: its place, the phrase, and its replacement.
     """
     for phrase in listed:
         for found in phrase.pattern.finditer(piece.text):

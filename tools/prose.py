@@ -27,7 +27,7 @@ SENTENCE_END: Final = re.compile(
 )
 
 FEWEST_WORDS: Final = 5
-"""A shorter piece of text is a heading, a name or an entry of a list, and no sentence."""
+"""A shorter piece of text is a heading, a name or an entry of a list, but not a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def prose_of(path: str, content: str) -> Iterator[Piece]:
     """Find the prose of a file.
 
     Args:
-        path: of the file; its suffix says what it is.
+        path: of the file; its suffix determines how it is read.
         content: of the file.
 
     Yields:
@@ -78,7 +78,7 @@ def sentences(piece: Piece) -> Iterator[Piece]:
         piece: to split.
 
     Yields:
-        Each sentence, on one line; what has too few words to be one is left out.
+        Each sentence, on one line; texts that are too short for a sentence are left out.
     """
     at = 0
     for part in SENTENCE_END.split(piece.text):
@@ -91,7 +91,7 @@ def sentences(piece: Piece) -> Iterator[Piece]:
 
 
 def _of_markdown(path: str, content: str) -> Iterator[Piece]:
-    """Find the paragraphs: blocks of code and tables' rules are left out."""
+    """Find the paragraphs; blocks of code and the rules of tables are left out."""
     is_code, start, lines = False, 0, list[str]()
     for number, line in enumerate([*content.splitlines(), ""], 1):
         if FENCE.match(line):
@@ -107,7 +107,7 @@ def _of_markdown(path: str, content: str) -> Iterator[Piece]:
 
 
 def _of_python(path: str, content: str) -> Iterator[Piece]:
-    """Find docstrings and messages (string literals of several words), and comments, lines of which stand together."""
+    """Find docstrings, messages (string literals of several words), and comments; consecutive lines of comments are one piece."""
     strings = [node for node in ast.walk(ast.parse(content)) if isinstance(node, ast.Constant | ast.JoinedStr)]
     inside = {id(part) for node in strings if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in strings:

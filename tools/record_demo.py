@@ -27,7 +27,7 @@ PICTURE: Final = ROOT / "docs" / "images" / "demo.svg"
 COMMAND: Final = "make demo"
 
 COLUMNS: Final = 100
-"""Width of the terminal, in characters; longer lines go on in the next row."""
+"""Width of the terminal, in characters; longer lines continue in the next row."""
 
 LONGEST_PAUSE: Final = 2.0
 """The longest time without a new line that the picture shows, in seconds."""
@@ -38,11 +38,11 @@ MARGIN: Final = 16
 """Sizes in the picture, in pixels: width of a character, distance of two rows, space at the edges."""
 
 CLASSES: Final[Mapping[str, str]] = {"1": "b", "31": "r", "32": "g"}
-"""Code of an escape sequence to the class of the text behind it: bold, red, green."""
+"""Code of an escape sequence to the class of the text after it: bold, red or green."""
 
 ESCAPE: Final = re.compile(r"\x1b\[([\d;]*)m")
 MACHINE: Final = re.compile(r"(?<![\w.:/])/(?:home|mnt|opt|private|root|srv|tmp|Users|usr|var|work)/")
-"""Where paths of a machine start."""
+"""Prefixes of paths on a machine."""
 
 STYLE: Final = """
   rect { fill: #0d1117; }
@@ -54,7 +54,7 @@ STYLE: Final = """
   @keyframes show { from { opacity: 0; } to { opacity: 1; } }
   @media (prefers-reduced-motion: reduce) { .l { animation: none; } }
 """
-"""What shows no animations shows all lines. Fonts are those of the system: nothing is loaded from elsewhere."""
+"""Viewers without animations show all lines. Only fonts of the system are used, so that nothing is loaded from elsewhere."""
 
 Event = tuple[float, str]
 """Seconds since the start, and the text that was printed."""
@@ -79,7 +79,7 @@ def record() -> list[Event]:
     shutil.rmtree(ROOT / ".demo", ignore_errors=True)
     events: list[Event] = []
     with tempfile.TemporaryDirectory() as home:
-        # Colours as on a terminal, but no bars that change: the picture has lines.
+        # Use colours as on a terminal, but no progress bars, because the picture has only lines.
         terminal = {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "TTY_INTERACTIVE": "0", "HOME": home}
         env = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"} | terminal
         began = time.monotonic()
@@ -95,7 +95,7 @@ def record() -> list[Event]:
 
 
 def check(events: Sequence[Event]) -> None:
-    """Refuse a recording that tells where it was made.
+    """Refuse a recording that reveals where it was made.
 
     Args:
         events: the recording.
@@ -105,7 +105,7 @@ def check(events: Sequence[Event]) -> None:
     """
     for _, text in events:
         if MACHINE.search(text) or str(ROOT) in text or socket.gethostname() in text.split():
-            raise RecordingError(f"the recording tells where it was made: {text!r}")
+            raise RecordingError(f"the recording reveals where it was made: {text!r}")
 
 
 def write(events: Sequence[Event], cast: Path = CAST, command: str = COMMAND) -> None:

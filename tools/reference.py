@@ -1,7 +1,8 @@
 """Generates the pages of ``docs/reference`` that repeat the code: ``make reference``.
 
 The command line comes from click, the settings from pydantic, the errors from their classes, the metrics from what the services register,
-the topics from the AsyncAPI document and the REST API from the OpenAPI document. A page begins with a line that says so; a test compares.
+the topics from the AsyncAPI document and the REST API from the OpenAPI document. The first line of each page says that it is generated; a
+test compares the pages with the code.
 """
 
 import importlib
@@ -72,7 +73,7 @@ def cell(text: str) -> str:
         text: of any number of lines.
 
     Returns:
-        One line, in which nothing ends the cell or begins an HTML element.
+        One line, without characters that would end the cell or start an HTML element.
     """
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
@@ -82,7 +83,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
     Args:
         head: of each column.
-        rows: of cells, which are Markdown.
+        rows: lists of cells, in Markdown.
 
     Returns:
         The table.
@@ -92,7 +93,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def sentence(thing: object) -> str:
-    """Give the first paragraph of a docstring.
+    """Return the first paragraph of a docstring.
 
     Args:
         thing: that has it.
@@ -127,7 +128,7 @@ def command_line_page() -> str:
 
 
 def kind_of(annotation: Any) -> str:
-    """Say in words what a setting may be.
+    """Describe the type of a setting in words.
 
     Args:
         annotation: of its field.
@@ -148,7 +149,7 @@ def kind_of(annotation: Any) -> str:
 
 
 def value_of(field: FieldInfo) -> str:
-    """Say in words what a setting may be, with its unit and range.
+    """Describe the values of a setting in words, with unit and range.
 
     Args:
         field: of a section.
@@ -232,7 +233,7 @@ def metrics() -> list[MetricWrapperBase]:
     """List the metrics that the services register.
 
     Returns:
-        Them, in the order of their modules.
+        The metrics, in the order of their modules.
     """
     modules = [importlib.import_module(name) for name in METRIC_MODULES]
     return [metric for module in modules for metric in vars(module).values() if isinstance(metric, MetricWrapperBase)]
@@ -247,7 +248,7 @@ def metrics_page() -> str:
     rows = []
     for metric in metrics():
         (family,) = metric.describe()
-        labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 (nothing public says it)
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001 (there is no public attribute for it)
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append((f"`{name}`", family.type, labels, cell(family.documentation)))
     return "\n\n".join(

@@ -1,7 +1,7 @@
-"""Checks what would be released: ``make release-check``, or with ``TAG=v0.1.0`` also that the tag is the version.
+"""Checks what would be released: ``make release-check``. With ``TAG=v0.1.0`` it also compares the tag with the version.
 
-It builds the sdist and the wheel into ``dist/release``, looks into both, installs each into an empty environment with the locked
-dependencies, and plays the demo with what the wheel installed. What is not ready yet but wrong in no way (addresses) is reported as a note.
+It builds the sdist and the wheel into ``dist/release``, checks their files, installs each into an empty environment with the locked
+dependencies, and runs the demo from the installed wheel. Things that are missing but not wrong, such as addresses, are reported as notes.
 """
 
 import re
@@ -31,7 +31,7 @@ SDIST_FILES: Final = ("LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", 
 
 
 class ReleaseError(Exception):
-    """What would be released is not fit for it; the message has one problem a line."""
+    """The distributions are not fit for a release; the message has one problem per line."""
 
 
 def package_files(project: Mapping[str, Any], root: Path) -> set[str]:
@@ -65,7 +65,7 @@ def wheel_problems(names: Iterable[str], expected: set[str]) -> list[str]:
 
     Args:
         names: of the wheel's members.
-        expected: the answer of ``package_files``.
+        expected: the result of ``package_files``.
 
     Returns:
         One sentence for each package with missing files, and for each file that does not belong there.
@@ -84,7 +84,7 @@ def sdist_problems(names: Iterable[str], expected: set[str]) -> list[str]:
 
     Args:
         names: of the sdist's members, below its one directory.
-        expected: the answer of ``package_files``.
+        expected: the result of ``package_files``.
 
     Returns:
         One sentence for each kind of file that is missing.
@@ -124,7 +124,7 @@ def metadata_problems(metadata: Message, changelog: str, tag: str | None) -> lis
 
 
 def notes(metadata: Message) -> list[str]:
-    """Report what a release is better with, and what can't be written before the project has addresses.
+    """Report what a release should have but can't have before the project has addresses.
 
     Args:
         metadata: the content of METADATA or PKG-INFO.
@@ -137,7 +137,7 @@ def notes(metadata: Message) -> list[str]:
         found.append("no addresses: [project.urls] is missing (source, documentation, changelog)")
     relative = re.findall(r"\]\((?![a-z]+:|#)([^)]+)\)", str(metadata.get_payload()))
     if relative:
-        found.append(f"no addresses: {len(relative)} links of README.md lead nowhere outside the repository, such as {relative[0]}")
+        found.append(f"no addresses: {len(relative)} links of README.md work only inside the repository, such as {relative[0]}")
     return found
 
 
@@ -175,7 +175,7 @@ def _look_into(sdist: Path, wheel: Path, tag: str | None) -> None:
 
 
 def _install(distribution: Path, directory: Path) -> Path:
-    """Install a distribution with its locked dependencies into an empty environment; see that it is complete and starts."""
+    """Install a distribution with its locked dependencies into an empty environment, and check that it is complete and starts."""
     shutil.rmtree(directory, ignore_errors=True)
     venv.create(directory, with_pip=True)
     python = directory / "bin" / "python"
@@ -207,10 +207,10 @@ def main(arguments: Sequence[str]) -> int:
         _look_into(sdist, wheel, tag)
         _install(sdist, ROOT / "dist" / "from-sdist")
         python = _install(wheel, ROOT / "dist" / "from-wheel")
-        # As a file, not as a module: then nothing of this checkout but tools/ is on the path, and the wheel is what runs.
+        # It is run as a file, not as a module, so that only tools/ of this checkout is on the path, and the code comes from the wheel.
         demo = subprocess.run([python, ROOT / "tools" / "demo.py", wheels(python)], cwd=ROOT / "dist", check=False)
         if demo.returncode:
-            raise ReleaseError("the demo failed with what the wheel installed")
+            raise ReleaseError("the demo failed with the installed wheel")
     except (ReleaseError, SetupError, MissingPartError) as error:
         print(f"not fit for release: {error}", file=sys.stderr)
         return 1
