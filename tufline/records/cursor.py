@@ -45,9 +45,10 @@ class Task(StrEnum):
     SIGN = "sign_metadata"
     WITHDRAW = "delete_sign_metadata"
     SETTINGS = "update_settings"
+    PUBLISH = "publish_artifacts"
 
 
-IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW, Task.SETTINGS})
+IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW, Task.SETTINGS, Task.PUBLISH})
 """The tasks whose records are in ``admin``."""
 
 
@@ -67,6 +68,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
             only the first and the last offset of each partition (in format 1, only the last). Empty if the request had no changes. In
             ``NAMED_FORMAT`` the lowest offset in one partition at which the first record may be.
         request: the request's name on the log, for a bulk request and in ``NAMED_FORMAT``; empty for any other.
+        hold: whether the changes are to be held: the task is done when they are held, and nothing has to be published.
     """
 
     format: int
@@ -75,6 +77,7 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
     time: int
     positions: dict[int, list[int]]
     request: str = ""
+    hold: bool = False
 
     def is_covered(self, vector: Vector) -> bool:
         """Return whether a vector covers all records of the request.
@@ -88,7 +91,8 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         Raises:
             InvalidCursorError: if it names a partition that the repository does not have.
         """
-        covered = [vector.admin] if self.task in IN_ADMIN else vector.artifacts
+        in_admin = vector.publishes if self.task is Task.PUBLISH else vector.admin
+        covered = [in_admin] if self.task in IN_ADMIN else vector.artifacts
         if any(not 0 <= partition < len(covered) for partition in self.positions):
             raise InvalidCursorError("the task id does not belong to this repository")
         return all(covered[partition] > offsets[-1] for partition, offsets in self.positions.items() if offsets)
@@ -106,7 +110,9 @@ def encode(cursor: Cursor) -> str:
     Returns:
         URL-safe text.
     """
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).rstrip(b"=").decode()
+    # Without the last field, ids are what they were before it existed, which replicas of an earlier version read.
+    fields = msgspec.structs.astuple(cursor)
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(fields if cursor.hold else fields[:-1])).rstrip(b"=").decode()
 
 
 def decode(text: str, log_id: str) -> Cursor:
@@ -135,6 +141,8 @@ def decode(text: str, log_id: str) -> Cursor:
         raise InvalidCursorError("the task id belongs to another repository, or to this one before its log was created again")
     is_empty = not cursor.positions and cursor.task not in WITHOUT_RECORDS
     if cursor.format == NAMED_FORMAT and not (cursor.request and cursor.task is Task.ADD and [*map(len, cursor.positions.values())] == [1]):
+        raise InvalidCursorError(NOT_ONE)
+    if cursor.hold and cursor.task not in {Task.ADD, Task.REMOVE}:
         raise InvalidCursorError(NOT_ONE)
     if not 0 <= cursor.time <= MAX_MILLISECONDS or is_empty or not all(map(_is_place, cursor.positions.items())):
         raise InvalidCursorError(NOT_ONE)

@@ -18,7 +18,19 @@ from tufline.clock import milliseconds_of
 from tufline.errors import InvalidTargetError
 from tufline.metadata.paths import check_path
 from tufline.metadata.target import TargetRules, check_custom, parse_target_json
-from tufline.records import CURRENT_RULES, MAX_CHANGES_BYTES, Add, Changes, Part, Remove, Settings, cursor, topics
+from tufline.records import (
+    CURRENT_RULES,
+    HOLD_SCHEMA,
+    MAX_CHANGES_BYTES,
+    SCHEMA_VERSION,
+    Add,
+    Changes,
+    Part,
+    Remove,
+    Settings,
+    cursor,
+    topics,
+)
 from tufline.records.cursor import Cursor, Task
 from tufline.records.events import ArtifactInfo, ChangeRequest
 from tufline.runtime.turns import Turns
@@ -101,7 +113,7 @@ class Named:
     cursor: Cursor
 
 
-async def name_task(task: Task, bus: Bus, changes: Sequence[Change], settings: Settings, now: datetime) -> Named:
+async def name_task(task: Task, bus: Bus, changes: Sequence[Change], settings: Settings, now: datetime, *, hold: bool = False) -> Named:
     """Make a task id for changes that are not on the log yet.
 
     Args:
@@ -110,6 +122,7 @@ async def name_task(task: Task, bus: Bus, changes: Sequence[Change], settings: S
         changes: of the request, at least one.
         settings: of the repository.
         now: the current time, with a time zone.
+        hold: whether the changes are to be held.
 
     Returns:
         The request, named.
@@ -121,7 +134,7 @@ async def name_task(task: Task, bus: Bus, changes: Sequence[Change], settings: S
     ends = await asyncio.gather(*(bus.end(topics.ARTIFACTS, partition) for partition in partitions))
     name, starts = name_request(), dict(zip(partitions, ends, strict=True))
     where = {partitions[0]: [starts[partitions[0]]]}
-    return Named(name, starts, Cursor(cursor.NAMED_FORMAT, task, bus.log_id, milliseconds_of(now), where, name))
+    return Named(name, starts, Cursor(cursor.NAMED_FORMAT, task, bus.log_id, milliseconds_of(now), where, name, hold))
 
 
 def add_task_id(change: Add, task_id: str) -> Add:
@@ -141,7 +154,7 @@ def add_task_id(change: Add, task_id: str) -> Add:
 
 
 async def make_messages(
-    changes: Iterable[Change], settings: Settings, admin: int, bulk: str = "", named: Named | None = None
+    changes: Iterable[Change], settings: Settings, admin: int, bulk: str = "", named: Named | None = None, *, hold: bool = False
 ) -> list[Message]:
     """Make the records of a request: its changes by partition, in the request's order. Many changes are encoded in turns.
 
@@ -151,6 +164,7 @@ async def make_messages(
         admin: the offset in ``admin`` below which this process had applied all records.
         bulk: the name of the bulk request that the changes are part of; empty for any other request.
         named: the request, if its task id is made already.
+        hold: whether the changes are to be held until a publish.
 
     Returns:
         Messages for ``artifacts``.
@@ -167,7 +181,8 @@ async def make_messages(
         groups[-1].add(encoded)
         await turns.take(len(encoded))
     name = bulk or (named.name if named is not None else name_request())
-    whole = Changes(request=name, admin=admin, changes=[], rules=CURRENT_RULES, bulk=bool(bulk))
+    version = HOLD_SCHEMA if hold else SCHEMA_VERSION
+    whole = Changes(v=version, request=name, admin=admin, changes=[], rules=CURRENT_RULES, bulk=bool(bulk), hold=hold)
     each = [(partition, group) for partition, groups in grouped.items() for group in groups]
     heads = [whole] * len(each)
     if named is not None:
@@ -196,7 +211,7 @@ class _Group:
         self.size += len(encoded) + 1
 
 
-def make_cursor(task: Task, log_id: str, positions: Sequence[Position], request: str = "") -> Cursor:
+def make_cursor(task: Task, log_id: str, positions: Sequence[Position], request: str = "", *, hold: bool = False) -> Cursor:
     """Make the cursor of a request.
 
     Args:
@@ -205,6 +220,7 @@ def make_cursor(task: Task, log_id: str, positions: Sequence[Position], request:
         positions: the positions of all records of the request, at least one; for a bulk request, those of the first and the last record in
             each partition.
         request: the name of a bulk request; empty for any other request.
+        hold: whether the changes are to be held.
 
     Returns:
         The cursor.
@@ -213,7 +229,7 @@ def make_cursor(task: Task, log_id: str, positions: Sequence[Position], request:
     for position in positions:
         by_partition.setdefault(position.partition, []).append(position.offset)
     form = cursor.BULK_FORMAT if request else cursor.FORMAT
-    return Cursor(form, task, log_id, max(position.time for position in positions), by_partition, request)
+    return Cursor(form, task, log_id, max(position.time for position in positions), by_partition, request, hold)
 
 
 def cursor_of_nothing(task: Task, log_id: str, now: datetime) -> Cursor:

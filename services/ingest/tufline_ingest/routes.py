@@ -26,12 +26,13 @@ from tufline_ingest.errors import (
     TooLargeError,
     UnsupportedEncodingError,
 )
-from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, repository_settings, signatures, status, tasks, trust
+from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, publishing, repository_settings, signatures, status, tasks, trust
 from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.route import NDJSON, OPEN, Body, Parameter, Permission, Reads, Route
 from tufline_ingest.rest.schemas.answers import SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import AddRequest, BulkAnswer, LiveArtifact, RemoveRequest
+from tufline_ingest.rest.schemas.publishing import FreezeAnswer
 from tufline_ingest.rest.schemas.repository_settings import SettingsAnswer, SettingsRequest
 from tufline_ingest.rest.schemas.signatures import ProposedAnswer, SignRequest, WithdrawRequest
 from tufline_ingest.rest.schemas.status import StatusAnswer
@@ -110,6 +111,36 @@ ROUTES: Final[tuple[Route, ...]] = (
         {202: Body(SubmittedAnswer, examples.REMOVED)},
         request=Body(RemoveRequest, examples.REMOVE),
         errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/artifacts/publish/",
+        "Publish the changes that are held",
+        publishing.publish_artifacts,
+        (Permission.ARTIFACTS_ADD, Permission.ARTIFACTS_REMOVE),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.PUBLISHED)},
+        errors=(NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/freeze",
+        "Let changes of artifacts wait",
+        publishing.freeze,
+        (Permission.SETTINGS,),
+        Reads.TRUST,
+        {200: Body(FreezeAnswer, examples.FROZEN)},
+        errors=(NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/thaw",
+        "Let changes of artifacts be applied again",
+        publishing.thaw,
+        (Permission.SETTINGS,),
+        Reads.TRUST,
+        {200: Body(FreezeAnswer, examples.THAWED)},
+        errors=(NotBootstrappedError, NotNowError),
     ),
     Route(
         "POST",

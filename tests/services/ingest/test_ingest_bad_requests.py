@@ -100,14 +100,12 @@ BAD_REQUESTS: dict[str, Bad] = {
     "add: no artifacts": Bad("POST", ADD, {}, 422, "missing required field `artifacts`"),
     "add: artifacts that are an object": Bad("POST", ADD, {"artifacts": {}}, 422, "Expected `array`"),
     "add: too large": Bad("POST", ADD, b" " * 200_000, 413, "too large"),
-    "add: hold": Bad("POST", ADD, add(artifact("a"), publish_artifacts=False), 422, "publish_artifacts false is not supported"),
     "add: task id that is text": Bad("POST", ADD, add(artifact("a"), add_task_id_to_custom="yes"), 422, "Expected `bool`"),
     "add: custom too large with the task id": Bad(
         "POST", ADD, add(artifact("a"), artifact("b", custom={"x": "y" * 4080}), add_task_id_to_custom=True), 422, "artifacts[1]"
     ),
     "delete: absolute path": Bad("POST", DELETE, add("a", "/b"), 422, "artifacts[1]"),
     "delete: objects": Bad("POST", DELETE, add({"path": "a"}), 422, "Expected `str`"),
-    "delete: hold": Bad("POST", DELETE, add("a", publish_artifacts=False), 422, "publish_artifacts false is not supported"),
     "get: bad path": Bad("GET", "/api/v1/artifacts/a/%2E%2E/%2E%2E/etc", None, 404, ""),
     "get: control character": Bad("GET", "/api/v1/artifacts/a%00b", None, 422, "control character"),
     "get: not live": Bad("GET", "/api/v1/artifacts/nobody/knows", None, 404, "is not live"),
@@ -122,7 +120,6 @@ BAD_REQUESTS: dict[str, Bad] = {
     "method: PUT add": Bad("PUT", ADD, add(artifact("a")), 405, "does not take PUT"),
     "method: DELETE task": Bad("DELETE", TASK, None, 405, "does not take DELETE"),
     "address: unknown": Bad("GET", "/api/v2/artifacts/", None, 404, "openapi.json"),
-    "address: publish": Bad("POST", "/api/v1/artifacts/publish/", None, 405, ""),
     "address: dots": Bad("GET", "/../etc/passwd", None, 404, ""),
 }
 

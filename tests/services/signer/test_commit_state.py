@@ -17,8 +17,8 @@ def head(role: str, version: int, keyid: str) -> Record:
     return Record(topics.HEADS, 0, version, 0, role, records.encode(content), {})
 
 
-def progress(offset: int) -> Record:
-    return Record(topics.HEADS, 0, 0, 0, PROGRESS_KEY, records.encode(Progress(offset=offset)), {})
+def progress(offset: int, publish: int = 0) -> Record:
+    return Record(topics.HEADS, 0, 0, 0, PROGRESS_KEY, records.encode(Progress(offset=offset, publish=publish)), {})
 
 
 def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
@@ -60,6 +60,19 @@ def test_a_bin_of_which_no_version_may_be_named_is_missing() -> None:
     after_restart.set("bins-1", 2)
     after_restart.take(0, [head("bins-0", 1, new.keyid), head("bins-1", 3, old.keyid)])
     assert (after_restart.missing, after_restart.snapshot.version("bins-1")) == (set(), 2)
+
+
+def test_a_publish_is_covered_when_every_partition_has_released_it() -> None:
+    """A commit covers a publish only if all partitions with bins have released what they held, in bins that it may name."""
+    old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
+    state = CommitState(Settings(2, "bins", 3, DAYS), Vector([0, 0, 0], 0, 2), PassedOver(Health(), "commits"))
+    state.name_under(RoleKeys({new.keyid: new}, 1))
+    state.take(0, [head("bins-0", 1, new.keyid), progress(1, publish=7)])
+    assert state.publishes == 2
+    state.take(1, [head("bins-1", 1, old.keyid), progress(1, publish=8)])
+    assert state.publishes == 2
+    state.take(1, [head("bins-1", 2, new.keyid)])
+    assert state.publishes == 7
 
 
 def test_progress_never_goes_back() -> None:

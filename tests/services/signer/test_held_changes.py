@@ -1,13 +1,16 @@
 """Changes that are held until a publish, and a freeze: what is released, when, and what survives a takeover."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tufline import records
+from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
+from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.records import Held, Progress, Remove, topics
 from tufline.records.receipts import ChangeReceipt, PublishReceipt, receipt_decoder
 from tufline_signer.bins import bins_writer
@@ -16,6 +19,35 @@ from tufline_testing.log import Published, append_marks, append_publish, freeze,
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log
 
 Lengths = dict[str, int]
+
+
+@dataclass
+class LateAdminBus:
+    """A bus whose readers of ``admin`` are late."""
+
+    bus: EmbeddedBus
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bus, name)
+
+    def reader(self, topic: str, partition: int, offset: int) -> Reader:
+        reader = self.bus.reader(topic, partition, offset)
+        return LateReader(reader) if topic == topics.ADMIN else reader
+
+
+@dataclass
+class LateReader:
+    """A reader of a ``LateAdminBus``."""
+
+    reader: Reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.reader, name)
+
+    async def fetch(self, *, max_wait: float, max_bytes: int = DEFAULT_FETCH_BYTES) -> Sequence[Record]:
+        found = await self.reader.fetch(max_wait=max_wait, max_bytes=max_bytes)
+        await asyncio.sleep(1.0)
+        return found
 
 
 async def lengths(log: BootstrappedLog) -> Lengths:
@@ -105,17 +137,68 @@ def test_a_publish_that_the_worker_learns_of_late_comes_before_later_holds(tmp_p
     """A batch with changes that are to be held waits until ``admin`` is applied: a publish before them, by another process, counts."""
 
     async def story(log: BootstrappedLog) -> None:
-        async with log.signer() as health:
+        async with log.signer(LateAdminBus(log.bus)) as health:
             await log.announce(add("a", 1), hold=True)
             await lengths(log)
-            ends = await append_marks(log.bus, log.bootstrap.settings)
-            offset = await append_publish(log.bus, ends)  # the follower of admin needs a turn of the event loop to read it
+            offset = await log.publish()
             await log.announce(add("a", 2), hold=True)
             assert await lengths_after(log, offset) == {"a": 1}
             assert (await held_on_log(log)).keys() == {"a"}
             assert not health.problems
 
     on_a_bootstrapped_log(tmp_path, story)
+
+
+def test_what_is_held_after_the_mark_of_a_publish_is_not_released(tmp_path: Path) -> None:
+    """A change that comes between the marks of a publish and its record is not part of it, and neither is one that it replaces."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.announce(add("a", 1), add("b", 1), hold=True)
+            ends = await append_marks(log.bus, log.bootstrap.settings)
+            await log.announce(add("a", 2), add("c", 1), hold=True)
+            assert await lengths(log) == {}
+            assert await lengths_after(log, await append_publish(log.bus, ends)) == {"b": 1}
+            assert (await held_on_log(log)).keys() == {"a", "c"}
+            assert await lengths_after(log, await log.publish()) == {"a": 2, "b": 1, "c": 1}
+
+    on_a_bootstrapped_log(tmp_path, story)
+
+
+def test_a_publish_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the worker dies between two transactions of a publish, the next one releases the rest, and the result names all bins."""
+    monkeypatch.setattr(bins_writer, "PIECE_BINS", 1)
+    paths = [f"p/{number}" for number in range(12)]
+
+    async def story(log: BootstrappedLog) -> None:
+        commit = BinsWriter._commit
+        left = 2
+
+        async def dying(self: BinsWriter, *given: Any, **named: Any) -> None:
+            nonlocal left
+            left -= "publish" in named
+            if left < 0:
+                raise RuntimeError("it dies in the middle of a publish")
+            await commit(self, *given, **named)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(BinsWriter, "_commit", dying)
+            async with log.signer():
+                await log.announce(*map(add, paths), hold=True)
+                await lengths(log)
+                offset = await log.publish()
+                await asyncio.sleep(5)
+        assert 0 < len(await held_on_log(log)) < len(paths)
+        async with log.signer():
+            assert await lengths_after(log, offset) == dict.fromkeys(paths, 1)
+        of_publish = [receipt for receipt in await receipts(log) if isinstance(receipt, PublishReceipt)]
+        layout = log.bootstrap.settings.layout
+        wanted = {layout.name(layout.index_of(path)) for path in paths}
+        assert sorted(role for receipt in of_publish for role in receipt.roles) == sorted(wanted)
+        assert [bool(receipt.runs) for receipt in of_publish].count(True) == 0  # the first run names no older ones
+        assert {receipt.publish for receipt in of_publish} == {offset}
+
+    on_a_bootstrapped_log(tmp_path, story, 1)
 
 
 def test_what_is_held_survives_a_takeover(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ refused separately.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from aiohttp import web
 
@@ -27,6 +28,9 @@ from tufline_ingest.rest.responses import PART_OF_IT, answer
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import AddEnvelope, Artifact, BulkAnswer, BulkResult, LiveArtifact, RemoveRequest
 
+HELD: Final = " Publishing will be skipped."
+"""What RSTUF adds to the message of a request whose changes are held."""
+
 
 async def make_adds(request: AddEnvelope, allowed: TargetRules) -> list[Change]:
     """Make the changes of a request that adds artifacts.
@@ -41,7 +45,6 @@ async def make_adds(request: AddEnvelope, allowed: TargetRules) -> list[Change]:
     Raises:
         BadRequestError: if any change can't be accepted; then none is.
     """
-    _check_request(request.publish_artifacts)
     changes: list[Change] = []
     turns = Turns()
     for number, raw in enumerate(request.artifacts):
@@ -90,7 +93,6 @@ async def make_removes(request: RemoveRequest) -> list[Change]:
     Raises:
         BadRequestError: if any change can't be accepted; then none is.
     """
-    _check_request(request.publish_artifacts)
     changes: list[Change] = []
     turns = Turns()
     for number, path in enumerate(request.artifacts):
@@ -102,45 +104,49 @@ async def make_removes(request: RemoveRequest) -> list[Change]:
     return changes
 
 
-def _check_request(publish: bool) -> None:
-    if not publish:
-        raise BadRequestError("publish_artifacts false is not supported yet: leave it out, or true")
-
-
 def _refusal(number: int, path: str, error: InvalidTargetError | str) -> BadRequestError:
     excerpt = ascii(path[:SHOWN_PATH_LENGTH])
     return BadRequestError(f"artifacts[{number}] ({excerpt}) can't be accepted: {error}; nothing of this request was accepted")
 
 
 async def _append(
-    context: Context, changes: Sequence[Change], settings: Settings, bulk: str = "", named: Named | None = None
+    context: Context, changes: Sequence[Change], settings: Settings, bulk: str = "", named: Named | None = None, *, hold: bool = False
 ) -> Sequence[Position]:
-    messages = await accept.make_messages(changes, settings, context.admin.state.next_offset, bulk, named)
+    messages = await accept.make_messages(changes, settings, context.admin.state.next_offset, bulk, named, hold=hold)
     with metrics.append_seconds.time():
         positions = await context.append(messages)
     if not bulk:
         context.tasks.recent.accepted(messages, positions)
-    context.published_view.watch(positions)
+    if not hold:
+        context.published_view.watch(positions)
     accept.count(changes)
     return positions
 
 
 async def _submit(
-    context: Context, task: Task, changes: Sequence[Change], settings: Settings, message: str, *, is_named: bool = False
+    context: Context,
+    task: Task,
+    changes: Sequence[Change],
+    settings: Settings,
+    message: str,
+    *,
+    hold: bool,
+    is_named: bool = False,
 ) -> web.Response:
     named = None
     if not changes:
         where = accept.cursor_of_nothing(task, context.bus.log_id, context.clock.latest())
     else:
         if is_named:
-            named = await accept.name_task(task, context.bus, changes, settings, context.clock.latest())
+            named = await accept.name_task(task, context.bus, changes, settings, context.clock.latest(), hold=hold)
             changes = await add_task_ids(changes, cursor.encode(named.cursor))
-        where = accept.make_cursor(task, context.bus.log_id, await _append(context, changes, settings, named=named))
+        positions = await _append(context, changes, settings, named=named, hold=hold)
+        where = accept.make_cursor(task, context.bus.log_id, positions, hold=hold)
         if named is not None:
             context.tasks.recent.found(named.name, where)
     paths = [change.path for change in changes]
     data = Submitted(cursor.encode(where if named is None else named.cursor), moment_of(where.time), paths)
-    return answer(SubmittedAnswer(data, message), 202)
+    return answer(SubmittedAnswer(data, message + (HELD if hold else "")), 202)
 
 
 async def add_artifacts(context: Context, request: web.Request) -> web.Response:
@@ -149,14 +155,16 @@ async def add_artifacts(context: Context, request: web.Request) -> web.Response:
     requested = decode(AddEnvelope, await context.body(request))
     changes = await make_adds(requested, context.allowed)
     text = "New Artifact(s) successfully submitted."
-    return await _submit(context, Task.ADD, changes, settings, text, is_named=requested.add_task_id_to_custom)
+    hold, is_named = not requested.publish_artifacts, requested.add_task_id_to_custom
+    return await _submit(context, Task.ADD, changes, settings, text, hold=hold, is_named=is_named)
 
 
 async def remove_artifacts(context: Context, request: web.Request) -> web.Response:
     """Append removals of artifacts to the log."""
     settings = context.check_bootstrapped().settings
-    changes = await make_removes(decode(RemoveRequest, await context.body(request)))
-    return await _submit(context, Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.")
+    requested = decode(RemoveRequest, await context.body(request))
+    changes, hold = await make_removes(requested), not requested.publish_artifacts
+    return await _submit(context, Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.", hold=hold)
 
 
 async def import_lines(context: Context, request: web.Request) -> web.Response:

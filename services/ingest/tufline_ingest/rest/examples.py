@@ -25,6 +25,7 @@ from tufline_ingest.errors import (
 )
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import BulkAnswer, BulkResult, LiveArtifact, RefusedLine
+from tufline_ingest.rest.schemas.publishing import FreezeAnswer, FreezeState
 from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, SettingsAnswer
 from tufline_ingest.rest.schemas.signatures import MissingSignatures, ProposedAnswer, ProposedVersions
 from tufline_ingest.rest.schemas.status import StatusAnswer
@@ -58,6 +59,10 @@ ADDED: Final = SubmittedAnswer(Submitted(TASK_ID, _NOW, [PATH]), "New Artifact(s
 
 REMOVE: Final = {"artifacts": [PATH]}
 REMOVED: Final = SubmittedAnswer(Submitted(_task(Task.REMOVE, 3, 42), _NOW, [PATH]), "Remove Artifact(s) successfully submitted.")
+
+PUBLISHED: Final = SubmittedAnswer(Submitted(_task(Task.PUBLISH, 0, 5), _NOW), "Publish artifacts successfully submitted.")
+FROZEN: Final = FreezeAnswer(FreezeState(_NOW), "Changes of artifacts wait until they are thawed.")
+THAWED: Final = FreezeAnswer(FreezeState(None), "Changes of artifacts are applied.")
 
 LINES: Final = (
     f'{{"path": "{PATH}", "info": {{"length": 4096, "hashes": {{"sha256": "{_SHA256}"}}}}}}\n'
@@ -160,6 +165,8 @@ STATUS: Final = StatusAnswer(
     snapshot=12,
     backlog=3,
     waiting_seconds=1,
+    held=0,
+    frozen_since=None,
     expires={"root": "2027-03-01T12:00:00Z", "timestamp": "2026-03-02T12:00:00Z", "bins": "2026-03-05T08:30:00Z"},
     problems={},
     warnings=[],

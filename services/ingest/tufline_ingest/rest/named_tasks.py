@@ -50,7 +50,7 @@ async def find_records(bus: Bus, named: Cursor, most_bytes: int, passed: PassedO
     positions: dict[int, list[int]] = {}
     for record in found:
         positions.setdefault(record.partition, []).append(record.offset)
-    return Cursor(cursor.FORMAT, named.task, named.log, max(record.time for record in found), positions)
+    return Cursor(cursor.FORMAT, named.task, named.log, max(record.time for record in found), positions, hold=named.hold)
 
 
 class _Search:

@@ -1,5 +1,7 @@
 """The status of the repository over REST, for operators and for the command line."""
 
+from typing import Final
+
 from aiohttp import web
 
 import tufline
@@ -7,7 +9,9 @@ from tufline.clock import moment_of
 from tufline_ingest.context import Context
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas.status import StatusAnswer
-from tufline_ingest.views.published import describe_expiries, summarize_expiries
+from tufline_ingest.views.published import describe_expiries, describe_held, summarize_expiries
+
+FROZEN: Final = "changes of artifacts wait on the log, and bins are renewed with their old content, until they are thawed (tufline thaw)"
 
 
 async def get_status(context: Context, _: web.Request) -> web.Response:
@@ -15,7 +19,9 @@ async def get_status(context: Context, _: web.Request) -> web.Response:
     published, found = context.published_view.published, context.admin.state.bootstrap
     backlog, now = await context.published_view.backlog(), context.clock.latest()
     expiring = {} if found is None else describe_expiries(context.published_view.expires, found, now)
-    problems = expiring | context.health.problems | context.health.warnings
+    frozen_since = context.admin.state.frozen_since
+    warnings = expiring | describe_held(context.published_view.progress) | ({} if frozen_since is None else {"freeze": FROZEN})
+    problems = warnings | context.health.problems | context.health.warnings
     bins = set() if found is None else {found.settings.layout.name(number) for number in range(found.settings.number_of_bins)}
     return answer(
         StatusAnswer(
@@ -27,8 +33,10 @@ async def get_status(context: Context, _: web.Request) -> web.Response:
             snapshot=published.snapshot.version if published else 0,
             backlog=backlog.count,
             waiting_seconds=0 if backlog.since is None else max(0, int((now - moment_of(backlog.since)).total_seconds())),
+            held=sum(progress.held for progress in context.published_view.progress.values()),
+            frozen_since=frozen_since,
             expires=summarize_expiries(context.published_view.expires, bins),
             problems=problems,
-            warnings=sorted({*context.health.warnings, *expiring}),
+            warnings=sorted({*context.health.warnings, *warnings}),
         )
     )

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from tufline.bus import Bus
 from tufline.records import topics
 from tufline.records.receipt_index import ReceiptIndex, Run, step
-from tufline.records.receipts import ChangeReceipt
+from tufline.records.receipts import ChangeReceipt, PublishReceipt
 from tufline.runtime.passed_over import PassedOver
 from tufline.views.task_receipts import FETCH_BYTES, FoundReceipts, fetch_or_pass, read_receipt
 
@@ -158,7 +158,7 @@ class TaskReceipts:
             receipt = read_receipt(batch[0], self.passed) if batch else None
             if receipt is None:
                 raise ReceiptsUnreadableError
-            if not isinstance(receipt, ChangeReceipt) or any(older.number >= run.number for older in receipt.runs):
+            if not isinstance(receipt, ChangeReceipt | PublishReceipt) or any(older.number >= run.number for older in receipt.runs):
                 raise ReceiptsGoneError
             found = self._older[key] = receipt.runs
             if len(self._older) > KEPT_STEPS:

@@ -26,7 +26,7 @@ from tufline.records.receipts import ChangeReceipt
 from tufline.trust.admin_state import AdminState
 from tufline.views import task_receipts
 from tufline.views.task_receipts import FoundReceipts
-from tufline_ingest.rest import trust_tasks
+from tufline_ingest.rest import publish_tasks, trust_tasks
 from tufline_ingest.rest.bulk_tasks import PageStart, read_changes, read_page, read_value
 from tufline_ingest.rest.finished_tasks import finished
 from tufline_ingest.rest.named_tasks import find_records
@@ -90,7 +90,7 @@ class Tasks:
             if cursor.format == NAMED_FORMAT:
                 cursor = await self._find(cursor)
             if cursor.task in IN_ADMIN:
-                return trust_tasks.describe(task_id, cursor, self.published_view.published, self.admin())
+                return await self._describe_in_admin(task_id, cursor)
             trails = self._trails(cursor)
             if trails is None:
                 known = all(map(self.recent.find, _places(cursor))) or await self._may_exist(cursor)
@@ -101,6 +101,13 @@ class Tasks:
                 return await self._describe_changes(task_id, cursor, trails)
         except (InvalidCursorError, ReceiptsGoneError):
             return TaskData(task_id, "PENDING")
+
+    async def _describe_in_admin(self, task_id: str, cursor: Cursor) -> TaskData:
+        view, state = self.published_view, self.admin()
+        if cursor.task is not Task.PUBLISH:
+            return trust_tasks.describe(task_id, cursor, view.published, state)
+        async with self._reading:
+            return await publish_tasks.describe(task_id, cursor, self.bus, view, state, self.receipts, self._settings)
 
     async def _find(self, named: Cursor) -> Cursor:
         if (known := self.recent.find_named(named.request)) is not None:
@@ -113,13 +120,20 @@ class Tasks:
         return found
 
     @property
+    def _settings(self) -> Settings | None:
+        return bootstrap.settings if (bootstrap := self.admin().bootstrap) else None
+
+    @property
     def _most_bytes(self) -> int:
         return GROWTH * max(self.max_request_bytes, MAX_EVENT_BYTES)
 
     def _trails(self, cursor: Cursor) -> dict[int, ReceiptIndex | None] | None:
-        """Return the trails of a task's partitions; None if the task is not published yet, or this process has not read that it is."""
+        """Return the trails of a task's partitions; None if the task is not published yet, or this process has not read that it is.
+
+        Changes that are held, or were refused, need not be published.
+        """
         published = self.published_view.published
-        if published is None or not cursor.is_covered(published.vector):
+        if published is None or not (cursor.hold or cursor.is_covered(published.vector)):
             return None
         found = {partition: self.published_view.progress.get(partition) for partition in cursor.positions}
         if any(one is None or one.offset <= cursor.positions[partition][-1] for partition, one in found.items()):
@@ -171,7 +185,7 @@ class Tasks:
             read = await self._read_receipts(cursor, partition, cursor.positions[partition], trail, request)
             receipts.update(((partition, receipt.offset, receipt.index), receipt) for receipt in read.receipts)
             uncertain.update((partition, offset) for offset in read.uncertain)
-        settings = bootstrap.settings if (bootstrap := self.admin().bootstrap) else None
+        settings = self._settings
         return await _describe_artifacts(task_id, cursor, found, receipts, uncertain, settings)
 
     async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
@@ -189,7 +203,7 @@ class Tasks:
             if changes is None:
                 return place
             room -= len(value or b"")
-            if changes.bulk or room < 0 or request not in {"", changes.request}:
+            if changes.bulk or changes.hold != cursor.hold or room < 0 or request not in {"", changes.request}:
                 raise InvalidCursorError("the task id names records that are not those of one request")
             found[place], request = changes, changes.request
             await asyncio.sleep(0)  # records are decoded one at a time, so that other tasks can run in between
@@ -252,6 +266,8 @@ async def _describe_artifacts(
         message = "Artifact(s) Removed"
         missing = [path for path, is_done in happened.items() if not is_done and path not in refused and path not in unknown]
         details = {"deleted_artifacts": done, "not_found_artifacts": missing, "invalid_paths": list(refused) or None}
+    if cursor.hold:
+        details["held"] = True
     if unknown:
         details["unknown_artifacts"] = list(unknown)
         reasons = [f"what became of {len(unknown)} artifacts is unknown: {UNREADABLE}", *sorted(set(refused.values()))]

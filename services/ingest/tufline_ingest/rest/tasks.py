@@ -30,6 +30,6 @@ async def get_task(context: Context, request: web.Request) -> web.Response:
         return answer(TaskAnswer(TaskData(task_id, "PENDING")))
     data = await context.tasks.describe(task_id, where, start)
     if data.state == "RUNNING":
-        await context.published_view.wait_for_change(TASK_HOLD_SECONDS)
+        await context.published_view.wait_for_change(TASK_HOLD_SECONDS, of_progress=where.hold)
         data = await context.tasks.describe(task_id, where, start)
     return answer(TaskAnswer(data))

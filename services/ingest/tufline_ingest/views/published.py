@@ -21,6 +21,7 @@ from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
 from tufline.bus.follow import follow
 from tufline.bus.scan import scan
+from tufline.config.settings import HELD_WARNING_FRACTION
 from tufline.errors import RecordGoneError
 from tufline.metadata import envelope
 from tufline.metadata.bins import find_target
@@ -93,6 +94,7 @@ class PublishedView:
         self._passed = passed or PassedOver(Health(), origin)
         self._origin = origin
         self._changed = asyncio.Condition()
+        self._progressed = asyncio.Condition()
         self._heads: dict[str, tuple[FileRef, ...]] = {}
         self._watched: OrderedDict[tuple[int, int], float] = OrderedDict()
         self._snapshot: tuple[int, dict[str, int]] = (0, {})
@@ -154,6 +156,8 @@ class PublishedView:
                 self.versions[record.key] = content.version
             elif isinstance(content, Progress):
                 self.progress[record.partition] = content
+        async with self._progressed:
+            self._progressed.notify_all()
 
     async def backlog(self) -> Backlog:
         """Return the accepted records of ``artifacts`` that are not live yet.
@@ -184,15 +188,17 @@ class PublishedView:
                     return Backlog(end - live, since)
         return Backlog(count, since)
 
-    async def wait_for_change(self, seconds: float) -> None:
+    async def wait_for_change(self, seconds: float, *, of_progress: bool = False) -> None:
         """Wait until another commit is published, or the time is over.
 
         Args:
             seconds: how long at most.
+            of_progress: wait until a writer of bins makes progress instead, published or not.
         """
+        changed = self._progressed if of_progress else self._changed
         try:
-            async with asyncio.timeout(seconds), self._changed:
-                await self._changed.wait()
+            async with asyncio.timeout(seconds), changed:
+                await changed.wait()
         except TimeoutError:
             pass
 
@@ -288,6 +294,24 @@ def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: dat
             if sight := expiry_warning(role, envelope.parse_expires(expires[role]), lifetime, now):
                 found[f"expiry.{role}"] = sight.text
     return found
+
+
+def describe_held(progress: Mapping[int, Progress]) -> dict[str, str]:
+    """Describe that few more changes can be held.
+
+    Args:
+        progress: partition of ``artifacts`` to the progress of its bins' writer.
+
+    Returns:
+        For the part of health ``held``, a sentence about the fullest partition; empty if all have room.
+    """
+    full = [(one.held / one.max_held, partition) for partition, one in progress.items() if one.max_held]
+    share, partition = max(full, default=(0.0, 0))
+    if share <= HELD_WARNING_FRACTION:
+        return {}
+    held, limit = progress[partition].held, progress[partition].max_held
+    advice = "publish them (POST /api/v1/artifacts/publish) before further ones are refused"
+    return {"held": f"partition {partition} holds {held} of at most {limit} changes (signer.max_held_changes): {advice}"}
 
 
 def summarize_expiries(expires: dict[str, str], bins: set[str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ import structlog
 
 from tufline import records
 from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position
+from tufline.config.settings import HELD_WARNING_FRACTION
 from tufline.errors import InputLostError, RecordGoneError
 from tufline.metadata import envelope
 from tufline.metadata.bins import Bin
@@ -57,9 +58,6 @@ FREE_BYTES: Final = 100
 
 NAMED_BYTES: Final = 100_000
 """How many bytes of refused paths the receipts of one transaction of a publish name; the others are only counted."""
-
-WARN_FRACTION: Final = 0.8
-"""A partition that holds more than this fraction of the changes that it may hold has a warning in health."""
 
 HELD_WARNING: Final = (
     "{} of at most {} changes are held: publish them (POST /api/v1/artifacts/publish) before further ones are refused "
@@ -270,7 +268,7 @@ class BinsWriter:
     def _report_held(self) -> None:
         limit = self._context.config.max_held_changes
         metrics.held_changes.labels(self.partition).set(self._held.count)
-        is_near = self._held.is_nearly_full(WARN_FRACTION)
+        is_near = self._held.is_nearly_full(HELD_WARNING_FRACTION)
         self._context.health.warn(f"{part(self.partition)}.held", HELD_WARNING.format(self._held.count, limit) if is_near else None)
 
     def _slots(self) -> _Slots:

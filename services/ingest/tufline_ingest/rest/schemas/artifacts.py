@@ -1,13 +1,11 @@
 """Artifacts: requests to add and remove them, bulk requests, and what is live."""
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Any
 
 import msgspec
 
 from tufline.records.events import ArtifactInfo, Path
-
-_ONLY_TRUE: Final = msgspec.Meta(extra_json_schema={"enum": [True]})
 
 
 class Artifact(msgspec.Struct, frozen=True, gc=False):
@@ -28,12 +26,12 @@ class AddRequest(msgspec.Struct, frozen=True):
     Attributes:
         artifacts: the artifacts to add or to replace; if there are none, the task is done at once.
         add_task_id_to_custom: whether ``custom`` of each artifact gets the task id, in the field ``added_by_task_id``.
-        publish_artifacts: whether to publish them: only true is supported yet.
+        publish_artifacts: whether to publish them; if not, they are held until POST /api/v1/artifacts/publish.
     """
 
     artifacts: list[Artifact]
     add_task_id_to_custom: bool = False
-    publish_artifacts: Annotated[bool, _ONLY_TRUE] = True
+    publish_artifacts: bool = True
 
 
 class AddEnvelope(msgspec.Struct, frozen=True):
@@ -55,11 +53,11 @@ class RemoveRequest(msgspec.Struct, frozen=True):
 
     Attributes:
         artifacts: the target paths to remove; if there are none, the task is done at once.
-        publish_artifacts: whether to publish the removal: only true is supported yet.
+        publish_artifacts: whether to publish the removal; if not, it is held until POST /api/v1/artifacts/publish.
     """
 
     artifacts: list[Path]
-    publish_artifacts: Annotated[bool, _ONLY_TRUE] = True
+    publish_artifacts: bool = True
 
 
 class RefusedLine(msgspec.Struct, frozen=True):

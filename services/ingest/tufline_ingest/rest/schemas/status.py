@@ -1,5 +1,7 @@
 """The status of a repository."""
 
+from datetime import datetime
+
 import msgspec
 
 
@@ -15,9 +17,12 @@ class StatusAnswer(msgspec.Struct, frozen=True):
         snapshot: the version of the published snapshot; 0 before the first.
         backlog: how many accepted records of artifacts are not live yet; an estimate if there are many.
         waiting_seconds: how long the oldest record of the backlog has waited; 0 if there is none.
+        held: how many changes are held until they are published.
+        frozen_since: since when changes of artifacts wait until they are thawed; null if they are applied.
         expires: name of each role to when its newest version expires; ``bins`` is the first bin to expire.
         problems: part of this process to its problem; on Kafka, signer and publisher have their own /readyz. And
-            ``expiry.<role>`` for root and offline targets that expire soon.
+            ``expiry.<role>`` for root and offline targets that expire soon, ``held`` if few more changes can be held, and ``freeze``
+            while changes of artifacts wait.
         warnings: the parts of ``problems`` that do not keep this process from being ready.
     """
 
@@ -29,6 +34,8 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     snapshot: int
     backlog: int
     waiting_seconds: int
+    held: int
+    frozen_since: datetime | None
     expires: dict[str, str]
     problems: dict[str, str]
     warnings: list[str]
