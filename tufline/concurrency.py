@@ -4,8 +4,9 @@
 file at the origin or of the embedded log, the old owner could then still write after a new one has taken over. The audit trail does not
 use this: cancelling a caller there does not cancel the write, which finishes in its own task (``tufline_signer.signing.audit_trail``).
 
-A coroutine can lose a cancellation: who awaits another task and is cancelled cancels that task, and if that task ends without an error, the
-caller continues as if nothing had happened. aiokafka's clients await their own tasks like that when they are stopped.
+A coroutine can lose a cancellation: if it is cancelled while it awaits another task, that task is cancelled instead; and if the task then
+ends without an error, the coroutine continues as if nothing had happened. aiokafka's clients await their own tasks like that when they are
+stopped.
 """
 
 import asyncio

@@ -104,7 +104,7 @@ def describe(reason: Exception) -> str:
             return f"it is not UTF-8 (byte {reason.start})"
         case _:
             text = str(reason)
-            # The middle may repeat a long value; the place is at the end.
+            # The middle may repeat a long value, while the end has the place of the fault.
             return text if len(text) <= 3 * EXCERPT_LENGTH else f"{text[: 2 * EXCERPT_LENGTH]}…{text[-EXCERPT_LENGTH:]}"
 
 

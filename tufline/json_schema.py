@@ -88,7 +88,7 @@ def _described(schema: Mapping[str, Any], struct: StructType) -> dict[str, Any]:
     found = {**schema, "description": split_docstring(struct.cls.__doc__ or "")[0]}
     if "properties" in schema:
         found["properties"] = {name: _with_text(inner, texts.get(name)) for name, inner in schema["properties"].items()}
-    if "prefixItems" in schema:  # of an array-like one: its fields in their order, behind the tag
+    if "prefixItems" in schema:  # an array-like struct has its fields in their order, after the tag
         names = [*([""] if struct.tag is not None else []), *(field.encode_name for field in struct.fields)]
         found["prefixItems"] = [_with_text(inner, texts.get(name)) for name, inner in zip(names, schema["prefixItems"], strict=True)]
     return found

@@ -55,7 +55,8 @@ def in_digits(number: float) -> str:
 
 
 Pause = Annotated[float, Seconds(0, HOUR_SECONDS)]
-"""How long something waits. Limited, as for example a commit must not wait until the previous timestamp has expired."""
+"""How long something waits. These times are limited because, for example, a commit must not wait until the previous timestamp has
+expired."""
 
 Interval = Annotated[float, Seconds(LEAST_SECONDS, HOUR_SECONDS)]
 """How often something happens, or how long it may take."""

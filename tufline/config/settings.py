@@ -59,9 +59,9 @@ DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_VAULT_RETRY_SECONDS: Final = 5.0
 DEFAULT_MAX_HELD_CHANGES: Final = 10_000
 MAX_HELD_CHANGES: Final = 50_000
-"""More could, if all are of one bin, not be released in one transaction."""
+"""If all held changes belong to one bin, more could not be released in one transaction."""
 HELD_WARNING_FRACTION: Final = 0.8
-"""A partition that holds more than this fraction of the changes that it may hold is reported as a warning."""
+"""A partition that holds more than this fraction of the allowed changes is reported as a warning."""
 DEFAULT_VAULT_CONNECTIONS: Final = 4
 DEFAULT_MAX_CONNECTIONS: Final = 1_000
 DEFAULT_IDLE_SECONDS: Final = 30.0

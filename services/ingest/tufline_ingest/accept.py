@@ -85,7 +85,7 @@ def make_change(requested: ChangeRequest, allowed: TargetRules) -> Change:
     if requested.op == "remove":
         return Remove(check_path(requested.path))
     if requested.info is None:
-        raise InvalidTargetError("info is missing: it says length and hashes of the artifact")
+        raise InvalidTargetError("info is missing: it has the artifact's length and hashes")
     return make_add(requested.path, requested.info, allowed)
 
 
@@ -104,7 +104,7 @@ class Named:
 
     Attributes:
         name: the request's name.
-        starts: partition to an offset at or below that of the request's first record there; the first is that of the first change.
+        starts: partition to an offset that is not above the request's first record in it; the partition of the first change comes first.
         cursor: the task id's cursor.
     """
 

@@ -138,7 +138,7 @@ async def test_pushback_is_503(tmp_path: Path) -> None:
             busy = [response for response in responses if response.status == 503]
             assert {response.status for response in responses} == {202, 503}
             assert all(int(response.headers["Retry-After"]) >= 1 for response in busy)
-            assert "to send it again is safe" in (await busy[0].json())["detail"]
+            assert "sending it again is safe" in (await busy[0].json())["detail"]
     finally:
         await bus.close()
 

@@ -35,7 +35,7 @@ LEAVE_SECONDS: Final = 10.0
 """How long a consumer may take to stop, which includes leaving its group; after that, the group takes it for dead once its session ends."""
 
 CANCELLATIONS: Final = 2
-"""How often a stop is cancelled: the first time, a producer of aiokafka waits for the answers to its requests."""
+"""How often a stop is cancelled. After the first time, a producer of aiokafka still waits for the answers to its requests."""
 
 LAG_SECONDS: Final = 5.0
 """How long a new partition leader may lag behind records that readers have seen, until it learns the high watermark from its replicas."""

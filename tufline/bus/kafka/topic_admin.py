@@ -174,7 +174,7 @@ class TopicAdmin:
             await asyncio.sleep(SETTLE_SECONDS / 100)
 
     async def set(self, topic: str, settings: Mapping[str, str]) -> None:
-        """Change settings of a topic, and keep its others.
+        """Change some settings of a topic, and keep the others.
 
         Args:
             topic: without the prefix.

@@ -53,8 +53,8 @@ SHOWN_REASON_LENGTH: Final = 500
 """How much of a reason is kept, in characters: a reason may repeat parts of the event."""
 
 UNCERTAIN: Final = (
-    "it may have been accepted before: what the inbox had done with it was on a record that was damaged; "
-    "see whether the artifacts are live as the event says, and replay it, or send it again under another id, if they are not"
+    "it may have been accepted before, because the record that would tell is damaged: "
+    "see whether its changes are live; if they are not, replay it, or send it again under another id"
 )
 
 _log = structlog.get_logger(__name__)

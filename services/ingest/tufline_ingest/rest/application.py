@@ -44,7 +44,7 @@ def _over(context: Context, route: Route) -> Handler:
                 async with asyncio.timeout(RESTORE_SECONDS):
                     await context.restored(heads=route.reads is Reads.HEADS)
             except TimeoutError:
-                raise NotNowError("what the log has is still being read since the start: see the log of this process") from None
+                raise NotNowError("the log is still being read after the start: see this process's own log") from None
         return await route.handler(context, request)
 
     return handle

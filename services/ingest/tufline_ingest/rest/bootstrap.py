@@ -45,7 +45,7 @@ def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap
     if roles.delegations is not None:
         raise BadRequestError("settings.roles.delegations is not supported yet: give settings.roles.bins")
     if roles.bins is None:
-        raise BadRequestError("settings.roles.bins is missing: it says expiration and number_of_delegated_bins")
+        raise BadRequestError("settings.roles.bins is missing: it has expiration and number_of_delegated_bins")
     of_roles = {"root": roles.root, "targets": roles.targets, "snapshot": roles.snapshot, "timestamp": roles.timestamp, "bins": roles.bins}
     days = {role: settings.expiration for role, settings in of_roles.items()}
     for role, expiration in days.items():

@@ -29,7 +29,7 @@ from tufline_ingest.rest.schemas.tasks import RefusedArtifact
 from tufline_ingest.rest.task_receipts import ReceiptsUnreadableError, Span, TaskReceipts
 
 PAGE_REFUSALS: Final = 1000
-"""A page ends with the receipt with which it has this many refused changes."""
+"""A page ends as soon as it has this many refused changes."""
 
 PAGE_BYTES: Final = 8_000_000
 """A page ends when this many bytes of receipts and of the request's records were read for it."""

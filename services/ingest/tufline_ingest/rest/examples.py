@@ -69,7 +69,7 @@ LINES: Final = (
     '{"path": "demo/demo-0.9.tar.gz", "op": "remove"}\n'
 )
 IMPORTED: Final = BulkAnswer(
-    BulkResult(_task(Task.BULK, 3, 43), _NOW, 2, 1, [RefusedLine(3, "info is missing: it says length and hashes of the artifact")]),
+    BulkResult(_task(Task.BULK, 3, 43), _NOW, 2, 1, [RefusedLine(3, "info is missing: it has the artifact's length and hashes")]),
     "Lines submitted.",
 )
 
@@ -190,7 +190,7 @@ ERRORS: Final[Mapping[type[IngestError], IngestError]] = MappingProxyType(
             BootstrappedError("finished"),
             NothingToSignError("no version of 'root' waits for signatures: GET /api/v1/metadata/sign says what does"),
             NotLiveError("'demo/demo-2.0.tar.gz' is not live"),
-            NotNowError("the log takes no more for now; part of the request may be on the log; to send it again is safe"),
+            NotNowError("the log takes no more for now; part of the request may be on the log; sending it again is safe"),
         )
     }
 )

@@ -22,7 +22,7 @@ from tufline_ingest import metrics
 from tufline_ingest.errors import BrokenRequestError, IngestError, NotNowError, UnsupportedEncodingError
 from tufline_ingest.rest.request_body import WINDOWS
 
-PART_OF_IT: Final = "part of the request may be on the log; to send it again is safe"
+PART_OF_IT: Final = "part of the request may be on the log; sending it again is safe"
 
 SHOWN_DETAIL_LENGTH: Final = 1000
 """The longest reason in an answer, in characters. Parts of a request that a reason repeats are shortened before."""
@@ -100,7 +100,7 @@ def _of_http(error: web.HTTPException) -> web.Response:
     headers = {str(ALLOW): error.headers[ALLOW]} if ALLOW in error.headers else {}
     match error.status:
         case 404:
-            detail = "there is nothing at this address; /api/v1/openapi.json lists what there is"
+            detail = "there is nothing at this address; /api/v1/openapi.json lists all calls"
         case 405:
             method = shorten(error.method) if isinstance(error, web.HTTPMethodNotAllowed) else "this method"
             detail = f"this address does not take {method}: it takes {headers.get(ALLOW, 'others')}"

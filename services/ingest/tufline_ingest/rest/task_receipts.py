@@ -28,10 +28,10 @@ RECEIPT_BYTES: Final = 200
 """The typical size of a receipt, in bytes. A read asks for this much per receipt, so that it reads little beyond the end of a run."""
 
 KEPT_STEPS: Final = 1024
-"""How many runs are kept in memory, each with the list of older runs that it names."""
+"""How many runs are kept in memory, each with its list of older runs."""
 
 MOST_UNREAD: Final = 100
-"""For how many requests with unreadable receipts in a run the names are kept; with more, an unreadable receipt may be any request's."""
+"""How many requests with unreadable receipts are remembered for each run; beyond that, an unreadable receipt counts as any request's."""
 
 ByOffset = dict[int, list[ChangeReceipt]]
 """An offset in ``artifacts``, to the receipts of the record there."""

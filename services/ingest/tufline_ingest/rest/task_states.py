@@ -38,7 +38,7 @@ from tufline_ingest.views.recent_requests import RecentRequests
 GROWTH: Final = 8
 """How many times as large as a request its records may be: a removal takes four bytes in a request, and 26 on the log."""
 
-LIVE_IS_SHOWN: Final = "GET /api/v1/artifacts/{path} says what is live, and to send the changes again is safe while no newer ones were sent"
+LIVE_IS_SHOWN: Final = "GET /api/v1/artifacts/{path} shows what is live, and sending the changes again is safe if no newer ones were sent"
 UNREADABLE: Final = f"a record of receipts can't be read (see the health of ingest); {LIVE_IS_SHOWN}"
 OLD_BULK_ID: Final = f"it is unknown which of its changes were refused, because the task id is of an older version; {LIVE_IS_SHOWN}"
 

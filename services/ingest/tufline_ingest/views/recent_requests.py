@@ -15,7 +15,7 @@ KEPT_BYTES: Final = 8_000_000
 """How many bytes of accepted records are kept."""
 
 KEPT_NAMES: Final = 1000
-"""Of how many named requests it is kept where they are."""
+"""How many named requests are remembered with the positions of their records."""
 
 Place = tuple[int, int]
 """A partition of ``artifacts`` and an offset in it."""
