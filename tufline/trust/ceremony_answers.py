@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from tufline.decoding import converter
 from tufline.errors import InvalidInputError
 from tufline.metadata.bins import MAX_BINS, MIN_BINS, BinLayout
 from tufline.metadata.profiles import STANDARD, Profile
@@ -95,6 +96,9 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         )
 
 
+_read_answers: Final = converter(Answers)
+
+
 def majority(count: int) -> int:
     """Return how many of a number of people are a majority.
 
@@ -169,7 +173,7 @@ def read(content: Mapping[str, Any]) -> Answers:
         InvalidInputError: with the reason and what to do.
     """
     try:
-        answers = msgspec.convert(dict(content), Answers)
+        answers = _read_answers(dict(content))
     except msgspec.ValidationError as error:
         raise InvalidInputError(f"{error}: correct it in the YAML file") from error
     by_file: dict[str, str] = {}
