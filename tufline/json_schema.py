@@ -105,6 +105,8 @@ def _typed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {name: _typed(inner) for name, inner in schema.items()}
+    if "type" in found:  # named for a union of types that are read, of which the schema says less
+        found.pop("anyOf", None)
     listed = found.get("enum")
     if isinstance(listed, list) and "type" not in found and all(isinstance(one, str) for one in listed):
         found["type"] = "string"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -247,3 +248,16 @@ async def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
         assert await rest_of(reader) == b""
         for _, other in (*others, (reader, writer)):
             other.close()
+
+
+@pytest.mark.parametrize("head", [b"GET /%s HTTP/1.1" % (b"a" * 9000), b"nonsense"], ids=["a long address", "no HTTP"])
+async def test_what_can_not_be_read_is_refused_in_json(tmp_path: Path, head: bytes) -> None:
+    """A request whose address is too long, or that is no HTTP, gets 400 and a short reason as JSON, and the connection ends."""
+    async with served("web", tmp_path, HttpConfig()) as port:
+        reader, writer = await connect(port, head + b"\r\nHost: x\r\n\r\n")
+        answer, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")
+        writer.close()
+        assert answer.startswith(b"HTTP/1.0 400 ")
+        assert b"Content-Type: application/json" in answer
+        assert json.loads(body)["detail"].startswith("the request can't be read: ")
+        assert len(body) < 1000

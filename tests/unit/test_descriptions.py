@@ -175,6 +175,27 @@ class Derived(Base, tag="derived", tag_field="kind"):
     old_name: int = msgspec.field(name="new-name", default=0)
 
 
+def test_every_task_id_of_an_answer_is_linked_to_its_task() -> None:
+    """Each example of an answer with a task id has a link, which finds the id in it and names the call that takes it."""
+    paths = make(ROUTES)["paths"]
+    operations = {operation["operationId"]: operation for calls in paths.values() for operation in calls.values()}
+    linked = set()
+    for name, operation in operations.items():
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                linked.add(name)
+                (parameter,) = link["parameters"]
+                assert parameter in {one["name"] for one in operations[link["operationId"]]["parameters"]}
+                value: Any = json.loads(msgspec.json.encode(answer["content"][JSON]["example"]))
+                for step in link["parameters"][parameter].removeprefix("$response.body#/").split("/"):
+                    value = value[step]
+                assert value
+    with_id = {
+        name for name, one in operations.items() if one is not operations["get_api_v1_task"] and '"task_id"' in json.dumps(one["responses"])
+    }
+    assert linked == with_id | {"get_api_v1_bootstrap"}
+
+
 def test_docstrings_become_descriptions() -> None:
     """A property has the text of its field's docstring, also if it is inherited, renamed, or continues on a second line."""
     _, components = json_schema.describe([dict[str, list[Derived]]], ref_template="#/{name}")

@@ -71,7 +71,10 @@ REFUSED_ENCODED = {
 REFUSED_LENGTHS = {
     "negative": -1,
     "beyond 2^53": 2**53 + 1,
-    "float": 1.0,
+    "float": 1.5,
+    "not a number": float("nan"),
+    "infinite": float("inf"),
+    "float beyond 2^53": 1e300,
     "boolean": True,
     "text": "1e3",
     "negative text": "-1",
@@ -142,6 +145,13 @@ def test_refused_length(length: object) -> None:
     """A length that is not a whole number from 0 to 2^53 is refused."""
     with pytest.raises(InvalidTargetError, match="length must be"):
         parse_target("a", length, GOOD)
+
+
+@pytest.mark.parametrize("length", [7, "7", "007", 7.0])
+def test_accepted_length(length: object) -> None:
+    """A length may be an integer, the same as a decimal string, or a number without a fraction, which JSON Schema calls an integer."""
+    target = parse_target("a", length, GOOD)
+    assert (target.length, type(target.length)) == (7, int)
 
 
 @pytest.mark.parametrize(("hashes", "reason"), REFUSED_HASHES.values(), ids=REFUSED_HASHES)

@@ -96,7 +96,8 @@ def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
 
 
 def _check_length(length: object) -> int:
-    if isinstance(length, str) and _DECIMAL.fullmatch(length):
+    # For JSON Schema 1.0 is an integer too.
+    if (isinstance(length, str) and _DECIMAL.fullmatch(length)) or (isinstance(length, float) and length.is_integer()):
         length = int(length)
     if isinstance(length, bool) or not isinstance(length, int):
         raise InvalidTargetError("length must be a whole number of bytes")
@@ -139,7 +140,7 @@ def parse_target(path: object, length: object, hashes: object, custom: object = 
 
     Args:
         path: the target path.
-        length: the length in bytes: an integer from 0 to 2^53, or the same as a decimal string.
+        length: the length in bytes: an integer from 0 to 2^53 (also written as 1.0), or the same as a decimal string.
         hashes: algorithm to hexadecimal digest, in upper or lower case.
         custom: an object or None; at most ``MAX_CUSTOM_BYTES`` in canonical form.
         allowed: the rules for path and hashes.

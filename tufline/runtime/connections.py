@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 from prometheus_client import Counter, Gauge
 
 from tufline.clock import in_milliseconds
+from tufline.decoding import SHOWN_LENGTH, shorten
 
 ENOUGH_BYTES: Final = 1024
 """How much of a body a client must send within each timeout; one that sends less is treated as if it had sent nothing."""
@@ -79,6 +81,28 @@ class HttpConnection(RequestHandler):
         request = self._current_request
         # While reading is paused, data has arrived that is not processed yet: then the client waits for the server.
         return request is not None and not request.content.is_eof() and not self._reading_paused and not self._buffer_paused
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer a request that is no HTTP, or whose head is too long: in JSON, as every other error.
+
+        Args:
+            request: what could be read of the request.
+            status: of the answer.
+            exc: the reason.
+            message: the reason, for people.
+
+        Returns:
+            The answer; the connection ends with it.
+        """
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or request.writer.output_size:
+            return super().handle_error(request, status, exc, message)
+        # Not in the log: anybody could fill it.
+        detail = f"the request can't be read: {' '.join((message or '').split())}"
+        refusal = web.json_response({"detail": shorten(detail, 3 * SHOWN_LENGTH)}, status=status)
+        refusal.force_close()
+        return refusal
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register the connection, or refuse it.

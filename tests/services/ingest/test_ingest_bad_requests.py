@@ -183,7 +183,9 @@ BAD_BOOTSTRAPS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no expiration": (change(*ROLES, "timestamp", {}), "expiration"),
     "expiration of nothing": (change(*ROLES, "timestamp", "expiration", 0), "from 1 to 3650 days"),
     "expiration of ages": (change(*ROLES, "bins", "expiration", 99999), "from 1 to 3650 days"),
-    "expiration that is text": (change(*ROLES, "bins", "expiration", "1"), "Expected `int`"),
+    "expiration that is text": (change(*ROLES, "bins", "expiration", "1"), "Expected `int | float`, got `str`"),
+    "expiration of half a day": (change(*ROLES, "bins", "expiration", 0.5), "must be a whole number"),
+    "timeout of half a second": (change("timeout", 0.5), "must be a whole number"),
 }
 
 

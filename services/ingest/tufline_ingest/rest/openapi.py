@@ -12,7 +12,10 @@ from tufline.json_schema import split_docstring
 from tufline_ingest.errors import IngestError
 from tufline_ingest.rest import examples
 from tufline_ingest.rest.route import JSON, Body, Route
-from tufline_ingest.rest.schemas.answers import ErrorAnswer
+from tufline_ingest.rest.schemas.answers import ErrorAnswer, SubmittedAnswer
+from tufline_ingest.rest.schemas.artifacts import BulkAnswer
+from tufline_ingest.rest.schemas.tasks import TaskAnswer
+from tufline_ingest.rest.schemas.trust import BootstrapAnswer
 
 PERMISSIONS: Final = "x-tufline-permissions"
 """The field of an operation that lists the permissions that a caller will need."""
@@ -34,6 +37,25 @@ _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
     },
 }
 """Dependencies between values, which a type can't express."""
+
+_TASK_IDS: Final[Mapping[Any, str]] = {
+    SubmittedAnswer: "$response.body#/data/task_id",
+    BulkAnswer: "$response.body#/data/task_id",
+    BootstrapAnswer: "$response.body#/data/id",
+}
+"""Where an answer has the id of the task that it started or tells of."""
+
+
+def _operation_id(method: str, path: str) -> str:
+    return re.sub(r"\W+", "_", f"{method.lower()} {path}").strip("_")
+
+
+def _links(kind: Any, task: Route | None) -> dict[str, Any]:
+    """Describe which call an answer leads to: the state of its task."""
+    if task is None or kind not in _TASK_IDS:
+        return {}
+    link = {"operationId": _operation_id(task.method, task.path), "parameters": {task.parameters[0].name: _TASK_IDS[kind]}}
+    return {"links": {"Task": {**link, "description": task.summary}}}
 
 
 def _content(body: Body, schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,11 +79,14 @@ def _refusals(errors: Sequence[type[IngestError]], schemas: Mapping[str, Any]) -
     return {**refusals, "default": {"description": "A fault of the service, or a refusal by a proxy in front of it.", **fault}}
 
 
-def _operation(route: Route, schemas: Mapping[str, Any]) -> dict[str, Any]:
-    accepted = {str(status): {"description": route.summary, **_content(body, schemas)} for status, body in route.answers.items()}
+def _operation(route: Route, schemas: Mapping[str, Any], task: Route | None) -> dict[str, Any]:
+    accepted = {
+        str(status): {"description": route.summary, **_content(body, schemas), **_links(body.kind, task)}
+        for status, body in route.answers.items()
+    }
     operation: dict[str, Any] = {
         "summary": route.summary,
-        "operationId": re.sub(r"\W+", "_", f"{route.method.lower()} {route.path}").strip("_"),
+        "operationId": _operation_id(route.method, route.path),
         PERMISSIONS: [str(permission) for permission in route.permissions],
         "responses": {**accepted, **_refusals(route.errors, schemas)},
     }
@@ -97,9 +122,10 @@ def make(routes: Iterable[Route]) -> dict[str, Any]:
     ordered = sorted(types)
     schemas, components = json_schema.describe([types[name] for name in ordered], ref_template="#/components/schemas/{name}")
     by_type = dict(zip(ordered, schemas, strict=True))
+    task = next((route for route in routes if any(body.kind is TaskAnswer for body in route.answers.values())), None)
     described: dict[str, dict[str, Any]] = {}
     for route in routes:
-        described.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
+        described.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type, task)
     return {
         "openapi": "3.1.0",
         "info": {"title": _TITLE, "version": tufline.__version__, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},

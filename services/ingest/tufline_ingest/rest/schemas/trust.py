@@ -10,6 +10,14 @@ from tufline.trust.rules import MAX_EXPIRATION_DAYS
 
 NUMBERS_OF_BINS: Final = [2**bits for bits in range(MIN_BINS.bit_length() - 1, MAX_BINS.bit_length())]
 
+WholeNumber = int | float
+"""A JSON number that JSON Schema calls an integer: also 1.0. Whether it is whole is checked later."""
+
+
+def _whole(**limits: Any) -> msgspec.Meta:
+    return msgspec.Meta(extra_json_schema={"type": "integer", **limits})
+
+
 _OBJECT: Final = msgspec.Meta(extra_json_schema={"type": "object"})
 _OBJECT_OR_NULL: Final = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
 
@@ -25,7 +33,7 @@ class RoleSettings(msgspec.Struct, frozen=True):
         expiration: the lifetime of each version of the role, in days.
     """
 
-    expiration: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_EXPIRATION_DAYS})]
+    expiration: Annotated[WholeNumber, _whole(minimum=1, maximum=MAX_EXPIRATION_DAYS)]
 
 
 class BinsSettings(RoleSettings, frozen=True):
@@ -35,7 +43,7 @@ class BinsSettings(RoleSettings, frozen=True):
         number_of_delegated_bins: how many bins there are: a power of two, 2 to 16,384.
     """
 
-    number_of_delegated_bins: Annotated[int, msgspec.Meta(extra_json_schema={"enum": NUMBERS_OF_BINS})]
+    number_of_delegated_bins: Annotated[WholeNumber, _whole(enum=NUMBERS_OF_BINS)]
 
 
 class RolesSettings(msgspec.Struct, frozen=True):
@@ -95,7 +103,7 @@ class BootstrapRequest(msgspec.Struct, frozen=True):
 
     settings: BootstrapSettings
     metadata: BootstrapMetadata
-    timeout: int | None = 300
+    timeout: Annotated[WholeNumber | None, msgspec.Meta(extra_json_schema={"type": ["integer", "null"]})] = 300
     replace: bool = False
 
 
