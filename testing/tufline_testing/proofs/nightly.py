@@ -73,6 +73,11 @@ PROOFS: Final = (
         "an hour of coverage-guided hostile bytes in every decoder: only documented errors, and nothing takes long",
         ("tufline_testing.fuzz.decoders", "--seconds", "3600", "--seed", SEED),
     ),
+    Proof(
+        "fuzz-rest",
+        "schemathesis, 500 examples an operation and phase: every answer of the REST API is as OpenAPI describes it, and none is a 5xx",
+        ("tufline_testing.fuzz.rest", "500", SEED),
+    ),
     *(
         Proof(
             f"simulate-{offset + 1}",
