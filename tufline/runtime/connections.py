@@ -19,7 +19,7 @@ from aiohttp.web_protocol import RequestHandler
 from prometheus_client import Counter, Gauge
 
 from tufline.clock import in_milliseconds
-from tufline.decoding import SHOWN_LENGTH, shorten
+from tufline.decoding import EXCERPT_LENGTH, shorten
 
 ENOUGH_BYTES: Final = 1024
 """How much of a body a client must send within each timeout; one that sends less is treated as if it had sent nothing."""
@@ -100,7 +100,7 @@ class HttpConnection(RequestHandler):
             return super().handle_error(request, status, exc, message)
         # Not in the log: anybody could fill it.
         detail = f"the request can't be read: {' '.join((message or '').split())}"
-        refusal = web.json_response({"detail": shorten(detail, 3 * SHOWN_LENGTH)}, status=status)
+        refusal = web.json_response({"detail": shorten(detail, 3 * EXCERPT_LENGTH)}, status=status)
         refusal.force_close()
         return refusal
 

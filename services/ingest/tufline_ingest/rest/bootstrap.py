@@ -21,10 +21,10 @@ from tufline.trust.rules import MAX_EXPIRATION_DAYS
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, BootstrappedError
-from tufline_ingest.rest.request_json import decode, read_metadata
+from tufline_ingest.rest.request_json import decode, read_metadata, whole
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
-from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, BootstrapState, WholeNumber
+from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, BootstrapState
 
 
 def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap | None = None) -> Bootstrap:
@@ -43,13 +43,13 @@ def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap
     """
     roles = request.settings.roles
     if request.timeout is not None:
-        _whole("timeout", request.timeout)
+        whole("timeout", request.timeout)
     if roles.delegations is not None:
         raise BadRequestError("settings.roles.delegations is not supported yet: give settings.roles.bins")
     if roles.bins is None:
         raise BadRequestError("settings.roles.bins is missing: it has expiration and number_of_delegated_bins")
     of_roles = {"root": roles.root, "targets": roles.targets, "snapshot": roles.snapshot, "timestamp": roles.timestamp, "bins": roles.bins}
-    days = {role: _whole(f"settings.roles.{role}.expiration", settings.expiration) for role, settings in of_roles.items()}
+    days = {role: whole(f"settings.roles.{role}.expiration", settings.expiration) for role, settings in of_roles.items()}
     for role, expiration in days.items():
         if not 1 <= expiration <= MAX_EXPIRATION_DAYS:
             raise BadRequestError(f"settings.roles.{role}.expiration must be from 1 to {MAX_EXPIRATION_DAYS} days, not {expiration}")
@@ -60,17 +60,11 @@ def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap
     except MetadataError as error:
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     profile = request.settings.client_profile or profile_of(root, targets)
-    bins = _whole("settings.roles.bins.number_of_delegated_bins", roles.bins.number_of_delegated_bins)
+    bins = whole("settings.roles.bins.number_of_delegated_bins", roles.bins.number_of_delegated_bins)
     # If a bootstrap follows the first rules, bins and changes may be on the log already (acceptance.check_replacement).
     bits = before.settings.partition_bits if before is not None and before.rules == FIRST_RULES else partition_bits(partitions, bins)
     settings = Settings(bins, prefix, partitions, days, profile, bits)
     return Bootstrap(v=settings.schema, settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)
-
-
-def _whole(name: str, value: WholeNumber) -> int:
-    if value % 1:  # of infinity it is not 0 either
-        raise BadRequestError(f"{name} must be a whole number, not {value}")
-    return int(value)
 
 
 async def get_bootstrap(context: Context, _: web.Request) -> web.Response:

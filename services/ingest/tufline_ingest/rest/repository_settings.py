@@ -8,6 +8,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
+from tufline.decoding import excerpt
 from tufline.errors import InvalidUpdateError
 from tufline.records import LIFETIMES_KEY, NewLifetimes, cursor, topics
 from tufline.records.cursor import Task
@@ -17,7 +18,7 @@ from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest.bootstrap import bootstrap_cursor
-from tufline_ingest.rest.request_json import decode
+from tufline_ingest.rest.request_json import decode, whole
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, SettingsAnswer, SettingsRequest
@@ -50,7 +51,9 @@ async def put_settings(context: Context, request: web.Request) -> web.Response:
     """Append new lifetimes to the log."""
     context.check_bootstrapped()
     asked = decode(SettingsRequest, await context.body(request))
-    wanted = NewLifetimes(days=asked.settings.expiration)
+    wanted = NewLifetimes(
+        days={role: whole(f"settings.expiration[{excerpt(role)}]", days) for role, days in asked.settings.expiration.items()}
+    )
     async with context.alone():
         state = context.admin.state
         try:

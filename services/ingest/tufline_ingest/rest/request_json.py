@@ -8,6 +8,7 @@ from tufline.decoding import decode_json
 from tufline.runtime.turns import MAX_VALUES
 from tufline.trust.rules import MAX_BYTES
 from tufline_ingest.errors import BadRequestError
+from tufline_ingest.rest.schemas.numbers import WholeNumber
 
 T = TypeVar("T")
 
@@ -38,6 +39,24 @@ def decode(kind: type[T], body: bytes | msgspec.Raw, what: str = "the request") 
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
     return cast("T", decode_json(decoder, body, what, BadRequestError))
+
+
+def whole(name: str, value: WholeNumber) -> int:
+    """Read a whole number of a request.
+
+    Args:
+        name: where it stands, for the message.
+        value: the number; for JSON Schema, 1.0 is one too.
+
+    Returns:
+        The number.
+
+    Raises:
+        BadRequestError: if it has a fraction.
+    """
+    if value % 1:  # of infinity it is not 0 either
+        raise BadRequestError(f"{name} must be a whole number, not {value}")
+    return int(value)
 
 
 def read_metadata(role: str, content: msgspec.Raw) -> dict[str, Any] | None:

@@ -6,11 +6,12 @@ import msgspec
 
 from tufline.metadata.profiles import Profile
 from tufline.trust.rules import MAX_EXPIRATION_DAYS
+from tufline_ingest.rest.schemas.numbers import WholeNumber, whole_number
 
 MAX_ROLES: Final = 1000
 MAX_ROLE_LENGTH: Final = 256
 
-_DAYS: Final = msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MAX_EXPIRATION_DAYS})
+_DAYS: Final = whole_number(minimum=1, maximum=MAX_EXPIRATION_DAYS)
 _ROLE: Final = msgspec.Meta(min_length=1, max_length=MAX_ROLE_LENGTH)
 _ROLES: Final = msgspec.Meta(min_length=1, max_length=MAX_ROLES)
 
@@ -22,7 +23,7 @@ class NewSettings(msgspec.Struct, frozen=True):
         expiration: role to the lifetime of each version that is signed from now on, in days.
     """
 
-    expiration: Annotated[dict[Annotated[str, _ROLE], Annotated[int, _DAYS]], _ROLES]
+    expiration: Annotated[dict[Annotated[str, _ROLE], Annotated[WholeNumber, _DAYS]], _ROLES]
 
 
 class SettingsRequest(msgspec.Struct, frozen=True):

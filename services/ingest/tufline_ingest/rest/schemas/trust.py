@@ -7,16 +7,9 @@ import msgspec
 from tufline.metadata.bins import MAX_BINS, MIN_BINS
 from tufline.metadata.profiles import Profile
 from tufline.trust.rules import MAX_EXPIRATION_DAYS
+from tufline_ingest.rest.schemas.numbers import WholeNumber, whole_number
 
 NUMBERS_OF_BINS: Final = [2**bits for bits in range(MIN_BINS.bit_length() - 1, MAX_BINS.bit_length())]
-
-WholeNumber = int | float
-"""A JSON number that JSON Schema calls an integer: also 1.0. Whether it is whole is checked later."""
-
-
-def _whole(**limits: Any) -> msgspec.Meta:
-    return msgspec.Meta(extra_json_schema={"type": "integer", **limits})
-
 
 _OBJECT: Final = msgspec.Meta(extra_json_schema={"type": "object"})
 _OBJECT_OR_NULL: Final = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
@@ -33,7 +26,7 @@ class RoleSettings(msgspec.Struct, frozen=True):
         expiration: the lifetime of each version of the role, in days.
     """
 
-    expiration: Annotated[WholeNumber, _whole(minimum=1, maximum=MAX_EXPIRATION_DAYS)]
+    expiration: Annotated[WholeNumber, whole_number(minimum=1, maximum=MAX_EXPIRATION_DAYS)]
 
 
 class BinsSettings(RoleSettings, frozen=True):
@@ -43,7 +36,7 @@ class BinsSettings(RoleSettings, frozen=True):
         number_of_delegated_bins: how many bins there are: a power of two, 2 to 16,384.
     """
 
-    number_of_delegated_bins: Annotated[WholeNumber, _whole(enum=NUMBERS_OF_BINS)]
+    number_of_delegated_bins: Annotated[WholeNumber, whole_number(enum=NUMBERS_OF_BINS)]
 
 
 class RolesSettings(msgspec.Struct, frozen=True):
@@ -103,7 +96,7 @@ class BootstrapRequest(msgspec.Struct, frozen=True):
 
     settings: BootstrapSettings
     metadata: BootstrapMetadata
-    timeout: Annotated[WholeNumber | None, msgspec.Meta(extra_json_schema={"type": ["integer", "null"]})] = 300
+    timeout: Annotated[WholeNumber | None, whole_number(type=["integer", "null"])] = 300
     replace: bool = False
 
 
