@@ -116,13 +116,24 @@ CHANNELS: Final[dict[str, Channel]] = {
     ),
     topics.ADMIN: Channel(
         "Decisions of operators: the bootstrap and its start, the later versions of root and targets that they submitted with their "
-        "signatures, new lifetimes, publishes of held changes, freezes, and the losses of records that they accepted "
+        "signatures, new lifetimes and renewals, publishes of held changes, freezes, and the losses of records that they accepted "
         "(docs/how-to/lost-input.md).",
         "1",
-        "bootstrap; begun; root or targets; signature; withdrawal; lifetimes; publish; freeze; accepted-loss",
+        "bootstrap; begun; root or targets; signature; withdrawal; lifetimes; renewal; publish; freeze; accepted-loss",
         (INGEST, SIGNER, OPERATOR),
         (INGEST, SIGNER, PUBLISHER),
-        ("Bootstrap", "BootstrapStarted", "NewMetadata", "Signature", "Withdrawal", "NewLifetimes", "Publish", "Freeze", "AcceptedLoss"),
+        (
+            "Bootstrap",
+            "BootstrapStarted",
+            "NewMetadata",
+            "Signature",
+            "Withdrawal",
+            "NewLifetimes",
+            "Renewal",
+            "Publish",
+            "Freeze",
+            "AcceptedLoss",
+        ),
     ),
     topics.AUDIT: Channel(
         "Every use of an online key, recorded before its signatures are used. See docs/how-to/audit.md.",
@@ -156,6 +167,7 @@ TYPES: Final = (
     records.NewLifetimes,
     records.Publish,
     records.Freeze,
+    records.Renewal,
     records.AcceptedLoss,
     AuditBegin,
     AuditUse,

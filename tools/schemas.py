@@ -32,6 +32,7 @@ BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
         records.Signature,
         records.Withdrawal,
         records.NewLifetimes,
+        records.Renewal,
         records.AcceptedLoss,
         records.Publish,
         records.Freeze,

@@ -8,12 +8,12 @@ import pytest
 from tufline import records
 from tufline.bus import Record
 from tufline.clock import milliseconds_of
-from tufline.records import Bootstrap, NewLifetimes, topics
+from tufline.records import Bootstrap, NewLifetimes, Renewal, topics
 from tufline.trust import ceremony
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.ceremony import Ceremony, Plan
-from tufline.trust.online import MAX_CHANGES
+from tufline.trust.online import MAX_CHANGES, roles_renewed_with
 from tufline_testing.log import DEFAULT_DAYS, settings_of
 
 NOW = datetime.now(UTC)
@@ -85,3 +85,41 @@ def test_the_results_of_old_changes_are_forgotten() -> None:
     state = folded(AdminState(), bootstrap("pep458"), *changes)
     assert [*state.lifetime_changes] == [*range(4, MAX_CHANGES + 4)]
     assert days_of(state)["bins"] == changes[-1].days["bins"]
+
+
+def test_the_latest_renewal_of_each_role_counts() -> None:
+    """A role must be newer than the latest place of all renewals that name it, in whatever order they were accepted."""
+    renewals = [
+        Renewal(roles=["bins", "timestamp"], since=7),
+        Renewal(roles=["bins", "snapshot"], since=5),
+        Renewal(roles=["timestamp"], since=9),
+    ]
+    state = folded(AdminState(), bootstrap("pep458"), *renewals)
+    assert state.renew_since == {"bins": 7, "snapshot": 5, "timestamp": 9}
+    assert state.renewals == dict(enumerate(renewals, start=1))
+    assert folded(state, bootstrap("pep458", replace=True)).renew_since == {}
+
+
+NOT_RENEWED = {
+    "no role": ("rstuf", [], "names no role"),
+    "root": ("rstuf", ["bins", "root"], "the signer does not sign root"),
+    "an unknown role": ("rstuf", ["nobody"], "the signer does not sign nobody"),
+    "targets that people sign": ("pep458", ["targets", "bins"], "targets is signed by people here"),
+}
+
+
+@pytest.mark.parametrize(("mode", "roles", "says"), NOT_RENEWED.values(), ids=NOT_RENEWED)
+def test_a_renewal_is_refused_as_a_whole(mode: str, roles: list[str], says: str) -> None:
+    """A renewal with a role that the signer does not sign renews nothing, whoever wrote it."""
+    before = folded(AdminState(), bootstrap(mode))
+    state = folded(before, Renewal(roles=roles, since=5))
+    assert says in state.refused[before.next_offset]
+    assert (state.renew_since, state.renewals) == ({}, {})
+
+
+def test_a_new_version_needs_others() -> None:
+    """A new bin or targets comes with a new snapshot, and every new version with a new timestamp."""
+    assert roles_renewed_with(["timestamp"]) == ["timestamp"]
+    assert roles_renewed_with(["snapshot"]) == ["snapshot", "timestamp"]
+    assert roles_renewed_with(["bins"]) == ["bins", "snapshot", "timestamp"]
+    assert roles_renewed_with(["timestamp", "targets"]) == ["timestamp", "targets", "snapshot"]

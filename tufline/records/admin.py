@@ -1,4 +1,4 @@
-"""The records of ``admin``: the bootstrap, root and targets with their signatures, lifetimes, publishes, freezes, accepted losses."""
+"""The records of ``admin``: bootstrap, root and targets with signatures, lifetimes, renewals, publishes, freezes, accepted losses."""
 
 from typing import Any, Final, Literal
 
@@ -35,6 +35,9 @@ PUBLISH_KEY: Final = "publish"
 
 FREEZE_KEY: Final = "freeze"
 """The key of ``Freeze`` in ``admin``."""
+
+RENEWAL_KEY: Final = "renewal"
+"""The key of ``Renewal`` in ``admin``."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -162,6 +165,19 @@ class NewLifetimes(Versioned, frozen=True, kw_only=True, tag="lifetimes", tag_fi
     days: dict[str, int]
 
 
+class Renewal(Versioned, frozen=True, kw_only=True, tag="renewal", tag_field="kind"):
+    """Topic ``admin``, key ``RENEWAL_KEY``. The signer signs new versions of some of its roles, although none is due.
+
+    Attributes:
+        roles: the roles to renew; all bins are one.
+        since: the offset in ``metadata`` at or above which a version of each role must be: its end when the renewal was requested.
+    """
+
+    v: int = ONLINE_SCHEMA
+    roles: list[str]
+    since: int
+
+
 class AcceptedLoss(Versioned, frozen=True, kw_only=True, tag="accepted_loss", tag_field="kind"):
     """Topic ``admin``, key ``ACCEPTED_LOSS_KEY``. An operator accepts that records were lost before they were applied.
 
@@ -199,7 +215,7 @@ class Freeze(Versioned, frozen=True, kw_only=True, tag="freeze", tag_field="kind
     frozen: bool
 
 
-AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | NewLifetimes | AcceptedLoss | Publish | Freeze
+AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | NewLifetimes | Renewal | AcceptedLoss | Publish | Freeze
 """Any record of ``admin``."""
 
 admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)

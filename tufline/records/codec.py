@@ -22,7 +22,7 @@ SIGNING_SCHEMA: Final = 3
 complete."""
 
 ONLINE_SCHEMA: Final = 4
-"""The first version with ``NewLifetimes``: a signer that ignores it would sign the same roles for other times than another signer."""
+"""The first version with ``NewLifetimes`` and ``Renewal``: a signer that ignores them would not agree with others about what to sign."""
 
 HOLD_SCHEMA: Final = 5
 """The first version with ``Changes.hold``, ``Held``, ``Publish`` and ``Freeze``: a reader that ignores them would publish what is held."""

@@ -46,9 +46,10 @@ class Task(StrEnum):
     WITHDRAW = "delete_sign_metadata"
     SETTINGS = "update_settings"
     PUBLISH = "publish_artifacts"
+    RENEW = "force_online_metadata_update"
 
 
-IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW, Task.SETTINGS, Task.PUBLISH})
+IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW, Task.SETTINGS, Task.PUBLISH, Task.RENEW})
 """The tasks whose records are in ``admin``."""
 
 

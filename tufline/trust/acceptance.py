@@ -178,6 +178,8 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         unreadable={},
         lifetimes={},
         lifetime_changes={},
+        renew_since={},
+        renewals={},
     )
 
 

@@ -20,6 +20,7 @@ from tufline.records import (
     NewLifetimes,
     NewMetadata,
     Publish,
+    Renewal,
     Signature,
     Withdrawal,
 )
@@ -71,6 +72,8 @@ def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) 
             state = proposals.withdraw(state, content, offset)
         case NewLifetimes():
             state = online.change_lifetimes(state, content, offset)
+        case Renewal():
+            state = online.renew(state, content, offset)
         case AcceptedLoss():
             state = _accept_loss(state, content)
         case Publish():

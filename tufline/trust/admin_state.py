@@ -14,7 +14,7 @@ from tuf.api.metadata import Root, Targets
 
 from tufline.errors import MetadataError
 from tufline.metadata.profiles import STANDARD, Profile
-from tufline.records import Bootstrap, Settings
+from tufline.records import Bootstrap, Renewal, Settings
 from tufline.trust import roles
 from tufline.trust.roles import SignedRole
 from tufline.trust.signing import Kind, Proposal
@@ -102,6 +102,8 @@ class AdminState:
         lifetime_changes: offset to the result of a record with new lifetimes; the newest ones.
         publishes: the newest publishes, in their order.
         frozen_since: since when changes of artifacts wait on the log; None if they are applied.
+        renew_since: role to the offset in ``metadata`` at or above which its newest version must be (``Renewal``).
+        renewals: offset to an accepted ``Renewal``; the newest ones.
     """
 
     next_offset: int = 0
@@ -119,6 +121,8 @@ class AdminState:
     lifetime_changes: Mapping[int, ChangedLifetimes] = field(default_factory=dict)
     publishes: tuple[AcceptedPublish, ...] = ()
     frozen_since: datetime | None = None
+    renew_since: Mapping[str, int] = field(default_factory=dict)
+    renewals: Mapping[int, Renewal] = field(default_factory=dict)
 
     def next_publish(self, offset: int) -> AcceptedPublish | None:
         """Return the first publish that is kept, from an offset on.
@@ -136,7 +140,17 @@ class AdminState:
         """The repository that the state is of; None before a bootstrap."""
         if self.bootstrap is None:
             return None
-        return Bootstrapped(self.next_offset, self.bootstrap, self.bootstrap_offset, self.begun, self.roots, self.targets, self.lifetimes)
+        return Bootstrapped(
+            self.next_offset,
+            self.bootstrap,
+            self.bootstrap_offset,
+            self.begun,
+            self.roots,
+            self.targets,
+            self.lifetimes,
+            self.renew_since,
+            self.renewals,
+        )
 
     def open_proposal(self, *kinds: Kind) -> Proposal | None:
         """Return a proposal that waits for signatures.
@@ -163,6 +177,8 @@ class Bootstrapped:
         roots: at least one, as in ``AdminState``.
         targets: as in ``AdminState``; none if they are online.
         lifetimes: as in ``AdminState``.
+        renew_since: as in ``AdminState``.
+        renewals: as in ``AdminState``.
     """
 
     next_offset: int
@@ -172,6 +188,8 @@ class Bootstrapped:
     roots: tuple[Submitted[Root], ...]
     targets: tuple[Submitted[Targets], ...]
     lifetimes: Mapping[str, int]
+    renew_since: Mapping[str, int]
+    renewals: Mapping[int, Renewal]
 
     @property
     def settings(self) -> Settings:

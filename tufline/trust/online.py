@@ -1,15 +1,17 @@
-"""What can be changed about the roles that the signer signs, without anybody's signature: how long their versions are valid.
+"""Changes of the roles that the signer signs, which nobody has to sign: other lifetimes, and new versions before they are due.
 
 Each change is a record of ``admin``, so every signer applies it at the same place of the log, whenever it reads it. No I/O, no clock.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
 from tuf.api.metadata import Snapshot, Targets, Timestamp
 
+from tufline.decoding import shorten
 from tufline.errors import InvalidUpdateError
-from tufline.records import NewLifetimes
+from tufline.records import NewLifetimes, Renewal
 from tufline.trust.admin_state import AdminState, ChangedLifetimes
 from tufline.trust.roles import BINS
 from tufline.trust.rules import MAX_EXPIRATION_DAYS
@@ -53,3 +55,41 @@ def change_lifetimes(state: AdminState, content: NewLifetimes, offset: int) -> A
     change = ChangedLifetimes(tuple(days), tuple(role for role in content.days if role not in days))
     kept = dict([*state.lifetime_changes.items(), (offset, change)][-MAX_CHANGES:])
     return replace(state, lifetimes={**state.lifetimes, **days}, lifetime_changes=kept)
+
+
+def roles_renewed_with(roles: Collection[str]) -> list[str]:
+    """Return all roles that get a new version when some do: a new bin or targets needs a new snapshot, and a snapshot a new timestamp.
+
+    Args:
+        roles: the roles to renew.
+    """
+    with_snapshot = not {Targets.type, BINS, Snapshot.type}.isdisjoint(roles)
+    return [*dict.fromkeys([*roles, *([Snapshot.type] if with_snapshot else []), Timestamp.type])]
+
+
+def renew(state: AdminState, content: Renewal, offset: int) -> AdminState:
+    """Accept that roles are renewed.
+
+    Args:
+        state: the state before the record.
+        content: the record's content.
+        offset: the record's offset in ``admin``.
+
+    Returns:
+        The state after the record.
+
+    Raises:
+        InvalidUpdateError: if there is no repository, or a role is none that the signer signs.
+    """
+    if state.bootstrap is None:
+        raise InvalidUpdateError("there is no repository yet")
+    online = online_roles(state)
+    if not content.roles:
+        raise InvalidUpdateError(f"it names no role: name some of {', '.join(online)}")
+    if Targets.type in content.roles and state.targets:
+        raise InvalidUpdateError("targets is signed by people here: submit its next version to /api/v1/metadata instead")
+    if unknown := [role for role in content.roles if role not in online]:
+        raise InvalidUpdateError(f"the signer does not sign {shorten(', '.join(unknown))}: name some of {', '.join(online)}")
+    since = {role: max(content.since, state.renew_since.get(role, 0)) for role in content.roles}
+    kept = dict([*state.renewals.items(), (offset, content)][-MAX_CHANGES:])
+    return replace(state, renew_since={**state.renew_since, **since}, renewals=kept)

@@ -37,7 +37,7 @@ from tufline_ingest.rest.schemas.repository_settings import SettingsAnswer, Sett
 from tufline_ingest.rest.schemas.signatures import ProposedAnswer, SignRequest, WithdrawRequest
 from tufline_ingest.rest.schemas.status import StatusAnswer
 from tufline_ingest.rest.schemas.tasks import TaskAnswer
-from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, MetadataRequest, TrustAnswer
+from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, MetadataRequest, RenewalRequest, TrustAnswer
 
 PREFIX: Final = "/api/v1"
 
@@ -205,6 +205,17 @@ ROUTES: Final[tuple[Route, ...]] = (
         Reads.TRUST,
         {202: Body(SubmittedAnswer, examples.UPDATED)},
         request=Body(MetadataRequest, examples.METADATA),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/metadata/online",
+        "Renew roles that the signer signs",
+        trust.post_renewal,
+        (Permission.TRUST_PROPOSE,),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.RENEWED)},
+        request=Body(RenewalRequest, examples.RENEWAL),
         errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
     ),
     Route(

@@ -109,6 +109,9 @@ BOOTSTRAPPED: Final = BootstrapAnswer(BootstrapState(True, "finished", _task(Tas
 METADATA: Final = {"metadata": {"root": _signed("root", 2, consistent_snapshot=True, keys={}, roles={})}}
 UPDATED: Final = SubmittedAnswer(Submitted(_task(Task.METADATA, 0, 2), _NOW), "Metadata update accepted.")
 
+RENEWAL: Final = {"roles": ["targets", "snapshot"]}
+RENEWED: Final = SubmittedAnswer(Submitted(_task(Task.RENEW, 0, 6), _NOW), "Force online metadata update accepted.")
+
 PROPOSED: Final = ProposedAnswer(
     "Metadata role(s) pending signing",
     ProposedVersions(

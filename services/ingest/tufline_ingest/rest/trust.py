@@ -17,9 +17,9 @@ from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
 from tufline.errors import InvalidUpdateError
-from tufline.records import CURRENT_RULES, NewMetadata, cursor, topics
+from tufline.records import CURRENT_RULES, RENEWAL_KEY, NewMetadata, Renewal, cursor, topics
 from tufline.records.cursor import Task
-from tufline.trust import proposals
+from tufline.trust import online, proposals
 from tufline.trust.admin_state import AdminState
 from tufline_ingest import accept
 from tufline_ingest.context import Context
@@ -27,7 +27,7 @@ from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest.request_json import decode, read_metadata
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
-from tufline_ingest.rest.schemas.trust import MetadataRequest, TrustAnswer, TrustedRole
+from tufline_ingest.rest.schemas.trust import MetadataRequest, RenewalRequest, TrustAnswer, TrustedRole
 
 
 async def post_metadata(context: Context, request: web.Request) -> web.Response:
@@ -52,6 +52,25 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
     where = accept.make_cursor(Task.METADATA, context.bus.log_id, positions)
     data = Submitted(cursor.encode(where), moment_of(where.time))
     return answer(SubmittedAnswer(data, "Metadata update accepted."), 202)
+
+
+async def post_renewal(context: Context, request: web.Request) -> web.Response:
+    """Append a renewal of online roles to the log."""
+    context.check_bootstrapped()
+    asked = decode(RenewalRequest, await context.body(request))
+    async with context.alone():
+        state = context.admin.state
+        wanted = asked.roles or online.online_roles(state)
+        renewal = Renewal(roles=[*dict.fromkeys(wanted)], since=await context.bus.end(topics.METADATA, 0))
+        try:
+            online.renew(state, renewal, state.next_offset)
+        except InvalidUpdateError as error:
+            raise BadRequestError(f"the renewal can't be accepted: {error}") from None
+        (position,) = await context.append([Message(topics.ADMIN, RENEWAL_KEY, records.encode(renewal))])
+        await context.read_back(position.offset)
+    where = accept.make_cursor(Task.RENEW, context.bus.log_id, [position])
+    data = Submitted(cursor.encode(where), moment_of(where.time))
+    return answer(SubmittedAnswer(data, "Force online metadata update accepted."), 202)
 
 
 def _judge(state: AdminState, updates: list[NewMetadata], now: datetime) -> list[NewMetadata]:

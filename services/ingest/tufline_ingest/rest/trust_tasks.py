@@ -1,4 +1,4 @@
-"""The state of a task about trust: a bootstrap, new versions of root and targets, their signatures, and new lifetimes.
+"""The state of a task about trust: a bootstrap, new versions of root and targets, their signatures, new lifetimes and renewals.
 
 Their records are in ``admin``, whose state has the result of each. As with RSTUF, a task whose version waits for signatures has done its
 part: it is SUCCESS, and its details say what is missing.
@@ -12,6 +12,7 @@ from tuf.api.metadata import Root, Targets
 
 from tufline.records import Published
 from tufline.records.cursor import Cursor, Task
+from tufline.trust import online
 from tufline.trust.admin_state import AdminState
 from tufline.trust.signing import Proposal
 from tufline_ingest.rest.finished_tasks import finished
@@ -48,6 +49,8 @@ def describe(task_id: str, cursor: Cursor, published: Published | None, admin: A
             return _describe_withdrawal(task_id, cursor, offsets[-1], admin)
         case Task.SETTINGS:
             return _describe_lifetimes(task_id, cursor, offsets[-1], admin)
+        case Task.RENEW:
+            return _describe_renewal(task_id, cursor, offsets[-1], admin, covered)
         case _:
             return _describe_versions(task_id, cursor, offsets, admin, covered)
 
@@ -126,3 +129,15 @@ def _describe_lifetimes(task_id: str, cursor: Cursor, offset: int, admin: AdminS
         return TaskData(task_id, "PENDING")
     details = {"updated_roles": list(change.updated), "invalid_roles": list(change.invalid)}
     return finished(task_id, cursor, "Update Settings Succeeded", details)
+
+
+def _describe_renewal(task_id: str, cursor: Cursor, offset: int, admin: AdminState, covered: int) -> TaskData:
+    if (reason := admin.refused.get(offset)) is not None:
+        return finished(task_id, cursor, "Force new online metadata update failed", {}, reason)
+    renewal = admin.renewals.get(offset)
+    if renewal is None:
+        return TaskData(task_id, "PENDING")
+    if covered <= offset:
+        return TaskData(task_id, "RUNNING")
+    details = {"updated_roles": online.roles_renewed_with(renewal.roles)}
+    return finished(task_id, cursor, "Force new online metadata update succeeded", details)

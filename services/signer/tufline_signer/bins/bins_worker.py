@@ -188,7 +188,7 @@ async def _wait_for_thaw(context: BinsContext, writer: BinsWriter) -> None:
         wait = await writer.renew()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                await context.signer.admin.wait_for(lambda state: state.frozen_since is None)
+                await context.signer.admin.wait_for(lambda _: not writer.is_frozen or writer.is_admin_new)
 
 
 async def _wait_for_acceptance(context: BinsContext, writer: BinsWriter, lost: InputLostError) -> None:
@@ -199,7 +199,7 @@ async def _wait_for_acceptance(context: BinsContext, writer: BinsWriter, lost: I
         wait = await writer.renew()
         with suppress(TimeoutError):
             async with asyncio.timeout(wait):
-                await context.signer.admin.wait_for(lambda state: is_accepted(state, lost))
+                await context.signer.admin.wait_for(lambda state: is_accepted(state, lost) or writer.is_admin_new)
     await writer.pass_over(lost)
     _log.warning("bins.loss_accepted", partition=writer.partition, progress=writer.progress)
 
@@ -229,20 +229,28 @@ async def _apply_all(context: BinsContext, writer: BinsWriter) -> None:
 
 
 async def _read_awake(context: BinsContext, writer: BinsWriter, read: Callable[[], Coroutine[Any, Any, bool]], wait: float) -> bool:
-    """Read the next records, and meanwhile publish what is held. Return whether there were any; False if changes are to wait."""
+    """Read the next records; meanwhile publish what is held, and renew bins when ``admin`` has changed.
+
+    Returns:
+        Whether there were any records; False if changes are to wait.
+    """
     if not wait:
         return await read()
     reading = asyncio.create_task(read())
+    until_renewal: float | None = None
     try:
         while not writer.is_frozen:
-            waking = asyncio.create_task(context.signer.admin.wait_for(lambda _: writer.is_frozen or writer.is_publish_due))
+            waking = asyncio.create_task(
+                context.signer.admin.wait_for(lambda _: writer.is_frozen or writer.is_publish_due or writer.is_admin_new)
+            )
             try:
-                await asyncio.wait({reading, waking}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({reading, waking}, timeout=until_renewal, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 waking.cancel()
             if reading.done():
                 return await reading
             await writer.publish_due()
+            until_renewal = await writer.renew()
         return False
     finally:
         reading.cancel()

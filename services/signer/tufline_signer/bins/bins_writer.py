@@ -135,6 +135,7 @@ class BinsWriter:
         # A replaced bootstrap may have left other bins.
         owned.heads = {role: head for role, head in owned.heads.items() if role in names}
         self._next_renewal_check = self._context.clock.monotonic()
+        self._checked_admin = 0
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
         self.published = found.publish
@@ -434,7 +435,9 @@ class BinsWriter:
         Returns:
             After how many seconds to call this again.
         """
-        clock, pace = self._context.clock, self._pace
+        clock, pace, repository = self._context.clock, self._pace, self._context.admin.repository
+        if repository.next_offset > self._checked_admin:  # other keys, lifetimes or renewals may have made bins due
+            self._checked_admin, self._next_renewal_check = repository.next_offset, clock.monotonic()
         if (wait := self._next_renewal_check - clock.monotonic()) > 0:
             return wait
         if wait := pace.wait:
@@ -442,8 +445,10 @@ class BinsWriter:
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
         keyring, name, now = self._context.keyring, part(self.partition), clock.latest()
         under = [keys for keys in self._under() if await keyring.can_meet(keys, name)]
-        lifetime = self._lifetime
-        moments = {role: self._renewal(role, head, now, under, lifetime) for role, head in self._heads.items()}
+        lifetime, since = self._lifetime, repository.renew_since.get(BINS, 0)
+        moments = {
+            role: now if head.offset < since else self._renewal(role, head, now, under, lifetime) for role, head in self._heads.items()
+        }
         due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
         piece = next(self._pieces(dict.fromkeys(due, 0)), [])
         if piece:
@@ -454,6 +459,11 @@ class BinsWriter:
             return pace.wait
         self._next_renewal_check = clock.monotonic() + self._context.config.renewal_check
         return self._context.config.renewal_check
+
+    @property
+    def is_admin_new(self) -> bool:
+        """Whether ``admin`` has a record that ``renew`` has not taken into account."""
+        return self._context.admin.state.next_offset > self._checked_admin
 
     def _renewal(self, role: str, head: Head, now: datetime, under: Iterable[RoleKeys], lifetime: timedelta) -> datetime:
         is_signed = all(keys.are_met_by(head.keyids) for keys in under)

@@ -46,6 +46,7 @@ from tufline_signer.commits.release import (
     root_to_delegate_by,
     same_keys,
     targets_stand,
+    unfinished_renewals,
 )
 from tufline_signer.commits.state import CommitState
 from tufline_signer.commits.trust_report import TrustReport
@@ -242,9 +243,12 @@ class CommitWorker:
             return [], self._committed
         files = [*(signed_by_people(Root.type, submitted.metadata) for submitted in lost), *([targets] if targets else [])]
         state.set(Targets.type, targets_version)
-        in_admin = covered_in_admin(self._repository, root.version, targets_version)
+        has_snapshot = bool(files or state.changed or Snapshot.type in due)
+        made = {file.role for file in files} | ({Snapshot.type, Timestamp.type} if has_snapshot else {Timestamp.type} & {*due})
+        unfinished = unfinished_renewals(self._repository, self._heads, state, made, self._committed.admin)
+        in_admin = covered_in_admin(self._repository, root.version, targets_version, unfinished)
         vector = Vector(list(state.covered), in_admin, state.publishes)
-        if files or state.changed or Snapshot.type in due:
+        if has_snapshot:
             # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
             state.changed = False
             files.append(await self._files.make_snapshot(sign, self._state.snapshot, now))

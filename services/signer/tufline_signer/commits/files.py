@@ -106,13 +106,13 @@ class CommitFiles:
             now: current time, with a time zone.
 
         Returns:
-            Whether its expiry nears, it was made by a wrong clock or for a longer lifetime, or it is not signed by the keys that it must
-            be signed by now.
+            Whether its expiry nears, it was made by a wrong clock or for a longer lifetime, somebody asked for a new one, or it is not
+            signed by the keys that it must be signed by now.
         """
         head = self._heads.get(role)
         if head is None or renewal.latest(head, self._lifetime(role), self._context.config.renew_fraction) <= now:
             return True
-        if renewal.is_too_long(head, self._lifetime(role), now):
+        if renewal.is_too_long(head, self._lifetime(role), now) or head.offset < self._context.admin.repository.renew_since.get(role, 0):
             return True
         under = self._under(role)
         is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)

@@ -7,7 +7,7 @@ root that names another key for targets then takes three steps: the bins are sig
 the root is released.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
@@ -144,20 +144,47 @@ def targets_stand(repository: Bootstrapped, version: int, bins: CommitState, roo
     return any(same_keys(roles.online_bin_keys(one), bins.keys) for one in later)
 
 
-def covered_in_admin(repository: Bootstrapped, root_version: int, targets_version: int) -> int:
+def unfinished_renewals(
+    repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, made: Collection[str], covered: int
+) -> list[int]:
+    """Return the renewals of which a role has no new version yet.
+
+    Args:
+        repository: the repository, as folded from ``admin``.
+        heads: role to head, from the last partition of ``heads``.
+        bins: the bins, by their heads.
+        made: the roles that get a new version with this commit.
+        covered: how far in ``admin`` the last commit goes; renewals below that are finished.
+
+    Returns:
+        The offsets of their records.
+    """
+    pending = {offset: renewal for offset, renewal in repository.renewals.items() if offset >= covered}
+    if not pending:
+        return []
+    newest = {role: head.offset for role, head in heads.items()} | {roles.BINS: bins.oldest}
+    return [
+        offset
+        for offset, renewal in pending.items()
+        if any(role not in made and newest.get(role, -1) < renewal.since for role in renewal.roles)
+    ]
+
+
+def covered_in_admin(repository: Bootstrapped, root_version: int, targets_version: int, unfinished: Iterable[int] = ()) -> int:
     """Return how far in ``admin`` everything is released; tasks of later records are still pending.
 
     Args:
         repository: the repository, as folded from ``admin``.
         root_version: the released version of root.
         targets_version: the released version of targets.
+        unfinished: the offsets of renewals of which a role has no new version yet.
 
     Returns:
         The offset of the first record that is not released.
     """
     roots = [submitted.offset for submitted in repository.roots if submitted.signed.version > root_version]
     targets = [submitted.offset for submitted in repository.targets if submitted.signed.version > targets_version]
-    return min([repository.next_offset, *roots, *targets])
+    return min([repository.next_offset, *roots, *targets, *unfinished])
 
 
 class RootRelease:

@@ -23,6 +23,7 @@ from tufline.trust.roles import RoleKeys
 class _Newest(NamedTuple):
     partition: int
     version: int
+    offset: int
     keyids: tuple[str, ...]
 
 
@@ -98,7 +99,7 @@ class CommitState:
         for record in batch:
             match self._passed.decode(records.heads_decoder, record):
                 case Head() as head if record.key in self._roles:  # a replaced bootstrap may have left other bins
-                    self._bins[record.key] = _Newest(partition, head.version, tuple(map(sys.intern, head.keyids)))
+                    self._bins[record.key] = _Newest(partition, head.version, head.offset, tuple(map(sys.intern, head.keyids)))
                     self._name(record.key)
                 case Progress() as progress:
                     self._progress[partition] = max(self._progress[partition], progress.offset)
@@ -126,6 +127,11 @@ class CommitState:
     def publishes(self) -> int:
         """An offset in ``admin``: what the publishes below it release is in the snapshot."""
         return min(self._covered_publishes[partition] for partition in self._used)
+
+    @property
+    def oldest(self) -> int:
+        """The lowest offset in ``metadata`` of the newest versions of all bins; -1 if the snapshot does not name all of these versions."""
+        return -1 if self.missing or self._withheld else min((newest.offset for newest in self._bins.values()), default=-1)
 
     def are_met(self, keys: RoleKeys) -> bool:
         """Return whether the newest version of every bin verifies under other keys.

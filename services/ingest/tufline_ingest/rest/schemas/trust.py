@@ -11,6 +11,9 @@ from tufline_ingest.rest.schemas.numbers import WholeNumber, whole_number
 
 NUMBERS_OF_BINS: Final = [2**bits for bits in range(MIN_BINS.bit_length() - 1, MAX_BINS.bit_length())]
 
+MAX_ROLES: Final = 1000
+"""The most roles that a request to renew roles may name."""
+
 _OBJECT: Final = msgspec.Meta(extra_json_schema={"type": "object"})
 _OBJECT_OR_NULL: Final = msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
 
@@ -123,6 +126,16 @@ class MetadataRequest(msgspec.Struct, frozen=True):
 
     metadata: NewMetadata
     skip_overlap: bool = False
+
+
+class RenewalRequest(msgspec.Struct, frozen=True):
+    """A request for new versions of roles that the signer signs.
+
+    Attributes:
+        roles: the roles to renew, of ``targets`` (unless people sign it), ``snapshot``, ``timestamp`` and ``bins``; empty for all of them.
+    """
+
+    roles: Annotated[list[str], msgspec.Meta(max_length=MAX_ROLES)]
 
 
 class BootstrapState(msgspec.Struct, frozen=True, omit_defaults=True):
