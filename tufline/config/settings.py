@@ -26,7 +26,7 @@ from tufline.config.kinds import (
     Seconds,
 )
 from tufline.metadata.paths import check_encoded_path, check_new_path
-from tufline.metadata.profiles import Profile, hash_algorithms
+from tufline.metadata.profiles import RSTUF, Profile, hash_algorithms
 from tufline.metadata.target import DEFAULT_HASH_ALGORITHMS, TargetRules
 from tufline.reference_clock import DEFAULT_TOLERANCE_SECONDS
 
@@ -53,6 +53,9 @@ DEFAULT_COMMIT_DELAY_SECONDS: Final = 0.01
 DEFAULT_RENEW_FRACTION: Final = 0.5
 DEFAULT_RENEWAL_CHECK_SECONDS: Final = 10.0
 DEFAULT_RELEASE_DELAY_SECONDS: Final = 60.0
+RSTUF_RELEASE_DELAY_SECONDS: Final = 5.0
+"""The default for repositories of RSTUF's clients, which poll an update 60 times at most, once a second (docs/adr/0005)."""
+
 DEFAULT_RELEASE_GRACE_SECONDS: Final = 3_600.0
 DEFAULT_SUPERSEDED_RETENTION_SECONDS: Final = 86_400.0
 DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
@@ -185,10 +188,11 @@ class SignerConfig(_Section):
         description="A role is renewed when less than this fraction of its lifetime is left; bins are renewed over the time before.",
     )
     renewal_check: Interval = Field(DEFAULT_RENEWAL_CHECK_SECONDS, description="How often to look for roles to renew, in seconds.")
-    release_delay: Keeping = Field(
-        DEFAULT_RELEASE_DELAY_SECONDS,
+    release_delay: Keeping | None = Field(
+        None,
         description="When an online key changes: how long timestamp and snapshot are signed with both keys before the new root is "
-        "published, in seconds. Must be longer than any cache keeps timestamp.json.",
+        "published, in seconds. Must be longer than any cache keeps timestamp.json. By default "
+        f"{DEFAULT_RELEASE_DELAY_SECONDS:g}, and {RSTUF_RELEASE_DELAY_SECONDS:g} with the client profile 'rstuf'.",
     )
     release_grace: Keeping = Field(
         DEFAULT_RELEASE_GRACE_SECONDS,
@@ -205,6 +209,19 @@ class SignerConfig(_Section):
         description="File for a copy of the audit trail, different for each process, or '-' for standard output. The topic 'audit' always "
         "has the trail.",
     )
+
+    def release_delay_of(self, profile: Profile) -> float:
+        """Return how long a root that changes an online key is held back.
+
+        Args:
+            profile: of the repository.
+
+        Returns:
+            The setting; without one the profile's default, in seconds.
+        """
+        if self.release_delay is not None:
+            return self.release_delay
+        return RSTUF_RELEASE_DELAY_SECONDS if profile == RSTUF else DEFAULT_RELEASE_DELAY_SECONDS
 
 
 class VaultConfig(_Section):

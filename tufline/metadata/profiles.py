@@ -59,6 +59,19 @@ SCHEMES: Final[Mapping[str, frozenset[tuple[str, str]]]] = MappingProxyType(
 (``VerifyDelegate``, ``getRSAPublicKey``); tuf-js verifies ECDSA with SHA-256 whatever the curve (``utils/verify.ts``)."""
 
 
+def unreadable_hashes(algorithms: Collection[str]) -> dict[str, list[str]]:
+    """Return which clients can't read a target with a hash of some algorithm.
+
+    Args:
+        algorithms: the algorithms that a repository accepts.
+
+    Returns:
+        Algorithm to the names of clients, for the algorithms that some client refuses.
+    """
+    others = [client.name for client in CLIENTS[STANDARD] if client is not PYTHON_TUF]
+    return {algorithm: others for algorithm in algorithms if algorithm not in DEFAULT_HASH_ALGORITHMS}
+
+
 def profile_of(*metadata: Mapping[str, Any] | None) -> Profile:
     """Choose the profile of a repository whose bootstrap names none.
 

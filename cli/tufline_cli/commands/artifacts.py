@@ -264,6 +264,8 @@ def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
         table = Table(show_header=False, box=None)
         table.add_row("repository", said["bootstrap"] or "none yet: tufline init")
         table.add_row("bins", str(said["number_of_bins"] or "-"))
+        for algorithm, clients in (said.get("unreadable_hashes") or {}).items():
+            table.add_row(f"{algorithm} hashes", f"accepted, but not read by {' and '.join(clients)}")
         table.add_row("live", f"snapshot {said['snapshot']}, timestamp {said['timestamp']}")
         table.add_row("backlog", _describe_backlog(said))
         for role, moment in sorted(said["expires"].items()):

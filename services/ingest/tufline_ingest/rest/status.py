@@ -6,6 +6,7 @@ from aiohttp import web
 
 import tufline
 from tufline.clock import moment_of
+from tufline.metadata.profiles import unreadable_hashes
 from tufline_ingest.context import Context
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas.status import StatusAnswer
@@ -28,6 +29,8 @@ async def get_status(context: Context, _: web.Request) -> web.Response:
             version=tufline.__version__,
             log=context.bus.log_id,
             bootstrap=context.bootstrap_state(),
+            client_profile=None if found is None else context.admin.state.profile,
+            unreadable_hashes=None if found is None else unreadable_hashes(context.allowed.hash_algorithms),
             number_of_bins=len(bins) or None,
             timestamp=published.timestamp.version if published else 0,
             snapshot=published.snapshot.version if published else 0,

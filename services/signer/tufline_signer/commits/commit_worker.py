@@ -181,7 +181,7 @@ class CommitWorker:
             if await self.commit():
                 await asyncio.sleep(max(0.0, began + config.commit_interval - loop.time()))
             try:
-                async with asyncio.timeout(config.renewal_check):
+                async with asyncio.timeout(min(config.renewal_check, self._root_release.wait(loop.time()))):
                     await self._news.wait()
             except TimeoutError:
                 pass
@@ -269,9 +269,8 @@ class CommitWorker:
 
     async def _release_root(self) -> None:
         """Release the next root, once everything that it governs has verified under it for long enough."""
-        submitted = self._root_release.due(
-            self._repository, self._heads, self._state, asyncio.get_running_loop().time(), self._context.config.release_delay
-        )
+        delay = self._context.config.release_delay_of(self._context.admin.state.profile)
+        submitted = self._root_release.due(self._repository, self._heads, self._state, asyncio.get_running_loop().time(), delay)
         if submitted is None:
             return
         await self._append([signed_by_people(Root.type, submitted.metadata)])

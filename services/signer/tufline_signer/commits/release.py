@@ -7,6 +7,7 @@ root that names another key for targets then takes three steps: the bins are sig
 the root is released.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
@@ -193,6 +194,18 @@ class RootRelease:
     def __init__(self) -> None:
         """Start with no root held back."""
         self._met_since: float | None = None
+        self._due_at = math.inf
+
+    def wait(self, now: float) -> float:
+        """Return when to ask again, at the latest.
+
+        Args:
+            now: monotonic time, in seconds.
+
+        Returns:
+            After how many seconds the root that is held back may be released; infinity if none is.
+        """
+        return max(0.0, self._due_at - now)
 
     def due(
         self, repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, now: float, delay: float
@@ -211,12 +224,15 @@ class RootRelease:
             The root; None if there is none, or it has to wait.
         """
         submitted = next_root(repository, heads, bins)
+        self._due_at = math.inf
         if submitted is None:
             self._met_since = None
             return None
         self._met_since = now if self._met_since is None else self._met_since
         changes = changes_online_keys(current_root(repository, heads).signed, submitted.signed)
-        if now < self._met_since + (delay if changes else 0.0):
+        due_at = self._met_since + (delay if changes else 0.0)
+        if now < due_at:
+            self._due_at = due_at
             return None
         self._met_since = None
         return submitted

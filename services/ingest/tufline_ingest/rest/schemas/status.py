@@ -4,6 +4,8 @@ from datetime import datetime
 
 import msgspec
 
+from tufline.metadata.profiles import Profile
+
 
 class StatusAnswer(msgspec.Struct, frozen=True):
     """The published versions, the backlog, expiries and problems.
@@ -12,6 +14,9 @@ class StatusAnswer(msgspec.Struct, frozen=True):
         version: which Tufline answers.
         log: the id of the log that this process works on.
         bootstrap: the state of the bootstrap, as in GET /api/v1/bootstrap/.
+        client_profile: the clients that must be able to read the repository; null before the bootstrap.
+        unreadable_hashes: hash algorithm to the clients that can't read a target that has it, of the algorithms that this repository
+            accepts; null before the bootstrap.
         number_of_bins: how many bins there are; null before the bootstrap.
         timestamp: the version of the published timestamp; 0 before the first.
         snapshot: the version of the published snapshot; 0 before the first.
@@ -29,6 +34,8 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     version: str
     log: str
     bootstrap: str | None
+    client_profile: Profile | None
+    unreadable_hashes: dict[str, list[str]] | None
     number_of_bins: int | None
     timestamp: int
     snapshot: int
