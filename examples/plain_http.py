@@ -42,7 +42,7 @@ def main(url: str, directory: Path) -> None:
     task = call("POST", f"{url}/api/v1/artifacts/", deadline, {"artifacts": artifacts})["task_id"]
     # While a task is RUNNING, the answer comes when it is finished, or after some seconds. PENDING means not known: for a moment this
     # happens if another process answers than the one that accepted the request.
-    while "result" not in (data := call("GET", f"{url}/api/v1/task/?task_id={task}", deadline)):
+    while (data := call("GET", f"{url}/api/v1/task/?task_id={task}", deadline))["state"] not in {"SUCCESS", "ERRORED"}:
         if time.monotonic() > deadline:
             sys.exit(f"not live after {SECONDS:g} s: task {task} is {data['state']}")
         time.sleep(0.5)

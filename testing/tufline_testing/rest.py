@@ -60,7 +60,7 @@ class Rest:
             while True:
                 status, answer = await self.ask("GET", f"/api/v1/task/?task_id={task_id}")
                 assert status == 200, answer
-                if "result" in answer["data"] and answer["data"]["result"] is not None:
+                if answer["data"]["state"] in {"SUCCESS", "ERRORED"}:
                     result: dict[str, Any] = answer["data"]
                     return result
 

@@ -17,6 +17,9 @@ DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 UNKNOWN_SECONDS: Final = 10.0
 """How long a task may be unknown before that is an error: the answering process may be this far behind the one that accepted it."""
 
+FINISHED: Final = frozenset({"SUCCESS", "ERRORED"})
+"""The states of a task that is finished; a running one may have a result too, which tells how far it is."""
+
 PENDING_PAUSE_SECONDS: Final = 0.5
 
 CONNECT_SECONDS: Final = 5.0
@@ -155,7 +158,7 @@ class Client:
         unknown_since: float | None = None
         while True:
             data = self._task(task_id)
-            if data.get("result") is not None:
+            if data["state"] in FINISHED:
                 result: dict[str, Any] = data["result"]
                 return result
             now = time.monotonic()
@@ -198,7 +201,7 @@ class Client:
                     yield "", result["error"]
                 return
             data = self._task(task_id, details["after"])
-            if data.get("result") is None:
+            if data["state"] not in FINISHED:
                 raise UnknownTaskError("the server no longer knows this task", advice="results are kept for seven days")
             result = data["result"]
 

@@ -153,7 +153,7 @@ def settle(api: str, answer: Mapping[str, Any]) -> str:
     """
     task = str(answer["data"]["task_id"])
     deadline = time.monotonic() + WAIT_SECONDS
-    while not ask(f"{api}/api/v1/task/?task_id={task}")["data"].get("result"):
+    while ask(f"{api}/api/v1/task/?task_id={task}")["data"]["state"] not in {"SUCCESS", "ERRORED"}:
         if time.monotonic() > deadline:
             raise TimeoutError(f"the task {task} does not end")
         time.sleep(0.05)

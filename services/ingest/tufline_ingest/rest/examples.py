@@ -81,10 +81,10 @@ TASK: Final = TaskAnswer(
         "SUCCESS",
         TaskResult(
             "Artifact(s) Added",
-            True,
             Task.ADD.value,
             _NOW,
             {"added_artifacts": [PATH], "invalid_paths": [], "artifact_roles": ["bins-3a"]},
+            status=True,
         ),
     )
 )

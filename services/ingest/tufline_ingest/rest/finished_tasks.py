@@ -1,4 +1,4 @@
-"""The answer about a task that has ended."""
+"""The answer about a task that has ended, or that tells how far it is."""
 
 from typing import Any
 
@@ -20,6 +20,24 @@ def finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any]
     Returns:
         SUCCESS, or ERRORED if there is an error.
     """
-    known = {name: value for name, value in details.items() if value is not None}
-    result = TaskResult(message, error is None, cursor.task.value, moment_of(cursor.time), known, error)
+    result = TaskResult(message, cursor.task.value, moment_of(cursor.time), _known(details), error is None, error)
     return TaskData(task_id, "SUCCESS" if error is None else "ERRORED", result)
+
+
+def running(task_id: str, cursor: Cursor, message: str, details: dict[str, Any]) -> TaskData:
+    """Make the answer about a task that is under way.
+
+    Args:
+        task_id: as the client sent it.
+        cursor: the cursor that the id contains.
+        message: one sentence for people.
+        details: how far it is; None values are left out.
+
+    Returns:
+        RUNNING.
+    """
+    return TaskData(task_id, "RUNNING", TaskResult(message, cursor.task.value, moment_of(cursor.time), _known(details)))
+
+
+def _known(details: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in details.items() if value is not None}

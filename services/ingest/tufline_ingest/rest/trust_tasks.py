@@ -4,19 +4,20 @@ Their records are in ``admin``, whose state has the result of each. As with RSTU
 part: it is SUCCESS, and its details say what is missing.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from tuf.api.metadata import Root, Targets
 
-from tufline.records import Published
 from tufline.records.cursor import Cursor, Task
-from tufline.trust import online
+from tufline.trust import online, roles
 from tufline.trust.admin_state import AdminState
 from tufline.trust.signing import Proposal
-from tufline_ingest.rest.finished_tasks import finished
+from tufline_ingest.rest.finished_tasks import finished, running
 from tufline_ingest.rest.schemas.tasks import TaskData
+from tufline_ingest.views.published import PublishedView
 
 ENDED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -26,13 +27,13 @@ ENDED: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def describe(task_id: str, cursor: Cursor, published: Published | None, admin: AdminState) -> TaskData:
+def describe(task_id: str, cursor: Cursor, view: PublishedView, admin: AdminState) -> TaskData:
     """Return the state of a task about trust.
 
     Args:
         task_id: as the client sent it.
         cursor: the cursor that the id contains.
-        published: the newest known published commit; None before the first.
+        view: what is published, and the newest versions on the log.
         admin: the state of all records of ``admin`` so far.
 
     Returns:
@@ -41,7 +42,7 @@ def describe(task_id: str, cursor: Cursor, published: Published | None, admin: A
     offsets = cursor.positions.get(0, [])
     if cursor.positions.keys() != {0}:  # admin has one partition
         return TaskData(task_id, "PENDING")
-    covered = published.vector.admin if published is not None else 0
+    covered = view.published.vector.admin if view.published is not None else 0
     match cursor.task:
         case Task.SIGN:
             return _describe_signature(task_id, cursor, offsets[-1], admin, covered)
@@ -52,7 +53,7 @@ def describe(task_id: str, cursor: Cursor, published: Published | None, admin: A
         case Task.RENEW:
             return _describe_renewal(task_id, cursor, offsets[-1], admin, covered)
         case _:
-            return _describe_versions(task_id, cursor, offsets, admin, covered)
+            return _describe_versions(task_id, cursor, offsets, admin, view, covered)
 
 
 def _proposed(proposal: Proposal) -> str:
@@ -60,10 +61,12 @@ def _proposed(proposal: Proposal) -> str:
     return f"{role.title()} v{proposal.version} is pending signatures"
 
 
-def _describe_versions(task_id: str, cursor: Cursor, offsets: Sequence[int], admin: AdminState, covered: int) -> TaskData:
+def _describe_versions(
+    task_id: str, cursor: Cursor, offsets: Sequence[int], admin: AdminState, view: PublishedView, covered: int
+) -> TaskData:
     is_bootstrap = cursor.task is Task.BOOTSTRAP
     versions = {one.offset: Root.type for one in admin.roots} | {one.offset: Targets.type for one in admin.targets}
-    roles: list[str] = []
+    names: list[str] = []
     reasons: list[str] = []
     waiting: list[str] = []
     counts_from = -1
@@ -74,22 +77,37 @@ def _describe_versions(task_id: str, cursor: Cursor, offsets: Sequence[int], adm
             reasons.append(admin.refused[at])
         elif proposal is not None and proposal.outcome == "signing":
             waiting.append(_proposed(proposal))
-            roles.append(proposal.kind)
+            names.append(proposal.kind)
         elif proposal is not None and proposal.outcome != "complete":
             reasons.append(ENDED[proposal.outcome])
         elif at in versions:
-            roles.append(versions[at])
+            names.append(versions[at])
             counts_from = max(counts_from, at)
         else:
             return TaskData(task_id, "PENDING")
-    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": roles[0] if roles else None, "roles": roles}
+    details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": names[0] if names else None, "roles": names}
     if reasons:
         return finished(task_id, cursor, "Bootstrap failed" if is_bootstrap else "Metadata Update failed", details, "; ".join(reasons))
     if covered <= counts_from:
-        return TaskData(task_id, "RUNNING")
+        progress = {} if is_bootstrap else _progress(admin, view, offsets)
+        return running(task_id, cursor, "Publishing", details | progress) if progress else TaskData(task_id, "RUNNING")
     if waiting:
         details["bootstrap" if is_bootstrap else "update"] = "; ".join(waiting)
     return finished(task_id, cursor, "Bootstrap Processed" if is_bootstrap else "Metadata Update Processed", details)
+
+
+def _progress(admin: AdminState, view: PublishedView, offsets: Sequence[int]) -> dict[str, Any]:
+    """Return how many bins are signed with the keys of an update, if it is one that names their keys and all heads are known here."""
+    if admin.bootstrap is None or not view.heads_known.is_set():
+        return {}
+    of_targets = [roles.bin_keys(one.signed) for one in admin.targets if one.offset in offsets]
+    of_roots = [roles.online_bin_keys(one.signed) for one in admin.roots if one.offset in offsets and not admin.targets]
+    if not (keys := [*of_targets, *of_roots]):
+        return {}
+    layout, number = admin.bootstrap.settings.layout, admin.bootstrap.settings.number_of_bins
+    # Many bins have the same set of keyids, so few sets have to be checked.
+    signed_by = Counter(view.keyids.get(layout.name(index), ()) for index in range(number))
+    return {"bins_signed": sum(count for keyids, count in signed_by.items() if keys[-1].are_met_by(keyids)), "number_of_bins": number}
 
 
 def _describe_signature(task_id: str, cursor: Cursor, offset: int, admin: AdminState, covered: int) -> TaskData:

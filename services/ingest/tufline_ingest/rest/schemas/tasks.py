@@ -19,25 +19,26 @@ class RefusedArtifact(msgspec.Struct, frozen=True):
 
 
 class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result of a task.
+    """The result of a task, or how far it is.
 
     Attributes:
         message: one sentence for people.
-        status: whether the task succeeded.
         task: RSTUF's name for the kind of request.
         last_update: when the request was accepted.
         details: depends on the task. If the result of some artifacts can't be read any more, ``unknown_artifacts`` has their paths, and the
             task is ERRORED. Of a bulk task: ``refused``, how many changes were refused, on this page and those before;
             ``refused_artifacts``, those of this page, with ``path`` and ``reason``; and ``after``, where there is another page: the
-            parameter ``after`` for it.
+            parameter ``after`` for it. Of an update whose bins must be signed with other keys, while it is RUNNING: ``bins_signed``,
+            how many are, of ``number_of_bins``.
+        status: whether the task succeeded; left out until it is finished.
         error: why the task failed; left out if it did not.
     """
 
     message: str
-    status: bool
     task: str
     last_update: datetime
     details: dict[str, Any]
+    status: bool | None = None
     error: str | None = None
 
 
@@ -48,7 +49,7 @@ class TaskData(msgspec.Struct, frozen=True, omit_defaults=True):
         task_id: the id that was asked for.
         state: RSTUF's: PENDING if this repository does not know the task, or no longer knows it; RUNNING until it is finished; then SUCCESS
             or ERRORED.
-        result: the result of the task; left out until it is finished.
+        result: the result of the task; while it is RUNNING it tells how far an update is, and is left out for other tasks.
     """
 
     task_id: str
