@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from benchmarks.core import bench_core
 from benchmarks.on_kafka import bench_kafka, bench_kafka_million
 from benchmarks.report import ROOT, Row, line, write, write_page
+from benchmarks.rotation import bench_rotation
 from benchmarks.server import bench_million, bench_scale, bench_way
 from benchmarks.vault import bench_vault
 
@@ -23,6 +24,7 @@ GROUPS: dict[str, Callable[[], Iterable[Row]]] = {
     "way": bench_way,
     "million": bench_million,
     "scale": bench_scale,
+    "rotation": bench_rotation,
     "kafka": bench_kafka,
     "kafka-million": bench_kafka_million,
     "vault": bench_vault,

@@ -105,7 +105,7 @@ class Tasks:
     async def _describe_in_admin(self, task_id: str, cursor: Cursor) -> TaskData:
         view, state = self.published_view, self.admin()
         if cursor.task is not Task.PUBLISH:
-            return trust_tasks.describe(task_id, cursor, view.published, state)
+            return trust_tasks.describe(task_id, cursor, view, state)
         async with self._reading:
             return await publish_tasks.describe(task_id, cursor, self.bus, view, state, self.receipts, self._settings)
 
@@ -263,7 +263,7 @@ async def _describe_artifacts(
         message = "Artifact(s) Added"
         details = {"added_artifacts": done, "invalid_paths": list(refused), "artifact_roles": sorted(roles)}
     else:
-        message = "Artifact(s) Removed"
+        message = "Artifact(s) removed"
         missing = [path for path, is_done in happened.items() if not is_done and path not in refused and path not in unknown]
         details = {"deleted_artifacts": done, "not_found_artifacts": missing, "invalid_paths": list(refused) or None}
     if cursor.hold:

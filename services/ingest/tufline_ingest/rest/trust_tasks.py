@@ -87,7 +87,7 @@ def _describe_versions(
             return TaskData(task_id, "PENDING")
     details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": names[0] if names else None, "roles": names}
     if reasons:
-        return finished(task_id, cursor, "Bootstrap failed" if is_bootstrap else "Metadata Update failed", details, "; ".join(reasons))
+        return finished(task_id, cursor, "Bootstrap Failed" if is_bootstrap else "Metadata Update Failed", details, "; ".join(reasons))
     if covered <= counts_from:
         progress = {} if is_bootstrap else _progress(admin, view, offsets)
         return running(task_id, cursor, "Publishing", details | progress) if progress else TaskData(task_id, "RUNNING")
