@@ -15,6 +15,7 @@ timeout_option = click.option(
     show_default=True,
     help="How long to wait until the change is live, in seconds.",
 )
+hold_option = click.option("--hold", is_flag=True, help="Hold the change until tufline publish.")
 wait_option = click.option("--wait/--no-wait", default=True, help="Wait until the change is live.")
 
 config_option = click.option(

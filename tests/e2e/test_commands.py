@@ -318,3 +318,36 @@ def test_rejected_is_listed_and_replayed(tmp_path: Path) -> None:
     assert sorted(str(record["value"]) for record in again if not record["is_cut"]) == sorted(
         str(record["value"]) for record in [shown[0], shown[1]]
     )
+
+
+@pytest.mark.slow
+def test_what_is_held_waits_for_a_publish_and_frozen_changes_for_a_thaw(tmp_path: Path) -> None:
+    """Held artifacts are not live until tufline publish; after tufline freeze a change waits, and status says so, until tufline thaw."""
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    with dev(tmp_path / "data", "--bins", "4") as server:
+
+        def said(*arguments: str, code: int = 0) -> str:
+            done = run_tufline(*arguments, "--url", server.api, cwd=tmp_path)
+            assert done.returncode == code, done.stderr
+            return done.stdout
+
+        def is_live(path: str) -> bool:
+            updater = server.updater(tmp_path / "client")
+            return updater.get_targetinfo(path) is not None
+
+        assert "1 held until tufline publish" in said("add", "a", "--hold")
+        assert not is_live("a")
+        assert "1 changes, until tufline publish" in said("status")
+        assert "published; 1 bins have changed" in said("publish")
+        assert is_live("a")
+        assert "1 removals held until tufline publish" in said("remove", "a", "--hold")
+        assert is_live("a")
+        assert "wait until tufline thaw" in said("freeze")
+        assert "accepted; task" in said("add", "b", "--no-wait")
+        assert "until they are thawed" in " ".join(said("status").split())
+        assert not is_live("b")
+        assert "thawed" in said("thaw")
+        said("publish")
+        assert "1 live" in said("add", "b")
+        assert (is_live("a"), is_live("b")) == (False, True)

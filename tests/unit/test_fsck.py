@@ -231,3 +231,32 @@ async def test_every_damage_of_heads_is_found(tmp_path: Path, changes: dict[str,
         await bus.append([Message(topics.HEADS, role, records.encode(msgspec.structs.replace(head, **changes)), home)])
         found = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
         assert any(expected in finding for finding in found.findings), found.findings
+
+
+@pytest.mark.parametrize(
+    ("slot", "partition", "expected"),
+    [
+        (7, None, "held more than once, in heads/"),
+        (7, 1, "held more than once, in heads/"),
+        (0, None, "but its progress counts 1"),
+    ],
+)
+async def test_every_damage_of_what_is_held_is_found(tmp_path: Path, slot: int, partition: int | None, expected: str) -> None:
+    """What is held is a note; a path that is held twice, or a slot that the progress does not count, is a finding."""
+    async with bootstrapped(tmp_path) as server:
+        body = {"artifacts": [artifact("a")], "publish_artifacts": False}
+        _, answer = await server.ask("POST", "/api/v1/artifacts/", body)
+        await server.task(answer["data"]["task_id"])
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
+    try:
+        clean = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
+        assert clean.findings == []
+        assert "1 changes are held until they are published (tufline publish)" in clean.notes
+        own = settings_of(8, PARTITIONS, {}).partitioning.partition_of_path("a")
+        other = own if partition is None else (own + partition) % PARTITIONS
+        content = records.Held(path="a" if slot else "", entry='"a":{}', offset=1)
+        await bus.append([Message(topics.HEADS, records.held_key(slot), records.encode(content), other)])
+        found = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
+        assert any(expected in finding for finding in found.findings), found.findings
+    finally:
+        await bus.close()

@@ -23,7 +23,7 @@ from tufline.errors import MetadataError, RecordError
 from tufline.metadata import envelope
 from tufline.metadata.snapshot import SnapshotRef, read_snapshot, read_timestamp
 from tufline.origin.store import TIMESTAMP, Store
-from tufline.records import Head, Published, topics
+from tufline.records import Head, Held, Progress, Published, topics
 from tufline.records.metadata import role_of_key, version_of
 
 SETTLE_SECONDS: Final = 10.0
@@ -80,6 +80,7 @@ class _Log:
         self._before = before
         self.versions: dict[str, dict[int, Version]] = {}
         self.heads: dict[str, Head] = {}
+        self._held: dict[str, int] = {}
 
     async def read(self, bus: Bus) -> None:
         for partition in range(bus.partitions(topics.HEADS)):
@@ -127,6 +128,8 @@ class _Log:
 
     async def _read_heads(self, bus: Bus, partition: int) -> None:
         newest: dict[str, Head] = {}
+        held: dict[str, str] = {}
+        progress: Progress | None = None
         async for batch in scan(bus, topics.HEADS, partition):
             for record in batch:
                 try:
@@ -136,10 +139,31 @@ class _Log:
                     continue
                 if isinstance(content, Head):
                     newest[record.key] = content
+                elif isinstance(content, Held):
+                    held[record.key] = content.path
+                elif isinstance(content, Progress):
+                    progress = content
+        self._check_held(partition, [path for path in held.values() if path], progress)
         for role, head in newest.items():
             if role in self.heads:
                 self._report.findings.append(f"log: {role} has heads in two partitions of heads; one of them is {partition}")
             self.heads[role] = head
+
+    def _check_held(self, partition: int, paths: Sequence[str], progress: Progress | None) -> None:
+        """Check the slots of a partition: each path is held once, and in one partition, and the progress counts them."""
+        for path in sorted(set(paths)):
+            if paths.count(path) > 1 or path in self._held:
+                others = sorted({partition, self._held.get(path, partition)})
+                self._report.findings.append(f"log: {path} is held more than once, in heads/{' and heads/'.join(map(str, others))}")
+            self._held[path] = partition
+        counted = 0 if progress is None else progress.held
+        if counted != len(paths):
+            self._report.findings.append(f"log: heads/{partition} has {len(paths)} held changes, but its progress counts {counted}")
+
+    def note_held(self) -> None:
+        """Note how many changes are held."""
+        if self._held:
+            self._report.notes.append(f"{len(self._held)} changes are held until they are published (tufline publish)")
 
     def check_heads(self) -> None:
         for role, head in sorted(self.heads.items()):
@@ -301,5 +325,6 @@ async def compare(bus: Bus, store: Store, origin: str) -> FsckReport:
     await files.read(store)
     await log.read(bus)
     log.check_heads()
+    log.note_held()
     files.check(log, published)
     return report

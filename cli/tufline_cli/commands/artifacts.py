@@ -20,7 +20,7 @@ from tufline.runtime import terminal_text
 from tufline_cli.commands.journal import PREFIX, Journal, open_journal
 from tufline_cli.commands.sources import Item, check_source, describe_file, items
 from tufline_cli.exit_codes import Exit, Failure
-from tufline_cli.options import header_option, timeout_option, url_option, wait_option
+from tufline_cli.options import header_option, hold_option, timeout_option, url_option, wait_option
 
 CHUNK_LINES: Final = 20_000
 """How many artifacts are sent in one request of an import."""
@@ -50,7 +50,21 @@ def progress() -> Iterator[Progress]:
         yield bars
 
 
-def _finish(client: Client, task_id: str, timeout: float, *, wait: bool) -> dict[str, Any]:
+def finish(client: Client, task_id: str, timeout: float, *, wait: bool) -> dict[str, Any]:
+    """Wait for a task, or print its id.
+
+    Args:
+        client: a client of the server that accepted the request.
+        task_id: the id of the task.
+        timeout: how long to wait, in seconds.
+        wait: whether to wait.
+
+    Returns:
+        The details of the task's result; nothing if it did not wait.
+
+    Raises:
+        Failure: if the task failed.
+    """
     if not wait:
         click.echo(f"accepted; task {task_id}")
         return {}
@@ -76,16 +90,17 @@ def _parse_add(argument: str) -> dict[str, Any]:
 @click.argument("artifacts", nargs=-1, required=True, metavar="PATH[=FILE]...")
 @url_option
 @header_option
+@hold_option
 @wait_option
 @timeout_option
-def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool, hold: bool) -> None:
     """Add artifacts: files under their own relative paths, or PATH=FILE to use another path."""
     client = Client(url, header)
-    body = {"artifacts": [_parse_add(argument) for argument in artifacts]}
+    body = {"artifacts": [_parse_add(argument) for argument in artifacts], "publish_artifacts": not hold}
     submitted = client.request("POST", "/api/v1/artifacts/", body, patient=True)["data"]
-    details = _finish(client, submitted["task_id"], timeout, wait=wait)
+    details = finish(client, submitted["task_id"], timeout, wait=wait)
     if wait:
-        click.echo(f"{len(details.get('added_artifacts', artifacts))} live")
+        click.echo(f"{len(details.get('added_artifacts', artifacts))} {'held until tufline publish' if hold else 'live'}")
         if refused := details.get("invalid_paths"):
             raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "tufline status tells how full the bins are")
 
@@ -94,15 +109,17 @@ def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: 
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @url_option
 @header_option
+@hold_option
 @wait_option
 @timeout_option
-def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
+def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool, hold: bool) -> None:
     """Remove artifacts by their paths."""
     client = Client(url, header)
-    submitted = client.request("POST", "/api/v1/artifacts/delete", {"artifacts": list(paths)}, patient=True)["data"]
-    details = _finish(client, submitted["task_id"], timeout, wait=wait)
+    body = {"artifacts": list(paths), "publish_artifacts": not hold}
+    submitted = client.request("POST", "/api/v1/artifacts/delete", body, patient=True)["data"]
+    details = finish(client, submitted["task_id"], timeout, wait=wait)
     if wait:
-        click.echo(f"{len(details.get('deleted_artifacts', paths))} removed")
+        click.echo(f"{len(details.get('deleted_artifacts', paths))} {'removals held until tufline publish' if hold else 'removed'}")
         if refused := details.get("invalid_paths"):
             raise Failure(f"{len(refused)} were refused: {', '.join(refused)}")
         if missing := details.get("not_found_artifacts"):
@@ -268,6 +285,8 @@ def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
             table.add_row(f"{algorithm} hashes", f"accepted, but not read by {' and '.join(clients)}")
         table.add_row("live", f"snapshot {said['snapshot']}, timestamp {said['timestamp']}")
         table.add_row("backlog", _describe_backlog(said))
+        if said.get("held"):
+            table.add_row("held", f"{said['held']} changes, until tufline publish")
         for role, moment in sorted(said["expires"].items()):
             table.add_row(f"{role} expires", moment)
         for part, reason in said["problems"].items():

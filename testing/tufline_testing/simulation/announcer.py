@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from tufline.bus import Bus, Message
 from tufline.records import Add, Remove, Settings, topics
 from tufline_testing.inbox import event, structured
-from tufline_testing.log import announce
+from tufline_testing.log import announce, publish
 
 SOURCES = 2
 """The sources of events. Each sends to its own partition of the inbox, if there are enough."""
@@ -24,6 +24,9 @@ class Announcer:
         maybe: of each path, the lengths that were sent but not acknowledged.
         sent: the acknowledged events of each source.
         unacknowledged: the event of each source that was not acknowledged, with its lengths.
+        held: the length of each path's last acknowledged change that is held.
+        maybe_held: of each path, the lengths that were sent to be held since then, but not acknowledged.
+        maybe_not_held: the paths whose held change may have been published, or dropped, by something that was not acknowledged.
     """
 
     chance: random.Random
@@ -32,22 +35,60 @@ class Announcer:
     maybe: dict[str, list[int]] = field(default_factory=dict)
     sent: dict[int, list[Message]] = field(default_factory=lambda: {source: [] for source in range(SOURCES)})
     unacknowledged: dict[int, tuple[Message, dict[str, int]]] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    maybe_held: dict[str, list[int]] = field(default_factory=dict)
+    maybe_not_held: set[str] = field(default_factory=set)
 
-    def _make_changes(self, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
+    def _draw(self, chance: random.Random, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
         changes: list[Add | Remove] = []
         meant: dict[str, int] = {}
-        for path in (f"{folder}/{self.chance.randrange(30)}" for _ in range(self.chance.choice([1, 2, 12]))):
-            removes = self.chance.random() < 0.25
+        for path in (f"{folder}/{chance.randrange(30)}" for _ in range(chance.choice([1, 2, 12]))):
+            removes = chance.random() < 0.25
             meant[path] = 0 if removes else next(self.numbers)
             changes.append(Remove(path) if removes else Add(path, meant[path], {"sha256": f"{meant[path]:064x}"}))
+        return changes, meant
+
+    def _make_changes(self, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
+        changes, meant = self._draw(self.chance, folder)
         for path, number in meant.items():
             self.maybe.setdefault(path, []).append(number)
+            self.maybe_not_held.add(path)
         return changes, meant
 
     def _acknowledged(self, meant: dict[str, int]) -> None:
         for path, number in meant.items():
             self.expected[path] = number
             self.maybe[path].clear()
+            self._forget_held(path)
+
+    def _forget_held(self, path: str) -> None:
+        self.held.pop(path, None)
+        self.maybe_held.pop(path, None)
+        self.maybe_not_held.discard(path)
+
+    async def hold(self, bus: Bus, settings: Settings, chance: random.Random) -> None:
+        """Announce some changes that are to be held until they are published."""
+        changes, meant = self._draw(chance, "p")
+        for path, number in meant.items():
+            self.maybe_held.setdefault(path, []).append(number)
+        await announce(bus, settings, changes, hold=True)
+        for path, number in meant.items():
+            self._forget_held(path)
+            self.held[path] = number
+
+    async def publish(self, bus: Bus, settings: Settings) -> None:
+        """Publish what is held."""
+        paths = sorted(self.held.keys() | self.maybe_held.keys())
+        for path in paths:
+            self.maybe.setdefault(path, []).extend([*([self.held[path]] if path in self.held else []), *self.maybe_held.get(path, [])])
+        certain = [path for path in paths if path in self.held and path not in self.maybe_held and path not in self.maybe_not_held]
+        self.maybe_not_held.update(paths)
+        await publish(bus, settings)
+        for path in paths:
+            if path in certain:
+                self.maybe[path].clear()
+                self.expected[path] = self.held[path]
+            self._forget_held(path)
 
     async def announce(self, bus: Bus, settings: Settings) -> None:
         """Announce some changes, as ingest does for a request."""
@@ -82,6 +123,14 @@ class Announcer:
 
     def check(self, found: Mapping[str, int]) -> None:
         """Check the lengths of the artifacts that a client finds."""
-        for path in self.expected.keys() | self.maybe.keys():
+        for path in self.expected.keys() | self.maybe.keys() | self.held.keys() | self.maybe_held.keys():
             allowed = [self.expected.get(path, 0), *self.maybe.get(path, [])]
             assert found.get(path, 0) in allowed, f"{path} is {found.get(path, 0)}, and should be one of {allowed}"
+
+    def check_held(self, found: Mapping[str, int]) -> None:
+        """Check the lengths of the changes that are held on the log (0: a removal)."""
+        for path in found.keys() | self.held.keys():
+            allowed: list[int | None] = [self.held.get(path), *self.maybe_held.get(path, [])]
+            if path in self.maybe_not_held:
+                allowed.append(None)
+            assert found.get(path) in allowed, f"{path} is held as {found.get(path)}, and should be one of {allowed}"

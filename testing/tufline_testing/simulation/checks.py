@@ -1,12 +1,13 @@
 """What must be true of the log at the end of a schedule."""
 
+import json
 from collections import Counter
 
 from tufline import records
 from tufline.bus import Bus
-from tufline.records import PROGRESS_KEY, Add, Progress, topics
+from tufline.records import PROGRESS_KEY, Add, Held, Progress, topics
 from tufline.records.metadata import VERSION_HEADER
-from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.records.receipts import ChangeReceipt, PublishReceipt, receipt_decoder
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline_ingest.rest.task_receipts import TaskReceipts
@@ -46,3 +47,23 @@ async def check_receipts(bus: Bus) -> None:
             if isinstance(receipt, ChangeReceipt):
                 found = await receipts.of(partition, [receipt.offset], progress.trail)
                 assert receipt in found.receipts, f"{receipt} is not found in partition {partition}"
+            elif isinstance(receipt, PublishReceipt):
+                assert progress.publishes is not None
+                span = await receipts.span(partition, receipt.publish, receipt.publish, progress.publishes)
+                assert span is not None, f"{receipt} is not found in partition {partition}"
+                assert span.start <= record.offset < span.end, f"{receipt} is not found in partition {partition}"
+
+
+async def held_on_log(bus: Bus) -> dict[str, int]:
+    """Return the path of each change that is held on the log, with its length (0: a removal)."""
+    found: dict[str, int] = {}
+    for partition in range(bus.partitions(topics.ARTIFACTS)):
+        newest = {record.key: record.value for record in await read_all(bus, topics.HEADS, partition)}
+        contents = [records.decode(records.heads_decoder, value) for value in newest.values()]
+        slots = [content for content in contents if isinstance(content, Held) and content.path]
+        count = next((content.held for content in contents if isinstance(content, Progress)), 0)
+        assert len(slots) == count, f"{len(slots)} changes are held in partition {partition}, and its progress says {count}"
+        for held in slots:
+            assert held.path not in found, f"{held.path} is held twice"
+            found[held.path] = 0 if held.entry is None else json.loads(f"{{{held.entry}}}")[held.path]["length"]
+    return found

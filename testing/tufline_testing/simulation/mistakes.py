@@ -22,6 +22,7 @@ from tufline_publisher.origin_writer import OriginWriter
 from tufline_publisher.publisher import Publisher
 from tufline_signer.bins.batch import apply_changes
 from tufline_signer.bins.bins_writer import BinsWriter
+from tufline_signer.bins.held import HeldChanges
 from tufline_signer.commits.state import CommitState
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.key_selection import Released
@@ -80,6 +81,30 @@ def older_over_newer() -> None:
         return apply_changes(target_bin, list(reversed(list(changes))), 0, held=held)
 
     tufline_signer.bins.bins_writer.apply_changes = backwards  # type: ignore[attr-defined]
+
+
+def held_forgotten() -> None:
+    """A takeover does not read what is held."""
+    init = HeldChanges.__init__
+
+    def empty(self: HeldChanges, slots: Any, limit: int, role_of: Any) -> None:
+        del slots
+        init(self, {}, limit, role_of)
+
+    HeldChanges.__init__ = empty  # type: ignore[method-assign]
+
+
+def held_over_newer() -> None:
+    """A later change of its path leaves a held change as it is."""
+
+    def apart(target_bin: Any, changes: Any, applied: int, bulk: Any = (), held: Any = None) -> Any:
+        drop, held.drop = held.drop, lambda _: None
+        try:
+            return apply_changes(target_bin, changes, applied, bulk, held)
+        finally:
+            held.drop = drop
+
+    tufline_signer.bins.bins_writer.apply_changes = apart  # type: ignore[attr-defined]
 
 
 def no_flush() -> None:
@@ -200,6 +225,8 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         progress_outside_the_transaction,
         no_fencing,
         older_over_newer,
+        held_forgotten,
+        held_over_newer,
         no_flush,
         old_key_dropped_at_once,
         bins_of_other_keys,

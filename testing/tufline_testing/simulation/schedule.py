@@ -31,7 +31,7 @@ from tufline.checks.audit.verify import verify as verify_audit
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.errors import StoreError, TuflineError
 from tufline.origin.directory import LocalStore
-from tufline.records import CURRENT_RULES, Bootstrap, NewMetadata, topics
+from tufline.records import CURRENT_RULES, PUBLISH_KEY, Bootstrap, NewMetadata, topics
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
 from tufline.trust import admin_records
@@ -40,12 +40,12 @@ from tufline_ingest.inbox import dedupe, inbox_worker
 from tufline_signer.bins import bins_worker, bins_writer
 from tufline_testing.inbox import is_moved
 from tufline_testing.inbox import service as moving_service
-from tufline_testing.log import DEFAULT_DAYS, announce_bootstrap, read_all
+from tufline_testing.log import DEFAULT_DAYS, announce_bootstrap, freeze, read_all
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
 from tufline_testing.paused import LateStore, SlowBus, StubbornBus
 from tufline_testing.simulation.announcer import SOURCES, Announcer
-from tufline_testing.simulation.checks import check_log, check_receipts
+from tufline_testing.simulation.checks import check_log, check_receipts, held_on_log
 from tufline_testing.simulation.mortal import MortalLoop, live
 from tufline_testing.simulation.seeded import drawn_from
 
@@ -65,6 +65,9 @@ ROTATIONS = (0, 0, 1, 2)
 CONTESTED = 1 / 6
 """The share of schedules in which another bootstrap comes first and is replaced. In half of these its key is lost, so that it can't
 start."""
+
+HOLDING = 1 / 2
+"""The share of schedules in which changes are held, published and frozen."""
 
 FIRST_KEY_FILE = "first.pem"
 
@@ -109,6 +112,8 @@ class Schedule:
         # They have their own source of randomness, so that the other schedules stay as they were.
         self.contest = random.Random(f"{self.seed} contested")
         self.first = self._make_first() if self.contest.random() < CONTESTED else None
+        self.holding = random.Random(f"{self.seed} holding")
+        self.holds = self.holding.random() < HOLDING
         self.loop: MortalLoop
 
     def _hold(self, bins: int, key_file: str = "") -> Offline:
@@ -274,6 +279,8 @@ class Schedule:
             match self.chance.randrange(10):
                 case _ if self.first is not None and self.contest.random() < 0.2:
                     await announce_bootstrap(bus, self.bootstrap)
+                case _ if self.holds and self.holding.random() < 0.15 and await self._has_begun(bus):
+                    await self._hold_or_publish(bus)
                 case 0 | 1 | 2 if await self._has_begun(bus):
                     await self.announcer.announce(bus, self.bootstrap.settings)
                 case 8 | 9:
@@ -291,6 +298,15 @@ class Schedule:
                     await self._be_wrong()
                 case _:
                     await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.01]))
+
+    async def _hold_or_publish(self, bus: EmbeddedBus) -> None:
+        match self.holding.randrange(10):
+            case 0:
+                await freeze(bus, frozen=self.holding.random() < 0.5)
+            case 1 | 2 | 3:
+                await self.announcer.publish(bus, self.bootstrap.settings)
+            case _:
+                await self.announcer.hold(bus, self.bootstrap.settings, self.holding)
 
     async def _be_wrong(self) -> None:
         self.wrong = self.chance.choice(WRONG_SECONDS)
@@ -318,11 +334,17 @@ class Schedule:
             if self.offline.keys <= self.rotations:
                 self.updates += self.offline.rotate(now=self.clock())
                 await self._announce_updates(bus)
+        if self.holds:
+            await freeze(bus, frozen=False)
+            await self.announcer.hold(bus, self.bootstrap.settings, self.holding)
+            await self.announcer.publish(bus, self.bootstrap.settings)
+            await self.announcer.hold(bus, self.bootstrap.settings, self.holding)
         await self.announcer.announce(bus, self.bootstrap.settings)
         for source in range(SOURCES):
             await self.announcer.send_event(bus, source)
         await self._until(lambda: self._is_settled(bus))
         self.announcer.check(self.reader.refresh())
+        self.announcer.check_held(await held_on_log(bus))
         await check_log(bus)
         await check_receipts(bus)
         await self._check_keys()
@@ -359,7 +381,8 @@ class Schedule:
             return False
         vector = records.decode(records.published_decoder, published[-1].value).vector
         ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(self.partitions)]
-        return all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
+        last = max((record.offset for record in await read_all(bus, topics.ADMIN) if record.key == PUBLISH_KEY), default=-1)
+        return vector.publishes > last and all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
 
 
 def play(seed: int, path: Path) -> str:

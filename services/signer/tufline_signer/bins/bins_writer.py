@@ -87,13 +87,11 @@ class _Signed(NamedTuple):
 
 
 class _Slots(NamedTuple):
-    """The new records of slots for held changes, and the bins that they belong to."""
+    """The new records of slots for held changes, the bins that they belong to, and how many changes are held with them."""
 
     messages: list[Message]
     roles: frozenset[str]
-
-
-_NO_SLOTS: Final = _Slots([], frozenset())
+    held: int
 
 
 def _receipt_of(publish: AcceptedPublish, roles: Iterable[str], refused: Mapping[str, str]) -> list["_Receipt"]:
@@ -275,7 +273,7 @@ class BinsWriter:
     def _slots(self) -> _Slots:
         touched = self._held.take_touched()
         messages = [self._head_message(held_key(slot), records.encode(held)) for slot, held in touched.slots.items()]
-        return _Slots(messages, frozenset(touched.roles))
+        return _Slots(messages, frozenset(touched.roles), self._held.count)
 
     async def _wait_for_admin(self, offset: int) -> None:
         admin = self._context.admin
@@ -354,7 +352,7 @@ class BinsWriter:
         receipts: Sequence[KeyedReceipt | _Receipt] = (),
         progress: int | None = None,
         applied: int = 0,
-        slots: _Slots = _NO_SLOTS,
+        slots: _Slots | None = None,
         publish: AcceptedPublish | None = None,
         *,
         is_published: bool = False,
@@ -366,11 +364,12 @@ class BinsWriter:
             receipts: receipts to append with them, all of changes or all of a publish.
             progress: the new progress; None if it does not move yet.
             applied: see ``Head``; it never goes back for any bin.
-            slots: the slots to append.
+            slots: the slots to append; None if none has changed.
             publish: the publish that this is part of; None for changes.
             is_published: whether the publish is done with this transaction.
         """
         heads: dict[str, Head] = {}
+        slots = slots or _Slots([], frozenset(), self._held.count)
         # Neither the progress nor the last publish has moved since the start of the batch.
         trail, since, until = self._trail, self.progress, max(applied, progress or 0)
         if publish is not None:
@@ -380,7 +379,7 @@ class BinsWriter:
             trail=self._trail,
             publish=publish.offset + 1 if publish is not None and is_published else self.published,
             publishes=self._publishes if self._publishes.runs else None,
-            held=self._held.count,
+            held=slots.held,
             max_held=self._context.config.max_held_changes,
         )
 
