@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 DOCS = ROOT / "docs"
 API, ORIGIN = "http://127.0.0.1:8080", "http://127.0.0.1:8081"
-TALKS_TO_A_SERVER = re.compile(r"(tufline (?:add|import|remove|status|keys rotate))")
+TALKS_TO_A_SERVER = re.compile(r"(tufline (?:add|import|remove|status|keys rotate|root renew|root keys|targets renew|submit))")
 QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "0", "TUFLINE_SIGNER__RELEASE_GRACE": "1", "TUFLINE_SIGNER__RENEWAL_CHECK": "0.5"}
 
 
@@ -112,22 +112,38 @@ def test_the_tutorial_of_three_key_holders(tmp_path: Path) -> None:
 
 
 def replace_offline_keys(commands: list[str], server: Running, directory: Path) -> None:
-    """Run the last part of the guide to keys: the root that is published afterwards lists the new keys in place of the old ones."""
-    make, collect, write, sign, submit, check = commands
+    """Run the last part of the guide to keys: published roots list the new keys in place of the old ones, targets are renewed."""
+    make, name, replace, renew, files, check = commands
     offline = directory / "ceremony" / "offline"
-    before = {name: keyid_of(offline / f"{name}-3.pem") for name in ("root", "targets")}
-    for text in (make, collect, write):
+    before = {role: keyid_of(offline / f"{role}-3.pem") for role in ("root", "targets")}
+    for text in (make, name):
         run(text, server, directory)
-    assert run(sign, None, directory).count("complete") == 2
-    after = {name: keyid_of(offline / f"{name}-4.pem") for name in ("root", "targets")}
-    assert run(submit, server, directory).strip() == "Metadata Update Processed"
-    assert "verified: 2 targets in 16 bins" in run(check, server, directory)
-    trust = server.client.request("GET", "/api/v1/trust")
-    assert {(trust[role]["current"], trust[role]["pending"]) for role in before} == {(3, 3)}
-    for role, keys in {role: trust["root"]["metadata"]["signed"]["roles"][role]["keyids"] for role in before}.items():
+    said = run(replace, server, directory)
+    assert "root version 3 waits for signatures" in said
+    assert f"targets loses the key {before['targets'][:12]}" in said
+    assert "root version 3: complete" in said
+    assert "targets version 3: complete" in run(renew, server, directory)
+    published(server, root=3, targets=3)
+    said = run(files, server, directory)
+    assert "root version 4 is accepted" in said
+    published(server, root=4, targets=3)
+    trusted = server.client.request("GET", "/api/v1/trust")["root"]["metadata"]["signed"]["roles"]
+    after = {role: keyid_of(offline / f"{role}-4.pem") for role in ("root", "targets")}
+    for role, keys in {role: trusted[role]["keyids"] for role in before}.items():
         assert len(keys) == 3
         assert after[role] in keys
         assert before[role] not in keys
+    assert "verified: 2 targets in 16 bins" in run(check, server, directory)
+
+
+def published(server: Running, **versions: int) -> None:
+    """Wait until versions of root and targets are published."""
+
+    def there() -> bool:
+        trust = server.client.request("GET", "/api/v1/trust")
+        return {role: trust[role]["current"] for role in versions} == versions
+
+    wait_until(there, f"{versions} are not published")
 
 
 def sign_together(server: Running, directory: Path) -> None:
@@ -136,9 +152,9 @@ def sign_together(server: Running, directory: Path) -> None:
     run(submit, server, directory)
     assert '"missing"' in run(ask, server, directory)
     said = run(sign, server, directory)
-    assert re.search(r"root version 4, valid until [0-9-]+\nroot version 4: complete", said), said
+    assert re.search(r"root version 5, valid until [0-9-]+\nroot version 5: complete", said), said
     assert "No metadata pending signing available" in run(ask, server, directory)
-    wait_until(lambda: server.client.request("GET", "/api/v1/trust")["root"]["current"] == 4, "root version 4 is not published")
+    published(server, root=5)
 
 
 def keyid_of(file: Path) -> str:

@@ -40,6 +40,10 @@ def expiry_warning(role: str, expires: datetime, lifetime: timedelta, now: datet
     if not step:
         return None
     if left <= timedelta():
-        return ExpiryWarning(step + 1, f"{role} has expired, so clients refuse the repository: sign a newer version offline")
+        return ExpiryWarning(step + 1, f"{role} has expired, so clients refuse the repository: {_advice(role)}")
     days = left / timedelta(days=1)
-    return ExpiryWarning(step, f"{role} expires in {days:.1f} days, on {expires:%Y-%m-%d}: sign a newer version offline")
+    return ExpiryWarning(step, f"{role} expires in {days:.1f} days, on {expires:%Y-%m-%d}: {_advice(role)}")
+
+
+def _advice(role: str) -> str:
+    return f"renew it with tufline {role} renew"

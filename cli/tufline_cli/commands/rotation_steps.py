@@ -28,8 +28,8 @@ from tufline.metadata import key_uris
 from tufline.trust import roles
 from tufline.trust.rotation import in_place_of, next_root, next_targets
 from tufline.trust.shared_ceremony import TRUSTED_ROOT
-from tufline_cli.commands.sign import missing, read
 from tufline_cli.exit_codes import Exit, Failure
+from tufline_cli.signing_steps import missing, read
 
 STATE: Final = "rotation.json"
 DEFAULT_DAYS: Final = 365

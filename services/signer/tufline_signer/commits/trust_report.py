@@ -44,7 +44,8 @@ class TrustReport:
         for role in self._offline:
             self._report_expiry(role, heads[role], now)
         if expired := [role for role in self._offline if parse_expires(heads[role].expires) <= now]:
-            problem = f"{' and '.join(expired)} has expired, so clients refuse the repository: sign a newer version offline"
+            commands = " and ".join(f"tufline {role} renew" for role in expired)
+            problem = f"{' and '.join(expired)} has expired, so clients refuse the repository: renew it with {commands}"
         elif state.unreadable:
             # Reported until a usable version is submitted: the submitter may not know that this one is skipped.
             problem = f"{'; '.join(state.unreadable.values())}; it is skipped: submit a new version of it"

@@ -1,0 +1,284 @@
+"""``tufline root``, ``tufline targets`` and ``tufline submit``: the next versions of what people sign.
+
+A version is either signed here with a first key and submitted, so that the others sign it over the server (``tufline sign --url``), or
+written to files, signed anywhere (``tufline sign``), and then submitted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from tuf.api.metadata import Metadata, Root, Targets
+
+from tufline.client.rest import Client
+from tufline.clock import utc_now
+from tufline.trust import key_files, renewal, roles
+from tufline.trust.renewal import KeyChanges
+from tufline.trust.shared_ceremony import TRUSTED_ROOT
+from tufline_cli.commands.key_holders import open_offline
+from tufline_cli.exit_codes import Exit, Failure
+from tufline_cli.options import config_option, header_option, url_option
+from tufline_cli.passphrases import asker, passphrase_file_option
+from tufline_cli.signing_steps import METADATA_PATH, changes, matching, read, signing_keys, waiting
+from tufline_cli.trust_options import LIFETIME_DAYS
+
+DEFAULT_DAYS = 365
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """The newest accepted versions on a server.
+
+    Attributes:
+        root: of root.
+        targets: of targets; None if the server signs them.
+        targets_metadata: the same, with its signatures.
+    """
+
+    root: Metadata[Root]
+    targets: Targets | None
+    targets_metadata: Mapping[str, Any] | None
+
+    @classmethod
+    def ask(cls, client: Client) -> "_Newest":
+        """Ask a server."""
+        said = client.request("GET", "/api/v1/trust")
+        metadata = said["targets"]["metadata"]
+        return cls(
+            roles.parse(Root, said["root"]["metadata"]), None if metadata is None else roles.parse(Targets, metadata).signed, metadata
+        )
+
+
+def _options(command: Command) -> Command:
+    """Add the options of all commands that make a version."""
+    out = click.Path(path_type=Path, file_okay=False)
+    for option in (
+        config_option,
+        header_option,
+        url_option,
+        click.option("--yes", is_flag=True, help="Sign and submit without a question."),
+        click.option("--out", type=out, help="Write the version to this directory instead, to sign it elsewhere; then tufline submit."),
+        passphrase_file_option,
+        click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key to sign with first: a file (PEM) or a URI."),
+        click.option("--days", type=LIFETIME_DAYS, default=DEFAULT_DAYS, show_default=True, help="Lifetime of the new version."),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class _Signing:
+    """Where and how the first signature is made.
+
+    Attributes:
+        client: talks to the server.
+        keys: names of the private keys.
+        passphrase_file: file with their passphrase.
+        out: directory for files, if nothing is signed here.
+        yes: whether to ask nothing.
+        path: TOML file with settings.
+    """
+
+    client: Client
+    keys: tuple[str, ...]
+    passphrase_file: Path | None
+    out: Path | None
+    yes: bool
+    path: Path | None
+
+    def check(self) -> None:
+        """Refuse what is neither signed here nor written."""
+        if bool(self.keys) == bool(self.out):
+            advice = "either --key KEY signs it here first and submits it, or --out DIRECTORY writes it, to sign it elsewhere"
+            raise Failure("who signs first is missing, or named twice", advice, Exit.USAGE)
+
+    def go_on(self, following: Root | Targets, trusted: Metadata[Root]) -> None:
+        """Write the next version, or sign and submit it."""
+        metadata: Metadata[Any] = Metadata(following)
+        said = changes(following, trusted.signed)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            (self.out / TRUSTED_ROOT).write_bytes(trusted.to_bytes())
+            file = self.out / f"{following.type}.json"
+            file.write_bytes(metadata.to_bytes())
+            click.echo(said)
+            click.echo(f"next: tufline sign {file} --key KEY, on as many machines as needed, then tufline submit {file}")
+            return
+        held = [open_offline(name, asker(self.passphrase_file), self.path) for name in dict.fromkeys(self.keys)]
+        # The first signature must be by a key that is trusted already; a new key signs the submitted version.
+        signers = matching(held, signing_keys(following, trusted.signed))
+        if unused := {one.name for one in held} - {one.name for one, _ in signers}:
+            raise Failure(f"{', '.join(sorted(unused))} can't sign {following.type}", "pass the private key of one of its key holders")
+        click.echo(said)
+        if not self.yes:
+            click.confirm("Sign and submit it?", abort=True)
+        for one, key in signers:
+            signature = one.sign(key, metadata.signed_bytes)
+            metadata.signatures[signature.keyid] = signature
+        _submit(self.client, [metadata])
+
+
+def _submit(client: Client, versions: list[Metadata[Any]]) -> None:
+    client.request("POST", METADATA_PATH, {"metadata": {one.signed.type: one.to_dict() for one in versions}})
+    missing = waiting(client).missing
+    for one in versions:
+        name = f"{one.signed.type} version {one.signed.version}"
+        if left := missing.get(one.signed.type):
+            click.echo(f"{name} waits for signatures: {left}")
+            click.echo(f"next: the others sign it with tufline sign --url {client.url} --key KEY")
+        else:
+            click.echo(f"{name} is accepted: it is published when all that it governs verifies under it (tufline status)")
+
+
+def _expires(days: int) -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+
+
+@click.group()
+def root() -> None:
+    """Renew root, and change who holds its keys and those of targets."""
+
+
+@root.command("renew")
+@_options
+def renew_root(
+    days: int,
+    keys: tuple[str, ...],
+    passphrase_file: Path | None,
+    out: Path | None,
+    yes: bool,
+    url: str,
+    header: tuple[str, ...],
+    path: Path | None,
+) -> None:
+    """Make the next root with a new lifetime, and the same keys.
+
+    Sign it first with your own key (--key); the others sign it with tufline sign --url, each on their own machine.
+    """
+    signing = _Signing(Client(url, header), keys, passphrase_file, out, yes, path)
+    signing.check()
+    newest = _Newest.ask(signing.client)
+    signing.go_on(renewal.renewed(newest.root.signed, _expires(days)), newest.root)
+
+
+def _split(option: str, given: str) -> tuple[str, str]:
+    role, separator, value = given.partition("=")
+    if not separator or not value or role not in renewal.ROLES:
+        raise Failure(f"--{option} is {given!r}", f"write --{option} root=… or --{option} targets=…", Exit.USAGE)
+    return role, value
+
+
+def _number(given: str) -> int:
+    if not given.isascii() or not given.isdigit():
+        raise Failure(f"the threshold {given!r} is not a number", code=Exit.USAGE)
+    return int(given)
+
+
+def _key_changes(add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, ...]) -> dict[str, KeyChanges]:
+    """Read the options of ``tufline root keys``."""
+    added, removed, thresholds = ([_split(*one) for one in found] for found in _named(add, remove, threshold))
+
+    def read_key(file: str) -> Any:
+        return key_files.read(Path(file).read_bytes(), utc_now()).key
+
+    def keyid(key: str) -> str:
+        return read_key(key).keyid if Path(key).is_file() else key
+
+    return {
+        role: KeyChanges(
+            [read_key(file) for of, file in added if of == role],
+            [keyid(key) for of, key in removed if of == role],
+            next((_number(count) for of, count in thresholds if of == role), None),
+        )
+        for role in dict.fromkeys(role for role, _ in (*added, *removed, *thresholds))
+    }
+
+
+def _named(add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, ...]) -> list[list[tuple[str, str]]]:
+    return [[(name, one) for one in given] for name, given in (("add", add), ("remove", remove), ("threshold", threshold))]
+
+
+@root.command("keys")
+@click.option(
+    "--add", multiple=True, metavar="ROLE=FILE", help="Public key that is new in root or targets, as tufline keys public wrote it."
+)
+@click.option(
+    "--remove", multiple=True, metavar="ROLE=KEY", help="Key that goes: its file, or the start of its keyid. With --add: a replacement."
+)
+@click.option("--threshold", multiple=True, metavar="ROLE=NUMBER", help="How many keys must sign the role from now on.")
+@_options
+def keys_of_root(
+    add: tuple[str, ...],
+    remove: tuple[str, ...],
+    threshold: tuple[str, ...],
+    days: int,
+    keys: tuple[str, ...],
+    passphrase_file: Path | None,
+    out: Path | None,
+    yes: bool,
+    url: str,
+    header: tuple[str, ...],
+    path: Path | None,
+) -> None:
+    """Make the next root, with other keys or thresholds of root or targets.
+
+    It must be signed by enough keys of the current root, and by enough keys of the new one. Online keys: tufline keys rotate.
+    """
+    signing = _Signing(Client(url, header), keys, passphrase_file, out, yes, path)
+    signing.check()
+    asked = _key_changes(add, remove, threshold)
+    newest = _Newest.ask(signing.client)
+    following = renewal.with_keys(newest.root.signed, asked, _expires(days))
+    signing.go_on(following, newest.root)
+    if renewal.must_be_signed_again(newest.targets_metadata, following):
+        click.echo(
+            f"root version {following.version} is published when targets have signatures of its keys, too: once it is accepted, "
+            "tufline targets renew"
+        )
+
+
+@click.group()
+def targets() -> None:
+    """Renew targets, if people sign it."""
+
+
+@targets.command("renew")
+@_options
+def renew_targets(
+    days: int,
+    keys: tuple[str, ...],
+    passphrase_file: Path | None,
+    out: Path | None,
+    yes: bool,
+    url: str,
+    header: tuple[str, ...],
+    path: Path | None,
+) -> None:
+    """Make the next targets with a new lifetime, and the same content.
+
+    Sign it first with your own key (--key); the others sign it with tufline sign --url, each on their own machine.
+    """
+    signing = _Signing(Client(url, header), keys, passphrase_file, out, yes, path)
+    signing.check()
+    newest = _Newest.ask(signing.client)
+    if newest.targets is None:
+        raise Failure("the server signs targets here", "nothing is to be done: it renews them by itself")
+    signing.go_on(renewal.renewed(newest.targets, _expires(days)), newest.root)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE...")
+@url_option
+@header_option
+def submit(files: tuple[Path, ...], url: str, header: tuple[str, ...]) -> None:
+    """Submit root or targets in FILE, signed with tufline sign, to the server. If signatures are missing, it waits for them."""
+    client = Client(url, header)
+    versions = [read(file) for file in files]
+    if len({one.signed.type for one in versions}) != len(versions):
+        raise Failure("two files are of the same role", "submit one version of a role at a time", Exit.USAGE)
+    _submit(client, versions)
