@@ -145,7 +145,7 @@ BAD_SIGNATURES: dict[str, tuple[Callable[[People], None], str]] = {
 
 @pytest.mark.parametrize(("make", "reason"), BAD_SIGNATURES.values(), ids=BAD_SIGNATURES)
 def test_a_signature_that_does_not_count_is_refused(people: People, make: Callable[[People], None], reason: str) -> None:
-    """The file and the reason are told, and the ceremony goes on without that file."""
+    """The file and the reason are reported, and the ceremony continues without that file."""
     make(people)
     with pytest.raises(MetadataError, match=f"ada.json.*{reason}"):
         people.missing()

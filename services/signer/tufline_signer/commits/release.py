@@ -44,14 +44,14 @@ def changes_online_keys(old: Root, new: Root) -> bool:
     return any(not same_keys(roles.root_keys(old, role), roles.root_keys(new, role)) for role in ONLINE_ROLES)
 
 
-def same_keys(mine: RoleKeys, other: RoleKeys) -> bool:
+def same_keys(first: RoleKeys, second: RoleKeys) -> bool:
     """Return whether two roles have the same keys and threshold.
 
     Args:
-        mine: the keys of a role.
-        other: the keys of another role, or of the same role at another time.
+        first: the keys of a role.
+        second: the keys of another role, or of the same role at another time.
     """
-    return mine.keys.keys() == other.keys.keys() and mine.threshold == other.threshold
+    return first.keys.keys() == second.keys.keys() and first.threshold == second.threshold
 
 
 def next_submitted_targets(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, root: Root) -> Submitted[Targets] | None:

@@ -130,7 +130,7 @@ def _to_sign_under(submitted: tuple[Submitted[SignedRole], ...], released_versio
         released_version: the released version; 0 before the first.
 
     Returns:
-        First the mandatory version: the released one, or the last later one whose submission declared the previous keys lost. Then the
+        First the mandatory version: the released one, or, if later submissions declared the previous keys lost, the last of these. Then the
         other versions from the released one on, whose keys sign if they can be used.
     """
     later = [one for one in submitted if one.signed.version >= released_version]

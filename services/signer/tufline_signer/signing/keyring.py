@@ -1,4 +1,4 @@
-"""Signs roles: all keys of a role behind one call, and the signed file with its head.
+"""Signs roles: one call signs with all keys of a role, and returns the signed file with its head.
 
 All signatures are made here, and none is used before its record is written (``audit_trail``).
 """
