@@ -180,6 +180,6 @@ def bench_scale() -> Iterator[Row]:
                 done = count
             cost, profile = cost_of_one(server, 10 * MILLION + count)
             by_artifacts.append((count, cost))
-    label = "processor time of one artifact when idle, a commit of its own each, against the number of"
+    label = "processor time of one artifact on an idle server, with one commit each, against the number of"
     yield Row(f"{label} bins (none in place)", by_bins[-1][1], "ms", points=by_bins, limits="the snapshot, which names every bin")
     yield Row(f"{label} artifacts ({BINS:,} bins)", by_artifacts[-1][1], "ms", points=by_artifacts, limits=profile.limits)

@@ -48,7 +48,7 @@ WRONG = {
     "a host with slashes": ("[bus]\nurl = 'kafka://a:9092'\n", "'//a:9092' .* is not a valid broker address"),
     "a host with a name that is too long": (f"[bus]\nurl = 'kafka:{'a' * 64}:9092'\n", "is not a valid broker address"),
     "no bus": ("[bus]\nurl = 'postgres:x'\n", "'postgres:x' is not a valid bus URL: write 'embedded:<file>'"),
-    "no file of a bus": ("[bus]\nurl = 'embedded:'\n", "is not a valid bus URL"),
+    "a bus URL without a file": ("[bus]\nurl = 'embedded:'\n", "is not a valid bus URL"),
     "no prefix of Kafka's": ("[kafka]\nprefix = 'bad prefix/ü'\n", r"kafka\.prefix = 'bad prefix/ü' .* write at most 200 of"),
     "a prefix that is too long": (f"[kafka]\nprefix = '{'a' * 201}'\n", r"kafka\.prefix .* at most 200"),
     "no name of Kafka's": ("[kafka]\ninstance_id = 'a b'\n", r"kafka\.instance_id .* write at most 200"),

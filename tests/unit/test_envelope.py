@@ -42,7 +42,7 @@ OTHER_TIMES = {
     "a week": "2030-W01-1T00:00:00Z",
     "a day that does not exist": "2030-02-30T00:00:00Z",
     "hour 24": "2030-01-01T24:00:00Z",
-    "other digits": "\u0662030-01-01T00:00:00Z",
+    "digits that are not ASCII": "\u0662030-01-01T00:00:00Z",
     "a newline": "2030-01-01T00:00:00Z\n",
 }
 

@@ -71,9 +71,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "the timestamp is none": (lambda origin: (origin / "timestamp.json").write_text("{}"), "timestamp.json is not a timestamp"),
     "the timestamp went back": (lambda origin: _renumber(origin, -1), "timestamp.json has gone back to version"),
     "the timestamp is ahead": (lambda origin: _renumber(origin, 5), "which the log does not have"),
-    "a version of nobody": (lambda origin: (origin / "99.snapshot.json").write_text("{}"), "99.snapshot.json is not on the log"),
-    "a role of nobody": (lambda origin: (origin / "1.evil.json").write_text("{}"), "1.evil.json is not a file of this repository"),
-    "a file of nobody": (lambda origin: (origin / "index.html").write_text(""), "index.html is not a file of this repository"),
+    "an unknown version": (lambda origin: (origin / "99.snapshot.json").write_text("{}"), "99.snapshot.json is not on the log"),
+    "an unknown role": (lambda origin: (origin / "1.evil.json").write_text("{}"), "1.evil.json is not a file of this repository"),
+    "an unknown file": (lambda origin: (origin / "index.html").write_text(""), "index.html is not a file of this repository"),
 }
 
 

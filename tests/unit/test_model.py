@@ -80,7 +80,7 @@ REFUSED_LENGTHS = {
     "negative text": "-1",
     "text beyond 2^53": str(2**53 + 1),
     "long text": "1" * 30,
-    "other digits": "١٢",
+    "digits that are not ASCII": "١٢",
     "none": None,
     "empty text": "",
 }

@@ -229,7 +229,7 @@ BAD_ANSWERS = {
     "nobody": ({"root_holders": []}, "there are 0 names"),
     "nothing": ({"root_holders": None}, "Expected `array`"),
     "unknown": ({"root_treshold": 2}, "root_treshold"),
-    "threshold of none": ({"root_threshold": 0}, "choose 1 to 3"),
+    "a threshold of zero": ({"root_threshold": 0}, "choose 1 to 3"),
     "threshold of too many": ({"root_threshold": 4}, "choose 1 to 3"),
     "same name twice": ({"root_holders": ["ada", "Ada"]}, "twice"),
     "same file of two roles": ({"targets_holders": ["Ada"]}, "would share a file"),

@@ -87,7 +87,7 @@ async def test_version_is_pinned(vault: VaultServer, mount: str) -> None:
 BAD_URIS = {
     "no version": ("vault:transit/k", "lacks the version"),
     "no mount": ("vault:k#1", "is not a valid name of a key in Vault"),
-    "version of nothing": ("vault:transit/k#", "is not a valid name of a key in Vault"),
+    "an empty version": ("vault:transit/k#", "is not a valid name of a key in Vault"),
     "version zero": ("vault:transit/k#0", "is not a valid name of a key in Vault"),
     "another path": ("vault:../sys/k#1", "is not a valid name of a key in Vault"),
     "a query": ("vault:transit/k?x#1", "is not a valid name of a key in Vault"),

@@ -73,13 +73,13 @@ BARE = event(change("a", 5))
 
 GOOD: dict[str, Message] = {
     "no content type": Message(topics.INBOX, "", structured(BARE).value),
-    "content type of JSON, and structured all the same": Message(
+    "structured mode with the content type of JSON": Message(
         topics.INBOX, "k", structured(BARE).value, 0, {"content-type": "application/json"}
     ),
     "content type with a charset": Message(
         topics.INBOX, "k", structured(BARE).value, 0, {"content-type": "Application/CloudEvents+JSON; charset=utf-8"}
     ),
-    "data of a JSON of its own": structured(event(change("a", 5), datacontenttype="application/vnd.x+json")),
+    "a special content type of JSON for the data": structured(event(change("a", 5), datacontenttype="application/vnd.x+json")),
     "extensions and optional attributes": structured(event(change("a", 5), subject="s", time="2030-01-01T00:00:00Z", ext=7)),
     "headers that mean nothing": Message(
         topics.INBOX, "k", structured(BARE).value, 0, Headers([("x", b"\xff".decode(errors=ESCAPE)), ("x", ""), ("traceparent", "00")])
@@ -124,7 +124,7 @@ BAD: dict[str, tuple[Message, str]] = {
     "unknown field in data": (structured(event(data={"changes": [change("a")], "x": 1})), "unknown field `x`"),
     "unknown field of a change": (structured(event({**change("a"), "x": 1})), "unknown field `x`"),
     "unknown op": (structured(event(change("a", op="publish"))), "Invalid enum value 'publish' - at `$.data.changes[0].op`"),
-    "an addition of nothing": (structured(event({"op": "add", "path": "a"})), "changes[0] ('a') can't be accepted: info is missing"),
+    "an addition without info": (structured(event({"op": "add", "path": "a"})), "changes[0] ('a') can't be accepted: info is missing"),
     "one bad path among good ones": (
         structured(event(change("a"), change("/b"))),
         "changes[1] ('/b') can't be accepted: the path is absolute",
@@ -139,7 +139,7 @@ BAD: dict[str, tuple[Message, str]] = {
     "binary with a source that is not UTF-8": (binary(DATA, source=NOT_TEXT), "the attribute source is not UTF-8"),
     "binary of text": (binary(DATA, ("content-type", "text/plain")), "datacontenttype is 'text/plain'"),
     "binary without JSON": (binary(b"x"), "the value is not JSON"),
-    "binary of nothing": (binary(b""), "the record has no value"),
+    "binary mode without a value": (binary(b""), "the record has no value"),
     "binary of another form": (binary(b"[]"), "has another form"),
     "a key and headers of any bytes": (
         raw(b"\xff", (NOT_TEXT.encode(errors="backslashreplace").decode(), NOT_TEXT), key=NOT_TEXT),

@@ -57,7 +57,7 @@ DAMAGED: dict[str, Any] = {
     "followed by something": lambda content: content + b"more",
     "not compressed": lambda _: ONE,
     "empty": lambda _: b"",
-    "of nothing but a head": lambda content: content[:10],
+    "cut off after the header": lambda content: content[:10],
 }
 
 

@@ -74,7 +74,7 @@ HOSTILE: dict[str, Hostile] = {
     "root of 13 MB": Hostile(METADATA, lambda: unsigned("root", {f"k{n:06d}": [1, 2, 3] for n in range(600_000)}), 422),
     "root of many values": Hostile(METADATA, lambda: unsigned("root", [{} for _ in range(90_000)]), 422),
     "targets of many values": Hostile(METADATA, lambda: unsigned("targets", {f"{n}": "x" * 60 for n in range(90_000)}), 422),
-    "root of too many values": Hostile(METADATA, lambda: unsigned("root", [[] for _ in range(110_000)]), 422),
+    "a root with too many values": Hostile(METADATA, lambda: unsigned("root", [[] for _ in range(110_000)]), 422),
     "124,000 artifacts, the last is bad": Hostile(ADD, lambda: artifacts(124_000, "../x"), 422),
     "100,000 artifacts": Hostile(ADD, lambda: artifacts(100_000), 202),
     "gzip of newlines": Hostile(BULK, lambda: gzipped(b"\n" * MEGABYTE, 64), 422, GZIP),
@@ -183,7 +183,7 @@ EVENTS: dict[str, bytes] = {
     "custom with a long key": event(
         b'{"path":"a","info":{"length":1,"hashes":{},"custom":{"%s":[%s1]}}}' % (b"k" * 300_000, b"1," * 300_000)
     ),
-    "no event, of many objects": b'{"id":[%s{}]}' % (b"{}," * 340_000),
+    "an invalid event with many objects": b'{"id":[%s{}]}' % (b"{}," * 340_000),
     "no event, nested": b"[" * 1_000_000,
 }
 

@@ -266,10 +266,10 @@ FORGERIES = {
         "7",
     ),
     "no version": ("bins-0", b"{}", None),
-    "root of nonsense": ("2.root", b"{}", "2"),
-    "targets of nonsense": ("targets", b"{}", "2"),
-    "snapshot of nonsense": ("snapshot", b"{}", "900"),
-    "timestamp of nonsense": ("timestamp", b"{}", "900"),
+    "a root that is not metadata": ("2.root", b"{}", "2"),
+    "targets that are not metadata": ("targets", b"{}", "2"),
+    "a snapshot that is not metadata": ("snapshot", b"{}", "900"),
+    "a timestamp that is not metadata": ("timestamp", b"{}", "900"),
     "role that could leave the directory": ("../bins-0", b"{}", "1"),
 }
 

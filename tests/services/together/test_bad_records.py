@@ -36,7 +36,7 @@ JUNK = b'{"kind":"\xff'
 PLACES = {
     "heads of a bin": (topics.HEADS, 0, "bins-0"),
     "heads of the snapshot": (topics.HEADS, PARTITIONS, "snapshot"),
-    "heads of nobody": (topics.HEADS, PARTITIONS, "x"),
+    "a head of an unknown role": (topics.HEADS, PARTITIONS, "x"),
     "published": (topics.PUBLISHED, 0, "origin"),
     "admin": (topics.ADMIN, 0, "targets"),
     "metadata of a bin": (topics.METADATA, 0, "bins-0"),
