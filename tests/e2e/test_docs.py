@@ -23,7 +23,9 @@ pytestmark = pytest.mark.slow
 
 DOCS = ROOT / "docs"
 API, ORIGIN = "http://127.0.0.1:8080", "http://127.0.0.1:8081"
-TALKS_TO_A_SERVER = re.compile(r"(tufline (?:add|import|remove|status|keys rotate|root renew|root keys|targets renew|submit))")
+TALKS_TO_A_SERVER = re.compile(
+    r"(tufline (?:add|import|remove|status|publish|freeze|thaw|keys rotate|root renew|root keys|targets renew|submit))"
+)
 QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "0", "TUFLINE_SIGNER__RELEASE_GRACE": "1", "TUFLINE_SIGNER__RENEWAL_CHECK": "0.5"}
 
 
@@ -214,3 +216,22 @@ def test_integration_over_rest(tmp_path: Path) -> None:
         assert "2cf24dba" in run_python(ask, server, tmp_path)
         run_python(remove, server, tmp_path)
         assert "2 live, 0 refused" in run(many, server, tmp_path)
+
+
+def test_hold_publish_and_freeze(tmp_path: Path) -> None:
+    """The guide's commands publish a release with all its files, and stop changes for a while."""
+    hold, stop = programs(DOCS / "how-to" / "hold.md")
+    (tmp_path / "dist").mkdir()
+    for name in ("demo-1.0.tar.gz", "demo-2.0.tar.gz", "demo-2.0-py3-none-any.whl"):
+        (tmp_path / "dist" / name).write_text(name)
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        run("tufline add dist/demo-1.0.tar.gz", server, tmp_path)
+        said = run(hold, server, tmp_path)
+        assert said.count("1 held until tufline publish") == 2
+        assert "published; " in said
+        updater = server.updater(tmp_path / "client")
+        assert updater.get_targetinfo("dist/demo-2.0.tar.gz") is not None
+        assert updater.get_targetinfo("dist/demo-1.0.tar.gz") is None
+        stopped = run(stop, server, tmp_path)
+        assert "frozen since" in stopped
+        assert "thawed" in stopped

@@ -18,6 +18,7 @@ RUN = {
     "docs/tutorials/three-key-holders.md": "tests/e2e/test_docs.py",
     "docs/how-to/one-machine.md": "tests/e2e/test_docs.py",
     "docs/how-to/rest.md": "tests/e2e/test_docs.py",
+    "docs/how-to/hold.md": "tests/e2e/test_docs.py",
     "docs/how-to/keys.md": "tests/e2e/test_docs.py",
     "docs/how-to/sign-together.md": "tests/e2e/test_docs.py",
     "docs/how-to/backup.md": "tests/e2e/test_docs.py",

@@ -10,7 +10,7 @@ import tufline.metadata.bins
 from tufline import records
 from tufline.records import cursor, topics
 from tufline.records.cursor import Task
-from tufline_testing.log import eventually, publish, read_all
+from tufline_testing.log import append_marks, append_publish, eventually, read_all
 from tufline_testing.rest import Rest, artifact, bootstrapped
 
 ADD = "/api/v1/artifacts/"
@@ -172,8 +172,9 @@ async def test_a_publish_that_comes_from_another_process_is_applied_at_once(tmp_
         await add(server, "a", publish=False)
         bootstrap = records.decode(records.admin_decoder, (await read_all(server.bus, topics.ADMIN))[0].value)
         assert isinstance(bootstrap, records.Bootstrap)
-        await asyncio.sleep(0.2)
-        await publish(server.bus, bootstrap.settings)
+        ends = await append_marks(server.bus, bootstrap.settings)
+        await asyncio.sleep(0.5)  # the workers have applied the marks, and wait for the next change
+        await append_publish(server.bus, ends)
 
         async def is_live() -> bool:
             return await length(server, "a") == 1
