@@ -121,6 +121,8 @@ lock: $(VENV)/.installed ## pin the dependencies anew, without index and file ad
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		requirements/go.in -o requirements/go.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
+		requirements/node.in -o requirements/node.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		requirements/openbao.in -o requirements/openbao.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --upgrade \
 		requirements/python-tuf-oldest.in -o requirements/python-tuf-oldest.lock

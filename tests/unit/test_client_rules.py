@@ -172,7 +172,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
     "an entry whose keyid is too short": (entry("root", keyid="a" * 63, sig=""), "not a SHA-256"),
     "an entry whose keyid is too long": (entry("root", keyid="a" * 65, sig=""), "not a SHA-256"),
     "an Ed25519 key with spaces": (extra_key(ED25519, public=" ".join(str(ED25519.keyval["public"]))), "64 lower-case"),
-    "a P-384 key": (extra_key(P384), "python-tuf 3.1.1 to 7.0.1, tuf-js 1.1.7 to 5.0.1, go-tuf 2.0.0 to 2.4.2 can verify"),
+    "a P-384 key": (extra_key(P384), "python-tuf 3.1.1 to 7.0.1, tuf-js 1.1.7 to 6.0.2, go-tuf 2.0.0 to 2.4.2 can verify"),
     "an RSA key": (extra_key(RSA), "go-tuf 2.0.0"),
     "a P-384 key with a scheme of P-256": (
         extra_key(SSlibKey("", "ecdsa", "ecdsa-sha2-nistp256", dict(P384.keyval))),

