@@ -41,7 +41,7 @@ OnReady = Callable[[str, str], Coroutine[Any, Any, None]]
 _log = structlog.get_logger(__name__)
 
 
-def kept_in(data: Path) -> dict[str, Any]:
+def settings_of_data(data: Path) -> dict[str, Any]:
     """Return the settings for the data directory of ``tufline dev``.
 
     Args:

@@ -17,7 +17,7 @@ from tufline.errors import BinFullError, InvalidTargetError, MetadataError
 from tufline.metadata import envelope
 from tufline.metadata.bins import MAX_BIN_BYTES, Bin, BinLayout, find_target
 from tufline.metadata.paths import check_path
-from tufline.metadata.target import Entry, Target, encode_entry
+from tufline.metadata.target import Target, TargetEntry, encode_entry
 
 EXPIRES = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
 
@@ -134,7 +134,7 @@ def test_full_bin_refuses_and_stays() -> None:
 def test_the_largest_bin(spare: int) -> None:
     """Entries of 4,000,000 bytes with their commas fit into a bin, and one byte more does not."""
 
-    def entry(path: str, size: int) -> Entry:
+    def entry(path: str, size: int) -> TargetEntry:
         least = len(encode_entry(Target(path, 1, {"sha256": "0" * 64}, {"filling": ""})).encoded)
         return encode_entry(Target(path, 1, {"sha256": "0" * 64}, {"filling": "x" * (size - least)}))
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tufline_cli.commands.journal import PREFIX, open_journal
-from tufline_cli.commands.sources import Item, check_source, items
+from tufline_cli.commands.sources import SourceItem, check_source, items
 from tufline_cli.exit_codes import Failure
 
 DIGEST = "ab" * 32
 ARTIFACTS = [{"path": f"p/{number}", "info": {"length": str(number), "hashes": {"sha256": DIGEST}}} for number in range(4)]
 
 
-def sent(source: Path, path: Path, accept: int | None = None) -> list[Item]:
+def sent(source: Path, path: Path, accept: int | None = None) -> list[SourceItem]:
     """Import a source while the server acknowledges only some items, and return what was sent; the journal stays."""
     check_source(source)
     with open_journal(path, source, "log") as journal:
@@ -25,7 +25,7 @@ def sent(source: Path, path: Path, accept: int | None = None) -> list[Item]:
     return every
 
 
-def bodies(found: Iterable[Item]) -> list[dict[str, Any]]:
+def bodies(found: Iterable[SourceItem]) -> list[dict[str, Any]]:
     return [json.loads(item.line) for item in found]
 
 
@@ -92,7 +92,7 @@ def test_a_source_made_anew_is_taken_as_it_is_now(tmp_path: Path, kind: str) -> 
     assert sent(source, path) == []
 
 
-def replay(found: Iterable[Item], state: dict[str, Any]) -> dict[str, Any]:
+def replay(found: Iterable[SourceItem], state: dict[str, Any]) -> dict[str, Any]:
     """Apply what was sent to the server's state."""
     return state | {one["path"]: one["info"] for one in bodies(found)}
 

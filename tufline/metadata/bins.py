@@ -18,7 +18,7 @@ from tufline.decoding import decode
 from tufline.errors import BinFullError, MetadataError
 from tufline.metadata import canonical
 from tufline.metadata.envelope import SPEC_VERSION
-from tufline.metadata.target import Entry, Target
+from tufline.metadata.target import Target, TargetEntry
 
 MIN_BINS: Final = 2
 MAX_BINS: Final = 16_384
@@ -158,7 +158,7 @@ class Bin:
         """An estimate of the bin's memory, in bytes."""
         return 2 * self.size + ENTRY_OVERHEAD_BYTES * len(self._paths)
 
-    def add(self, entry: Entry) -> bool:
+    def add(self, entry: TargetEntry) -> bool:
         """Add an entry, replacing an older one of the same path.
 
         Args:

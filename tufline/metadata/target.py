@@ -70,7 +70,7 @@ class TargetRules(NamedTuple):
 DEFAULT_RULES: Final = TargetRules()
 
 
-class Entry(NamedTuple):
+class TargetEntry(NamedTuple):
     """A target's entry in a bin: the raw path, by which entries are sorted, and the canonical bytes ``"<path>":{…}``."""
 
     path: str
@@ -184,7 +184,7 @@ def _parse(content: bytes, what: str, most_bytes: int) -> Any:
     return decode_json(_any_decoder, content, what, InvalidTargetError)
 
 
-def encode_entry(target: Target) -> Entry:
+def encode_entry(target: Target) -> TargetEntry:
     """Encode a target's entry in canonical form.
 
     Args:
@@ -196,4 +196,4 @@ def encode_entry(target: Target) -> Entry:
     info: dict[str, object] = {"hashes": target.hashes, "length": target.length}
     if target.custom is not None:
         info["custom"] = target.custom
-    return Entry(target.path, canonical.encode(target.path) + b":" + canonical.encode(info))
+    return TargetEntry(target.path, canonical.encode(target.path) + b":" + canonical.encode(info))

@@ -23,7 +23,7 @@ RESTORE_WAIT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenPartition:
     """A partition that was taken over.
 
     Attributes:
@@ -36,7 +36,7 @@ class Taken:
 
 
 @asynccontextmanager
-async def take_over(bus: Bus, writer_id: str, topic: str, partition: int) -> AsyncIterator[Taken]:
+async def take_over(bus: Bus, writer_id: str, topic: str, partition: int) -> AsyncIterator[TakenPartition]:
     """Become the only writer of a partition. The writer is closed after the block.
 
     Args:
@@ -55,7 +55,7 @@ async def take_over(bus: Bus, writer_id: str, topic: str, partition: int) -> Asy
     writer = await bus.writer(writer_id)
     try:
         (claim,) = await writer.commit([Message(topic, CLAIM_KEY, records.encode(Claim(writer=writer_id)), partition)])
-        yield Taken(writer, claim)
+        yield TakenPartition(writer, claim)
     finally:
         await writer.close()
 

@@ -18,7 +18,7 @@ from tufline.client.rest import Client
 from tufline.errors import UnknownTaskError
 from tufline.runtime import terminal_text
 from tufline_cli.commands.journal import PREFIX, Journal, open_journal
-from tufline_cli.commands.sources import Item, check_source, describe_file, items
+from tufline_cli.commands.sources import SourceItem, check_source, describe_file, items
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import header_option, hold_option, timeout_option, url_option, wait_option
 
@@ -150,7 +150,7 @@ class Import:
         self.unnamed = 0
         self.refusals: list[tuple[str, str]] = []
 
-    def send_all(self, chunks: Iterable[Sequence[Item]]) -> None:
+    def send_all(self, chunks: Iterable[Sequence[SourceItem]]) -> None:
         """Send artifacts in order, which matters if one is added and removed. While the server works, the next ones are read.
 
         Args:
@@ -159,7 +159,7 @@ class Import:
         Raises:
             Failure: if the server can't be reached, or the journal can't be written.
         """
-        under_way: deque[tuple[Sequence[Item], Future[Any]]] = deque()
+        under_way: deque[tuple[Sequence[SourceItem], Future[Any]]] = deque()
         with ThreadPoolExecutor(1) as sender:
             for chunk in chunks:
                 if len(under_way) == PREPARED:
@@ -168,11 +168,11 @@ class Import:
             while under_way:
                 self._take_note(*under_way.popleft())
 
-    def _send(self, chunk: Sequence[Item]) -> Any:
+    def _send(self, chunk: Sequence[SourceItem]) -> Any:
         body = b"\n".join(item.line for item in chunk)
         return self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
 
-    def _take_note(self, chunk: Sequence[Item], sent: Future[Any]) -> None:
+    def _take_note(self, chunk: Sequence[SourceItem], sent: Future[Any]) -> None:
         data = sent.result()
         refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
         self.refused += data["refused"]

@@ -60,7 +60,7 @@ def verify(data: Path | None, path: Path | None, files: tuple[Path, ...], with_t
             "add --file, or omit --topic to read only the topic",
             Exit.USAGE,
         )
-    config, _ = load(path, process.kept_in(data) if data is not None else {})
+    config, _ = load(path, process.settings_of_data(data) if data is not None else {})
     if not files or with_topic:
         process.need_log(config)
         report = asyncio.run(_with_topic(config, files, _published(places)))

@@ -30,7 +30,7 @@ def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
     This compares every version on the log, the heads, and every file of the origin, byte by byte. To check what a client sees, use tufline
     verify. On Kafka, services may keep running; with an embedded log, stop the server first.
     """
-    config, _ = load(path, process.kept_in(data) if data is not None else {})
+    config, _ = load(path, process.settings_of_data(data) if data is not None else {})
     process.need_log(config)
     process.need_origin(config)
     report = asyncio.run(_compare(config))

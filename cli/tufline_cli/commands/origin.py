@@ -26,7 +26,7 @@ def origin() -> None:
 
 
 def _config(data: Path | None, path: Path | None) -> Config:
-    config, _ = load(path, process.kept_in(data) if data is not None else {})
+    config, _ = load(path, process.settings_of_data(data) if data is not None else {})
     process.need_origin(config)
     return config
 

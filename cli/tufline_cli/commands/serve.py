@@ -64,7 +64,7 @@ def dev(
     repository with them. DATA/ready.json has all URLs.
     """
     overrides: dict[str, Any] = {
-        **process.kept_in(data),
+        **process.settings_of_data(data),
         "ingest.port": port,
         "web.port": web_port,
         "web.targets": targets,

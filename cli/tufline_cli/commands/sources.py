@@ -22,7 +22,7 @@ from tufline_cli.exit_codes import Exit, Failure
 READ_BYTES: Final = 1024 * 1024
 
 
-class Item(NamedTuple):
+class SourceItem(NamedTuple):
     """An artifact to import.
 
     Attributes:
@@ -52,7 +52,7 @@ def describe_file(path: Path, target_path: str) -> dict[str, Any]:
     return {"path": target_path, "info": {"length": length, "hashes": {"sha256": digest.hexdigest()}}}
 
 
-def _of_directory(directory: Path, journal: Journal) -> Iterator[Item]:
+def _of_directory(directory: Path, journal: Journal) -> Iterator[SourceItem]:
     for path in sorted(directory.rglob("*")):
         try:
             if not path.is_file():
@@ -60,7 +60,7 @@ def _of_directory(directory: Path, journal: Journal) -> Iterator[Item]:
             stat, target_path = path.stat(), path.relative_to(directory).as_posix()
             mark = make_mark(target_path, b"%d:%d" % (stat.st_size, stat.st_mtime_ns))
             if not journal.is_journal(path.name, stat) and not journal.passes(mark):
-                yield Item(mark, json.dumps(describe_file(path, target_path)).encode())
+                yield SourceItem(mark, json.dumps(describe_file(path, target_path)).encode())
         except OSError as error:
             hint = "fix the file, and import again: accepted artifacts are skipped"
             raise Failure(f"{path} can't be read: {error.strerror}", hint) from error
@@ -77,21 +77,21 @@ def _csv_rows(path: Path) -> "Iterator[csv.DictReader[str]]":
         raise Failure(f"{path} is not a valid CSV file: {error}", "its first line must be: path,length,sha256", Exit.USAGE) from error
 
 
-def _of_csv(path: Path, journal: Journal) -> Iterator[Item]:
+def _of_csv(path: Path, journal: Journal) -> Iterator[SourceItem]:
     with _csv_rows(path) as rows:
         for row in rows:
             info = {"length": row["length"], "hashes": {"sha256": row["sha256"]}}
             line = json.dumps({"path": row["path"], "info": info}).encode()
             mark = make_mark(row["path"] or "", line)
             if not journal.passes(mark):
-                yield Item(mark, line)
+                yield SourceItem(mark, line)
 
 
 class _Named(msgspec.Struct):
     path: str
 
 
-def _of_lines(path: Path, journal: Journal) -> Iterator[Item]:
+def _of_lines(path: Path, journal: Journal) -> Iterator[SourceItem]:
     decode = msgspec.json.Decoder(_Named).decode
     with path.open("rb") as file:
         for full_line in file:
@@ -104,7 +104,7 @@ def _of_lines(path: Path, journal: Journal) -> Iterator[Item]:
                 name = ""  # the server reports what is wrong with the line
             mark = make_mark(name, line)
             if not journal.passes(mark):
-                yield Item(mark, line)
+                yield SourceItem(mark, line)
 
 
 _KINDS: Final = MappingProxyType({".csv": _of_csv, ".ndjson": _of_lines, ".jsonl": _of_lines})
@@ -131,7 +131,7 @@ def check_source(source: Path) -> None:
             raise Failure(f"{source} has no column {said}", "its first line must be: path,length,sha256", Exit.USAGE)
 
 
-def items(source: Path, journal: Journal) -> Iterator[Item]:
+def items(source: Path, journal: Journal) -> Iterator[SourceItem]:
     """Read the artifacts of a source that the server does not have.
 
     Args:

@@ -124,7 +124,7 @@ def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | 
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class RepositoryWalk:
     """A repository to walk.
 
     Attributes:
@@ -204,7 +204,7 @@ def _refused_elsewhere(content: bytes) -> Iterator[str]:
         yield f"tuf-js or go-tuf refuses it: {error}"
 
 
-def _open(url: str, root: Path, directory: Path) -> tuple[Walk, list[str]]:
+def _open(url: str, root: Path, directory: Path) -> tuple[RepositoryWalk, list[str]]:
     _refresh(url, root, directory)
     files = {role: (directory / f"{role}.json").read_bytes() for role in ("root", "timestamp", "snapshot", "targets")}
     findings = [f"{role}.json: {finding}" for role, content in files.items() for finding in _refused_elsewhere(content)]
@@ -213,7 +213,7 @@ def _open(url: str, root: Path, directory: Path) -> tuple[Walk, list[str]]:
     if delegations is None or delegations.succinct_roles is None:
         raise Failure("targets does not delegate to hash bins", "tufline verify only supports repositories with hash bins")
     snapshot = Metadata[Snapshot].from_bytes(files["snapshot"]).signed
-    walk = Walk(url.rstrip("/"), Metadata[Root].from_bytes(files["root"]), snapshot, targets, delegations.succinct_roles)
+    walk = RepositoryWalk(url.rstrip("/"), Metadata[Root].from_bytes(files["root"]), snapshot, targets, delegations.succinct_roles)
     return walk, findings
 
 

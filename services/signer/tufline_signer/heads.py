@@ -28,7 +28,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Owned:
+class OwnedHeads:
     """A partition of ``heads`` that this process has taken over.
 
     Attributes:
@@ -72,7 +72,7 @@ class Owned:
 
 
 @asynccontextmanager
-async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver) -> AsyncIterator[Owned]:
+async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver) -> AsyncIterator[OwnedHeads]:
     """Become the only writer of a partition of ``heads``, and read back its state. After the block the writer is released.
 
     Args:
@@ -90,7 +90,7 @@ async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver
         BusError: if the bus does not answer.
     """
     async with takeover.take_over(bus, writer_id, topics.HEADS, partition) as taken:
-        owned = Owned(taken.writer, partition, taken.claim.time, passed)
+        owned = OwnedHeads(taken.writer, partition, taken.claim.time, passed)
         try:
             try:
                 await takeover.read_up_to(bus, taken.claim, owned.take)
@@ -102,7 +102,7 @@ async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver
             passed.forget()
 
 
-async def _make_again(bus: Bus, owned: Owned) -> None:
+async def _make_again(bus: Bus, owned: OwnedHeads) -> None:
     for role, record in [*owned.unreadable.items()]:
         is_of_role = role not in {PROGRESS_KEY, CLAIM_KEY} and slot_of_key(role) is None
         head = await _newest_on_log(bus, role, owned.heads.get(role)) if is_of_role else None

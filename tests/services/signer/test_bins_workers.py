@@ -14,11 +14,11 @@ from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position, Then, Writer
 from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.metadata.bins import Bin
-from tufline.metadata.target import Entry
+from tufline.metadata.target import TargetEntry
 from tufline.records import Add, Changes, Head, Remove, topics
 from tufline_signer.bins import bins_worker
 from tufline_signer.bins.batch import BinCache
-from tufline_signer.bins.pacing import Pace
+from tufline_signer.bins.pacing import RenewalPace
 from tufline_testing.log import read_all
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log
 from tufline_testing.simulation.virtual_time import run_virtual
@@ -183,7 +183,7 @@ def test_renewal_leaves_half_of_the_time() -> None:
     """No renewal starts while another one is in progress, nor for as long as that one took."""
 
     async def story(_: Clock) -> None:
-        pace = Pace()
+        pace = RenewalPace()
         assert pace.wait == 0
         with pace.working():
             await asyncio.sleep(3)
@@ -200,7 +200,7 @@ def test_a_large_batch_takes_its_memory_from_the_bins() -> None:
     cache = BinCache(10_000)
     for number in range(20):
         full = Bin()
-        full.add(Entry("p", b"x" * 420))
+        full.add(TargetEntry("p", b"x" * 420))
         cache.put(f"bins-{number}", 1, full)
     assert cache.memory == 10_000
     cache.lend(5000)

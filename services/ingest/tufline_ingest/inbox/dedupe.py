@@ -24,7 +24,7 @@ from tufline.clock import in_milliseconds
 from tufline.records import InboxProgress, topics
 from tufline.records.receipts import EventReceipt, receipt_decoder
 from tufline.runtime.passed_over import PassedOver
-from tufline.runtime.takeover import Taken, read_up_to
+from tufline.runtime.takeover import TakenPartition, read_up_to
 from tufline.views.task_receipts import FETCH_BYTES, SKEW_MILLISECONDS
 
 FIRST_STEP: Final = 256
@@ -200,7 +200,7 @@ class _ReadBack:
         return self.found[-1].offset if self.found else 0
 
 
-async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -> InboxState:
+async def restore(bus: Bus, taken: TakenPartition, remembered: int, passed: PassedOver) -> InboxState:
     """Restore the previous writers' state, from the newest record backwards, and append again what is unreadable in ``inbox-progress``.
 
     Args:
@@ -235,7 +235,7 @@ async def restore(bus: Bus, taken: Taken, remembered: int, passed: PassedOver) -
     return state
 
 
-async def _recover(bus: Bus, taken: Taken, state: InboxState, gaps: Sequence[_Gap], passed: PassedOver) -> None:
+async def _recover(bus: Bus, taken: TakenPartition, state: InboxState, gaps: Sequence[_Gap], passed: PassedOver) -> None:
     partition = taken.claim.partition
     # Once this record is visible, so are the records of the previous writers: an open transaction of the signer may hide them until then.
     mark = EventReceipt(partition=partition, offset=-1, source="", id="", outcome="rejected", reason=MARK_REASON)
@@ -272,7 +272,7 @@ async def _recover(bus: Bus, taken: Taken, state: InboxState, gaps: Sequence[_Ga
     _log.warning("inbox.recovered", partition=partition, offset=offset, events=events, uncertain_below=state.uncertain)
 
 
-async def _uncertain(bus: Bus, taken: Taken, gap: _Gap, *, is_unread: bool) -> int:
+async def _uncertain(bus: Bus, taken: TakenPartition, gap: _Gap, *, is_unread: bool) -> int:
     """Return the offset of ``inbox`` below which an event may have been moved although its receipt can't be read."""
     partition = taken.claim.partition
     if is_unread:

@@ -12,7 +12,7 @@ from tufline import records
 from tufline.bus import MAX_TRANSACTION_BYTES, Record
 from tufline.errors import BinFullError, RecordError, SchemaError
 from tufline.metadata.bins import Bin
-from tufline.metadata.target import Entry, Target, encode_entry
+from tufline.metadata.target import Target, TargetEntry, encode_entry
 from tufline.records import Add, Changes, Head, Remove
 from tufline.records.partitioning import Partitioning
 from tufline.records.receipts import ChangeReceipt
@@ -218,7 +218,7 @@ def apply_changes(
             if entry is None:
                 happened, outcome = target_bin.remove(path), "not_found"
             else:
-                happened, outcome = target_bin.add(Entry(path, entry)), "unchanged"
+                happened, outcome = target_bin.add(TargetEntry(path, entry)), "unchanged"
         except BinFullError as error:
             happened, outcome, reason = False, "refused", str(error)
         changed |= happened
@@ -244,7 +244,7 @@ def release_changes(target_bin: Bin, changes: Iterable[HeldChange]) -> tuple[boo
     refused = {}
     for change in changes:
         try:
-            changed |= target_bin.remove(change.path) if change.entry is None else target_bin.add(Entry(change.path, change.entry))
+            changed |= target_bin.remove(change.path) if change.entry is None else target_bin.add(TargetEntry(change.path, change.entry))
         except BinFullError as error:
             refused[change.path] = str(error)
     return changed, refused

@@ -22,7 +22,7 @@ from tufline.views.lost_input import CheckedReader, is_accepted
 from tufline_signer.bins.batch import Batch
 from tufline_signer.bins.bins_writer import BinsWriter, part
 from tufline_signer.bins.context import BinsContext
-from tufline_signer.heads import Owned, take_over
+from tufline_signer.heads import OwnedHeads, take_over
 
 FETCH_BYTES: Final = 256 * 1024
 """How many bytes of records are sorted in one step; the event loop is busy meanwhile."""
@@ -158,7 +158,7 @@ async def work(context: BinsContext, partition: int) -> None:
         await _work(context, owned, partition)
 
 
-async def _work(context: BinsContext, owned: Owned, partition: int) -> None:
+async def _work(context: BinsContext, owned: OwnedHeads, partition: int) -> None:
     if context.signer.admin.state.bootstrap is None:
         context.signer.health.problem(part(partition), "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
     await context.signer.released.known.wait()

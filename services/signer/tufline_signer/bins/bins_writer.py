@@ -37,7 +37,7 @@ from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack, 
 from tufline_signer.bins.context import BinsContext
 from tufline_signer.bins.held import HeldChanges
 from tufline_signer.errors import InconsistentLogError
-from tufline_signer.heads import Owned
+from tufline_signer.heads import OwnedHeads
 from tufline_signer.signing.key_selection import keys_of_bins
 from tufline_signer.signing.keyring import SignedFile, ToSign
 
@@ -115,7 +115,7 @@ class _Receipt(NamedTuple):
 class BinsWriter:
     """Writes the bins of one partition, after its takeover."""
 
-    def __init__(self, context: BinsContext, owned: Owned, bootstrap: Bootstrap) -> None:
+    def __init__(self, context: BinsContext, owned: OwnedHeads, bootstrap: Bootstrap) -> None:
         """Start with the state read from the log.
 
         Args:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from tufline_signer.bins.batch import BinCache
-from tufline_signer.bins.pacing import Pace
+from tufline_signer.bins.pacing import RenewalPace
 from tufline_signer.context import SignerContext
 
 
@@ -22,4 +22,4 @@ class BinsContext:
     signer: SignerContext
     cache: BinCache
     backlog: asyncio.Lock = field(default_factory=asyncio.Lock)
-    renewal: Pace = field(default_factory=Pace)
+    renewal: RenewalPace = field(default_factory=RenewalPace)

@@ -9,7 +9,7 @@ BUSY_SECONDS: Final = 0.05
 """How long to wait before asking again for a turn to renew, in seconds."""
 
 
-class Pace:
+class RenewalPace:
     """Keeps half of the time free: renewing everything at once must neither delay new changes nor outpace the publisher."""
 
     def __init__(self) -> None:

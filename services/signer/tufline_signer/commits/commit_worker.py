@@ -51,7 +51,7 @@ from tufline_signer.commits.release import (
 from tufline_signer.commits.state import CommitState
 from tufline_signer.commits.trust_report import TrustReport
 from tufline_signer.context import SignerContext
-from tufline_signer.heads import Owned, take_over
+from tufline_signer.heads import OwnedHeads, take_over
 from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role
 from tufline_signer.signing.keyring import Sign, SignedFile, signed_by_people
 
@@ -61,7 +61,7 @@ PART: Final = "signer.commits"
 _log = structlog.get_logger(__name__)
 
 
-def last_vector(owned: Owned, partitions: int) -> Vector:
+def last_vector(owned: OwnedHeads, partitions: int) -> Vector:
     """Return how far the last commit goes.
 
     Args:
@@ -77,7 +77,7 @@ def last_vector(owned: Owned, partitions: int) -> Vector:
 class CommitWorker:
     """Makes the commits, after taking over the last partition of ``heads``."""
 
-    def __init__(self, context: SignerContext, owned: Owned, bootstrap: Bootstrap) -> None:
+    def __init__(self, context: SignerContext, owned: OwnedHeads, bootstrap: Bootstrap) -> None:
         """Start with the state read from the log.
 
         Args:
@@ -307,7 +307,7 @@ async def work(context: SignerContext) -> None:
         await _work(context, owned, partitions)
 
 
-async def _work(context: SignerContext, owned: Owned, partitions: int) -> None:
+async def _work(context: SignerContext, owned: OwnedHeads, partitions: int) -> None:
     if context.admin.state.bootstrap is None:
         context.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
     await context.released.known.wait()
@@ -327,7 +327,7 @@ async def _work(context: SignerContext, owned: Owned, partitions: int) -> None:
         worker.leave()
 
 
-async def _begin(context: SignerContext, owned: Owned, repository: Bootstrapped) -> Bootstrap:
+async def _begin(context: SignerContext, owned: OwnedHeads, repository: Bootstrapped) -> Bootstrap:
     """Make the bootstrap final, before anything of it is published. The order in ``admin`` decides between this record and a replacement.
 
     Returns:
