@@ -28,7 +28,7 @@ def bench_rotation() -> Iterator[Row]:
     """Measure a new online key in a repository of the profile ``rstuf``, with default settings."""
     with settled_directory() as directory:
         keys = directory / "data" / "keys"
-        offline = Offline(keys, bins=BINS, mode=ceremony.RSTUF, days=ceremony.DEFAULT_DAYS)
+        offline = Offline(keys / "online", bins=BINS, mode=ceremony.RSTUF, days=ceremony.DEFAULT_DAYS)
         settings = {**offline.payload["settings"], "client_profile": "rstuf"}
         (keys / "bootstrap.json").write_text(json.dumps({**offline.payload, "settings": settings}))
         (keys / "root.json").write_text(json.dumps(offline.payload["metadata"]["root"]))
