@@ -1,7 +1,7 @@
 """Records ``tufline ceremony`` and draws the recording: ``python -m tools.record_ceremony``; with ``--draw`` the last one is drawn again.
 
-A person is played on a terminal (a pseudo-terminal of its own, as a passphrase is read from nothing else): each answer is typed when its
-question is there. docs/images/ceremony.cast is the recording, docs/images/ceremony.svg shows it; see ``tools.record_demo``.
+It types a person's answers in a pseudo-terminal, because passphrases are read only from a terminal; each answer is typed when its question
+appears. docs/images/ceremony.cast is the recording, docs/images/ceremony.svg shows it; see ``tools.record_demo``.
 """
 
 import os

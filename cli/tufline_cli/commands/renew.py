@@ -267,7 +267,7 @@ def renew_targets(
     signing.check()
     newest = _Newest.ask(signing.client)
     if newest.targets is None:
-        raise Failure("the server signs targets here", "nothing is to be done: it renews them by itself")
+        raise Failure("the server signs targets here", "nothing needs to be done: it renews them by itself")
     signing.go_on(renewal.renewed(newest.targets, _expires(days)), newest.root)
 
 

@@ -11,7 +11,8 @@ from tufline.audit.records import NO_HASH, AuditBegin, AuditEnd, AuditRecord, un
 from tufline.errors import RecordError, SchemaError
 
 REMEMBERED: Final = 4096
-"""How many hashes of a chain's newest records are remembered. A second copy, or a late record, comes at most this much later."""
+"""How many hashes of a chain's newest records are remembered. A second copy of a record, or a late record, is at most this many records
+later."""
 
 Kind = Literal["alarm", "changed", "gap", "order", "fork", "link", "tail", "file", "metadata"]
 
