@@ -199,9 +199,10 @@ def settings_page() -> str:
 
 def _errors(kind: type[TuflineError], depth: int = 0) -> Iterator[tuple[type[TuflineError], int]]:
     yield kind, depth
-    for sub in kind.__subclasses__():
-        if sub.__module__ in ERROR_MODULES:
-            yield from _errors(sub, depth + 1)
+    # By module: which one was imported first depends on what else runs in the process.
+    known = [sub for sub in kind.__subclasses__() if sub.__module__ in ERROR_MODULES]
+    for sub in sorted(known, key=lambda one: ERROR_MODULES.index(one.__module__)):
+        yield from _errors(sub, depth + 1)
 
 
 def errors_page() -> str:

@@ -25,6 +25,7 @@ _COMMANDS = MappingProxyType(
         "init": "init:init",
         "keys": "keys:keys",
         "origin": "origin:origin",
+        "plan": "plan:plan_",
         "publish": "publishing:publish",
         "rejected": "rejected:rejected",
         "remove": "artifacts:remove",
