@@ -43,7 +43,7 @@ class Site:
 
     async def bootstrap_state(self) -> str | None:
         _, answer = await self.server.ask("GET", "/api/v1/bootstrap/")
-        state: str | None = answer["data"]["state"]
+        state: str | None = answer["data"].get("state")
         return state
 
     async def look_up(self, *paths: str) -> list[File]:
@@ -61,7 +61,7 @@ async def site(tmp_path: Path, rstuf_python: Path) -> AsyncIterator[Site]:
     files, keys, listening = tmp_path / "files", tmp_path / "keys", asyncio.get_running_loop().create_future()
     files.mkdir()
     keys.mkdir()
-    async with rest(tmp_path, whole=True, signer={"release_delay": 0.5}) as server:
+    async with rest(tmp_path, whole=True) as server:
         serving = asyncio.create_task(web_server.serve(tmp_path / "origin", WebConfig(port=0, targets=files), listening.set_result))
         try:
             url = await listening
