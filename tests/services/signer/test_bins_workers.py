@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tufline import records
-from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position, Then, Writer
+from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position, Record, Then, Writer
 from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.metadata.bins import Bin
@@ -86,6 +86,29 @@ def test_no_transaction_is_larger_than_may_be(tmp_path: Path, bins: int, changes
     on_a_bootstrapped_log(tmp_path, story, 1, bins=bins)
     assert sum(sizes) > MAX_TRANSACTION_BYTES
     assert max(sizes) <= MAX_TRANSACTION_BYTES, f"{max(sizes)} bytes"
+
+
+def test_no_transaction_of_a_publish_is_larger_than_may_be(tmp_path: Path) -> None:
+    """Whatever is held, and in however few bins, neither holding nor publishing it needs a transaction that is too large."""
+    sizes: list[int] = []
+
+    async def story(log: BootstrappedLog) -> None:
+        for nth in range(60):
+            await log.announce(*(add(f"{nth:06d}/{one}/{LARGE}", custom={"k": '"' * 2040}) for one in range(85)), hold=True)
+        async with log.signer(MeasuringBus(log.bus, sizes), max_held_changes=50_000):
+            await log.settled()
+            published = await log.published(await log.publish())
+        assert len(published.verify(log.clock())) > 100
+        assert not any(record.key == records.held_key(0) and b'"path":"0' in record.value for record in await newest_heads(log))
+
+    on_a_bootstrapped_log(tmp_path, story, 1, bins=2)
+    assert sum(sizes) > 2 * MAX_TRANSACTION_BYTES
+    assert max(sizes) <= MAX_TRANSACTION_BYTES, f"{max(sizes)} bytes"
+
+
+async def newest_heads(log: BootstrappedLog) -> list[Record]:
+    """Return the newest record of each key in the first partition of ``heads``."""
+    return [*{record.key: record for record in await read_all(log.bus, topics.HEADS)}.values()]
 
 
 def test_receipts_of_strayed_changes_are_not_too_many_for_a_transaction(tmp_path: Path) -> None:

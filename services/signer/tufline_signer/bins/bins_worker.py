@@ -171,14 +171,17 @@ async def _work(context: BinsContext, owned: OwnedHeads, partition: int) -> None
 
     repository = await context.signer.admin.wait_for_bootstrap(has_begun)
     writer = BinsWriter(context, owned, repository.bootstrap)
-    await writer.create_bins()
-    _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=writer.progress)
-    while True:
-        try:
-            await _apply_all(context, writer)
-            await _wait_for_thaw(context, writer)
-        except InputLostError as lost:
-            await _wait_for_acceptance(context, writer, lost)
+    try:
+        await writer.create_bins()
+        _log.info("bins.ready", partition=partition, bins=len(owned.heads), progress=writer.progress)
+        while True:
+            try:
+                await _apply_all(context, writer)
+                await _wait_for_thaw(context, writer)
+            except InputLostError as lost:
+                await _wait_for_acceptance(context, writer, lost)
+    finally:
+        writer.leave()
 
 
 async def _wait_for_thaw(context: BinsContext, writer: BinsWriter) -> None:

@@ -264,6 +264,11 @@ class BinsWriter:
         self._report_held()
         _log.info("bins.published", partition=self.partition, publish=publish.offset, bins=len(due))
 
+    def leave(self) -> None:
+        """Stop reporting what is held: from here on another worker may have the partition."""
+        self._context.health.gone(f"{part(self.partition)}.held")
+        metrics.held_changes.remove(self.partition)
+
     def _report_held(self) -> None:
         limit = self._context.config.max_held_changes
         metrics.held_changes.labels(self.partition).set(self._held.count)
