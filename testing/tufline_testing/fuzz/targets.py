@@ -6,7 +6,7 @@ them by this list.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +20,7 @@ from tufline.audit.records import Anchor, AuditBegin, Requester, seal, unseal
 from tufline.bus import Record
 from tufline.bus.kafka.record_batches import DamagedError, Fetched, read_committed, read_uncommitted
 from tufline.checks import fsck
+from tufline.clock import milliseconds_of, utc_now
 from tufline.errors import (
     InvalidCursorError,
     InvalidEventError,
@@ -40,10 +41,13 @@ from tufline.records import (
     Head,
     Held,
     InboxProgress,
+    NewLifetimes,
     NewMetadata,
+    Part,
     Progress,
     Published,
     Remove,
+    Renewal,
     Settings,
     Vector,
     cursor,
@@ -53,13 +57,14 @@ from tufline.records import (
 )
 from tufline.records.cursor import Cursor, Task
 from tufline.records.receipts import ChangeReceipt, EventReceipt, PublishReceipt, receipt_decoder
-from tufline.trust import admin_records, roles
+from tufline.trust import admin_records, ceremony, roles
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest import bulk
 from tufline_ingest.rest.request_json import decode
 from tufline_ingest.rest.schemas.artifacts import AddRequest, RemoveRequest
 from tufline_ingest.rest.schemas.trust import BootstrapRequest, MetadataRequest
+from tufline_testing.log import DEFAULT_DAYS, settings_of
 
 LOG_ID: Final = "0123456789abcdef"
 ALLOWED: Final = target.DEFAULT_RULES
@@ -97,6 +102,23 @@ def _read_binary_event(content: bytes) -> events.Event:
 
 def _fold(content: bytes) -> AdminState:
     return admin_records.fold(AdminState(), _record(content))
+
+
+@cache
+def _repository() -> AdminState:
+    held = ceremony.hold(ceremony.Plan(4, ceremony.RSTUF, "ed25519", days=DEFAULT_DAYS, online={}))
+    metadata: Any = held.payload["metadata"]
+    settings = settings_of(4, 2, DEFAULT_DAYS)
+    now = milliseconds_of(utc_now())
+    state = admin_records.fold(
+        AdminState(), _record(_json(Bootstrap(v=settings.schema, settings=settings, root=metadata["root"])), time=now)
+    )
+    assert state.bootstrapped is not None, state.refused
+    return state
+
+
+def _fold_into_a_repository(content: bytes) -> AdminState:
+    return admin_records.fold(_repository(), _record(content))
 
 
 def _fold_at_any_time(content: bytes) -> AdminState:
@@ -210,7 +232,9 @@ TARGETS: Final[Mapping[str, Target]] = {
     "root": Target(partial(roles.parse, Root), _IN_METADATA, (_json(_ROOT),)),
     "targets": Target(partial(roles.parse, Targets), _IN_METADATA, (_json(_TARGETS),)),
     "artifacts": _of_records(
-        records.changes_decoder, Changes(request="r", admin=1, changes=[Add("a", 1, _HASHES, {"x": [1]}), Remove("b")])
+        records.changes_decoder,
+        Changes(request="r", admin=1, changes=[Add("a", 1, _HASHES, {"x": [1]}), Remove("b")]),
+        Changes(request="r", admin=1, changes=[Remove("b")], parts=(Part(0, 1, 1), Part(2, 0, 3))),
     ),
     "heads": _of_records(
         records.heads_decoder,
@@ -225,7 +249,11 @@ TARGETS: Final[Mapping[str, Target]] = {
     ),
     "inbox-progress": _of_records(records.inbox_decoder, InboxProgress(number=1, offset=2, accepted={"00": "t"})),
     "admin": _of_records(
-        records.admin_decoder, Bootstrap(settings=_SETTINGS, root=_ROOT, targets=_TARGETS), NewMetadata(role="root", metadata=_ROOT)
+        records.admin_decoder,
+        Bootstrap(settings=_SETTINGS, root=_ROOT, targets=_TARGETS),
+        NewMetadata(role="root", metadata=_ROOT),
+        NewLifetimes(days={"bins": 3}),
+        Renewal(roles=["bins"], since=1),
     ),
     "vector": _of_records(records.vector_decoder, Vector([1, 2], 3)),
     "receipts": _of_records(
@@ -239,6 +267,9 @@ TARGETS: Final[Mapping[str, Target]] = {
         _fold,
         (SchemaError,),
         (_json(Bootstrap(settings=_SETTINGS, root=_ROOT, targets=_TARGETS)), _json(NewMetadata(role="root", metadata=_ROOT))),
+    ),
+    "admin, folded into a repository": Target(
+        _fold_into_a_repository, (SchemaError,), (_json(NewLifetimes(days={"bins": 3})), _json(Renewal(roles=["bins"], since=1)))
     ),
     "admin, at any time": Target(
         _fold_at_any_time, (SchemaError,), (b"\x40" + bytes(7) + _json(Bootstrap(settings=_SETTINGS, root=_ROOT)),)
