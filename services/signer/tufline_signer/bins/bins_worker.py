@@ -224,8 +224,8 @@ async def _apply_all(context: BinsContext, writer: BinsWriter) -> None:
                 is_backlog = await take_turn(context, writer, reader, batch, is_backlog=is_backlog)
                 if writer.progress < batch.next_offset:
                     return
-            elif batch.is_at_end:
-                await writer.publish_next()
+            elif batch.is_at_end and not writer.is_frozen:
+                await writer.publish_next()  # the records right below its end are gone from the log
             wait = await writer.renew()
     finally:
         await reader.close()
