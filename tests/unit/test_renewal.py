@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline.errors import InvalidUpdateError
@@ -14,6 +16,8 @@ from tufline.trust import acceptance, proposals, renewal, roles
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony, NewKey, Plan, hold, make_key
 from tufline.trust.renewal import KeyChanges
+from tufline_cli import main
+from tufline_cli.exit_codes import Exit
 from tufline_testing.log import settings_of
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -132,3 +136,23 @@ def test_the_alert_names_the_command(role: str, days: int) -> None:
     assert warning is not None
     assert warning.text.endswith(f"renew it with tufline {role} renew")
     assert expiry_warning(role, NOW + timedelta(days=91.5), lifetime, NOW) is None
+
+
+USAGE = {
+    "nobody signs": (["root", "renew"], "who signs first is missing"),
+    "signed and written": (["targets", "renew", "--key", "a.pem", "--out", "o"], "who signs first is missing, or named twice"),
+    "no role": (["root", "keys", "--out", "o", "--add", "a.json"], "write --add root="),
+    "online role": (["root", "keys", "--out", "o", "--remove", "snapshot=abc"], "write --remove root="),
+    "no number": (["root", "keys", "--out", "o", "--threshold", "root=two"], "the threshold 'two' is not a number"),
+    "lifetime of ages": (["root", "renew", "--out", "o", "--days", "9999"], "not in the range"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "reason"), USAGE.values(), ids=USAGE)
+def test_wrong_use_is_said_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    """A wrong command line is reported without a server, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*arguments, "--url", "http://127.0.0.1:9"])
+    assert (done.exit_code, reason in done.output, list(tmp_path.iterdir())) == (Exit.USAGE, True, []), done.output
