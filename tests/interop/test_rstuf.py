@@ -57,7 +57,7 @@ class Site:
 
 @pytest.fixture
 async def site(tmp_path: Path, rstuf_python: Path) -> AsyncIterator[Site]:
-    """Run all services on the embedded bus, and serve the origin; the overlap of a key change is short, because there is no cache."""
+    """Run all services on the embedded bus with their defaults, and serve the origin."""
     files, keys, listening = tmp_path / "files", tmp_path / "keys", asyncio.get_running_loop().create_future()
     files.mkdir()
     keys.mkdir()
