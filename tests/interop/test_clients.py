@@ -17,8 +17,10 @@ from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.keyids import with_fields
 from tufline.metadata.profiles import CLIENTS, RSTUF, STANDARD, Profile
 from tufline.origin import web_server
+from tufline.trust import shared_ceremony
 from tufline.trust.ceremony import ONLINE_ROLES, write_private
 from tufline_testing.clients.running import Client, Job
+from tufline_testing.key_holders import NOW, People
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.rest import artifact, bootstrapped
 
@@ -44,9 +46,22 @@ def of_rstuf(keys: Path) -> dict[str, Any]:
     return with_profile(RSTUF, make_bootstrap(keys, bins=8, mode="rstuf", online=dict.fromkeys(ONLINE_ROLES["rstuf"], online)).payload)
 
 
+def of_a_ceremony(keys: Path) -> dict[str, Any]:
+    """Start with three people, each of whom has one key for root and targets."""
+    people = People(keys.parent / "ceremony", {"root_holders": ["ada", "ben", "cy"], "bins": 8})
+    for path, made in people.online.items():
+        write_private(keys / f"{path.stem}.pem", made.pem)
+    people.hand_over()
+    shared_ceremony.prepare(people.place, NOW)
+    for name in ("ada", "cy"):
+        people.sign(name, "root", "targets")
+    return shared_ceremony.bootstrap(people.place, shared_ceremony.collect(people.place, NOW))
+
+
 REPOSITORIES: dict[str, tuple[Profile, Make]] = {
     "standard with ECDSA": (STANDARD, lambda keys: with_profile(STANDARD, make_bootstrap(keys, bins=8, mode="pep458").payload)),
     "standard with Ed25519": (STANDARD, lambda keys: with_profile(STANDARD, make_bootstrap(keys, bins=8, scheme="ed25519").payload)),
+    "standard of a ceremony": (STANDARD, of_a_ceremony),
     "rstuf with RSA": (RSTUF, of_rstuf),
 }
 

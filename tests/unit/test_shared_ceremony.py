@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,57 +14,17 @@ from click.testing import CliRunner, Result
 from tuf.api.metadata import Metadata, Root
 
 from tufline.errors import InvalidInputError, MetadataError
-from tufline.metadata import canonical
-from tufline.metadata.envelope import SignatureEntry
 from tufline.trust import ceremony_answers, key_files, shared_ceremony
-from tufline.trust.ceremony import NewKey, make_key
+from tufline.trust.ceremony import make_key
 from tufline.trust.ceremony_answers import suggested_bins
 from tufline.trust.shared_ceremony import Place
 from tufline_cli import main
 from tufline_cli.exit_codes import Exit
 from tufline_testing.checkout import ROOT
+from tufline_testing.key_holders import NOW, People, prove
 
-NOW = datetime.now(UTC)
 PEOPLE = ("ada", "ben", "cy")
 ANSWERS: dict[str, Any] = {"root_holders": list(PEOPLE), "bins": 4}
-
-
-def prove(made: NewKey) -> str:
-    """Make a proof as ``tufline keys prove`` does."""
-    statement = key_files.statement(made.signer.public_key, NOW)
-    signature = made.signer.sign(canonical.encode(statement))
-    return key_files.proof(statement, SignatureEntry(signature.keyid, signature.signature))
-
-
-class People:
-    """Three people with a key each, and the signer's side with the online keys."""
-
-    def __init__(self, directory: Path, answers: dict[str, Any]) -> None:
-        self.place = Place(directory, ceremony_answers.read(answers))
-        self.held = {name: make_key("ed25519") for name in self.place.answers.holders}
-        self.online = {path: make_key("ecdsa", f"fn:{path.stem}.pem") for path in self.place.online.values()}
-
-    def hand_over(self) -> None:
-        """Put public keys and proofs into the ceremony's directory."""
-        for name, path in self.place.keys.items():
-            path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_text(key_files.to_json([self.held[name].signer.public_key]))
-        for path, made in self.online.items():
-            path.parent.mkdir(exist_ok=True, parents=True)
-            path.write_text(prove(made))
-
-    def sign(self, name: str, *roles: str) -> None:
-        """Sign as ``tufline sign --signatures`` does, and hand over the signatures."""
-        signed = {}
-        for role in roles:
-            metadata: Metadata[Any] = Metadata.from_file(str(self.place.to_sign[role]))
-            signed[role] = [self.held[name].signer.sign(metadata.signed_bytes).to_dict()]
-        (self.place.signatures / f"{name}.json").write_text(json.dumps(signed))
-
-    def missing(self) -> dict[str, int]:
-        """Return the missing signatures of each role."""
-        found = shared_ceremony.collect(self.place, NOW)
-        return {role: sum(missing.count for missing in one.missing()) for role, one in found.items()}
 
 
 @pytest.fixture
