@@ -124,15 +124,20 @@ class LostKeyRepository:
         return delegations.keys[delegations.succinct_roles.keyids[0]]
 
     async def lose_the_key_of_the_bins(self) -> None:
-        """Delete the key, which a running signer does not notice, and submit targets with another one."""
+        """Delete the key, which a running signer does not notice, and submit targets with another one, which it can't use at first."""
         old = self.first_key
         (self.path / "keys" / old.unrecognized_fields[ONLINE_KEY_URI].removeprefix("fn:")).unlink()
         new = self.offline.new_key().public_key
+        # Otherwise it would sign all bins with both keys as soon as it reads of the targets, and no bin would be refused.
+        file = self.path / "keys" / new.unrecognized_fields[ONLINE_KEY_URI].removeprefix("fn:")
+        hidden = file.rename(file.with_suffix(".hidden"))
         assert self.offline.targets is not None
         targets = next_targets(self.offline.targets, old.keyid, new, self.clock().replace(microsecond=0) + timedelta(days=3650))
         assert targets is not None
         self.offline.targets = targets
         await announce_updates(self.bus, [NewMetadata(role="targets", metadata=self.offline.sign(targets), skip_overlap=True)])
+        await asyncio.sleep(1)
+        hidden.rename(file)
 
     async def refused_bins(self) -> list[int]:
         """Offsets of the bins that are not signed by the key that targets 1 delegates to."""

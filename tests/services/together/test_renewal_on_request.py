@@ -83,6 +83,8 @@ async def test_a_renewal_is_made_once(tmp_path: Path) -> None:
         later = await versions(server)
         assert {role for role, version in later.items() if version > after[role]} == {"timestamp"}
         assert (await server.task(task_id))["state"] == "SUCCESS"
+        await server.task(await renew(server, "bins"))
+        assert (await versions(server))["bins"] == after["bins"] + 1, "bins were renewed again when the signer started"
 
 
 async def test_the_service_changes_while_roles_are_renewed(tmp_path: Path) -> None:
