@@ -42,6 +42,7 @@ async def with_pending_root(path: Path) -> AsyncIterator[Rest]:
         assert status == 202, answer
         yield server
         assert not server.health.problems
+        await server.ask("POST", "/api/v1/thaw")  # a generated request may have frozen it
         _, added = await server.ask("POST", "/api/v1/artifacts/", {"artifacts": [artifact("after/all")]})
         assert (await server.task(added["data"]["task_id"]))["state"] == "SUCCESS"
 
