@@ -10,6 +10,7 @@ from tufline.concurrency import finish, finish_in_thread
 from tufline.errors import BusError
 from tufline.runtime.health import Health
 from tufline.runtime.partitions import keep_working
+from tufline.runtime.task_groups import all_of
 from tufline_testing.cancelling import cancelled_at_each_await
 
 
@@ -72,3 +73,47 @@ async def test_work_that_fails_when_it_is_cancelled_does_not_begin_again() -> No
     working.cancel()
     await asyncio.wait({working}, timeout=10)
     assert (working.cancelled(), next(begun)) == (True, 2)
+
+
+async def test_work_whose_part_fails_begins_again() -> None:
+    """A failure of one of several concurrent parts is no cancellation of the whole: it is tried again, and a real cancellation ends it."""
+    begun: list[str] = []
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise BusError("the bus failed")
+
+    async def work() -> None:
+        begun.append("again")
+        await all_of(asyncio.sleep(3600), *([fail()] if len(begun) < 3 else []))
+
+    working = asyncio.create_task(keep_working("part", work, Health()))
+    async with asyncio.timeout(30):
+        while not working.done() and len(begun) < 3:
+            await asyncio.sleep(0.01)
+    assert not working.done()
+    working.cancel()
+    await asyncio.wait({working}, timeout=10)
+    assert working.cancelled()
+
+
+async def test_the_first_error_of_several_parts_is_raised() -> None:
+    """Concurrent parts end together: the error of the first that fails is raised, after the others have ended."""
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0)
+            ended.append("cancelled")
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise BusError("the first")
+
+    with pytest.raises(BusError, match="the first"):
+        await all_of(wait(), fail())
+    task = asyncio.current_task()
+    assert task is not None
+    assert (ended, task.cancelling()) == (["cancelled"], 0)

@@ -12,12 +12,22 @@ async def all_of(*coroutines: Coroutine[Any, Any, None]) -> None:
     Args:
         coroutines: the coroutines to run.
     """
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in coroutines:
-                group.create_task(coroutine)
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
+    # Not an asyncio.TaskGroup: when one of its tasks fails, Python 3.11 counts a cancellation of the caller that never happened.
+    pending = {asyncio.ensure_future(coroutine) for coroutine in coroutines}
+    cancelled: asyncio.CancelledError | None = None
+    errors: list[BaseException] = []
+    while pending:
+        try:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError as error:
+            cancelled, done = error, set()
+        errors += [failure for task in done if not task.cancelled() and (failure := task.exception()) is not None]
+        for task in pending:
+            task.cancel()
+    if cancelled is not None:
+        raise cancelled
+    if errors:
+        raise errors[0]
 
 
 @asynccontextmanager
