@@ -36,11 +36,12 @@ async def _cancelled_for_good(work: Callable[[], Awaitable[None]]) -> None:
 
     A failure is repeated, and a cancellation is not: if work that fails just when it is cancelled began again, it would never end.
     """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
     try:
         await work()
     except Exception as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if task is not None and task.cancelling() > before:
             raise asyncio.CancelledError from error
         raise
 
