@@ -208,8 +208,8 @@ def test_one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_integration_over_rest(tmp_path: Path) -> None:
-    """The guide's programs find the file that the example added, and remove it; the import adds the others."""
-    ask, remove, many = programs(DOCS / "how-to" / "rest.md")
+    """The guide's programs find the example's file and remove it, import others, change lifetimes, and renew what the signer signs."""
+    ask, remove, many, change, renew = programs(DOCS / "how-to" / "rest.md")
     file = tmp_path / "index" / "docs" / "hello.txt"
     file.parent.mkdir(parents=True)
     file.write_text("hello")
@@ -219,6 +219,9 @@ def test_integration_over_rest(tmp_path: Path) -> None:
         assert "2cf24dba" in run_python(ask, server, tmp_path)
         run_python(remove, server, tmp_path)
         assert "2 live, 0 refused" in run(many, server, tmp_path)
+        assert run_python(change, server, tmp_path) == "10\n"
+        renewed = run_python(renew, server, tmp_path)
+        assert all(role in renewed for role in ("timestamp", "snapshot", "bins"))
 
 
 def test_hold_publish_and_freeze(tmp_path: Path) -> None:
