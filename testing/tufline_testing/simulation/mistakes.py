@@ -194,6 +194,7 @@ def renewal_by_the_wall_clock() -> None:
     async def by_the_wall(self: BinsWriter) -> float:
         now = self._context.clock.wall()
         if now < next_check.get(id(self), now):
+            self._checked_admin = self._context.admin.state.next_offset  # otherwise its news would wake the worker without end
             return (next_check[id(self)] - now).total_seconds()
         wait = await renew(self)
         if wait == self._context.config.renewal_check:
