@@ -25,6 +25,9 @@ ROWS: Final = 60
 COLUMNS: Final = 400
 """Wide enough that no line is wrapped."""
 
+MENU_END: Final = "(enter to confirm)"
+"""What is below each menu: a menu is drawn in several parts, and only this shows that it is whole."""
+
 DOWN: Final = b"\x1b[B"
 ENTER: Final = b"\r"
 
@@ -113,14 +116,22 @@ class Terminal:
             option: the option; it must be in the menu.
         """
         self.expect(prompt)
-        while True:
-            self._wait(lambda: bool(self._chosen()), f"a menu with {option}")
-            self._wait(lambda: not self._mode() & termios.ICANON, f"keys for {option}")
-            chosen = self._chosen()
-            self._mark = len(self.screen)
-            self._send(ENTER if chosen == option else DOWN)
-            if chosen == option:
-                return
+        while (chosen := self._asked(option)) != option:
+            assert chosen, f"no {option!r} in:\n{self.screen}"
+            self._send(DOWN)
+        self._send(ENTER)
+
+    def _asked(self, option: str) -> str:
+        """Wait until a menu is drawn and waits for a key; return the option at its cursor, and mark the menu as seen."""
+        self._wait(lambda: bool(self._chosen()), f"a menu with {option}")
+        self._wait(lambda: not self._mode() & termios.ICANON, f"keys for {option}")
+        # The program draws before it waits for a key. What it drew last may not have been read yet: it may be another menu, or another
+        # option, than what was read so far.
+        while select.select([self._master], [], [], 0)[0] and self._read(0):
+            pass
+        chosen = self._chosen()
+        self._mark = self.screen.rindex(MENU_END) + len(MENU_END)
+        return chosen
 
     def finish(self) -> str:
         """Wait until the program ends.
@@ -149,8 +160,9 @@ class Terminal:
         return self._process.wait(timeout=STEP_SECONDS)
 
     def _chosen(self) -> str:
-        """Return the option at the cursor of the menu that was drawn last after the mark; empty if none was."""
-        found = re.findall(r"^> (.+?) *$", self.screen[self._mark :], re.MULTILINE)
+        """Return the option at the cursor of the menu that was drawn last after the mark, whole; empty if none was."""
+        drawn = self.screen[self._mark :]
+        found = re.findall(r"^> (.+?) *$", drawn[: max(drawn.rfind(MENU_END), 0)], re.MULTILINE)
         return found[-1] if found else ""
 
     def _mode(self) -> int:
