@@ -21,8 +21,9 @@ from tufline_ingest.inbox.inbox_worker import InboxWorker
 from tufline_publisher.origin_writer import OriginWriter
 from tufline_publisher.publisher import Publisher
 from tufline_signer.bins.batch import apply_changes
+from tufline_signer.bins.bins_log import BinsLog
 from tufline_signer.bins.bins_writer import BinsWriter
-from tufline_signer.bins.held import HeldChanges
+from tufline_signer.bins.held import HeldChanges, Touched
 from tufline_signer.commits.state import CommitState
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.key_selection import Released
@@ -52,14 +53,16 @@ def snapshot_before_bins() -> None:
 
 def progress_outside_the_transaction() -> None:
     """The bins' worker moves its progress before the transaction that it belongs to."""
-    commit = BinsWriter._commit
+    commit = BinsLog.commit
 
-    async def early(self: BinsWriter, signed: Any, receipts: Any = (), progress: int | None = None, *rest: Any, **named: Any) -> None:
+    async def early(
+        self: BinsLog, signed: Any, held: Touched, receipts: Any = (), progress: int | None = None, *rest: Any, **named: Any
+    ) -> None:
         if progress is not None and signed:
-            await commit(self, [], [], progress)
-        await commit(self, signed, receipts, progress, *rest, **named)
+            await commit(self, [], Touched({}, set(), held.total), [], progress)
+        await commit(self, signed, held, receipts, progress, *rest, **named)
 
-    BinsWriter._commit = early  # type: ignore[method-assign]
+    BinsLog.commit = early  # type: ignore[method-assign]
 
 
 def no_fencing() -> None:

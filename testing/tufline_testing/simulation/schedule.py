@@ -37,7 +37,7 @@ from tufline.runtime.health import Health
 from tufline.trust import admin_records
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.inbox import dedupe, inbox_worker
-from tufline_signer.bins import bins_worker, bins_writer
+from tufline_signer.bins import bins_log, bins_worker
 from tufline_testing.inbox import is_moved
 from tufline_testing.inbox import service as moving_service
 from tufline_testing.log import DEFAULT_DAYS, announce_bootstrap, freeze, read_all
@@ -153,7 +153,7 @@ class Schedule:
         piece_bins, backlog_bytes = self.chance.choice([1, 2, 400]), self.chance.choice([1, 2_000_000])
         batch_events = self.chance.choice([1, 2, 500])
         with (
-            patch.object(bins_writer, "PIECE_BINS", piece_bins),
+            patch.object(bins_log, "PIECE_BINS", piece_bins),
             patch.object(bins_worker, "BACKLOG_BYTES", backlog_bytes),
             patch.object(inbox_worker, "BATCH_EVENTS", batch_events),
             patch.object(dedupe, "FIRST_STEP", self.chance.choice([1, 256])),

@@ -13,8 +13,8 @@ from tufline.bus import DEFAULT_FETCH_BYTES, Reader, Record
 from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.records import Held, Progress, Remove, topics
 from tufline.records.receipts import ChangeReceipt, PublishReceipt, receipt_decoder
-from tufline_signer.bins import bins_writer
-from tufline_signer.bins.bins_writer import BinsWriter
+from tufline_signer.bins import bins_log
+from tufline_signer.bins.bins_log import BinsLog
 from tufline_testing.log import Published, append_marks, append_publish, freeze, read_all
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log
 
@@ -167,14 +167,14 @@ def test_what_is_held_after_the_mark_of_a_publish_is_not_released(tmp_path: Path
 
 def test_a_publish_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the worker dies between two transactions of a publish, the next one releases the rest, and the result names all bins."""
-    monkeypatch.setattr(bins_writer, "PIECE_BINS", 1)
+    monkeypatch.setattr(bins_log, "PIECE_BINS", 1)
     paths = [f"p/{number}" for number in range(12)]
 
     async def story(log: BootstrappedLog) -> None:
-        commit = BinsWriter._commit
+        commit = BinsLog.commit
         left = 2
 
-        async def dying(self: BinsWriter, *given: Any, **named: Any) -> None:
+        async def dying(self: BinsLog, *given: Any, **named: Any) -> None:
             nonlocal left
             left -= "publish" in named
             if left < 0:
@@ -182,7 +182,7 @@ def test_a_publish_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.Mon
             await commit(self, *given, **named)
 
         with monkeypatch.context() as patched:
-            patched.setattr(BinsWriter, "_commit", dying)
+            patched.setattr(BinsLog, "commit", dying)
             async with log.signer():
                 await log.announce(*map(add, paths), hold=True)
                 await lengths(log)
@@ -269,7 +269,7 @@ def test_a_partition_holds_a_bounded_number_of_changes(tmp_path: Path) -> None:
 
 def test_what_was_refused_once_is_not_held_when_it_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash in a batch, a bin that refused to hold a change does not hold it when there is room by then: its head says so."""
-    monkeypatch.setattr(bins_writer, "PIECE_BINS", 1)
+    monkeypatch.setattr(bins_log, "PIECE_BINS", 1)
 
     async def story(log: BootstrappedLog) -> None:
         layout = log.bootstrap.settings.layout
@@ -277,15 +277,15 @@ def test_what_was_refused_once_is_not_held_when_it_is_read_again(tmp_path: Path,
         first = [path for path in paths if layout.index_of(path) == 0][:3]
         second = next(path for path in paths if layout.index_of(path) == 1)
         await log.announce(*(add(path) for path in [*first, second]), hold=True)
-        commit = BinsWriter._commit
+        commit = BinsLog.commit
 
-        async def dying(self: BinsWriter, signed: Any, of_changes: Any = (), progress: int | None = None, *rest: Any) -> None:
+        async def dying(self: BinsLog, signed: Any, held: Any, of_changes: Any = (), progress: int | None = None, *rest: Any) -> None:
             if progress is not None:
                 raise RuntimeError("it dies before the last piece")
-            await commit(self, signed, of_changes, progress, *rest)
+            await commit(self, signed, held, of_changes, progress, *rest)
 
         with monkeypatch.context() as patched:
-            patched.setattr(BinsWriter, "_commit", dying)
+            patched.setattr(BinsLog, "commit", dying)
             async with log.signer(max_held_changes=2):
                 await asyncio.sleep(5)
         assert len(await receipts(log)) == 1

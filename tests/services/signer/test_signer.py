@@ -12,7 +12,7 @@ import pytest
 
 from tufline import records
 from tufline.records import Add, Head, Remove, topics
-from tufline_signer.bins import bins_worker, bins_writer
+from tufline_signer.bins import bins_log, bins_worker
 from tufline_testing.log import Published, eventually, read_all
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, check_consecutive_versions, on_a_bootstrapped_log
 
@@ -37,7 +37,7 @@ def test_any_history_gives_its_last_state(tmp_path: Path, monkeypatch: pytest.Mo
     """Whatever is added, replaced and removed, in batches of any size, with any memory for bins, clients see the last state."""
     chance = random.Random(seed)
     monkeypatch.setattr(bins_worker, "BACKLOG_BYTES", chance.choice([1, 2_000_000]))
-    monkeypatch.setattr(bins_writer, "PIECE_BINS", chance.choice([2, 400]))
+    monkeypatch.setattr(bins_log, "PIECE_BINS", chance.choice([2, 400]))
 
     async def story(log: BootstrappedLog) -> None:
         expected: dict[str, Add] = {}

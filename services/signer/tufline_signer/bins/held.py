@@ -44,10 +44,14 @@ class HeldChange(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """What has changed since it was last taken: slot to its new record, and the bins whose held changes were changed or refused."""
+    """What has changed since it was last taken: slot to its new record, and the bins whose held changes were changed or refused.
+
+    ``total`` is how many changes are held then.
+    """
 
     slots: dict[int, Held]
     roles: set[str]
+    total: int
 
 
 class HeldChanges:
@@ -67,7 +71,8 @@ class HeldChanges:
         self._of_role: dict[str, dict[str, HeldChange]] = {}
         self._slots = max(slots, default=-1) + 1
         self._free = [slot for slot in range(self._slots) if slot not in slots or not slots[slot].path]  # ascending, so it is a heap
-        self._touched = Touched({}, set())
+        self._touched_slots: dict[int, Held] = {}
+        self._touched_roles: set[str] = set()
         self.count = 0
         """How many changes are held."""
         self.memory = 0
@@ -121,7 +126,7 @@ class HeldChanges:
             Why the change is refused, for people; empty if it is held now.
         """
         role = self._role_of(path)
-        self._touched.roles.add(role)
+        self._touched_roles.add(role)
         known = self._of_role.get(role, {}).get(path)
         slot = known.slot if known is not None else -1
         change = HeldChange(slot, offset, nth, path, entry)
@@ -135,7 +140,7 @@ class HeldChanges:
             change = change._replace(slot=self._take_slot())
         self._put(change)
         text = None if entry is None else entry.decode()
-        self._touched.slots[change.slot] = Held(path=path, entry=text, offset=offset, index=nth)
+        self._touched_slots[change.slot] = Held(path=path, entry=text, offset=offset, index=nth)
         return ""
 
     def _take_slot(self) -> int:
@@ -158,8 +163,8 @@ class HeldChanges:
         role = self._role_of(path)
         found = self._remove(role, path)
         if found is not None:
-            self._touched.roles.add(role)
-            self._touched.slots[found.slot] = Held()
+            self._touched_roles.add(role)
+            self._touched_slots[found.slot] = Held()
             heapq.heappush(self._free, found.slot)
         return found
 
@@ -180,7 +185,8 @@ class HeldChanges:
 
     def take_touched(self) -> Touched:
         """Return what has changed since this was last called, to append it in one transaction."""
-        touched, self._touched = self._touched, Touched({}, set())
+        touched = Touched(self._touched_slots, self._touched_roles, self.count)
+        self._touched_slots, self._touched_roles = {}, set()
         return touched
 
 
