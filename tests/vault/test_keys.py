@@ -115,7 +115,7 @@ async def test_wrong_keys_are_refused_when_opened(vault: VaultServer) -> None:
     wrong = {
         other.uri: "is not the key",
         of_other_kind.uri: "is not the key",
-        f"vault:{name.path}#7": r"has no version 7 \(it has 1\)",
+        f"vault:{name.path}#7": r"but Vault lacks it \(it has 1\)",
         new_name().uri: "can't read the key",
         f"vault:nowhere/{name.key}#1": "no handler for route",
         f"vault:{MOUNT}/encrypts#1": "of the type aes256-gcm96",

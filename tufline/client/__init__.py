@@ -1,1 +1,1 @@
-"""For repositories: events over Kafka (``events``) and the REST API (``rest``)."""
+"""Clients for programs that publish artifacts: events over Kafka (``events``), and the REST API (``rest``)."""

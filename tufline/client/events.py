@@ -1,4 +1,4 @@
-"""For repositories in Python: send an event to ``inbox``, and return once its changes are live.
+"""A client for Python programs: it sends an event to ``inbox``, and returns once the event's changes are live.
 
     async with Client("kafka:broker1:9092,broker2:9092") as client:
         outcome = await client.publish(Event("urn:my-repository", [add("a-1.0.whl", 1234, {"sha256": "…"}), remove("a-0.9.whl")]))
@@ -32,7 +32,7 @@ from tufline.runtime import open_bus
 from tufline.runtime.task_groups import all_of
 from tufline.views import task_receipts
 from tufline.views.published import follow_origin
-from tufline.views.receipts import REMARKS_BYTES, Receipts
+from tufline.views.receipts import CHANGE_RECEIPTS_BYTES, Receipts
 from tufline.views.task_receipts import FoundReceipts
 
 DEFAULT_TIMEOUT_SECONDS: Final = 600.0
@@ -93,9 +93,10 @@ class Outcome:
         task: its task id, for GET /api/v1/task/.
         is_duplicate: whether it had been accepted before.
         receipts: the changes that had no effect or were refused: the removal of an artifact that did not exist, the addition of one that
-            already existed, or a change that does not fit into the metadata. Those of a duplicate may be gone.
-        is_complete: whether ``receipts`` has all of them. It is False if one may be unreadable, or if too many others had to be read first,
-            which can happen for an event that was sent again. GET /api/v1/task/ then has them, or reports what is unknown.
+            already existed, or a change that does not fit into the metadata. The receipts of a duplicate may already have been deleted.
+        is_complete: whether ``receipts`` has all of them. It is False if a receipt may be unreadable, or if too many receipts of other
+            events had to be read first, which can happen for an event that was sent again. Then ask GET /api/v1/task/, which has the
+            others or reports what is unknown.
     """
 
     task: str
@@ -113,12 +114,12 @@ class Client:
     """Sends events; an async context manager."""
 
     def __init__(self, bus: Bus | str, config: Config | None = None) -> None:
-        """Start unconnected; use it as an async context manager.
+        """Store the arguments; entering the context manager connects.
 
         Args:
             bus: an open bus, or a URL as in ``bus.url``.
-            config: the section ``kafka`` says how to reach the cluster, and ``ingest.origin`` names the origin where events become live; by
-                default read from the ``TUFLINE_*`` environment variables.
+            config: its section ``kafka`` says how to reach the cluster, and ``ingest.origin`` names the origin where events become live.
+                By default it is read from the ``TUFLINE_*`` environment variables.
 
         Raises:
             ConfigError: if one of these variables has an invalid value.
@@ -152,8 +153,8 @@ class Client:
         except BaseException:
             await self._stack.aclose()
             raise
-        room = REMARKS_BYTES // len(partitions)
-        self._receipts = [Receipts(self._bus, partition, end, room) for partition, end in zip(partitions, ends, strict=True)]
+        most_bytes = CHANGE_RECEIPTS_BYTES // len(partitions)
+        self._receipts = [Receipts(self._bus, partition, end, most_bytes) for partition, end in zip(partitions, ends, strict=True)]
         self._background = asyncio.create_task(self._follow(), name="client")
         self._background.add_done_callback(self._fail)
         return self
@@ -210,7 +211,7 @@ class Client:
                 del self._waiting[name]
 
     async def _send(self, source: str, value: bytes) -> Position:
-        # By the source, so that its events keep their order and repeated events are recognized; the same as librdkafka's default.
+        # The source selects the partition, so that its events keep their order and repeated events are recognized; as librdkafka does.
         partition = zlib.crc32(source.encode()) % self._bus.partitions(topics.INBOX)
         while True:
             try:
@@ -218,7 +219,7 @@ class Client:
             except PushbackError as error:
                 await asyncio.sleep(error.retry_after)
             except BusError as error:
-                # It may be on the log already; ingest accepts it only once.
+                # The event may already be on the log, but ingest accepts it only once.
                 if not error.retriable:
                     raise
                 _log.warning("client.send_again", error=str(error))
@@ -243,7 +244,7 @@ class Client:
         for partition, offsets in where.positions.items():
             followed = None
             if not is_duplicate:
-                # The signer wrote these receipts before the changes became live, so it only remains to read them.
+                # The signer wrote these receipts before the changes became live, so they only have to be read.
                 await self._receipts[partition].caught_up()
                 followed = self._receipts[partition].change_receipts(offsets)
             found = (
@@ -281,7 +282,7 @@ class Client:
 
 
 async def _receipt_of(position: Position, queue: "asyncio.Queue[EventReceipt | BaseException]") -> EventReceipt:
-    # Receipts of the same event sent earlier may arrive too, even before this one was appended.
+    # If the same event was sent before, its earlier receipts arrive too, possibly even before this event was appended.
     while True:
         receipt = await queue.get()
         if isinstance(receipt, BaseException):

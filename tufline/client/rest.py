@@ -15,10 +15,10 @@ DEFAULT_TIMEOUT_SECONDS: Final = 600.0
 """How long to wait until a task's changes are live, by default."""
 
 UNKNOWN_SECONDS: Final = 10.0
-"""How long a task may be unknown before that is an error: the answering process may be this far behind the one that accepted it."""
+"""How long a task may be unknown before that is an error: the process that answers may be this far behind the one that accepted it."""
 
 FINISHED: Final = frozenset({"SUCCESS", "ERRORED"})
-"""The states of a task that is finished; a running one may have a result too, which tells how far it is."""
+"""The states of a finished task. A running task may have a result too, which reports its progress."""
 
 PENDING_PAUSE_SECONDS: Final = 0.5
 
@@ -130,7 +130,7 @@ class Client:
                         f"{self.url} can't be reached: {reason_of(error)}", advice="is the server running? (tufline dev)"
                     ) from error
             else:
-                if response.status < 400 or (accept_unavailable and response.status == UNAVAILABLE):  # noqa: PLR2004 (HTTP's border between success and error)
+                if response.status < 400 or (accept_unavailable and response.status == UNAVAILABLE):  # noqa: PLR2004 (HTTP's errors start at 400)
                     return response.json()
                 if response.status != UNAVAILABLE or last:
                     raise _refused(self.url + path, response)
@@ -168,7 +168,7 @@ class Client:
                     raise UnknownTaskError("the server does not (or no longer) know this task", advice="results are kept for seven days")
                 time.sleep(PENDING_PAUSE_SECONDS)  # the server answers at once for an unknown task; only for a running one does it wait
             if now > deadline:
-                raise NotLiveYetError("it was accepted, but is not live yet", advice="tufline status tells what it waits for")
+                raise NotLiveYetError("the task was accepted, but is not live yet", advice="tufline status shows what it is waiting for")
             on_wait()
 
     def _task(self, task_id: str, after: str = "") -> dict[str, Any]:
@@ -184,20 +184,21 @@ class Client:
             result: the task's result from ``wait_for_task``.
 
         Yields:
-            Path and reason of each, page by page. An empty path means that the server does not know the path, or how many there are.
+            Path and reason of each, page by page. An empty path means that the server does not know which artifacts were refused, or how
+            many.
 
         Raises:
             UnknownTaskError: if the server no longer knows the task.
             ServerError: if a request fails.
         """
-        is_told = result["status"]
+        is_explained = result["status"]
         while True:
             details = result["details"]
             for one in details.get("refused_artifacts", ()):
-                is_told = True
+                is_explained = True
                 yield one["path"], one["reason"]
             if "after" not in details:
-                if not is_told:
+                if not is_explained:
                     yield "", result["error"]
                 return
             data = self._task(task_id, details["after"])

@@ -1,7 +1,7 @@
 """Online keys: their providers, and how the signer asks them for signatures.
 
-A private key never leaves its provider. ``SigningKey`` is all that the signer sees of one. Of the services only the signer may import this
-package (import-linter enforces that).
+A private key never leaves its provider; the signer only sees a ``SigningKey``. The signer is the only service that may import this package
+(import-linter enforces that).
 """
 
 from collections.abc import Sequence
@@ -39,5 +39,5 @@ class SigningKey(Protocol):
             A signature for each payload.
 
         Raises:
-            KeyUnavailableError: if any signature could not be made; then the caller has none of them.
+            KeyUnavailableError: if any signature could not be made; then no signature is returned.
         """

@@ -20,7 +20,7 @@ from tufline.metadata.key_uris import file_name
 
 
 class LocalKey:
-    """A key that makes one signature after the other in this process."""
+    """A key that makes its signatures in this process, one after another."""
 
     is_probed = True
 
@@ -82,7 +82,7 @@ def _load_file(name: str, public: Key, key_dir: Path) -> Callable[[bytes], str]:
         algorithm = ECDSA(SHA256())
         return lambda payload: private.sign(payload, algorithm).hex()
     if not isinstance(public, SSlibKey):
-        raise KeyUnavailableError(f"the online key {path} has the type {public.keytype!r} in the metadata, which a file can't hold")
+        raise KeyUnavailableError(f"the online key {path} has the type {public.keytype!r} in the metadata, which can't be kept in a file")
     try:
         signer = CryptoSigner(private, public)
     except (SecuresystemslibError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""Private keys by which people sign: in encrypted files, on tokens, in a KMS.
+"""Private keys with which people sign: in encrypted files, on tokens, in a KMS.
 
-A key is named by a file or by a URI of a provider (see ``tufline.keys.opening``). It signs for every public key in the metadata that it
-belongs to: metadata may have it under two keyids, as a root may use another keyid for it than the next one.
+A key is named by a file or by a URI of a provider (see ``tufline.keys.opening``). It makes one signature for each keyid that the metadata
+has for it: two consecutive roots may list the same key under different keyids.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ AskPassphrase = Callable[[Path], str]
 """Returns the passphrase of a file."""
 
 MIN_PASSPHRASE: Final = 12
-"""The shortest passphrase that a new file is encrypted with, in characters: who copies the file can try many thousands a second."""
+"""The shortest passphrase of a new file, in characters: an attacker who copies the file can try many thousands of them per second."""
 
 
 class OfflineKey(Protocol):
-    """A private key by which a person signs."""
+    """A private key with which a person signs."""
 
     @property
     def name(self) -> str:
@@ -88,7 +88,7 @@ def load(path: Path, ask: AskPassphrase) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(content, password=None)
     except TypeError:
-        passphrase = ask(path)  # cryptography says by this error that the key is encrypted
+        passphrase = ask(path)  # cryptography raises this error if the key is encrypted
     except (ValueError, UnsupportedAlgorithm) as error:
         raise KeyUnavailableError(f"{path} is not a private key (PKCS#8 PEM): {error}") from error
     try:
@@ -127,10 +127,10 @@ class FileKey:
 
 
 class ProviderHeldKey:
-    """A private key of a provider. Each use opens it again: people sign a few times a year."""
+    """A private key of a provider. Each use opens it again, as people sign only a few times a year."""
 
     def __init__(self, uri: str, make_opener: Callable[[], KeyOpener]) -> None:
-        """Hold the URI only.
+        """Store the URI; each use of the key connects.
 
         Args:
             uri: the key's URI; see ``tufline.keys.opening``.
@@ -158,20 +158,20 @@ class ProviderHeldKey:
     def matching(self, keys: Iterable[Key]) -> list[SSlibKey]:
         """Return the public keys that this private key belongs to; see ``OfflineKey``.
 
-        A provider that does not tell the public key is asked to sign for each of them.
+        If the provider does not return the public key, it is asked to sign a probe for each of ``keys``.
         """
         if tells_public(self.name):
             public = self.public()
             return _distinct(key for key in keys if same(key, public))
-        found, fault = [], None
+        found, last_error = [], None
         for key in _distinct(keys):
             try:
                 self.sign(key, PROBE)
                 found.append(key)
             except KeyUnavailableError as error:
-                fault = error
-        if not found and fault is not None:
-            raise fault
+                last_error = error
+        if not found and last_error is not None:
+            raise last_error
         return found
 
     def sign(self, key: SSlibKey, payload: bytes) -> Signature:

@@ -20,7 +20,7 @@ P256: Final = "ecdsa-sha2-nistp256"
 ED25519: Final = "ed25519"
 
 SCHEMES: Final[Mapping[str, str]] = MappingProxyType({"ecdsa-p256": P256, "ed25519": ED25519})
-"""Transit's type of a key to TUF's scheme."""
+"""Each of Transit's key types that TUF can use, with TUF's scheme for it."""
 
 _PEM: Final = "-----BEGIN"
 

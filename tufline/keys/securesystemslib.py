@@ -23,13 +23,13 @@ from tufline.keys.verifying import verify_all
 from tufline.metadata.envelope import SignatureEntry
 
 EXTRAS: Final[Mapping[str, str]] = MappingProxyType({"awskms": "aws", "azurekms": "azure", "gcpkms": "gcp", "hsm": "hsm"})
-"""Scheme of a URI to the extra of Tufline that installs its library."""
+"""Each scheme of a URI, with the extra of Tufline that installs its library."""
 
 TELL_PUBLIC: Final = frozenset(EXTRAS)
 """The schemes whose providers return the public part of a key."""
 
 KMS_CALLS: Final = 8
-"""How many calls to a cloud's key management run at the same time. A PKCS#11 token allows one, as its login is for the whole process."""
+"""How many calls to a cloud's KMS run at the same time. A PKCS#11 token allows only one, as its login holds for the whole process."""
 
 
 class Pin:
@@ -66,10 +66,10 @@ class Pin:
         return pin
 
     def note(self, error: Exception) -> None:
-        """Remember the PIN as refused if that is what an error says.
+        """Remember that the token refused the PIN, if this is the reason of an error.
 
         Args:
-            error: the error that a call of the token raised.
+            error: the error that a call to the token raised.
         """
         if type(error).__name__ in {"PinIncorrect", "PinInvalid", "PinLenRange"}:
             self._refused = self._last_read
@@ -166,7 +166,7 @@ class Providers:
         return with_uri(public, found)
 
     def close(self) -> None:
-        """Start no more calls."""
+        """Drop the calls that have not started; none can be made any more."""
         for threads in self._threads.values():
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -187,7 +187,7 @@ class Providers:
             advice = f": in a clone of Tufline, pip install '.[{extra}]'" if extra else ""
             raise KeyUnavailableError(f"the online key {uri!r} needs a library that is not installed ({error}){advice}") from error
         except Exception as error:
-            # Each provider's library has its own errors, and none of them may end a partition's work for good.
+            # Each provider's library has its own errors, and no such error may end a partition's work for good.
             self._pin.note(error)
             raise KeyUnavailableError(f"the online key {uri!r} can't be used: {str(error) or type(error).__name__}") from error
 

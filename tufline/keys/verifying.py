@@ -20,7 +20,7 @@ def verify(public: Key, signature: SignatureEntry, payload: bytes) -> None:
     Args:
         public: the public key from the metadata.
         signature: the provider's signature.
-        payload: the bytes that it must be over.
+        payload: the bytes that were signed.
 
     Raises:
         KeyUnavailableError: if the signature is not valid.
@@ -35,7 +35,7 @@ async def verify_all(public: Key, signatures: Sequence[SignatureEntry], payloads
     Args:
         public: the public key from the metadata.
         signatures: the provider's signatures.
-        payloads: the bytes that they must be over, in the same order.
+        payloads: the bytes that were signed, in the same order.
 
     Raises:
         KeyUnavailableError: if any signature is not valid.

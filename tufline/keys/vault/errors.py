@@ -73,7 +73,7 @@ def sentence(error: Exception, doing: str, config: VaultConfig) -> str:
         case exceptions.VaultNotInitialized():
             what = "is not initialised"
         case exceptions.RateLimitExceeded():
-            what = "accepts no more calls for now (429): raise its quota for the signer"
+            what = "rejects calls for now, as there were too many (429): raise its quota for the signer"
         case exceptions.Forbidden() | exceptions.Unauthorized():
             what = f"does not permit to {doing}: give the signer's role the policy that 'tufline keys policy' prints"
         case exceptions.InvalidPath():

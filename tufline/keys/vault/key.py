@@ -1,9 +1,9 @@
 """Online keys in the Transit engine of Vault or OpenBao: ``vault:<mount>/<key>#<version>``.
 
-The version is pinned: each version has another public key, and so is another key in the metadata. For P-256 the SHA-256 of each payload is
-sent, 32 bytes; for Ed25519 the whole payload. In: payloads. Out: a signature for each, made in calls of at most 400 over a few connections
-and verified here against the public key in the metadata. When the key is opened, and again after any failure, that is compared with the
-public key in Vault, so that a wrong key or a missing version is reported as such.
+The version is pinned: each version has its own public key, and so is a key of its own in the metadata. For P-256 the SHA-256 of each
+payload is sent, 32 bytes; for Ed25519 the whole payload. In: payloads. Out: a signature for each, made in calls of at most 400 over a few
+connections and verified here against the public key in the metadata. When the key is opened, and again after any failure, the public key
+in the metadata is compared with the one in Vault, so that a wrong key or a missing version is reported as such.
 """
 
 import asyncio
@@ -75,9 +75,9 @@ class VaultKey:
         name = self._name
         found = await read_versions(self._session, name)
         if name.version not in found.publics:
-            there = ", ".join(map(str, sorted(found.publics))) or "none"
+            existing = ", ".join(map(str, sorted(found.publics))) or "none"
             raise KeyUnavailableError(
-                f"the key {name.path} in Vault has no version {name.version} (it has {there}), which the metadata names: restore it"
+                f"the metadata needs version {name.version} of the key {name.path}, but Vault lacks it (it has {existing}): restore it"
             )
         if name.version < found.least_version:
             raise KeyUnavailableError(
@@ -116,7 +116,7 @@ class VaultKey:
             kind = {"prehashed": True, "hash_algorithm": "sha2-256", "marshaling_algorithm": "asn1"}
         batch = [{"input": b64encode(payload).decode()} for payload in payloads]
         name = self._name
-        # The version is set for the whole call: Vault ignores one in an item.
+        # The version is set for the whole call, because Vault ignores a version in an item of the batch.
         return client.secrets.transit.sign_data(name.key, mount_point=name.mount, key_version=name.version, batch_input=batch, **kind)
 
     def _entry(self, result: Any) -> SignatureEntry:

@@ -96,7 +96,7 @@ def _own_token(client: "hvac.Client", token: str) -> tuple[str, float]:
     try:
         return token, float(client.auth.token.lookup_self()["data"]["ttl"])
     except (Forbidden, KeyError, TypeError):
-        # The token is revoked, or may not look itself up: the first call that uses it will show which.
+        # The token is revoked, or has no permission to look itself up; the first call that uses it will fail if it is revoked.
         return token, 0.0
 
 
@@ -120,4 +120,4 @@ def _read(file: Path, name: str) -> str:
     try:
         return file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise KeyUnavailableError(f"vault.{name} {file} can't be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+        raise KeyUnavailableError(f"vault.{name} {file} can't be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error

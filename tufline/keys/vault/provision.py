@@ -30,7 +30,7 @@ DANGERS: Final[Mapping[str, str]] = {
 }
 
 SELF_RENEWAL: Final = """\
-# The signer's token looks itself up and renews itself: only needed if it does not have the policy 'default'.
+# Lets the signer's token look itself up and renew itself: only needed if it does not have the policy 'default'.
 path "auth/token/lookup-self" {
   capabilities = ["read"]
 }

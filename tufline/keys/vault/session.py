@@ -1,4 +1,4 @@
-"""A session with Vault: the login, its renewal, and calls that are retried as long as that may help. Each process has one.
+"""A session with Vault: the login, its renewal, and calls that are retried while a retry may succeed. Each process has one session.
 
 Promises. The event loop never waits for Vault: hvac, which is synchronous, runs in a few threads, each call on its own connection. The
 token is renewed before it expires; if it can't be renewed for long enough, or Vault refuses it, the session logs in again. Errors that may
@@ -40,7 +40,7 @@ ENOUGH: Final = 0.5
 LEAST_RENEWAL_SECONDS: Final = 1.0
 
 LOGIN_INTERVAL_SECONDS: Final = 2.0
-"""The shortest time between logins after refusals: each login leaves a token in Vault, and most refusals are for a missing right."""
+"""The shortest time between logins after refusals: each login leaves a token in Vault, and the usual reason is a missing permission."""
 
 _log = structlog.get_logger(__name__)
 
@@ -77,7 +77,7 @@ class VaultSession:
         try:
             import hvac  # noqa: PLC0415 (only keys in Vault need it)
         except ImportError as error:
-            missing = f"a key is in Vault, whose client is not installed ({error.name})"
+            missing = f"a key is in Vault, but the client for Vault is not installed ({error.name})"
             raise ConfigError(f"{missing}: in a clone of Tufline, pip install '.[vault]'") from error
         login.check(config)
         self.config = config
