@@ -1,1 +1,1 @@
-"""The origin: the store that clients and the CDN read, its owner, and a web server for it."""
+"""The origin: the store that the CDN and TUF clients read, the log that owns it, and a web server for it."""

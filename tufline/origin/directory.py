@@ -1,11 +1,11 @@
 """An origin in a directory, for a web server that serves the directory.
 
 A file is written under a temporary name and then renamed, so that a reader sees the whole file or none. Versioned files are not synced one
-by one: clients see them only through the timestamp, and ``flush`` syncs the file system once before that is replaced. Roots are synced, as
-clients find them without the timestamp.
+by one: clients find them only through the timestamp, and before the timestamp is replaced, ``flush`` syncs the file system once. Each root
+is synced at once, as clients find roots without the timestamp.
 
-``replace`` compares and renames under a lock, so that a publisher that was stopped for a long time and wakes up changes nothing that a
-newer one has written. If the lock is held for too long, because its holder was stopped, publication waits and an error names the holder.
+``replace`` compares and renames under a lock. So a publisher process that was suspended for a long time can't overwrite, when it resumes,
+what a newer publisher has written. If the lock's holder is suspended, publication waits, and after a while an error names the holder.
 The lock needs a local file system (see ``tufline.origin.file_systems`` and docs/adr/0008-the-origin-is-fenced-at-the-store.md).
 """
 
@@ -28,7 +28,7 @@ LONGEST_LOCK_PAUSE_SECONDS: Final = 0.5
 """The shortest and longest pause before a lock held by another process is tried again; replacing a file takes a few milliseconds."""
 
 LOCK_PATIENCE_SECONDS: Final = 5.0
-"""When the lock has been held for this long, its holder is assumed to be stopped, and an error names it."""
+"""When the lock has been held for this long, its holder is assumed to be suspended, and an error names it."""
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class LocalStore:
         for name, content in files:
             path = str(self._path(name))
             if os.path.exists(path):  # noqa: PTH110 (as above)
-                # Writing it again would put at risk a durable file that may be being served.
+                # It is not written again: a web server may be sending the existing file, which is durable.
                 if Path(path).read_bytes() != content:
                     others.append(name)
                 continue
@@ -159,7 +159,7 @@ class LocalStore:
         with locked(self._directory):
             check()
         self._remove_leftovers()
-        # The lock is not held while the new file is written: a process stopped during the write would block all others.
+        # The lock is not held while the new file is written: a process suspended during the write would block all others.
         with self._temporary.file() as (descriptor, temporary):
             _write(descriptor, content)
             os.fsync(descriptor)

@@ -31,7 +31,7 @@ class LockHolder(msgspec.Struct, frozen=True):
     """The process that holds the lock.
 
     Attributes:
-        pid: the process id, in the process's own machine or container.
+        pid: the process id, as seen in the process's own machine or container.
         host: the machine's host name.
     """
 
@@ -57,7 +57,7 @@ class LockedError(Exception):
     """Another process or store holds the lock.
 
     Args:
-        holder: the process that holds it; None if the lock file does not tell.
+        holder: the process that holds it; None if the lock file does not name it.
     """
 
     def __init__(self, holder: LockHolder | None) -> None:

@@ -1,9 +1,9 @@
 """The file systems that an origin may be in: those on which a lock excludes every process that can write there.
 
-For a while two publishers may use one origin, when one was stopped and wakes up. A lock decides which of them may replace the timestamp,
-and ``flock`` (man 2 flock) guarantees that only on local file systems. On NFS it depends on each machine's mount options (``nolock``,
-``local_lock``; man 5 nfs), on SMB on the server (``nobrl``; man 8 mount.cifs), and each cluster file system has its own rules. There, other
-machines also see a rename only after a while (close-to-open consistency).
+Two publishers may use one origin for a while: one that was suspended and resumes, and its successor. A lock ensures that only one of them
+replaces the timestamp, and ``flock`` (man 2 flock) guarantees that only on local file systems. On NFS it depends on each machine's
+mount options (``nolock``, ``local_lock``; man 5 nfs), on SMB on the server (``nobrl``; man 8 mount.cifs), and each cluster file system has
+its own rules. On a network file system, other machines also see a rename only after a while (close-to-open consistency).
 
 In: a directory. Out: the type of the network file system that it is in, if any. Works on Linux only; elsewhere the type is unknown.
 """
@@ -54,7 +54,7 @@ def network_type(directory: Path, mounts: Path = MOUNTS) -> str:
         if len(fields) < 5:  # noqa: PLR2004 (the fifth is the mount point)
             continue
         point = Path(_ESCAPED.sub(lambda match: chr(int(match[1], 8)), fields[4]))
-        # Of two mounts at one point the later one hides the other.
+        # If two file systems are mounted at one point, the later mount hides the earlier one.
         if place.is_relative_to(point) and len(point.parts) >= depth:
             found, depth = kind, len(point.parts)
     is_remote = found in NETWORK_TYPES or (found.partition(".")[0] == "fuse" and found not in LOCAL_FUSE_TYPES)

@@ -1,6 +1,6 @@
-"""Opening the configured origin: the only module that decides which ``Store`` an origin is.
+"""Opening the configured origin: the only module that selects the implementation of ``Store``.
 
-In: the configuration. Out: a ``Store``. Today an origin is a directory.
+In: the configuration. Out: a ``Store``. So far the only implementation is a directory.
 """
 
 from tufline.config.settings import Config

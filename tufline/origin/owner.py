@@ -1,8 +1,8 @@
 """The owner of an origin: a small file there names the log that may publish to it.
 
-Two logs that publish to one origin would keep overwriting each other's files, and clients that have seen one would refuse the other. So the
-first publisher that is allowed to (see ``tufline.origin.provenance``) claims the origin for its log. A publisher of another log is refused
-until an operator runs ``tufline origin adopt``.
+If two logs published to one origin, they would keep overwriting each other's files, and a client that has read one log's metadata would
+refuse the other's. So the first publisher that is allowed to (see ``tufline.origin.provenance``) claims the origin for its log. A publisher
+of another log is refused until an operator runs ``tufline origin adopt``.
 """
 
 from datetime import datetime
@@ -63,7 +63,7 @@ async def check_owner(store: Store, log_id: str) -> bytes:
         log_id: the log's id (``Bus.log_id``).
 
     Returns:
-        The content of ``OWNER``. Pass it to ``Store.replace``, as another log may have taken the origin by then.
+        The content of ``OWNER``. Pass it to ``Store.replace``, which compares it again, as another log may claim the origin meanwhile.
 
     Raises:
         ForeignOriginError: if another log owns it.
@@ -83,7 +83,7 @@ async def check_owner(store: Store, log_id: str) -> bytes:
 
 
 async def claim(store: Store, log_id: str, now: datetime, *, expected: bytes | None) -> None:
-    """Claim an origin for a log, unless its owner has changed since the caller decided to.
+    """Claim an origin for a log, unless the owner has changed since the caller read it.
 
     Args:
         store: the origin.
@@ -92,7 +92,7 @@ async def claim(store: Store, log_id: str, now: datetime, *, expected: bytes | N
         expected: the content of ``OWNER`` that the caller saw; None if it did not exist.
 
     Raises:
-        StoreChangedError: if the owner has changed since.
+        StoreChangedError: if the owner has changed.
         StoreError: if the file can't be written.
     """
     content = msgspec.json.encode(Owner(log_id, envelope.format_expires(now)))

@@ -1,11 +1,11 @@
-"""Whether a log may publish to an origin: what is published there must come from this log, and must not be newer than the log.
+"""Whether a log may publish to an origin: the metadata published there must come from this log, and must not be newer than the log.
 
-``examine`` checks three things. Every root at the origin must be this log's. The timestamp must verify under any root in this log's chain:
-then it comes from this log, even if the log no longer has it (the publisher died before it recorded the publication, and compaction has
-deleted that version since). And it must not be newer than the newest timestamp of the log: otherwise the log is an older copy, and clients
-that have seen the published timestamp would refuse everything that the log has.
+``examine`` checks three things. Every root at the origin must be in this log. The timestamp must verify under one of this log's roots: then
+it comes from this log, even if the log no longer has it (the publisher died before it recorded the publication, and compaction has deleted
+that version since). And it must not be newer than the log's newest timestamp: otherwise the log is an older copy, and clients that have
+seen the published timestamp would refuse all metadata that the log has.
 
-In: the log and the origin. Out: what is published, or an error that says why nothing may be written there. Nothing is changed.
+In: the log and the origin. Out: the published version, or an error that says why nothing may be written there. Nothing is changed.
 """
 
 import re
@@ -59,7 +59,7 @@ def parse_name(name: str) -> tuple[str, int] | None:
 
 
 async def examine(bus: Bus, store: Store, passed: PassedOver | None = None) -> PublishedAtOrigin:
-    """Check that what is published at an origin comes from a log, and is not newer than the log.
+    """Check that the metadata published at an origin comes from a log, and is not newer than the log.
 
     Args:
         bus: the log.
@@ -96,7 +96,7 @@ def _is_timestamp(record: Record) -> bool:
     try:
         version_of(record)
     except RecordError:
-        return False  # any writer of the topic can append a record without a version; publishers skip it, and so does this
+        return False  # whoever can write to the topic can append a record without a version; the publisher skips such records too
     return True
 
 
@@ -118,7 +118,7 @@ def ahead(published: int, newest: int) -> str:
 
 
 async def _roots(bus: Bus, passed: PassedOver | None) -> Sequence[Root]:
-    # From 'admin', which is small and has every version. A root that is not released yet can't vouch for anything published.
+    # From 'admin', which is small and has every version. It also has roots not released yet, but nothing published verifies under those.
     state = AdminState()
     async for batch in scan(bus, topics.ADMIN, 0, passed=passed):
         for record in batch:
@@ -126,7 +126,7 @@ async def _roots(bus: Bus, passed: PassedOver | None) -> Sequence[Root]:
     return [submitted.signed for submitted in state.roots]
 
 
-def whole_root(content: bytes) -> Root | None:
+def intact_root(content: bytes) -> Root | None:
     """Read a root that was found at an origin.
 
     Args:
@@ -149,9 +149,9 @@ async def _check_roots(store: Store, roots: Sequence[Root]) -> int:
         content = await store.get(name) if role == Root.type else None
         if content is None:
             continue
-        found = whole_root(content)
+        found = intact_root(content)
         if found is None:
-            continue  # damaged, so it tells nothing about the owner
+            continue  # damaged, so it can't show whose origin this is
         if found == ours.get(version):
             count += 1
         else:

@@ -1,4 +1,4 @@
-"""The origin: the store of the published metadata files, for the CDN and the clients.
+"""The origin: the store of the published metadata files, which the CDN and TUF clients read.
 
 Versioned files are written once and never change; only ``timestamp.json`` is replaced. Clients see a root as soon as it is written. A
 file's HTTP headers follow from its name (``content_headers``), so that every store and the built-in server agree.
@@ -37,13 +37,13 @@ def content_headers(name: str) -> dict[str, str]:
 
 
 class Store(Protocol):
-    """An origin. Only one publisher at a time writes it, but one that was stopped and wakes up late may still try to."""
+    """An origin. Only one publisher writes to it at a time, but one that was suspended and has been replaced may still try to."""
 
     async def put_many(self, files: Iterable[tuple[str, bytes]]) -> list[str]:
         """Write versioned files that do not exist yet.
 
-        MUST NOT change an existing file, even if its content differs: it may be being served, and a version has one content. The caller
-        finds out whether that content is damage (for example a file half-written before a crash), and then uses ``replace``.
+        MUST NOT change an existing file, even if its content differs: a server may be sending it, and a version never changes. The caller
+        finds out whether the existing file is damaged (for example half-written before a crash), and then uses ``replace``.
 
         Args:
             files: name and content of each.
@@ -67,14 +67,14 @@ class Store(Protocol):
 
         Compare and swap: MUST change nothing unless the file has the expected content at that moment, even if others write at the same
         time. (An object store uses a conditional write with the ETag of the content that it compared. That covers one object only, so such
-        a store compares the owner just before.) When it returns, also after being cancelled, the write MUST have either happened or not,
-        and MUST NOT happen later.
+        a store compares the owner just before.) Once it has returned, or was cancelled, the write MUST have happened or MUST NOT happen any
+        more.
 
         Args:
             name: ``timestamp.json``, a root, ``OWNER``, or a versioned file whose content is damaged.
             content: the new content.
-            expected: the content that the file must have; None if it must not exist. A file that already has the new content is left.
-            owner: the content that ``OWNER`` must have at that moment too; None for any.
+            expected: the content that the file must have; None if it must not exist. A file that already has the new content is accepted.
+            owner: the content that ``OWNER`` must have at the same moment; None for any.
 
         Raises:
             StoreChangedError: if the file or the owner has another content.

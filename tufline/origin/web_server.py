@@ -27,7 +27,8 @@ METADATA_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\.json")
 def _find(directory: Path, address: str) -> Path | None:
     """Find the file at an address below a directory.
 
-    Every file has exactly one address, by which a CDN caches and purges it. Other spellings (``a//b``, ``a%2Fb``, ``a/./b``) are not found.
+    Every file has exactly one address, under which a CDN caches and purges it. Other spellings (``a//b``, ``a%2Fb``, ``a/./b``) are not
+    found.
     """
     try:
         if "%2F" in address.upper():

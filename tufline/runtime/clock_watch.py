@@ -1,7 +1,7 @@
 """Comparing the machine's clock with the log's: each service reports when the two differ.
 
-In: the times of records that the process appends. Out: a warning in the process's health and in its log. The process continues: it makes
-its decisions by ``ReferenceClock``, so one machine's wrong clock is no reason to stop.
+In: the times of records that the process appends. Out: a warning in the process's health and in its log. The process continues: its
+decisions depend on ``ReferenceClock``, so it need not stop when its machine's clock is wrong.
 """
 
 import asyncio

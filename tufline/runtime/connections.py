@@ -1,9 +1,9 @@
 """The connections of one HTTP server: a slow client can't keep others out.
 
-aiohttp has no limits of its own. Here a connection is closed when the server has waited for its client too long: for the head of a request,
-for the next part of its body, or for the client to read the answer. When the limit of connections is reached, the one that has been idle
-for longest is closed for a new one; if none is idle, connections whose clients have stalled are closed. A new connection is refused with
-503 only if the server is working for every other one.
+aiohttp has no such limits. Here a connection is closed when the server has waited too long for its client: for the head of a request, for
+the next part of its body, or for the client to read the response. When a new connection exceeds the limit, the one that has been idle for
+longest is closed; if none is idle, connections whose clients have stalled are closed. The new connection is refused with 503 only if the
+server is working on requests of all other connections.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class HttpConnection(RequestHandler):
         self._received = 0
         self._closing = False
         self.since = connections.clock()
-        """When the client last did what the server waited for."""
+        """When the client last sent or read something that the server waited for."""
 
     @property
     def is_waiting(self) -> bool:
@@ -79,26 +79,26 @@ class HttpConnection(RequestHandler):
         if not self._busy or self._closing or self._paused:
             return True
         request = self._current_request
-        # While reading is paused, data has arrived that is not processed yet: then the client waits for the server.
+        # While reading is paused, the server has data that it has not processed yet, so the client waits for the server.
         return request is not None and not request.content.is_eof() and not self._reading_paused and not self._buffer_paused
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Answer a request that is no HTTP, or whose head is too long: in JSON, as every other error.
+        """Respond to a request that is not valid HTTP, or whose head is too long. The response is JSON, as for every other error.
 
         Args:
-            request: what could be read of the request.
-            status: of the answer.
-            exc: the reason.
+            request: the part of the request that could be read.
+            status: the response's status.
+            exc: the exception, if there was one.
             message: the reason, for people.
 
         Returns:
-            The answer; the connection ends with it.
+            The response; the connection is closed after it.
         """
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or request.writer.output_size:
             return super().handle_error(request, status, exc, message)
-        # Not in the log: anybody could fill it.
+        # This is not logged: any client could fill the log.
         detail = f"the request can't be read: {' '.join((message or '').split())}"
         refusal = web.json_response({"detail": shorten(detail, 3 * EXCERPT_LENGTH)}, status=status)
         refusal.force_close()
@@ -132,7 +132,7 @@ class HttpConnection(RequestHandler):
         """Process received data, and note the time if it is enough.
 
         Args:
-            data: from the client; empty when aiohttp parses again the data that it has.
+            data: from the client; empty when aiohttp parses its buffered data again.
         """
         self._received += len(data)
         if self._busy and self._received >= ENOUGH_BYTES:
@@ -149,12 +149,12 @@ class HttpConnection(RequestHandler):
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Note that the client has read."""
+        """Note that the client has read enough for the server to send more."""
         self._note()
         super().resume_writing()
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
-        """Note the end of a request, at which aiohttp calls this.
+        """Note the end of a request; aiohttp calls this when it has sent the response.
 
         Args:
             request: the request that was answered.
@@ -172,10 +172,10 @@ class HttpConnection(RequestHandler):
         self._received = 0
 
     def drop(self, answer: bytes = b"") -> None:
-        """Close the connection; at once if the client is not reading earlier answers.
+        """Close the connection; at once if the client does not read what was sent before.
 
         Args:
-            answer: sent before closing, if no other answer has started.
+            answer: a response to send before closing, if no other response has started.
         """
         wire, request = self._wire, self._current_request
         if wire is None:
@@ -212,7 +212,7 @@ class ServerConnections:
         self._scanned = float("-inf")
 
     def enter(self, new: HttpConnection) -> None:
-        """Register a new connection; at the limit another one is closed for it, or it is refused.
+        """Register a new connection. At the limit, another connection is closed, or the new one is refused.
 
         Args:
             new: a connection that was just accepted.
@@ -264,7 +264,7 @@ class ServerConnections:
         connection.drop(answer)
 
     def sweep(self) -> None:
-        """Close every connection on whose client the server has waited too long."""
+        """Close every connection whose client has kept the server waiting for too long."""
         now = self.clock()
         for connection in list(self._all):
             if connection.is_waiting and now - connection.since >= self.timeout:

@@ -7,7 +7,7 @@ MOST: Final = 1_048_576
 """The limit to use if the system has none; it is Linux's default for the highest possible limit."""
 
 RESERVED: Final = 128
-"""Descriptors kept for everything but client connections: the log, brokers, Vault, files that are being published, and connections that
+"""Descriptors kept for everything except client connections: the log, brokers, Vault, files that are being published, and connections that
 were accepted but are not counted yet."""
 
 SERVERS: Final = 2

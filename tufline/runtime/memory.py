@@ -20,11 +20,12 @@ def tune() -> None:
     """Tune both for this process. Call it once all modules are imported.
 
     By default glibc gives each thread a heap of its own, where freed blocks of many megabytes are never returned to the system. One heap is
-    enough, since in Python only one thread at a time allocates. The thresholds are raised because a block taken from the kernel, or a heap
-    that is trimmed each time, costs a page fault every 4 KiB: for a bin of a quarter of a megabyte that takes longer than its signature.
-    With another C library these settings are skipped.
+    enough, since in Python only one thread at a time allocates. The thresholds are raised because memory that comes from the kernel each
+    time costs a page fault per 4 KiB: for a bin of 250 kB the page faults take longer than its signature. With another C library these
+    settings are skipped.
 
-    The collector runs less often because records and entries have no cycles: searching a million of them takes a fifth of an import's time.
+    The collector runs less often because records and entries have no cycles, and a search of a million of them takes a fifth of the time of
+    an import.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

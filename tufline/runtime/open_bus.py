@@ -28,7 +28,8 @@ async def open_bus(config: Config, *, as_client: bool = False) -> AsyncIterator[
 
     Args:
         config: the process's configuration.
-        as_client: open it for a producer of events: on Kafka the cluster tells the number of partitions, and the topics are not checked.
+        as_client: open it for a producer of events: on Kafka the number of partitions is read from the cluster, and the settings of the
+            topics are not checked.
 
     Yields:
         The bus.
@@ -56,7 +57,7 @@ async def _open(config: Config, *, as_client: bool) -> Bus:
 
 
 def _check_if_new(log: Path, partitions: int) -> None:
-    # An existing log keeps the number that it was created with.
+    # An existing log keeps the number of partitions that it was created with.
     if not log.exists():
         check_partitions(partitions)
 
@@ -96,7 +97,7 @@ def connection(config: KafkaConfig, servers: str) -> "KafkaConnection":
     try:
         from tufline.bus.kafka.client import KafkaConnection, TokenFile  # noqa: PLC0415 (without Kafka its client need not be installed)
     except ImportError as error:
-        missing = f"bus.url names Kafka, whose client is not installed ({error.name})"
+        missing = f"bus.url names Kafka, but the client for Kafka is not installed ({error.name})"
         raise ConfigError(f"{missing}: in a clone of Tufline, pip install '.[kafka]'") from error
     security: dict[str, Any] = {"security_protocol": config.security_protocol}
     if config.security_protocol.endswith("SSL"):

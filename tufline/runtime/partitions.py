@@ -1,9 +1,9 @@
 """Owning partitions: one task for each partition that a group assigns to this process, restarted when it fails.
 
 A failure never stops a partition for good: after a pause the task starts again, and takes the partition over again from the state on the
-log. After a fence there are two cases. Usually another writer has the partition, and the group will soon revoke it here; a new assignment
-starts the work again. But the bus may have taken the writer for dead while the partition is still assigned to it. Then nobody else writes
-the partition, and the work starts again once the group would have reassigned it.
+log. After a fence there are two cases. Usually another process has taken the partition over, and the group will soon revoke it here; a new
+assignment starts the work again. But the bus may have fenced a writer that it took for dead, while the partition is still assigned to this
+process. Then nobody else writes the partition, and the work starts again once the group has had the time to reassign it.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from tufline.runtime.health import Health
 FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 10.0
 LONGEST_KEY_PAUSE_SECONDS: Final = 2.0
-"""The longest pause while a key can't be used. Shorter, as people who have fixed it wait for the result, and late renewals expire."""
+"""The longest pause while a key can't be used: short, as people who have restored the key wait, and metadata may be about to expire."""
 
 JOINING: Final = "joining the group {}, whose members finish their current work first"
 
@@ -31,10 +31,10 @@ async def _pause_after_a_fence() -> None:
     await asyncio.sleep(LONGEST_PAUSE_SECONDS)
 
 
-async def _cancelled_for_good(work: Callable[[], Awaitable[None]]) -> None:
-    """Run work; if it was cancelled, a cancellation is its end, whatever error it raised instead.
+async def _keep_cancellation(work: Callable[[], Awaitable[None]]) -> None:
+    """Run work. If it was cancelled, raise ``CancelledError`` even if the work raised another error.
 
-    A failure is repeated, and a cancellation is not: if work that fails just when it is cancelled began again, it would never end.
+    Work that failed is started again. If that happened to work that fails just when it is cancelled, it would never end.
     """
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
@@ -55,7 +55,7 @@ async def keep_working(
         part: the name of the work in health and log.
         work: starts from the state on the log. While it waits for something, it reports that by ``health.problem``, and then ``health.ok``.
         health: where failures are reported.
-        after_fence: awaited after another writer took over, before the work starts again.
+        after_fence: awaited when the work was fenced, before it starts again.
     """
     pause = FIRST_PAUSE_SECONDS
     loop = asyncio.get_running_loop()
@@ -63,7 +63,7 @@ async def keep_working(
         began = loop.time()
         health.ok(part)
         try:
-            await _cancelled_for_good(work)
+            await _keep_cancellation(work)
         except FencedError as error:
             health.problem(part, f"another writer took over: {error}")
             _log.warning("partition.fenced", part=part, error=str(error))
@@ -91,7 +91,7 @@ async def _nobody_writes(bus: Bus, topic: str, partition: int) -> None:
 
     Args:
         bus: the log.
-        topic: the topic in which the partition's writers claim it and record their work.
+        topic: the topic in which the partition's writers append their claims and their work.
         partition: the partition of that topic, from 0.
     """
     loop = asyncio.get_running_loop()
@@ -130,14 +130,14 @@ async def own_partitions(
         work: the work on a partition; see ``keep_working``.
         health: where the partitions report their state, and the membership too, as ``<group>.group``. A member on standby without
             partitions is ready.
-        claimed_in: returns the topic and the partition in which the writers of a partition claim it (``tufline.runtime.takeover``). A
-            fenced worker takes over again after a new assignment, or when nobody has written there for the session time; without
-            ``claimed_in``, after a pause.
+        claimed_in: returns the topic and the partition of it in which the writers of a partition append their claims
+            (``tufline.runtime.takeover``). A fenced worker takes over again after a new assignment, or when nobody has written there for
+            the session time. Without ``claimed_in``, it does so after a pause.
     """
     membership = f"{group}.group"
     tasks: dict[int, asyncio.Task[None]] = {}
 
-    async def begin(partition: int) -> None:
+    async def start(partition: int) -> None:
         health.problem(part(partition), "taking the partition over")
         await work(partition)
 
@@ -146,7 +146,7 @@ async def own_partitions(
         for partition in sorted(partitions):
             name = part(partition)
             after_fence = _pause_after_a_fence if claimed_in is None else partial(_nobody_writes, bus, *claimed_in(partition))
-            working = keep_working(name, partial(begin, partition), health, after_fence)
+            working = keep_working(name, partial(start, partition), health, after_fence)
             tasks[partition] = asyncio.create_task(working, name=name)
 
     async def revoked(partitions: frozenset[int]) -> None:

@@ -1,7 +1,7 @@
-"""Records that a follower can't use: it skips them, and health names them until a later record of the same key is good.
+"""Records that a follower can't use: it skips them, and the process's health reports them until a later record of the same key is usable.
 
-Anyone with write access to a topic can write records there that nobody can read. Such a record must neither stop a follower of the topic
-nor go unnoticed. A skipped record is a warning: the process does all it can, so it stays ready.
+Anyone with write access to a topic can write records there that nobody can read. Such a record must not stop a follower of the topic, but
+it must be reported. It is reported as a warning, so the process stays ready.
 """
 
 from collections import OrderedDict
@@ -85,7 +85,7 @@ class PassedOver:
 
     def _note(self, key: tuple[str, int, str], offset: int, text: str) -> None:
         self.count += 1
-        if self._of_key.get(key) != (offset, text):  # answering queries reaches the same record often
+        if self._of_key.get(key) != (offset, text):  # logged once, although queries may read the same record many times
             _log.error("record.passed_over", part=self._part, key=key[2], what=text)
         self._of_key[key] = offset, text
         self._of_key.move_to_end(key)
@@ -123,16 +123,17 @@ class PassedOver:
         """Return whether the newest record of a key may be a skipped one.
 
         Args:
-            topic: without the prefix.
-            key: the key of records.
+            topic: the topic's name, without the prefix.
+            key: a key of its records.
 
         Returns:
-            True if a record of that key was skipped and no good one has followed, or if a damaged record was skipped, whose key is unknown.
+            True if a record of that key was skipped and no usable one has followed; also if a damaged record was skipped, as its key is
+            unknown.
         """
         return any(other == topic and (of == key or of.startswith(DAMAGED)) for other, _, of in self._of_key)
 
     def forget(self) -> None:
-        """Stop reporting all records: the follower has ended, or starts again from where it will reach all of them."""
+        """Stop reporting all records: the follower has ended, or will read all of them again."""
         self._of_key.clear()
         self._report()
 

@@ -1,6 +1,6 @@
 """Probing whether the bus answers, for the readiness of the process.
 
-The services may wait for records for a long time even when all is well, so their waiting tells nothing about the bus.
+A service may wait a long time for records although the bus works, so a waiting service does not show that the bus is down.
 """
 
 import asyncio

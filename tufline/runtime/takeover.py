@@ -1,7 +1,8 @@
 """Taking over a partition that has only one writer: fence, claim, restore.
 
-The order makes it safe on any bus. Getting the writer fences the old one and ends its transaction. The claim comes after everything that
-the old one wrote, so reading up to the claim reads everything. Neither a group's offset nor an end offset guarantees that.
+The order makes it safe on any bus. Opening the writer fences the previous one and ends its transaction. The claim comes after everything
+that the previous writer wrote, so a reader that reads up to the claim has read all of it. Neither a group's offset nor an end offset
+guarantees that.
 
 In: a writer id and the partition that belongs to it. Out: the writer, and the partition's records up to the claim.
 """

@@ -32,7 +32,7 @@ async def all_of(*coroutines: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def one_behind() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], Awaitable[None]]]:
-    """Run coroutines one after the other, each while the caller prepares the next one. All have ended after the block.
+    """Run coroutines one after another, each while the caller prepares the next one. All have ended after the block.
 
     Yields:
         A function that waits for the previous coroutine, raises its error if it failed, and starts the next one.

@@ -1,4 +1,4 @@
-"""Long work on an event loop, in short turns, so that other tasks can run in between.
+"""Dividing long work on an event loop into short turns, so that other tasks can run in between.
 
 A turn is measured by the size of the work and not by the clock, so that every run of a simulation has the same schedule.
 """
@@ -13,11 +13,11 @@ ITEM_BYTES: Final = 200
 """The fixed cost of an item, in bytes of JSON."""
 
 MAX_VALUES: Final = 500_000
-"""The most commas in JSON that is decoded in one call, which takes about 40 ms in which no other task runs."""
+"""The most commas in a JSON document that is decoded in one call; that takes about 40 ms, during which no other task runs."""
 
 
 class Turns:
-    """Counts the work done, and lets other tasks run when it is enough."""
+    """Counts the work done, and lets other tasks run after each turn."""
 
     __slots__ = ("_done",)
 

@@ -17,7 +17,7 @@ from tuf.api.metadata import Root, Snapshot
 from tufline.bus import Record
 from tufline.errors import ForeignOriginError
 from tufline.metadata import envelope
-from tufline.origin.provenance import whole_root
+from tufline.origin.provenance import intact_root
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.records.metadata import role_of_key
 from tufline_publisher.origin_state import Origin
@@ -124,7 +124,7 @@ class Roots:
             name = _name(record)
             there = await self._store.get(name)
             if there != record.value:
-                if there is not None and whole_root(there) is not None:
+                if there is not None and intact_root(there) is not None:
                     differs = f"the origin's {name} differs from this log's: another log published it"
                     raise ForeignOriginError(f"{differs}; see docs/how-to/fsck.md")
                 await self._replace(name, record.value, there)
