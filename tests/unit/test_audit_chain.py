@@ -90,7 +90,7 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str, str]] = {
     "a chain begins in its middle": (
         lambda all_: [*all_[:2], forged(all_[0], number=2, previous=unseal(all_[1])[0].hash), *all_[3:]],
         "link",
-        "starts a chain in its middle",
+        "is a start record in the middle of a chain",
     ),
     "a chain begins with a use": (
         lambda all_: [forged(all_[1], number=0, previous="0" * 64)],

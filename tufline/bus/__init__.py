@@ -11,10 +11,10 @@ What every implementation MUST keep:
    sees a record while one at a lower offset of the same partition may still appear.
 3. **Atomic**: either all records of a transaction become visible or none, though perhaps in one partition a moment before another. A
    reader sees committed records only.
-4. **Fenced**: from the moment ``writer(id)`` returns, no earlier writer of the same id can make anything visible. What it had not
-   committed by then never appears, and its calls raise ``FencedError``.
-5. **Exact**: ``append`` and ``commit`` put each record on the log once, even when the implementation retries. If they raise anything but
-   a refusal (``PushbackError``, ``FencedError``), the records may or may not be on the log: the caller finds out by reading.
+4. **Fenced**: from the moment ``writer(id)`` returns, no earlier writer of the same id can make anything visible. Records that it had not
+   committed by then never appear, and its calls raise ``FencedError``.
+5. **Exact**: ``append`` and ``commit`` put each record on the log once, even when the implementation retries. After a ``PushbackError`` or
+   ``FencedError`` none of the records are on the log. After any other error they may be: the caller finds out by reading.
 6. **Retained**: a record is deleted only under its topic's policy: after the retention time (``delete``), when a later record has its key
    and the compaction lag is over (``compact``), or after ``trim``. A compacted topic always keeps the newest record of each key.
 7. **Readable**: a record that another program wrote can be read whatever bytes it holds. Keys and headers are text in which bytes that are
@@ -121,8 +121,8 @@ class Reader(Protocol):
             max_bytes: about how many bytes of values to return at most; at least one record is returned.
 
         Returns:
-            Records in the order of their offsets; empty if ``max_wait`` passed without one. None is below ``position``; the first may be
-            above it where records were deleted.
+            Records in the order of their offsets; empty if ``max_wait`` passed without one. No offset is below ``position``; the first may
+            be above it if records were deleted.
 
         Raises:
             RecordUnreadableError: if the next record can't be decoded. All records before it have been returned. The position stays at
@@ -134,7 +134,7 @@ class Reader(Protocol):
         """Continue at another offset. Does no I/O.
 
         Args:
-            offset: the lowest that the next ``fetch`` may return; to skip an unreadable record, the error's offset + 1.
+            offset: the lowest offset that the next ``fetch`` may return; to skip an unreadable record, the error's offset + 1.
         """
 
     async def close(self) -> None:
@@ -198,7 +198,7 @@ class Bus(Protocol):
         """
 
     async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
-        """Append messages outside any transaction; they may become visible one after the other.
+        """Append messages outside any transaction; they may become visible one after another.
 
         Args:
             messages: for any topics.
@@ -230,7 +230,7 @@ class Bus(Protocol):
         Args:
             topic: without the prefix.
             partition: from 0.
-            offset: the lowest to read; 0 for the oldest existing record.
+            offset: the lowest offset to read; 0 for the oldest existing record.
 
         Returns:
             The reader; close it.
@@ -242,7 +242,7 @@ class Bus(Protocol):
         Args:
             topic: without the prefix.
             partition: from 0.
-            offset: the record's.
+            offset: the record's offset.
             key: the key that the record must have.
             sha256: the digest that the record's value must have, in lower-case hexadecimal.
 
@@ -256,7 +256,7 @@ class Bus(Protocol):
         """
 
     async def end(self, topic: str, partition: int) -> int:
-        """Return the end of what is visible now. For read models only: for a moment a committed record may lie above it.
+        """Return the end of the records that are visible now. For read models only: briefly, a committed record may lie above it.
 
         Args:
             topic: without the prefix.
@@ -267,7 +267,7 @@ class Bus(Protocol):
         """
 
     async def start(self, topic: str, partition: int) -> int:
-        """Return the offset at which the existing records start. All records below it are gone.
+        """Return the offset at which the existing records start. All records below it have been deleted.
 
         Args:
             topic: without the prefix.
@@ -298,7 +298,7 @@ class Bus(Protocol):
         Args:
             topic: without the prefix.
             partition: from 0.
-            offset: the lowest to keep.
+            offset: the lowest offset to keep.
         """
 
     async def join(self, group: str, topic: str, assigned: Assigned, revoked: Assigned) -> Member:
@@ -309,8 +309,9 @@ class Bus(Protocol):
             topic: the topic whose partitions are shared, without the prefix.
             assigned: awaited after each rebalance with the partitions that this member gained, perhaps none; it keeps those that were not
                 revoked. It MUST return soon: start a task for the work.
-            revoked: awaited with the partitions that this member loses, before another member gets them. If this member was taken for
-                dead, it is awaited afterwards, and only the fence protects. It MUST return only when all work on them has stopped.
+            revoked: awaited with the partitions that this member loses, before another member gets them. If the group took this member for
+                dead, it is awaited only after another member got them, and nothing but the fence protects the partitions. It MUST return
+                only when all work on them has stopped.
 
         Returns:
             The place in the group.

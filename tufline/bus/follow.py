@@ -10,7 +10,7 @@ from tufline.bus.scan import DamagedRecords, fetch_past_damaged
 from tufline.errors import BusError, RecordUnreadableError
 
 POLL_SECONDS = 30.0
-"""How long one fetch waits. It only limits how late a lost wake-up would be noticed."""
+"""How long one fetch waits. A new record ends the wait, so this matters only if the bus missed waking the reader."""
 
 RETRY_SECONDS = 1.0
 

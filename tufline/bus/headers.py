@@ -10,7 +10,7 @@ from typing import Final
 from tufline.bus.topic import Cleanup, Topic
 
 ESCAPE: Final = "surrogateescape"
-"""How bytes that are not UTF-8 are written in text: the name of one of Python's error handlers."""
+"""The error handler of Python's codecs that keeps bytes that are not UTF-8."""
 
 
 class Headers(Mapping[str, str]):

@@ -1,10 +1,10 @@
-"""Reading the current content of a partition: from an offset to the end, with as many fetches as that takes.
+"""Reading the current content of a partition: from an offset to the end, with as many fetches as needed.
 
 The bus decides how much one fetch returns: on Kafka about 2 MiB of the log, compacted or not. So one fetch may return only a part, and the
 newest record of a key is known only at the end. The end may lie above the last record, because on Kafka the marker of a transaction takes
-an offset. There a fetch that does not wait returns nothing, which means that no record is left below the end.
+an offset. So the scan also ends when a fetch that does not wait returns nothing: then no record is left below the end.
 
-Every read that has an end is built on this. A read model, which has none, uses ``tufline.bus.follow``.
+Every read up to an end uses this module. A read model, which reads on indefinitely, uses ``tufline.bus.follow``.
 """
 
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -15,7 +15,7 @@ from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Reader, Record
 from tufline.errors import RecordUnreadableError
 
 FIRST_STEP: Final = 64
-"""How many offsets before the end the search for the newest record starts. It goes back in growing steps."""
+"""How many offsets before the end ``last_record`` starts its search. If it finds nothing, it goes back further in growing steps."""
 
 
 class DamagedRecords(Protocol):
@@ -75,8 +75,8 @@ async def scan(
         partition: from 0.
         start: the lowest offset to read.
         end: the offset to stop at (exclusive); by default the partition's end when the scan starts.
-        max_wait: how long to wait for a record below ``end``, in seconds. 0 if ``end`` came from ``Bus.end``; more if it is known from
-            elsewhere and may become visible a moment later.
+        max_wait: how long to wait for a record below ``end``, in seconds. 0 if ``end`` came from ``Bus.end``; more if ``end`` came from
+            elsewhere, so that the records below it may become visible a moment later.
         max_bytes: about how many bytes of values one batch may have.
         passed: notified of damaged records, which are skipped; without it they are an error.
 

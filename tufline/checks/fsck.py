@@ -1,9 +1,9 @@
 """Comparing a log with an origin: finds every difference, whichever of the two is wrong.
 
 First it reads ``published``, which has the commits that the publisher recorded as live, then every file of the origin, then ``heads``,
-which names the newest versions, and then ``metadata``, which has all versions. That is against the flow of data, so everything that was
-read must have its source in what is read later, and services may run meanwhile. Then all must agree: every published file must exist and be
-byte for byte the one on the log, and the origin may have no file that does not come from the log.
+which names the newest versions, and then ``metadata``, which has all versions. The services write in the opposite order. So the source of
+everything that was read early is found in a later step, even if services run meanwhile. Then the results are compared: every published file
+must exist and be byte for byte the one on the log, and the origin may have no file that does not come from the log.
 
 In: a log and an origin. Out: findings, each a sentence, and notes on differences that are not faults, such as an origin that is behind
 because no publisher is running.
@@ -27,7 +27,7 @@ from tufline.records import Head, Held, Progress, Published, topics
 from tufline.records.metadata import role_of_key, version_of
 
 SETTLE_SECONDS: Final = 10.0
-"""How much later than its head a file may become visible: both are in one transaction, but in different partitions."""
+"""How long after its head a file may become visible: both are in one transaction, but in different partitions."""
 
 _FILE_NAME = re.compile(r"([1-9][0-9]*)\.(.+)\.json")
 
@@ -56,14 +56,14 @@ class FsckReport:
         notes: differences that are not faults.
         versions: how many versions the log has.
         files: how many files the origin has.
-        shown: the version of the published timestamp; 0 for none.
+        timestamp_version: the version of the timestamp at the origin; 0 if there is none.
     """
 
     findings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     versions: int = 0
     files: int = 0
-    shown: int = 0
+    timestamp_version: int = 0
 
 
 class _Log:
@@ -106,7 +106,7 @@ class _Log:
             self._report.findings.append(f"log: {where} ({record.key}) is not a metadata file: {error}")
             return
         if in_file != version:
-            self._report.findings.append(f"log: the header of {where} gives {record.key} version {version}, but its file has {in_file}")
+            self._report.findings.append(f"log: the header of {where} says {record.key} version {version}, but its file has {in_file}")
         role = role_of_key(record.key)
         of_role = self.versions.setdefault(role, {})
         newest = max(of_role, default=version)
@@ -146,11 +146,11 @@ class _Log:
         self._check_held(partition, [path for path in held.values() if path], progress)
         for role, head in newest.items():
             if role in self.heads:
-                self._report.findings.append(f"log: {role} has heads in two partitions of heads; one of them is {partition}")
+                self._report.findings.append(f"log: {role} has a head in two partitions of the topic heads; one of them is {partition}")
             self.heads[role] = head
 
     def _check_held(self, partition: int, paths: Sequence[str], progress: Progress | None) -> None:
-        """Check the slots of a partition: each path is held once, and in one partition, and the progress counts them."""
+        """Check the held changes of a partition: no path is held twice, and the progress has their number."""
         for path in sorted(set(paths)):
             if paths.count(path) > 1 or path in self._held:
                 others = sorted({partition, self._held.get(path, partition)})
@@ -192,7 +192,7 @@ class _Origin:
         self._checked = {TIMESTAMP}
 
     async def read(self, store: Store) -> None:
-        # The timestamp before the list of names: the files that it names were written before it, and are kept for a while after it.
+        # The timestamp is read before the list of names: its files were written before it, and are kept for a while once superseded.
         self._timestamp = await store.get(TIMESTAMP)
         named = _snapshot_of(self._timestamp)
         snapshot = "" if named is None else envelope.file_name(Snapshot.type, named.version)
@@ -230,7 +230,7 @@ class _Origin:
             findings.append(f"origin: {TIMESTAMP} is not a timestamp")
             return {}
         shown = envelope.read_common(envelope.disassemble(content).signed).version
-        self._report.shown = shown
+        self._report.timestamp_version = shown
         on_log = log.versions.get(Timestamp.type, {})
         if shown not in on_log:
             findings.append(f"origin: {TIMESTAMP} has version {shown}, which the log does not have")
@@ -264,7 +264,7 @@ class _Origin:
         if on_log is None:
             self._report.findings.append(f"origin: {name} is not on the log")
         elif found is not None and found[0] != on_log.sha256:
-            self._report.findings.append(f"origin: {name} differs from the log ({found[1]} bytes here, {on_log.length} there)")
+            self._report.findings.append(f"origin: {name} differs from the log ({found[1]} bytes instead of {on_log.length})")
 
     def _check_others(self, log: _Log, shown: dict[str, int]) -> None:
         superseded = pending = 0

@@ -31,7 +31,7 @@ class AdminFollower:
         self._bus = bus
         self._passed = passed or PassedOver(Health(), topics.ADMIN)
         self.known = asyncio.Event()
-        """Set once the state covers the whole log, and not only its start."""
+        """Set once every record that was visible at the start has been applied."""
         self._changed = asyncio.Condition()
         self.state = AdminState()
 
@@ -50,7 +50,7 @@ class AdminFollower:
     async def _apply(self, batch: Sequence[Record]) -> None:
         for record in batch:
             self._passed.decode(records.admin_decoder, record)
-            # In a thread: root and targets may be large, and each signature is judged against all of its version.
+            # In a thread: root and targets may be large, and each new signature is verified over its whole version.
             self.state = await asyncio.to_thread(fold, self.state, record)
             if reason := self.state.refused.get(record.offset):
                 _log.error("admin.refused", offset=record.offset, key=record.key, reason=reason)
@@ -61,7 +61,7 @@ class AdminFollower:
         """Wait until the state meets a condition.
 
         Args:
-            condition: called with the state now, and after each change.
+            condition: called with the current state, and again after each change.
 
         Returns:
             The first state that met it.
@@ -72,10 +72,10 @@ class AdminFollower:
 
     @property
     def repository(self) -> Bootstrapped:
-        """The repository, for a worker that has waited for its bootstrap.
+        """The repository; call ``wait_for_bootstrap`` first.
 
         Raises:
-            RuntimeError: if there is none.
+            RuntimeError: if the repository is not bootstrapped.
         """
         found = self.state.bootstrapped
         if found is None:
@@ -83,10 +83,10 @@ class AdminFollower:
         return found
 
     async def wait_for_bootstrap(self, condition: Callable[[Bootstrapped], bool] = lambda _: True) -> Bootstrapped:
-        """Wait until there is a repository, and it is as asked.
+        """Wait until the repository is bootstrapped, and meets a condition.
 
         Args:
-            condition: on the repository.
+            condition: called with the repository, and again after each change.
 
         Returns:
             The repository that met it.

@@ -1,9 +1,9 @@
-"""Lost input: detecting records that are gone from the log before they were applied, and stopping there until people accept the loss.
+"""Lost input: detecting records that were deleted from the log before they were applied, and stopping there until people accept the loss.
 
-A partition's writer knows its progress, and the log knows its start. A start above the progress means that records are gone that were never
-applied, for example through a retention that somebody set or a disk that a broker lost. Ingest trims only applied records, so it never
-causes this. No loss is skipped silently: a ``CheckedReader`` raises ``InputLostError``, which says how to accept the loss, and the writer
-applies nothing more until the acceptance is on ``admin``.
+If the log starts above the progress of a partition's writer, the records between the two are gone and were never applied. The cause may be
+a retention that somebody set, or a disk that a broker lost; ingest trims only applied records, so it never causes this. No loss is skipped
+silently: a ``CheckedReader`` raises ``InputLostError``, which says how to accept the loss, and the writer applies nothing more until the
+acceptance is on ``admin``.
 
 In: a partition and the progress of its writer. Out: its records, or the error.
 """
@@ -87,7 +87,10 @@ async def progress_of(bus: Bus, topic: str, partition: int, passed: PassedOver |
 
 
 class CheckedReader:
-    """A reader of an input that raises ``InputLostError`` where records are gone. Only one task may use it, and not after that error."""
+    """A reader of a partition of input. It raises ``InputLostError`` where records are gone, and must not be used after that.
+
+    Only one task may use it.
+    """
 
     def __init__(self, bus: Bus, topic: str, partition: int, offset: int) -> None:
         """Read from an offset.
@@ -138,7 +141,7 @@ class CheckedReader:
         """Continue at another offset; see ``Reader.seek``.
 
         Args:
-            offset: the lowest that the next ``fetch`` may return.
+            offset: the lowest offset that the next ``fetch`` may return.
         """
         self._reader.seek(offset)
 

@@ -1,4 +1,4 @@
-"""What is published at an origin: the newest commit that its publisher recorded in ``published``."""
+"""The current commit of an origin: the newest one that its publisher recorded in ``published``."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -45,7 +45,7 @@ async def follow_origin(
     caught_up: Callable[[], None] = lambda: None,
     passed: PassedOver | None = None,
 ) -> None:
-    """Follow what is published at an origin until cancelled, starting with the current commit.
+    """Follow the commits that are published at an origin until cancelled, starting with the current one.
 
     Args:
         bus: the log.

@@ -1,7 +1,7 @@
-"""Following ``receipts``: changes that had no effect or were rejected, known for recent records without a read for each of them.
+"""Following ``receipts``: keeps recent receipts in memory, so that a lookup needs no read from the log.
 
-In: one partition of ``receipts``. Out: the change receipts of the last records, by their offset in ``artifacts``, in bounded memory; and
-each event receipt as it arrives.
+In: one partition of ``receipts``. Out: the newest change receipts, by the record's offset in ``artifacts``, in bounded memory; and each
+event receipt as it arrives.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from tufline.views.task_receipts import FETCH_BYTES
 POLL_SECONDS: Final = 2.0
 """How long one fetch waits for receipts."""
 
-REMARKS_BYTES: Final = 16_000_000
+CHANGE_RECEIPTS_BYTES: Final = 16_000_000
 """How much memory the change receipts of all partitions that a process follows may take."""
 
-REMARK_OVERHEAD_BYTES: Final = 500
+RECEIPT_OVERHEAD_BYTES: Final = 500
 """How much memory a change receipt takes in addition to its path and reason: the objects, and its place in a list and a dictionary."""
 
 _log = structlog.get_logger(__name__)
@@ -36,7 +36,9 @@ _log = structlog.get_logger(__name__)
 class Receipts:
     """One partition of ``receipts``, followed from an offset on."""
 
-    def __init__(self, bus: Bus, partition: int, start: int, most_bytes: int = REMARKS_BYTES, passed: PassedOver | None = None) -> None:
+    def __init__(
+        self, bus: Bus, partition: int, start: int, most_bytes: int = CHANGE_RECEIPTS_BYTES, passed: PassedOver | None = None
+    ) -> None:
         """Start with no receipts; ``follow`` reads them.
 
         Args:
@@ -65,13 +67,14 @@ class Receipts:
         return self._bytes
 
     def change_receipts(self, offsets: Sequence[int]) -> list[ChangeReceipt] | None:
-        """Return the receipts of changes of live records that had no effect or were refused; call ``caught_up`` first.
+        """Return the receipts of live records: of their changes that had no effect or were refused. Call ``caught_up`` first.
 
         Args:
             offsets: ascending offsets of records in ``artifacts`` that were accepted since ``follow`` started.
 
         Returns:
-            Their receipts, except those of bulk requests; None if some may be missing because memory ran out or they can't be read.
+            The receipts, except those of bulk requests. None if some may be missing because they were dropped to limit the memory, or
+            can't be read.
         """
         if offsets and offsets[0] < self._forgotten:
             return None
@@ -126,7 +129,7 @@ class Receipts:
 
     async def _has_read(self, offset: int) -> None:
         if (count := self._passed.count) > self._unread:
-            # An unreadable receipt may belong to any record that is in the partition by now, so for all of them some may be missing.
+            # The unreadable receipt may belong to any record that the partition has by now, so none of them surely has all its receipts.
             self._forgotten = max(self._forgotten, await self._bus.end(topics.ARTIFACTS, self._partition))
             self._unread = count
         async with self._changed:
@@ -147,4 +150,4 @@ class Receipts:
 
 
 def _memory_of(receipt: ChangeReceipt) -> int:
-    return REMARK_OVERHEAD_BYTES + len(receipt.path) + len(receipt.reason)
+    return RECEIPT_OVERHEAD_BYTES + len(receipt.path) + len(receipt.reason)

@@ -12,11 +12,12 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 
 WINDOW: Final = 50_000
-"""How many offsets later a record may be whose receipt comes before that of an earlier one: the signer processes a batch bin by bin."""
+"""How far receipts may be out of order, in offsets: the signer processes a batch bin by bin, so the receipt of a record may come before the
+receipts of records whose offsets are lower by up to this number."""
 
 
 READ_BYTES: Final = 8_000_000
-"""How many bytes of receipts are read at most in a partition for one task, if it is unknown where its receipts are."""
+"""The most bytes of receipts that are read in a partition for one task, if the place of its receipts is unknown."""
 
 
 FETCH_BYTES: Final = 256 * 1024
@@ -32,8 +33,8 @@ class FoundReceipts(NamedTuple):
 
     Attributes:
         receipts: the receipts of their changes.
-        uncertain: offsets in ``artifacts`` of records for which a receipt may be missing, because an unreadable one may be theirs. It is
-            unknown whether their changes without a receipt were applied.
+        uncertain: offsets in ``artifacts`` of the records that an unreadable receipt may belong to. It is unknown whether their changes
+            without a receipt were applied.
     """
 
     receipts: list[ChangeReceipt]
@@ -63,7 +64,7 @@ async def fetch_or_pass(reader: Reader, passed: PassedOver, max_bytes: int) -> t
 
 
 def read_receipt(record: Record, passed: PassedOver) -> Receipt | None:
-    """Decode a record of ``receipts`` for an answer. A record of a newer version counts as unreadable and raises no error.
+    """Decode a record of ``receipts``. One with a newer schema counts as unreadable and raises no error, so that a query can be answered.
 
     Args:
         record: any record of the topic.
@@ -92,7 +93,7 @@ def may_be_of(record: Record, request: str) -> bool:
 async def of_records(
     bus: Bus, partition: int, offsets: Sequence[int], time: int, request: str = "", passed: PassedOver | None = None
 ) -> FoundReceipts | None:
-    """Read the receipts of live records by searching from the time of their acceptance, for a caller that does not know their offsets.
+    """Read the receipts of live records. The search starts at the time of acceptance, as the caller does not know the receipts' offsets.
 
     Args:
         bus: the log.

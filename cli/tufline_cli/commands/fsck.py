@@ -40,4 +40,6 @@ def fsck(data: Path | None, path: Path | None, as_json: bool) -> None:
             f"{len(report.findings)} differences between the log and the origin", "the log is the source of truth: see docs/how-to/fsck.md"
         )
     if not as_json:
-        click.echo(f"no difference: {report.versions} versions on the log, {report.files} files, timestamp {report.shown} published")
+        click.echo(
+            f"no difference: {report.versions} versions on the log, {report.files} files, timestamp {report.timestamp_version} published"
+        )

@@ -80,7 +80,7 @@ class EmbeddedBus:
 
     async def append(self, messages: Sequence[Message]) -> list[Position]:
         """See ``Bus.append``."""
-        # Transactions are never refused: each writer has only one at a time, and they are what makes progress and so frees memory.
+        # Transactions are never refused: each writer has only one at a time, and their progress frees memory.
         size = sum(map(cost, messages))
         pending = self._commits.pending_bytes
         if pending and pending + size > self._max_pending_bytes:
@@ -106,7 +106,7 @@ class EmbeddedBus:
             The positions of all appended records.
 
         Raises:
-            BusError: as ``Bus.append`` and ``Writer.commit`` say.
+            BusError: see ``Bus.append`` and ``Writer.commit``.
         """
         size = 0 if operation.writer else sum(map(cost, operation.messages))
         appended: Sequence[Record] = await self._submit(operation, size)
@@ -119,7 +119,7 @@ class EmbeddedBus:
         return await self._commits.submit(operation, size)
 
     def _show(self, records: Sequence[Record]) -> None:
-        # Readers wake only when all records of the commit are in memory: they see every transaction whole.
+        # Readers wake only when all records of the commit are in memory, so they see whole transactions.
         for tail in dict.fromkeys(self._tails.append(record) for record in records):
             tail.wake()
 
@@ -155,7 +155,7 @@ class EmbeddedBus:
         while True:
             if self._closed:
                 raise BusError(CLOSED)
-            # The file may be ahead of what is visible: below ``tail.end`` every transaction is visible in all its partitions.
+            # The file may have records that readers must not see yet. Below ``tail.end`` every transaction is visible in all partitions.
             if offset < (end := tail.end):
                 found = tail.since(offset, max_bytes)
                 if found is None:
@@ -237,7 +237,7 @@ class EmbeddedReader:
         Args:
             bus: to read from.
             place: topic and partition.
-            offset: the lowest to read.
+            offset: the lowest offset to read.
         """
         self._bus = bus
         self._place = place

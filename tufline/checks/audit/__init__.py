@@ -1,1 +1,1 @@
-"""Checking the audit trail: its chains, its signatures, and that each online signature of a published file is on record."""
+"""Checking the audit trail: its chains, its signatures, and that it has a record of each online signature in a published file."""

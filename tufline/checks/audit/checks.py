@@ -64,7 +64,7 @@ class AuditReport:
         self.findings.append(Finding(kind, text))
 
     def note(self, text: str) -> None:
-        """Add a note, unless it is there already: topic and files may yield the same one.
+        """Add a note, unless the report already has it: the topic and the files may yield the same note.
 
         Args:
             text: one sentence.
@@ -83,7 +83,7 @@ class _State:
     copies: int = 0
     hashes: dict[int, str] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
-    """Skipped numbers, and the hash that each must have if the record after it is known; otherwise an empty string."""
+    """Each skipped number, with the hash that its record must have. The hash is empty if the record after it is not known."""
 
 
 class Chains:
@@ -125,7 +125,7 @@ class Chains:
             self._report.find("changed", f"{place}: {what} does not match its hash")
         if key is not None and key != record.chain:
             self._report.find("changed", f"{place}: {what} has the key {key!r}")
-        # A changed record may claim any place in any chain. It only counts if it claims the place of the next record.
+        # A changed record may have any chain and number. It counts for a chain only if its number is the next one there.
         known = self._states.get(record.chain)
         if intact or (known is not None and known.next == record.number):
             self._place(record, place, what)
@@ -138,7 +138,7 @@ class Chains:
             self._place_late(state, record, place, what)
             return
         if isinstance(record, AuditBegin) is not (number == 0):
-            fault = "starts a chain in its middle" if number else "should start a chain, but is of another kind"
+            fault = "is a start record in the middle of a chain" if number else "should be a start record, but is not"
             self._report.find("link", f"{place}: {what} {fault}")
         if state.ended:
             self._report.find("link", f"{place}: {what} comes after the end of its chain")

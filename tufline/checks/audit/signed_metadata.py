@@ -24,7 +24,7 @@ KEYID_SHOWN: Final = 12
 @dataclass(slots=True)
 class _Wanted:
     places: dict[tuple[str, int], str] = field(default_factory=dict)
-    """Role and version to the place where the file was found."""
+    """Each role and version, with the place where the file was found."""
     signed_as: tuple[str, int] | None = None
     """The role and version under which a record lists these bytes."""
 

@@ -1,7 +1,8 @@
 """Verifying the audit trail: the topic, its copy in files, and the metadata that has the signatures.
 
-It reads the metadata first, then the end of the topic, the files, and the topic. The signer writes a record to its file, then to the topic,
-and only then uses the signatures. So everything read early must have its record in what is read later, even while the system is running.
+It reads the metadata first, then the end of the topic, the files, and the topic. The signer writes in the opposite order: a record to its
+file, then to the topic, and only then does it use the signatures. So the record of everything that was read early is found in a later step,
+even if the signer runs meanwhile.
 
 In: a log, files of records, metadata files. Out: an ``AuditReport``.
 """
@@ -24,7 +25,7 @@ MetadataFile = tuple[str, bytes, str]
 """A role, its file, and the place where it was found. Root and targets come before the roles that they delegate to."""
 
 Hashes = dict[str, dict[int, str]]
-"""Chain to number to hash."""
+"""For each chain, the hash of each record by its number."""
 
 
 async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> AuditReport:
@@ -33,7 +34,7 @@ async def verify(bus: Bus | None, files: Sequence[Path], metadata: Iterable[Meta
     Args:
         bus: the log with the topic and the metadata; None to read only files.
         files: files of records, the oldest first.
-        metadata: published files to compare with the records.
+        metadata: published files to compare with the records, in the order that ``MetadataFile`` requires.
 
     Returns:
         All findings and notes.
@@ -64,7 +65,7 @@ async def _take_log(bus: Bus, signatures: Signatures) -> None:
     async for batch in scan(bus, topics.ADMIN, 0):
         for record in batch:
             state = fold(state, record)
-    # Also versions that are not published yet: the roles that they govern are signed with their keys before.
+    # Also versions that are not published yet: the online roles are signed with their keys before they are published.
     for root in state.roots:
         signatures.trust(root.signed)
     for targets in state.targets:
@@ -132,7 +133,7 @@ class _Copies:
             if later := sum(number > newest for number in missing):
                 self._report.note(
                     f"the last {later} records of chain {chain} in the file are not on the topic: they are being written, or the signer "
-                    "died before that; or the end of the topic was cut off, and then their signatures raise alarms"
+                    "died before it wrote them; or the end of the topic was cut off, and then their signatures raise alarms"
                 )
 
 
