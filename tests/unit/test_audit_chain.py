@@ -95,7 +95,7 @@ TAMPERINGS: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str, str]] = {
     "a chain begins with a use": (
         lambda all_: [forged(all_[1], number=0, previous="0" * 64)],
         "link",
-        "should start a chain, but is of another kind",
+        "should be a start record, but is not",
     ),
     "a number far away": (lambda all_: [*all_[:3], forged(all_[3], number=10**15)], "gap", "numbers 3 to 999999999999999"),
 }
