@@ -109,7 +109,7 @@ async def test_sent_again_is_the_same(tmp_path: Path) -> None:
 
 
 async def test_it_takes_too_long(tmp_path: Path) -> None:
-    """An event that is not live in time raises an error that tells its progress, and that it is safe to send it again."""
+    """An event that is not live in time raises an error that states its progress, and that it is safe to send it again."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
         with pytest.raises(NotLiveYetError, match=r"ingest has not accepted it yet.*it is safe to send the same event again") as raised:

@@ -252,7 +252,7 @@ async def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", [b"GET /%s HTTP/1.1" % (b"a" * 9000), b"nonsense"], ids=["a long address", "no HTTP"])
 async def test_what_can_not_be_read_is_refused_in_json(tmp_path: Path, head: bytes) -> None:
-    """A request whose address is too long, or that is no HTTP, gets 400 and a short reason as JSON, and the connection ends."""
+    """A request whose address is too long, or that is not valid HTTP, gets 400 and a short reason as JSON, and the connection ends."""
     async with served("web", tmp_path, HttpConfig()) as port:
         reader, writer = await connect(port, head + b"\r\nHost: x\r\n\r\n")
         answer, _, body = (await rest_of(reader)).partition(b"\r\n\r\n")

@@ -167,7 +167,7 @@ class Writer(Protocol):
 
 
 class Member(Protocol):
-    """A place in a consumer group."""
+    """A member of a consumer group."""
 
     async def leave(self) -> None:
         """Release all partitions, wait for ``revoked``, and leave the group."""
@@ -314,7 +314,7 @@ class Bus(Protocol):
                 only when all work on them has stopped.
 
         Returns:
-            The place in the group.
+            The member.
         """
 
     async def close(self) -> None:

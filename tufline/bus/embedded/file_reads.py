@@ -112,7 +112,7 @@ class FileReads:
                 one.done.set_exception(result)
 
     def refuse(self) -> None:
-        """Let every further read fail, as the log is closed."""
+        """Make every further read fail, because the log is being closed."""
         self._refused = True
 
     def end_threads(self) -> None:

@@ -17,7 +17,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False, slots=True)
-class _Place:
+class _Membership:
     assigned: Assigned
     revoked: Assigned
     partitions: frozenset[int] = frozenset()
@@ -27,28 +27,28 @@ class _Place:
 class _Group:
     name: str
     partitions: int
-    places: list[_Place] = field(default_factory=list)
+    memberships: list[_Membership] = field(default_factory=list)
     rebalancing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class GroupMember:
     """A ``Member`` of a group in this process."""
 
-    def __init__(self, groups: "Groups", group: _Group, place: _Place) -> None:
-        """Hold a place.
+    def __init__(self, groups: "Groups", group: _Group, membership: _Membership) -> None:
+        """Represent a membership.
 
         Args:
             groups: all groups of the bus.
             group: the group that the member is in.
-            place: the member's partitions and callbacks.
+            membership: the member's partitions and callbacks.
         """
         self._groups = groups
         self._group = group
-        self._place = place
+        self._membership = membership
 
     async def leave(self) -> None:
         """See ``Member.leave``."""
-        await self._groups.leave(self._group, self._place)
+        await self._groups.leave(self._group, self._membership)
 
 
 class Groups:
@@ -73,23 +73,23 @@ class Groups:
             The member.
         """
         group = self._groups.setdefault((name, topic), _Group(name, partitions))
-        place = _Place(assigned, revoked)
+        membership = _Membership(assigned, revoked)
         try:
-            await self._to_its_end(_add(group, place))
+            await self._uninterrupted(_add(group, membership))
         except asyncio.CancelledError:
             # The caller never gets the member, so nobody could remove it later.
-            self._start(_take_out(group, place))
+            self._start(_take_out(group, membership))
             raise
-        return GroupMember(self, group, place)
+        return GroupMember(self, group, membership)
 
-    async def leave(self, group: _Group, place: _Place) -> None:
+    async def leave(self, group: _Group, membership: _Membership) -> None:
         """Remove a member; see ``Member.leave``.
 
         Args:
             group: the group that the member is in.
-            place: the member's place in it.
+            membership: the member's partitions and callbacks.
         """
-        await self._to_its_end(_take_out(group, place))
+        await self._uninterrupted(_take_out(group, membership))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name="bus.rebalance")
@@ -97,35 +97,35 @@ class Groups:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _to_its_end(self, work: Coroutine[Any, Any, None]) -> Awaitable[None]:
+    def _uninterrupted(self, work: Coroutine[Any, Any, None]) -> Awaitable[None]:
         return asyncio.shield(self._start(work))
 
 
-async def _add(group: _Group, place: _Place) -> None:
+async def _add(group: _Group, membership: _Membership) -> None:
     async with group.rebalancing:
-        group.places.append(place)
+        group.memberships.append(membership)
         await _rebalance(group)
 
 
-async def _take_out(group: _Group, place: _Place) -> None:
+async def _take_out(group: _Group, membership: _Membership) -> None:
     async with group.rebalancing:
-        if place in group.places:
-            group.places.remove(place)
-            if place.partitions:
-                await _call(group, place.revoked, place.partitions)
+        if membership in group.memberships:
+            group.memberships.remove(membership)
+            if membership.partitions:
+                await _call(group, membership.revoked, membership.partitions)
             await _rebalance(group)
 
 
 async def _rebalance(group: _Group) -> None:
-    shares = [frozenset(range(first, group.partitions, len(group.places))) for first in range(len(group.places))]
-    for place, share in zip(group.places, shares, strict=True):
-        if lost := place.partitions - share:
-            place.partitions &= share
-            await _call(group, place.revoked, lost)
-    for place, share in zip(group.places, shares, strict=True):
-        gained = share - place.partitions
-        place.partitions = share
-        await _call(group, place.assigned, gained)
+    shares = [frozenset(range(first, group.partitions, len(group.memberships))) for first in range(len(group.memberships))]
+    for membership, share in zip(group.memberships, shares, strict=True):
+        if lost := membership.partitions - share:
+            membership.partitions &= share
+            await _call(group, membership.revoked, lost)
+    for membership, share in zip(group.memberships, shares, strict=True):
+        gained = share - membership.partitions
+        membership.partitions = share
+        await _call(group, membership.assigned, gained)
 
 
 async def _call(group: _Group, callback: Assigned, partitions: frozenset[int]) -> None:

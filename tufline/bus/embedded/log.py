@@ -1,11 +1,11 @@
-"""The log in a SQLite file: the synchronous half of the embedded bus, which writes it.
+"""The log in a SQLite file: the synchronous part of the embedded bus, which writes the file.
 
 WAL mode with ``synchronous=FULL``: a batch is on the disk when ``execute`` returns, and readers on their own connections see only whole
 batches. The state in memory (next offsets, the newest record of each key, epochs) changes only once the batch is committed.
 
 Space: deleted records leave free pages, which later records reuse; the file itself does not shrink.
 
-Only one thread at a time may write (``execute``); other threads read by ``reader``, each on a connection of its own.
+Only one thread at a time may write (``execute``); other threads read through ``reader``, each on a connection of its own.
 """
 
 import sqlite3
@@ -33,7 +33,7 @@ DISK_FULL_RETRY_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append messages; with a writer, only if it is still the newest one of its id.
+    """The operation that appends messages. If a writer is set, it fails unless that is still the newest writer of its id.
 
     Attributes:
         messages: appended in this order.
@@ -58,9 +58,9 @@ class _Staged:
     """Changes of a batch to the state in memory, applied once the batch is committed.
 
     Attributes:
-        moved: partition to its next offset and last time.
-        newest: number of a partition and key to the id of the newest record.
-        writers: id to epoch.
+        moved: each changed partition, with its next offset and last time.
+        newest: the number of a partition and a key, with the id of the newest record.
+        writers: each changed writer id, with its epoch.
     """
 
     moved: dict[Place, tuple[int, int]] = field(default_factory=dict)
@@ -228,7 +228,7 @@ class Log:
 
         Args:
             place: topic and partition; has no effect on a compacted topic.
-            offset: the lowest to keep.
+            offset: the lowest offset to keep.
 
         Returns:
             Always 0.
@@ -252,7 +252,7 @@ class Log:
             return self._drop(due)
         query = "SELECT 0, id, length(value) FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?"
         for part in self._partitions.values():
-            if below := self._goes_below(part, now):
+            if below := self._deletable_below(part, now):
                 old = _one_step(self._db.execute(query, (part.first_id, part.first_id | below, MAINTENANCE_RECORDS)))
                 if old:
                     return self._drop(old)
@@ -262,7 +262,7 @@ class Log:
         self._db.executemany("DELETE FROM records WHERE id = ?", [(row,) for _, row, _ in rows])
         return len(rows)
 
-    def _goes_below(self, part: Partition, now: int) -> int:
+    def _deletable_below(self, part: Partition, now: int) -> int:
         match part.topic.cleanup:
             case Cleanup.COMPACT:
                 return 0

@@ -1,4 +1,4 @@
-"""Reading the log's file: the synchronous half of the embedded bus's readers.
+"""Reading the log's file: the synchronous part of the embedded bus's readers.
 
 In: a connection, which one thread uses at a time, and what to read. Out: records and offsets of the last commit; a record that can't be
 decoded is an error that names it.
@@ -45,7 +45,7 @@ class LogReader:
         Args:
             db: from ``connect``.
             place: topic and partition.
-            offset: the lowest to read.
+            offset: the lowest offset to read.
             end: the offset to stop at (exclusive).
             max_bytes: about how many bytes of values to read.
 

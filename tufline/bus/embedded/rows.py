@@ -39,7 +39,7 @@ def decode_key(stored: str | bytes) -> str:
         stored: from the file.
 
     Returns:
-        The key, as the contract of the bus has it.
+        The key, in the form that the contract of the bus requires.
     """
     return stored if isinstance(stored, str) else stored.decode(errors=ESCAPE)
 

@@ -1,7 +1,8 @@
 """The file of the embedded log: its lock, its tables, its partitions.
 
 One table holds the records. Its integer key combines the partition's number and the offset, so that each partition is one contiguous range
-in the order of its offsets. ``newest`` and ``superseded`` tell which records compaction may delete and when, so that it never searches.
+in the order of its offsets. ``newest`` and ``superseded`` list the records that compaction may delete, and when, so that it never has to
+search for them.
 
 In: a path and the topics. Out: a connection that writes durably, and the partitions; or a ``ConfigError`` that says what to do.
 """
@@ -26,7 +27,8 @@ BUSY_TIMEOUT_SECONDS: Final = 5.0
 """How long to wait for another program's lock on the file, such as a backup's or a shell's."""
 
 CHECKPOINT_PAGES: Final = 4_000
-"""The WAL is copied to the file when it has this many pages of 4 KiB. With fewer, commits of large records would copy all the time."""
+"""SQLite copies the WAL to the file when it has this many pages of 4 KiB. A lower number would copy at almost every commit of large
+records."""
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

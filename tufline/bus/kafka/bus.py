@@ -18,7 +18,7 @@ from tufline.bus import DEFAULT_SESSION_SECONDS, Assigned, Message, Position
 from tufline.bus.kafka.client import STOP_SECONDS, KafkaConnection, Lookup, finish_start, stop_client, stop_consumer, translate_errors
 from tufline.bus.kafka.group import KafkaMember
 from tufline.bus.kafka.reader import KafkaReader
-from tufline.bus.kafka.record_batches import read_hostile
+from tufline.bus.kafka.record_batches import read_without_consumer
 from tufline.bus.kafka.writer import CLOSED, Appender, KafkaWriter
 from tufline.bus.topic import Cleanup, Topic
 from tufline.concurrency import finish
@@ -47,7 +47,7 @@ class KafkaBus:
         self._instance_id = instance_id
         self._client = AIOKafkaClient(**connection.arguments)
         self._admin = AIOKafkaAdminClient(**connection.arguments)
-        self._asker = AIOKafkaConsumer(**connection.arguments, isolation_level="read_committed", enable_auto_commit=False)
+        self._offsets = AIOKafkaConsumer(**connection.arguments, isolation_level="read_committed", enable_auto_commit=False)
         self._appender = Appender(connection, topics, max_pending_bytes)
         self._lookups: dict[TopicPartition, Lookup] = {}
         self._opened: set[KafkaReader | KafkaWriter] = set()
@@ -64,7 +64,7 @@ class KafkaBus:
         with translate_errors("reach the Kafka cluster"):
             await finish_start(self._client.bootstrap)
             await finish_start(self._admin.start)
-            await finish_start(self._asker.start)
+            await finish_start(self._offsets.start)
             cluster = (await finish_start(self._admin.describe_cluster))["cluster_id"]
         self._log_id = f"{cluster}-{hashlib.sha256(self._connection.prefix.encode()).hexdigest()[:8]}"
 
@@ -91,8 +91,8 @@ class KafkaBus:
 
     def reader(self, topic: str, partition: int, offset: int) -> KafkaReader:
         """See ``Bus.reader``."""
-        hostile = partial(read_hostile, self._client)
-        reader = KafkaReader(self._connection, topic, partition, offset, self._end, hostile, self._opened.discard)
+        read_batches = partial(read_without_consumer, self._client)
+        reader = KafkaReader(self._connection, topic, partition, offset, self._end, read_batches, self._opened.discard)
         if self._closed:
             reader.refuse()
         self._opened.add(reader)
@@ -113,21 +113,21 @@ class KafkaBus:
             return await self._end(self._connection.place(topic, partition))
 
     async def _end(self, place: TopicPartition) -> int:
-        end: int = (await self._asker.end_offsets([place]))[place]
+        end: int = (await self._offsets.end_offsets([place]))[place]
         return end
 
     async def start(self, topic: str, partition: int) -> int:
         """See ``Bus.start``."""
         place = self._connection.place(topic, partition)
         with translate_errors(f"look up the start of {topic}"):
-            start: int = (await self._asker.beginning_offsets([place]))[place]
+            start: int = (await self._offsets.beginning_offsets([place]))[place]
         return start
 
     async def offset_at(self, topic: str, partition: int, time: int) -> int:
         """See ``Bus.offset_at``."""
         place = self._connection.place(topic, partition)
         with translate_errors(f"look up a time in {topic}"):
-            found = (await self._asker.offsets_for_times({place: time}))[place]
+            found = (await self._offsets.offsets_for_times({place: time}))[place]
             return await self._end(place) if found is None else int(found.offset)
 
     async def trim(self, topic: str, partition: int, offset: int) -> None:
@@ -173,7 +173,7 @@ class KafkaBus:
         await asyncio.gather(*(one.close() for one in [*self._opened]))
         for lookup in self._lookups.values():
             await lookup.close()
-        await stop_consumer(self._asker)
+        await stop_consumer(self._offsets)
         await stop_client(self._admin.close(), seconds=STOP_SECONDS)
         await stop_client(self._client.close(), seconds=STOP_SECONDS)
 

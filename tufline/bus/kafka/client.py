@@ -23,7 +23,7 @@ from tufline.concurrency import finish
 from tufline.errors import BusError, BusUnreachableError, FencedError, RecordGoneError, RecordUnreadableError
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
-"""A request without an answer for this long counts as one with an unknown outcome."""
+"""If a request has no answer after this time, its outcome counts as unknown."""
 
 FINISH_START_SECONDS: Final = 5.0
 """How long a cancelled start may still take: a broker that answers needs much less."""
@@ -38,12 +38,12 @@ CANCELLATIONS: Final = 2
 """How often a stop is cancelled. After the first time, a producer of aiokafka still waits for the answers to its requests."""
 
 LAG_SECONDS: Final = 5.0
-"""How long a new partition leader may lag behind records that readers have seen, until it learns the high watermark from its replicas."""
+"""How long a new partition leader may deny records that readers have seen, until it learns the high watermark from its replicas."""
 
 PRODUCER_FENCED: Final = 90
 """The error code PRODUCER_FENCED of KIP-360, which aiokafka has no class for."""
 
-NOT_THERE: Final = (
+NO_BROKER: Final = (
     errors.KafkaConnectionError,
     errors.NodeNotReadyError,
     errors.RequestTimedOutError,
@@ -115,7 +115,7 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # aiokafka's clas
 
 @contextlib.contextmanager
 def translate_errors(doing: str) -> Iterator[None]:
-    """Translate aiokafka's errors to the bus's.
+    """Translate aiokafka's errors to those of the bus.
 
     Args:
         doing: the attempted operation as a verb phrase, for the message.
@@ -130,7 +130,7 @@ def translate_errors(doing: str) -> Iterator[None]:
     except errors.KafkaError as error:
         if getattr(error, "errno", None) == PRODUCER_FENCED:
             raise FencedError(f"can't {doing}: another writer took over") from error
-        kind = BusUnreachableError if isinstance(error, NOT_THERE) else BusError
+        kind = BusUnreachableError if isinstance(error, NO_BROKER) else BusError
         raise kind(f"can't {doing}: {_words(error)}") from error
     except TimeoutError as error:
         raise BusUnreachableError(f"can't {doing}: Kafka did not answer in time") from error
@@ -163,12 +163,13 @@ async def finish_start(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def stop_client(stop: Coroutine[Any, Any, None], *give_up: Callable[[], Coroutine[Any, Any, None]], seconds: float) -> None:
     """Stop a client of aiokafka in bounded time, whatever state the cluster is in. A cancellation of the caller is raised afterwards.
 
-    aiokafka awaits its own tasks while it stops. If its caller is cancelled then, these tasks end, and the caller goes on as if it had not
-    been cancelled; or the CancelledError of such a task escapes to a caller that nobody has cancelled, and connections stay open.
+    Without this, a cancellation goes wrong, because aiokafka awaits tasks of its own while it stops. Either the cancellation only ends such
+    a task, and the cancelled caller continues; or the CancelledError of such a task reaches a caller that nobody has cancelled, and
+    connections stay open.
 
     Args:
         stop: stops the client. aiokafka has no time limit for it.
-        give_up: what to call, one after the other and each with the same time limit, if ``stop`` fails or takes too long.
+        give_up: functions to call, one after another and each with the same time limit, if ``stop`` fails or takes too long.
         seconds: the time limit.
     """
     await finish(_stop_client(stop, give_up, seconds))
@@ -221,7 +222,7 @@ class _Wanted(NamedTuple):
 
 
 class Lookup:
-    """Reads single records. Those requested in one turn of the loop, or while an answer is awaited, are read together in the log's order.
+    """Reads single records. Those requested in one turn of the loop, or while an answer is awaited, are read together, in order of offsets.
 
     It reads uncommitted records too: the caller knows the hash from a committed record, and must not wait for other writers' transactions.
     """
@@ -289,7 +290,7 @@ class Lookup:
         try:
             found, reached = await self._fetch(wanted[0].offset)
         except DamagedError as error:
-            # The damaged record may lie behind a gap in which there are no records.
+            # The damaged record may have a higher offset than the requested one, if there are no records in between.
             found, reached = {}, max(error.offset, wanted[0].offset)
             while wanted and wanted[0].offset == error.offset:
                 _refuse(wanted.pop(0), RecordUnreadableError(self._topic, self._place.partition, error.offset, error.reason))
@@ -311,10 +312,10 @@ class Lookup:
         """Fetch from an offset on.
 
         Args:
-            offset: the lowest to fetch.
+            offset: the lowest offset to fetch.
 
         Returns:
-            Offset to key and value; and the offset (exclusive) up to which these are all records.
+            Key and value of each record, by its offset; and the offset (exclusive) up to which these are all the records.
 
         Raises:
             DamagedError: if the first record can't be decoded.
@@ -326,7 +327,7 @@ class Lookup:
                 fetched = await fetch(self._client, self._place, offset, READ_UNCOMMITTED)
             except errors.OffsetOutOfRangeError:
                 return {}, offset + 1
-            # The caller knows that the record is committed. So a leader that has no record there or later may still be lagging.
+            # The caller knows that the record is committed. So if the leader has no record at or after its offset, it may be lagging.
             if fetched.data or offset < fetched.high_watermark or loop.time() > deadline:
                 found, reached = read_uncommitted(fetched, offset)
                 # If nothing was returned, this offset has no record.

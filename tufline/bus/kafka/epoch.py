@@ -1,11 +1,11 @@
 """The epoch of a transactional producer on Kafka: whether it may be used again, and the next one.
 
-aiokafka speaks the first version of the transaction protocol, in which all transactions of a producer have the same epoch, and it retries
-by itself when an answer does not come. The unanswered request may still be on its way. If it arrives during a later transaction of the same
-epoch, the broker takes it for a part of that one: half of the transaction is committed or aborted, and its caller gets no error. So after a
-transaction with a request that was not answered at the first attempt, nothing is sent under that epoch any more. The producer asks for the
-next epoch (``InitProducerId`` with its id and epoch, KIP-360), and from then on brokers refuse late requests of the old one. A producer
-that another one has fenced is refused the next epoch too, so it can't fence its successor (docs/adr/0007).
+aiokafka uses the first version of the transaction protocol, in which all transactions of a producer have the same epoch, and it retries a
+request that is not answered. The unanswered request may still be on its way. If it arrives during a later transaction of the same epoch,
+the broker takes it for a part of that transaction: the broker commits or aborts half of it, and its caller gets no error. So if any request
+of a transaction was not answered at the first attempt, the next transaction must not use the same epoch. The producer asks for the next
+epoch (``InitProducerId`` with its id and epoch, KIP-360), and from then on brokers refuse late requests of the old one. Brokers also refuse
+the next epoch to a producer that another one has fenced, so it can't fence its successor (docs/adr/0007).
 """
 
 from typing import Any, Final
@@ -21,7 +21,7 @@ from aiokafka.protocol.transaction import AddOffsetsToTxnRequest, AddPartitionsT
 from aiokafka.protocol.types import CompactString, Int16, Int32, Int64, Schema, TaggedFields
 
 RENEW_SECONDS: Final = 2.0
-"""How long a finished transaction waits for the next epoch. If it does not come, the next transaction asks again."""
+"""How long a finished transaction waits for the next epoch. If the broker does not answer in time, the next transaction asks again."""
 
 OF_TRANSACTIONS: Final = (AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, ProduceRequest, EndTxnRequest)
 SETTLED: Final = frozenset({NoError.errno, ConcurrentTransactions.errno})
@@ -79,7 +79,7 @@ class _NextEpochHandler(InitPIDHandler):  # type: ignore[misc]
 
 
 class Epoch:
-    """Watches the requests of a transactional producer, and renews its epoch when it is spent."""
+    """Watches the requests of a transactional producer, and renews its epoch when no other transaction may use it."""
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         """Start to watch.
@@ -95,7 +95,7 @@ class Epoch:
 
     @property
     def is_spent(self) -> bool:
-        """Whether no further transaction may use the epoch. True also if the end of the last one was not seen, so requests were missed."""
+        """Whether no other transaction may use the epoch. Also True if the last transaction's end was not seen, so requests were missed."""
         return self._is_unsure or not self._saw_end
 
     def begin(self) -> None:

@@ -20,7 +20,7 @@ REBALANCE_SECONDS: Final = 2 * TRANSACTION_SECONDS
 """How long the group waits for a member that is finishing its transaction."""
 
 HEARTBEATS: Final = 3
-"""How many heartbeats a session consists of."""
+"""How many heartbeats a member sends within one session time."""
 
 RETRY_SECONDS: Final = 1.0
 
@@ -30,8 +30,8 @@ _log = structlog.get_logger(__name__)
 class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka's classes have no types here
     """A ``Member`` of a consumer group on Kafka.
 
-    Rebalances are eager: whenever a member joins or leaves, every member releases all its partitions first. A member that was taken for
-    dead learns so from its next heartbeat, and releases its partitions then.
+    Rebalances are eager: whenever a member joins or leaves, every member releases all its partitions first. A member that the broker took
+    for dead learns this from its next heartbeat, and then releases its partitions.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
         instance_id: str,
         on_left: "Callable[[KafkaMember], None]",
     ) -> None:
-        """Prepare a member; ``join`` makes it one.
+        """Prepare the member; ``join`` joins the group.
 
         Args:
             connection: how to reach the cluster.
@@ -79,8 +79,8 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
         try:
             await self._joined.wait()
         except asyncio.CancelledError:
-            # The caller never gets the member, so nobody else can make it leave. Not awaited: its end may have to wait for other members.
-            # ``leave`` awaits it, when the bus is closed; to cancel it once more would interrupt the end.
+            # The caller never gets the member, so nobody else can make it leave. This does not await the task, which may have to wait for
+            # other members. ``leave`` awaits it when the bus is closed, and must not cancel it again, which would interrupt its cleanup.
             self._leaving = True
             self._task.add_done_callback(lambda _: self._on_left(self))
             self._task.cancel()
@@ -98,7 +98,7 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """Called by the consumer after each rebalance."""
         if self._consumer is None:
-            return  # it is being stopped; partitions that it is still assigned are not ours
+            return  # the consumer is being stopped: this member must not use partitions that it is still assigned
         self._consumer.pause(*assigned)
         self._mine = frozenset(place.partition for place in assigned)
         self._joined.set()

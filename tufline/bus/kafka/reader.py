@@ -17,10 +17,10 @@ from tufline.clock import in_milliseconds
 from tufline.errors import BusError, RecordUnreadableError
 
 PARTITION_FETCH_BYTES: Final = 2 * 1024 * 1024
-"""How much a reader buffers at most before ``fetch`` asks for it; one batch of records may be larger."""
+"""The most that a reader buffers ahead of ``fetch``; a single batch of records may be larger."""
 
 LONG_POLL_MS: Final = 500
-"""How long the broker holds back its answer to a reader at the end."""
+"""How long the broker waits for new records before it answers a reader at the end."""
 
 STEP_MS: Final = 10
 """How often to check whether only the marker of a transaction, and no record, is left below the end."""
@@ -36,7 +36,7 @@ class KafkaReader:
         partition: int,
         offset: int,
         end: Callable[[TopicPartition], Awaitable[int]],
-        read_hostile: "Callable[[TopicPartition, int], Awaitable[tuple[list[ConsumerRecord[bytes, bytes]], int]]]",
+        read_without_consumer: "Callable[[TopicPartition, int], Awaitable[tuple[list[ConsumerRecord[bytes, bytes]], int]]]",
         on_close: "Callable[[KafkaReader], None]",
     ) -> None:
         """Read from an offset; the first ``fetch`` connects.
@@ -45,16 +45,16 @@ class KafkaReader:
             connection: how to reach the cluster.
             topic: without the prefix.
             partition: from 0.
-            offset: the lowest to read.
+            offset: the lowest offset to read.
             end: returns the end of a partition, see ``Bus.end``.
-            read_hostile: reads records that aiokafka's consumer can't read; returns them and the offset to continue at.
+            read_without_consumer: reads records that aiokafka's consumer can't read; returns them and the offset to continue at.
             on_close: called when the reader is closed.
         """
         self._connection = connection
         self._topic = topic
         self._place = connection.place(topic, partition)
         self._end = end
-        self._read_hostile = read_hostile
+        self._read_without_consumer = read_without_consumer
         self._on_close = on_close
         self._consumer: AIOKafkaConsumer | None = None
         self._buffer: deque[Record] = deque()
@@ -117,13 +117,13 @@ class KafkaReader:
         try:
             got = (await consumer.getmany(self._place, timeout_ms=wait_ms)).get(self._place, [])
         except (*UNDECODABLE, KafkaError) as error:
-            # aiokafka has no error of its own for a transaction's marker that the log cleaner has emptied.
+            # aiokafka raises a plain KafkaError for a transaction's marker that the log cleaner has emptied.
             if not isinstance(error, UNDECODABLE) and type(error) is not KafkaError:
                 raise
-            # The consumer has dropped the records before it, so they are read again too.
+            # The consumer has dropped the records that it fetched before the unreadable one, so they are read again too.
             at = await consumer.position(self._place)
             try:
-                got, beyond = await self._read_hostile(self._place, at)
+                got, beyond = await self._read_without_consumer(self._place, at)
             except DamagedError as error:
                 consumer.seek(self._place, at)
                 raise RecordUnreadableError(self._topic, self._place.partition, error.offset, error.reason) from error
@@ -148,7 +148,7 @@ class KafkaReader:
             self._consumer.seek(self._place, offset)
 
     def refuse(self) -> None:
-        """Let every further ``fetch`` fail, as the bus is closed."""
+        """Make every further ``fetch`` fail, because the bus is closed."""
         self._closed = True
 
     async def close(self) -> None:

@@ -1,8 +1,9 @@
 """Fetching from Kafka without a consumer: for single records by their offsets, and for records that aiokafka's consumer can't read.
 
-At a header's name that is not UTF-8, or a damaged batch, aiokafka's consumer raises, drops the records that it fetched along with it, and
-reaches the same record again, indefinitely. ``read_hostile`` continues from there, with aiokafka's own reader over a buffer that decodes
-any bytes as text. A record that can't be decoded at all raises ``DamagedError`` with its offset; the records before and after it are read.
+When aiokafka's consumer meets a header's name that is not UTF-8, or a damaged batch, it raises an error and drops the records that it
+fetched together with it; then it reads them again and fails again, indefinitely. ``read_without_consumer`` reads on from there, with
+aiokafka's own reader over a buffer that decodes any bytes as text. A record that can't be decoded at all raises ``DamagedError`` with its
+offset; the records before and after it can be read.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ READ_UNCOMMITTED: Final = 0
 READ_COMMITTED: Final = 1
 
 LENGTH_END: Final = 12
-"""Where the length ends: a batch starts with its offset (8 bytes) and the length of the rest (4 bytes)."""
+"""How many bytes of a batch come before the part that its length counts: its offset (8 bytes) and the length itself (4 bytes)."""
 
 UNDECODABLE: Final = (
     errors.CorruptRecordException,
@@ -46,7 +47,8 @@ UNDECODABLE: Final = (
     zlib.error,
     SystemError,
 )
-"""What aiokafka's batch readers may raise for invalid bytes. The compiled one raises ``SystemError`` for a negative length."""
+"""The exceptions that aiokafka's batch readers may raise for invalid bytes. The compiled reader raises ``SystemError`` for a negative
+length."""
 
 
 WRONG_CHECKSUM: Final = "a batch has a wrong checksum"
@@ -57,7 +59,7 @@ class DamagedError(Exception):
     """The next record can't be decoded.
 
     Args:
-        offset: the record's.
+        offset: the record's offset.
         reason: the decoder's message.
     """
 
@@ -123,7 +125,9 @@ def _only_partition(response: Any) -> tuple[type[errors.KafkaError], Fetched]:
     return errors.for_code(code), Fetched(bytes(data or b""), aborted, high_watermark)
 
 
-async def read_hostile(client: AIOKafkaClient, place: TopicPartition, offset: int) -> "tuple[list[ConsumerRecord[bytes, bytes]], int]":
+async def read_without_consumer(
+    client: AIOKafkaClient, place: TopicPartition, offset: int
+) -> "tuple[list[ConsumerRecord[bytes, bytes]], int]":
     r"""Read the next committed records, whatever bytes the names of their headers hold.
 
     Args:
@@ -177,7 +181,7 @@ def read_uncommitted(fetched: Fetched, offset: int) -> tuple[dict[int, tuple[byt
         offset: the lowest to return.
 
     Returns:
-        Offset to key and value; and the offset (exclusive) up to which these are all records.
+        Key and value of each record, by its offset; and the offset (exclusive) up to which these are all the records.
 
     Raises:
         DamagedError: if the first record can't be decoded.
@@ -206,12 +210,12 @@ def read_uncommitted(fetched: Fetched, offset: int) -> tuple[dict[int, tuple[byt
 
 
 def _damaged(first_offset: int, offset: int, high_watermark: int, reason: str) -> DamagedError:
-    # A batch may start below the requested offset. Its own offset may be damaged too: one out of range is ignored.
+    # A batch may start below the requested offset. The batch's own offset may be damaged too, so it is ignored if it is out of range.
     return DamagedError(first_offset if offset < first_offset < high_watermark else offset, reason)
 
 
 class _PartitionRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types here
-    """aiokafka's reader; it also reads over a transaction's marker that Kafka's log cleaner has emptied, as Kafka's own client does.
+    """aiokafka's reader, which in addition skips a transaction's marker that Kafka's log cleaner has emptied, as Kafka's own client does.
 
     The cleaner keeps the batch without its record for as long as the broker remembers the producer.
     """

@@ -1,6 +1,7 @@
 """The topics on Apache Kafka: the settings that each must have, creating topics, and reporting differences.
 
-A wrong setting loses data silently (a compacted ``artifacts``, a short retention), so a service that finds one refuses to start.
+With a wrong setting, such as a compacted ``artifacts`` or a short retention, Kafka would silently delete data. So a service that finds a
+wrong setting refuses to start.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from tufline.errors import BusError, ConfigError
 MAX_BATCH_BYTES: Final = MAX_RECORD_BYTES + 100_000
 SEGMENT_BYTES: Final = 128 * 1024 * 1024
 
-EVER: Final = "-1"
+NO_LIMIT: Final = "-1"
 
 SETTLE_SECONDS: Final = 10.0
 
@@ -47,9 +48,9 @@ def settings_of(topic: Topic, replicas: int) -> dict[str, str]:
     }
     match topic.cleanup:
         case Cleanup.KEEP:
-            return {**every, "cleanup.policy": "delete", "retention.ms": EVER, "retention.bytes": EVER}
+            return {**every, "cleanup.policy": "delete", "retention.ms": NO_LIMIT, "retention.bytes": NO_LIMIT}
         case Cleanup.DELETE:
-            return {**every, "cleanup.policy": "delete", "retention.ms": _ms(topic.seconds), "retention.bytes": EVER}
+            return {**every, "cleanup.policy": "delete", "retention.ms": _ms(topic.seconds), "retention.bytes": NO_LIMIT}
         case Cleanup.COMPACT:
             # Without a maximum lag a quiet topic would never be compacted, and a takeover would read the partition's whole history.
             return {
@@ -156,7 +157,7 @@ class TopicAdmin:
                 own, now = await self._own_settings(name)
                 differing = {setting: value for setting, value in wanted.items() if now.get(setting) != value}
                 if differing:
-                    # Kafka's call replaces all settings of a topic, so settings that somebody else made are sent along.
+                    # Kafka's call replaces all settings of a topic, so settings that somebody else made must be sent again.
                     await self._alter(name, {**own, **wanted})
             done += [f"set {setting}={value} on the topic {name}" for setting, value in differing.items()]
         if done:

@@ -1,9 +1,9 @@
 """Writing to Kafka: single appends by an idempotent producer, and transactions by one producer for each writer id.
 
-The behaviour of aiokafka's producers after an error explains the design. A failed batch has used up its sequence numbers, so the same
-producer's next batch is refused, or taken for a duplicate and acknowledged without being written. So a producer that had an error is never
-used again. They also retry indefinitely, so the time limits are ours. Late requests of a finished transaction must not touch the next one:
-see ``epoch``.
+The behaviour of aiokafka's producers after an error explains the design. A failed batch has used up its sequence numbers, so the broker
+refuses the same producer's next batch, or takes it for a duplicate and acknowledges it without writing it. So a producer that had an error
+is never used again. aiokafka's producers also retry indefinitely, so this module sets time limits. Late requests of a finished transaction
+must not affect the next one: see ``epoch``.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ def _producer(connection: KafkaConnection, **arguments: Any) -> AIOKafkaProducer
     )
 
 
-def _read_what_failed(producer: AIOKafkaProducer) -> None:
+def _retrieve_exceptions(producer: AIOKafkaProducer) -> None:
     # The caller already has the error. Nobody reads aiokafka's other futures, and asyncio would log a traceback for each failed one.
     accumulator, manager = producer._message_accumulator, producer._txn_manager  # noqa: SLF001 (there is no public way to them)
     batches = [*accumulator._pending_batches, *(batch for waiting in accumulator._batches.values() for batch in waiting)]  # noqa: SLF001
@@ -57,7 +57,7 @@ def _read_what_failed(producer: AIOKafkaProducer) -> None:
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:
-    _read_what_failed(producer)
+    _retrieve_exceptions(producer)
     sender, client = producer._sender, producer.client  # noqa: SLF001 (there is no public way to give up)
     await stop_client(producer.stop(), sender.close, client.close, seconds=STOP_SECONDS)
 
@@ -235,7 +235,7 @@ class KafkaWriter:
                     self._epoch.begin()
                     await producer.begin_transaction()
                     positions = await _send(producer, self._connection, messages)
-                    more = self._more(then, positions)
+                    more = self._messages_of(then, positions)
                     if isinstance(more, Exception):
                         await producer.abort_transaction()
                         raise _ThenError(more)
@@ -254,7 +254,7 @@ class KafkaWriter:
             self._failed = error if isinstance(error, FencedError) else BusError(failed)
             raise
 
-    def _more(self, then: Then | None, positions: Sequence[Position]) -> Sequence[Message] | Exception:
+    def _messages_of(self, then: Then | None, positions: Sequence[Position]) -> Sequence[Message] | Exception:
         try:
             more = then(positions) if then is not None else ()
             _check(more, self._topics)
