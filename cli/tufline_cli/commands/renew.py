@@ -6,9 +6,10 @@ written to files, signed anywhere (``tufline sign``), and then submitted.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from tuf.api.metadata import Metadata, Root, Targets
@@ -26,8 +27,6 @@ from tufline_cli.signing_steps import METADATA_PATH, changes, matching, read, si
 from tufline_cli.trust_options import LIFETIME_DAYS
 
 DEFAULT_DAYS = 365
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +53,6 @@ class _Newest:
         )
 
 
-def _options(command: Command) -> Command:
-    """Add the options of all commands that make a version."""
-    out = click.Path(path_type=Path, file_okay=False)
-    for option in (
-        config_option,
-        header_option,
-        url_option,
-        click.option("--yes", is_flag=True, help="Sign and submit without a question."),
-        click.option("--out", type=out, help="Write the version to this directory instead, to sign it elsewhere; then tufline submit."),
-        passphrase_file_option,
-        click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key to sign with first: a file (PEM) or a URI."),
-        click.option("--days", type=LIFETIME_DAYS, default=DEFAULT_DAYS, show_default=True, help="Lifetime of the new version."),
-    ):
-        command = option(command)
-    return command
-
-
 @dataclass(frozen=True, slots=True)
 class _Signing:
     """Where and how the first signature is made.
@@ -82,6 +64,7 @@ class _Signing:
         out: directory for files, if nothing is signed here.
         yes: whether to ask nothing.
         path: TOML file with settings.
+        expires: the expiry of the new version.
     """
 
     client: Client
@@ -90,6 +73,7 @@ class _Signing:
     out: Path | None
     yes: bool
     path: Path | None
+    expires: datetime
 
     def check(self) -> None:
         """Refuse what is neither signed here nor written."""
@@ -123,6 +107,43 @@ class _Signing:
         _submit(self.client, [metadata])
 
 
+def _signing_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all commands that make a version: the command gets them as ``signing``, checked."""
+
+    @wraps(command)
+    def with_signing(
+        days: int,
+        keys: tuple[str, ...],
+        passphrase_file: Path | None,
+        out: Path | None,
+        yes: bool,
+        url: str,
+        header: tuple[str, ...],
+        path: Path | None,
+        **of_command: Any,
+    ) -> None:
+        expires = utc_now().replace(microsecond=0) + timedelta(days=days)
+        signing = _Signing(Client(url, header), keys, passphrase_file, out, yes, path, expires)
+        signing.check()
+        command(signing, **of_command)
+
+    directory = click.Path(path_type=Path, file_okay=False)
+    for option in (
+        config_option,
+        header_option,
+        url_option,
+        click.option("--yes", is_flag=True, help="Sign and submit without a question."),
+        click.option(
+            "--out", type=directory, help="Write the version to this directory instead, to sign it elsewhere; then tufline submit."
+        ),
+        passphrase_file_option,
+        click.option("--key", "keys", multiple=True, metavar="KEY", help="Private key to sign with first: a file (PEM) or a URI."),
+        click.option("--days", type=LIFETIME_DAYS, default=DEFAULT_DAYS, show_default=True, help="Lifetime of the new version."),
+    ):
+        with_signing = option(with_signing)
+    return with_signing
+
+
 def _submit(client: Client, versions: list[Metadata[Any]]) -> None:
     client.request("POST", METADATA_PATH, {"metadata": {one.signed.type: one.to_dict() for one in versions}})
     missing = waiting(client).missing
@@ -135,35 +156,20 @@ def _submit(client: Client, versions: list[Metadata[Any]]) -> None:
             click.echo(f"{name} is accepted: it is published when all that it governs verifies under it (tufline status)")
 
 
-def _expires(days: int) -> datetime:
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
-
-
 @click.group()
 def root() -> None:
     """Renew root, and change who holds its keys and those of targets."""
 
 
 @root.command("renew")
-@_options
-def renew_root(
-    days: int,
-    keys: tuple[str, ...],
-    passphrase_file: Path | None,
-    out: Path | None,
-    yes: bool,
-    url: str,
-    header: tuple[str, ...],
-    path: Path | None,
-) -> None:
+@_signing_options
+def renew_root(signing: _Signing) -> None:
     """Make the next root with a new lifetime, and the same keys.
 
     Sign it first with your own key (--key); the others sign it with tufline sign --url, each on their own machine.
     """
-    signing = _Signing(Client(url, header), keys, passphrase_file, out, yes, path)
-    signing.check()
     newest = _Newest.ask(signing.client)
-    signing.go_on(renewal.renewed(newest.root.signed, _expires(days)), newest.root)
+    signing.go_on(renewal.renewed(newest.root.signed, signing.expires), newest.root)
 
 
 def _split(option: str, given: str) -> tuple[str, str]:
@@ -211,29 +217,15 @@ def _named(add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, 
     "--remove", multiple=True, metavar="ROLE=KEY", help="Key that goes: its file, or the start of its keyid. With --add: a replacement."
 )
 @click.option("--threshold", multiple=True, metavar="ROLE=NUMBER", help="How many keys must sign the role from now on.")
-@_options
-def keys_of_root(
-    add: tuple[str, ...],
-    remove: tuple[str, ...],
-    threshold: tuple[str, ...],
-    days: int,
-    keys: tuple[str, ...],
-    passphrase_file: Path | None,
-    out: Path | None,
-    yes: bool,
-    url: str,
-    header: tuple[str, ...],
-    path: Path | None,
-) -> None:
+@_signing_options
+def keys_of_root(signing: _Signing, add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, ...]) -> None:
     """Make the next root, with other keys or thresholds of root or targets.
 
     It must be signed by enough keys of the current root, and by enough keys of the new one. Online keys: tufline keys rotate.
     """
-    signing = _Signing(Client(url, header), keys, passphrase_file, out, yes, path)
-    signing.check()
     asked = _key_changes(add, remove, threshold)
     newest = _Newest.ask(signing.client)
-    following = renewal.with_keys(newest.root.signed, asked, _expires(days))
+    following = renewal.with_keys(newest.root.signed, asked, signing.expires)
     signing.go_on(following, newest.root)
     if renewal.must_be_signed_again(newest.targets_metadata, following):
         click.echo(
@@ -248,27 +240,16 @@ def targets() -> None:
 
 
 @targets.command("renew")
-@_options
-def renew_targets(
-    days: int,
-    keys: tuple[str, ...],
-    passphrase_file: Path | None,
-    out: Path | None,
-    yes: bool,
-    url: str,
-    header: tuple[str, ...],
-    path: Path | None,
-) -> None:
+@_signing_options
+def renew_targets(signing: _Signing) -> None:
     """Make the next targets with a new lifetime, and the same content.
 
     Sign it first with your own key (--key); the others sign it with tufline sign --url, each on their own machine.
     """
-    signing = _Signing(Client(url, header), keys, passphrase_file, out, yes, path)
-    signing.check()
     newest = _Newest.ask(signing.client)
     if newest.targets is None:
         raise Failure("the server signs targets here", "nothing needs to be done: it renews them by itself")
-    signing.go_on(renewal.renewed(newest.targets, _expires(days)), newest.root)
+    signing.go_on(renewal.renewed(newest.targets, signing.expires), newest.root)
 
 
 @click.command()
