@@ -1,7 +1,7 @@
 """Records ``tufline ceremony`` and draws the recording: ``python -m tools.record_ceremony``; with ``--draw`` the last one is drawn again.
 
 It types a person's answers in a pseudo-terminal, because passphrases are read only from a terminal; each answer is typed when its question
-appears. docs/images/ceremony.cast is the recording, docs/images/ceremony.svg shows it; see ``tools.record_demo``.
+appears. docs/images/ceremony.cast is the recording, docs/images/ceremony.svg shows it; see ``tools.recordings``.
 """
 
 import os
@@ -11,11 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.record_demo import COLUMNS, Event, RecordingError, check, draw, read, write
+from tools.recordings import COLUMNS, Event, RecordingError, main
 from tufline_testing.checkout import ROOT
 
 CAST: Final = ROOT / "docs" / "images" / "ceremony.cast"
@@ -148,26 +147,5 @@ def record() -> list[Event]:
     return terminal.events
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Record and draw, or draw only.
-
-    Args:
-        arguments: ``--draw``, or nothing.
-
-    Returns:
-        The exit code: 0 if the picture was written.
-    """
-    try:
-        if "--draw" not in arguments:
-            events = record()
-            check(events)
-            write(events, CAST, COMMAND)
-        PICTURE.write_text(draw(read(CAST), COMMAND, prompt=False))
-    except RecordingError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], record, CAST, PICTURE, COMMAND, prompt=False))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tools import picture, record_ceremony, record_demo
-from tools.record_demo import COLUMNS, LONGEST_PAUSE, RecordingError, check, draw, read, write
+from tools.recordings import COLUMNS, LONGEST_PAUSE, RecordingError, check, draw, read, write
 from tufline_testing.checkout import ROOT
 
 PICTURES = sorted((ROOT / "docs" / "images").glob("*.svg"))
@@ -32,8 +32,8 @@ def test_the_overview_is_what_the_script_draws() -> None:
 
 def test_the_recording_is_drawn_as_it_is() -> None:
     """The picture of the demo shows the recording in the repository, which ends as the demo does when it succeeds."""
-    events = read()
-    assert record_demo.PICTURE.read_text() == draw(events)
+    events = read(record_demo.CAST)
+    assert record_demo.PICTURE.read_text() == draw(events, record_demo.COMMAND)
     assert re.fullmatch(r"demo: \d+ artifacts live, \d+ verified by a TUF client, 5 attacks refused\n", events[-1][1])
     check(events)
 
@@ -62,14 +62,14 @@ def test_a_picture_loads_nothing(file: Path) -> None:
 
 def test_lines_appear_when_they_were_printed() -> None:
     """Each line has its time in the recording; a long pause is shortened, and what comes after it moves forward."""
-    svg = draw([(0.5, "one\n"), (1.0, "two\n"), (61.0, "three\n"), (61.5, "four\n")])
+    svg = draw([(0.5, "one\n"), (1.0, "two\n"), (61.0, "three\n"), (61.5, "four\n")], "make demo")
     times = [0.0, 0.5, 1.0, 1.0 + LONGEST_PAUSE, 1.5 + LONGEST_PAUSE]
     assert shown(svg) == list(zip(times, ["$ make demo", "one", "two", "three", "four"], strict=True))
 
 
 def test_colours_and_signs_of_markup_are_kept() -> None:
     """Bold and coloured text becomes spans; what looks like markup stays text; blanks stay."""
-    svg = draw([(0.0, "\x1b[1m1.\x1b[0m <a> & b\n"), (0.0, "   \x1b[1;32mrefused\x1b[0m it\n")])
+    svg = draw([(0.0, "\x1b[1m1.\x1b[0m <a> & b\n"), (0.0, "   \x1b[1;32mrefused\x1b[0m it\n")], "make demo")
     assert '<tspan class="b">1.</tspan> &lt;a&gt; &amp; b' in svg
     assert '   <tspan class="b g">refused</tspan> it' in svg
     assert [text for _, text in shown(svg)] == ["$ make demo", "1. <a> & b", "   refused it"]
@@ -77,7 +77,7 @@ def test_colours_and_signs_of_markup_are_kept() -> None:
 
 def test_a_long_line_goes_on_in_the_next_row() -> None:
     """Long lines are shown completely, as in a terminal."""
-    svg = draw([(0.0, "x" * COLUMNS + "y\n")])
+    svg = draw([(0.0, "x" * COLUMNS + "y\n")], "make demo")
     assert [text for _, text in shown(svg)] == ["$ make demo", "x" * COLUMNS, "y"]
 
 
@@ -91,5 +91,5 @@ def test_a_recording_that_tells_where_it_was_made_is_refused(place: str) -> None
 def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
     """A recording in the file is the one that was made."""
     events = [(0.5, "\x1b[1mone …\x1b[0m\n"), (1.25, "two\n")]
-    write(events, tmp_path / "x.cast")
+    write(events, tmp_path / "x.cast", "make demo")
     assert read(tmp_path / "x.cast") == events
