@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,29 @@ class Offline:
         self.online = signer.public_key.keyid
         return updates
 
-    def sign(self, role: Root | Targets) -> dict[str, Any]:
-        """Sign with two of a role's keys."""
+    def replace_targets_keys(self, now: datetime, *, skip_overlap: bool = False) -> list[NewMetadata]:
+        """Replace all keys of targets; return the root, and targets that the new keys sign, and the previous ones unless they are lost."""
+        previous, self._targets_keys = self._targets_keys, [ceremony.make_key(self._scheme) for _ in self._targets_keys]
+        root = copy.deepcopy(self.root)
+        for key in previous:
+            root.revoke_key(key.signer.public_key.keyid, "targets")
+        for key in self._targets_keys:
+            root.add_key(key.signer.public_key, "targets")
+        root.version, root.expires = root.version + 1, now.replace(microsecond=0) + timedelta(days=3650)
+        self.root = root
+        of_root = NewMetadata(role="root", metadata=self.sign(root), skip_overlap=skip_overlap)
+        return [of_root, *self.renew_targets(now, () if skip_overlap else previous)]
+
+    def renew_targets(self, now: datetime, others: Sequence[NewKey] = ()) -> list[NewMetadata]:
+        """Make the next targets, which two of its keys sign, and two of the others."""
+        assert self.targets is not None
+        self.targets.version, self.targets.expires = self.targets.version + 1, now.replace(microsecond=0) + timedelta(days=3650)
+        return [NewMetadata(role="targets", metadata=self.sign(self.targets, others))]
+
+    def sign(self, role: Root | Targets, others: Sequence[NewKey] = ()) -> dict[str, Any]:
+        """Sign with two of a role's keys, and with two of the others."""
         metadata: Metadata[Any] = Metadata(role)
-        for key in (self._root_keys if isinstance(role, Root) else self._targets_keys)[:2]:
+        for key in [*(self._root_keys if isinstance(role, Root) else self._targets_keys)[:2], *others[:2]]:
             metadata.sign(key.signer, append=True)
         return metadata.to_dict()
 

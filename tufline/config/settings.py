@@ -196,8 +196,9 @@ class SignerConfig(_Section):
     )
     release_grace: Keeping = Field(
         DEFAULT_RELEASE_GRACE_SECONDS,
-        description="When an online key has changed: how long the old key also signs, in seconds. Must be longer than any cache keeps the "
-        "answer that a newer root does not exist.",
+        description="When an online key has changed: how long the old key also signs, in seconds. When all keys of targets have changed: "
+        "how long targets that only the new keys signed wait. Must be longer than any cache keeps the answer that a newer root does not "
+        "exist.",
     )
     max_held_changes: Annotated[int, Field(ge=0, le=MAX_HELD_CHANGES)] = Field(
         DEFAULT_MAX_HELD_CHANGES,

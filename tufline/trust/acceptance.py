@@ -44,8 +44,9 @@ def _targets_signable(state: AdminState, bootstrap: Bootstrap, content: NewMetad
     rules.check_bins(bootstrap.settings, targets, content.rules)
     rules.check_form(targets, metadata, content.rules, state.profile, known)
     # A pending root waits for targets that verify under it, so these targets must not in turn wait for that root.
-    under = next(number for number in reversed(range(len(state.roots))) if newest.verifies_under(state.roots[number].signed))
-    return Signable(metadata, targets, [roles.root_keys(root.signed, Targets.type) for root in state.roots[under:]])
+    # If the previous keys are lost, neither do they wait for signatures of these keys.
+    first = next(number for number, root in reversed([*enumerate(state.roots)]) if root.skip_overlap or newest.verifies_under(root.signed))
+    return Signable(metadata, targets, [roles.root_keys(root.signed, Targets.type) for root in state.roots[first:]])
 
 
 def _bootstrap_signable(bootstrap: Bootstrap, now: datetime) -> list[Signable]:

@@ -1,7 +1,7 @@
 """When a new root is published: never while the published commit does not verify under it.
 
-Clients find a root by its number alone, so they see it as soon as it is uploaded. The signer releases a root when timestamp and snapshot
-are signed for it, but a publisher may be behind. So the commits before a root are published before it, and a root under which the
+Clients find a root by its number alone, so they see it as soon as it is uploaded. The signer releases a root when timestamp, snapshot and
+targets are signed for it, but a publisher may be behind. So the commits before a root are published before it, and a root under which the
 published commit does not verify waits for a commit that does. There is one exception: the next commit does not verify under the
 published root either (its keys are lost, or this publisher was down for longer than the grace time). Then the root is published
 immediately before that commit.
@@ -12,16 +12,16 @@ In: root records of the log, the origin. Out: root files at the origin.
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
 
-from tuf.api.metadata import Root, Snapshot
+from tuf.api.metadata import Root, Snapshot, Targets
 
 from tufline.bus import Record
-from tufline.errors import ForeignOriginError
+from tufline.errors import ForeignOriginError, MetadataError
 from tufline.metadata import envelope
 from tufline.origin.provenance import intact_root
 from tufline.origin.store import TIMESTAMP, Store
 from tufline.records.metadata import role_of_key
 from tufline_publisher.origin_state import Origin
-from tufline_publisher.trust_chain import stands_under
+from tufline_publisher.trust_chain import stands_under, targets_named
 
 Replace = Callable[[str, bytes, bytes | None], Awaitable[None]]
 """``Store.replace``, repeated while another process keeps the origin locked: name, new content, expected current content."""
@@ -113,7 +113,12 @@ class Roots:
 
     async def _commit_stands(self, root: bytes, timestamp: bytes, snapshot: int) -> bool:
         content = await self._store.get(envelope.file_name(Snapshot.type, snapshot))
-        return content is not None and stands_under(root, timestamp, content)
+        try:
+            named = 0 if content is None else targets_named(content)
+        except MetadataError:
+            return False
+        targets = await self._store.get(envelope.file_name(Targets.type, named)) if named else None
+        return content is not None and targets is not None and stands_under(root, timestamp, content, targets)
 
     async def _put_held(self, origin: Origin) -> None:
         await self._put(self._held, origin)

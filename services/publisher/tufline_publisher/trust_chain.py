@@ -47,21 +47,35 @@ def read_file(role: str, kind: str, version: int, content: bytes) -> envelope.Me
     return file
 
 
-def stands_under(root: bytes, timestamp: bytes, snapshot: bytes) -> bool:
+def targets_named(snapshot: bytes) -> int:
+    """Return the version of targets that a snapshot names; 0 for none.
+
+    Args:
+        snapshot: bytes of the snapshot file.
+
+    Raises:
+        MetadataError: if it is not a snapshot.
+    """
+    return read_snapshot(envelope.disassemble(snapshot).signed).get(Targets.type, 0)
+
+
+def stands_under(root: bytes, timestamp: bytes, snapshot: bytes, targets: bytes) -> bool:
     """Return whether clients that trust a root accept a commit.
 
     Args:
         root: bytes of the root file.
         timestamp: bytes of the timestamp file.
         snapshot: bytes of the snapshot file that the timestamp names.
+        targets: bytes of the targets file that the snapshot names.
 
     Returns:
-        Whether the root's keys signed both files.
+        Whether the root's keys signed these files.
     """
     keys_of = roles.parse(Root, root).signed
     try:
         for role, content in ((Timestamp.type, timestamp), (Snapshot.type, snapshot)):
             roles.root_keys(keys_of, role).verify(role, envelope.disassemble(content))
+        roles.verified(Targets, targets, roles.root_keys(keys_of, Targets.type))
     except MetadataError:
         return False
     return True

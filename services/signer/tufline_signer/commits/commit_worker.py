@@ -52,7 +52,7 @@ from tufline_signer.commits.state import CommitState
 from tufline_signer.commits.trust_report import TrustReport
 from tufline_signer.context import SignerContext
 from tufline_signer.heads import OwnedHeads, take_over
-from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role
+from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role, roots_in_grace
 from tufline_signer.signing.keyring import Sign, SignedFile, signed_by_people
 
 PART: Final = "signer.commits"
@@ -264,7 +264,8 @@ class CommitWorker:
             if not same_keys(roles.online_bin_keys(delegating), self._state.keys) or await self._files.is_due(Targets.type, now):
                 return await self._files.make_targets(sign, self._heads[Targets.type].version + 1, delegating)
             return None
-        submitted = next_submitted_targets(self._repository, self._heads, self._state, root)
+        in_grace = roots_in_grace(self._repository, self._context.released, self._context.clock.earliest())
+        submitted = next_submitted_targets(self._repository, self._heads, self._state, root, in_grace)
         return None if submitted is None else signed_by_people(Targets.type, submitted.metadata)
 
     async def _release_root(self) -> None:

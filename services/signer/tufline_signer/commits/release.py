@@ -8,7 +8,7 @@ the root is released.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
@@ -54,7 +54,9 @@ def same_keys(first: RoleKeys, second: RoleKeys) -> bool:
     return first.keys.keys() == second.keys.keys() and first.threshold == second.threshold
 
 
-def next_submitted_targets(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, root: Root) -> Submitted[Targets] | None:
+def next_submitted_targets(
+    repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, root: Root, in_grace: Sequence[Root] = ()
+) -> Submitted[Targets] | None:
     """Return the next targets, if they may be released (PEP 458's mode).
 
     Args:
@@ -62,14 +64,19 @@ def next_submitted_targets(repository: Bootstrapped, heads: Mapping[str, Head], 
         heads: role to head, from the last partition of ``heads``.
         bins: the bins, by their heads.
         root: the root that they are released under.
+        in_grace: earlier roots that clients may still have, because a cache hides the next one. Targets that do not verify under such a
+            root wait for the end of its grace time, unless its clients can't read the current targets either.
 
     Returns:
         The targets, or None.
     """
-    version = heads[Targets.type].version + 1
-    submitted = next((submitted for submitted in repository.targets if submitted.signed.version == version), None)
-    is_ready = submitted is not None and bins.are_met(roles.bin_keys(submitted.signed)) and submitted.verifies_under(root)
-    return submitted if is_ready else None
+    version = heads[Targets.type].version
+    found = {submitted.signed.version: submitted for submitted in repository.targets}
+    submitted = found.get(version + 1)
+    if submitted is None or not bins.are_met(roles.bin_keys(submitted.signed)):
+        return None
+    under = [root, *(one for one in in_grace if version in found and found[version].verifies_under(one))]
+    return submitted if all(map(submitted.verifies_under, under)) else None
 
 
 def root_to_delegate_by(repository: Bootstrapped, bins: CommitState) -> Root:

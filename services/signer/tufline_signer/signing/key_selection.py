@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Root, Targets, Timestamp
 
 from tufline import records
 from tufline.bus import Bus, Record
@@ -157,6 +157,20 @@ def keys_of_role(repository: Bootstrapped, released: Released, role: str, now: d
     before = [(root.version, roles.root_keys(root, role)) for root in earlier]
     under += [keys for version, keys in before if released.is_in_grace(version, role, keys, now)]
     return _distinct(under)
+
+
+def roots_in_grace(repository: Bootstrapped, released: Released, now: datetime) -> list[Root]:
+    """Return the replaced roots in their grace time, which clients may still have.
+
+    Args:
+        repository: the repository, as folded from ``admin``.
+        released: the released versions of root and targets.
+        now: current time, with a time zone.
+    """
+    earlier = [submitted.signed for submitted in repository.roots if submitted.signed.version < released.root]
+    # The log has a timestamp of every day, by which a signer that starts again sees that a grace time has ended.
+    role = Timestamp.type
+    return [root for root in earlier if released.is_in_grace(root.version, role, roles.root_keys(root, role), now)]
 
 
 def keys_of_bins(repository: Bootstrapped, released: Released) -> list[RoleKeys]:
