@@ -14,7 +14,7 @@ from tufline.bus import Record
 from tufline.clock import milliseconds_of
 from tufline.records import SIGNING_SCHEMA, Bootstrap, BootstrapStarted, NewMetadata, Signature, Withdrawal, topics
 from tufline.trust import ceremony
-from tufline.trust.acceptance import MAX_GIVEN_UP
+from tufline.trust.acceptance import MAX_WITHDRAWN
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony, Plan
@@ -162,14 +162,14 @@ def test_a_bootstrap_that_begins_ends_the_replacement_that_waits() -> None:
     assert [one.signed.version for one in state.roots] == [1, 2]
 
 
-def test_the_state_keeps_only_the_newest_of_the_versions_that_were_given_up() -> None:
+def test_the_state_keeps_only_the_newest_of_the_versions_that_were_ended() -> None:
     """Repeated submissions and withdrawals do not fill the memory; completed versions stay known."""
     update = proposed(NewMetadata(role="targets", metadata=signed_by("targets", [0], 2), rules=records.CURRENT_RULES))
     state = folded(AdminState(), proposed(bootstrap([0], [0, 1])))
     state = act(state, "root", 1, 0, 1)
-    for _ in range(MAX_GIVEN_UP + 3):
+    for _ in range(MAX_WITHDRAWN + 3):
         state = folded(state, update)
         state = folded(state, Withdrawal(proposal=state.next_offset - 1))
     assert state.proposals[0].outcome == "complete"
-    assert sum(one.outcome == "withdrawn" for one in state.proposals.values()) == MAX_GIVEN_UP
+    assert sum(one.outcome == "withdrawn" for one in state.proposals.values()) == MAX_WITHDRAWN
     assert state.next_offset - 2 in state.proposals

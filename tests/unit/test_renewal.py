@@ -101,12 +101,15 @@ REFUSED: dict[str, tuple[Callable[[Root], dict[str, KeyChanges]], str]] = {
     "no key": (_remove("root", ""), "names 3 keys|names 0 keys|'' names"),
     "key of another role": (lambda root: {"root": KeyChanges(remove=[root.roles["targets"].keyids[0]])}, "names 0 keys of root"),
     "key that is there": (lambda root: {"root": KeyChanges([root.keys[root.roles["root"].keyids[0]]])}, "already: add another one"),
-    "too few keys": (lambda root: {"root": KeyChanges(remove=root.roles["root"].keyids[:2])}, "2 of 1 keys can't sign root"),
+    "too few keys": (
+        lambda root: {"root": KeyChanges(remove=root.roles["root"].keyids[:2])},
+        "root would need 2 signatures, but it has 1 keys",
+    ),
     "threshold of none": (lambda _: {"root": KeyChanges(threshold=0)}, "choose a threshold from 1 to 3"),
     "nothing": (lambda _: {"root": KeyChanges()}, "no key and no threshold would change"),
     "same threshold": (lambda _: {"root": KeyChanges(threshold=2)}, "no key and no threshold would change"),
     "online role": (lambda _: {"timestamp": KeyChanges(threshold=1)}, "tufline keys rotate replaces an online key"),
-    "online key": (lambda _: {"root": KeyChanges([make_key("ecdsa", "fn:x").signer.public_key])}, "names its private key's place"),
+    "online key": (lambda _: {"root": KeyChanges([make_key("ecdsa", "fn:x").signer.public_key])}, "names a private key's URI"),
 }
 
 

@@ -98,7 +98,7 @@ BAD_SIGNATURES: dict[str, tuple[Callable[[People], None], str]] = {
     "foreign key": (_of_nobody, "is not one of the keys that sign root version 1"),
     "other content": (_of_other_content, "is not valid for root version 1"),
     "role that nobody signs": (_of_no_role, "signatures of 'snapshot'"),
-    "no signatures": (_of_no_signatures, "something else than signatures"),
+    "no signatures": (_of_no_signatures, "does not contain signatures"),
     "no JSON": (_of_no_json, "is not JSON"),
 }
 
@@ -170,7 +170,7 @@ BAD_KEYS: dict[str, tuple[Callable[[People], None], str]] = {
     "proof of another key": (_proof_of_another_key, "all.json: .* is not signed by the key that it names"),
     "one key for two people": (_same_key_twice, "ada and ben have the same key"),
     "online key of a person": (_online_key_of_a_person, "have the same key"),
-    "place of a private key": (_place_of_a_private_key, "names the place of its private key"),
+    "place of a private key": (_place_of_a_private_key, "contains the URI of its private key"),
 }
 
 
@@ -237,7 +237,7 @@ def test_the_interview_can_be_left_and_resumed(tmp_path: Path) -> None:
     """Each answer is kept: after an interruption only the others are asked, and in the end nothing is."""
     directory = tmp_path / "ceremony"
     left = run(directory, typed="ada ben,ada\nada, ben, cy\n5\n2\n")
-    assert (left.exit_code, "a name is there twice" in left.output, "write a number from 1 to 3" in left.output) == (1, True, True), (
+    assert (left.exit_code, "a name occurs twice" in left.output, "write a number from 1 to 3" in left.output) == (1, True, True), (
         left.output
     )
     assert yaml.safe_load((directory / "ceremony.yaml").read_text()) == {"root_holders": list(PEOPLE), "root_threshold": 2}

@@ -136,10 +136,10 @@ def test_the_largest_files(held: Ceremony, role: Any, most: int) -> None:
     content["signed"]["x-filling"] = ["x" * 1_000] * (most // 1_100)
     content["signed"]["x-rest"] = ""
     content["signed"]["x-rest"] = "x" * (most - len(roles.file_bytes(content)))
-    rules.check_given(role, content, NOW)
+    rules.check_submitted(role, content, NOW)
     content["signed"]["x-rest"] += "x"
     with pytest.raises(MetadataError, match=f"{role.type} has {most + 1} bytes, but TUF clients accept at most {most}"):
-        rules.check_given(role, content, NOW)
+        rules.check_submitted(role, content, NOW)
 
 
 def test_metadata_that_cannot_be_read(held: Ceremony) -> None:
@@ -158,9 +158,9 @@ def test_what_has_expired_is_refused(held: Ceremony) -> None:
     """Root that has expired is refused; it is accepted until then."""
     content = metadata_of(held, "root")
     expires = datetime.strptime(content["signed"]["expires"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    rules.check_given(Root, content, expires - timedelta(seconds=1))
+    rules.check_submitted(Root, content, expires - timedelta(seconds=1))
     with pytest.raises(MetadataError, match=f"root expired on {expires:%Y-%m-%d}"):
-        rules.check_given(Root, content, expires + timedelta(seconds=1))
+        rules.check_submitted(Root, content, expires + timedelta(seconds=1))
 
 
 def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:

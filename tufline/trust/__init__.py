@@ -1,1 +1,1 @@
-"""The rules for root and top-level targets: what is accepted, and what clients of a profile accept."""
+"""The rules for root and top-level targets: which versions Tufline accepts, and which the clients of a profile accept."""

@@ -16,8 +16,8 @@ from tufline.trust import roles, rules
 from tufline.trust.admin_state import AdminState, Submitted
 from tufline.trust.signing import Kind, Proposal, Signable
 
-MAX_GIVEN_UP: Final = 200
-"""How many of the newest versions that were given up before enough keys signed them are kept, to answer their tasks."""
+MAX_WITHDRAWN: Final = 200
+"""How many of the newest withdrawn or superseded proposals are kept, to answer their tasks."""
 
 
 def _check_version(role: str, found: int, newest: int) -> None:
@@ -27,7 +27,7 @@ def _check_version(role: str, found: int, newest: int) -> None:
 
 def _root_signable(state: AdminState, content: NewMetadata, now: datetime) -> Signable:
     newest, metadata = state.roots[-1].signed, content.metadata
-    root = rules.check_given(Root, metadata, now)
+    root = rules.check_submitted(Root, metadata, now)
     _check_version(Root.type, root.version, newest.version)
     rules.check_root_roles(root, targets_online=not state.targets, rules=content.rules)
     rules.check_form(root, metadata, content.rules, state.profile, newest.keys)
@@ -39,7 +39,7 @@ def _targets_signable(state: AdminState, bootstrap: Bootstrap, content: NewMetad
         raise InvalidUpdateError("targets is signed online here, by the signer: submit a root that names its new key instead")
     newest, metadata = state.targets[-1], content.metadata
     known = {keyid for root in state.roots for keyid in root.signed.keys}
-    targets = rules.check_given(Targets, metadata, now)
+    targets = rules.check_submitted(Targets, metadata, now)
     _check_version(Targets.type, targets.version, newest.signed.version)
     rules.check_bins(bootstrap.settings, targets, content.rules)
     rules.check_form(targets, metadata, content.rules, state.profile, known)
@@ -58,7 +58,7 @@ def _bootstrap_signable(bootstrap: Bootstrap, now: datetime) -> list[Signable]:
 
 
 def signable(state: AdminState, content: Bootstrap | NewMetadata, now: datetime) -> list[Signable]:
-    """Return the versions that a submission consists of, whoever has signed them.
+    """Return the versions that a submission consists of; their signatures are not checked.
 
     Args:
         state: the state before the submission.
@@ -66,10 +66,10 @@ def signable(state: AdminState, content: Bootstrap | NewMetadata, now: datetime)
         now: a time with a time zone.
 
     Returns:
-        Of a bootstrap root, and targets if it is signed offline; otherwise one version.
+        For a bootstrap: root, and targets if it is signed offline. For an update: the next version of its role.
 
     Raises:
-        InvalidBootstrapError: if the bootstrap can't be accepted, whichever keys sign it, with the reason and what to do.
+        InvalidBootstrapError: if the bootstrap could not be accepted even with all signatures, with the reason and what to do.
         InvalidUpdateError: the same for the next version of a role.
     """
     if isinstance(content, Bootstrap):
@@ -99,8 +99,8 @@ def close(state: AdminState, proposal: Proposal, outcome: Literal["complete", "w
     """
     proposals = {**state.proposals, proposal.offset: replace(proposal, record=None, outcome=outcome, end=end)}
     # The first signature of a version can be sent again after a withdrawal, so there can be any number of these.
-    given_up = sorted((one.end, one.offset) for one in proposals.values() if one.outcome in {"withdrawn", "superseded"})
-    for _, offset in given_up[:-MAX_GIVEN_UP]:
+    ended = sorted((one.end, one.offset) for one in proposals.values() if one.outcome in {"withdrawn", "superseded"})
+    for _, offset in ended[:-MAX_WITHDRAWN]:
         del proposals[offset]
     return replace(state, proposals=proposals)
 
@@ -137,14 +137,14 @@ def check_replacement(state: AdminState, bootstrap: Bootstrap) -> None:
     if not bootstrap.replace:
         raise InvalidBootstrapError("the repository had been bootstrapped already")
     if state.begun:
-        raise InvalidBootstrapError("the repository has begun: its first root is published, or about to be")
+        raise InvalidBootstrapError("the bootstrap can no longer be replaced: its first root is published, or about to be")
     if before.rules == FIRST_RULES and before.settings.number_of_bins != bootstrap.settings.number_of_bins:
-        # Under those rules bins were made, and events of the inbox sorted by bin, before the first root was published.
+        # Under those rules, bins were created and the inbox's events assigned to partitions before the first root was published.
         raise InvalidBootstrapError(
-            f"the bootstrap to replace has {before.settings.number_of_bins} bins, which may be on the log already: use the same number"
+            f"the previous bootstrap has {before.settings.number_of_bins} bins, which may be on the log already: use the same number"
         )
     if before.rules == FIRST_RULES and before.settings.partition_bits != bootstrap.settings.partition_bits:
-        raise InvalidBootstrapError("the bootstrap to replace assigns its bins to partitions by another rule: post it again")
+        raise InvalidBootstrapError("the previous bootstrap assigns its bins to partitions by another rule: post that bootstrap again")
 
 
 def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -> AdminState:

@@ -28,10 +28,11 @@ from tufline.trust import acceptance, online, proposals
 from tufline.trust.admin_state import KEPT_PUBLISHES, AcceptedPublish, AdminState
 
 
-def _fix(state: AdminState, begun: BootstrapStarted, offset: int) -> AdminState:
+def _start(state: AdminState, begun: BootstrapStarted, offset: int) -> AdminState:
     if begun.bootstrap != state.bootstrap_offset:
         raise InvalidBootstrapError(f"the bootstrap at the offset {begun.bootstrap} was replaced before its root was published")
-    # A replacement that still waits for signatures can't count any more, and a signature of root would be taken for one of it.
+    # A replacement that still waits for signatures can no longer be accepted. If it stayed open, ``proposals.sign`` would take a signature
+    # of the next root for one of the replacement.
     return replace(acceptance.supersede(state, offset, "bootstrap"), begun=True)
 
 
@@ -42,7 +43,7 @@ def _accept_loss(state: AdminState, loss: AcceptedLoss) -> AdminState:
 
 def _publish(state: AdminState, publish: Publish, offset: int) -> AdminState:
     if state.bootstrap is None or len(publish.ends) != state.bootstrap.settings.partitions:
-        raise RecordError("it is a publish of another number of partitions than the repository has")
+        raise RecordError("the publish does not have one offset for each partition of the repository")
     # Two processes may have read the ends in one order, and appended their records in the other.
     ends = tuple(publish.ends)
     if state.publishes:
@@ -63,7 +64,7 @@ def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) 
         case Bootstrap():
             state = acceptance.begin(state, content, offset, now)
         case BootstrapStarted():
-            state = _fix(state, content, offset)
+            state = _start(state, content, offset)
         case NewMetadata():
             state = acceptance.update(state, content, offset, now)
         case Signature():

@@ -1,4 +1,4 @@
-"""The state that the records of ``admin`` add up to: the bootstrap, versions of root and targets, publishes, and whether changes wait.
+"""The state that the records of ``admin`` add up to: the bootstrap, versions of root and targets, publishes, and a freeze of changes.
 
 ``tufline.trust.admin_records`` applies the records. A version that is accepted here is not published yet: the signer releases it once
 everything that it governs verifies under it, so that no client ever fails. No I/O, no clock.
@@ -20,7 +20,8 @@ from tufline.trust.roles import SignedRole
 from tufline.trust.signing import Kind, Proposal
 
 KEPT_PUBLISHES: Final = 200
-"""How many publishes a state keeps, the newest. A worker that is further behind releases the older ones with the oldest that is kept."""
+"""How many of the newest publishes a state keeps. A worker that is further behind applies the older ones together with the oldest one
+kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,8 @@ class AcceptedPublish:
 
     Attributes:
         offset: the offset of its record in ``admin``.
-        ends: for each partition of ``artifacts``, the offset below which held changes are released; never less than those of the publish
-            before.
+        ends: for each partition of ``artifacts``, the offset below which held changes are released; never less than in the previous
+            publish.
     """
 
     offset: int
@@ -125,10 +126,10 @@ class AdminState:
     renewals: Mapping[int, Renewal] = field(default_factory=dict)
 
     def next_publish(self, offset: int) -> AcceptedPublish | None:
-        """Return the first publish that is kept, from an offset on.
+        """Return the oldest kept publish at or after an offset.
 
         Args:
-            offset: in ``admin``; the publishes below it are done.
+            offset: in ``admin``; the publishes below it have been applied.
 
         Returns:
             The publish; None if there is none yet.
@@ -137,7 +138,7 @@ class AdminState:
 
     @property
     def bootstrapped(self) -> "Bootstrapped | None":
-        """The repository that the state is of; None before a bootstrap."""
+        """The same state with a bootstrap that is not None; None before a bootstrap."""
         if self.bootstrap is None:
             return None
         return Bootstrapped(
@@ -170,7 +171,7 @@ class Bootstrapped:
     """The state of ``admin`` once a bootstrap is accepted, for code that would otherwise have to check whether there is a repository.
 
     Attributes:
-        next_offset: of the next record of ``admin`` to apply.
+        next_offset: the offset of the next record of ``admin`` to apply.
         bootstrap: the accepted bootstrap.
         bootstrap_offset: the offset of its record in ``admin``.
         begun: whether its first root is published, or about to be: it can no longer be replaced.

@@ -94,7 +94,7 @@ class NewKey:
         """Return the private key as PKCS#8 PEM.
 
         Args:
-            passphrase: by which it is encrypted; None for no encryption.
+            passphrase: encrypts it; None for no encryption.
         """
         if passphrase is None:
             return self.pem
@@ -180,19 +180,19 @@ def first_metadata(
         ValueError: if the number of bins is not valid, or a threshold exceeds the number of keys.
     """
     layout, began = BinLayout.of(plan.bins), now.replace(microsecond=0)
-    # By default python-tuf puts them in the order of a set, which differs from process to process.
+    # By default python-tuf puts the roles in the order of a set, which differs from process to process.
     roles_of_root = {role: Role([], 1) for role in (Root.type, Targets.type, Snapshot.type, Timestamp.type)}
     root = Root(expires=began + timedelta(days=plan.days["root"]), roles=roles_of_root, consistent_snapshot=True)
-    _give(root, Root.type, root_keys, plan.root_threshold)
+    _assign_keys(root, Root.type, root_keys, plan.root_threshold)
     if plan.mode == PEP458:
-        _give(root, Targets.type, targets_keys, plan.targets_threshold)
+        _assign_keys(root, Targets.type, targets_keys, plan.targets_threshold)
     else:
-        _give(root, Targets.type, [online[Targets.type]], 1)
+        _assign_keys(root, Targets.type, [online[Targets.type]], 1)
     for role in (Snapshot.type, Timestamp.type):
-        _give(root, role, [online[role]], 1)
+        _assign_keys(root, role, [online[role]], 1)
     of_bins = online[BINS]
     if plan.mode == RSTUF and of_bins.keyid not in root.roles[Targets.type].keyids:
-        of_bins = _of_bins(of_bins)
+        of_bins = _marked_for_bins(of_bins)
         root.keys[of_bins.keyid] = of_bins
     metadata: dict[str, Metadata[Any]] = {Root.type: Metadata(root)}
     if plan.mode == PEP458:
@@ -233,7 +233,7 @@ def _online_keys(plan: Plan) -> tuple[NewKey | None, dict[str, Key]]:
     return made, {role: online.get(role, made.signer.public_key) for role in roles}
 
 
-def _of_bins(key: Key) -> Key:
+def _marked_for_bins(key: Key) -> Key:
     assert isinstance(key, SSlibKey)
     return with_fields(key, **{ROLE_FIELD: BINS})
 
@@ -242,7 +242,7 @@ def _publics(keys: list[NewKey]) -> list[Key]:
     return [key.signer.public_key for key in keys]
 
 
-def _give(root: Root, role: str, keys: Sequence[Key], threshold: int) -> None:
+def _assign_keys(root: Root, role: str, keys: Sequence[Key], threshold: int) -> None:
     if not 1 <= threshold <= len(keys):
         raise ValueError(f"a threshold of {threshold} for {role} can't be met by {len(keys)} keys")
     for key in keys:
@@ -274,12 +274,12 @@ def write_private(path: Path, pem: bytes) -> None:
 def write(ceremony: Ceremony, out: Path, passphrase: str | None) -> None:
     """Write keys and payload: ``offline/``, ``online/`` if an online key was made, ``root.json``, ``bootstrap.json``.
 
-    The online key is not encrypted: a signer reads it while nobody is there to type a passphrase.
+    The online key is not encrypted, because a signer reads it without a person to type a passphrase.
 
     Args:
         ceremony: the keys and the payload.
         out: the directory; no file in it is overwritten.
-        passphrase: by which the offline keys are encrypted; None for no encryption.
+        passphrase: encrypts the offline keys; None for no encryption.
 
     Raises:
         FileExistsError: if one of the files exists.

@@ -1,6 +1,6 @@
-"""What people decide in a ceremony, as it stands in its YAML file. Pure.
+"""The decisions of a ceremony, as its YAML file has them. Pure.
 
-In: the decoded file. Out: answers that are complete and possible, or the reason why they are not, in words for people who do not know TUF.
+In: the decoded file. Out: complete and valid answers, or the reason why they are not, in words for people who do not know TUF.
 """
 
 import re
@@ -18,7 +18,7 @@ from tufline.trust.ceremony import DEFAULT_DAYS, ONLINE_ROLES, PEP458, Plan
 from tufline.trust.rules import MAX_EXPIRATION_DAYS
 
 FILES_PER_BIN: Final = 1_000
-"""How many files a bin should have in the end: a client loads one bin for each file, and each change signs one."""
+"""How many files a bin should have once the repository has grown: a client loads a bin for each file, and a change signs a bin again."""
 
 MOST_HOLDERS: Final = 100
 """The most people of a role: each key and signature is in every root that clients load."""
@@ -30,10 +30,10 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The decisions of a ceremony.
 
     Attributes:
-        root_holders: the people who hold root keys: short names, which are those of files.
+        root_holders: the people who hold root keys: short names, which become the names of files.
         root_threshold: how many of them must sign; None for a majority.
         mode: ``pep458`` if people sign targets, ``rstuf`` if the online key does.
-        targets_holders: the people who sign targets; None for those of root. Who signs both uses one key.
+        targets_holders: the people who sign targets; None for the same people as root. A person who signs both uses one key.
         targets_threshold: how many of them must sign; None for a majority.
         root_days: lifetime of root, in days.
         targets_days: lifetime of targets, in days.
@@ -61,7 +61,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def signers(self) -> dict[str, list[str]]:
-        """Role that people sign to their names."""
+        """For each role that people sign, the names of these people."""
         found = {"root": self.root_holders}
         if self.mode == PEP458:
             found["targets"] = self.root_holders if self.targets_holders is None else self.targets_holders
@@ -69,13 +69,13 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def thresholds(self) -> dict[str, int]:
-        """Role that people sign to the number of them that must."""
+        """For each role that people sign, how many of them must sign."""
         given = {"root": self.root_threshold, "targets": self.targets_threshold}
         return {role: majority(len(names)) if given[role] is None else int(given[role] or 0) for role, names in self.signers.items()}
 
     @property
     def holders(self) -> list[str]:
-        """Everybody who has a key, once."""
+        """The names of all people who have a key, without duplicates."""
         return list(dict.fromkeys(name for names in self.signers.values() for name in names))
 
     @property
@@ -124,7 +124,7 @@ def suggested_bins(files: int) -> int:
 
 
 def names(text: str) -> list[str]:
-    """Split what a person typed into names.
+    """Split a typed list into names.
 
     Args:
         text: names, with commas or spaces between them.
@@ -139,7 +139,7 @@ def names(text: str) -> list[str]:
 
 
 def check_names(found: list[str]) -> list[str]:
-    """Refuse names that can't be those of files, or that are not distinct.
+    """Refuse names that can't be the names of files, or that are not distinct.
 
     Args:
         found: the names.
@@ -156,7 +156,7 @@ def check_names(found: list[str]) -> list[str]:
         if not _NAME.fullmatch(name):
             raise InvalidInputError(f"{name!r} can't be the name of a file: use letters, digits, - and _")
     if len({name.lower() for name in found}) != len(found):
-        raise InvalidInputError("a name is there twice: each person has one key, and signs once")
+        raise InvalidInputError("a name occurs twice: each person has one key, and signs once")
     return found
 
 
@@ -167,7 +167,7 @@ def read(content: Mapping[str, Any]) -> Answers:
         content: the decoded YAML.
 
     Returns:
-        The answers, which are possible.
+        The answers, all valid.
 
     Raises:
         InvalidInputError: with the reason and what to do.
@@ -210,7 +210,7 @@ def advice(answers: Answers) -> list[str]:
         if threshold == 1:
             found.append(f"One person alone can sign {role}: whoever gets one of its keys controls {_WHAT[role]}.")
         if threshold == len(holders):
-            found.append(f"If one key of {role} is lost, nobody can sign {role} any more: let there be more keys than must sign.")
+            found.append(f"If one key of {role} is lost, nobody can sign {role} any more: make more keys than must sign.")
     if answers.mode == ceremony.RSTUF:
         found.append("The server signs targets: whoever gets its online key can vouch for any file until people replace that key.")
     return found

@@ -9,11 +9,11 @@ The rules, and the clients that would fail without them:
   for 1 and any iterable for a list (``_payload.py``, ``Role.__init__``); go-tuf decodes into typed fields (``types.go``).
 - ``consistent_snapshot`` is ``true``: tuf-js wants a boolean (``root.ts``, ``fromJSON``); bins change while clients read (specification,
   6.2).
-- ``spec_version`` is 1.x or 1.x.y, ``expires`` is ``YYYY-MM-DDTHH:MM:SSZ``, in ASCII digits: python-tuf's ``strptime`` takes shorter forms
-  and writes them back longer, so it verifies other bytes than go-tuf (``time.Time``) and tuf-js (the text as it is).
-- What python-tuf writes back is what was submitted: each client verifies a signature over its own encoding of what it understood.
-- No field differs from a known one only by case: go-tuf's ``encoding/json`` would read it as the known one.
-- A signature is an object with only ``keyid`` and ``sig``, and ``sig`` is lower-case hexadecimal of even length (an empty one is valid, but
+- ``spec_version`` is 1.x or 1.x.y, ``expires`` is ``YYYY-MM-DDTHH:MM:SSZ``, in ASCII digits: python-tuf's ``strptime`` accepts shorter
+  forms and encodes them in full, so it verifies other bytes than go-tuf (``time.Time``) and tuf-js (the text as it is).
+- python-tuf encodes the parsed metadata exactly as it was submitted: each client verifies signatures over its own encoding of what it
+parsed. - No field's name differs from a known one only by case: go-tuf's ``encoding/json`` would read it as the known one. - A signature is
+an object with only ``keyid`` and ``sig``, and ``sig`` is lower-case hexadecimal of even length (an empty one is valid, but
   does not count): otherwise go-tuf refuses the whole file (``marshal.go``, ``HexBytes``), and tuf-js does if one of them is not a string
   (``signature.ts``). A keyid occurs once (all three). It is a SHA-256, or the keyid of a key in the previous root: tuf-js looks it up in a
   plain object, which already has ``constructor`` (``metadata.ts``, ``fromJSON``).

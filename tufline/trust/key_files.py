@@ -34,7 +34,7 @@ _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 @dataclass(frozen=True, slots=True)
 class KeyFile:
-    """What a file says of one key.
+    """The content of a file with one key.
 
     Attributes:
         key: the public key.
@@ -58,7 +58,7 @@ def to_json(keys: Iterable[Key]) -> str:
 
 
 def plain(key: SSlibKey) -> SSlibKey:
-    """Copy a key without additional fields, such as the URI of its private key: where people keep theirs is not for metadata.
+    """Copy a key without additional fields, such as the URI of its private key: metadata must not reveal where people keep their keys.
 
     Args:
         key: the key, which is left unchanged.
@@ -102,14 +102,14 @@ def read(text: str | bytes, now: datetime | None) -> KeyFile:
     """Read one public key, and check its proof if there is one.
 
     Args:
-        text: what ``to_json`` wrote for one key, or ``proof``.
-        now: a time with a time zone; None if the age of a proof was judged before.
+        text: the text that ``to_json`` returned for one key, or ``proof``.
+        now: a time with a time zone; None if the age of a proof was checked before.
 
     Returns:
         The key.
 
     Raises:
-        MetadataError: if it is neither, or the proof does not hold, with the reason and what to do.
+        MetadataError: if it is neither, or the proof is not valid, with the reason and what to do.
     """
     try:
         content = json.loads(text)

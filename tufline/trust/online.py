@@ -1,6 +1,6 @@
-"""Changes of the roles that the signer signs, which nobody has to sign: other lifetimes, and new versions before they are due.
+"""Changes to the roles that the signer signs, for which no person has to sign: new lifetimes, and new versions before they are due.
 
-Each change is a record of ``admin``, so every signer applies it at the same place of the log, whenever it reads it. No I/O, no clock.
+Each change is a record of ``admin``, so all signers apply it at the same place of the log, no matter when they read it. No I/O, no clock.
 """
 
 from collections.abc import Collection
@@ -17,11 +17,11 @@ from tufline.trust.roles import BINS
 from tufline.trust.rules import MAX_EXPIRATION_DAYS
 
 MAX_CHANGES: Final = 200
-"""The results of how many of the newest changes are kept, to answer their tasks."""
+"""For how many of the newest changes the results are kept, to answer their tasks."""
 
 
 def online_roles(state: AdminState) -> list[str]:
-    """Return the roles that the signer signs; all bins are one.
+    """Return the roles that the signer signs; all bins count as one role.
 
     Args:
         state: the state of a repository.
@@ -41,7 +41,7 @@ def change_lifetimes(state: AdminState, content: NewLifetimes, offset: int) -> A
         The state after the record.
 
     Raises:
-        InvalidUpdateError: if there is no repository, a lifetime is out of range, or none of the roles is one that the signer signs.
+        InvalidUpdateError: if there is no repository, a lifetime is out of range, or the signer signs none of the roles.
     """
     if state.bootstrap is None:
         raise InvalidUpdateError("there is no repository yet")
@@ -58,7 +58,7 @@ def change_lifetimes(state: AdminState, content: NewLifetimes, offset: int) -> A
 
 
 def roles_renewed_with(roles: Collection[str]) -> list[str]:
-    """Return all roles that get a new version when some do: a new bin or targets needs a new snapshot, and a snapshot a new timestamp.
+    """Return the roles to renew, and those that must follow: a new bin or targets needs a new snapshot, and a snapshot a new timestamp.
 
     Args:
         roles: the roles to renew.
@@ -68,7 +68,7 @@ def roles_renewed_with(roles: Collection[str]) -> list[str]:
 
 
 def renew(state: AdminState, content: Renewal, offset: int) -> AdminState:
-    """Accept that roles are renewed.
+    """Accept a request to renew roles.
 
     Args:
         state: the state before the record.
@@ -79,13 +79,13 @@ def renew(state: AdminState, content: Renewal, offset: int) -> AdminState:
         The state after the record.
 
     Raises:
-        InvalidUpdateError: if there is no repository, or a role is none that the signer signs.
+        InvalidUpdateError: if there is no repository, or the signer does not sign one of the roles.
     """
     if state.bootstrap is None:
         raise InvalidUpdateError("there is no repository yet")
     online = online_roles(state)
     if not content.roles:
-        raise InvalidUpdateError(f"it names no role: name some of {', '.join(online)}")
+        raise InvalidUpdateError(f"the renewal names no role: name some of {', '.join(online)}")
     if Targets.type in content.roles and state.targets:
         raise InvalidUpdateError("targets is signed by people here: submit its next version to /api/v1/metadata instead")
     if unknown := [role for role in content.roles if role not in online]:

@@ -33,7 +33,7 @@ SIGNATURE_BYTES: Final = 71
 GZIP_LEVEL: Final = 6
 
 FEW: Final = 1e-3
-"""With fewer changes of a bin than this between two renewals, a series takes the place of the formula, whose differences would vanish."""
+"""With fewer changes of a bin than this between two renewals, a series replaces the formula, which would subtract nearly equal numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A repository and what happens to it.
+    """The size of a repository, and the changes that it gets.
 
     Attributes:
         files: how many files it has.
@@ -142,7 +142,7 @@ def work(load: Load, timing: Timing) -> Work:
     requests = load.changes / load.per_request / DAY_SECONDS
     changed = requests * touched(load.bins, load.per_request)
     renewed = load.bins * _renewals(changed / load.bins, timing.longest("bins"))
-    # Bins of a partition that are due are found together, each time that all of them are looked through.
+    # The due bins of a partition are found together, each time that the signer checks all bins of the partition.
     check = timing.renewal_check / timing.partitions
     found = -math.expm1(-renewed * check) / check
     events = requests + found
@@ -166,7 +166,7 @@ def _renewals(rate: float, longest: float) -> float:
 
 
 def _at_least(rate: float, longest: float) -> float:
-    """Return how often a role is signed, in 1/s, if that happens at a rate, and at the latest after a time, in seconds."""
+    """Return how often a role is signed, in 1/s, if events at ``rate`` (in 1/s) cause it, and ``longest`` seconds without one do too."""
     return rate / -math.expm1(-rate * longest)
 
 
@@ -177,8 +177,8 @@ class Sizes:
     Attributes:
         files: the name of each kind of file to its size; ``bin`` is the bin of a file, which is larger than an average bin: more files are
             in large bins than in small ones.
-        average_bin: the size of a bin, whatever is in it.
-        is_too_large: whether a bin is larger than Tufline lets it become.
+        average_bin: the size of a bin with the average number of files.
+        is_too_large: whether a bin is larger than Tufline allows.
     """
 
     files: Mapping[str, Size]
@@ -196,7 +196,7 @@ class Sizes:
         return self.files["timestamp"] + self.files["snapshot"] + self.files["bin"]
 
     def written(self, done: Work) -> float:
-        """Return the bytes of metadata that are written in a day, uncompressed, to the origin and as many to the log.
+        """Return the uncompressed bytes of metadata that are written to the origin in a day; the log gets as many.
 
         Args:
             done: the work of the day.

@@ -35,7 +35,7 @@ def propose(state: AdminState, content: Bootstrap | NewMetadata, offset: int, no
         The state after the record.
 
     Raises:
-        InvalidBootstrapError: if the bootstrap can't be accepted, whichever keys sign it, with the reason and what to do.
+        InvalidBootstrapError: if the bootstrap could not be accepted even with all signatures, with the reason and what to do.
         InvalidUpdateError: the same for the next version of a role; or if one of the signatures is not valid or not needed, or there is
             none.
     """
@@ -101,10 +101,10 @@ def sign(state: AdminState, signature: Signature, offset: int, now: datetime) ->
     """
     proposal = state.open_proposal("bootstrap", signature.role)
     if proposal is None or proposal.record is None or proposal.offset != signature.proposal:
-        raise InvalidUpdateError(f"no {signature.role} waits for this signature: GET /api/v1/metadata/sign says what does")
+        raise InvalidUpdateError(f"no {signature.role} waits for this signature: GET /api/v1/metadata/sign lists the versions that wait")
     version = next((one for one in signable(state, proposal.record, now) if one.signed.type == signature.role), None)
     if version is None:
-        raise InvalidUpdateError(f"{proposal.what} has no {signature.role} that people sign: GET /api/v1/metadata/sign says what it has")
+        raise InvalidUpdateError(f"{proposal.what} has no {signature.role} for people to sign: GET /api/v1/metadata/sign lists its roles")
     signed = version.sign(signature.keyid, signature.sig)
     field_name = signature.role if isinstance(proposal.record, Bootstrap) else "metadata"
     record = msgspec.structs.replace(proposal.record, **{field_name: signed})
@@ -116,7 +116,7 @@ def sign(state: AdminState, signature: Signature, offset: int, now: datetime) ->
 
 
 def withdraw(state: AdminState, withdrawal: Withdrawal, offset: int) -> AdminState:
-    """Give up a version that more keys must sign.
+    """Withdraw a version that waits for signatures.
 
     Args:
         state: the state before the record.
@@ -131,5 +131,5 @@ def withdraw(state: AdminState, withdrawal: Withdrawal, offset: int) -> AdminSta
     """
     proposal = state.proposals.get(withdrawal.proposal)
     if proposal is None or proposal.record is None:
-        raise InvalidUpdateError("nothing waits for signatures here: GET /api/v1/metadata/sign says what does")
+        raise InvalidUpdateError("it does not wait for signatures any more: GET /api/v1/metadata/sign lists the versions that wait")
     return close(state, proposal, "withdrawn", offset)

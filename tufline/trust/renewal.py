@@ -28,7 +28,7 @@ class KeyChanges:
 
     Attributes:
         add: the public keys that are new.
-        remove: the keyids, or the starts of them, that go.
+        remove: the keyids of the keys to remove, or the first characters of these keyids.
         threshold: how many keys must sign from then on; None for no change.
     """
 
@@ -80,7 +80,8 @@ def with_keys(root: Root, changes: Mapping[str, KeyChanges], expires: datetime) 
         threshold = of_role.threshold if change.threshold is None else change.threshold
         if not 1 <= threshold <= len(of_role.keyids):
             count = len(of_role.keyids)
-            raise InvalidUpdateError(f"{threshold} of {count} keys can't sign {role}: add a key, or choose a threshold from 1 to {count}")
+            impossible = f"{role} would need {threshold} signatures, but it has {count} keys"
+            raise InvalidUpdateError(f"{impossible}: add a key, or choose a threshold from 1 to {count}")
         of_role.threshold = threshold
     if following.roles == root.roles:
         raise InvalidUpdateError("no key and no threshold would change: tufline root renew signs the same keys again")
@@ -88,7 +89,7 @@ def with_keys(root: Root, changes: Mapping[str, KeyChanges], expires: datetime) 
 
 
 def must_be_signed_again(targets: Mapping[str, Any] | None, root: Root) -> bool:
-    """Return whether targets have to get other signatures before a root can be released.
+    """Return whether people have to sign the newest targets again before a root can be released.
 
     Args:
         targets: the newest targets, ``{"signatures": […], "signed": {…}}``; None if the server signs them.
@@ -121,7 +122,9 @@ def _find(root: Root, role: str, start: str) -> str:
 
 def _check_new(root: Root, role: str, key: Key) -> None:
     if roles.RoleKeys({key.keyid: key}, 1).online:
-        raise InvalidUpdateError(f"the key {key.keyid[:SHOWN_KEYID]} names its private key's place: pass what tufline keys public prints")
+        raise InvalidUpdateError(
+            f"the key {key.keyid[:SHOWN_KEYID]} names a private key's URI: pass the key that tufline keys public prints"
+        )
     for keyid in root.roles[role].keyids:
         if root.keys[keyid].keyval.get("public") == key.keyval.get("public"):
             raise InvalidUpdateError(f"{role} has the key {keyid[:SHOWN_KEYID]} already: add another one")

@@ -20,7 +20,7 @@ from tufline.metadata import canonical, envelope
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 
 ROLE_FIELD: Final = "x-tufline-role"
-"""The field of a key object in root that marks a key of the bins by the value ``bins``, if targets is online and the bins have own keys."""
+"""The field of a key object in root: its value ``bins`` marks a key of the bins, if targets is online and the bins have their own keys."""
 
 BINS: Final = "bins"
 

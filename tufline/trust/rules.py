@@ -2,8 +2,8 @@
 
 A bootstrap payload has settings, and a root signed by its own threshold (TUF specification, 5.3.8). In PEP 458's mode it also has targets,
 signed offline, which delegates to the bins; in RSTUF's mode the root names an online key for targets, and the signer makes targets.
-``check_bootstrap`` refuses at the edge what clients would refuse or the signer could not sign. ``tufline.trust.admin_state`` does the same
-for the versions that follow, and folds all of them into the state of every service.
+``check_bootstrap`` refuses a bootstrap that clients would refuse, or whose roles the signer could not sign. ``tufline.trust.acceptance``
+does the same for the versions that follow, with the checks in this module.
 
 Root and targets are rare and small, so all of this uses python-tuf's own API. No I/O, no clock.
 """
@@ -33,8 +33,8 @@ MAX_EXPIRATION_DAYS: Final = 3_650
 """The longest lifetime of metadata that is accepted, in days."""
 
 
-def check_given(role: type[SignedRole], content: Mapping[str, Any], now: datetime) -> SignedRole:
-    """Refuse submitted root or targets that clients would refuse whatever keys signed them.
+def check_submitted(role: type[SignedRole], content: Mapping[str, Any], now: datetime) -> SignedRole:
+    """Refuse submitted root or targets that clients would refuse even with all signatures.
 
     Args:
         role: ``Root`` or ``Targets``.
@@ -147,7 +147,7 @@ def profile_of(bootstrap: Bootstrap) -> Profile:
 
 
 def check_settings(bootstrap: Bootstrap) -> None:
-    """Refuse settings with an invalid number of bins, or with which services would expect a bin in different partitions.
+    """Refuse settings with an invalid number of bins, or under which services could disagree about a bin's partition.
 
     Args:
         bootstrap: the payload.
@@ -168,7 +168,7 @@ def check_settings(bootstrap: Bootstrap) -> None:
 
 
 def check_unsigned(bootstrap: Bootstrap, now: datetime) -> tuple[Root, Targets | None]:
-    """Refuse a bootstrap that clients would refuse whatever keys signed it, or with which the signer could not work.
+    """Refuse a bootstrap that clients would refuse even with all signatures, or whose roles the signer could not sign.
 
     Args:
         bootstrap: the payload.
@@ -183,12 +183,12 @@ def check_unsigned(bootstrap: Bootstrap, now: datetime) -> tuple[Root, Targets |
     rules, profile = bootstrap.rules, profile_of(bootstrap)
     try:
         check_settings(bootstrap)
-        root = check_given(Root, bootstrap.root, now)
+        root = check_submitted(Root, bootstrap.root, now)
         check_root_roles(root, targets_online=bootstrap.targets is None, rules=rules)
         check_form(root, bootstrap.root, rules, profile)
         if bootstrap.targets is None:
             return root, None
-        targets = check_given(Targets, bootstrap.targets, now)
+        targets = check_submitted(Targets, bootstrap.targets, now)
         check_bins(bootstrap.settings, targets, rules)
         check_form(targets, bootstrap.targets, rules, profile)
     except (InvalidInputError, MetadataError, ValueError) as error:
@@ -197,7 +197,7 @@ def check_unsigned(bootstrap: Bootstrap, now: datetime) -> tuple[Root, Targets |
 
 
 def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
-    """Refuse a bootstrap that clients would refuse, or with which the signer could not work.
+    """Refuse a bootstrap that clients would refuse, or whose roles the signer could not sign.
 
     Args:
         bootstrap: the payload.

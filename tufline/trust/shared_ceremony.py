@@ -2,13 +2,13 @@
 
     keys/NAME.pub.json     from each person: the public key (``tufline keys generate``, ``tufline keys public``)
     online/ROLE.json       from the signer's side: the proof of an online key (``tufline keys prove``); all.json if the roles share one
-    sign/                  what people sign: root.json, targets.json, and trusted-root.json, by which ``tufline sign`` knows who may
+    sign/                  the metadata to sign: root.json, targets.json, and trusted-root.json, which names the keys that may sign
     signatures/NAME.json   from each person: the signatures (``tufline sign --signatures``)
     root.json              what clients start with, once enough people signed
     bootstrap.json         the body for POST /api/v1/bootstrap/
 
-No private key comes here. ``sign/`` is made once, when all public keys and proofs are there; what people get to sign does not change after
-that. Each signature is verified, and everything that a server would refuse is refused before anybody signs.
+The directory has no private keys. ``sign/`` is made once, when all public keys and proofs are there; the metadata to sign does not change
+after that. Each signature is verified, and metadata that a server would refuse is refused before anybody signs.
 """
 
 import json
@@ -51,33 +51,33 @@ class Place:
 
     @property
     def keys(self) -> dict[str, Path]:
-        """Person to the file of the public key."""
+        """For each person, the file of the public key."""
         return {name: self.directory / "keys" / f"{name}.pub.json" for name in self.answers.holders}
 
     @property
     def online(self) -> dict[str, Path]:
-        """Online role to the file with the proof of its key."""
+        """For each online role, the file with the proof of its key."""
         names = {role: ALL if self.answers.online_keys == "one" else role for role in self.answers.online_roles}
         return {role: self.directory / "online" / f"{name}.json" for role, name in names.items()}
 
     @property
     def to_sign(self) -> dict[str, Path]:
-        """Role that people sign to its file."""
+        """For each role that people sign, the file to sign."""
         return {role: self.directory / "sign" / f"{role}.json" for role in self.answers.signers}
 
     @property
     def signatures(self) -> Path:
-        """The directory for what people signed."""
+        """The directory of the files with signatures."""
         return self.directory / "signatures"
 
     @property
     def missing_keys(self) -> list[Path]:
-        """The files of public keys and proofs that are not there yet."""
+        """The files of public keys and proofs that do not exist yet."""
         return [path for path in dict.fromkeys([*self.keys.values(), *self.online.values()]) if not path.exists()]
 
     @property
     def is_prepared(self) -> bool:
-        """Whether what people sign has been made."""
+        """Whether the metadata to sign has been made."""
         return (self.directory / "sign" / TRUSTED_ROOT).exists()
 
 
@@ -97,7 +97,7 @@ def public_keys(place: Place) -> dict[str, SSlibKey]:
 
 
 def prepare(place: Place, now: datetime) -> None:
-    """Make what people sign. All public keys and proofs must be there.
+    """Make the metadata to sign. All public keys and proofs must be there.
 
     Args:
         place: the ceremony's files.
@@ -112,15 +112,15 @@ def prepare(place: Place, now: datetime) -> None:
     place.signatures.mkdir(exist_ok=True)
     for role, path in place.to_sign.items():
         path.write_bytes(metadata[role].to_bytes())
-    # Last: without it nothing has been prepared.
+    # Written last: this file marks the preparation as complete.
     (place.directory / "sign" / TRUSTED_ROOT).write_bytes(metadata[Root.type].to_bytes())
 
 
 def collect(place: Place, now: datetime) -> dict[str, Signable]:
-    """Read what people sign, with the signatures that they handed over.
+    """Read the metadata to sign, and add the signatures that people handed over.
 
     Args:
-        place: the ceremony's files; ``prepare`` has made what people sign.
+        place: the ceremony's files; ``prepare`` must have been called.
         now: a time with a time zone.
 
     Returns:
@@ -132,8 +132,8 @@ def collect(place: Place, now: datetime) -> dict[str, Signable]:
     files = {role: _read(path) for role, path in place.to_sign.items()}
     root: Root = roles.parse(Root, files[Root.type]).signed
     began = root.expires - timedelta(days=place.answers.root_days)
-    now_again = {role: one.signed.to_dict() for role, one in _metadata(place, began, None).items()}
-    if now_again != {role: file["signed"] for role, file in files.items()}:
+    made_again = {role: one.signed.to_dict() for role, one in _metadata(place, began, None).items()}
+    if made_again != {role: file["signed"] for role, file in files.items()}:
         raise MetadataError(
             f"{place.directory / 'sign'} was made from other answers or public keys: put those back, or delete it and "
             f"{place.signatures} and let people sign again"
@@ -149,7 +149,7 @@ def bootstrap(place: Place, found: Mapping[str, Signable]) -> dict[str, Any]:
 
     Args:
         place: the ceremony's files.
-        found: what people signed.
+        found: the metadata, with the signatures so far.
 
     Returns:
         The body; the server collects the signatures that are still missing.
@@ -162,7 +162,7 @@ def finish(place: Place, found: Mapping[str, Signable]) -> None:
 
     Args:
         place: the ceremony's files.
-        found: what enough people signed.
+        found: the metadata, signed by enough people.
     """
     (place.directory / "root.json").write_bytes(_parsed(found[Root.type]).to_bytes())
     (place.directory / "bootstrap.json").write_text(json.dumps(bootstrap(place, found), indent=1))
@@ -173,14 +173,14 @@ def _parsed(one: Signable) -> Metadata[Any]:
     return roles.parse(kind, one.metadata)
 
 
-def _metadata(place: Place, began: datetime, judged: datetime | None) -> dict[str, Metadata[Any]]:
+def _metadata(place: Place, began: datetime, now: datetime | None) -> dict[str, Metadata[Any]]:
     held = public_keys(place)
-    online = {role: _key(path, judged, is_online=True) for role, path in place.online.items()}
+    online = {role: _key(path, now, is_online=True) for role, path in place.online.items()}
     owners: dict[str, str] = {}
     for name, key in [*held.items(), *((f"{role} (online)", key) for role, key in online.items())]:
         other = owners.setdefault(str(key.keyval["public"]), name)
         if other != name and not (name.endswith("(online)") and other.endswith("(online)")):
-            raise MetadataError(f"{other} and {name} have the same key: each person needs an own key, and an online key is nobody's")
+            raise MetadataError(f"{other} and {name} have the same key: each person, and the online roles, need a key of their own")
     by_role = {role: [held[name] for name in names] for role, names in place.answers.signers.items()}
     try:
         return ceremony.first_metadata(place.answers.plan, by_role["root"], by_role.get("targets", []), online, began)
@@ -188,15 +188,15 @@ def _metadata(place: Place, began: datetime, judged: datetime | None) -> dict[st
         raise MetadataError(str(error)) from error
 
 
-def _key(path: Path, judged: datetime | None, *, is_online: bool) -> SSlibKey:
+def _key(path: Path, now: datetime | None, *, is_online: bool) -> SSlibKey:
     try:
-        found = key_files.read(path.read_bytes(), judged)
+        found = key_files.read(path.read_bytes(), now)
     except MetadataError as error:
         raise MetadataError(f"{path}: {error}") from error
     if is_online and found.proved is None:
         raise MetadataError(f"{path} has a key, but no proof that the signer can use it: make one with tufline keys prove URI")
     if not is_online and found.key.unrecognized_fields:
-        raise MetadataError(f"{path} names the place of its private key: hand over what tufline keys public prints")
+        raise MetadataError(f"{path} contains the URI of its private key: hand over the key that tufline keys public prints")
     return found.key
 
 
@@ -229,7 +229,7 @@ def _with_signatures(found: Mapping[str, Signable], path: Path) -> dict[str, Sig
             try:
                 keyid, sig = str(entry["keyid"]), str(entry["sig"])
             except (KeyError, TypeError) as error:
-                raise MetadataError(f"{path} has something else than signatures: write it with tufline sign --signatures") from error
+                raise MetadataError(f"{path} does not contain signatures: write it with tufline sign --signatures") from error
             if any(one["keyid"] == keyid for one in signed[role].metadata["signatures"]):
                 continue  # the same key signed with another file, too
             try:

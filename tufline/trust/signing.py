@@ -1,4 +1,4 @@
-"""Versions of root and targets whose signatures come one by one, from people on different machines.
+"""Versions of root and targets that people on different machines sign one by one.
 
 A version with too few signatures is a proposal: it is on the log, and becomes valid once enough keys have signed it. Only a valid signature
 of a key that the version needs is added to it, so that the published file has no signature that a client would refuse. No I/O, no
@@ -86,7 +86,7 @@ class Signable:
             self._check_entry(SignatureEntry(entry["keyid"], entry["sig"]), content)
 
     def is_backed(self) -> bool:
-        """Return whether one of the keys that are trusted already signed it."""
+        """Return whether it has a signature by at least one key that is already trusted."""
         return not self.signers[0].keys.keys().isdisjoint(self._valid())
 
     def sign(self, keyid: str, sig: str) -> dict[str, Any]:

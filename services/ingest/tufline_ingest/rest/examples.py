@@ -193,7 +193,7 @@ ERRORS: Final[Mapping[type[IngestError], IngestError]] = MappingProxyType(
             UnsupportedEncodingError("the content encoding 'br' is not supported: send gzip, x-gzip, deflate, or no encoding"),
             NotBootstrappedError(None),
             BootstrappedError("finished"),
-            NothingToSignError("no version of 'root' waits for signatures: GET /api/v1/metadata/sign says what does"),
+            NothingToSignError("no version of 'root' waits for signatures: GET /api/v1/metadata/sign lists the versions that wait"),
             NotLiveError("'demo/demo-2.0.tar.gz' is not live"),
             NotNowError("the log takes no more for now; part of the request may be on the log; sending it again is safe"),
         )

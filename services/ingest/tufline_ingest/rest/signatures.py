@@ -81,7 +81,9 @@ def _metadata_of(proposal: Proposal) -> dict[str, dict[str, Any]]:
 def _find(state: AdminState, role: str) -> Proposal:
     proposal = next((found for kind in KINDS if (found := state.open_proposal(kind)) is not None and role in _metadata_of(found)), None)
     if proposal is None:
-        raise NothingToSignError(f"no version of {role[:64]!r} waits for signatures: GET /api/v1/metadata/sign says what does")
+        raise NothingToSignError(
+            f"no version of {role[:64]!r} waits for signatures: GET /api/v1/metadata/sign lists the versions that wait"
+        )
     return proposal
 
 
