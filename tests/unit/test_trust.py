@@ -13,6 +13,7 @@ from tuf.api.metadata import Root, SuccinctRoles, Targets
 
 from tufline.errors import MetadataError
 from tufline.metadata import canonical, keyids
+from tufline.metadata.delegations import NO_DELEGATIONS
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.keyids import with_fields
 from tufline.metadata.profiles import STANDARD
@@ -196,7 +197,7 @@ def test_targets_that_the_signer_makes(tmp_path: Path) -> None:
     payload = make_bootstrap(tmp_path, bins=8, mode="rstuf").payload
     root = roles.parse(Root, payload["metadata"]["root"]).signed
     expires = datetime(2035, 1, 1, 1, 2, 3, 999_999, timezone(timedelta(hours=2)))
-    to_sign, in_file = rules.make_targets(root, Settings(8, "my-bins", 3, {}), 5, expires)
+    to_sign, in_file = rules.make_targets(root, Settings(8, "my-bins", 3, {}), NO_DELEGATIONS, 5, expires)
     made = json.loads(in_file)
     assert (made["version"], made["expires"], made["targets"]) == (5, "2034-12-31T23:02:03Z", {})
     online = roles.online_bin_keys(root)

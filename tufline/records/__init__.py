@@ -11,6 +11,7 @@ files instead; their attributes are in the records' headers (``tufline.records.m
 
 from tufline.records.admin import (
     ACCEPTED_LOSS_KEY,
+    DELEGATIONS_KEY,
     FREEZE_KEY,
     LIFETIMES_KEY,
     PUBLISH_KEY,
@@ -21,6 +22,7 @@ from tufline.records.admin import (
     AdminRecord,
     Bootstrap,
     BootstrapStarted,
+    ChangedDelegations,
     Freeze,
     NewLifetimes,
     NewMetadata,
@@ -34,6 +36,7 @@ from tufline.records.admin import (
 from tufline.records.artifacts import MAX_CHANGES_BYTES, Add, Changes, Part, Remove, changes_decoder, encode_change, encode_changes
 from tufline.records.codec import (
     CURRENT_RULES,
+    DELEGATIONS_SCHEMA,
     FIRST_RULES,
     HOLD_SCHEMA,
     NEWEST_SCHEMA,
@@ -68,6 +71,8 @@ __all__ = [
     "ACCEPTED_LOSS_KEY",
     "CLAIM_KEY",
     "CURRENT_RULES",
+    "DELEGATIONS_KEY",
+    "DELEGATIONS_SCHEMA",
     "FIRST_RULES",
     "FREEZE_KEY",
     "HELD_PREFIX",
@@ -89,6 +94,7 @@ __all__ = [
     "AdminRecord",
     "Bootstrap",
     "BootstrapStarted",
+    "ChangedDelegations",
     "Changes",
     "Claim",
     "Committed",

@@ -1,12 +1,14 @@
-"""The records of ``admin``: bootstrap, root and targets with signatures, lifetimes, renewals, publishes, freezes, accepted losses."""
+"""The records of ``admin``: bootstrap, root and targets with signatures, delegations, lifetimes, renewals, publishes, freezes, losses."""
 
 from typing import Any, Final, Literal
 
 import msgspec
 
 from tufline.metadata.bins import BinLayout
+from tufline.metadata.delegations import Delegation, Delegations
 from tufline.metadata.profiles import Profile
 from tufline.records.codec import (
+    DELEGATIONS_SCHEMA,
     FIRST_RULES,
     HOLD_SCHEMA,
     ONLINE_SCHEMA,
@@ -38,6 +40,9 @@ FREEZE_KEY: Final = "freeze"
 
 RENEWAL_KEY: Final = "renewal"
 """The key of ``Renewal`` in ``admin``."""
+
+DELEGATIONS_KEY: Final = "delegations"
+"""The key of ``ChangedDelegations`` in ``admin``."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -87,6 +92,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
         replace: whether it replaces an earlier one whose root is not published yet (``BootstrapStarted``).
         rules: the version of the rules that apply to this record.
         signing: whether more keys must sign it before it is valid (``Signature``).
+        delegations: the custom delegations that it begins with; None for none. Such a record has schema version ``DELEGATIONS_SCHEMA``.
     """
 
     settings: Settings
@@ -95,6 +101,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
     replace: bool = False
     rules: int = FIRST_RULES
     signing: bool = False
+    delegations: Delegations | None = None
 
 
 class BootstrapStarted(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
@@ -215,7 +222,41 @@ class Freeze(Versioned, frozen=True, kw_only=True, tag="freeze", tag_field="kind
     frozen: bool
 
 
-AdminRecord = Bootstrap | BootstrapStarted | NewMetadata | Signature | Withdrawal | NewLifetimes | Renewal | AcceptedLoss | Publish | Freeze
+class ChangedDelegations(Versioned, frozen=True, kw_only=True, tag="delegations", tag_field="kind"):
+    """Topic ``admin``, key ``DELEGATIONS_KEY``. Custom delegations are added, replaced or deleted, all of them or none.
+
+    Attributes:
+        action: ``add``, ``update`` or ``delete``.
+        keys: keyid to key object, for the keys of the roles that are not known yet.
+        roles: the roles to add, after those that exist; or to put in place of those of the same name. None for ``delete``.
+        deleted: the names of the roles to delete.
+        ends: for each partition of ``artifacts``, the offset from which on this version routes changes. The record right below it is a
+            mark, as for ``Publish``.
+        rules: the version of the rules that apply to this record.
+    """
+
+    v: int = DELEGATIONS_SCHEMA
+    action: Literal["add", "update", "delete"]
+    keys: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    roles: list[Delegation] = msgspec.field(default_factory=list)
+    deleted: list[str] = msgspec.field(default_factory=list)
+    ends: list[int]
+    rules: int = FIRST_RULES
+
+
+AdminRecord = (
+    Bootstrap
+    | BootstrapStarted
+    | NewMetadata
+    | Signature
+    | Withdrawal
+    | NewLifetimes
+    | Renewal
+    | AcceptedLoss
+    | Publish
+    | Freeze
+    | ChangedDelegations
+)
 """Any record of ``admin``."""
 
 admin_decoder: Final[msgspec.json.Decoder[AdminRecord]] = decoder(AdminRecord)

@@ -27,7 +27,10 @@ ONLINE_SCHEMA: Final = 4
 HOLD_SCHEMA: Final = 5
 """The first version with ``Changes.hold``, ``Held``, ``Publish`` and ``Freeze``: a reader that ignores them would publish what is held."""
 
-NEWEST_SCHEMA: Final = HOLD_SCHEMA
+DELEGATIONS_SCHEMA: Final = 6
+"""The first version with ``ChangedDelegations``: a reader that ignores it would apply changes to other roles than clients look in."""
+
+NEWEST_SCHEMA: Final = DELEGATIONS_SCHEMA
 """The newest version that can be read."""
 
 FIRST_RULES: Final = 1

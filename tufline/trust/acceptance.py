@@ -14,6 +14,7 @@ from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpda
 from tufline.records import FIRST_RULES, Bootstrap, NewMetadata
 from tufline.trust import roles, rules
 from tufline.trust.admin_state import AdminState, Submitted
+from tufline.trust.delegating import first_routing
 from tufline.trust.signing import Kind, Proposal, Signable
 
 MAX_WITHDRAWN: Final = 200
@@ -181,6 +182,8 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         lifetime_changes={},
         renew_since={},
         renewals={},
+        delegation_changes={},
+        routing=first_routing(bootstrap, offset),
     )
 
 

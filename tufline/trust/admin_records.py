@@ -16,6 +16,7 @@ from tufline.records import (
     AdminRecord,
     Bootstrap,
     BootstrapStarted,
+    ChangedDelegations,
     Freeze,
     NewLifetimes,
     NewMetadata,
@@ -24,7 +25,7 @@ from tufline.records import (
     Signature,
     Withdrawal,
 )
-from tufline.trust import acceptance, online, proposals
+from tufline.trust import acceptance, delegating, online, proposals
 from tufline.trust.admin_state import KEPT_PUBLISHES, AcceptedPublish, AdminState
 
 
@@ -63,14 +64,24 @@ def _apply(state: AdminState, content: AdminRecord, offset: int, now: datetime) 
             state = proposals.propose(state, content, offset, now)
         case Bootstrap():
             state = acceptance.begin(state, content, offset, now)
-        case BootstrapStarted():
-            state = _start(state, content, offset)
         case NewMetadata():
             state = acceptance.update(state, content, offset, now)
         case Signature():
             state = proposals.sign(state, content, offset, now)
         case Withdrawal():
             state = proposals.withdraw(state, content, offset)
+        case _:
+            state = _apply_unsigned(state, content, offset, now)
+    return state
+
+
+def _apply_unsigned(state: AdminState, content: AdminRecord, offset: int, now: datetime) -> AdminState:
+    """Apply a record that nobody has to sign."""
+    match content:
+        case BootstrapStarted():
+            state = _start(state, content, offset)
+        case ChangedDelegations():
+            state = delegating.change(state, content, offset)
         case NewLifetimes():
             state = online.change_lifetimes(state, content, offset)
         case Renewal():

@@ -15,6 +15,7 @@ from tuf.api.metadata import Root, Targets
 from tufline.errors import MetadataError
 from tufline.metadata.profiles import STANDARD, Profile
 from tufline.records import Bootstrap, Renewal, Settings
+from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.trust import roles
 from tufline.trust.roles import SignedRole
 from tufline.trust.signing import Kind, Proposal
@@ -82,6 +83,19 @@ class ChangedLifetimes:
 
 
 @dataclass(frozen=True, slots=True)
+class DelegationChange:
+    """The result of a record that changes custom delegations.
+
+    Attributes:
+        action: ``add``, ``update`` or ``delete``.
+        roles: the names of the roles that it added, replaced or deleted.
+    """
+
+    action: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AdminState:
     """The state after all records of ``admin`` below an offset.
 
@@ -105,6 +119,8 @@ class AdminState:
         frozen_since: since when changes of artifacts wait on the log; None if they are applied.
         renew_since: role to the offset in ``metadata`` at or above which its newest version must be (``Renewal``).
         renewals: offset to an accepted ``Renewal``; the newest ones.
+        delegation_changes: offset to the result of a record that changed custom delegations; the newest ones.
+        routing: how changes are routed to roles, by each version of the custom delegations; None before a bootstrap.
     """
 
     next_offset: int = 0
@@ -124,6 +140,8 @@ class AdminState:
     frozen_since: datetime | None = None
     renew_since: Mapping[str, int] = field(default_factory=dict)
     renewals: Mapping[int, Renewal] = field(default_factory=dict)
+    delegation_changes: Mapping[int, DelegationChange] = field(default_factory=dict)
+    routing: Routing | None = field(default=None, compare=False)
 
     def next_publish(self, offset: int) -> AcceptedPublish | None:
         """Return the oldest kept publish at or after an offset.
@@ -139,7 +157,7 @@ class AdminState:
     @property
     def bootstrapped(self) -> "Bootstrapped | None":
         """The same state with a bootstrap that is not None; None before a bootstrap."""
-        if self.bootstrap is None:
+        if self.bootstrap is None or self.routing is None:
             return None
         return Bootstrapped(
             self.next_offset,
@@ -151,6 +169,7 @@ class AdminState:
             self.lifetimes,
             self.renew_since,
             self.renewals,
+            self.routing,
         )
 
     def open_proposal(self, *kinds: Kind) -> Proposal | None:
@@ -180,6 +199,7 @@ class Bootstrapped:
         lifetimes: as in ``AdminState``.
         renew_since: as in ``AdminState``.
         renewals: as in ``AdminState``.
+        routing: as in ``AdminState``.
     """
 
     next_offset: int
@@ -191,6 +211,12 @@ class Bootstrapped:
     lifetimes: Mapping[str, int]
     renew_since: Mapping[str, int]
     renewals: Mapping[int, Renewal]
+    routing: Routing
+
+    @property
+    def delegations(self) -> tuple[AcceptedDelegations, ...]:
+        """The versions of the custom delegations, in the order of the log; none if there never were any."""
+        return self.routing.versions
 
     @property
     def settings(self) -> Settings:

@@ -24,6 +24,8 @@ an object with only ``keyid`` and ``sig``, and ``sig`` is lower-case hexadecimal
 - A role names no public key twice: python-tuf and tuf-js count keyids, while go-tuf since 2.4 counts public keys. It names only existing
   keys: otherwise go-tuf refuses the role (``metadata.go``, ``VerifyDelegate``).
 - Bins are named ``[a-z][a-z0-9-]*`` and a number: the name becomes the name of a file, next to ``1.root.json`` (specification, 6.2).
+- A custom role has a name that no other role's file can have (``tufline.metadata.delegations``), and patterns that all clients read the
+  same way (``tufline.metadata.path_patterns``).
 - Top-level targets lists no files: clients search it first, and would never see the bins' entries for them (specification, 5.6.7).
 """
 
@@ -108,6 +110,11 @@ class _Targets(_Signed, frozen=True, kw_only=True):
     delegations: _Delegations
 
 
+class _Delegated(msgspec.Struct, frozen=True):
+    role: _Role
+    keys: dict[str, _Key]
+
+
 class _RootFile(msgspec.Struct, frozen=True):
     signatures: list[_Signature]
     signed: _Root
@@ -121,6 +128,7 @@ class _TargetsFile(msgspec.Struct, frozen=True):
 _read_root: Final = converter(_RootFile)
 _read_targets: Final = converter(_TargetsFile)
 _read_signatures: Final = converter(_Signatures)
+_read_delegation: Final = converter(_Delegated)
 
 
 def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ()) -> None:
@@ -165,6 +173,26 @@ def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ())
             f"starting with a letter, and at most {MAX_PREFIX} characters"
         )
     _check_role("bins", file.signed.delegations.succinct_roles, _check_keys(delegations["keys"], profile))
+
+
+def check_delegation(name: str, keyids: list[str], threshold: int, keys: Mapping[str, Any], profile: str) -> None:
+    """Refuse the keys of a custom role that some client of the profile would read differently from the others, or not at all.
+
+    Args:
+        name: the role's name.
+        keyids: the keys that may sign it.
+        threshold: how many of them must.
+        keys: keyid to key object.
+        profile: the repository's profile.
+
+    Raises:
+        MetadataError: with the place, the reason and what to do.
+    """
+    try:
+        file = _read_delegation({"role": {"keyids": keyids, "threshold": threshold}, "keys": keys})
+    except msgspec.ValidationError as error:
+        raise MetadataError(f"clients can't read the keys of {name}: {error}") from None
+    _check_role(name, file.role, _check_keys({keyid: keys[keyid] for keyid in keyids if keyid in keys}, profile))
 
 
 def check_signatures(signatures: Any, known: Collection[str] = ()) -> None:

@@ -8,17 +8,21 @@ does the same for the versions that follow, with the checks in this module.
 Root and targets are rare and small, so all of this uses python-tuf's own API. No I/O, no clock.
 """
 
+import copy
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from tuf.api.metadata import Delegations, Root, Snapshot, SuccinctRoles, Targets, Timestamp
+from securesystemslib.signer import Key
+from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, SuccinctRoles, Targets, Timestamp
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
 from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError
 from tufline.metadata import canonical, envelope, key_uris, profiles
 from tufline.metadata.bins import BinLayout
+from tufline.metadata.delegations import ALL_PATHS, EXPIRE_POLICY
+from tufline.metadata.delegations import Delegations as CustomDelegations
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import Profile
 from tufline.records import FIRST_RULES, Bootstrap, Settings
@@ -79,7 +83,17 @@ def check_form(signed: Root | Targets, content: Mapping[str, Any], rules: int, p
         raise MetadataError(f"python-tuf would write this {signed.type} differently: sign the form that its to_dict() returns")
 
 
-def _check_online(role: str, keys: RoleKeys, rules: int) -> None:
+def check_online(role: str, keys: RoleKeys, rules: int) -> None:
+    """Refuse keys of a role that the signer can't find.
+
+    Args:
+        role: the role's name, for the error message.
+        keys: its keys and threshold.
+        rules: the version of the rules to apply.
+
+    Raises:
+        MetadataError: with the reason and what to do.
+    """
     if rules > FIRST_RULES:
         for keyid, uri in keys.online.items():
             try:
@@ -108,9 +122,9 @@ def check_root_roles(root: Root, *, targets_online: bool, rules: int) -> None:
     if not root.consistent_snapshot:
         raise MetadataError("root must have consistent_snapshot true: otherwise clients would read files that are being replaced")
     for role in (Timestamp.type, Snapshot.type, *([Targets.type] if targets_online else [])):
-        _check_online(role, root_keys(root, role), rules)
+        check_online(role, root_keys(root, role), rules)
     if targets_online:
-        _check_online(BINS, online_bin_keys(root), rules)
+        check_online(BINS, online_bin_keys(root), rules)
 
 
 def check_bins(settings: Settings, targets: Targets, rules: int) -> None:
@@ -131,7 +145,7 @@ def check_bins(settings: Settings, targets: Targets, rules: int) -> None:
         raise MetadataError(f"targets delegates to {found} bins, but settings.roles.bins says {settings.number_of_bins}")
     if of_bins.name_prefix != settings.name_prefix:
         raise MetadataError(f"targets names its bins {of_bins.name_prefix!r}, but the settings say {settings.name_prefix!r}")
-    _check_online(BINS, keys, rules)
+    check_online(BINS, keys, rules)
 
 
 def profile_of(bootstrap: Bootstrap) -> Profile:
@@ -215,12 +229,13 @@ def check_bootstrap(bootstrap: Bootstrap, now: datetime) -> None:
         raise InvalidBootstrapError(str(error)) from error
 
 
-def make_targets(root: Root, settings: Settings, version: int, expires: datetime) -> tuple[bytes, bytes]:
-    """Make online targets (RSTUF's mode), which has only the delegation to the bins.
+def make_targets(root: Root, settings: Settings, custom: CustomDelegations, version: int, expires: datetime) -> tuple[bytes, bytes]:
+    """Make online targets (RSTUF's mode), which has only delegations.
 
     Args:
         root: the trusted root.
         settings: the settings from the bootstrap.
+        custom: the custom delegations.
         version: the version of targets.
         expires: when it expires.
 
@@ -228,12 +243,51 @@ def make_targets(root: Root, settings: Settings, version: int, expires: datetime
         The canonical bytes to sign, and the same content in the form of the file; see ``verified``.
     """
     online = online_bin_keys(root)
+    if not custom.roles:
+        return _encode_targets(_delegation_to_bins(online, settings), version, expires)
+    keys = {keyid: Key.from_dict(keyid, copy.deepcopy(key)) for keyid, key in custom.keys.items()}
+    delegated = [
+        DelegatedRole(
+            role.name,
+            [*(role.keyids or online.keys)],
+            role.threshold if role.keyids else online.threshold,
+            role.terminating,
+            [*role.paths],
+            unrecognized_fields={} if role.days is None else {EXPIRE_POLICY: role.days},
+        )
+        for role in custom.roles
+    ]
+    catch_all = DelegatedRole(settings.name_prefix, list(online.keys), online.threshold, True, path_hash_prefixes=[*ALL_PATHS])
+    named = {keyid for role in delegated for keyid in role.keyids}
+    delegations = Delegations(
+        keys={keyid: key for keyid, key in (keys | dict(online.keys)).items() if keyid in named | online.keys.keys()},
+        roles={role.name: role for role in (*delegated, catch_all)},
+    )
+    return _encode_targets(delegations, version, expires)
+
+
+def make_catch_all(online: RoleKeys, settings: Settings, version: int, expires: datetime) -> tuple[bytes, bytes]:
+    """Make the catch-all role, which delegates every path to its bin (``tufline.metadata.delegations``).
+
+    Args:
+        online: the keys of the bins.
+        settings: the settings from the bootstrap.
+        version: the version of the role.
+        expires: when it expires.
+
+    Returns:
+        As ``make_targets``.
+    """
+    return _encode_targets(_delegation_to_bins(online, settings), version, expires)
+
+
+def _delegation_to_bins(online: RoleKeys, settings: Settings) -> Delegations:
     layout = settings.layout
     bins = SuccinctRoles(list(online.keys), online.threshold, layout.bit_length, layout.name_prefix)
-    targets = Targets(
-        version=version,
-        spec_version=envelope.SPEC_VERSION,
-        expires=expires.astimezone(UTC).replace(microsecond=0),
-        delegations=Delegations(keys=dict(online.keys), succinct_roles=bins),
-    )
+    return Delegations(keys=dict(online.keys), succinct_roles=bins)
+
+
+def _encode_targets(delegations: Delegations, version: int, expires: datetime) -> tuple[bytes, bytes]:
+    expires = expires.astimezone(UTC).replace(microsecond=0)
+    targets = Targets(version=version, spec_version=envelope.SPEC_VERSION, expires=expires, delegations=delegations)
     return CanonicalJSONSerializer().serialize(targets), canonical.encode(targets.to_dict())

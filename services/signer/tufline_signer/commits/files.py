@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline.metadata import envelope
+from tufline.metadata.delegations import NO_DELEGATIONS
 from tufline.metadata.envelope import parse_expires
 from tufline.metadata.snapshot import Snapshot as SnapshotContent
 from tufline.metadata.snapshot import encode_timestamp
@@ -62,7 +63,7 @@ class CommitFiles:
             The signed file.
         """
         expires = envelope.expiry(self._context.clock.latest(), self._lifetime(Targets.type))
-        signed, in_file = rules.make_targets(root, self._bootstrap.settings, version, parse_expires(expires))
+        signed, in_file = rules.make_targets(root, self._bootstrap.settings, NO_DELEGATIONS, version, parse_expires(expires))
         return await self._sign(sign, ToSign(Targets.type, version, expires, signed, in_file))
 
     async def make_snapshot(self, sign: Sign, content: SnapshotContent, now: datetime) -> SignedFile:

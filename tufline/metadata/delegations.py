@@ -1,0 +1,182 @@
+"""Custom delegations: roles under top-level targets that are no bins, each with its own paths. Pure.
+
+A repository with custom delegations has, under targets, the custom roles in their order and then one catch-all role, which delegates to
+the bins (a role's delegations are either roles or succinct roles, never both). A client looks for a path in the custom roles that match it,
+in their order, up to the first that is terminating, and then in the path's bin.
+
+In: role objects as RSTUF's API and targets metadata have them. Out: the roles in which clients look for a path, in their order.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from tufline.errors import InvalidInputError, InvalidTargetError
+from tufline.metadata.path_patterns import check_pattern, is_ambiguous, matches, may_overlap
+
+EXPIRE_POLICY: Final = "x-rstuf-expire-policy"
+"""RSTUF's field of a role object: the lifetime of the role's metadata, in days."""
+
+ALL_PATHS: Final = tuple("0123456789abcdef")
+"""The ``path_hash_prefixes`` of the catch-all role."""
+
+MAX_NAME: Final = 100
+"""The longest name of a custom role: a file's name has at most 255 bytes."""
+
+MAX_VISITED: Final = 32
+"""How many roles a client visits for a path, at most: python-tuf's and go-tuf's ``max_delegations``, tuf-js's ``maxDelegations``."""
+
+MAX_MATCHING: Final = MAX_VISITED - 3
+"""How many custom roles may match one path: a client also visits targets, the catch-all role and the bin."""
+
+RESERVED_NAMES: Final = frozenset({"root", "targets", "snapshot", "timestamp", "mirrors", "bins"})
+"""Names that are those of other roles, in metadata or in the REST API."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+class Delegation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A custom role, as its parent names it (TUF specification, 4.5).
+
+    Attributes:
+        name: the role's name.
+        paths: the patterns of the paths that it is trusted for.
+        terminating: whether clients look no further for a path that it matches.
+        keyids: the keys that may sign it; none for the keys of the bins, whichever they are.
+        threshold: how many of the keys must sign.
+        days: the lifetime of its metadata, in days; None for the lifetime of the bins.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    terminating: bool = False
+    keyids: tuple[str, ...] = ()
+    threshold: int = 1
+    days: int | None = msgspec.field(default=None, name=EXPIRE_POLICY)
+
+    def matches(self, path: str) -> bool:
+        """Return whether the role is trusted for a path.
+
+        Args:
+            path: a target path.
+        """
+        return any(matches(pattern, path) for pattern in self.paths)
+
+    def overlaps(self, other: "Delegation") -> bool:
+        """Return whether some path is matched by both of two roles.
+
+        Args:
+            other: another role.
+        """
+        return any(may_overlap(first, second) for first in self.paths for second in other.paths)
+
+
+class Delegations(msgspec.Struct, frozen=True):
+    """The custom delegations of a repository.
+
+    Attributes:
+        keys: keyid to key object, for the keys that the roles name.
+        roles: the custom roles, in the order in which clients visit them.
+    """
+
+    keys: dict[str, dict[str, Any]]
+    roles: tuple[Delegation, ...]
+
+    def find(self, name: str) -> Delegation | None:
+        """Return a custom role.
+
+        Args:
+            name: its name.
+
+        Returns:
+            The role; None if there is none of that name.
+        """
+        return next((role for role in self.roles if role.name == name), None)
+
+    def visited(self, path: str) -> Iterator[Delegation]:
+        """Return the custom roles in which a client looks for a path, in their order.
+
+        Args:
+            path: a target path.
+
+        Yields:
+            Each custom role that matches it, up to the first that is terminating.
+        """
+        for role in self.roles:
+            if role.matches(path):
+                yield role
+                if role.terminating:
+                    return
+
+
+NO_DELEGATIONS: Final = Delegations({}, ())
+"""What a repository without custom delegations has."""
+
+
+def check_name(name: str, bins_prefix: str) -> None:
+    """Refuse the name of a custom role that is also that of another role, or whose file would be another role's.
+
+    Args:
+        name: the submitted name.
+        bins_prefix: the prefix of the bins' names, which is also the name of the catch-all role.
+
+    Raises:
+        InvalidInputError: with the reason and what to do.
+    """
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        raise InvalidInputError(
+            f"the role name {name[:MAX_NAME]!r} can't be the name of a file: use lower-case letters, digits, '-' and '_', starting with a "
+            f"letter, and at most {MAX_NAME} characters"
+        )
+    if name in RESERVED_NAMES or name == bins_prefix or name.startswith(f"{bins_prefix}-"):
+        raise InvalidInputError(f"the role name {name!r} is, or may become, the name of another role: choose another one")
+
+
+def check_roles(roles: tuple[Delegation, ...], changed: frozenset[str], bins_prefix: str) -> None:
+    """Refuse custom roles that some client would read differently from the others, or for which a client would visit too many roles.
+
+    Args:
+        roles: all custom roles.
+        changed: the names of those that were added or changed; the others were checked before.
+        bins_prefix: the prefix of the bins' names.
+
+    Raises:
+        InvalidInputError: with the reason and what to do.
+    """
+    for role in roles:
+        if role.name not in changed:
+            continue
+        check_name(role.name, bins_prefix)
+        if not role.paths:
+            raise InvalidInputError(f"the role {role.name!r} has no paths: name at least one pattern")
+        for pattern in role.paths:
+            check_pattern(pattern)
+    for role in roles:
+        if role.name in changed:
+            around = [other for other in roles if other is not role and other.overlaps(role)]
+            for one in (role, *around):
+                if (count := sum(other.overlaps(one) for other in roles)) > MAX_MATCHING:
+                    raise InvalidInputError(
+                        f"{count} custom roles may match the paths of {one.name!r}, but clients visit at most {MAX_VISITED} roles for a "
+                        f"path (targets, {MAX_MATCHING} custom roles, {bins_prefix!r} and a bin): give fewer roles the same paths"
+                    )
+
+
+def check_path_under(roles: Iterator[Delegation], path: str) -> None:
+    """Refuse a path about which clients disagree whether a custom role matches it.
+
+    Args:
+        roles: the custom roles that match the path.
+        path: of a new artifact.
+
+    Raises:
+        InvalidTargetError: with the reason and what to do.
+    """
+    for role in roles:
+        if not any(matches(pattern, path) and not is_ambiguous(pattern, path) for pattern in role.paths):
+            raise InvalidTargetError(
+                f"a name in the path starts with '.', which the '*' of the role {role.name!r} does not match in tuf-js: rename the file, "
+                "or name the path in the role without '*'"
+            )

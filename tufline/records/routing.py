@@ -1,0 +1,186 @@
+"""Routing: in which role a path's artifact is, and in which partition that role's changes are. Pure.
+
+Without custom delegations the role of a path is its bin (``tufline.records.partitioning``). With them, it is the first role in which a
+client looks for the path. A custom role has one writer: that of the partition which the leading bits of SHA-256(role name) choose.
+
+Delegations change while changes are on their way. Each version of the delegations names the end of every partition of ``artifacts`` at
+which it begins: a change below the end is routed by the version before, a later one by this version. A change that was routed by an older
+version than the one that applies where it stands, and belongs to another role by now, is refused: its sender sends it again.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from tufline.metadata.delegations import NO_DELEGATIONS, Delegation, Delegations
+from tufline.records.artifacts import Add, Remove
+from tufline.records.partitioning import Partitioning
+
+MOVED: Final = "the delegations changed while it was on its way, and its path belongs to another role now: send it again"
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedDelegations:
+    """A version of the custom delegations.
+
+    Attributes:
+        offset: the offset in ``admin`` of the record that it begins with.
+        ends: for each partition of ``artifacts``, the offset from which on it routes changes; never less than those of the version before.
+        delegations: the custom roles and their keys.
+    """
+
+    offset: int
+    ends: tuple[int, ...]
+    delegations: Delegations
+
+
+class Routing:
+    """The routing of a repository's changes, by every version of its delegations."""
+
+    def __init__(self, partitioning: Partitioning, versions: Sequence[AcceptedDelegations] = ()) -> None:
+        """Take the versions that are known.
+
+        Args:
+            partitioning: how bins are spread over partitions.
+            versions: the versions of the delegations, in the order of the log; none if the repository never had any.
+        """
+        self.partitioning = partitioning
+        self.versions = tuple(versions)
+
+    @property
+    def delegations(self) -> Delegations:
+        """The newest version of the delegations."""
+        return self.versions[-1].delegations if self.versions else NO_DELEGATIONS
+
+    @cached_property
+    def custom_names(self) -> frozenset[str]:
+        """The names of all custom roles that there ever were."""
+        return frozenset(role.name for version in self.versions for role in version.delegations.roles)
+
+    def visited(self, path: str) -> list[str]:
+        """Return the roles with targets in which a client looks for a path.
+
+        Args:
+            path: a target path.
+
+        Returns:
+            The names of custom roles, in their order; then the path's bin, unless one of these roles is terminating.
+        """
+        custom = [*self.delegations.visited(path)]
+        names = [role.name for role in custom]
+        return names if custom and custom[-1].terminating else [*names, self.bin_of(path)]
+
+    def role_of(self, path: str) -> str:
+        """Return the role that an artifact goes to: the first in which a client looks for it.
+
+        Args:
+            path: the target path.
+        """
+        return _role_of(self.delegations, path) or self.bin_of(path)
+
+    def bin_of(self, path: str) -> str:
+        """Return the bin of a path.
+
+        Args:
+            path: a target path.
+        """
+        layout = self.partitioning.layout
+        return layout.name(layout.index_of(path))
+
+    def roles_of(self, change: Add | Remove) -> list[str]:
+        """Return the roles that a change is for.
+
+        Args:
+            change: any change.
+
+        Returns:
+            For an addition, the role that the artifact goes to. For a removal, every role that the path was ever routed to: otherwise an
+            older artifact of the path could come back.
+        """
+        if isinstance(change, Add):
+            return [self.role_of(change.path)]
+        found = {role.name: None for version in self.versions for role in version.delegations.roles if role.matches(change.path)}
+        return [*found, self.bin_of(change.path)]
+
+    def partition_of(self, role: str) -> int:
+        """Return the partition of ``artifacts`` that has a role's changes, and the partition of ``heads`` that has its head.
+
+        Args:
+            role: the name of a custom role.
+
+        Returns:
+            The partition, from 0: one of those that the bins use.
+        """
+        used = min(self.partitioning.partitions, self.partitioning.layout.number_of_bins)
+        if self.partitioning.bits is not None:
+            used = 1 << self.partitioning.bits
+        return int.from_bytes(hashlib.sha256(role.encode()).digest()[:4], "big") * used >> 32
+
+    def partitions_of(self, change: Add | Remove) -> list[int]:
+        """Return the partitions of ``artifacts`` that a change goes to.
+
+        Args:
+            change: any change.
+
+        Returns:
+            Each partition once; the one that an added artifact is in, if it is an addition.
+        """
+        if not self.versions:
+            return [self.partitioning.partition_of_path(change.path)]
+        return [*dict.fromkeys(self._where(role, change.path) for role in self.roles_of(change))]
+
+    def custom_in(self, partition: int) -> list[str]:
+        """List all custom roles that there ever were in one partition.
+
+        Args:
+            partition: from 0.
+
+        Returns:
+            Their names, sorted.
+        """
+        return sorted(name for name in self.custom_names if self.partition_of(name) == partition)
+
+    def find_roles(self, change: Add | Remove, partition: int, offset: int, admin: int) -> tuple[list[str], str]:
+        """Return the roles of one partition that a change on the log is for.
+
+        Args:
+            change: the change.
+            partition: the partition of ``artifacts`` that has it.
+            offset: the offset of its record.
+            admin: the offset in ``admin`` below which ingest had applied all records when it routed the change.
+
+        Returns:
+            The names of the roles, and an empty text; or no names and the reason why it can't be applied.
+        """
+        if not self.versions:
+            index = self.partitioning.layout.index_of(change.path)
+            if self.partitioning.partition_of(index) != partition:
+                return [], f"its bin is not in partition {partition}"
+            return [self.partitioning.layout.name(index)], ""
+        by = sum(version.offset < admin for version in self.versions)
+        now = sum(version.ends[partition] <= offset for version in self.versions)
+        routed = self._at(by)
+        if by < now and self._at(now).roles_of(change) != routed.roles_of(change):
+            return [], MOVED
+        here = [role for role in routed.roles_of(change) if self._where(role, change.path) == partition]
+        return (here, "") if here else ([], f"none of its roles is in partition {partition}")
+
+    @cached_property
+    def _earlier(self) -> dict[int, "Routing"]:
+        return {}
+
+    def _at(self, count: int) -> "Routing":
+        """Return the routing by the first versions."""
+        if count >= len(self.versions):
+            return self
+        return self._earlier.setdefault(count, Routing(self.partitioning, self.versions[:count]))
+
+    def _where(self, role: str, path: str) -> int:
+        return self.partition_of(role) if role in self.custom_names else self.partitioning.partition_of_path(path)
+
+
+def _role_of(delegations: Delegations, path: str) -> str | None:
+    found: Delegation | None = next(delegations.visited(path), None)
+    return None if found is None else found.name

@@ -1,0 +1,144 @@
+"""Accepting changes of the custom delegations (``tufline.metadata.delegations``).
+
+Each accepted change is a version of all delegations, which routes the changes of artifacts from its ends on. Clients learn of it by the
+next targets. No I/O, no clock.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from securesystemslib.signer import Key
+
+from tufline.decoding import shorten
+from tufline.errors import InvalidInputError, InvalidUpdateError, MetadataError
+from tufline.metadata import canonical
+from tufline.metadata.delegations import Delegation, Delegations, check_roles
+from tufline.metadata.profiles import Profile
+from tufline.records import Bootstrap, ChangedDelegations
+from tufline.records.routing import AcceptedDelegations, Routing
+from tufline.trust import client_rules, rules
+from tufline.trust.admin_state import AdminState, DelegationChange
+from tufline.trust.roles import RoleKeys
+
+MAX_CHANGES: Final = 200
+"""The results of how many of the newest changes are kept, to answer their tasks."""
+
+
+def first_routing(bootstrap: Bootstrap, offset: int) -> Routing:
+    """Return the routing that a repository begins with.
+
+    Args:
+        bootstrap: the accepted bootstrap.
+        offset: the offset of its record in ``admin``.
+    """
+    settings = bootstrap.settings
+    if bootstrap.delegations is None:
+        return Routing(settings.partitioning)
+    return Routing(settings.partitioning, [AcceptedDelegations(offset, (0,) * settings.partitions, bootstrap.delegations)])
+
+
+def check(delegations: Delegations, changed: frozenset[str], bins_prefix: str, profile: Profile, rules_version: int) -> None:
+    """Refuse custom delegations that some client would read differently from the others, or whose roles the signer can't sign.
+
+    Args:
+        delegations: all custom delegations.
+        changed: the names of the roles that were added or changed.
+        bins_prefix: the prefix of the bins' names.
+        profile: the repository's profile.
+        rules_version: the version of the rules to apply.
+
+    Raises:
+        InvalidInputError: with the reason and what to do.
+        MetadataError: the same, about keys.
+    """
+    check_roles(delegations.roles, changed, bins_prefix)
+    for role in delegations.roles:
+        if role.name in changed:
+            _check_keys(role, delegations, profile, rules_version)
+
+
+def _check_keys(role: Delegation, delegations: Delegations, profile: Profile, rules_version: int) -> None:
+    if role.days is not None and not 1 <= role.days <= rules.MAX_EXPIRATION_DAYS:
+        raise InvalidInputError(f"the expiration of {role.name} must be from 1 to {rules.MAX_EXPIRATION_DAYS} days, not {role.days}")
+    if not role.keyids:
+        if role.threshold != 1:
+            raise InvalidInputError(f"{role.name} has no keys, so those of the bins sign it: give it the threshold 1, or keys of its own")
+        return
+    for keyid in role.keyids:
+        if keyid in delegations.keys:
+            canonical.check(delegations.keys[keyid], f"keys.{keyid[:12]}", newlines=True)
+    client_rules.check_delegation(role.name, [*role.keyids], role.threshold, delegations.keys, profile)
+    rules.check_online(role.name, keys_of(role, delegations), rules_version)
+
+
+def keys_of(role: Delegation, delegations: Delegations, bins: RoleKeys | None = None) -> RoleKeys:
+    """Return the keys of a custom role.
+
+    Args:
+        role: the role.
+        delegations: the delegations that it is part of.
+        bins: the keys of the bins, which sign a role without keys of its own.
+
+    Returns:
+        Its keys and threshold.
+    """
+    if not role.keyids and bins is not None:
+        return bins
+    keys = {keyid: Key.from_dict(keyid, dict(delegations.keys[keyid])) for keyid in role.keyids if keyid in delegations.keys}
+    return RoleKeys(keys, role.threshold)
+
+
+def _changed(before: Delegations, content: ChangedDelegations) -> tuple[Delegations, frozenset[str]]:
+    known = [role.name for role in before.roles]
+    named = content.deleted if content.action == "delete" else [role.name for role in content.roles]
+    if not named:
+        raise InvalidUpdateError("it names no role: name at least one")
+    if len({*named}) < len(named):
+        raise InvalidUpdateError("it names a role twice: name each role once")
+    if content.action == "add":
+        if there := [name for name in named if name in known]:
+            raise InvalidUpdateError(f"there is a role {shorten(', '.join(there))} already: update it instead")
+        roles = (*before.roles, *content.roles)
+    else:
+        if missing := [name for name in named if name not in known]:
+            raise InvalidUpdateError(f"there is no role {shorten(', '.join(missing))}: the roles are {shorten(', '.join(known)) or 'none'}")
+        new = {role.name: role for role in content.roles}
+        kept = [role for role in before.roles if role.name not in content.deleted]
+        roles = tuple(new.get(role.name, role) for role in kept)
+    keys = before.keys | content.keys
+    used = {keyid for role in roles for keyid in role.keyids}
+    return Delegations({keyid: key for keyid, key in keys.items() if keyid in used}, roles), frozenset(named)
+
+
+def change(state: AdminState, content: ChangedDelegations, offset: int) -> AdminState:
+    """Accept a change of the custom delegations: the whole of it, or nothing.
+
+    Args:
+        state: the state before the record.
+        content: the record's content.
+        offset: the record's offset in ``admin``.
+
+    Returns:
+        The state after the record.
+
+    Raises:
+        InvalidUpdateError: with the reason and what to do.
+    """
+    if state.bootstrap is None or state.routing is None:
+        raise InvalidUpdateError("there is no repository yet")
+    settings, routing = state.bootstrap.settings, state.routing
+    if state.targets:
+        raise InvalidUpdateError("targets is signed by people here, which is not supported together with custom delegations yet")
+    if len(content.ends) != settings.partitions:
+        raise InvalidUpdateError("it names the ends of another number of partitions than the repository has")
+    delegations, named = _changed(routing.delegations, content)
+    try:
+        if content.action != "delete":
+            check(delegations, named, settings.name_prefix, state.profile, content.rules)
+    except (InvalidInputError, MetadataError) as error:
+        raise InvalidUpdateError(str(error)) from error
+    # Two processes may have read the ends in one order, and appended their records in the other.
+    ends = tuple(map(max, content.ends, routing.versions[-1].ends)) if routing.versions else tuple(content.ends)
+    versions = (*routing.versions, AcceptedDelegations(offset, ends, delegations))
+    changes = dict([*state.delegation_changes.items(), (offset, DelegationChange(content.action, tuple(sorted(named))))][-MAX_CHANGES:])
+    return replace(state, routing=Routing(settings.partitioning, versions), delegation_changes=changes)
