@@ -4,7 +4,7 @@ A repository with custom delegations has, under targets, the custom roles in the
 the bins (a role's delegations are either roles or succinct roles, never both). A client looks for a path in the custom roles that match it,
 in their order, up to the first that is terminating, and then in the path's bin.
 
-In: role objects as RSTUF's API and targets metadata have them. Out: the roles in which clients look for a path, in their order.
+In: role objects, as in RSTUF's API and in targets metadata. Out: the roles in which clients look for a path, in their order.
 """
 
 import re
