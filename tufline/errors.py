@@ -12,7 +12,7 @@
     ├── BinFullError                 a change would make a bin larger than clients accept
     ├── MetadataError                metadata that a client would refuse
     │   └── UnreadableMetadataError  metadata that no service can read
-    ├── RecordError                  a record of the log has a form that no version knows
+    ├── RecordError                  a record of the log is not valid in any schema version
     │   └── SchemaError              a record of the log has a newer schema: upgrade
     ├── BusError                     an operation on the bus failed
     │   ├── BusUnreachableError      the bus does not answer, or is not ready

@@ -266,7 +266,7 @@ async def test_a_record_that_could_not_be_applied_is_errored(tmp_path: Path) -> 
         positions = await server.bus.append([Message(topics.ARTIFACTS, "r", b'{"changes":7}', 1)])
         task = await server.task(cursor.encode(accept.make_cursor(Task.ADD, server.bus.log_id, positions)))
         assert (task["state"], task["result"]["details"]) == ("ERRORED", {})
-        assert "has a form that no version knows" in task["result"]["error"]
+        assert "is not valid in any schema version" in task["result"]["error"]
 
 
 @pytest.mark.parametrize("is_last_lost", [False, True])

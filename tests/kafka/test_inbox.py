@@ -128,13 +128,13 @@ async def test_hostile_records(stack: Stack, tmp_path: Path) -> None:
     whole = config.model_copy(update={"bus": config.bus.model_copy(update={"url": url})})
     async with open_bus(whole, as_client=True) as bus:
         for partition in range(PARTITIONS):
-            found = [rejected.understand(record) for record in await every(bus, topics.REJECTED) if record.partition == partition]
+            found = [rejected.parse(record) for record in await every(bus, topics.REJECTED) if record.partition == partition]
             assert [one.record.value for one in found[:3]] == [b"\x80", b"", b"{}"]
             assert found[0].record.key.encode(errors=ESCAPE) == b"\xff\x00"
             pairs = [(name, text.encode(errors=ESCAPE)) for name, text in found[0].own_headers]
             assert pairs == [("a", b"1"), ("\\xff name", b"\xfe"), ("a", b""), ("", b"")]
             assert "not JSON" in found[0].reason
-        assert [one.is_cut for one in (rejected.understand(record) for record in await every(bus, topics.REJECTED))].count(True) == 1
+        assert [one.is_cut for one in (rejected.parse(record) for record in await every(bus, topics.REJECTED))].count(True) == 1
         there = len(await every(bus, topics.INBOX))
         assert len(await event_receipts(bus)) == there
         listed = await asyncio.to_thread(run_tufline, "rejected", "list", cwd=tmp_path, env=stack.environment())

@@ -4,7 +4,7 @@ TUF signs OLPC canonical JSON (http://wiki.laptop.org/go/Canonical_JSON): sorted
 floats. msgspec's sorted encoder writes exactly these bytes for every value that ``check`` accepts, many times faster than a canonical
 encoder in Python; property tests compare the two.
 
-``check`` refuses every value for which they would differ, or for which the TUF clients (Python, Go, JavaScript) would disagree about the
+``check`` refuses every value for which the two would differ, or for which the TUF clients (Python, Go, JavaScript) would disagree about the
 bytes: control characters (OLPC writes them raw, which is not valid JSON), floats (not canonical), integers beyond 2^53 (JavaScript rounds
 them), lone surrogates (not UTF-8), and keys with characters beyond the basic plane (JavaScript sorts by UTF-16 unit, the others by code
 point).
@@ -29,7 +29,7 @@ encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder(order="sorted").enc
 """Returns the canonical bytes of a value that ``check`` accepts. A ``msgspec.Raw`` inside the value is written as is."""
 
 _CONTROL_OR_SURROGATE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_SAME_BUT_NEWLINES = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_EXCEPT_NEWLINE_OR_SURROGATE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _BEYOND_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
 
@@ -74,7 +74,7 @@ def check(value: object, what: str, *, newlines: bool = False) -> None:
         InvalidInputError: with the place and the reason.
     """
     place: list[str | int] = []
-    fault = _fault(value, _SAME_BUT_NEWLINES if newlines else _CONTROL_OR_SURROGATE, 0, place)
+    fault = _fault(value, _CONTROL_EXCEPT_NEWLINE_OR_SURROGATE if newlines else _CONTROL_OR_SURROGATE, 0, place)
     if fault:
         where = "".join(f"[{excerpt(step)}]" for step in reversed(place))
         raise InvalidInputError(f"{'a key of ' if fault.of_key else ''}{what}{where} {fault.reason}")

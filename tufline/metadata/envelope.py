@@ -220,7 +220,7 @@ def is_signed_by(key: Key, signature: SignatureEntry, signed: bytes) -> bool:
     """Verify one signature.
 
     Valid signatures are remembered by key, signature and SHA-256 of the bytes: when signer and publisher run in one process, the publisher
-    verifies what the signer has just verified, and an elliptic curve costs a hundred times as much as hashing a small bin.
+    verifies the signatures that the signer has just verified, and each costs a hundred times as much as hashing a small bin.
 
     Args:
         key: the public key whose keyid the signature names.
@@ -256,7 +256,7 @@ def _verify(key: Key, signature: SignatureEntry, signed: bytes, digest: bytes) -
         elif isinstance(public, ec.EllipticCurvePublicKey):
             public.verify(bytes.fromhex(signature.sig), digest, _PREHASHED)
         else:
-            # By the old name securesystemslib warns at each signature, and where warnings are errors no signature would be valid.
+            # For the old key type, securesystemslib warns at each signature. Where warnings are errors, no signature would be valid.
             if key.keytype == key.scheme and key.keytype in OLD_ECDSA:
                 key = SSlibKey(key.keyid, "ecdsa", key.scheme, key.keyval)
             key.verify_signature(Signature(signature.keyid, signature.sig), signed)

@@ -1,4 +1,4 @@
-"""The URIs by which metadata refers to private keys. Pure; ingest checks them with the code that the signer reads them with.
+"""The URIs by which metadata refers to private keys. Pure. Ingest checks them with the same code that the signer uses to read them.
 
 ``fn:<file>`` is a file in the key directory (RSTUF's notation), ``vault:<mount>/<key>#<version>`` is a key in Vault, and any other URI is
 for securesystemslib, which selects one of its signers by the scheme.

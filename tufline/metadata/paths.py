@@ -25,7 +25,7 @@ NAMES_OF_JAVASCRIPT: Final = frozenset(
         *("isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf"),
     }
 )
-"""Properties of every JavaScript object (ECMA-262, 20.1.3): tuf-js reads that property in place of a target of the same name."""
+"""Properties of every JavaScript object (ECMA-262, 20.1.3): for a target of the same name, tuf-js would read the property."""
 
 _ENCODED: Final = re.compile("(?:%[0-9A-F]{2})+")
 _UNRESERVED_OR_SLASH: Final = re.compile("[A-Za-z0-9._~/-]")
@@ -108,7 +108,9 @@ def check_encoded_path(path: str) -> str:
         except InvalidInputError as error:
             raise InvalidTargetError(str(error)) from None
         if plain := _UNRESERVED_OR_SLASH.search(decoded):
-            raise InvalidTargetError(f"{match[0]} in the path encodes {plain[0]!r}, which clients and servers never encode: do the same")
+            raise InvalidTargetError(
+                f"{match[0]} in the path encodes {plain[0]!r}, which clients and servers never encode: write it as it is"
+            )
     return _check(path, _SPECIAL_BUT_PERCENT)
 
 

@@ -1,7 +1,7 @@
 """The client profile of a repository: which TUF clients must be able to read it, and therefore which features it may use.
 
-``standard`` is for every client that reads hash bins. ``rstuf`` is for python-tuf only, which RSTUF's users have; it also accepts targets
-whose only hash is ``blake2b-256``, as RSTUF's tools send them. A bootstrap names its profile in its settings.
+``standard`` is for every client that reads hash bins. ``rstuf`` is for python-tuf only, the client of RSTUF's users; it also accepts
+targets whose only hash is ``blake2b-256``, as RSTUF's tools send them. A bootstrap names its profile in its settings.
 ``tufline.trust.client_rules`` has the rules.
 """
 

@@ -1,7 +1,7 @@
 """A target as a repository submits it, and its entry as clients read it.
 
-Submissions are untrusted JSON. ``parse_target`` accepts only what every TUF client reads the same way, and its errors say what is wrong
-with anything else. ``encode_entry`` writes a target once in canonical form: the bytes that a bin inserts.
+Submissions are untrusted JSON. ``parse_target`` accepts only targets that every TUF client reads the same way, and its errors say what is
+wrong with other input. ``encode_entry`` writes a target once in canonical form: the bytes that a bin inserts.
 """
 
 import contextlib
@@ -96,7 +96,7 @@ def _check_hashes(hashes: object, allowed: Collection[str]) -> dict[str, str]:
 
 
 def _check_length(length: object) -> int:
-    # For JSON Schema 1.0 is an integer too.
+    # In JSON Schema, 1.0 is an integer too.
     if (isinstance(length, str) and _DECIMAL.fullmatch(length)) or (isinstance(length, float) and length.is_integer()):
         length = int(length)
     if isinstance(length, bool) or not isinstance(length, int):
@@ -122,7 +122,7 @@ def check_custom(custom: object) -> dict[str, Any] | None:
         return None
     if not isinstance(custom, dict):
         raise InvalidTargetError("custom must be an object")
-    # The size first: it costs a fraction of the check, which then runs on a small value. A value that can't be encoded fails the check.
+    # The size is checked first, so that the slower ``canonical.check`` runs only on a small value. It also refuses unencodable values.
     size = 0
     with contextlib.suppress(ValueError, TypeError, OverflowError, RecursionError):
         size = len(canonical.encode(custom))

@@ -83,7 +83,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field="kind"):
-    """Topic ``admin``, key ``bootstrap``. The start of a repository; the first acceptable one is valid, until another one replaces it.
+    """Topic ``admin``, key ``bootstrap``. The start of a repository. The first acceptable bootstrap is valid until another one replaces it.
 
     Attributes:
         settings: the settings, which never change, except for lifetimes (``NewLifetimes``).
@@ -105,7 +105,7 @@ class Bootstrap(Versioned, frozen=True, kw_only=True, tag="bootstrap", tag_field
 
 
 class BootstrapStarted(Versioned, frozen=True, kw_only=True, tag="begun", tag_field="kind"):
-    """Topic ``admin``, key ``begun``. The commit worker publishes the root of a bootstrap, which can't be replaced from here on.
+    """Topic ``admin``, key ``begun``. The commit worker is about to publish a bootstrap's root; from here on none can replace it.
 
     Attributes:
         bootstrap: the offset in ``admin`` of that bootstrap; if another one has replaced it by now, this record has no effect.
@@ -115,7 +115,7 @@ class BootstrapStarted(Versioned, frozen=True, kw_only=True, tag="begun", tag_fi
 
 
 class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_field="kind"):
-    """Topic ``admin``, key: role. The next version of a role that people sign. It is published once all that it governs verifies under it.
+    """Topic ``admin``, key: role. The next version of a role that people sign; it is published once the roles below it verify under it.
 
     Attributes:
         role: the role of this version.
@@ -134,7 +134,7 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
 
 
 class Signature(Versioned, frozen=True, kw_only=True, tag="signature", tag_field="kind"):
-    """Topic ``admin``, key ``SIGNATURE_KEY``. One more signature of a version that more keys must sign.
+    """Topic ``admin``, key ``SIGNATURE_KEY``. A signature for a version that waits for signatures.
 
     Attributes:
         role: the role of that version.
@@ -176,8 +176,8 @@ class Renewal(Versioned, frozen=True, kw_only=True, tag="renewal", tag_field="ki
     """Topic ``admin``, key ``RENEWAL_KEY``. The signer signs new versions of some of its roles, although none is due.
 
     Attributes:
-        roles: the roles to renew; all bins are one.
-        since: the offset in ``metadata`` at or above which a version of each role must be: its end when the renewal was requested.
+        roles: the roles to renew; all bins count as one role.
+        since: the end of ``metadata`` when the renewal was requested; each role must have a version at or above this offset.
     """
 
     v: int = ONLINE_SCHEMA
@@ -204,7 +204,8 @@ class Publish(Versioned, frozen=True, kw_only=True, tag="publish", tag_field="ki
 
     Attributes:
         ends: for each partition of ``artifacts``, the offset below which held changes are released. The record right below it is a mark
-            that ingest appended for this publish: a ``Changes`` without changes. What was on the log before the mark is below it.
+            that ingest appended for this publish: a ``Changes`` without changes. Whatever was on the log before the mark has a lower
+            offset.
     """
 
     v: int = HOLD_SCHEMA

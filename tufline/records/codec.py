@@ -25,7 +25,7 @@ ONLINE_SCHEMA: Final = 4
 """The first version with ``NewLifetimes`` and ``Renewal``: a signer that ignores them would not agree with others about what to sign."""
 
 HOLD_SCHEMA: Final = 5
-"""The first version with ``Changes.hold``, ``Held``, ``Publish`` and ``Freeze``: a reader that ignores them would publish what is held."""
+"""The first version with ``Changes.hold``, ``Held``, ``Publish`` and ``Freeze``: a reader that ignores them would publish held changes."""
 
 DELEGATIONS_SCHEMA: Final = 6
 """The first version with ``ChangedDelegations``: a reader that ignores it would apply changes to other roles than clients look in."""
@@ -110,7 +110,7 @@ def decode(with_decoder: "msgspec.json.Decoder[T]", value: bytes) -> T:
 
 
 def _unknown_form(reason: str) -> RecordError:
-    return RecordError(f"the record has a form that no version knows: {reason}")
+    return RecordError(f"the record is not valid in any schema version: {reason}")
 
 
 def _newer(version: int) -> SchemaError:

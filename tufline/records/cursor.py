@@ -31,7 +31,7 @@ MAX_PARTITIONS: Final = 2**31
 MAX_OFFSET: Final = 2**63 - 1
 """Kafka's limits: no log has a position beyond them."""
 
-NOT_ONE: Final = "the task id is not valid: use it exactly as the server returned it"
+NOT_A_TASK_ID: Final = "the task id is not valid: use it exactly as the server returned it"
 
 
 class Task(StrEnum):
@@ -111,7 +111,7 @@ def encode(cursor: Cursor) -> str:
     Returns:
         URL-safe text.
     """
-    # Without the last field, ids are what they were before it existed, which replicas of an earlier version read.
+    # The last field is written only if it is set, so that replicas of an earlier version, which do not know it, can read all other ids.
     fields = msgspec.structs.astuple(cursor)
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(fields if cursor.hold else fields[:-1])).rstrip(b"=").decode()
 
@@ -134,23 +134,23 @@ def decode(text: str, log_id: str) -> Cursor:
     try:
         raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
     except ValueError:
-        raise InvalidCursorError(NOT_ONE) from None
-    cursor = decode_strictly(_decoder, raw, lambda _: InvalidCursorError(NOT_ONE))
+        raise InvalidCursorError(NOT_A_TASK_ID) from None
+    cursor = decode_strictly(_decoder, raw, lambda _: InvalidCursorError(NOT_A_TASK_ID))
     if cursor.format not in {FORMAT, BULK_FORMAT, NAMED_FORMAT}:
         raise InvalidCursorError("the task id has a format that this version of Tufline does not know")
     if cursor.log != log_id:
         raise InvalidCursorError("the task id belongs to another repository, or to this one before its log was created again")
     is_empty = not cursor.positions and cursor.task not in WITHOUT_RECORDS
     if cursor.format == NAMED_FORMAT and not (cursor.request and cursor.task is Task.ADD and [*map(len, cursor.positions.values())] == [1]):
-        raise InvalidCursorError(NOT_ONE)
+        raise InvalidCursorError(NOT_A_TASK_ID)
     if cursor.hold and cursor.task not in {Task.ADD, Task.REMOVE}:
-        raise InvalidCursorError(NOT_ONE)
-    if not 0 <= cursor.time <= MAX_MILLISECONDS or is_empty or not all(map(_is_place, cursor.positions.items())):
-        raise InvalidCursorError(NOT_ONE)
+        raise InvalidCursorError(NOT_A_TASK_ID)
+    if not 0 <= cursor.time <= MAX_MILLISECONDS or is_empty or not all(map(_is_valid_position, cursor.positions.items())):
+        raise InvalidCursorError(NOT_A_TASK_ID)
     return cursor
 
 
-def _is_place(position: tuple[int, list[int]]) -> bool:
+def _is_valid_position(position: tuple[int, list[int]]) -> bool:
     partition, offsets = position
     ascending = all(before < after for before, after in pairwise(offsets))
     return 0 <= partition < MAX_PARTITIONS and bool(offsets) and ascending and offsets[0] >= 0 and offsets[-1] <= MAX_OFFSET

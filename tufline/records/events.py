@@ -150,7 +150,7 @@ def encode(event: Event) -> bytes:
         return msgspec.json.encode(event)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         fields = {"source": event.source, "id": event.id}
-        raise _invalid(f"the event can't be written as JSON: {error}; give text, numbers, lists and objects only", fields) from error
+        raise _invalid(f"the event can't be written as JSON: {error}; use only text, numbers, lists and objects", fields) from error
 
 
 def read(value: bytes, headers: Mapping[str, str]) -> Event:
@@ -193,7 +193,7 @@ def _read_binary(value: bytes, attributes: list[tuple[str, str]], content_type: 
     fields: dict[str, Any] = dict(attributes)
     _check_size(value, fields)
     if len(fields) < len(attributes):
-        raise _invalid("a ce_ header occurs more than once: give each attribute once", fields)
+        raise _invalid("a ce_ header occurs more than once: send each attribute once", fields)
     fields.pop("data_base64", None)  # in binary mode there is no such attribute
     _check_attributes(fields)
     data = decode_json(_data_decoder, value, "the value", lambda reason: _invalid(reason, fields))
@@ -214,7 +214,7 @@ def _checked(event: Event) -> Event:
             raise _invalid(f"the attribute {name} is not UTF-8", fields)
     subtype = _media_type(event.datacontenttype).partition("/")[2]
     if event.datacontenttype is not None and subtype != "json" and not subtype.endswith("+json"):
-        raise _invalid(f"datacontenttype is {excerpt(event.datacontenttype)}: give the data as application/json", fields)
+        raise _invalid(f"datacontenttype is {excerpt(event.datacontenttype)}: send the data as application/json", fields)
     return event
 
 

@@ -1,4 +1,4 @@
-"""The records of ``heads``: the newest version of each role, the changes that are held, and how far the writers have come."""
+"""The records of ``heads``: the newest version of each role, the changes that are held, and the progress of the writers."""
 
 import re
 from typing import Final
@@ -75,7 +75,7 @@ class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="
     Attributes:
         offset: an offset in ``artifacts``; every change below it is applied.
         trail: where the receipts are; None if the last writer was a version that kept no index of them.
-        publish: an offset in ``admin``; what the publishes below it release is released.
+        publish: an offset in ``admin``; the changes that publishes below it release have been released.
         publishes: where the receipts of publishes are, by their offsets in ``admin``; None before the first publish.
         held: how many changes are held.
         max_held: how many changes may be held (``signer.max_held_changes``).
@@ -119,10 +119,10 @@ class Claim(Versioned, frozen=True, kw_only=True, tag="claim", tag_field="kind")
 
 
 class Committed(Versioned, frozen=True, kw_only=True, tag="committed", tag_field="kind"):
-    """Topic ``heads``, key ``PROGRESS_KEY``, last partition. How far the newest commit goes.
+    """Topic ``heads``, key ``PROGRESS_KEY``, last partition. The vector of the newest commit.
 
     Attributes:
-        vector: what that commit covers.
+        vector: which records the commit covers.
     """
 
     vector: Vector

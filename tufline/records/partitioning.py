@@ -1,8 +1,8 @@
 """Partitioning: which partition of ``artifacts`` has a path's changes, and which partition of ``heads`` has the head of its bin. Pure.
 
 The leading bits of SHA-256(path) choose the partition, as they choose the bin. The partition uses at most as many bits as the bin, so that
-each bin is in one partition, whose writer owns it. The number of bits is set at bootstrap and does not depend on the number of bins: if
-that ever changes, a path stays in its partition, and its changes stay in order.
+each bin is in one partition, whose writer owns it. The number of bits is set at bootstrap and then fixed: if the number of bins ever
+changes, a path stays in its partition, and its changes stay in order.
 
 Under the first rule, which still applies to logs that were bootstrapped with it, the partition is the bin's index modulo the number of
 partitions.
@@ -19,7 +19,7 @@ def partition_bits(partitions: int, number_of_bins: int) -> int:
 
     Args:
         partitions: how many partitions ``artifacts`` has; a power of two.
-        number_of_bins: a power of two. If there are more partitions than bins, the rest stays empty.
+        number_of_bins: a power of two. If there are more partitions than bins, the remaining partitions stay empty.
 
     Returns:
         The number of bits, from 0.
@@ -34,7 +34,7 @@ def check_partitions(partitions: int) -> None:
         partitions: how many partitions ``artifacts`` has.
 
     Raises:
-        ConfigError: if it is not a power of two; with what to write instead.
+        ConfigError: if it is not a power of two; the message names the nearest ones.
     """
     if partitions < 1 or partitions & (partitions - 1):
         below = 1 << (max(1, partitions).bit_length() - 1)

@@ -29,7 +29,7 @@ class Published(Versioned, frozen=True, kw_only=True):
         origin: the configured name of the origin.
         timestamp: the timestamp file of the commit.
         snapshot: the snapshot file that the timestamp names.
-        vector: what the commit covers.
+        vector: which records the commit covers.
         next_offset: the offset in ``metadata`` below which the publisher has read everything.
     """
 

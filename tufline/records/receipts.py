@@ -69,8 +69,8 @@ class PublishReceipt(Versioned, frozen=True, kw_only=True, tag="publish", tag_fi
     Attributes:
         publish: the offset of the publish in ``admin``.
         roles: the bins that it changed.
-        refused: held changes that its bins could not take: their paths, or the first of very many.
-        refusals: how many they are.
+        refused: the paths of held changes that its bins refused; only the first ones if there are very many.
+        refusals: how many held changes were refused.
         reason: why they were refused, for people; empty if none was.
         runs: in the first receipt of a publish, where the receipts of earlier publishes are (see ``tufline.records.receipt_index``).
     """

@@ -83,7 +83,7 @@ def size_of(record: Record) -> int:
     return len(record.value) + len(record.key.encode(errors=ESCAPE)) + around
 
 
-def understand(record: Record) -> Rejected:
+def parse(record: Record) -> Rejected:
     """Parse the headers of a rejected record.
 
     Args:
@@ -120,7 +120,7 @@ async def each(bus: Bus, partition: int, offset: int = 0) -> AsyncIterator[Rejec
     async for record in _records(bus, partition, offset):
         if not _is_mark(record):
             try:
-                yield understand(record)
+                yield parse(record)
             except RecordError as error:
                 _log.error("rejected.unreadable", partition=partition, offset=record.offset, error=str(error))
 
@@ -155,7 +155,7 @@ async def _records(bus: Bus, partition: int, offset: int) -> AsyncIterator[Recor
 
 
 def _is_mark(record: Record) -> bool:
-    # The last header of a rejected record is always another one of ours.
+    # The last header of a rejected record is always one of ``OURS``.
     pairs = pairs_of(record.headers)
     return bool(pairs) and pairs[-1][0] == REPLAYED_HEADER and _RANGE.fullmatch(pairs[-1][1]) is not None
 

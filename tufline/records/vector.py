@@ -1,4 +1,4 @@
-"""How far a commit goes: in the records of ``heads`` and ``published``, and in a header of ``metadata``."""
+"""The vector of a commit, which is in records of ``heads`` and ``published``, and in a header of ``metadata``."""
 
 from typing import Final
 
@@ -8,12 +8,12 @@ from tufline.records.codec import decoder
 
 
 class Vector(msgspec.Struct, frozen=True):
-    """How far a commit goes in all inputs: records below these offsets are live once it is published.
+    """The offsets up to which a commit covers its inputs: records below them are live once it is published.
 
     Attributes:
         artifacts: an offset for each partition of ``artifacts``; every record below it is applied.
         admin: an offset in ``admin``; every record below it is applied, except publishes.
-        publishes: an offset in ``admin``; what the publishes below it release is applied.
+        publishes: an offset in ``admin``; the changes that publishes below it release are applied.
     """
 
     artifacts: list[int]
@@ -21,7 +21,7 @@ class Vector(msgspec.Struct, frozen=True):
     publishes: int = 0
 
     def covers(self, other: "Vector") -> bool:
-        """Return whether this vector goes at least as far as another one in every input.
+        """Return whether no offset of this vector is below that of another one.
 
         Args:
             other: a vector of the same repository.

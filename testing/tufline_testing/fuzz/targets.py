@@ -126,9 +126,9 @@ def _fold_at_any_time(content: bytes) -> AdminState:
     return admin_records.fold(AdminState(), _record(content[8:], time=time))
 
 
-def _understand(content: bytes) -> rejected.Rejected:
+def _parse_rejected(content: bytes) -> rejected.Rejected:
     lines = _text(content).split("\n")
-    return rejected.understand(_record(b"", dict(zip(lines[::2], lines[1::2], strict=False))))
+    return rejected.parse(_record(b"", dict(zip(lines[::2], lines[1::2], strict=False))))
 
 
 def _check_canonical(content: bytes) -> None:
@@ -274,7 +274,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     "admin, at any time": Target(
         _fold_at_any_time, (SchemaError,), (b"\x40" + bytes(7) + _json(Bootstrap(settings=_SETTINGS, root=_ROOT)),)
     ),
-    "rejected": Target(_understand, (RecordError,), (b"tufline-reason\nbad\ntufline-partition\n1\ntufline-offset\n2",)),
+    "rejected": Target(_parse_rejected, (RecordError,), (b"tufline-reason\nbad\ntufline-partition\n1\ntufline-offset\n2",)),
     "task id": Target(
         lambda content: cursor.decode(_text(content), LOG_ID),
         (InvalidCursorError,),

@@ -166,7 +166,7 @@ async def test_bad_events(bus: EmbeddedBus, message: Message, reason: str) -> No
     assert (receipts[1].offset, receipts[1].task) == (1, "")
     (record,) = await read_all(bus, topics.REJECTED)
     assert (record.key, record.value) == (message.key, message.value)
-    said = rejected.understand(record)
+    said = rejected.parse(record)
     assert (said.reason, said.partition, said.offset, said.is_cut) == (receipts[1].reason, 0, 1, False)
     assert tuple(said.own_headers) == pairs_of(message.headers)
     assert record.headers[rejected.TOPIC_HEADER] == topics.INBOX
