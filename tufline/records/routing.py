@@ -167,6 +167,14 @@ class Routing:
         here = [role for role in routed.roles_of(change) if self._where(role, change.path) == partition]
         return (here, "") if here else ([], f"none of its roles is in partition {partition}")
 
+    def below(self, admin: int) -> "Routing":
+        """Return the routing by earlier versions of the delegations.
+
+        Args:
+            admin: an offset in ``admin``; only versions that begin below it count.
+        """
+        return self._at(sum(version.offset < admin for version in self.versions))
+
     @cached_property
     def _earlier(self) -> dict[int, "Routing"]:
         return {}

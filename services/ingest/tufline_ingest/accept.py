@@ -15,8 +15,11 @@ import msgspec
 from tufline import records
 from tufline.bus import Bus, Message, Position
 from tufline.clock import milliseconds_of
+from tufline.config.settings import IngestConfig
 from tufline.errors import InvalidTargetError
+from tufline.metadata.delegations import check_path_under
 from tufline.metadata.paths import check_path
+from tufline.metadata.profiles import STANDARD
 from tufline.metadata.target import TargetRules, check_custom, parse_target_json
 from tufline.records import (
     CURRENT_RULES,
@@ -27,13 +30,14 @@ from tufline.records import (
     Changes,
     Part,
     Remove,
-    Settings,
     cursor,
     topics,
 )
 from tufline.records.cursor import Cursor, Task
 from tufline.records.events import ArtifactInfo, ChangeRequest
+from tufline.records.routing import Routing
 from tufline.runtime.turns import Turns
+from tufline.views.admin import AdminFollower
 from tufline_ingest import metrics
 
 Change = Add | Remove
@@ -49,6 +53,29 @@ PART_BYTES = 40
 
 TASK_ID_FIELD = "added_by_task_id"
 """RSTUF's name of the field in an artifact's custom that has the id of the task."""
+
+
+def allowed_in(config: IngestConfig, admin: AdminFollower) -> TargetRules:
+    """Return the rules for new targets of the repository.
+
+    Args:
+        config: of ingest.
+        admin: the state of ``admin``; each path is checked with the custom delegations at that moment.
+
+    Returns:
+        The rules. If they are for all clients, they also refuse a path of which clients disagree in which roles it is.
+    """
+    allowed = config.allowed(admin.state.profile)
+    if admin.state.profile != STANDARD:
+        return allowed
+
+    def check(path: str) -> str:
+        checked = allowed.check_path(path)
+        if (routing := admin.state.routing) is not None and routing.versions:
+            check_path_under(routing.delegations.visited(checked), checked)
+        return checked
+
+    return allowed._replace(check_path=check)
 
 
 def make_add(path: str, info: ArtifactInfo, allowed: TargetRules) -> Add:
@@ -113,14 +140,14 @@ class Named:
     cursor: Cursor
 
 
-async def name_task(task: Task, bus: Bus, changes: Sequence[Change], settings: Settings, now: datetime, *, hold: bool = False) -> Named:
+async def name_task(task: Task, bus: Bus, changes: Sequence[Change], routing: Routing, now: datetime, *, hold: bool = False) -> Named:
     """Make a task id for changes that are not on the log yet.
 
     Args:
         task: the kind of the request.
         bus: the log.
         changes: of the request, at least one.
-        settings: of the repository.
+        routing: of the repository, the same as for ``make_messages``.
         now: the current time, with a time zone.
         hold: whether the changes are to be held.
 
@@ -130,7 +157,7 @@ async def name_task(task: Task, bus: Bus, changes: Sequence[Change], settings: S
     Raises:
         BusError: if the log can't be read now.
     """
-    partitions = [*dict.fromkeys(settings.partitioning.partition_of_path(change.path) for change in changes)]
+    partitions = [*dict.fromkeys(partition for change in changes for partition in routing.partitions_of(change))]
     ends = await asyncio.gather(*(bus.end(topics.ARTIFACTS, partition) for partition in partitions))
     name, starts = name_request(), dict(zip(partitions, ends, strict=True))
     where = {partitions[0]: [starts[partitions[0]]]}
@@ -154,14 +181,15 @@ def add_task_id(change: Add, task_id: str) -> Add:
 
 
 async def make_messages(
-    changes: Iterable[Change], settings: Settings, admin: int, bulk: str = "", named: Named | None = None, *, hold: bool = False
+    changes: Iterable[Change], routing: Routing, admin: int, bulk: str = "", named: Named | None = None, *, hold: bool = False
 ) -> list[Message]:
     """Make the records of a request: its changes by partition, in the request's order. Many changes are encoded in turns.
 
     Args:
         changes: of one request.
-        settings: of the repository.
-        admin: the offset in ``admin`` below which this process had applied all records.
+        routing: of the repository.
+        admin: the offset in ``admin`` below which all records are applied in the state that ``routing`` is of: the signer finds the roles
+            of the changes by the same version of the delegations.
         bulk: the name of the bulk request that the changes are part of; empty for any other request.
         named: the request, if its task id is made already.
         hold: whether the changes are to be held until a publish.
@@ -169,17 +197,17 @@ async def make_messages(
     Returns:
         Messages for ``artifacts``.
     """
-    partitioning = settings.partitioning
     grouped: dict[int, list[_Group]] = {}
     turns = Turns()
     room = MAX_CHANGES_BYTES - HEAD_BYTES - (PART_BYTES * len(named.starts) if named is not None else 0)
     for change in changes:
         encoded = records.encode_change(change)
-        groups = grouped.setdefault(partitioning.partition_of_path(change.path), [])
-        if not groups or groups[-1].size + len(encoded) >= room:
-            groups.append(_Group())
-        groups[-1].add(encoded)
-        await turns.take(len(encoded))
+        for partition in routing.partitions_of(change):
+            groups = grouped.setdefault(partition, [])
+            if not groups or groups[-1].size + len(encoded) >= room:
+                groups.append(_Group())
+            groups[-1].add(encoded)
+            await turns.take(len(encoded))
     name = bulk or (named.name if named is not None else name_request())
     version = HOLD_SCHEMA if hold else SCHEMA_VERSION
     whole = Changes(v=version, request=name, admin=admin, changes=[], rules=CURRENT_RULES, bulk=bool(bulk), hold=hold)

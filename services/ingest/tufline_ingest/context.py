@@ -16,6 +16,7 @@ from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.trust.admin_state import Bootstrapped
 from tufline.views.admin import AdminFollower
+from tufline_ingest import accept
 from tufline_ingest.errors import NotBootstrappedError, NotNowError
 from tufline_ingest.rest import request_body
 from tufline_ingest.rest.task_states import Tasks
@@ -137,7 +138,7 @@ class Context:
     @property
     def allowed(self) -> TargetRules:
         """The rules for targets in this repository."""
-        return self.config.allowed(self.admin.state.profile)
+        return accept.allowed_in(self.config, self.admin)
 
     def check_bootstrapped(self, message: str = "Task not accepted.") -> Bootstrapped:
         """Make sure that there is a repository.

@@ -10,6 +10,7 @@ import pytest
 from tufline import records
 from tufline.bus.embedded.bus import open_embedded
 from tufline.records import MAX_CHANGES_BYTES, Add, Remove, topics
+from tufline.records.routing import Routing
 from tufline_ingest.accept import make_messages
 from tufline_ingest.views import recent_requests
 from tufline_testing.log import announce, read_all, settings_of
@@ -150,7 +151,7 @@ async def test_records_hold_at_most_half_a_megabyte() -> None:
     """However large a request is, no record of artifacts exceeds the limit, and together they have its changes in order."""
     changes: list[Add | Remove] = [Add(f"p/{number % 5000}", number, {"sha256": "0" * 64}, {"x": "y" * 900}) for number in range(6000)]
     changes[17] = Remove("p/17")
-    messages = await make_messages(changes, SETTINGS, 1)
+    messages = await make_messages(changes, Routing(SETTINGS.partitioning), 1)
     assert max(len(message.value) for message in messages) <= MAX_CHANGES_BYTES
     assert len(messages) > PARTITIONS
     for partition in range(PARTITIONS):

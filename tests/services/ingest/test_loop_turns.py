@@ -21,6 +21,7 @@ from tufline.bus.embedded.bus import open_embedded
 from tufline.metadata.target import DEFAULT_RULES
 from tufline.records import Remove, Settings, cursor, events, topics
 from tufline.records.cursor import Cursor, Task
+from tufline.records.routing import Routing
 from tufline.runtime.turns import ITEM_BYTES, TURN_BYTES
 from tufline_ingest import accept
 from tufline_ingest.rest import artifacts as artifact_calls
@@ -234,7 +235,7 @@ async def take_refused_lines(most_bytes: int) -> None:
 LONG_WORK: dict[str, Callable[[], Awaitable[object]]] = {
     "artifacts of a request": lambda: artifact_calls.make_adds(msgspec.json.decode(artifacts(ITEMS), type=AddEnvelope), DEFAULT_RULES),
     "paths of a request": lambda: artifact_calls.make_removes(RemoveRequest(PATHS)),
-    "records of changes": lambda: accept.make_messages(map(Remove, PATHS), Settings(4, "bins", 2, {}), 0),
+    "records of changes": lambda: accept.make_messages(map(Remove, PATHS), Routing(Settings(4, "bins", 2, {}).partitioning), 0),
     "lines of a bulk request": lambda: take_refused_lines(MEGABYTE),
     "lines that are too long": lambda: take_refused_lines(1),
 }

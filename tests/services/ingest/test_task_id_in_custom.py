@@ -13,6 +13,7 @@ from tufline.bus.embedded.bus import open_embedded
 from tufline.clock import utc_now
 from tufline.records import Add, cursor, topics
 from tufline.records.cursor import Cursor, Task
+from tufline.records.routing import Routing
 from tufline_ingest import accept
 from tufline_ingest.rest import task_states
 from tufline_testing.log import settings_of
@@ -71,13 +72,13 @@ async def test_every_process_answers_for_the_id(tmp_path: Path) -> None:
 
 async def test_a_request_that_is_partly_on_the_log_is_not_done(tmp_path: Path) -> None:
     """If ingest dies while it appends, the result of the task is unknown, and never reported as a success."""
-    settings = settings_of(8, PARTITIONS, {})
+    routing = Routing(settings_of(8, PARTITIONS, {}).partitioning)
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     try:
         async with bootstrapped(tmp_path, bus=bus) as server:
             changes = [Add(path, 1, {"sha256": "ab" * 32}) for path in "abcdefgh"]
-            named = await accept.name_task(Task.ADD, bus, changes, settings, utc_now())
-            messages = await accept.make_messages(changes, settings, 0, named=named)
+            named = await accept.name_task(Task.ADD, bus, changes, routing, utc_now())
+            messages = await accept.make_messages(changes, routing, 0, named=named)
             assert len(messages) > 1
             positions = await bus.append(messages[:-1])
             await server.task(cursor.encode(accept.make_cursor(Task.ADD, bus.log_id, positions)))

@@ -21,7 +21,7 @@ from tufline import records
 from tufline.bus import Bus, Message, Position, Record, Writer
 from tufline.config.settings import IngestConfig
 from tufline.errors import InputLostError, InvalidEventError, InvalidTargetError, RecordUnreadableError
-from tufline.records import FIRST_RULES, Settings, cursor, events, topics
+from tufline.records import FIRST_RULES, cursor, events, topics
 from tufline.records.cursor import Task
 from tufline.records.events import Event
 from tufline.records.receipts import EventReceipt
@@ -35,7 +35,7 @@ from tufline.trust.admin_state import Bootstrapped
 from tufline.views.admin import AdminFollower
 from tufline.views.lost_input import CheckedReader, is_accepted
 from tufline_ingest import accept, metrics
-from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, make_change, make_cursor, make_messages
+from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, allowed_in, make_change, make_cursor, make_messages
 from tufline_ingest.inbox import reject
 from tufline_ingest.inbox.dedupe import InboxState, digest_of, restore
 from tufline_ingest.inbox.outcome import Accepted, Duplicate, JudgedEvent, RejectedEvent
@@ -82,20 +82,17 @@ class InboxContext:
 class InboxWorker:
     """Moves the events of one partition, after its takeover."""
 
-    def __init__(self, context: InboxContext, writer: Writer, state: InboxState, settings: Settings) -> None:
+    def __init__(self, context: InboxContext, writer: Writer, state: InboxState) -> None:
         """Start with the state that was read from the log.
 
         Args:
             context: of the process.
             writer: of the partition.
             state: the state of the partition so far.
-            settings: of the repository.
         """
         self._context = context
         self._writer = writer
         self._state = state
-        self._settings = settings
-        self._allowed = context.config.allowed(context.admin.state.profile)
 
     async def move(self, batch: Sequence[Record]) -> None:
         """Move records, in as many transactions as they need.
@@ -160,15 +157,17 @@ class InboxWorker:
     async def _accept(self, event: Event) -> Accepted:
         changes: list[Change] = []
         turns = Turns()
+        allowed = allowed_in(self._context.config, self._context.admin)
         for number, requested in enumerate(event.data.changes):
             try:
-                changes.append(make_change(requested, self._allowed))
+                changes.append(make_change(requested, allowed))
             except InvalidTargetError as error:
                 where = f"changes[{number}] ({requested.path[:SHOWN_PATH_LENGTH]!a})"
                 reason = f"{where} can't be accepted: {error}; nothing of this event was accepted"
                 raise InvalidEventError(reason, event.source, event.id) from None
             await turns.take()
-        messages = await make_messages(changes, self._settings, self._context.admin.state.next_offset)
+        repository = self._context.admin.repository
+        messages = await make_messages(changes, repository.routing, repository.next_offset)
         return Accepted(changes, messages)
 
     async def _commit(self, judged: Sequence[JudgedEvent], offset: int) -> None:
@@ -276,8 +275,8 @@ async def work(context: InboxContext, partition: int) -> None:
         # be posted to this process.
         context.health.ok(part(partition))
         _log.info("inbox.ready", partition=partition, offset=state.offset, bootstrapped=context.admin.state.bootstrap is not None)
-        repository = await context.admin.wait_for_bootstrap(may_sort)
-        worker = InboxWorker(context, taken.writer, state, repository.settings)
+        await context.admin.wait_for_bootstrap(may_sort)
+        worker = InboxWorker(context, taken.writer, state)
         while True:
             try:
                 await _move_all(context, worker, partition, state)

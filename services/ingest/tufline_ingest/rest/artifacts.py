@@ -14,9 +14,10 @@ from tufline.clock import moment_of
 from tufline.errors import BusError, InvalidTargetError
 from tufline.metadata.paths import check_path
 from tufline.metadata.target import TargetRules
-from tufline.records import Add, Remove, Settings, cursor
+from tufline.records import Add, Remove, cursor
 from tufline.records.cursor import Task
 from tufline.runtime.turns import Turns
+from tufline.trust.admin_state import Bootstrapped
 from tufline_ingest import accept, metrics
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, Named
 from tufline_ingest.context import Context
@@ -110,9 +111,9 @@ def _refusal(number: int, path: str, error: InvalidTargetError | str) -> BadRequ
 
 
 async def _append(
-    context: Context, changes: Sequence[Change], settings: Settings, bulk: str = "", named: Named | None = None, *, hold: bool = False
+    context: Context, repository: Bootstrapped, changes: Sequence[Change], bulk: str = "", named: Named | None = None, *, hold: bool = False
 ) -> Sequence[Position]:
-    messages = await accept.make_messages(changes, settings, context.admin.state.next_offset, bulk, named, hold=hold)
+    messages = await accept.make_messages(changes, repository.routing, repository.next_offset, bulk, named, hold=hold)
     with metrics.append_seconds.time():
         positions = await context.append(messages)
     if not bulk:
@@ -127,20 +128,19 @@ async def _submit(
     context: Context,
     task: Task,
     changes: Sequence[Change],
-    settings: Settings,
     message: str,
     *,
     hold: bool,
     is_named: bool = False,
 ) -> web.Response:
-    named = None
+    named, repository = None, context.check_bootstrapped()
     if not changes:
         where = accept.cursor_of_nothing(task, context.bus.log_id, context.clock.latest())
     else:
         if is_named:
-            named = await accept.name_task(task, context.bus, changes, settings, context.clock.latest(), hold=hold)
+            named = await accept.name_task(task, context.bus, changes, repository.routing, context.clock.latest(), hold=hold)
             changes = await add_task_ids(changes, cursor.encode(named.cursor))
-        positions = await _append(context, changes, settings, named=named, hold=hold)
+        positions = await _append(context, repository, changes, named=named, hold=hold)
         where = accept.make_cursor(task, context.bus.log_id, positions, hold=hold)
         if named is not None:
             context.tasks.recent.found(named.name, where)
@@ -151,29 +151,29 @@ async def _submit(
 
 async def add_artifacts(context: Context, request: web.Request) -> web.Response:
     """Append new or changed artifacts to the log."""
-    settings = context.check_bootstrapped().settings
+    context.check_bootstrapped()
     requested = decode(AddEnvelope, await context.body(request))
     changes = await make_adds(requested, context.allowed)
     text = "New Artifact(s) successfully submitted."
     hold, is_named = not requested.publish_artifacts, requested.add_task_id_to_custom
-    return await _submit(context, Task.ADD, changes, settings, text, hold=hold, is_named=is_named)
+    return await _submit(context, Task.ADD, changes, text, hold=hold, is_named=is_named)
 
 
 async def remove_artifacts(context: Context, request: web.Request) -> web.Response:
     """Append removals of artifacts to the log."""
-    settings = context.check_bootstrapped().settings
+    context.check_bootstrapped()
     requested = decode(RemoveRequest, await context.body(request))
     changes, hold = await make_removes(requested), not requested.publish_artifacts
-    return await _submit(context, Task.REMOVE, changes, settings, "Remove Artifact(s) successfully submitted.", hold=hold)
+    return await _submit(context, Task.REMOVE, changes, "Remove Artifact(s) successfully submitted.", hold=hold)
 
 
 async def import_lines(context: Context, request: web.Request) -> web.Response:
     """Append the changes of a bulk request to the log while its lines arrive."""
-    settings = context.check_bootstrapped().settings
+    context.check_bootstrapped()
     outcome, name = BulkOutcome(), accept.name_request()
 
     async def append(changes: list[Change]) -> Sequence[Position]:
-        return await _append(context, changes, settings, name)
+        return await _append(context, context.check_bootstrapped(), changes, name)
 
     try:
         await take_lines(request_body.pieces(request), context.config.bulk_line_bytes, context.allowed, append, outcome)
@@ -195,12 +195,12 @@ async def import_lines(context: Context, request: web.Request) -> web.Response:
 
 async def get_artifact(context: Context, request: web.Request) -> web.Response:
     """Answer with the published metadata of an artifact."""
-    settings = context.check_bootstrapped().settings
+    repository = context.check_bootstrapped()
     try:
         path = check_path(request.match_info["path"])
     except InvalidTargetError as error:
         raise BadRequestError(f"no artifact can have this path: {error}") from None
-    found = await context.published_view.find(path, settings)
+    found = await context.published_view.find(path, repository.routing)
     target = found.target
     return answer(
         LiveArtifact(target.path, target.length, target.hashes, found.role, found.role_version, found.snapshot_version, target.custom)

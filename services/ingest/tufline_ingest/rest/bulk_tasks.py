@@ -18,7 +18,7 @@ from tufline import records
 from tufline.bus import Bus
 from tufline.decoding import decode as decode_strictly
 from tufline.errors import RecordError, RecordUnreadableError
-from tufline.records import Changes, topics
+from tufline.records import Changes, Remove, topics
 from tufline.records.cursor import MAX_OFFSET, Cursor
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
@@ -108,6 +108,7 @@ class _Reading:
         self._request = request
         self._records: OrderedDict[tuple[int, int], Changes | None] = OrderedDict()
         self._bytes = 0
+        self._removed: dict[str, int] = {}
         self.artifacts: list[RefusedArtifact] = []
 
     @property
@@ -151,8 +152,12 @@ class _Reading:
             paths = [receipt.path]
         else:
             changes = await self._changes(partition, receipt.offset)
-            known = [change.path for change in changes.changes] if changes else []
-            paths = [known[index] if index < len(known) else "" for index in receipt.indexes]
+            known = changes.changes if changes else []
+            paths = [known[index].path if index < len(known) else "" for index in receipt.indexes]
+            removed = {index: known[index].path for index in receipt.indexes if index < len(known) and isinstance(known[index], Remove)}
+            # A removal is in the partition of each role that its path ever had, and is still one change.
+            elsewhere = {index for index, path in removed.items() if self._removed.setdefault(path, partition) != partition}
+            paths = [path for index, path in zip(receipt.indexes, paths, strict=True) if index not in elsewhere]
         self.artifacts += (RefusedArtifact(path, receipt.reason) for path in paths)
 
     async def _changes(self, partition: int, offset: int) -> Changes | None:

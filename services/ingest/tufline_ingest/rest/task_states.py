@@ -23,6 +23,7 @@ from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, NAMED_FORMAT, Cursor, 
 from tufline.records.events import MAX_EVENT_BYTES
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt
+from tufline.records.routing import Routing
 from tufline.trust.admin_state import AdminState
 from tufline.views import task_receipts
 from tufline.views.task_receipts import FoundReceipts
@@ -185,8 +186,7 @@ class Tasks:
             read = await self._read_receipts(cursor, partition, cursor.positions[partition], trail, request)
             receipts.update(((partition, receipt.offset, receipt.index), receipt) for receipt in read.receipts)
             uncertain.update((partition, offset) for offset in read.uncertain)
-        settings = self._settings
-        return await _describe_artifacts(task_id, cursor, found, receipts, uncertain, settings)
+        return await _describe_artifacts(task_id, cursor, found, receipts, uncertain, self.admin().routing)
 
     async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
         """Read the records of a task, or return the first one that is gone or can't be read.
@@ -238,7 +238,7 @@ async def _describe_artifacts(
     found: Mapping[Position, Changes],
     receipts: Mapping[tuple[int, int, int], ChangeReceipt],
     uncertain: Collection[Position],
-    settings: Settings | None,
+    routing: Routing | None,
 ) -> TaskData:
     roles: set[str] = set()
     happened: dict[str, bool] = {}
@@ -248,14 +248,16 @@ async def _describe_artifacts(
         for index, change in enumerate(changes.changes):
             receipt = receipts.get((partition, offset, index))
             outcome = receipt.outcome if receipt is not None else ""
-            # If a path is removed twice, the artifact existed at the first removal.
+            # If a path is removed twice, the artifact existed at the first removal. A removal may also be in several partitions, one for
+            # each role that the path ever had; the artifact existed if any of them had it.
             happened[change.path] = happened.get(change.path, False) or outcome in {"", "unchanged"}
             if receipt is not None and outcome == "refused":
                 refused[change.path] = receipt.reason
             if receipt is None and (partition, offset) in uncertain:
                 unknown[change.path] = None
-        if settings is not None:
-            roles |= {settings.layout.name(settings.layout.index_of(change.path)) for change in changes.changes}
+        if routing is not None and cursor.task is Task.ADD:
+            for change in changes.changes:
+                roles.update(routing.find_roles(change, partition, offset, changes.admin)[0])
         await asyncio.sleep(0)  # a request may have millions of changes: other tasks can run after each record
     done = [path for path, is_done in happened.items() if is_done and path not in refused and path not in unknown]
     details: dict[str, Any] = {}

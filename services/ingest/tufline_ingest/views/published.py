@@ -28,7 +28,8 @@ from tufline.metadata.bins import find_target
 from tufline.metadata.expiry import expiry_warning
 from tufline.metadata.snapshot import read_snapshot
 from tufline.metadata.target import Target
-from tufline.records import Bootstrap, FileRef, Head, Progress, Published, Settings, topics
+from tufline.records import Bootstrap, FileRef, Head, Progress, Published, topics
+from tufline.records.routing import Routing
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.task_groups import all_of
@@ -55,8 +56,8 @@ class PublishedArtifact:
 
     Attributes:
         target: the target in the metadata.
-        role: the bin that it is in.
-        role_version: of the bin.
+        role: the custom role or the bin that it is in.
+        role_version: of that role.
         snapshot_version: the version of the published snapshot.
     """
 
@@ -218,12 +219,12 @@ class PublishedView:
         for partition, offset in [place for place in self._watched if place[1] < covered[place[0]]]:
             metrics.visible_seconds.observe(now - self._watched.pop((partition, offset)))
 
-    async def find(self, path: str, settings: Settings) -> PublishedArtifact:
-        """Find an artifact in the published metadata.
+    async def find(self, path: str, routing: Routing) -> PublishedArtifact:
+        """Find an artifact in the published metadata, in the same roles and in the same order as a client.
 
         Args:
             path: the target path.
-            settings: of the repository.
+            routing: of the repository; only versions of the delegations that are published count.
 
         Returns:
             The artifact.
@@ -235,14 +236,13 @@ class PublishedView:
         published = self.published
         if published is None:
             raise NotLiveError("nothing is published yet")
-        layout = settings.layout
-        role = layout.name(layout.index_of(path))
         versions = await self._versions(published.snapshot)
-        content = await self._read(role, await self._file(role, versions.get(role, 0)))
-        target = find_target(envelope.disassemble(content).signed, path)
-        if target is None:
-            raise NotLiveError(f"{path!r} is not live")
-        return PublishedArtifact(target, role, versions[role], published.snapshot.version)
+        for role in routing.below(published.vector.admin).visited(path):
+            content = await self._read(role, await self._file(role, versions.get(role, 0)))
+            target = find_target(envelope.disassemble(content).signed, path)
+            if target is not None:
+                return PublishedArtifact(target, role, versions[role], published.snapshot.version)
+        raise NotLiveError(f"{path!r} is not live")
 
     async def _versions(self, snapshot: FileRef) -> dict[str, int]:
         known, versions = self._snapshot

@@ -1,0 +1,247 @@
+"""Changes go to the partitions of the roles that clients look in, by one version of the custom delegations."""
+
+import copy
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tufline import records
+from tufline.bus import Bus, Message, Record
+from tufline.bus.embedded.bus import open_embedded
+from tufline.metadata.delegations import Delegation, Delegations
+from tufline.records import DELEGATIONS_KEY, Add, ChangedDelegations, Changes, FileRef, Progress, Published, Remove, Vector, topics
+from tufline.records.heads import PROGRESS_KEY
+from tufline.records.receipt_index import ReceiptIndex
+from tufline.records.receipts import ChangeReceipt
+from tufline.records.routing import MOVED, AcceptedDelegations, Routing
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
+from tufline.views.published import last_published
+from tufline_testing import inbox
+from tufline_testing.inbox import change, event, structured
+from tufline_testing.log import announce_bootstrap, append_marks, bootstrap_record, eventually, read_all
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.rest import PARTITIONS, Rest, artifact, bootstrapped, bulk_line, rest
+
+ARTIFACTS, DELETE, BULK, STATUS = "/api/v1/artifacts", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/status"
+
+DEV = Delegation(name="dev", paths=("dev/*",))
+LAST = Delegation(name="last", paths=("dev/*", "doc/*"), terminating=True)
+
+
+async def delegate(bus: Bus, *added: Delegation, deleted: Sequence[str] = (), action: Any = "add") -> int:
+    """Append a change of the delegations as ingest does, and return its offset in ``admin``."""
+    marks = await append_marks(bus, bootstrap_settings(bus))
+    record = ChangedDelegations(action=action, roles=[*added], deleted=[*deleted], ends=marks, rules=records.CURRENT_RULES)
+    return (await bus.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(record))]))[0].offset
+
+
+def bootstrap_settings(bus: Bus) -> Any:
+    """Return as much of the settings as a mark needs."""
+    return records.Settings(8, "bins", bus.partitions(topics.ARTIFACTS), {})
+
+
+@asynccontextmanager
+async def delegating(path: Path, *versions: Sequence[Delegation], profile: str = "rstuf") -> AsyncIterator[tuple[Rest, Routing]]:
+    """Run ingest alone over a published repository, to which custom roles are added; and the routing by which the changes must go."""
+    bus = await open_embedded(path / "log.db", topics.topics(PARTITIONS))
+    try:
+        payload = copy.deepcopy(make_bootstrap(path / "keys", bins=8, mode="rstuf").payload)
+        payload["settings"]["client_profile"] = profile
+        async with bootstrapped(path, bus=bus, payload=payload):
+            pass
+        (first,) = [one for record in await read_all(bus, topics.ADMIN) if isinstance(one := read_admin(record), records.Bootstrap)]
+        offsets = [await delegate(bus, *added) for added in versions]
+        accepted: list[AcceptedDelegations] = []
+        for offset, added in zip(offsets, versions, strict=True):
+            known = accepted[-1].delegations.roles if accepted else ()
+            accepted.append(AcceptedDelegations(offset, (0,) * PARTITIONS, Delegations({}, (*known, *added))))
+        async with rest(path, bus=bus) as server:
+            await server.ask("GET", STATUS)
+            yield server, Routing(first.settings.partitioning, accepted)
+    finally:
+        await bus.close()
+
+
+def read_admin(record: Record) -> Any:
+    """Decode a record of ``admin``."""
+    return records.decode(records.admin_decoder, record.value)
+
+
+async def changes_in(bus: Bus, partition: int) -> list[tuple[int, int, Add | Remove]]:
+    """Return the changes in a partition: the offset of each, the offset in ``admin`` that its record has, and the change."""
+    found = [
+        (record.offset, records.decode(records.changes_decoder, record.value))
+        for record in await read_all(bus, topics.ARTIFACTS, partition)
+    ]
+    return [(offset, content.admin, one) for offset, content in found for one in content.changes]
+
+
+async def test_an_addition_goes_to_its_role_and_a_removal_wherever_its_path_was(tmp_path: Path) -> None:
+    """Each change is in the partitions of its roles and in no other, and its record names the version by which it was routed."""
+    async with delegating(tmp_path, [DEV], [LAST]) as (server, routing):
+        paths = [f"{directory}/{number}" for directory in ("dev", "doc", "other") for number in range(8)]
+        lines = b"\n".join(bulk_line(path=path, info=artifact(path)["info"]) for path in paths)
+        for body in (
+            {"artifacts": [artifact(path) for path in paths]},
+            {"artifacts": [artifact(path) for path in paths], "add_task_id_to_custom": True},
+        ):
+            assert (await server.ask("POST", ARTIFACTS, body))[0] == 202
+        assert (await server.ask("POST", BULK, lines))[0] == 202
+        assert (await server.ask("POST", DELETE, {"artifacts": paths}))[0] == 202
+        admin = await server.bus.end(topics.ADMIN, 0)
+        for partition in range(PARTITIONS):
+            found = await changes_in(server.bus, partition)
+            assert all(by == admin and routing.find_roles(one, partition, offset, by)[0] for offset, by, one in found)
+            assert {one.path for _, _, one in found if isinstance(one, Remove)} == {
+                path for path in paths if partition in routing.partitions_of(Remove(path))
+            }
+            added = [one.path for _, _, one in found if isinstance(one, Add)]
+            assert sorted(added) == sorted(3 * [path for path in paths if routing.partitions_of(Add(path, 1, {})) == [partition]])
+
+
+async def test_events_are_routed_in_the_same_way(tmp_path: Path) -> None:
+    """An event's changes follow delegations that began after its partition was taken over."""
+    bus = await open_embedded(tmp_path / "log.db", topics.topics(inbox.PARTITIONS))
+    bootstrap = bootstrap_record(tmp_path / "keys", inbox.PARTITIONS, mode="rstuf")
+    bootstrap = msgspec.structs.replace(bootstrap, settings=msgspec.structs.replace(bootstrap.settings, client_profile="standard"))
+    await announce_bootstrap(bus, bootstrap)
+    await bus.append([Message(topics.ADMIN, "begun", records.encode(records.BootstrapStarted(bootstrap=0)))])
+    try:
+        async with inbox.moving(bus):
+            await bus.append([structured(event(change("dev/before")))])
+            await inbox.all_moved(bus)
+            # A name whose partition is not that of the bin: otherwise it would not be seen which of the two was chosen.
+            name = next(
+                name
+                for name in map("r{}".format, range(99))
+                if Routing(bootstrap.settings.partitioning).partition_of(name)
+                != bootstrap.settings.partitioning.partition_of_path("dev/after")
+            )
+            offset = await delegate(bus, Delegation(name=name, paths=("dev/*",)))
+            routing = Routing(
+                bootstrap.settings.partitioning,
+                [AcceptedDelegations(offset, (0, 0), Delegations({}, (Delegation(name=name, paths=("dev/*",)),)))],
+            )
+            await bus.append([structured(event(change("dev/after"), id="2")), structured(event(change("dev/.hidden"), id="3"))])
+            await inbox.all_moved(bus)
+        where = {one.path: (partition, by) for partition in range(inbox.PARTITIONS) for _, by, one in await changes_in(bus, partition)}
+        assert where == {
+            "dev/before": (bootstrap.settings.partitioning.partition_of_path("dev/before"), offset),
+            "dev/after": (routing.partition_of(name), offset + 1),
+        }
+        assert [receipt.reason for receipt in await inbox.event_receipts(bus) if "tuf-js" in receipt.reason]
+    finally:
+        await bus.close()
+
+
+async def test_a_path_on_which_clients_disagree_is_refused(tmp_path: Path) -> None:
+    """Where all clients must be able to read, a name with a leading dot is not put under a ``*``."""
+    async with delegating(tmp_path, [DEV], profile="standard") as (server, _):
+        status, answer = await server.ask("POST", ARTIFACTS, {"artifacts": [artifact("dev/.hidden")]})
+        assert (status, "tuf-js" in answer["detail"]) == (422, True), answer
+        status, answer = await server.ask(
+            "POST", BULK, bulk_line(path="dev/.hidden", info=artifact("a")["info"]) + b"\n" + bulk_line(path=".a", op="remove")
+        )
+        assert (status, answer["data"]["accepted"], answer["data"]["refused_lines"][0]["line"]) == (202, 1, 1), answer
+        assert (await server.ask("POST", DELETE, {"artifacts": ["dev/.hidden"]}))[0] == 202
+
+
+async def settle(bus: Bus, *receipts: tuple[int, str, ChangeReceipt]) -> None:
+    """Write what signer and publisher write when all is applied and published, with receipts in partitions, of requests."""
+    for partition in range(PARTITIONS):
+        trail, end = ReceiptIndex(0), await bus.end(topics.ARTIFACTS, partition)
+        if mine := [(request, receipt) for at, request, receipt in receipts if at == partition]:
+            written = await bus.append([Message(topics.RECEIPTS, request, records.encode(receipt), partition) for request, receipt in mine])
+            trail = trail.extended(0, end, written[0].offset, written[-1].offset)
+        progress = Progress(offset=end, trail=trail)
+        await bus.append([Message(topics.HEADS, PROGRESS_KEY, records.encode(progress), partition)])
+    found = await last_published(bus, "origin", PassedOver(Health(), "test"))
+    assert found is not None
+    _, last = found
+    timestamp = FileRef(last.timestamp.version + 1, last.timestamp.offset, last.timestamp.sha256)
+    vector = Vector([await bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)], await bus.end(topics.ADMIN, 0))
+    published = Published(origin="origin", timestamp=timestamp, snapshot=last.snapshot, vector=vector, next_offset=last.next_offset)
+    await bus.append([Message(topics.PUBLISHED, "origin", records.encode(published))])
+
+
+async def removals_on_log(bus: Bus) -> list[tuple[int, int, Changes]]:
+    """Return all records of changes: partition, offset and content."""
+    return [
+        (partition, record.offset, records.decode(records.changes_decoder, record.value))
+        for partition in range(PARTITIONS)
+        for record in await read_all(bus, topics.ARTIFACTS, partition)
+    ]
+
+
+def spread(routing: Routing, count: int) -> list[str]:
+    """Return paths whose removal is in several partitions."""
+    return list(islice((path for path in map("dev/{}".format, range(999)) if len(routing.partitions_of(Remove(path))) > 1), count))
+
+
+async def test_a_removal_in_several_partitions_is_one_result(tmp_path: Path) -> None:
+    """It is deleted if any role had it, not found if none had, and named once."""
+    async with delegating(tmp_path, [DEV], [LAST]) as (server, routing):
+        there, gone = spread(routing, 2)
+        _, answer = await server.ask("POST", DELETE, {"artifacts": [there, gone]})
+        receipts = [
+            (partition, content.request, ChangeReceipt(offset=offset, index=index, path=one.path, outcome="not_found"))
+            for partition, offset, content in await removals_on_log(server.bus)
+            for index, one in enumerate(content.changes)
+            if one.path == gone or partition != routing.partitions_of(one)[0]
+        ]
+        assert len(receipts) > 2
+        await settle(server.bus, *receipts)
+        result = (await server.task(answer["data"]["task_id"]))["result"]
+        assert result["details"] == {"deleted_artifacts": [there], "not_found_artifacts": [gone]}
+
+
+async def test_a_removal_that_is_refused_in_several_partitions_counts_once(tmp_path: Path) -> None:
+    """The result of a bulk request says how many of its lines were refused, and lists each of them."""
+    async with delegating(tmp_path, [DEV], [LAST]) as (server, routing):
+        paths = spread(routing, 2)
+        _, answer = await server.ask("POST", BULK, b"\n".join(bulk_line(path=path, op="remove") for path in paths))
+        receipts = [
+            (
+                partition,
+                content.request,
+                ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=MOVED, ranges=((0, last),)),
+            )
+            for partition, offset, content in await removals_on_log(server.bus)
+            if (last := len(content.changes) - 1) >= 0
+        ]
+        assert len(receipts) > 1
+        await settle(server.bus, *receipts)
+        details = (await server.task(answer["data"]["task_id"]))["result"]["details"]
+        assert details["refused"] == 2
+        assert sorted(one["path"] for one in details["refused_artifacts"]) == sorted(paths)
+
+
+async def test_a_task_names_the_custom_roles_of_its_artifacts(tmp_path: Path) -> None:
+    """``artifact_roles`` has the roles that the artifacts went to."""
+    async with delegating(tmp_path, [DEV]) as (server, routing):
+        _, answer = await server.ask("POST", ARTIFACTS, {"artifacts": [artifact("dev/a"), artifact("a")]})
+        await settle(server.bus)
+        result = (await server.task(answer["data"]["task_id"]))["result"]
+        assert result["details"]["artifact_roles"] == sorted(["dev", routing.bin_of("a")])
+
+
+async def test_only_published_delegations_count_for_what_is_live(tmp_path: Path) -> None:
+    """Until a commit with a version of the delegations is published, clients look in the roles of the version before."""
+    async with delegating(tmp_path) as (server, _):
+        await delegate(server.bus, LAST)
+        status, answer = await server.ask("GET", f"{ARTIFACTS}/dev/a")
+        assert (status, answer["detail"]) == (404, "'dev/a' is not live")
+        await settle(server.bus)
+
+        async def looks_in_the_role() -> bool:
+            # The snapshot that is called published here does not have the role.
+            status, answer = await server.ask("GET", f"{ARTIFACTS}/dev/a")
+            return status == 503 and "of last is not known" in answer["detail"]
+
+        await eventually(looks_in_the_role)
+        assert (await server.ask("GET", f"{ARTIFACTS}/other"))[0] == 404
