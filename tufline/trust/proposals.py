@@ -48,7 +48,7 @@ def propose(state: AdminState, content: Bootstrap | NewMetadata, offset: int, no
     if all(version.is_complete for version in versions):
         return _accept(state, msgspec.structs.replace(content, signing=False), offset, now)
     if not (first := versions[0]).is_backed():
-        keys = ", ".join(keyid[:SHOWN_KEYID] for keyid in first.signers[0].keys)
+        keys = ", ".join(keyid[:SHOWN_KEYID] for keyid in dict.fromkeys(first.trusted))
         raise InvalidUpdateError(f"{first.name} has no valid signature by {keys}: sign it with one of these keys before you submit it")
     if (waiting := state.open_proposal(kind)) is not None and not (isinstance(content, Bootstrap) and content.replace):
         raise InvalidUpdateError(

@@ -33,8 +33,7 @@ class Signable:
     Attributes:
         metadata: the object, ``{"signatures": […], "signed": {…}}``.
         signed: its signed part, parsed.
-        signers: the keys and thresholds that must all be met, such as those of the previous root and of this one; the first set are the
-            keys that are already trusted.
+        signers: the keys and thresholds that must all be met, such as those of the previous root and of this one.
     """
 
     metadata: Mapping[str, Any]
@@ -85,9 +84,14 @@ class Signable:
         for entry in self.metadata["signatures"]:
             self._check_entry(SignatureEntry(entry["keyid"], entry["sig"]), content)
 
+    @property
+    def trusted(self) -> list[str]:
+        """The ids of the keys that are trusted already: of root those of the previous one, of targets those of every accepted root."""
+        return [keyid for keys in (self.signers[:1] if isinstance(self.signed, Root) else self.signers) for keyid in keys.keys]
+
     def is_backed(self) -> bool:
         """Return whether it has a signature by at least one key that is already trusted."""
-        return not self.signers[0].keys.keys().isdisjoint(self._valid())
+        return not self._valid().isdisjoint(self.trusted)
 
     def sign(self, keyid: str, sig: str) -> dict[str, Any]:
         """Add a signature.

@@ -28,6 +28,12 @@ from tufline_cli.trust_options import LIFETIME_DAYS
 
 DEFAULT_DAYS = 365
 
+skip_overlap_option = click.option(
+    "--skip-overlap",
+    is_flag=True,
+    help="The keys that go are lost: nothing waits for their signatures. Clients whose caches hide the new root fail for a while.",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Newest:
@@ -81,7 +87,7 @@ class _Signing:
             advice = "either --key KEY signs it here first and submits it, or --out DIRECTORY writes it, to sign it elsewhere"
             raise Failure("who signs first is missing, or named twice", advice, Exit.USAGE)
 
-    def go_on(self, following: Root | Targets, trusted: Metadata[Root]) -> None:
+    def go_on(self, following: Root | Targets, trusted: Metadata[Root], *, skip_overlap: bool = False) -> None:
         """Write the next version, or sign and submit it."""
         metadata: Metadata[Any] = Metadata(following)
         said = changes(following, trusted.signed)
@@ -91,7 +97,8 @@ class _Signing:
             file = self.out / f"{following.type}.json"
             file.write_bytes(metadata.to_bytes())
             click.echo(said)
-            click.echo(f"next: tufline sign {file} --key KEY, on as many machines as needed, then tufline submit {file}")
+            submitted = f"tufline submit {file}{' --skip-overlap' if skip_overlap else ''}"
+            click.echo(f"next: tufline sign {file} --key KEY, on as many machines as needed, then {submitted}")
             return
         held = [open_offline(name, asker(self.passphrase_file), self.path) for name in dict.fromkeys(self.keys)]
         # The first signature must be by a key that is trusted already; a new key signs the submitted version.
@@ -104,7 +111,7 @@ class _Signing:
         for one, key in signers:
             signature = one.sign(key, metadata.signed_bytes)
             metadata.signatures[signature.keyid] = signature
-        _submit(self.client, [metadata])
+        _submit(self.client, [metadata], skip_overlap=skip_overlap)
 
 
 def _signing_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -144,8 +151,9 @@ def _signing_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_signing
 
 
-def _submit(client: Client, versions: list[Metadata[Any]]) -> None:
-    client.request("POST", METADATA_PATH, {"metadata": {one.signed.type: one.to_dict() for one in versions}})
+def _submit(client: Client, versions: list[Metadata[Any]], *, skip_overlap: bool) -> None:
+    wanted = {one.signed.type: one.to_dict() for one in versions}
+    client.request("POST", METADATA_PATH, {"metadata": wanted, "skip_overlap": skip_overlap})
     missing = waiting(client).missing
     for one in versions:
         name = f"{one.signed.type} version {one.signed.version}"
@@ -217,8 +225,9 @@ def _named(add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, 
     "--remove", multiple=True, metavar="ROLE=KEY", help="Key that goes: its file, or the start of its keyid. With --add: a replacement."
 )
 @click.option("--threshold", multiple=True, metavar="ROLE=NUMBER", help="How many keys must sign the role from now on.")
+@skip_overlap_option
 @_signing_options
-def keys_of_root(signing: _Signing, add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, ...]) -> None:
+def keys_of_root(signing: _Signing, add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, ...], skip_overlap: bool) -> None:
     """Make the next root, with other keys or thresholds of root or targets.
 
     It must be signed by enough keys of the current root, and by enough keys of the new one. Online keys: tufline keys rotate.
@@ -226,11 +235,11 @@ def keys_of_root(signing: _Signing, add: tuple[str, ...], remove: tuple[str, ...
     asked = _key_changes(add, remove, threshold)
     newest = _Newest.ask(signing.client)
     following = renewal.with_keys(newest.root.signed, asked, signing.expires)
-    signing.go_on(following, newest.root)
+    signing.go_on(following, newest.root, skip_overlap=skip_overlap)
     if renewal.must_be_signed_again(newest.targets_metadata, following):
         click.echo(
             f"root version {following.version} is published when targets have signatures of its keys, too: once it is accepted, "
-            "tufline targets renew"
+            "tufline targets renew, which one of its keys signs first"
         )
 
 
@@ -254,12 +263,13 @@ def renew_targets(signing: _Signing) -> None:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE...")
+@skip_overlap_option
 @url_option
 @header_option
-def submit(files: tuple[Path, ...], url: str, header: tuple[str, ...]) -> None:
+def submit(files: tuple[Path, ...], skip_overlap: bool, url: str, header: tuple[str, ...]) -> None:
     """Submit root or targets in FILE, signed with tufline sign, to the server. If signatures are missing, it waits for them."""
     client = Client(url, header)
     versions = [read(file) for file in files]
     if len({one.signed.type for one in versions}) != len(versions):
         raise Failure("two files are of the same role", "submit one version of a role at a time", Exit.USAGE)
-    _submit(client, versions)
+    _submit(client, versions, skip_overlap=skip_overlap)

@@ -1,19 +1,28 @@
 """People replace all keys of offline targets: no client fails at any moment, whatever root it has, and later only the new keys sign."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.records import topics
-from tufline_testing.log import eventually, read_all
+from tufline.trust import key_files
+from tufline.trust.ceremony import make_key
+from tufline_testing.clients.running import Job, PythonTuf
+from tufline_testing.live_repository import served
+from tufline_testing.log import DEFAULT_DAYS, eventually, read_all, running
 from tufline_testing.offline import announce_updates
+from tufline_testing.payloads import make_bootstrap
+from tufline_testing.rest import Rest, artifact, bootstrapped
 from tufline_testing.rotation import DELAY_SECONDS, GRACE_SECONDS, PARTITIONS, WatchedRepository, in_a_watched_repository
+from tufline_testing.server import run_tufline
 
 
 def shown_targets(repository: WatchedRepository) -> int:
@@ -115,21 +124,118 @@ async def compacted(repository: WatchedRepository) -> AsyncIterator[None]:
 
 
 def test_lost_keys_of_targets_are_left_behind_at_once(tmp_path: Path) -> None:
-    """If the old keys are lost, a root with ``skip_overlap`` makes targets of the new keys alone live, and nothing waits after it."""
+    """If the old keys are lost, artifacts go live until new keys signed targets; then these are live at once, with their root."""
 
     async def story(repository: WatchedRepository) -> None:
         async with repository.running():
             await repository.announce(1)
-            since = repository.clock()
-            await announce_updates(repository.bus, repository.offline.replace_targets_keys(repository.clock(), skip_overlap=True))
+            root, targets = repository.offline.replace_targets_keys(repository.clock(), skip_overlap=True)
+            await announce_updates(repository.bus, [root])
             await repository.announce(2)
+            await asyncio.sleep(1.2 * DEFAULT_DAYS["timestamp"] * 86_400)
+            assert set(repository.reader.refresh().values()) == {2}
+            since = repository.clock()
+            await announce_updates(repository.bus, [targets])
+            await repository.announce(3)
             await shows(repository, 2, 2)
             await announce_updates(repository.bus, repository.offline.renew_targets(repository.clock()))
             await shows(repository, 2, 3)
             assert repository.clock() < since + timedelta(seconds=DELAY_SECONDS)
-            assert set(repository.reader.refresh().values()) == {2}
+            assert set(repository.reader.refresh().values()) == {3}
 
     # A client that does not see the new root yet must fail then: no available key can sign for it.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(WatchedRepository, "look", lambda repository, operation: repository.refresh() if operation == "wait" else None)
         in_a_watched_repository(tmp_path, "pep458", story)
+
+
+QUICK = {"release_delay": 0.5, "release_grace": 3.0, "renewal_check": 0.2}
+
+
+class Holders:
+    """The files of people who hold old and new keys of targets, and the options that replace all of them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        held = make_bootstrap(path / "keys", bins=4, mode="pep458")
+        self.payload = held.payload
+        for name, keys in (("old", held.targets), ("new", [make_key("ed25519") for _ in range(3)]), ("root", held.root)):
+            for number, key in enumerate(keys):
+                (path / f"{name}{number}.pem").write_bytes(key.signer.private_bytes)
+                (path / f"{name}{number}.json").write_text(key_files.to_json([key.signer.public_key]))
+        self.replace = [
+            part for number in range(3) for part in ("--add", f"targets=new{number}.json", "--remove", f"targets=old{number}.json")
+        ]
+
+    async def tufline(self, server: Rest, *arguments: str) -> str:
+        """Run a command, and return what it prints."""
+        done = await asyncio.to_thread(partial(run_tufline, *arguments, "--url", server.url, "--yes", cwd=self._path))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+async def test_all_keys_of_targets_are_replaced_with_the_command_line(tmp_path: Path) -> None:
+    """Holders of old and new keys sign one by one, a new one first; a client refreshes and downloads all the time."""
+    people, content = Holders(tmp_path), b"hello"
+    hashes = {"sha256": hashlib.sha256(content).hexdigest()}
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a").write_bytes(content)
+    with served(tmp_path) as url:
+        async with bootstrapped(tmp_path, payload=people.payload, signer=QUICK) as server:
+            _, added = await server.ask("POST", "/api/v1/artifacts/", {"artifacts": [artifact("a", len(content), hashes)]})
+            await server.task(added["data"]["task_id"])
+            async with reading(tmp_path, url) as seen:
+                said = await people.tufline(server, "root", "keys", *people.replace, "--key", "root0.pem")
+                assert "tufline targets renew, which one of its keys signs first" in said
+                await people.tufline(server, "sign", "--key", "root1.pem")
+                said = await people.tufline(server, "targets", "renew", "--key", "new0.pem")
+                assert "targets version 2 waits for signatures" in said
+                for name in ("new1", "old0", "old1"):
+                    said = await people.tufline(server, "sign", "--key", f"{name}.pem")
+                assert "targets version 2: complete" in said
+                await is_current(server, root=2, targets=2)
+                said = await people.tufline(server, "targets", "renew", "--key", "new0.pem", "--key", "new2.pem")
+                assert "targets version 3 is accepted" in said
+                await is_current(server, root=2, targets=3)
+    assert len(seen) > 5
+    assert set(seen) == {hashes["sha256"]}
+
+
+async def test_lost_keys_of_targets_are_replaced_with_the_command_line(tmp_path: Path) -> None:
+    """With ``--skip-overlap`` no signature of the keys that go is needed, whether the root is submitted at once or from a file."""
+    people = Holders(tmp_path)
+    async with bootstrapped(tmp_path, payload=people.payload, signer=QUICK) as server:
+        said = await people.tufline(server, "root", "keys", *people.replace, "--skip-overlap", "--key", "root0.pem", "--key", "root1.pem")
+        assert "root version 2 is accepted" in said
+        said = await people.tufline(server, "targets", "renew", "--key", "new0.pem", "--key", "new1.pem")
+        assert "targets version 2 is accepted" in said
+        await is_current(server, root=2, targets=2)
+        swapped = [part.replace("new", "+").replace("old", "new").replace("+", "old") for part in people.replace]
+        said = await people.tufline(server, "root", "keys", *swapped, "--skip-overlap", "--out", "versions")
+        assert "then tufline submit versions/root.json --skip-overlap" in said
+
+
+async def is_current(server: Rest, **versions: int) -> None:
+    """Wait until versions of root and targets are current."""
+
+    async def is_so() -> bool:
+        _, answer = await server.ask("GET", "/api/v1/trust")
+        return {role: answer[role]["current"] for role in versions} == versions
+
+    await eventually(is_so)
+
+
+@asynccontextmanager
+async def reading(path: Path, url: str) -> AsyncIterator[list[str]]:
+    """Refresh and download with python-tuf again and again; provide the digests, or errors."""
+    trusted = path / "trusted.json"
+    trusted.write_bytes((path / "origin" / "1.root.json").read_bytes())
+    seen: list[str] = []
+
+    async def read() -> None:
+        while True:
+            result = await asyncio.to_thread(PythonTuf().run, Job(f"{url}/origin/", f"{url}/files/", trusted, path / "client", ["a"]))
+            seen.extend([result.error] if result.error else [file.sha256 or file.error for file in result.files])
+
+    async with running(read()):
+        yield seen

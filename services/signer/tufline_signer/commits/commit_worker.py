@@ -47,6 +47,7 @@ from tufline_signer.commits.release import (
     same_keys,
     targets_stand,
     unfinished_renewals,
+    waits_for_people,
 )
 from tufline_signer.commits.state import CommitState
 from tufline_signer.commits.trust_report import TrustReport
@@ -231,11 +232,14 @@ class CommitWorker:
         """
         state = self._state
         lost = lost_roots(self._repository, self._heads)
-        root = lost[-1].signed if lost else current_root(self._repository, self._heads).signed
+        current = current_root(self._repository, self._heads).signed
+        root = lost[-1].signed if lost else current
         targets = await self._next_targets(sign, root, now)
         if targets is not None:
             self._name_under(targets.content)
         targets_version = targets.version if targets else self._heads[Targets.type].version
+        if lost and waits_for_people(self._repository, targets_version, current, root):
+            lost, root = [], current
         if lost and not targets_stand(self._repository, targets_version, state, root):
             self._context.health.problem(
                 PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"

@@ -152,6 +152,20 @@ def targets_stand(repository: Bootstrapped, version: int, bins: CommitState, roo
     return any(same_keys(roles.online_bin_keys(one), bins.keys) for one in later)
 
 
+def waits_for_people(repository: Bootstrapped, version: int, current: Root, root: Root) -> bool:
+    """Return whether a root whose previous keys are lost waits only for people to sign targets. Meanwhile the current root still serves.
+
+    Args:
+        repository: the repository, as folded from ``admin``.
+        version: version of the targets.
+        current: the current root.
+        root: the root to be released.
+    """
+    if any(not same_keys(roles.root_keys(current, role), roles.root_keys(root, role)) for role in (Timestamp.type, Snapshot.type)):
+        return False
+    return any(submitted.signed.version == version and not submitted.verifies_under(root) for submitted in repository.targets)
+
+
 def unfinished_renewals(
     repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState, made: Collection[str], covered: int
 ) -> list[int]:
