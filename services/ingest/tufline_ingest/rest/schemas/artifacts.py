@@ -110,7 +110,7 @@ class LiveArtifact(msgspec.Struct, frozen=True, omit_defaults=True):
         length: the size of the artifact, in bytes.
         hashes: name of each algorithm to the hexadecimal digest.
         role: the name of the custom role or the bin that it is in.
-        role_version: the version of that role.
+        role_version: which version of the custom role or the bin is published.
         snapshot_version: the version of the published snapshot.
         custom: the object that the repository added; left out if there is none.
     """
