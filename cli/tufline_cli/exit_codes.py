@@ -96,7 +96,7 @@ def as_failure(error: TuflineError) -> Failure:
 
 def _of_a_file(error: OSError) -> Failure:
     place = "the disk" if error.filename is None else str(error.filename)
-    return Failure(f"{place} can't be used: {error.strerror}", "choose another place, or fix this one")
+    return Failure(f"{place} can't be used: {error.strerror}", "choose another file or directory, or fix this one")
 
 
 class Group(click.Group):

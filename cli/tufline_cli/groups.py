@@ -13,7 +13,7 @@ class LazyGroup(Group):
     """A group some of whose commands are imported when they are used, and all of them for its help."""
 
     def __init__(self, *args: Any, places: Mapping[str, str], **options: Any) -> None:
-        """Know where the commands are.
+        """Register the commands, without importing them.
 
         Args:
             args: see ``click.Group``.

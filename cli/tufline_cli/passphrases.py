@@ -11,7 +11,7 @@ from tufline_cli.exit_codes import Exit, Failure
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 passphrase_file_option = click.option(
-    "--passphrase-file", type=_FILE, help="File with the passphrase of the private keys; otherwise asked."
+    "--passphrase-file", type=_FILE, help="File with the passphrase of the private keys; by default you are asked."
 )
 unencrypted_option = click.option(
     "--unencrypted", is_flag=True, help="Write private keys without encryption: whoever copies them can sign."
@@ -30,7 +30,7 @@ def _check(passphrase: str) -> str:
 
 
 def new_passphrase(file: Path | None, *, unencrypted: bool) -> str | None:
-    """Return the passphrase by which new private keys are encrypted.
+    """Return the passphrase that encrypts new private keys.
 
     Args:
         file: a file that has it; None to ask for it.
@@ -49,12 +49,12 @@ def new_passphrase(file: Path | None, *, unencrypted: bool) -> str | None:
         return None
     if file is not None:
         return _check(_read(file))
-    given: Any = click.prompt("Passphrase for the new private keys", hide_input=True, confirmation_prompt=True, value_proc=_check, err=True)
-    return str(given)
+    typed: Any = click.prompt("Passphrase for the new private keys", hide_input=True, confirmation_prompt=True, value_proc=_check, err=True)
+    return str(typed)
 
 
 def asker(file: Path | None) -> AskPassphrase:
-    """Return what gets the passphrase of an encrypted private key.
+    """Return a function that gets the passphrase of an encrypted private key.
 
     Args:
         file: a file that has it; None to ask for it.

@@ -1,4 +1,4 @@
-"""What commands that sign share: reading root and targets, what a version changes, and what waits on a server."""
+"""Shared by the commands that sign: reading root and targets, describing a version, and asking a server for the versions that wait."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tufline.trust.signing import SHOWN_KEYID
 from tufline_cli.exit_codes import Exit, Failure
 
 TRUSTED = "trusted_root"
-"""The name of the current root next to the versions that wait on a server."""
+"""The name under which a server returns the current root, in addition to the versions that wait."""
 
 SIGN_PATH, METADATA_PATH = "/api/v1/metadata/sign", "/api/v1/metadata/"
 
@@ -84,39 +84,39 @@ def missing(metadata: Metadata[Any], trusted: Root) -> dict[str, int]:
 
 
 def changes(signed: Root | Targets, trusted: Root) -> str:
-    """Describe in one line what is signed.
+    """Describe a version in one line, for the person who signs it.
 
     Args:
         signed: root or targets.
         trusted: the current root.
 
     Returns:
-        The version and its expiry; for root also the keys that differ from the current root, or all of a first root's.
+        The version and its expiry; for root also the keys that differ from the current root, or for a first root all its keys.
     """
-    said = f"{signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
+    summary = f"{signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
     if not isinstance(signed, Root):
-        return said
+        return summary
     if signed.version == trusted.version:
-        return said + "".join(
+        return summary + "".join(
             f"; {of_role.threshold} of {', '.join(keyid[:SHOWN_KEYID] for keyid in of_role.keyids)} sign {role}"
             for role, of_role in signed.roles.items()
         )
     for role, of_role in signed.roles.items():
         before = set(trusted.roles[role].keyids)
-        said += "".join(f"; {role} loses the key {keyid[:SHOWN_KEYID]}" for keyid in sorted(before - set(of_role.keyids)))
-        said += "".join(f"; {role} gets the key {keyid[:SHOWN_KEYID]}" for keyid in sorted(set(of_role.keyids) - before))
+        summary += "".join(f"; {role} loses the key {keyid[:SHOWN_KEYID]}" for keyid in sorted(before - set(of_role.keyids)))
+        summary += "".join(f"; {role} gets the key {keyid[:SHOWN_KEYID]}" for keyid in sorted(set(of_role.keyids) - before))
         if of_role.threshold != trusted.roles[role].threshold:
-            said += f"; {of_role.threshold} keys must sign {role} in place of {trusted.roles[role].threshold}"
-    return said
+            summary += f"; {of_role.threshold} keys must sign {role}, instead of {trusted.roles[role].threshold}"
+    return summary
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits on a server.
+    """The versions that wait for signatures on a server.
 
     Attributes:
-        versions: role to its version, also of the current root (``TRUSTED``).
-        missing: role to the signatures that it needs, for people.
+        versions: role to the version that waits, and ``TRUSTED`` to the current root.
+        missing: role to a description of the missing signatures, for people.
         keys: role to the keys that can make them.
     """
 
@@ -126,13 +126,13 @@ class Waiting:
 
 
 def waiting(client: Client) -> Waiting:
-    """Ask a server what waits for signatures.
+    """Ask a server for the versions that wait for signatures.
 
     Args:
         client: sends the request.
 
     Returns:
-        What waits; nothing about it is verified.
+        The versions, which have not been verified.
     """
     data = client.request("GET", SIGN_PATH).get("data", {})
     kinds: dict[str, type[Any]] = {"root": Root, "targets": Targets, TRUSTED: Root}
@@ -152,7 +152,7 @@ def signing_keys(signed: Root | Targets, trusted: Root) -> list[Key]:
         trusted: the current root.
 
     Returns:
-        Their public keys; of root those of the current and of the new version.
+        Their public keys; for root those of the current and of the new version.
     """
     roots = [trusted, signed] if isinstance(signed, Root) else [trusted]
     return [one.keys[keyid] for one in roots for keyid in one.roles[signed.type].keyids if keyid in one.keys]
@@ -171,14 +171,14 @@ def matching(held: Sequence[OfflineKey], may_sign: Sequence[Key]) -> list[tuple[
     return [(one, key) for one in held for key in one.matching(may_sign)]
 
 
-def tell(metadata: Metadata[Any], trusted: Root, file: str = "", left: str = "") -> None:
+def print_missing(metadata: Metadata[Any], trusted: Root, file: str = "", left: str = "") -> None:
     """Print which signatures a version still needs.
 
     Args:
         metadata: root or targets.
         trusted: the current root.
-        file: what to print before it.
-        left: what to print if the current root does not say that a signature is missing.
+        file: a prefix, such as the file's name.
+        left: the missing signatures according to the server; printed if the current root requires no more.
     """
     left = ", ".join(f"{count} more of {who}" for who, count in missing(metadata, trusted).items()) or left
     click.echo(f"{file}{metadata.signed.type} version {metadata.signed.version}: {left or 'complete'}")

@@ -29,7 +29,7 @@ def test_a_key_holder_signs_what_waits(tmp_path: Path) -> None:
 
         first, second, foreign = (offline / name for name in ("root-1.pem", "root-2.pem", "targets-1.pem"))
         code, said = refused("sign", "--key", first)
-        assert (code, "what to sign is missing" in said) == (Exit.USAGE, True), said
+        assert (code, "it is not clear what to sign" in said) == (Exit.USAGE, True), said
         code, said = refused(*to_server, "--yes", "--key", first, "--root", tmp_path / "data" / "keys" / "root.json")
         assert (code, "--root is for files only" in said) == (Exit.USAGE, True), said
         code, said = refused(*to_server, "--yes", "--key", first)
@@ -44,7 +44,7 @@ def test_a_key_holder_signs_what_waits(tmp_path: Path) -> None:
         server.client.request("POST", "/api/v1/metadata/", {"metadata": {"root": root.to_dict()}})
 
         code, said = refused(*to_server, "--yes", "--key", foreign)
-        assert (code, "can't sign what waits there" in said) == (Exit.FAILED, True), said
+        assert (code, "can't sign the versions that wait there" in said) == (Exit.FAILED, True), said
         asked = subprocess.run(
             [TUFLINE, *to_server, "--key", second], input="n\n", cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
         )

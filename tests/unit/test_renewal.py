@@ -142,8 +142,8 @@ def test_the_alert_names_the_command(role: str, days: int) -> None:
 
 
 USAGE = {
-    "nobody signs": (["root", "renew"], "who signs first is missing"),
-    "signed and written": (["targets", "renew", "--key", "a.pem", "--out", "o"], "who signs first is missing, or named twice"),
+    "nobody signs": (["root", "renew"], "pass exactly one of --key and --out"),
+    "signed and written": (["targets", "renew", "--key", "a.pem", "--out", "o"], "pass exactly one of --key and --out"),
     "no role": (["root", "keys", "--out", "o", "--add", "a.json"], "write --add root="),
     "online role": (["root", "keys", "--out", "o", "--remove", "snapshot=abc"], "write --remove root="),
     "no number": (["root", "keys", "--out", "o", "--threshold", "root=two"], "the threshold 'two' is not a number"),

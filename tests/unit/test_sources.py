@@ -74,7 +74,7 @@ def test_goes_on_where_it_stopped(tmp_path: Path, kind: str) -> None:
     assert sent(source, path) == every[3:]
     with open_journal(path, source, "log") as journal:
         assert list(items(source, journal)) == []
-        assert journal.passed == 4
+        assert journal.skipped == 4
         journal.done()
     assert not path.exists()
 
@@ -156,9 +156,9 @@ def test_each_import_has_a_journal_of_its_own(tmp_path: Path, monkeypatch: pytes
         journals[1].done()
     assert len(list(tmp_path.glob(f"{PREFIX}*"))) == 2
     with open_journal(None, Path(csv.name), "log") as again:
-        assert again.passes(b"m" * 16)
+        assert again.skips(b"m" * 16)
     with open_journal(None, csv, "another log") as other:
-        assert not other.passes(b"m" * 16)
+        assert not other.skips(b"m" * 16)
 
 
 def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ ALL_AGAIN: Final = "it is safe to send everything again: import with another jou
 """The advice if it is unknown which artifacts are not live."""
 
 LATE_SECONDS: Final = 10
-"""Accepted records are live in a second or two; records older than this wait for something."""
+"""Accepted records are usually live after a second or two; if one is older than this, something holds it up."""
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: 
     if wait:
         click.echo(f"{len(details.get('added_artifacts', artifacts))} {'held until tufline publish' if hold else 'live'}")
         if refused := details.get("invalid_paths"):
-            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "tufline status tells how full the bins are")
+            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "add one of them alone to see why")
 
 
 @click.command()
@@ -163,27 +163,27 @@ class Import:
         with ThreadPoolExecutor(1) as sender:
             for chunk in chunks:
                 if len(under_way) == PREPARED:
-                    self._take_note(*under_way.popleft())
+                    self._record_answer(*under_way.popleft())
                 under_way.append((chunk, sender.submit(self._send, chunk)))
             while under_way:
-                self._take_note(*under_way.popleft())
+                self._record_answer(*under_way.popleft())
 
     def _send(self, chunk: Sequence[SourceItem]) -> Any:
         body = b"\n".join(item.line for item in chunk)
         return self._client.request("POST", "/api/v1/artifacts/bulk", body, patient=True)["data"]
 
-    def _take_note(self, chunk: Sequence[SourceItem], sent: Future[Any]) -> None:
+    def _record_answer(self, chunk: Sequence[SourceItem], sent: Future[Any]) -> None:
         data = sent.result()
         refused = {line["line"]: line["reason"] for line in data["refused_lines"]}
         self.refused += data["refused"]
-        told = len(chunk) if len(refused) == data["refused"] else max(refused)  # the answer lists only the first of many refusals
+        listed = len(chunk) if len(refused) == data["refused"] else max(refused)  # the answer lists only the first of many refusals
         for number, reason in itertools.islice(refused.items(), SHOWN_REFUSALS - len(self.refusals)):
             self.refusals.append((chunk[number - 1].line.decode(errors="replace")[:200], reason))
         if data["task_id"] is not None:
             self._journal.expect(data["task_id"], data["accepted"])
         self.accepted += data["accepted"]
         self._bars.update(self._sent_bar, completed=self.accepted)
-        self._journal.add(item.mark for number, item in enumerate(chunk[:told], 1) if number not in refused)
+        self._journal.add(item.mark for number, item in enumerate(chunk[:listed], 1) if number not in refused)
 
     def wait(self, timeout: float) -> None:
         """Wait until everything is live, including changes from an interrupted import, and print the changes that were refused meanwhile.
@@ -210,7 +210,7 @@ class Import:
                     )
                     if path:
                         yield path
-                    else:  # lost with its record: the journal knows neither the items nor their number
+                    else:  # the record is lost, and with it the paths and their number
                         unnamed += 1
 
             try:
@@ -254,7 +254,7 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
             under_way.send_all(iter(lambda: list(itertools.islice(all_items, CHUNK_LINES)), []))
             if wait:
                 under_way.wait(timeout)
-        before = f", {remembered.passed} had been accepted before" if remembered.passed else ""
+        before = f", {remembered.skipped} had been accepted before" if remembered.skipped else ""
         done = f"{under_way.live} live" if wait else f"{under_way.accepted} accepted"
         click.echo(f"{done}{before}, {under_way.refused} refused")
         if under_way.refused:
@@ -273,47 +273,49 @@ def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
     """Show what is live, what is pending, when roles expire, and what is wrong."""
-    said = Client(url, header).request("GET", "/api/v1/status")
+    answer = Client(url, header).request("GET", "/api/v1/status")
     console = Console()
     if as_json:
-        console.print_json(data=said)
+        console.print_json(data=answer)
     else:
         table = Table(show_header=False, box=None)
-        table.add_row("repository", said["bootstrap"] or "none yet: tufline init")
-        table.add_row("bins", str(said["number_of_bins"] or "-"))
-        for algorithm, clients in (said.get("unreadable_hashes") or {}).items():
+        table.add_row("repository", answer["bootstrap"] or "none yet: tufline init")
+        table.add_row("bins", str(answer["number_of_bins"] or "-"))
+        for algorithm, clients in (answer.get("unreadable_hashes") or {}).items():
             table.add_row(f"{algorithm} hashes", f"accepted, but not read by {' and '.join(clients)}")
-        table.add_row("live", f"snapshot {said['snapshot']}, timestamp {said['timestamp']}")
-        table.add_row("backlog", _describe_backlog(said))
-        if said.get("held"):
-            table.add_row("held", f"{said['held']} changes, until tufline publish")
-        for role, moment in sorted(said["expires"].items()):
+        table.add_row("live", f"snapshot {answer['snapshot']}, timestamp {answer['timestamp']}")
+        table.add_row("backlog", _describe_backlog(answer))
+        if answer.get("held"):
+            table.add_row("held", f"{answer['held']} changes, until tufline publish")
+        for role, moment in sorted(answer["expires"].items()):
             table.add_row(f"{role} expires", moment)
-        for part, reason in said["problems"].items():
-            colour = "yellow" if part in said["warnings"] else "red"
+        for part, reason in answer["problems"].items():
+            colour = "yellow" if part in answer["warnings"] else "red"
             table.add_row(f"[{colour}]{part}[/{colour}]", reason)
         console.print(table)
-    if said["problems"].keys() - said["warnings"] or said["bootstrap"] != "finished":
-        raise _not_ready(said)
+    if answer["problems"].keys() - answer["warnings"] or answer["bootstrap"] != "finished":
+        raise _not_ready(answer)
 
 
-def _describe_backlog(said: Mapping[str, Any]) -> str:
-    count, seconds = said["backlog"], said["waiting_seconds"]
+def _describe_backlog(answer: Mapping[str, Any]) -> str:
+    count, seconds = answer["backlog"], answer["waiting_seconds"]
     if not count:
         return "nothing waits"
     waits = f"{count} records accepted and not live yet; the oldest has waited {seconds} s"
     # The server only knows its own process; if that is all of Tufline, its problems tell the reason.
-    if seconds < LATE_SECONDS or said["problems"]:
+    if seconds < LATE_SECONDS or answer["problems"]:
         return waits
-    return f"{waits}: unless there is a lot to do, /readyz of signer and publisher tells what they wait for"
+    return f"{waits}: unless the backlog is large, /readyz of signer and publisher shows what they are waiting for"
 
 
-def _not_ready(said: Mapping[str, Any]) -> Failure:
-    if keeping := {part: reason for part, reason in said["problems"].items() if part not in said["warnings"]}:
+def _not_ready(answer: Mapping[str, Any]) -> Failure:
+    if keeping := {part: reason for part, reason in answer["problems"].items() if part not in answer["warnings"]}:
         parts = "; ".join(f"{part}: {reason}" for part, reason in keeping.items())
         return Failure(f"not everything is ready: {parts}", code=Exit.UNREACHABLE)
-    if said["bootstrap"] is None:
+    if answer["bootstrap"] is None:
         return Failure(
             "there is no repository yet", "tufline init makes its bootstrap.json; POST that to /api/v1/bootstrap/", Exit.UNREACHABLE
         )
-    return Failure("the repository is not published yet", "/readyz of signer and publisher tells what they wait for", Exit.UNREACHABLE)
+    return Failure(
+        "the repository is not published yet", "/readyz of signer and publisher shows what they are waiting for", Exit.UNREACHABLE
+    )

@@ -25,8 +25,8 @@ from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, data_option
 
 INCOMPLETE: Final = (
-    "pass the files of all signers, from the start: a signature that is in none of them raises an alarm. If these are all files, somebody "
-    "else may use the online key: see docs/how-to/audit.md immediately"
+    "pass the files of all signers, from the start: a signature that is in none of them raises an alarm. If you have passed all files, "
+    "somebody else may use the online key: see docs/how-to/audit.md immediately"
 )
 
 
@@ -52,7 +52,7 @@ def verify(data: Path | None, path: Path | None, files: tuple[Path, ...], with_t
     """Find every change, gap, reordering and fork in the audit trail, and every online signature that it does not record.
 
     This reads the topic 'audit' and the metadata on the log. On Kafka, services may keep running. With an embedded log, stop the server
-    first, or verify a running server by its file (--file).
+    first, or pass the file that the server writes with --file.
     """
     if with_topic and not files:
         raise Failure(
@@ -66,7 +66,7 @@ def verify(data: Path | None, path: Path | None, files: tuple[Path, ...], with_t
         report = asyncio.run(_with_topic(config, files, _published(places)))
     else:
         report = asyncio.run(verify_audit(None, files, _published(places)))
-    _say(report, as_json, whole=not files or with_topic)
+    _show(report, as_json, is_complete=not files or with_topic)
 
 
 async def _with_topic(config: Config, files: Sequence[Path], metadata: Iterable[MetadataFile]) -> AuditReport:
@@ -74,13 +74,13 @@ async def _with_topic(config: Config, files: Sequence[Path], metadata: Iterable[
         return await verify_audit(bus, files, metadata)
 
 
-def _say(report: AuditReport, as_json: bool, *, whole: bool) -> None:
+def _show(report: AuditReport, as_json: bool, *, is_complete: bool) -> None:
     reports.show(report, as_json=as_json)
     counts = f"{report.records} records in {report.chains} chains, {report.compared} online signatures compared"
     if alarms := sum(finding.kind == "alarm" for finding in report.findings):
         raise Failure(
             f"{alarms} online signatures without a record, {len(report.findings)} findings; {counts}",
-            "somebody else may use the online key: see docs/how-to/audit.md immediately" if whole else INCOMPLETE,
+            "somebody else may use the online key: see docs/how-to/audit.md immediately" if is_complete else INCOMPLETE,
         )
     if report.findings:
         raise Failure(f"{len(report.findings)} findings; {counts}", "docs/how-to/audit.md explains each")

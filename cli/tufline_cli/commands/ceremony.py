@@ -27,7 +27,7 @@ ANSWERS = "ceremony.yaml"
 WIDTH = 96
 """The longest line of an explanation, in characters."""
 
-HEADING = "# What was decided for this repository. tufline ceremony --answers FILE reads such a file, and asks nothing.\n"
+HEADING = "# The decisions for this repository. tufline ceremony --answers FILE reads such a file, and asks nothing.\n"
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _save(path: Path, answers: Mapping[str, Any]) -> None:
-    # Replaced as a whole: whoever interrupts the command finds all answers of before.
+    # The file is replaced as a whole, so that no answer is lost if the command is interrupted.
     new = path.with_suffix(".new")
     new.write_text(HEADING + yaml.safe_dump(dict(answers), sort_keys=False))
     new.replace(path)
@@ -55,7 +55,7 @@ def _read(path: Path, content: Mapping[str, Any]) -> Answers:
 
 
 class _Interview:
-    """Asks what is not answered yet, and saves each answer."""
+    """Asks the questions that are not answered yet, and saves each answer."""
 
     def __init__(self, path: Path, known: dict[str, Any]) -> None:
         self._path = path
@@ -68,7 +68,7 @@ class _Interview:
             name: the answer's name in the file.
             why: what the answer decides, in plain words.
             question: the question.
-            default: the answer of who only presses Enter; None if there is none.
+            default: the answer if Enter is pressed; None if there is none.
             read: makes the answer from the text, or raises InvalidInputError or ValueError.
 
         Returns:
@@ -106,7 +106,7 @@ class _Interview:
         return found
 
     def choice(self, name: str, why: str, question: str, choices: Mapping[str, str], default: str) -> str:
-        """Ask for one of a few words, which stand for the answers."""
+        """Ask for one of a few words; ``choices`` maps each word to the answer."""
 
         def read(text: str) -> str:
             if text not in choices:
@@ -118,9 +118,9 @@ class _Interview:
 
 
 def _interview(path: Path, known: dict[str, Any]) -> dict[str, Any]:
-    """Ask everything that is not answered yet, and return all answers."""
-    it = _Interview(path, known)
-    holders = it.holders(
+    """Ask the questions that are not answered yet, and return all answers."""
+    interview = _Interview(path, known)
+    holders = interview.holders(
         "root_holders",
         "Root keys decide which other keys count. A few people you trust hold one each, in different places. They sign about once a "
         "year, and when a key changes. Three people are a good start, so that one of them can be away or lose the key.",
@@ -128,7 +128,7 @@ def _interview(path: Path, known: dict[str, Any]) -> dict[str, Any]:
         None,
     )
     count = len(holders)
-    it.number(
+    interview.number(
         "root_threshold",
         "This many of them must sign together. With one, a single stolen key is enough to take over the repository; with all, a "
         "single lost key stops you for good.",
@@ -137,7 +137,7 @@ def _interview(path: Path, known: dict[str, Any]) -> dict[str, Any]:
         1,
         count,
     )
-    mode = it.choice(
+    mode = interview.choice(
         "mode",
         "Another list, called targets, says which online keys may vouch for files. If people sign it, nobody who breaks into the "
         "server can change that. If the server signs it, people sign less often.",
@@ -146,10 +146,10 @@ def _interview(path: Path, known: dict[str, Any]) -> dict[str, Any]:
         "people",
     )
     if mode == PEP458:
-        signers = it.holders(
+        signers = interview.holders(
             "targets_holders", "They may be the same people: each of them has one key for both.", "Who signs targets? (names)", holders
         )
-        it.number("targets_threshold", "", f"How many of the {len(signers)} must sign?", majority(len(signers)), 1, len(signers))
+        interview.number("targets_threshold", "", f"How many of the {len(signers)} must sign?", majority(len(signers)), 1, len(signers))
     click.echo("\nSignatures expire, so that nobody can show old lists for long. People renew theirs, the server the others.")
     for role, what in (
         ("root", "root"),
@@ -159,7 +159,7 @@ def _interview(path: Path, known: dict[str, Any]) -> dict[str, Any]:
         ("bins", "a bin"),
     ):
         who = "people" if role == "root" or (role == "targets" and mode == PEP458) else "the server"
-        it.number(
+        interview.number(
             f"{role}_days",
             f"({who} renew this)" if who == "people" else "(the server renews this)",
             f"Lifetime of {what}, in days?",
@@ -167,7 +167,7 @@ def _interview(path: Path, known: dict[str, Any]) -> dict[str, Any]:
             1,
             MAX_EXPIRATION_DAYS,
         )
-    it.choice(
+    interview.choice(
         "online_keys",
         "The server signs with online keys: in Vault, a KMS, a token or a file. One key is simpler; a key for each role limits what "
         "each can do.",
@@ -180,8 +180,8 @@ def _interview(path: Path, known: dict[str, Any]) -> dict[str, Any]:
             "\nFiles are spread over lists, called bins. More bins make each update smaller, and every client's first download larger."
         )
         files = click.prompt("How many files will you have in a few years?", default=1_000_000, type=click.IntRange(1))
-        it.ask("bins", "", "Number of bins (a power of two, 2 to 16384)?", ceremony_answers.suggested_bins(files), _bins)
-    return it.known
+        interview.ask("bins", "", "Number of bins (a power of two, 2 to 16384)?", ceremony_answers.suggested_bins(files), _bins)
+    return interview.known
 
 
 def _bins(text: str) -> int:
@@ -196,7 +196,7 @@ def _ask_for_keys(place: Place) -> None:
     click.echo("\nThese files are missing; run this command again when they are there:")
     for name, path in place.keys.items():
         if path in missing:
-            click.echo(f"  {path}: {name} makes a key on an own machine, and hands over the public part only:")
+            click.echo(f"  {path}: {name} makes a key on their own machine, and hands over its public part:")
             click.echo(
                 f"      tufline keys generate {name}.pem    (or, for a token or a KMS: tufline keys public URI --out {name}.pub.json)"
             )
@@ -208,7 +208,7 @@ def _ask_for_keys(place: Place) -> None:
 
 
 def _ask_for_signatures(place: Place, found: Mapping[str, Signable]) -> bool:
-    """Say who still has to sign what, and return whether anybody has."""
+    """Print who still has to sign, and return whether signatures are missing."""
     names = {signed_key.keyid: name for name, signed_key in shared_ceremony.public_keys(place).items()}
     files = " ".join(path.name for path in place.to_sign.values())
     complete = True
@@ -229,7 +229,7 @@ def _ask_for_signatures(place: Place, found: Mapping[str, Signable]) -> bool:
 @click.option(
     "--answers",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help=f"YAML file with all answers, as {ANSWERS} has them afterwards: nothing is asked.",
+    help=f"YAML file with all answers, in the format of {ANSWERS}: nothing is asked.",
 )
 @click.option(
     "--submit", "url", help="URL of the server to bootstrap. Signatures that are missing are then collected there (tufline sign --url)."
@@ -238,8 +238,8 @@ def _ask_for_signatures(place: Place, found: Mapping[str, Signable]) -> bool:
 def ceremony(directory: Path, answers: Path | None, url: str | None, header: tuple[str, ...]) -> None:
     """Start a repository with several people, each with a key of their own on another machine.
 
-    It asks who holds keys and how many must sign, says what each person has to do next, and checks what they hand over: public keys and
-    signatures, never private keys. Run it with the same DIRECTORY until the repository is started; it can be left at any time.
+    It asks who holds keys and how many must sign, prints what each person has to do next, and checks what they hand over: public keys and
+    signatures, never private keys. Run it with the same DIRECTORY until the repository is started; it can be interrupted at any time.
     """
     path = directory / ANSWERS
     if answers is not None:
@@ -260,11 +260,11 @@ def ceremony(directory: Path, answers: Path | None, url: str | None, header: tup
     elif not content or "bins" not in content:
         content = _interview(path, content)
     place = Place(directory, decided or _read(path, content))
-    _go_on(place, None if url is None else Client(url, header))
+    _do_next_step(place, None if url is None else Client(url, header))
 
 
-def _go_on(place: Place, client: Client | None) -> None:
-    """Do the next step, or say what people have to do."""
+def _do_next_step(place: Place, client: Client | None) -> None:
+    """Do the next step, or print what people have to do first."""
     now = utc_now()
     if not place.is_prepared:
         for text in ceremony_answers.advice(place.answers):
@@ -273,7 +273,7 @@ def _go_on(place: Place, client: Client | None) -> None:
             _ask_for_keys(place)
             return
         shared_ceremony.prepare(place, now)
-        click.echo(f"all public keys are here, and what people sign is in {place.directory / 'sign'}")
+        click.echo(f"all public keys are here; the files to sign are in {place.directory / 'sign'}")
     found = shared_ceremony.collect(place, now)
     waits = _ask_for_signatures(place, found)
     if not waits:
@@ -282,6 +282,6 @@ def _go_on(place: Place, client: Client | None) -> None:
         click.echo(f"enough people signed: clients start with {root}, the server with {payload}")
     if client is None:
         if not waits:
-            click.echo(f"next: start the server, and tufline ceremony {place.directory} --submit URL")
+            click.echo(f"next: start the server, and run tufline ceremony {place.directory} --submit URL")
         return
     submit(client, shared_ceremony.bootstrap(place, found))

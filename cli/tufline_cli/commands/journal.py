@@ -49,7 +49,7 @@ class Journal:
     """The marks of the items that a server has acknowledged; ``open_journal`` opens it.
 
     Attributes:
-        passed: how many items of the source were skipped.
+        skipped: how many items of the source the server already had.
         tasks: id of each task whose result is not known yet, to its number of items.
     """
 
@@ -62,15 +62,15 @@ class Journal:
             known: first half to second half of the last mark of each path.
             tasks: unfinished tasks in the file, to their number of items.
         """
-        self.passed = 0
+        self.skipped = 0
         self.tasks = tasks
         self._path = path
         self._file = file
         self._known = known
         self._stat = os.fstat(file.fileno())
 
-    def passes(self, mark: bytes) -> bool:
-        """Return whether the server already has an item. If not, the item is to be sent, and so are all later items of its path.
+    def skips(self, mark: bytes) -> bool:
+        """Return whether the server already has an item. If not, the caller must send the item, and all later items of its path.
 
         Args:
             mark: mark of the item.
@@ -80,13 +80,13 @@ class Journal:
         """
         path = mark[:HALF_BYTES]
         if self._known.get(path) == mark[HALF_BYTES:]:
-            self.passed += 1
+            self.skipped += 1
             return True
         self._known.pop(path, None)
         return False
 
     def is_journal(self, name: str, stat: os.stat_result) -> bool:
-        """Return whether a file is this journal or, by its name, that of another import: neither is an artifact.
+        """Return whether a file is this journal, or has the name of another import's journal: neither is an artifact.
 
         Args:
             name: name of the file, without its directory.
@@ -167,7 +167,7 @@ def open_journal(path: Path | None, source: Path, log: str) -> Iterator[Journal]
     """
     header = _BEGINNING + json.dumps(str(source.resolve())).encode() + b', "log": ' + json.dumps(log).encode() + b"}\n"
     path = path or Path(PREFIX + hashlib.blake2b(header, digest_size=8).hexdigest())
-    with _take(path) as file:
+    with _open_exclusively(path) as file:
         with _explained(path):
             known, tasks = _read(path, file, header)
         yield Journal(path, file, known, tasks)
@@ -182,10 +182,10 @@ def _explained(path: Path) -> Iterator[None]:
         raise Failure(f"the journal {path} can't be used: {error.strerror or error}", hint, Exit.USAGE) from error
 
 
-def _take(path: Path) -> BinaryIO:
+def _open_exclusively(path: Path) -> BinaryIO:
     with _explained(path):
         if path.exists() and not path.is_file():
-            raise _no_journal(path)
+            raise _not_a_journal(path)
         file = path.open("a+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,7 +201,7 @@ def _take(path: Path) -> BinaryIO:
     return file
 
 
-def _no_journal(path: Path) -> Failure:
+def _not_a_journal(path: Path) -> Failure:
     return Failure(f"{path} is not the journal of an import", "choose a file that does not exist yet: --journal FILE", Exit.USAGE)
 
 
@@ -213,7 +213,7 @@ def _read(path: Path, file: BinaryIO, header: bytes) -> tuple[dict[bytes, bytes]
         file.flush()
     elif beginning != header:
         if not beginning.startswith(_BEGINNING):
-            raise _no_journal(path)
+            raise _not_a_journal(path)
         hint = "finish that import, remove the file, or choose another one: --journal FILE"
         raise Failure(f"{path} is the journal of an import from another source or to another server", hint, Exit.USAGE)
     known, end = {}, len(header)

@@ -1,4 +1,4 @@
-"""``tufline keys generate`` and ``tufline keys public``: the own key of a person who signs root or targets."""
+"""``tufline keys generate`` and ``tufline keys public``: the key of a person who signs root or targets."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tufline_cli.passphrases import asker, new_passphrase, passphrase_file_optio
 from tufline_cli.trust_options import scheme_option
 
 PUBLIC_SUFFIX = ".pub.json"
-"""What the name of a private key's file ends with in the name of its public part's file."""
+"""The suffix of a public key's file; the name is otherwise that of the private key's file."""
 
 
 def open_offline(name: str, ask: AskPassphrase, path: Path | None) -> OfflineKey:
@@ -47,7 +47,7 @@ def open_offline(name: str, ask: AskPassphrase, path: Path | None) -> OfflineKey
 
 
 def write_public(public: SSlibKey, out: Path) -> None:
-    """Write a public key to hand over, without the place of the private key.
+    """Write a public key to hand over, without the URI of the private key.
 
     Args:
         public: the public key.
@@ -97,19 +97,19 @@ def _from_pem(pem: Path) -> SSlibKey:
 def public(key: str, pem: Path | None, out: Path | None, passphrase_file: Path | None, path: Path | None) -> None:
     """Export the public part of KEY, your own key for root or targets: a private key's file, or a URI.
 
-    A URI names a key on a PKCS#11 token (hsm:1?label=token), in a KMS (awskms:, gcpkms:, azurekms:), in Vault, or anywhere else where
-    securesystemslib can sign. The key signs once, to show that it can be used.
+    A URI names a key on a PKCS#11 token (hsm:1?label=token), in a KMS (awskms:, gcpkms:, azurekms:), in Vault, or with any other provider
+    of securesystemslib. The key signs once, to show that it can be used.
     """
     held = open_offline(key, asker(passphrase_file), path)
-    told = None if pem is None else _from_pem(pem)
+    from_pem = None if pem is None else _from_pem(pem)
     if isinstance(held, FileKey):
         found = held.public
-    elif told is not None:
-        found = told
+    elif from_pem is not None:
+        found = from_pem
     else:
         assert isinstance(held, ProviderHeldKey)
         found = held.public()
-    if told is not None and not key_files.plain(told).keyid == key_files.plain(found).keyid:
+    if from_pem is not None and not key_files.plain(from_pem).keyid == key_files.plain(found).keyid:
         raise Failure(f"{pem} is not the public part of {key}", "leave --pem out: the file has the public key too", Exit.USAGE)
     held.sign(found, PROBE)
     if out is None:

@@ -121,7 +121,7 @@ def show(name: str, path: Path | None) -> None:
 @keys.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def policy(names: tuple[str, ...]) -> None:
-    """Print the Vault policy of a signer with the keys NAME (<mount>/<key>): it may sign with them and read their public parts, no more."""
+    """Print the Vault policy for a signer's keys NAME (<mount>/<key>): it permits signing with them and reading their public parts only."""
     click.echo(provision.policy(_parse(name, 1) for name in names), nl=False)
 
 
@@ -130,7 +130,7 @@ def policy(names: tuple[str, ...]) -> None:
 @click.option(
     "--public",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="The public key, as tufline keys printed it, for a provider that does not tell it.",
+    help="The public key, as tufline keys printed it, for a provider that does not return it.",
 )
 @config_option
 def prove(uri: str, public: Path | None, path: Path | None) -> None:
@@ -140,10 +140,10 @@ def prove(uri: str, public: Path | None, path: Path | None) -> None:
     proof on a machine that can't reach it, so that a wrong URI, version or policy is found before people sign.
     """
     name = _parse(uri).uri if uri.startswith(VAULT_SCHEME) or ":" not in uri else uri
-    told = None if public is None else key_files.read(public.read_bytes(), utc_now()).key
+    passed = None if public is None else key_files.read(public.read_bytes(), utc_now()).key
 
     async def sign(opener: KeyOpener) -> str:
-        key = await opener.public_of(name) if told is None else with_uri(told, name)
+        key = await opener.public_of(name) if passed is None else with_uri(passed, name)
         opened = await opener.open(str(key.unrecognized_fields[ONLINE_KEY_URI]), key)
         statement = key_files.statement(key, utc_now())
         (signature,) = await opened.sign_many([canonical.encode(statement)])

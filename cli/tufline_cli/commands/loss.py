@@ -38,7 +38,7 @@ async def _accept(config: Config, topic: str, partition: int, *, is_sure: bool) 
             raise Failure(f"{topic} has no partition {partition}", f"it has partitions 0 to {bus.partitions(topic) - 1}", Exit.USAGE)
         lost = await lost_input.find_loss(bus, topic, partition, await lost_input.progress_of(bus, topic, partition))
         if lost is None:
-            raise Failure(f"no record of {topic} {partition} is lost", "tufline status and /readyz tell what else is wrong")
+            raise Failure(f"no record of {topic} {partition} is lost", "tufline status and /readyz show what is wrong")
         click.echo(_describe(lost))
         if not is_sure:
             click.confirm("Accept the loss?", abort=True)

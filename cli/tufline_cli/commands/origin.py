@@ -54,10 +54,10 @@ async def _adopt(config: Config) -> tuple[str, Owner | None]:
     except ForeignOriginError:
         before = None  # damaged: this command fixes it
     async with open_bus(config) as bus:
-        shown = await provenance.examine(bus, store)
-        if shown.damage and not shown.has_root:
+        published = await provenance.examine(bus, store)
+        if published.damage and not published.has_root:
             raise ForeignOriginError(
-                f"the origin's timestamp does not belong to this log ({shown.damage}): its clients would refuse this log's"
+                f"the origin's timestamp does not belong to this log ({published.damage}): clients would refuse this log's metadata"
             )
         if before is None or before.log != bus.log_id:
             await claim(store, bus.log_id, utc_now(), expected=content)
@@ -80,5 +80,5 @@ def adopt(data: Path | None, path: Path | None) -> None:
         log, before = asyncio.run(_adopt(config))
     except ForeignOriginError as error:
         raise Failure(f"this log can't take over the origin {config.publisher.directory}: {error}", "nothing was changed") from error
-    said = "" if before is None or before.log == log else f", instead of the log {before.log}"
-    click.echo(f"the log {log} may publish to {config.publisher.directory}{said} ({OWNER})")
+    instead = "" if before is None or before.log == log else f", instead of the log {before.log}"
+    click.echo(f"the log {log} may publish to {config.publisher.directory}{instead} ({OWNER})")

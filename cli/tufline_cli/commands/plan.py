@@ -83,14 +83,16 @@ def _decided(path: Path) -> ceremony_answers.Answers:
 
 @click.command("plan")
 @click.option("--files", type=FILES, required=True, help="How many files the repository has, or will have.")
-@click.option("--bins", type=int, help="Number of bins; by default that of --answers or --url, or what suits the number of files.")
+@click.option("--bins", type=int, help="Number of bins; by default the one of --answers or --url, or one that suits the number of files.")
 @click.option("--changes", type=click.FloatRange(0.001, 10**9), default=1000, show_default=True, help="Files added or removed a day.")
 @click.option(
     "--per-request", type=click.FloatRange(1, 10**6), default=1, show_default=True, help="How many of them arrive at the same time."
 )
 @click.option("--path-bytes", type=click.IntRange(1, 1000), default=60, show_default=True, help="Length of a target path, on average.")
-@click.option("--answers", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Answers of a ceremony: bins and lifetimes.")
-@click.option("--url", help="URL of a server: its number of bins.")
+@click.option(
+    "--answers", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Answers of a ceremony, for bins and lifetimes."
+)
+@click.option("--url", help="URL of a server, for its number of bins.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, without the comparison.")
 @header_option
 @config_option

@@ -1,4 +1,4 @@
-"""``tufline publish``, ``freeze`` and ``thaw``: publish what is held, and let changes wait."""
+"""``tufline publish``, ``freeze`` and ``thaw``: publish held changes, and let changes wait."""
 
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ def publish(url: str, header: tuple[str, ...], timeout: float, wait: bool) -> No
 @url_option
 @header_option
 def freeze(url: str, header: tuple[str, ...]) -> None:
-    """Let changes of artifacts wait until tufline thaw.
+    """Stop applying changes of artifacts until tufline thaw.
 
     Requests and events are still accepted, and wait on the log. Nothing expires meanwhile: bins are renewed with their old content.
     """

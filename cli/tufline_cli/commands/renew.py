@@ -1,4 +1,4 @@
-"""``tufline root``, ``tufline targets`` and ``tufline submit``: the next versions of what people sign.
+"""``tufline root``, ``tufline targets`` and ``tufline submit``: the next versions of the roles that people sign.
 
 A version is either signed here with a first key and submitted, so that the others sign it over the server (``tufline sign --url``), or
 written to files, signed anywhere (``tufline sign``), and then submitted.
@@ -40,9 +40,9 @@ class _Newest:
     """The newest accepted versions on a server.
 
     Attributes:
-        root: of root.
-        targets: of targets; None if the server signs them.
-        targets_metadata: the same, with its signatures.
+        root: the newest root.
+        targets: the newest targets; None if the server signs them.
+        targets_metadata: the newest targets with its signatures.
     """
 
     root: Metadata[Root]
@@ -52,10 +52,10 @@ class _Newest:
     @classmethod
     def ask(cls, client: Client) -> "_Newest":
         """Ask a server."""
-        said = client.request("GET", "/api/v1/trust")
-        metadata = said["targets"]["metadata"]
+        answer = client.request("GET", "/api/v1/trust")
+        metadata = answer["targets"]["metadata"]
         return cls(
-            roles.parse(Root, said["root"]["metadata"]), None if metadata is None else roles.parse(Targets, metadata).signed, metadata
+            roles.parse(Root, answer["root"]["metadata"]), None if metadata is None else roles.parse(Targets, metadata).signed, metadata
         )
 
 
@@ -82,21 +82,21 @@ class _Signing:
     expires: datetime
 
     def check(self) -> None:
-        """Refuse what is neither signed here nor written."""
+        """Refuse the options unless exactly one of ``--key`` and ``--out`` is set."""
         if bool(self.keys) == bool(self.out):
             advice = "either --key KEY signs it here first and submits it, or --out DIRECTORY writes it, to sign it elsewhere"
-            raise Failure("who signs first is missing, or named twice", advice, Exit.USAGE)
+            raise Failure("pass exactly one of --key and --out", advice, Exit.USAGE)
 
-    def go_on(self, following: Root | Targets, trusted: Metadata[Root], *, skip_overlap: bool = False) -> None:
+    def write_or_submit(self, following: Root | Targets, trusted: Metadata[Root], *, skip_overlap: bool = False) -> None:
         """Write the next version, or sign and submit it."""
         metadata: Metadata[Any] = Metadata(following)
-        said = changes(following, trusted.signed)
+        summary = changes(following, trusted.signed)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
             (self.out / TRUSTED_ROOT).write_bytes(trusted.to_bytes())
             file = self.out / f"{following.type}.json"
             file.write_bytes(metadata.to_bytes())
-            click.echo(said)
+            click.echo(summary)
             submitted = f"tufline submit {file}{' --skip-overlap' if skip_overlap else ''}"
             click.echo(f"next: tufline sign {file} --key KEY, on as many machines as needed, then {submitted}")
             return
@@ -105,7 +105,7 @@ class _Signing:
         signers = matching(held, signing_keys(following, trusted.signed))
         if unused := {one.name for one in held} - {one.name for one, _ in signers}:
             raise Failure(f"{', '.join(sorted(unused))} can't sign {following.type}", "pass the private key of one of its key holders")
-        click.echo(said)
+        click.echo(summary)
         if not self.yes:
             click.confirm("Sign and submit it?", abort=True)
         for one, key in signers:
@@ -139,7 +139,7 @@ def _signing_options(command: Callable[..., None]) -> Callable[..., None]:
         config_option,
         header_option,
         url_option,
-        click.option("--yes", is_flag=True, help="Sign and submit without a question."),
+        click.option("--yes", is_flag=True, help="Sign and submit without asking."),
         click.option(
             "--out", type=directory, help="Write the version to this directory instead, to sign it elsewhere; then tufline submit."
         ),
@@ -161,7 +161,7 @@ def _submit(client: Client, versions: list[Metadata[Any]], *, skip_overlap: bool
             click.echo(f"{name} waits for signatures: {left}")
             click.echo(f"next: the others sign it with tufline sign --url {client.url} --key KEY")
         else:
-            click.echo(f"{name} is accepted: it is published when all that it governs verifies under it (tufline status)")
+            click.echo(f"{name} is accepted: it is published once everything that it governs verifies under it (tufline status)")
 
 
 @click.group()
@@ -177,7 +177,7 @@ def renew_root(signing: _Signing) -> None:
     Sign it first with your own key (--key); the others sign it with tufline sign --url, each on their own machine.
     """
     newest = _Newest.ask(signing.client)
-    signing.go_on(renewal.renewed(newest.root.signed, signing.expires), newest.root)
+    signing.write_or_submit(renewal.renewed(newest.root.signed, signing.expires), newest.root)
 
 
 def _split(option: str, given: str) -> tuple[str, str]:
@@ -219,10 +219,10 @@ def _named(add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, 
 
 @root.command("keys")
 @click.option(
-    "--add", multiple=True, metavar="ROLE=FILE", help="Public key that is new in root or targets, as tufline keys public wrote it."
+    "--add", multiple=True, metavar="ROLE=FILE", help="Public key to add to root or targets: a file that tufline keys public wrote."
 )
 @click.option(
-    "--remove", multiple=True, metavar="ROLE=KEY", help="Key that goes: its file, or the start of its keyid. With --add: a replacement."
+    "--remove", multiple=True, metavar="ROLE=KEY", help="Key to remove: its file, or the start of its keyid. Use --add to replace it."
 )
 @click.option("--threshold", multiple=True, metavar="ROLE=NUMBER", help="How many keys must sign the role from now on.")
 @skip_overlap_option
@@ -230,16 +230,16 @@ def _named(add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, 
 def keys_of_root(signing: _Signing, add: tuple[str, ...], remove: tuple[str, ...], threshold: tuple[str, ...], skip_overlap: bool) -> None:
     """Make the next root, with other keys or thresholds of root or targets.
 
-    It must be signed by enough keys of the current root, and by enough keys of the new one. Online keys: tufline keys rotate.
+    It must be signed by enough keys of the current root, and by enough keys of the new one. For online keys use tufline keys rotate.
     """
     asked = _key_changes(add, remove, threshold)
     newest = _Newest.ask(signing.client)
     following = renewal.with_keys(newest.root.signed, asked, signing.expires)
-    signing.go_on(following, newest.root, skip_overlap=skip_overlap)
+    signing.write_or_submit(following, newest.root, skip_overlap=skip_overlap)
     if renewal.must_be_signed_again(newest.targets_metadata, following):
         click.echo(
-            f"root version {following.version} is published when targets have signatures of its keys, too: once it is accepted, "
-            "tufline targets renew, which one of its keys signs first"
+            f"root version {following.version} is published only once targets is signed with its keys: when it is accepted, "
+            "run tufline targets renew, which one of these keys must sign first"
         )
 
 
@@ -258,7 +258,7 @@ def renew_targets(signing: _Signing) -> None:
     newest = _Newest.ask(signing.client)
     if newest.targets is None:
         raise Failure("the server signs targets here", "nothing needs to be done: it renews them by itself")
-    signing.go_on(renewal.renewed(newest.targets, signing.expires), newest.root)
+    signing.write_or_submit(renewal.renewed(newest.targets, signing.expires), newest.root)
 
 
 @click.command()
@@ -267,7 +267,7 @@ def renew_targets(signing: _Signing) -> None:
 @url_option
 @header_option
 def submit(files: tuple[Path, ...], skip_overlap: bool, url: str, header: tuple[str, ...]) -> None:
-    """Submit root or targets in FILE, signed with tufline sign, to the server. If signatures are missing, it waits for them."""
+    """Submit root or targets in FILE, signed with tufline sign, to the server. The server waits for missing signatures."""
     client = Client(url, header)
     versions = [read(file) for file in files]
     if len({one.signed.type for one in versions}) != len(versions):

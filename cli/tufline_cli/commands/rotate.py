@@ -11,7 +11,7 @@ from tufline.keys.opening import KeyOpener
 from tufline.keys.vault import provision
 from tufline.metadata.key_uris import FILE_SCHEME, VAULT_SCHEME, VaultKeyName
 from tufline_cli.commands.keys import online_keys, with_opener
-from tufline_cli.commands.rotation_steps import DEFAULT_DAYS, Rotation, begin, begun, run, stage, to_give
+from tufline_cli.commands.rotation_steps import DEFAULT_DAYS, Rotation, read_rotation, read_signed, run, start_rotation, waits_for
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, header_option, timeout_option, url_option
 from tufline_cli.trust_options import LIFETIME_DAYS
@@ -60,8 +60,10 @@ def rotate(
         if (new is None) == (not new_version):
             raise Failure("the new key is missing: pass either --new KEY or --new-version", code=Exit.USAGE)
         if new is not None:
-            return begin(directory, client, old, lambda _: online_keys((new,), (ONLINE,), path)[ONLINE], days, skip_overlap=skip_overlap)
-        return begin(directory, client, old, lambda uri: _next_version(uri, path), days, skip_overlap=skip_overlap)
+            return start_rotation(
+                directory, client, old, lambda _: online_keys((new,), (ONLINE,), path)[ONLINE], days, skip_overlap=skip_overlap
+            )
+        return start_rotation(directory, client, old, lambda uri: _next_version(uri, path), days, skip_overlap=skip_overlap)
 
     rotation = run(directory, client, start, timeout)
     if rotation is not None:
@@ -87,11 +89,11 @@ def _next_version(uri: str, path: Path | None) -> Key:
 @config_option
 def retire(directory: Path, url: str, header: tuple[str, ...], path: Path | None) -> None:
     """Forbid the old key of the rotation in DIRECTORY to sign. Refused while it still signs anything."""
-    rotation = begun(directory)
+    rotation = read_rotation(directory)
     if rotation is None:
         raise Failure(f"there is no rotation in {directory}", code=Exit.USAGE)
-    if waits := stage(Client(url, header).request("GET", "/api/v1/trust"), rotation, to_give(directory)):
-        raise Failure(f"the key is still needed: {waits}", f"tufline keys rotate {directory} tells when it is not")
+    if waits := waits_for(Client(url, header).request("GET", "/api/v1/trust"), rotation, read_signed(directory)):
+        raise Failure(f"the key is still needed: {waits}", f"tufline keys rotate {directory} shows the progress")
     if not rotation.uri.startswith(VAULT_SCHEME):
         place = rotation.uri.removeprefix(FILE_SCHEME)
         what = f"delete {place} in signer.key_dir" if rotation.uri.startswith(FILE_SCHEME) else f"disable {place} where it is kept"

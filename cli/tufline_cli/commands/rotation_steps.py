@@ -54,7 +54,7 @@ class Rotation:
     skip_overlap: bool
 
 
-def begun(directory: Path) -> Rotation | None:
+def read_rotation(directory: Path) -> Rotation | None:
     """Read a rotation that was started.
 
     Args:
@@ -89,7 +89,9 @@ def _find(old: str, keys: Mapping[str, Key]) -> str:
     return found.pop()
 
 
-def begin(directory: Path, client: Client, old: str | None, make: Callable[[str], Key], days: int, *, skip_overlap: bool) -> Rotation:
+def start_rotation(
+    directory: Path, client: Client, old: str | None, make: Callable[[str], Key], days: int, *, skip_overlap: bool
+) -> Rotation:
     """Start a rotation: write the root and targets that have to be signed offline.
 
     Args:
@@ -106,9 +108,9 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
     Raises:
         Failure: if the old key can't be determined, or the new key is the old one.
     """
-    said = client.request("GET", "/api/v1/trust")
-    root = roles.parse(Root, said["root"]["metadata"]).signed
-    targets = roles.parse(Targets, said["targets"]["metadata"]).signed if said["targets"]["metadata"] is not None else None
+    answer = client.request("GET", "/api/v1/trust")
+    root = roles.parse(Root, answer["root"]["metadata"]).signed
+    targets = roles.parse(Targets, answer["targets"]["metadata"]).signed if answer["targets"]["metadata"] is not None else None
     keys = _online_keys(root, targets)
     if old is None and len(keys) != 1:
         known = "; ".join(f"{keyid} ({key.unrecognized_fields[key_uris.ONLINE_KEY_URI]})" for keyid, key in keys.items())
@@ -121,17 +123,17 @@ def begin(directory: Path, client: Client, old: str | None, make: Callable[[str]
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
     following = [next_root(root, keyid, new, expires), None if targets is None else next_targets(targets, keyid, new, expires)]
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / TRUSTED_ROOT).write_bytes(roles.parse(Root, said["root"]["metadata"]).to_bytes())
+    (directory / TRUSTED_ROOT).write_bytes(roles.parse(Root, answer["root"]["metadata"]).to_bytes())
     for signed in following:
         if signed is not None:
             metadata: Metadata[Any] = Metadata(signed)
             (directory / f"{signed.type}.json").write_bytes(metadata.to_bytes())
     rotation = Rotation(keyid, new.keyid, uri, skip_overlap)
-    (directory / STATE).write_text(json.dumps(asdict(rotation), indent=1))  # last: without it no rotation was started
+    (directory / STATE).write_text(json.dumps(asdict(rotation), indent=1))  # written last: it marks the rotation as started
     return rotation
 
 
-def to_give(directory: Path) -> dict[str, Metadata[Any]]:
+def read_signed(directory: Path) -> dict[str, Metadata[Any]]:
     """Read the files that were signed offline.
 
     Args:
@@ -148,13 +150,13 @@ def to_give(directory: Path) -> dict[str, Metadata[Any]]:
     found = {role: read(path) for role, path in paths.items()}
     left = {role: missing(metadata, trusted) for role, metadata in found.items()}
     if any(left.values()):
-        said = "; ".join(f"{paths[role]} needs {count} more of {who}" for role, of_role in left.items() for who, count in of_role.items())
+        needs = "; ".join(f"{paths[role]} needs {count} more of {who}" for role, of_role in left.items() for who, count in of_role.items())
         files = " ".join(str(paths[role]) for role in found)
-        raise Failure(f"signatures are missing: {said}", f"tufline sign {files} --key <offline key>, then call this again")
+        raise Failure(f"signatures are missing: {needs}", f"tufline sign {files} --key <offline key>, then run this command again")
     return found
 
 
-def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> bool:
+def submit_versions(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> bool:
     """Submit the new versions to the server, unless it has them.
 
     Args:
@@ -168,13 +170,13 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
     Raises:
         Failure: if the server has another version, or refuses these.
     """
-    said = client.request("GET", "/api/v1/trust")
+    answer = client.request("GET", "/api/v1/trust")
     wanted = {}
     for role, metadata in files.items():
-        given = said[role]["pending"]
+        given = answer[role]["pending"]
         if given >= metadata.signed.version:
-            if roles.parse(type(metadata.signed), said[role]["metadata"]).signed.version == given == metadata.signed.version and (
-                roles.parse(type(metadata.signed), said[role]["metadata"]).signed != metadata.signed
+            if roles.parse(type(metadata.signed), answer[role]["metadata"]).signed.version == given == metadata.signed.version and (
+                roles.parse(type(metadata.signed), answer[role]["metadata"]).signed != metadata.signed
             ):
                 raise Failure(f"the server has a different {role} version {given}", "start again in another directory")
             continue
@@ -184,25 +186,25 @@ def give(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]])
     return bool(wanted)
 
 
-def stage(said: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> str:
+def waits_for(answer: Mapping[str, Any], rotation: Rotation, files: Mapping[str, Metadata[Any]]) -> str:
     """Describe what the rotation is waiting for.
 
     Args:
-        said: the server's answer to GET /api/v1/trust.
+        answer: the server's answer to GET /api/v1/trust.
         rotation: the rotation.
         files: role to its new version.
 
     Returns:
         One sentence for the operator; empty once the old key no longer signs anything.
     """
-    bins, total = said["bins"].get(rotation.new, 0), said["number_of_bins"]
-    governs_bins = Targets.type in files or rotation.old in said["bins"]
+    bins, total = answer["bins"].get(rotation.new, 0), answer["number_of_bins"]
+    governs_bins = Targets.type in files or rotation.old in answer["bins"]
     if governs_bins and bins < total:
         return f"{bins} of {total} bins are signed with the new key"
-    waiting = [f"{role} {metadata.signed.version}" for role, metadata in files.items() if said[role]["current"] < metadata.signed.version]
+    waiting = [f"{role} {metadata.signed.version}" for role, metadata in files.items() if answer[role]["current"] < metadata.signed.version]
     if waiting:
         return f"{' and '.join(waiting)} will be released when everything is signed with both keys and old versions have left the caches"
-    still = [role for role, keyids in said["keyids"].items() if rotation.old in keyids and role in {"timestamp", "snapshot"}]
+    still = [role for role, keyids in answer["keyids"].items() if rotation.old in keyids and role in {"timestamp", "snapshot"}]
     if still:
         return f"the old key still signs {' and '.join(still)}, for clients that do not see the new root yet"
     return ""
@@ -222,12 +224,12 @@ def follow(client: Client, rotation: Rotation, files: Mapping[str, Metadata[Any]
         Failure: if it takes longer.
     """
     last = None
-    while now := stage(client.request("GET", "/api/v1/trust", patient=True), rotation, files):
+    while now := waits_for(client.request("GET", "/api/v1/trust", patient=True), rotation, files):
         if now != last:
             say(now)
             last = now
         if time.monotonic() > deadline:
-            raise Failure(f"not yet: {now}", "it continues without this command; call it again to see the progress", Exit.TIMEOUT)
+            raise Failure(f"not yet: {now}", "it continues without this command; run it again to see the progress", Exit.TIMEOUT)
         time.sleep(POLL_SECONDS)
 
 
@@ -249,18 +251,18 @@ def run(
     Raises:
         Failure: if signatures are missing, the server refuses, or the time is over.
     """
-    rotation = begun(directory)
+    rotation = read_rotation(directory)
     if rotation is None:
         start()
         files = [str(directory / f"{role}.json") for role in ROLES if (directory / f"{role}.json").exists()]
         say(f"to be signed offline: {' '.join(files)}")
-        say(f"next: tufline sign {' '.join(files)} --key <offline key> …, then call this again")
+        say(f"next: tufline sign {' '.join(files)} --key <offline key> …, then run this command again")
         return None
     try:
-        files_to_give = to_give(directory)
+        signed_files = read_signed(directory)
     except MetadataError as error:
         raise Failure(f"{directory}: {error}") from error
-    if give(client, rotation, files_to_give):
+    if submit_versions(client, rotation, signed_files):
         say(f"submitted: from now on everything is signed with {'the new key' if rotation.skip_overlap else 'both keys'}")
-    follow(client, rotation, files_to_give, time.monotonic() + timeout, say)
+    follow(client, rotation, signed_files, time.monotonic() + timeout, say)
     return rotation

@@ -16,11 +16,11 @@ from tufline_cli.commands.key_holders import open_offline
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, header_option
 from tufline_cli.passphrases import asker, passphrase_file_option
-from tufline_cli.signing_steps import SIGN_PATH, TRUSTED, changes, matching, read, signing_keys, tell, trusted_root, waiting
+from tufline_cli.signing_steps import SIGN_PATH, TRUSTED, changes, matching, print_missing, read, signing_keys, trusted_root, waiting
 
 
 def _sign_on_server(client: Client, held: Sequence[OfflineKey], *, is_confirmed: bool) -> set[str]:
-    """Sign all that waits on a server, and return the keys that signed something."""
+    """Sign every version that waits on a server, and return the names of the keys that signed something."""
     found = waiting(client)
     versions = dict(found.versions)
     trusted = versions.pop(TRUSTED, None) or versions.get(Root.type)
@@ -39,19 +39,19 @@ def _sign_on_server(client: Client, held: Sequence[OfflineKey], *, is_confirmed:
                 click.confirm("Sign it?", abort=True)
         for one, key in new:
             if role not in waiting(client).versions:
-                break  # with the last signature it counts, and takes no more
+                break  # the version is complete, and accepts no more signatures
             signature = one.sign(key, metadata.signed_bytes)
             client.request("POST", SIGN_PATH, {"role": role, "signature": signature.to_dict()})
             metadata.signatures[signature.keyid] = signature
     left = waiting(client).missing
     for role, metadata in versions.items():
-        tell(metadata, trusted.signed, left=left.get(role, ""))
+        print_missing(metadata, trusted.signed, left=left.get(role, ""))
     return used
 
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """What one file got.
+    """The result of signing one file.
 
     Attributes:
         role: the role of the file.
@@ -65,7 +65,7 @@ class _Signed:
 
 
 def _sign_file(file: Path, trusted: Root, held: Sequence[OfflineKey], *, in_place: bool) -> _Signed:
-    """Sign a file, and write the signatures into it if that is wanted."""
+    """Sign a file, and write the signatures into it if ``in_place`` is set."""
     metadata = read(file)
     click.echo(changes(metadata.signed, trusted))
     signers = matching(held, signing_keys(metadata.signed, trusted))
@@ -73,7 +73,7 @@ def _sign_file(file: Path, trusted: Root, held: Sequence[OfflineKey], *, in_plac
     metadata.signatures |= {signature.keyid: signature for signature in new}
     if in_place:
         file.write_bytes(metadata.to_bytes())
-    tell(metadata, trusted, f"{file}: ")
+    print_missing(metadata, trusted, f"{file}: ")
     return _Signed(metadata.signed.type, [signature.to_dict() for signature in new], {one.name for one, _ in signers})
 
 
@@ -93,14 +93,14 @@ def _sign_file(file: Path, trusted: Root, held: Sequence[OfflineKey], *, in_plac
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help=f"The current root; by default {TRUSTED_ROOT} next to the file.",
 )
-@click.option("--url", help="URL of a server whose waiting versions are signed, in place of files.")
+@click.option("--url", help="URL of a server: sign the versions that wait there, instead of files.")
 @header_option
 @click.option(
     "--signatures",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the signatures to this file, to hand over, and leave FILE unchanged.",
 )
-@click.option("--yes", is_flag=True, help="Sign what waits on the server without a question.")
+@click.option("--yes", is_flag=True, help="Sign the versions that wait on the server without asking.")
 @config_option
 def sign(
     files: tuple[Path, ...],
@@ -115,11 +115,11 @@ def sign(
 ) -> None:
     """Sign root or targets in FILE with offline keys, and print how many signatures are missing.
 
-    For files this needs no network: copy them to the machine that has the key, and back. With --url it signs what waits for signatures on
-    a server; the key stays here, and only the signature is sent.
+    For files this needs no network: copy them to the machine that has the key, and back. With --url it signs the versions that wait for
+    signatures on a server; the key stays here, and only the signature is sent.
     """
     if bool(files) == bool(url):
-        raise Failure("what to sign is missing, or named twice", "name either files, or a server with --url", Exit.USAGE)
+        raise Failure("it is not clear what to sign", "pass either files, or a server with --url", Exit.USAGE)
     if url and root:
         raise Failure("--root is for files only", "leave it out: the server says which root is the current one", Exit.USAGE)
     if url and signatures:
@@ -135,5 +135,5 @@ def sign(
         click.echo(f"signatures, to hand over: {signatures}")
     if unused := set(keys) - used:
         names = ", ".join(sorted(unused))
-        what = "any of these files" if files else "what waits there"
+        what = "any of these files" if files else "the versions that wait there"
         raise Failure(f"{names} can't sign {what}", "pass the private key of one of the offline keys")

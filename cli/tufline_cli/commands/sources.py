@@ -59,7 +59,7 @@ def _of_directory(directory: Path, journal: Journal) -> Iterator[SourceItem]:
                 continue
             stat, target_path = path.stat(), path.relative_to(directory).as_posix()
             mark = make_mark(target_path, b"%d:%d" % (stat.st_size, stat.st_mtime_ns))
-            if not journal.is_journal(path.name, stat) and not journal.passes(mark):
+            if not journal.is_journal(path.name, stat) and not journal.skips(mark):
                 yield SourceItem(mark, json.dumps(describe_file(path, target_path)).encode())
         except OSError as error:
             hint = "fix the file, and import again: accepted artifacts are skipped"
@@ -83,7 +83,7 @@ def _of_csv(path: Path, journal: Journal) -> Iterator[SourceItem]:
             info = {"length": row["length"], "hashes": {"sha256": row["sha256"]}}
             line = json.dumps({"path": row["path"], "info": info}).encode()
             mark = make_mark(row["path"] or "", line)
-            if not journal.passes(mark):
+            if not journal.skips(mark):
                 yield SourceItem(mark, line)
 
 
@@ -103,7 +103,7 @@ def _of_lines(path: Path, journal: Journal) -> Iterator[SourceItem]:
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 name = ""  # the server reports what is wrong with the line
             mark = make_mark(name, line)
-            if not journal.passes(mark):
+            if not journal.skips(mark):
                 yield SourceItem(mark, line)
 
 
@@ -127,8 +127,8 @@ def check_source(source: Path) -> None:
         with _csv_rows(source) as rows:
             missing = {"path", "length", "sha256"} - set(rows.fieldnames or ())
         if missing:
-            said = " and ".join(sorted(missing))
-            raise Failure(f"{source} has no column {said}", "its first line must be: path,length,sha256", Exit.USAGE)
+            columns = " and ".join(sorted(missing))
+            raise Failure(f"{source} has no column {columns}", "its first line must be: path,length,sha256", Exit.USAGE)
 
 
 def items(source: Path, journal: Journal) -> Iterator[SourceItem]:

@@ -41,7 +41,7 @@ REFUSALS: Final = (RepositoryError, DownloadLengthMismatchError)
 """Errors of refused content: it does not verify, or is longer than in the metadata, which python-tuf reports as a failed download."""
 
 UNFETCHED: Final = (DownloadError, urllib3.exceptions.HTTPError)
-"""Errors of fetching: python-tuf does not wrap urllib3's errors in the middle of a file."""
+"""Errors of fetching: python-tuf does not wrap the errors of urllib3 that occur in the middle of a file."""
 
 root_option = click.option(
     "--root",
@@ -89,7 +89,7 @@ def _save(updater: Updater, target: str, place: Path) -> str:
     try:
         info = updater.get_targetinfo(target)
         if info is None:
-            raise Failure(f"the repository does not list {target}", "tufline status tells whether it is live yet")
+            raise Failure(f"the repository does not list {target}", "tufline status shows whether changes are still waiting")
         return updater.find_cached_target(info, str(place)) or updater.download_target(info, str(place))
     except REFUSALS as error:
         raise Failure(f"{target} is not what the repository vouches for: {error}", "do not use it until you know why") from error

@@ -186,7 +186,7 @@ async def test_all_keys_of_targets_are_replaced_with_the_command_line(tmp_path: 
             await server.task(added["data"]["task_id"])
             async with reading(tmp_path, url) as seen:
                 said = await people.tufline(server, "root", "keys", *people.replace, "--key", "root0.pem")
-                assert "tufline targets renew, which one of its keys signs first" in said
+                assert "run tufline targets renew, which one of these keys must sign first" in said
                 await people.tufline(server, "sign", "--key", "root1.pem")
                 said = await people.tufline(server, "targets", "renew", "--key", "new0.pem")
                 assert "targets version 2 waits for signatures" in said
