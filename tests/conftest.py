@@ -9,6 +9,7 @@ from hypothesis import Phase, settings
 
 from tufline_testing.clients import builds
 from tufline_testing.clients.running import Client, all_clients, oldest_clients
+from tufline_testing.repository_logs import EmbeddedLog, KafkaLog, Log
 from tufline_testing.servers.jdk import java
 from tufline_testing.servers.kafka_cluster import Cluster, jars
 from tufline_testing.servers.openbao import bao
@@ -49,6 +50,15 @@ def kafka(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield cluster
     finally:
         cluster.stop()
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.slow)])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Log:
+    """Make a log on each bus, so that a test of a flow runs twice."""
+    if request.param == "embedded":
+        return EmbeddedLog(tmp_path / "log.db")
+    cluster: Cluster = request.getfixturevalue("kafka")
+    return KafkaLog(cluster.bootstrap)
 
 
 @pytest.fixture(scope="session")

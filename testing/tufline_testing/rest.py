@@ -25,8 +25,9 @@ from tufline.records import topics
 from tufline.runtime.health import Health
 from tufline_testing.described import check_answer
 from tufline_testing.payloads import make_bootstrap
+from tufline_testing.repository_logs import LOG_PARTITIONS, EmbeddedLog, Log
 
-PARTITIONS = 4
+PARTITIONS = LOG_PARTITIONS
 LIVE_SECONDS = 30.0
 
 
@@ -81,6 +82,7 @@ async def rest(
     *,
     whole: bool = False,
     bus: Bus | None = None,
+    log: Log | None = None,
     vault: VaultConfig | None = None,
     signer: Mapping[str, Any] | None = None,
     clock: Clock = utc_now,
@@ -88,30 +90,31 @@ async def rest(
 ) -> AsyncIterator[Rest]:
     """Run ingest, and with ``whole`` also signer and publisher, on a machine with its own clock.
 
-    A log that is opened here has the right time.
+    A log that is opened here has the right time; without ``bus`` and ``log`` it is a file.
     """
-    own = bus is None
-    log = bus or await open_embedded(path / "log.db", topics.topics(PARTITIONS))
+    opened = bus or await (log or EmbeddedLog(path / "log.db")).open()
     health, listening = Health(), asyncio.get_running_loop().create_future()
     config = IngestConfig(port=0, **settings)
-    services = [tufline_ingest.service.run(log, config, clock=clock, health=health, on_listening=listening.set_result)]
+    services = [tufline_ingest.service.run(opened, config, clock=clock, health=health, on_listening=listening.set_result)]
     if whole:
         store = LocalStore(path / "origin")
         of_signer = SignerConfig.model_validate({"key_dir": path / "keys"} | dict(signer or {}))
-        services.append(tufline_signer.service.run(log, of_signer, vault=vault, clock=clock, health=health))
-        services.append(tufline_publisher.service.run(log, PublisherConfig(directory=path / "origin"), store, clock=clock, health=health))
+        services.append(tufline_signer.service.run(opened, of_signer, vault=vault, clock=clock, health=health))
+        services.append(
+            tufline_publisher.service.run(opened, PublisherConfig(directory=path / "origin"), store, clock=clock, health=health)
+        )
     tasks = [asyncio.create_task(service) for service in services]
     try:
         async with aiohttp.ClientSession() as session:
             async with asyncio.timeout(LIVE_SECONDS):
                 url = await listening
-            yield Rest(log, url, session, health)
+            yield Rest(opened, url, session, health)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if own:
-            await log.close()
+        if bus is None:
+            await opened.close()
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from tufline import records
 from tufline.records import cursor, topics
 from tufline.records.cursor import Task
 from tufline_testing.log import append_marks, append_publish, eventually, read_all
+from tufline_testing.repository_logs import Log
 from tufline_testing.rest import Rest, artifact, bootstrapped
 
 ADD = "/api/v1/artifacts/"
@@ -45,9 +46,9 @@ async def role_of(server: Rest, path: str) -> str:
     return layout.name(layout.index_of(path))
 
 
-async def test_what_is_held_is_done_at_once_and_live_after_a_publish(tmp_path: Path) -> None:
+async def test_what_is_held_is_done_at_once_and_live_after_a_publish(tmp_path: Path, log: Log) -> None:
     """A held request's task is SUCCESS with ``held``, but nothing of it is live; the publish's task names the bins that it changed."""
-    async with bootstrapped(tmp_path) as server:
+    async with bootstrapped(tmp_path, log=log) as server:
         await add(server, "gone")
         details = (await add(server, "a", "b", publish=False))["details"]
         assert details["held"] is True
@@ -69,9 +70,9 @@ async def test_what_is_held_is_done_at_once_and_live_after_a_publish(tmp_path: P
         assert (await server.task(published["task_id"]))["result"] == published["result"]
 
 
-async def test_the_task_of_an_old_publish_still_tells_what_it_released(tmp_path: Path) -> None:
+async def test_the_task_of_an_old_publish_still_tells_what_it_released(tmp_path: Path, log: Log) -> None:
     """The result of a publish is found after many others, in a few steps, and never confused with theirs."""
-    async with bootstrapped(tmp_path) as server:
+    async with bootstrapped(tmp_path, log=log) as server:
         tasks = []
         for number in range(9):
             await add(server, f"p/{number}", publish=False)
@@ -83,9 +84,9 @@ async def test_the_task_of_an_old_publish_still_tells_what_it_released(tmp_path:
             assert (await server.task(task_id))["result"]["details"] == {"artifact_roles": wanted}
 
 
-async def test_a_hold_with_the_task_id_in_custom(tmp_path: Path) -> None:
+async def test_a_hold_with_the_task_id_in_custom(tmp_path: Path, log: Log) -> None:
     """A request may be held and have its task id in custom: its task is found by name, and is done before the publish."""
-    async with bootstrapped(tmp_path) as server:
+    async with bootstrapped(tmp_path, log=log) as server:
         body = {"artifacts": [artifact("a")], "publish_artifacts": False, "add_task_id_to_custom": True}
         task = await server.submit(ADD, body, ADDED + HELD)
         assert task["result"]["details"]["held"] is True
@@ -138,9 +139,9 @@ async def test_an_older_publish_than_the_state_keeps_is_still_one(tmp_path: Path
         assert (await server.task(task["task_id"]))["result"]["details"] == {"artifact_roles": [await role_of(server, "a")]}
 
 
-async def test_frozen_changes_wait_until_they_are_thawed(tmp_path: Path) -> None:
+async def test_frozen_changes_wait_until_they_are_thawed(tmp_path: Path, log: Log) -> None:
     """While it is frozen, tasks are RUNNING and status says so; after the thaw all of them are done, in their order."""
-    async with bootstrapped(tmp_path) as server:
+    async with bootstrapped(tmp_path, log=log) as server:
         await add(server, "a")
         status, answer = await server.ask("POST", "/api/v1/freeze")
         assert (status, answer["data"]["frozen_since"] is None) == (200, False)
@@ -166,9 +167,9 @@ async def test_frozen_changes_wait_until_they_are_thawed(tmp_path: Path) -> None
         assert (await server.ask("GET", "/api/v1/status"))[1]["frozen_since"] is None
 
 
-async def test_a_publish_that_comes_from_another_process_is_applied_at_once(tmp_path: Path) -> None:
+async def test_a_publish_that_comes_from_another_process_is_applied_at_once(tmp_path: Path, log: Log) -> None:
     """Workers that wait for changes learn of a publish from ``admin``, not only when the next change comes."""
-    async with bootstrapped(tmp_path, signer={"renewal_check": 3600.0}) as server:
+    async with bootstrapped(tmp_path, log=log, signer={"renewal_check": 3600.0}) as server:
         await add(server, "a", publish=False)
         bootstrap = records.decode(records.admin_decoder, (await read_all(server.bus, topics.ADMIN))[0].value)
         assert isinstance(bootstrap, records.Bootstrap)

@@ -10,6 +10,7 @@ from tufline import records
 from tufline.records import Head, topics
 from tufline_testing.log import read_all
 from tufline_testing.payloads import make_bootstrap
+from tufline_testing.repository_logs import Log
 from tufline_testing.rest import PARTITIONS, Rest, bootstrapped, rest
 
 ONLINE, TASK = "/api/v1/metadata/online", "/api/v1/task/?task_id="
@@ -57,10 +58,10 @@ RENEWED: dict[str, tuple[str, list[str], list[str]]] = {
 
 
 @pytest.mark.parametrize(("mode", "roles", "renewed"), RENEWED.values(), ids=RENEWED)
-async def test_roles_are_renewed(tmp_path: Path, mode: str, roles: list[str], renewed: list[str]) -> None:
+async def test_roles_are_renewed(tmp_path: Path, log: Log, mode: str, roles: list[str], renewed: list[str]) -> None:
     """When the task is done, every role that was asked for has a new version, and so have those that name it; all others have none."""
     payload = make_bootstrap(tmp_path / "keys", bins=BINS, mode=mode).payload
-    async with bootstrapped(tmp_path, payload=payload, signer=RARE) as server:
+    async with bootstrapped(tmp_path, log=log, payload=payload, signer=RARE) as server:
         before = await versions(server)
         task = await server.task(await renew(server, *roles))
         after = await versions(server)
@@ -69,21 +70,21 @@ async def test_roles_are_renewed(tmp_path: Path, mode: str, roles: list[str], re
         assert {role for role, version in after.items() if version > before[role]} == set(renewed)
 
 
-async def test_a_renewal_is_made_once(tmp_path: Path) -> None:
+async def test_a_renewal_is_made_once(tmp_path: Path, log: Log) -> None:
     """A renewal that was accepted while no signer ran is made when one runs, once: a restart makes no more new versions."""
     payload = make_bootstrap(tmp_path / "keys", bins=BINS, mode="rstuf").payload
-    async with bootstrapped(tmp_path, payload=payload, signer=RARE):
+    async with bootstrapped(tmp_path, log=log, payload=payload, signer=RARE):
         pass
-    async with rest(tmp_path) as server:
+    async with rest(tmp_path, log=log) as server:
         before = await versions(server)
         task_id = await renew(server, "bins", "targets")
         _, answer = await server.ask("GET", TASK + task_id)
         assert answer["data"] == {"task_id": task_id, "state": "RUNNING"}
-    async with rest(tmp_path, whole=True, signer=RARE) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=RARE) as server:
         assert (await server.task(task_id))["state"] == "SUCCESS"
         after = await versions(server)
         assert (after["bins"], after["targets"]) == (before["bins"] + 1, before["targets"] + 1)
-    async with rest(tmp_path, whole=True, signer=RARE) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=RARE) as server:
         second = await server.task(await renew(server, "timestamp"))
         assert second["state"] == "SUCCESS"
         later = await versions(server)
@@ -94,10 +95,10 @@ async def test_a_renewal_is_made_once(tmp_path: Path) -> None:
         assert of_bins == {after["bins"] + 1}, "bins were renewed again when the signer started"
 
 
-async def test_the_service_changes_while_roles_are_renewed(tmp_path: Path) -> None:
+async def test_the_service_changes_while_roles_are_renewed(tmp_path: Path, log: Log) -> None:
     """Artifacts that come during a renewal are live as ever, and several renewals at once are all done."""
     payload = make_bootstrap(tmp_path / "keys", bins=BINS, mode="rstuf").payload
-    async with bootstrapped(tmp_path, payload=payload, signer=RARE) as server:
+    async with bootstrapped(tmp_path, log=log, payload=payload, signer=RARE) as server:
         before = await versions(server)
         tasks = [await renew(server) for _ in range(3)]
         body: Any = {"artifacts": [{"path": f"a/{number}", "info": {"length": 1, "hashes": {"sha256": "ab" * 32}}} for number in range(50)]}

@@ -10,6 +10,7 @@ import pytest
 
 from tufline.clock import utc_now
 from tufline_testing.payloads import make_bootstrap
+from tufline_testing.repository_logs import Log
 from tufline_testing.rest import Rest, artifact, bootstrapped, rest
 
 CONFIG, ADD, BOOTSTRAP = "/api/v1/config/", "/api/v1/artifacts/", "/api/v1/bootstrap/"
@@ -67,18 +68,18 @@ async def test_settings_are_those_of_rstuf(tmp_path: Path, mode: str) -> None:
             assert settings[f"{role}_expiration"] == of_role["expiration"]
 
 
-async def test_new_lifetimes_count_at_once(tmp_path: Path) -> None:
+async def test_new_lifetimes_count_at_once(tmp_path: Path, log: Log) -> None:
     """Shorter and longer lifetimes are those of every online role within seconds, without a new artifact, and after a restart."""
     days = {"targets": 40, "snapshot": 20, "timestamp": 5, "bins": 3}
     payload = make_bootstrap(tmp_path / "keys", bins=BINS, mode="rstuf", days={**days, "bins": 30, "timestamp": 1}).payload
-    async with bootstrapped(tmp_path, payload=payload, signer=QUICK) as server:
+    async with bootstrapped(tmp_path, log=log, payload=payload, signer=QUICK) as server:
         task = await change(server, {**days, "root": 9, "nobody": 2})
         assert (task["state"], task["result"]["task"], task["result"]["status"]) == ("SUCCESS", "update_settings", True)
         assert set(task["result"]["details"]["updated_roles"]) == set(days)
         assert set(task["result"]["details"]["invalid_roles"]) == {"root", "nobody"}
         expected = {"targets": 40, "snapshot": 20, "timestamp": 5, "first bin": 3, "last bin": 3}
         await valid_for(tmp_path, expected)
-    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
         _, answer = await server.ask("GET", CONFIG)
         assert {role: answer["data"][f"{role}_expiration"] for role in days} == days
         _, answer = await server.ask("POST", ADD, {"artifacts": [artifact(str(number)) for number in range(50)]})

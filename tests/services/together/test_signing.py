@@ -19,6 +19,7 @@ from tufline.trust.ceremony import Ceremony, make_key
 from tufline_testing.clients.running import Job, PythonTuf
 from tufline_testing.live_repository import served
 from tufline_testing.payloads import make_bootstrap
+from tufline_testing.repository_logs import Log
 from tufline_testing.resign import signature
 from tufline_testing.rest import PARTITIONS, Rest, artifact, rest
 from tufline_testing.server import run_tufline
@@ -75,11 +76,11 @@ def next_root(trusted: dict[str, Any], new: CryptoSigner, old: str) -> Metadata[
 
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
-async def test_a_bootstrap_is_signed_key_by_key(tmp_path: Path, mode: str) -> None:
+async def test_a_bootstrap_is_signed_key_by_key(tmp_path: Path, log: Log, mode: str) -> None:
     """A bootstrap with one signature of two waits in the state signing, also over a restart, and is live after the last signature."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode=mode)
     roles = sorted(held.payload["metadata"])
-    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
         task_id = await submit(server, BOOTSTRAP, unfinished(held))
         done = await server.task(task_id)
         assert done["state"] == "SUCCESS"
@@ -89,7 +90,7 @@ async def test_a_bootstrap_is_signed_key_by_key(tmp_path: Path, mode: str) -> No
         assert (status, answer["detail"]["error"]) == (404, "It requires bootstrap finished. State: signing")
         assert (await server.ask("POST", BOOTSTRAP, held.payload))[0] == 404
         assert await missing(server) == {role: [1] for role in roles}
-    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
         for role in roles:
             status, answer = await sign(server, role, (held.root if role == "root" else held.targets)[1].signer)
             assert status == 202, answer
@@ -152,14 +153,14 @@ async def test_a_signature_that_does_not_count_is_refused(tmp_path: Path) -> Non
         assert (await server.ask("GET", BOOTSTRAP))[1]["data"]["state"] == "pre"
 
 
-async def test_a_new_root_key_is_signed_by_old_and_new_keys(tmp_path: Path) -> None:
+async def test_a_new_root_key_is_signed_by_old_and_new_keys(tmp_path: Path, log: Log) -> None:
     """A root that replaces a root key needs both thresholds; clients follow it, and never see it before it is complete."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="rstuf")
     trusted = held.payload["metadata"]["root"]
     new = make_key("ecdsa").signer
     wanted = next_root(trusted, new, held.root[0].signer.public_key.keyid)
     with served(tmp_path) as url:
-        async with rest(tmp_path, whole=True, signer=QUICK) as server:
+        async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
             await server.task(await submit(server, BOOTSTRAP, held.payload))
             # A key that is only in the new root is not trusted yet.
             wanted.sign(new)
@@ -196,11 +197,11 @@ async def refreshed(path: Path, url: str) -> int:
 
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
-async def test_a_bootstrap_is_withdrawn(tmp_path: Path, mode: str) -> None:
+async def test_a_bootstrap_is_withdrawn(tmp_path: Path, log: Log, mode: str) -> None:
     """After a withdrawal the system is available for another bootstrap, and no signature counts for the first one any more."""
     held, other = (make_bootstrap(tmp_path / name, bins=4, mode=mode) for name in ("first", "keys"))
     payload = unfinished(held)
-    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
         assert (await server.ask("POST", WITHDRAW, {"role": "root"}))[0] == 404
         first = await submit(server, BOOTSTRAP, payload)
         task = await server.task(await submit(server, WITHDRAW, {"role": "root"}))
@@ -214,10 +215,10 @@ async def test_a_bootstrap_is_withdrawn(tmp_path: Path, mode: str) -> None:
         assert (await server.task(await submit(server, BOOTSTRAP, other.payload)))["state"] == "SUCCESS"
 
 
-async def test_a_bootstrap_that_waits_is_replaced(tmp_path: Path) -> None:
+async def test_a_bootstrap_that_waits_is_replaced(tmp_path: Path, log: Log) -> None:
     """A bootstrap with ``replace`` replaces one that waits for signatures; the first one's task reports that."""
     held, other = (make_bootstrap(tmp_path / name, bins=4) for name in ("first", "keys"))
-    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
         first = await submit(server, BOOTSTRAP, unfinished(held))
         second = await submit(server, BOOTSTRAP, {**other.payload, "replace": True})
         assert (await server.task(second))["state"] == "SUCCESS"
@@ -226,10 +227,10 @@ async def test_a_bootstrap_that_waits_is_replaced(tmp_path: Path) -> None:
         assert "another one came before enough keys had signed it" in ended["result"]["error"]
 
 
-async def test_targets_are_signed_key_by_key(tmp_path: Path) -> None:
+async def test_targets_are_signed_key_by_key(tmp_path: Path, log: Log) -> None:
     """New targets stay pending although the root of the same request is complete; a later complete version replaces them."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
-    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
         await server.task(await submit(server, BOOTSTRAP, held.payload))
         following = {}
         for role, keys in (("root", held.root), ("targets", held.targets)):
@@ -272,10 +273,10 @@ async def test_what_waits_can_expire(tmp_path: Path) -> None:
     await bus.close()
 
 
-async def test_the_task_of_a_signature_tells_what_became_of_the_version(tmp_path: Path) -> None:
+async def test_the_task_of_a_signature_tells_what_became_of_the_version(tmp_path: Path, log: Log) -> None:
     """A signature is not reported as done if its version was withdrawn; a complete version is no longer pending."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
-    async with rest(tmp_path, whole=True, signer=QUICK) as server:
+    async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
         ended = {}
         for name in ("withdrawn", "complete"):
             await submit(server, BOOTSTRAP, unfinished(held))
