@@ -19,7 +19,7 @@ GOAL_SECONDS: Final = 30.0
 """RSTUF's clients ask for a task at most 60 times, once a second; half of that leaves room for a slower machine."""
 
 BEFORE_SECONDS: Final = 43.0
-"""The baseline: how often RSTUF's command line asked, once a second, with the defaults before the profile ``rstuf`` had its own."""
+"""The baseline: how often RSTUF's command line polled, once a second, before the profile ``rstuf`` had defaults of its own."""
 
 WAIT_SECONDS: Final = 300.0
 
