@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,6 +74,76 @@ def test_a_failure_is_said_until_the_work_goes_on(error: Exception) -> None:
         await asyncio.sleep(30)
         assert began
         assert health.parts["p"] is None
+        working.cancel()
+
+    run_virtual(main)
+
+
+async def _cancelled_within() -> None:
+    """Wait for a task that somebody else cancels, as a client library does with its own tasks."""
+    waiting = asyncio.create_task(asyncio.sleep(1e6))
+    asyncio.get_running_loop().call_soon(waiting.cancel)
+    await waiting
+
+
+async def _miscounted() -> None:
+    """Fail, after something has cancelled the work and took it for settled, as ``asyncio.TaskGroup`` does in Python 3.11."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)
+    raise BusError("the bus failed")
+
+
+@pytest.mark.parametrize("end", [_cancelled_within, _miscounted, lambda: asyncio.sleep(0)], ids=["cancelled", "miscounted", "returned"])
+def test_an_assigned_partition_is_never_without_work(tmp_path: Path, end: Callable[[], Awaitable[None]]) -> None:
+    """However the work on a partition ends, it starts again until the partition is revoked, and health reports what has failed."""
+    began: list[int] = []
+    health = Health()
+
+    async def main(clock: Clock) -> None:
+        async def work(partition: int) -> None:
+            began.append(partition)
+            await end()
+
+        bus = await open_embedded(tmp_path / "log.db", topics.topics(1), clock=clock, threads=False)
+        member = asyncio.create_task(own_partitions(bus, "g", topics.ARTIFACTS, "p{}".format, work, health))
+        await asyncio.sleep(60)
+        assert len(began) > 5
+        assert health.problems
+        member.cancel()
+        await asyncio.gather(member, return_exceptions=True)
+        left = len(began)
+        await asyncio.sleep(60)
+        assert len(began) == left
+        await bus.close()
+
+    run_virtual(main)
+
+
+def test_a_failure_in_the_wait_after_a_fence_does_not_end_the_work() -> None:
+    """If the wait after a fence fails, health reports it, the wait is repeated, and only then the work starts again."""
+    happened: list[str] = []
+    health = Health()
+
+    async def main(_: Clock) -> None:
+        async def work() -> None:
+            happened.append("work")
+            if len(happened) > 1:
+                await asyncio.sleep(1e6)
+            raise FencedError("fenced")
+
+        async def wait() -> None:
+            happened.append("wait")
+            if len(happened) < 4:
+                raise ZeroDivisionError("it can't be watched")
+
+        working = asyncio.create_task(keep_working("p", work, health, wait))
+        await asyncio.sleep(0.15)
+        assert "it can't be watched" in health.problems["p"]
+        await asyncio.sleep(60)
+        assert (happened, health.parts["p"]) == (["work", "wait", "wait", "wait", "work"], None)
         working.cancel()
 
     run_virtual(main)

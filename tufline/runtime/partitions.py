@@ -7,9 +7,9 @@ process. Then nobody else writes the partition, and the work starts again once t
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -22,6 +22,8 @@ LONGEST_PAUSE_SECONDS: Final = 10.0
 LONGEST_KEY_PAUSE_SECONDS: Final = 2.0
 """The longest pause while a key can't be used: short, as people who have restored the key wait, and metadata may be about to expire."""
 
+CANCELLED: Final = "the work was cancelled, but not by its owner"
+
 JOINING: Final = "joining the group {}, whose members finish their current work first"
 
 _log = structlog.get_logger(__name__)
@@ -31,25 +33,33 @@ async def _pause_after_a_fence() -> None:
     await asyncio.sleep(LONGEST_PAUSE_SECONDS)
 
 
-async def _keep_cancellation(work: Callable[[], Awaitable[None]]) -> None:
-    """Run work. If it was cancelled, raise ``CancelledError`` even if the work raised another error.
+async def _is_ended(part: str, attempt: Coroutine[Any, Any, None]) -> bool:
+    """Run an attempt in a task of its own. So what cancels the attempt can't be taken for a cancellation of the caller.
 
-    Work that failed is started again. If that happened to work that fails just when it is cancelled, it would never end.
+    If the caller is cancelled, it ends as cancelled once the attempt has ended, however that ended. Otherwise work that fails just then
+    would be started again, and never end.
+
+    Args:
+        part: the name of the task.
+        attempt: what to run; it handles its failures.
+
+    Returns:
+        Whether it ran to its end; False if it was cancelled, and not because the caller was.
     """
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
+    task = asyncio.create_task(attempt, name=part)
     try:
-        await work()
-    except Exception as error:
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError from error
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
         raise
+    return not task.cancelled()
 
 
 async def keep_working(
     part: str, work: Callable[[], Awaitable[None]], health: Health, after_fence: Callable[[], Awaitable[None]] = _pause_after_a_fence
 ) -> None:
-    """Run work that never ends, and restart it with growing pauses whenever it fails.
+    """Run work that never ends, and restart it with growing pauses whenever it fails or ends in any other way.
 
     Args:
         part: the name of the work in health and log.
@@ -58,18 +68,21 @@ async def keep_working(
         after_fence: awaited when the work was fenced, before it starts again.
     """
     pause = FIRST_PAUSE_SECONDS
+    is_fenced = False
     loop = asyncio.get_running_loop()
-    while True:
-        began = loop.time()
-        health.ok(part)
+
+    async def attempt() -> None:
+        nonlocal pause, is_fenced
         try:
-            await _keep_cancellation(work)
+            if is_fenced:
+                await after_fence()
+                is_fenced, pause = False, FIRST_PAUSE_SECONDS
+            health.ok(part)
+            await work()
         except FencedError as error:
             health.problem(part, f"another writer took over: {error}")
             _log.warning("partition.fenced", part=part, error=str(error))
-            await after_fence()
-            pause = FIRST_PAUSE_SECONDS
-            continue
+            is_fenced, pause = True, 0.0
         except KeyUnavailableError as error:
             health.problem(part, str(error))
             _log.warning("partition.failed", part=part, error=str(error), kind=type(error).__name__)
@@ -80,10 +93,16 @@ async def keep_working(
         except Exception as error:  # noqa: BLE001 (as an executor does)
             health.problem(part, f"unexpected {type(error).__name__}: {error}; see the log")
             _log.exception("partition.failed", part=part)
+
+    while True:
+        began = loop.time()
+        if not await _is_ended(part, attempt()):
+            health.problem(part, CANCELLED)
+            _log.error("partition.failed", part=part, error=CANCELLED)
         if loop.time() - began > LONGEST_PAUSE_SECONDS:
-            pause = FIRST_PAUSE_SECONDS
+            pause = min(pause, FIRST_PAUSE_SECONDS)
         await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        pause = min(max(2 * pause, FIRST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
 
 
 async def _nobody_writes(bus: Bus, topic: str, partition: int) -> None:
