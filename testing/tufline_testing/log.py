@@ -34,6 +34,7 @@ from tufline.records import (
 )
 from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
 from tufline.records.partitioning import partition_bits
+from tufline_testing.client_view import find_targets
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.simulation.virtual_time import run_virtual
 
@@ -175,16 +176,18 @@ class Published:
         timestamp: Timestamp = trusted.update_timestamp(self.timestamp)
         snapshot: Snapshot = trusted.update_snapshot(self.files[f"{timestamp.snapshot_meta.version}.snapshot.json"])
         targets: Targets = trusted.update_targets(self.files[f"{snapshot.meta['targets.json'].version}.targets.json"])
-        assert targets.delegations is not None
-        assert targets.delegations.succinct_roles is not None
-        found: dict[str, dict[str, Any]] = {}
-        for role in targets.delegations.succinct_roles.get_roles():
+
+        def load(role: str, parent: str) -> Targets:
             version = snapshot.meta[f"{role}.json"].version
-            of_bin: Targets = trusted.update_delegated_targets(self.files[f"{version}.{role}.json"], role, Targets.type)
-            for path, target in of_bin.targets.items():
-                assert targets.delegations.succinct_roles.get_role_for_target(path) == role
-                found[path] = target.to_dict()
-        return found
+            loaded: Targets = trusted.update_delegated_targets(self.files[f"{version}.{role}.json"], role, parent)
+            of_parent = trusted[parent]
+            assert isinstance(of_parent, Targets)
+            assert of_parent.delegations is not None
+            if (bins := of_parent.delegations.succinct_roles) is not None:
+                assert {bins.get_role_for_target(path) for path in loaded.targets} <= {role}
+            return loaded
+
+        return {path: target.to_dict() for path, target in find_targets(targets, load).items()}
 
 
 async def settled(bus: Bus, seconds: float = 600.0) -> Published:

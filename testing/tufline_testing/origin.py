@@ -11,6 +11,7 @@ from tuf.ngclient.config import EnvelopeType
 from tufline.errors import StoreError
 from tufline.metadata.envelope import disassemble
 from tufline.origin.store import OWNER, TIMESTAMP, Store
+from tufline_testing.client_view import find_targets
 
 
 class WatchedStore:
@@ -104,20 +105,18 @@ class Reader:
         self.keyids = {entry.keyid for content in (self._file("timestamp.json"), of_snapshot) for entry in disassemble(content).signatures}
         of_targets = self._file(f"{snapshot.meta['targets.json'].version}.targets.json")
         targets: Targets = trusted.update_targets(of_targets)
-        assert targets.delegations is not None
-        assert targets.delegations.succinct_roles is not None
-        found: dict[str, int] = {}
-        for role in targets.delegations.succinct_roles.get_roles():
-            found |= {path: target.length for path, target in self._bin(trusted, of_targets, role).targets.items()}
-        return found
+        found = find_targets(targets, lambda role, parent: self._role(trusted, of_targets, role, parent))
+        return {path: target.length for path, target in found.items()}
 
-    def _bin(self, trusted: TrustedMetadataSet, of_targets: bytes, role: str) -> Targets:
-        """Verify a bin. The same bytes under the same targets need no second look at their signatures, which take most of the time."""
+    def _role(self, trusted: TrustedMetadataSet, of_targets: bytes, role: str, parent: str) -> Targets:
+        """Verify a role. The same bytes under the same targets need no second look at their signatures, which take most of the time."""
         meta = trusted.snapshot.meta[f"{role}.json"]
         content = self._file(f"{meta.version}.{role}.json")
         seen = self._verified.get((of_targets, role, content))
+        if seen is not None and seen.delegations is not None:
+            seen = None  # the roles below it are verified by what it says
         if seen is None or seen.is_expired(trusted.reference_time) or seen.version != meta.version or meta.hashes or meta.length:
-            seen = self._verified[of_targets, role, content] = trusted.update_delegated_targets(content, role, Targets.type)
+            seen = self._verified[of_targets, role, content] = trusted.update_delegated_targets(content, role, parent)
         return seen
 
     def _file(self, name: str) -> bytes:

@@ -3,6 +3,8 @@
     TuflineError
     └── PublisherError
         ├── UntrustedError           a file is not signed by the keys known so far; it may be valid under later keys
+        │   └── EarlyError           the targets that makes it valid may follow at once
+        │       └── UndelegatedError no targets delegates to the file's role: clients do not read it, or not yet
         └── FilesLostError           files have vanished from the origin: the log has to be read again from its start
 
 The publisher retries after each of them, and its health reports the error meanwhile.
@@ -21,6 +23,14 @@ class UntrustedError(PublisherError, MetadataError):
     """A file of the log is well-formed, but is not signed by the keys known so far; it may be valid under later keys."""
 
     retriable: ClassVar[bool] = True
+
+
+class EarlyError(UntrustedError):
+    """A file fits to the targets that the signer writes next, as far as the publisher can tell: it is not a problem if it waits."""
+
+
+class UndelegatedError(EarlyError):
+    """No known targets delegates to the role of a file: the role is new, or was deleted. Clients do not read the file."""
 
 
 class FilesLostError(PublisherError):

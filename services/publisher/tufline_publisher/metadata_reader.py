@@ -16,7 +16,7 @@ from tufline.bus import Bus, Record
 from tufline.errors import BusError
 from tufline.records import FileRef, Head, topics
 from tufline.records.metadata import VERSION_HEADER, metadata_key
-from tufline_publisher.refused_bins import RefusedFiles
+from tufline_publisher.refused_files import RefusedFiles
 
 FETCHED_AT_ONCE: Final = 64
 """How many files are fetched concurrently and held in memory at once."""
@@ -43,9 +43,12 @@ async def fetch_files(
     """
     found: list[tuple[str, FileRef]] = []
     for role, version in wanted.items():
-        ref, head = refused.find(role, version), heads.get(role)
-        if ref is None and head is not None and head.version == version:
-            ref = FileRef(version, head.offset, head.sha256)
+        # The head first: it is the signer's, while anyone who can write to the topic can add a file of the same version.
+        head = heads.get(role)
+        if head is not None and head.version == version:
+            ref: FileRef | None = FileRef(version, head.offset, head.sha256)
+        else:
+            ref = refused.find(role, version)
         if ref is not None:
             found.append((role, ref))
     for start in range(0, len(found), FETCHED_AT_ONCE):

@@ -45,6 +45,11 @@ class Origin:
         found = (parse_name(name) for name in self.names)
         return max((parsed[1] for parsed in found if parsed is not None and parsed[0] == Root.type), default=0)
 
+    @property
+    def published(self) -> dict[str, int]:
+        """Role name to version, as the published snapshot names them; empty if a file that it names is missing."""
+        return self._versions if self._is_whole else {}
+
     def missing(self, versions: dict[str, int]) -> list[str]:
         """Find the files that a snapshot names and that are not known to be at the origin with this log's content.
 
@@ -58,7 +63,7 @@ class Origin:
         Returns:
             Their names. If every file of the published snapshot is there, only the differences to that snapshot are checked.
         """
-        published = self._versions if self._is_whole else {}
+        published = self.published
         named = (envelope.file_name(role, version) for role, version in versions.items() if published.get(role) != version)
         absent = [name for name in named if name not in self._put]
         return absent + [name for name, role in self._others.items() if envelope.file_name(role, versions.get(role, 0)) == name]

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from tuf.api.metadata import Targets
 
 from tufline.config.settings import PublisherConfig
-from tufline.errors import StoreBusyError, StoreChangedError
+from tufline.errors import MetadataError, StoreBusyError, StoreChangedError
 from tufline.metadata import envelope
 from tufline.origin.provenance import parse_name
 from tufline.origin.store import TIMESTAMP, Store
@@ -114,6 +115,23 @@ class OriginWriter:
             if content is not None and chain.is_valid(role, version, content):
                 self._unflushed = True
                 self.state.put(role, name, is_other=False)
+
+    async def verify_again(self, versions: dict[str, int], chain: TrustChain) -> None:
+        """Verify files at the origin by the keys of a commit's targets, if other keys verified them or no client reads them so far.
+
+        Args:
+            versions: role name to version, as the commit's snapshot names them.
+            chain: what clients trust.
+
+        Raises:
+            StoreError: if the store fails.
+        """
+        try:
+            for role in chain.delegated.unverified(versions, self.state.published):
+                if (content := await self._store.get(envelope.file_name(role, versions[role]))) is not None:
+                    chain.delegated.take(role, versions[role], content, versions[Targets.type])
+        except MetadataError as error:
+            _log.warning("publisher.unverified", origin=self._config.origin, error=str(error))
 
     async def flush(self) -> None:
         """Make everything uploaded so far durable.

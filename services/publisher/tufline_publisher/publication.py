@@ -8,6 +8,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from tuf.api.metadata import Targets
+
 from tufline import records
 from tufline.bus import Record
 from tufline.errors import MetadataError
@@ -146,4 +148,9 @@ class Commits:
         origin.check_forward(timestamp, named.version, snapshot.versions)
         if missing := origin.missing(snapshot.versions):
             raise MetadataError(f"snapshot {named.version} names {len(missing)} files that are not at the origin yet, such as {missing[0]}")
+        if unverified := chain.delegated.unverified(snapshot.versions, origin.published):
+            role, targets = unverified[0], snapshot.versions.get(Targets.type)
+            raise MetadataError(
+                f"the keys that targets version {targets} names for {role} have not verified version {snapshot.versions[role]} of it"
+            )
         return Commit(timestamp, record.value, snapshot, vector_of(record))

@@ -6,7 +6,8 @@ the origin, flush the files to durable storage, replace ``timestamp.json``, and 
 up, a new mirror and a rebuild all work this way; only the start offset differs.
 
 Files that a client would refuse are skipped. If a commit names such a file nevertheless (its keys were not known yet), the publisher
-fetches it from the offset in its head, once it has read the rest of the log. Older commits are published meanwhile.
+fetches it from the offset in its head, once it has read the rest of the log. Older commits are published meanwhile. A file that clients do
+not read, because targets does not delegate to its role, is only published for a commit that names it.
 
 In: ``metadata``. Out: the origin, ``published``.
 """
@@ -34,15 +35,16 @@ from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline_publisher import metrics
-from tufline_publisher.errors import FilesLostError, UntrustedError
+from tufline_publisher.delegated_roles import read_file
+from tufline_publisher.errors import EarlyError, FilesLostError, UndelegatedError, UntrustedError
 from tufline_publisher.metadata_reader import fetch_files
 from tufline_publisher.named_versions import read_heads, wait_for_trust
 from tufline_publisher.origin_writer import OriginWriter, now
 from tufline_publisher.publication import Commit, Commits, vector_of
-from tufline_publisher.refused_bins import Refused, RefusedFiles
+from tufline_publisher.refused_files import Refused, RefusedFiles
 from tufline_publisher.resume import SnapshotFile, find_origin
 from tufline_publisher.roots import Roots, before_each_root, is_root
-from tufline_publisher.trust_chain import TrustChain, read_file
+from tufline_publisher.trust_chain import TrustChain
 
 POLL_SECONDS: Final = 30.0
 """How long to wait for new records before checking for files to delete, in seconds."""
@@ -104,6 +106,7 @@ class Publisher:
                 began = perf_counter()
                 for some in before_each_root(batch):
                     await self._take(some)
+                    await self._fetch_early(some)
                     await self._publish_newest(some[-1].offset + 1 if some else reader.position, began)
                 if self._commits.waiting and not batch:
                     await self._fetch_what_is_missing()
@@ -141,11 +144,11 @@ class Publisher:
         self._health.ok(self._part)
         return found.offset
 
-    async def _take(self, batch: Sequence[Record]) -> None:
+    async def _take(self, batch: Sequence[Record], *, is_named: bool = False) -> None:
         files: list[tuple[str, bytes]] = []
         for record in batch:
             try:
-                name = self._check(record)
+                name = self._check(record, is_named=is_named)
             except (MetadataError, RecordError, ValueError) as error:
                 self._refuse(record, error)
                 continue
@@ -162,18 +165,22 @@ class Publisher:
             # Signed with earlier keys, which the chain no longer trusts; the current files have been signed again since.
             _log.debug("publisher.passed_over", key=record.key, offset=record.offset, error=str(error))
             return
-        metrics.refused.inc()
-        _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
+        is_early = isinstance(error, EarlyError)
+        if is_early:
+            _log.info("publisher.early", key=record.key, offset=record.offset, error=str(error))
+        else:
+            metrics.refused.inc()
+            _log.error("publisher.refused", key=record.key, offset=record.offset, error=str(error))
         if isinstance(error, UntrustedError):
             ref = FileRef(version_of(record), record.offset, envelope.sha256(record.value))
-            self._refused.add(Refused(record.key, ref, str(error), now()))
+            self._refused.add(Refused(record.key, ref, str(error), now(), is_early))
         else:
             self._passed.add(record, str(error))
 
     def _say_what_is_refused(self) -> None:
         self._health.warn(f"{self._part}.refused", self._refused.problem)
 
-    def _check(self, record: Record) -> str | None:
+    def _check(self, record: Record, *, is_named: bool) -> str | None:
         version = version_of(record)
         role, content = record.key, record.value
         if role == Timestamp.type:
@@ -190,9 +197,17 @@ class Publisher:
             ref = FileRef(version, record.offset, envelope.sha256(content))
             self._commits.add_snapshot(SnapshotFile(ref, len(content), self._chain.read_snapshot(version, content)))
         else:
-            self._chain.check_bin(role, version, content)
+            self._check_delegated(role, version, content, is_named=is_named)
         self._refused.accepted(role, version)
         return envelope.file_name(role, version)
+
+    def _check_delegated(self, role: str, version: int, content: bytes, *, is_named: bool) -> None:
+        try:
+            self._chain.delegated.take(role, version, content)
+        except UndelegatedError:
+            if not is_named:
+                raise
+            self._chain.delegated.take_unread(role, version, content)
 
     async def _publish_newest(self, next_offset: int, began: float) -> None:
         """Publish the newest complete commit, and report why a newer one can't be published.
@@ -207,6 +222,7 @@ class Publisher:
             if version_of(record) < self._writer.state.least:
                 continue  # older than the published timestamp
             try:
+                await self._verify_again(record)
                 commit = self._commits.check(record, self._chain, self._writer.state)
             except MetadataError as error:
                 problem = problem or f"the newest commit can't be published: {error}; waiting for what it lacks, or for the next commit"
@@ -220,6 +236,11 @@ class Publisher:
             break
         if problem:
             self._health.problem(self._part, problem)
+
+    async def _verify_again(self, record: Record) -> None:
+        named = self._chain.read_timestamp(version_of(record), record.value)
+        if (snapshot := self._commits.snapshot(named)) is not None:
+            await self._writer.verify_again(snapshot.versions, self._chain)
 
     async def _fetch_what_is_missing(self) -> None:
         """Fetch the files that the newest commit names and that are missing at the origin.
@@ -241,8 +262,15 @@ class Publisher:
         wanted = {role: version for role, version in snapshot.versions.items() if envelope.file_name(role, version) in missing}
         # Targets first: they delegate to the bins' keys.
         for first in (True, False):
-            await self._fetch({role: version for role, version in wanted.items() if (role == Targets.type) is first}, heads)
+            some = {role: version for role, version in wanted.items() if (role == Targets.type) is first}
+            await self._fetch(some, heads, is_named=True)
         await self._writer.count_what_was_left(snapshot.versions, self._chain)
+
+    async def _fetch_early(self, batch: Sequence[Record]) -> None:
+        """Fetch the files of custom roles that were refused before the targets that makes them valid, if that is in a batch."""
+        if any(record.key == Targets.type for record in batch):
+            refused = self._refused.newest
+            await self._fetch({role: version for role, version in refused.items() if self._chain.delegated.is_named(role)}, {})
 
     async def _forget_unnamed(self) -> None:
         """Forget refused files that the signer did not write: ``next_offset`` must not wait for them."""
@@ -257,9 +285,9 @@ class Publisher:
     async def _read_heads(self) -> dict[str, Head]:
         return await read_heads(self._bus, range(self._bus.partitions(topics.HEADS)), self._passed)
 
-    async def _fetch(self, wanted: Mapping[str, int], heads: Mapping[str, Head]) -> None:
+    async def _fetch(self, wanted: Mapping[str, int], heads: Mapping[str, Head], *, is_named: bool = False) -> None:
         async for some in fetch_files(self._bus, wanted, heads, self._refused):
-            await self._take(some)
+            await self._take(some, is_named=is_named)
 
     async def _show(self, commit: Commit, next_offset: int) -> None:
         timestamp, snapshot, content = commit.timestamp, commit.snapshot, commit.content

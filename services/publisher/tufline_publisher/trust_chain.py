@@ -10,41 +10,11 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline.errors import MetadataError
 from tufline.metadata import envelope
-from tufline.metadata.bins import MAX_BIN_BYTES
 from tufline.metadata.snapshot import SnapshotRef, read_snapshot, read_timestamp
 from tufline.trust import roles
 from tufline.trust.roles import RoleKeys
+from tufline_publisher.delegated_roles import DelegatedRoles, Parent, read_file, verify
 from tufline_publisher.errors import UntrustedError
-
-MAX_FILE_BYTES = MAX_BIN_BYTES + 100_000
-"""The largest accepted file, in bytes: a bin's content with its signatures."""
-
-
-def read_file(role: str, kind: str, version: int, content: bytes) -> envelope.MetaFile:
-    """Read a file, and refuse one that clients would reject whatever keys they trust.
-
-    Args:
-        role: name of the file's role.
-        kind: the expected ``_type``.
-        version: the version recorded on the log.
-        content: bytes of the file.
-
-    Returns:
-        The file's signed part and its signatures, which are not verified here.
-
-    Raises:
-        MetadataError: if a client would refuse it.
-    """
-    if len(content) > MAX_FILE_BYTES:
-        raise MetadataError(f"{role} is {len(content)} bytes, more than clients accept ({MAX_FILE_BYTES})")
-    file = envelope.disassemble(content)
-    common = envelope.read_common(file.signed)
-    if common.type != kind or common.version != version:
-        raise MetadataError(f"{role} version {version} describes itself as {common.type} version {common.version}")
-    envelope.parse_expires(common.expires)
-    if not file.signatures:
-        raise MetadataError(f"{role} version {version} has no signature")
-    return file
 
 
 def targets_named(snapshot: bytes) -> int:
@@ -88,9 +58,8 @@ class TrustChain:
         """Trust nothing yet: the first root is trusted as it is, like the root that a client ships with."""
         self._root: Root | None = None
         self._root_file = b""
-        self._targets_version = 0
-        self._newest_bins: RoleKeys | None = None
-        self._bins: RoleKeys | None = None
+        self.delegated = DelegatedRoles()
+        """The bins, the custom roles and the catch-all role."""
 
     @property
     def root_version(self) -> int:
@@ -100,7 +69,7 @@ class TrustChain:
     @property
     def targets_version(self) -> int:
         """Version of the newest trusted targets; 0 before there are any."""
-        return self._targets_version
+        return self.delegated.newest_targets
 
     def check_root(self, version: int, content: bytes) -> None:
         """Accept a root as a client does: signed by the previous root and by itself, one version higher (TUF specification, 5.3).
@@ -138,36 +107,12 @@ class TrustChain:
         targets = roles.parse(Targets, content).signed
         if targets.version != version:
             raise MetadataError(f"targets has version {targets.version}, not {version}")
-        bins = roles.bin_keys(targets)
+        parent = Parent.read(targets)
         try:
             roles.verified(Targets, content, self._keys(Targets.type))
         except MetadataError as error:
             raise UntrustedError(str(error)) from error
-        self._bins = bins
-        if version > self._targets_version:
-            self._targets_version, self._newest_bins = version, bins
-
-    def check_bin(self, role: str, version: int, content: bytes) -> None:
-        """Check a bin.
-
-        Args:
-            role: the bin's name.
-            version: the version recorded on the log.
-            content: bytes of the bin's file.
-
-        Raises:
-            MetadataError: if a client would refuse it.
-            UntrustedError: if the signatures are the reason.
-        """
-        if self._bins is None or self._newest_bins is None:
-            raise UntrustedError(f"{role} comes before any targets that delegate to it")
-        # A publisher that reads the log again passes old targets; the bins that follow may be signed only for the newest targets.
-        try:
-            self._check(role, Targets.type, version, content, self._newest_bins)
-        except UntrustedError:
-            if self._bins is self._newest_bins:
-                raise
-            self._check(role, Targets.type, version, content, self._bins)
+        self.delegated.take_targets(parent)
 
     def read_snapshot(self, version: int, content: bytes) -> dict[str, int]:
         """Check a snapshot.
@@ -183,7 +128,7 @@ class TrustChain:
             MetadataError: if a client would refuse it.
             UntrustedError: if the signatures are the reason.
         """
-        return read_snapshot(self._check(Snapshot.type, Snapshot.type, version, content, self._keys(Snapshot.type)))
+        return read_snapshot(self._check(Snapshot.type, version, content, self._keys(Snapshot.type)))
 
     def read_timestamp(self, version: int, content: bytes) -> SnapshotRef:
         """Check a timestamp.
@@ -198,7 +143,7 @@ class TrustChain:
         Raises:
             MetadataError: if a client would refuse it.
         """
-        return read_timestamp(self._check(Timestamp.type, Timestamp.type, version, content, self._keys(Timestamp.type)))
+        return read_timestamp(self._check(Timestamp.type, version, content, self._keys(Timestamp.type)))
 
     def is_valid(self, role: str, version: int, content: bytes) -> bool:
         """Return whether clients accept a versioned file, which may come from another log than this one.
@@ -214,7 +159,7 @@ class TrustChain:
             elif role == Snapshot.type:
                 self.read_snapshot(version, content)
             else:
-                self.check_bin(role, version, content)
+                self.delegated.verify(role, version, content)
         except MetadataError:
             return False
         return True
@@ -224,10 +169,7 @@ class TrustChain:
             raise UntrustedError(f"{role} comes before any root")
         return roles.root_keys(self._root, role)
 
-    def _check(self, role: str, kind: str, version: int, content: bytes, keys: RoleKeys) -> msgspec.Raw:
-        file = read_file(role, kind, version, content)
-        try:
-            keys.verify(role, file)
-        except MetadataError as error:
-            raise UntrustedError(str(error)) from error
+    def _check(self, role: str, version: int, content: bytes, keys: RoleKeys) -> msgspec.Raw:
+        file = read_file(role, role, version, content)
+        verify(role, file, keys)
         return file.signed

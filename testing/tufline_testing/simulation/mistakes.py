@@ -33,7 +33,7 @@ def snapshot_before_bins() -> None:
     """The publisher publishes a commit before the bins that it names are at the origin."""
     take, publish = Publisher._take, Publisher._publish_newest
 
-    async def no_take(self: Publisher, batch: Any) -> None:
+    async def no_take(self: Publisher, batch: Any, **named: bool) -> None:
         self.held = batch  # type: ignore[attr-defined]
         put_many = self._store.put_many
 
@@ -41,7 +41,7 @@ def snapshot_before_bins() -> None:
             return []
 
         self._store.put_many = nothing  # type: ignore[method-assign, assignment]
-        await take(self, batch)
+        await take(self, batch, **named)
         self._store.put_many = put_many  # type: ignore[method-assign]
 
     async def late(self: Publisher, next_offset: int, began: float) -> None:

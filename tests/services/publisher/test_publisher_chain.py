@@ -55,7 +55,7 @@ def check(chain: TrustChain, role: str, version: int, metadata: Metadata[Any]) -
         case "timestamp":
             chain.read_timestamp(version, content)
         case _:
-            chain.check_bin(role, version, content)
+            chain.delegated.take(role, version, content)
 
 
 @pytest.mark.parametrize("role", MAKE)

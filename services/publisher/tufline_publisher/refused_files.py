@@ -1,7 +1,8 @@
 """The files of the log that the known keys did not sign: remembered until a commit needs them, or until no commit can need them. Pure.
 
-An emergency key change causes them: bins signed by the new key are on the log before the targets that delegate to it. A publisher goes on
-with everything else, and reads the files that a commit names again once it knows the keys. Until then ``next_offset`` stays at or below
+An emergency key change causes them: bins signed by the new key are on the log before the targets that delegate to it. So does a new custom
+role, which is on the log before the targets that names it; such an early file is not a problem. A publisher goes on with everything else,
+and reads the files that a commit names again once it knows the keys. Until then ``next_offset`` stays at or below
 the first of them, so that a publisher that starts meanwhile reads them too. No head names a file that somebody other than the signer
 wrote, so such a file does not hold back ``next_offset``.
 """
@@ -29,12 +30,14 @@ class Refused:
         ref: version, offset in ``metadata`` and digest of the file.
         reason: why it was refused, for a human.
         since: when it was refused, in seconds of a monotonic clock.
+        is_early: whether it only waits for targets: so it is not a problem.
     """
 
     role: str
     ref: FileRef
     reason: str
     since: float
+    is_early: bool = False
 
 
 class RefusedFiles:
@@ -77,6 +80,11 @@ class RefusedFiles:
         found = self._files.get((role, version))
         return None if found is None else found.ref
 
+    @property
+    def newest(self) -> dict[str, int]:
+        """Role name to version, for the refused file of each role that was read last."""
+        return {one.role: one.ref.version for one in self._files.values()}
+
     def drop_passed(self, versions: Mapping[str, int]) -> None:
         """Remove the files that a published commit has reached or passed: no later snapshot names a lower version.
 
@@ -115,11 +123,12 @@ class RefusedFiles:
 
     @property
     def problem(self) -> str | None:
-        """The newest refused file and the number of others, in one sentence; None if there are none."""
-        if not self._files:
+        """The newest refused file that is not early, and the number of others, in one sentence; None if there are none."""
+        refused = [one for one in self._files.values() if not one.is_early]
+        if not refused:
             return None
-        newest = next(reversed(self._files.values()))
-        others = f" ({len(self._files) - 1} more files are refused)" if len(self._files) > 1 else ""
+        newest = refused[-1]
+        others = f" ({len(refused) - 1} more files are refused)" if len(refused) > 1 else ""
         return (
             f"{newest.role} version {newest.ref.version} at offset {newest.ref.offset} of metadata/0 is not published, because clients "
             f"would refuse it: {newest.reason}{others}; it waits for a root or targets with its keys, or for a newer version"
