@@ -40,6 +40,8 @@ DEFAULT_PARTITIONS: Final = 4
 DEFAULT_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_BULK_LINE_BYTES: Final = 16 * 1024
 DEFAULT_INBOX_DEDUP_EVENTS: Final = 50_000
+DEFAULT_MAX_ROLES: Final = 32_768
+"""How many names snapshot may have: every client loads some 33 bytes for each, a megabyte in all."""
 DEFAULT_MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
 DEFAULT_SESSION_SECONDS: Final = 6.0
 MAX_SESSION_SECONDS: Final = 1_800.0
@@ -146,6 +148,12 @@ class IngestConfig(_Section):
     inbox_dedup_events: Annotated[int, Field(ge=1)] = Field(
         DEFAULT_INBOX_DEDUP_EVENTS,
         description="How many accepted events of each partition of the inbox are recognized when sent again; 300 bytes of memory each.",
+    )
+
+    max_roles: Annotated[int, Field(ge=2)] = Field(
+        DEFAULT_MAX_ROLES,
+        description="How many bins and custom roles a repository may ever have. Snapshot names all of them, also deleted ones, and every "
+        "client loads some 33 bytes for each name.",
     )
 
     def allowed(self, profile: Profile) -> TargetRules:

@@ -36,6 +36,9 @@ RESERVED_NAMES: Final = frozenset({"root", "targets", "snapshot", "timestamp", "
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 
+NAME_PATTERN: Final = f"^{_NAME.pattern}$"
+"""The names that a custom role may have, for JSON Schema."""
+
 
 class Delegation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A custom role, as its parent names it (TUF specification, 4.5).

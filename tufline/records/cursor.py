@@ -47,9 +47,12 @@ class Task(StrEnum):
     SETTINGS = "update_settings"
     PUBLISH = "publish_artifacts"
     RENEW = "force_online_metadata_update"
+    DELEGATE = "metadata_delegation"
 
 
-IN_ADMIN: Final = frozenset({Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW, Task.SETTINGS, Task.PUBLISH, Task.RENEW})
+IN_ADMIN: Final = frozenset(
+    {Task.BOOTSTRAP, Task.METADATA, Task.SIGN, Task.WITHDRAW, Task.SETTINGS, Task.PUBLISH, Task.RENEW, Task.DELEGATE}
+)
 """The tasks whose records are in ``admin``."""
 
 

@@ -8,9 +8,11 @@ from typing import Final, Literal
 
 from aiohttp import web
 
+from tufline import records
 from tufline.bus import Bus, Message, Position
 from tufline.config.settings import IngestConfig
 from tufline.metadata.target import TargetRules
+from tufline.records import CURRENT_RULES, Changes, topics
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
@@ -106,6 +108,26 @@ class Context:
             yield
         finally:
             self.changing_trust.release()
+
+    async def append_marks(self, repository: Bootstrapped) -> list[int]:
+        """Append a mark, which is a record without changes, to each partition of ``artifacts``.
+
+        All that was acknowledged before is below the marks. The end of a partition would not do: while a transaction of another writer is
+        open, a record that is acknowledged already may be above it.
+
+        Args:
+            repository: the repository.
+
+        Returns:
+            For each partition, the offset after its mark.
+
+        Raises:
+            BusError: if the bus can't append them.
+        """
+        name = accept.name_request()
+        mark = records.encode(Changes(request=name, admin=repository.next_offset, changes=[], rules=CURRENT_RULES))
+        partitions = range(repository.settings.partitions)
+        return [one.offset + 1 for one in await self.append([Message(topics.ARTIFACTS, name, mark, number) for number in partitions])]
 
     async def read_back(self, offset: int) -> None:
         """Wait until this process has applied a record of ``admin``, so that it is taken into account for the next request.

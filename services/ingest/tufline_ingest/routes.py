@@ -26,12 +26,25 @@ from tufline_ingest.errors import (
     TooLargeError,
     UnsupportedEncodingError,
 )
-from tufline_ingest.rest import artifacts, bootstrap, examples, openapi, publishing, repository_settings, signatures, status, tasks, trust
+from tufline_ingest.rest import (
+    artifacts,
+    bootstrap,
+    delegations,
+    examples,
+    openapi,
+    publishing,
+    repository_settings,
+    signatures,
+    status,
+    tasks,
+    trust,
+)
 from tufline_ingest.rest.bulk_tasks import MAX_AFTER_LENGTH
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.route import NDJSON, OPEN, Body, Parameter, Permission, Reads, Route
 from tufline_ingest.rest.schemas.answers import SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import AddRequest, BulkAnswer, LiveArtifact, RemoveRequest
+from tufline_ingest.rest.schemas.delegations import DelegationsAnswer, DelegationsRequest, DeleteDelegationsRequest
 from tufline_ingest.rest.schemas.publishing import FreezeAnswer
 from tufline_ingest.rest.schemas.repository_settings import SettingsAnswer, SettingsRequest
 from tufline_ingest.rest.schemas.signatures import ProposedAnswer, SignRequest, WithdrawRequest
@@ -249,6 +262,49 @@ ROUTES: Final[tuple[Route, ...]] = (
         {202: Body(SubmittedAnswer, examples.WITHDRAWN)},
         request=Body(WithdrawRequest, examples.WITHDRAWAL),
         errors=(*_OF_BODY, NothingToSignError, NotNowError),
+    ),
+    Route(
+        "GET",
+        f"{PREFIX}/delegations/",
+        "The custom roles",
+        delegations.get_delegations,
+        (Permission.OBSERVE,),
+        Reads.HEADS,
+        {200: Body(DelegationsAnswer, examples.DELEGATIONS)},
+        errors=(NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/delegations/",
+        "Add custom roles",
+        delegations.post_delegations,
+        (Permission.TRUST_PROPOSE,),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.DELEGATED)},
+        request=Body(DelegationsRequest, examples.NEW_DELEGATIONS),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "PUT",
+        f"{PREFIX}/delegations/",
+        "Change paths, keys or lifetimes of custom roles",
+        delegations.put_delegations,
+        (Permission.TRUST_PROPOSE,),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.DELEGATIONS_UPDATED)},
+        request=Body(DelegationsRequest, examples.NEW_DELEGATIONS),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
+    ),
+    Route(
+        "POST",
+        f"{PREFIX}/delegations/delete",
+        "Delete custom roles",
+        delegations.delete_delegations,
+        (Permission.TRUST_PROPOSE,),
+        Reads.TRUST,
+        {202: Body(SubmittedAnswer, examples.DELEGATIONS_DELETED)},
+        request=Body(DeleteDelegationsRequest, examples.DELETED_ROLES),
+        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
     ),
     Route(
         "GET",

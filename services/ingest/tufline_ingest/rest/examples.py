@@ -25,6 +25,7 @@ from tufline_ingest.errors import (
 )
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import BulkAnswer, BulkResult, LiveArtifact, RefusedLine
+from tufline_ingest.rest.schemas.delegations import CurrentDelegations, CurrentRole, DelegationsAnswer
 from tufline_ingest.rest.schemas.publishing import FreezeAnswer, FreezeState
 from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, SettingsAnswer
 from tufline_ingest.rest.schemas.signatures import MissingSignatures, ProposedAnswer, ProposedVersions
@@ -124,6 +125,28 @@ SIGNATURE: Final = {"role": "root", "signature": {"keyid": _OTHER_KEYID, "sig": 
 SIGNED: Final = SubmittedAnswer(Submitted(_task(Task.SIGN, 0, 3), _NOW), "Metadata sign accepted.")
 WITHDRAWAL: Final = {"role": "root"}
 WITHDRAWN: Final = SubmittedAnswer(Submitted(_task(Task.WITHDRAW, 0, 4), _NOW), "Metadata sign delete accepted.")
+
+NEW_DELEGATIONS: Final = {
+    "delegations": {
+        "keys": {},
+        "roles": [
+            {"name": "dev", "terminating": True, "keyids": [], "threshold": 1, "paths": ["dev/*/*"], "x-rstuf-expire-policy": 7},
+        ],
+    }
+}
+DELETED_ROLES: Final = {"delegations": {"roles": [{"name": "dev"}]}}
+
+
+def _delegated(action: str) -> SubmittedAnswer:
+    return SubmittedAnswer(Submitted(_task(Task.DELEGATE, 0, 7), _NOW), f"Metadata delegation {action} accepted.")
+
+
+DELEGATED: Final = _delegated("add")
+DELEGATIONS_UPDATED: Final = _delegated("update")
+DELEGATIONS_DELETED: Final = _delegated("delete")
+DELEGATIONS: Final = DelegationsAnswer(
+    CurrentDelegations([CurrentRole("dev", ["dev/*/*"], True, [], 1, 7, 1, "2026-03-08T12:00:00Z", [_KEYID])], {})
+)
 
 NEW_SETTINGS: Final = {"settings": {"expiration": {"bins": 7, "timestamp": 1}}}
 NEW_SETTINGS_ACCEPTED: Final = SubmittedAnswer(Submitted(_task(Task.SETTINGS, 0, 5), _NOW), "Settings successfully submitted.")

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tufline import records
 from tufline.bus import Bus
-from tufline.errors import RecordError, RecordUnreadableError
 from tufline.records import Publish, Settings, topics
 from tufline.records.cursor import Cursor
 from tufline.records.receipts import PublishReceipt
 from tufline.trust.admin_state import AdminState
 from tufline.views.task_receipts import FETCH_BYTES, fetch_or_pass, read_receipt
+from tufline_ingest.rest.admin_records import read_admin_record
 from tufline_ingest.rest.finished_tasks import finished
 from tufline_ingest.rest.schemas.tasks import TaskData
 from tufline_ingest.rest.task_receipts import ReceiptsUnreadableError, Span, TaskReceipts
@@ -97,14 +96,7 @@ async def _is_publish(bus: Bus, admin: AdminState, offset: int) -> bool:
         return True
     if not admin.publishes or offset > admin.publishes[0].offset:
         return False
-    reader = bus.reader(topics.ADMIN, 0, offset)
-    try:
-        found = await reader.fetch(max_wait=0, max_bytes=1)
-        return bool(found) and found[0].offset == offset and isinstance(records.decode(records.admin_decoder, found[0].value), Publish)
-    except (RecordError, RecordUnreadableError):
-        return False
-    finally:
-        await reader.close()
+    return isinstance(await read_admin_record(bus, offset), Publish)
 
 
 async def _read(bus: Bus, partition: int, span: Span, receipts: TaskReceipts, found: _Released) -> None:

@@ -1,8 +1,8 @@
 """Publishing what is held, and freezing, over REST.
 
-A publish releases what was on the log when it was requested. The end of a partition is not enough to tell what that is: while another
-writer's transaction is open, a record may already be above it. So ingest appends a mark, a record without changes, to each partition of
-``artifacts`` first. Then one record of ``admin`` names the ends after the marks, and only that record makes it a publish.
+A publish releases what was on the log when it was requested. To tell what that is, ingest appends a mark to each partition of
+``artifacts`` first (``Context.append_marks``). Then one record of ``admin`` names the ends after the marks, and only that record makes it a
+publish.
 """
 
 from aiohttp import web
@@ -10,7 +10,7 @@ from aiohttp import web
 from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
-from tufline.records import CURRENT_RULES, FREEZE_KEY, PUBLISH_KEY, Changes, Freeze, Publish, cursor, topics
+from tufline.records import FREEZE_KEY, PUBLISH_KEY, Freeze, Publish, cursor, topics
 from tufline.records.cursor import Task
 from tufline_ingest import accept
 from tufline_ingest.context import Context
@@ -21,11 +21,7 @@ from tufline_ingest.rest.schemas.publishing import FreezeAnswer, FreezeState
 
 async def publish_artifacts(context: Context, _: web.Request) -> web.Response:
     """Append a publish of all changes that are held now."""
-    settings = context.check_bootstrapped().settings
-    name = accept.name_request()
-    mark = records.encode(Changes(request=name, admin=context.admin.state.next_offset, changes=[], rules=CURRENT_RULES))
-    marks = await context.append([Message(topics.ARTIFACTS, name, mark, partition) for partition in range(settings.partitions)])
-    publish = Publish(ends=[position.offset + 1 for position in marks])
+    publish = Publish(ends=await context.append_marks(context.check_bootstrapped()))
     (position,) = await context.append([Message(topics.ADMIN, PUBLISH_KEY, records.encode(publish))])
     await context.read_back(position.offset)
     where = accept.make_cursor(Task.PUBLISH, context.bus.log_id, [position])

@@ -27,7 +27,7 @@ from tufline.records.routing import Routing
 from tufline.trust.admin_state import AdminState
 from tufline.views import task_receipts
 from tufline.views.task_receipts import FoundReceipts
-from tufline_ingest.rest import publish_tasks, trust_tasks
+from tufline_ingest.rest import delegation_tasks, publish_tasks, trust_tasks
 from tufline_ingest.rest.bulk_tasks import PageStart, read_changes, read_page, read_value
 from tufline_ingest.rest.finished_tasks import finished
 from tufline_ingest.rest.named_tasks import find_records
@@ -105,6 +105,8 @@ class Tasks:
 
     async def _describe_in_admin(self, task_id: str, cursor: Cursor) -> TaskData:
         view, state = self.published_view, self.admin()
+        if cursor.task is Task.DELEGATE:
+            return await delegation_tasks.describe(task_id, cursor, self.bus, view, state)
         if cursor.task is not Task.PUBLISH:
             return trust_tasks.describe(task_id, cursor, view, state)
         async with self._reading:

@@ -244,6 +244,14 @@ class PublishedView:
                 return PublishedArtifact(target, role, versions[role], published.snapshot.version)
         raise NotLiveError(f"{path!r} is not live")
 
+    async def versions_published(self) -> Mapping[str, int]:
+        """Return the version of each role that the published snapshot names; empty before the first.
+
+        Raises:
+            NotNowError: if the published snapshot can't be read now.
+        """
+        return await self._versions(self.published.snapshot) if self.published is not None else {}
+
     async def _versions(self, snapshot: FileRef) -> dict[str, int]:
         known, versions = self._snapshot
         if known != snapshot.version:

@@ -1,0 +1,50 @@
+"""The state of a task that changes custom delegations.
+
+Its record is in ``admin``. The task is done when the published commit covers the record: by then clients look in the roles that it leaves.
+"""
+
+from typing import Any
+
+from tufline.bus import Bus
+from tufline.records import ChangedDelegations
+from tufline.records.cursor import Cursor
+from tufline.trust.admin_state import AdminState
+from tufline_ingest.rest.admin_records import read_admin_record
+from tufline_ingest.rest.finished_tasks import finished
+from tufline_ingest.rest.schemas.tasks import TaskData
+from tufline_ingest.views.published import PublishedView
+
+
+async def describe(task_id: str, cursor: Cursor, bus: Bus, view: PublishedView, admin: AdminState) -> TaskData:
+    """Return the state of a change of the delegations.
+
+    Args:
+        task_id: as the client sent it.
+        cursor: the cursor that the id contains.
+        bus: the log.
+        view: the published state of the origin.
+        admin: the state of all records of ``admin`` so far.
+
+    Returns:
+        The task's state; PENDING for a change that this log does not know.
+
+    Raises:
+        BusError: if the log can't be read now.
+    """
+    offset = cursor.positions.get(0, [0])[-1]
+    if cursor.positions.keys() != {0} or offset >= admin.next_offset:  # admin has one partition
+        return TaskData(task_id, "PENDING")
+    content = await read_admin_record(bus, offset)
+    if not isinstance(content, ChangedDelegations):
+        return TaskData(task_id, "PENDING")
+    names = content.deleted if content.action == "delete" else [role.name for role in content.roles]
+    if (reason := admin.refused.get(offset)) is not None:
+        failed = [{"role": name, "reason": reason} for name in names]
+        return finished(task_id, cursor, "Metadata Delegation Failed", _details([], failed), reason)
+    if view.published is None or not cursor.is_covered(view.published.vector):
+        return TaskData(task_id, "RUNNING")
+    return finished(task_id, cursor, "Metadata Delegation Processed", _details(names, []))
+
+
+def _details(delegated: list[str], failed: list[dict[str, str]]) -> dict[str, Any]:
+    return {"delegated_roles": delegated, "failed_roles": failed}
