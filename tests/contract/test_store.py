@@ -44,7 +44,7 @@ async def test_empty_has_nothing(store: Store) -> None:
     assert await store.get("timestamp.json") is None
 
 
-async def test_what_is_put_is_there(store: Store) -> None:
+async def test_a_written_file_can_be_read(store: Store) -> None:
     """Uploaded files are there, whole; uploading the same content again changes nothing."""
     files = [("1.root.json", b"root"), ("2.bins-0.json", b"x" * 3_000_000)]
     for _ in range(2):
@@ -91,7 +91,7 @@ async def test_replace_changes_only_what_is_expected(store: Store, name: str) ->
     assert await store.get(name) == b"2"
 
 
-async def test_of_many_that_replace_one_wins(store: Store) -> None:
+async def test_only_one_of_several_replacements_succeeds(store: Store) -> None:
     """If several replace the same expected content at once, exactly one succeeds; the others get an error."""
     await store.replace(TIMESTAMP, b"0", expected=None)
     done = await asyncio.gather(*(store.replace(TIMESTAMP, b"%d" % n, expected=b"0") for n in range(1, 20)), return_exceptions=True)
@@ -137,7 +137,7 @@ async def test_deleted_is_gone(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../up.json", "a/b.json", ".hidden", "/etc/passwd"])
-async def test_names_that_are_none(store: Store, name: str) -> None:
+async def test_unsafe_names_are_refused(store: Store, name: str) -> None:
     """A name that could lead elsewhere is refused in every operation."""
     for operation in (store.put_many([(name, b"x")]), store.get(name), store.delete_many([name])):
         with pytest.raises(StoreError):
@@ -313,7 +313,7 @@ def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         LocalStore(tmp_path / "origin")
 
 
-async def test_directory_that_can_not_be_one(tmp_path: Path) -> None:
+async def test_an_unusable_directory_is_reported(tmp_path: Path) -> None:
     """An origin that can't be used is an error with a reason, at the start and later."""
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match=r"can't create the directory in .*; choose another one in publisher\.directory, or fix this one$"):

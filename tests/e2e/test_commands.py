@@ -132,7 +132,7 @@ def answering(answer: bytes) -> Iterator[str]:
 
 @pytest.mark.parametrize("command", [["verify"], ["download", "a"]], ids=["verify", "download"])
 @pytest.mark.parametrize(("url", "code", "message"), CLIENT_FAILURES.values(), ids=CLIENT_FAILURES)
-def test_what_can_not_be_fetched_is_said_with_the_reason(
+def test_a_failed_fetch_is_reported_with_its_reason(
     tmp_path: Path, root: Path, command: list[str], url: str, code: Exit, message: str
 ) -> None:
     """Verify and download report why they can't read a URL, with suitable advice."""
@@ -171,7 +171,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize(("settings", "code", "message"), UNUSABLE.values(), ids=UNUSABLE)
-def test_a_server_that_can_not_begin_says_why_alone(tmp_path: Path, settings: dict[str, str], code: Exit, message: str) -> None:
+def test_a_server_that_can_not_start_prints_only_the_reason(tmp_path: Path, settings: dict[str, str], code: Exit, message: str) -> None:
     """An unusable place ends the process with one sentence that tells what to do, and without a message about a requested stop."""
     done = run_tufline("serve", cwd=tmp_path, env={"TUFLINE_INGEST__PORT": "0", "TUFLINE_WEB__PORT": "0", **settings})
     assert (done.returncode, message in done.stderr) == (code, True), done.stderr
@@ -206,7 +206,7 @@ NEEDS_VAULT = {"keys create": ["keys", "create", "transit/k"], "keys show": ["ke
 
 
 @pytest.mark.parametrize("arguments", [*NEEDS_BUS.values(), *NEEDS_VAULT.values()], ids=[*NEEDS_BUS, *NEEDS_VAULT])
-def test_nobody_there_has_its_exit_code(tmp_path: Path, arguments: list[str]) -> None:
+def test_an_unreachable_broker_or_vault_has_its_exit_code(tmp_path: Path, arguments: list[str]) -> None:
     """If no broker or no Vault answers, the exit code says so, and does not report a refusal."""
     (tmp_path / "tufline-data" / "origin" / "metadata").mkdir(parents=True)
     vault = {"TUFLINE_VAULT__ADDRESS": "http://127.0.0.1:9", "TUFLINE_VAULT__AUTH": "token", "TUFLINE_VAULT__TOKEN": "t"}
@@ -216,7 +216,7 @@ def test_nobody_there_has_its_exit_code(tmp_path: Path, arguments: list[str]) ->
     assert "error: " in done.stderr
 
 
-def test_a_full_disk_is_said() -> None:
+def test_a_full_disk_is_reported() -> None:
     """A full disk during a command is reported in one sentence; errors that are not about files or disks keep their traceback."""
     group = Group("group")
     group.command("fill")(lambda: Path("/dev/full").write_bytes(b"x"))
@@ -321,7 +321,7 @@ def test_rejected_is_listed_and_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_held_waits_for_a_publish_and_frozen_changes_for_a_thaw(tmp_path: Path) -> None:
+def test_held_changes_wait_for_a_publish_and_frozen_ones_for_a_thaw(tmp_path: Path) -> None:
     """Held artifacts are not live until tufline publish; after tufline freeze a change waits, and status says so, until tufline thaw."""
     (tmp_path / "a").write_text("a")
     (tmp_path / "b").write_text("b")

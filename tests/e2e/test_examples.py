@@ -64,7 +64,7 @@ def test_files_become_live_and_verify(announcer: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("announcer", ANNOUNCERS)
-def test_what_is_refused_is_reported(announcer: str, tmp_path: Path) -> None:
+def test_refused_changes_are_reported(announcer: str, tmp_path: Path) -> None:
     """An announcer fails with the server's reason if a path is refused."""
     (tmp_path / "index").mkdir()
     (tmp_path / "index" / "100%.txt").touch()

@@ -31,7 +31,7 @@ async def is_live(server: Any, path: str) -> bool:
     return bool((await server.ask("GET", f"{ARTIFACTS}{path}"))[0] == 200)
 
 
-async def test_an_import_says_what_was_refused_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_import_reports_later_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If not all artifacts of an import fit, it exits with 1 and lists the others, and the next import sends them again."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", ROOM)
     monkeypatch.setattr(bulk_tasks, "PAGE_REFUSALS", 10)

@@ -138,7 +138,7 @@ def test_a_uri_signs(tmp_path: Path, uri: str, arguments: list[str]) -> None:
     assert (wrong.stdout, "Traceback" in wrong.stderr) == ("", False), wrong
 
 
-def test_what_is_no_key(tmp_path: Path) -> None:
+def test_a_name_that_is_not_a_key_is_reported(tmp_path: Path) -> None:
     """A name that is neither a file nor a URI, and a file without a private key, are reported."""
     (tmp_path / "nonsense").write_text("nonsense")
     for name, code, reason in (("missing", Exit.USAGE, "neither a file"), ("nonsense", Exit.FAILED, "is not a private key")):

@@ -62,7 +62,7 @@ def lines(artifacts: Sequence[dict[str, Any]]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_may_have_been_refused_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+async def test_a_possible_refusal_makes_the_result_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     """A task with an unreadable receipt is ERRORED and names what is unknown; tasks of other batches are answered as before."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", len(BIG["k"]))
     async with bootstrapped(tmp_path) as server:
@@ -161,7 +161,7 @@ async def test_an_old_bulk_id_claims_no_success(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("kind", ["damaged", "junk"])
-async def test_a_client_of_the_inbox_is_told_that_receipts_may_be_missing(tmp_path: Path, kind: str) -> None:
+async def test_a_client_of_the_inbox_learns_that_receipts_may_be_missing(tmp_path: Path, kind: str) -> None:
     """If an event's receipt is unreadable, a client that sends the event again is not told that all of it was applied."""
     event = Event("repo", [remove("never")], id="1")
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:

@@ -61,7 +61,7 @@ def test_the_whole_way(tmp_path: Path, mode: str, scheme: str) -> None:
         assert "does not list" in gone.stderr
 
 
-def test_an_import_is_mended_and_goes_on(tmp_path: Path) -> None:
+def test_a_fixed_import_continues(tmp_path: Path) -> None:
     """All refused lines are counted, however many; fixed and imported again, every one is live, and no journal remains."""
     good = [json.dumps(artifact(f"p/{number}", number)) for number in range(2300)]
     (tmp_path / "source.ndjson").write_text("\n".join([good[0], *(line.replace("p/", "/p/") for line in good[1:2000]), *good[2000:]]))
@@ -78,7 +78,7 @@ def test_an_import_is_mended_and_goes_on(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".tufline-import*"))
 
 
-def test_verify_says_everything_that_is_wrong(tmp_path: Path) -> None:
+def test_verify_reports_everything_that_is_wrong(tmp_path: Path) -> None:
     """Verify names every bin that is changed, old, cut off or missing, and ends with exit code 1."""
     with dev(tmp_path / "data", "--bins", "8") as server:
         assert run_tufline("add", "a=data.log", "--url", server.api, cwd=tmp_path).returncode == 0

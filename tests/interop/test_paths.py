@@ -41,7 +41,7 @@ def test_the_table_is_what_clients_do(clients: list[Client], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("prefix_hash", [False, True])
 @pytest.mark.parametrize("seed", range(2))
-def test_what_is_accepted_is_fetched_from_its_place(every_client: list[Client], tmp_path: Path, seed: int, prefix_hash: bool) -> None:
+def test_accepted_paths_are_fetched_from_their_place(every_client: list[Client], tmp_path: Path, seed: int, prefix_hash: bool) -> None:
     """Of random paths with characters that are special in URLs, each accepted one is requested by its own name."""
     chance = random.Random(seed)
     drawn = {"".join(chance.choices(NASTY, k=chance.randint(1, 6))) for _ in range(1200)}
@@ -55,7 +55,7 @@ def test_what_is_accepted_is_fetched_from_its_place(every_client: list[Client], 
             assert unquote(asked or "") == str(name), f"{path!r} by {client} (seed {seed})"
 
 
-def test_what_clients_read_differently_is_refused(clients: list[Client], tmp_path: Path) -> None:
+def test_paths_that_clients_read_differently_are_refused(clients: list[Client], tmp_path: Path) -> None:
     """Each path of the table that any client asks for by another name, or not at all, is refused without ``encoded_paths``."""
     wrong = {path for path, asked in ask_for(clients, ALL, tmp_path).items() if {unquote(url or "") for url in asked.values()} != {path}}
     assert len(wrong) > len(ALL) / 4

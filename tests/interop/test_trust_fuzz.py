@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 BOOTSTRAPS, UPDATES = 150, 150
 
 
-def test_what_is_accepted_is_read_by_every_client(every_client: list[Client], tmp_path: Path) -> None:
+def test_accepted_metadata_is_read_by_every_client(every_client: list[Client], tmp_path: Path) -> None:
     """Each changed, correctly signed bootstrap or update is refused or read by every client of the profile."""
     seed = secrets.randbelow(10**9)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

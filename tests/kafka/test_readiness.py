@@ -42,7 +42,7 @@ def says(service: Service, part: str, text: str) -> bool:
     return text in service.problems().get(part, "")
 
 
-def test_dead_brokers_are_said_and_coming_back_is_noticed(stack: Stack) -> None:
+def test_dead_brokers_are_reported_and_their_return_is_noticed(stack: Stack) -> None:
     """While no broker answers, every process reports that it is not ready; once they are back, all become ready and work continues.
 
     Meanwhile the published files are served to clients, also by a publisher that is started then.
@@ -62,7 +62,7 @@ def test_dead_brokers_are_said_and_coming_back_is_noticed(stack: Stack) -> None:
     assert is_live(stack, "after/it")
 
 
-def test_joining_is_said_and_who_stands_by_is_ready(stack: Stack) -> None:
+def test_joining_is_reported_and_a_standby_is_ready(stack: Stack) -> None:
     """While a dead member blocks a group's partitions, a joining process reports it; a standby without partitions is then ready."""
     first = next(service for service in stack.services if service.name == "signer")
     wait_until(lambda: not first.problems(), "the signer is not ready")

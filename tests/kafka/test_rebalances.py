@@ -78,7 +78,7 @@ def bins_read_back(service: Service) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_who_is_cancelled_leaves_no_transaction_open(kafka: Cluster, seed: int) -> None:
+async def test_a_cancelled_commit_leaves_no_transaction_open(kafka: Cluster, seed: int) -> None:
     """A cancelled commit, as on revocation, is committed or aborted once the cancellation returns, and visible whole or not at all."""
     setup = KafkaSetup(kafka.bootstrap, TOPICS)
     await setup.create()
@@ -142,7 +142,7 @@ def test_replicas_come_and_go_under_load(stack: Stack) -> None:
         assert stack.api.request("GET", f"/api/v1/artifacts/p/{number}")["length"] == 1 + last
 
 
-def test_who_comes_back_gets_its_partitions_and_disturbs_nobody(stack: Stack) -> None:
+def test_a_restarted_signer_gets_its_partitions_back(stack: Stack) -> None:
     """With an instance id, a restarted signer owns its partitions again, and the other one does not take over anything."""
     names = [{"TUFLINE_KAFKA__INSTANCE_ID": name} for name in ("a", "b")]
     first, second = (stack.start("signer", **name) for name in names)

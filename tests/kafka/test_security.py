@@ -62,7 +62,7 @@ def unsecured_token(directory: Path) -> Path:
 
 
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "OAUTHBEARER"])
-async def test_who_logs_in_can_work(secure: tuple[Cluster, Path], mechanism: str) -> None:
+async def test_a_client_that_logs_in_can_write_and_read(secure: tuple[Cluster, Path], mechanism: str) -> None:
     """With the configured login and certificate authority, topics are made, written in a transaction and read."""
     cluster, directory = secure
     login = {"username": USER, "password": PASSWORD} if mechanism != "OAUTHBEARER" else {"token_file": unsecured_token(directory)}
@@ -91,7 +91,7 @@ async def test_who_logs_in_can_work(secure: tuple[Cluster, Path], mechanism: str
         ({"sasl_mechanism": "OAUTHBEARER"}, ConfigError, "needs kafka.token_file"),
     ],
 )
-async def test_who_does_not_is_told(secure: tuple[Cluster, Path], change: dict[str, str], error: type[Exception], says: str) -> None:
+async def test_a_failed_login_is_reported(secure: tuple[Cluster, Path], change: dict[str, str], error: type[Exception], says: str) -> None:
     """A wrong login, or an untrusted cluster, is a clear error that never shows the password."""
     cluster, directory = secure
     right = {"security_protocol": "SASL_SSL", "username": USER, "password": PASSWORD, "ca_file": directory / "ca.pem"}

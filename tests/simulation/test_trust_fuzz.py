@@ -15,7 +15,7 @@ from tufline_testing.live_repository import served
 BOOTSTRAPS, UPDATES = 100, 200
 
 
-def test_what_is_signed_is_refused_or_goes_live(tmp_path: Path) -> None:
+def test_signed_metadata_is_refused_or_goes_live(tmp_path: Path) -> None:
     """Each of hundreds of changed, correctly signed bootstraps and updates is refused or read by python-tuf; the seed is in the failure."""
     seed = secrets.randbelow(10**9)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

@@ -53,7 +53,7 @@ def validate(parser: Path, document: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * PARSER_SECONDS)
-def test_it_is_valid(parser: Path) -> None:
+def test_the_parser_accepts_the_document(parser: Path) -> None:
     """The official parser of AsyncAPI accepts the document, with a channel for each topic."""
     done = validate(parser, DOCUMENT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -79,7 +79,7 @@ def no_channel(document: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("mistake", [no_such_message, no_such_action, no_schema, no_channel])
 @pytest.mark.timeout(2 * PARSER_SECONDS)
-def test_a_broken_document_is_not(parser: Path, tmp_path: Path, mistake: Callable[[Any], None]) -> None:
+def test_the_parser_refuses_a_broken_document(parser: Path, tmp_path: Path, mistake: Callable[[Any], None]) -> None:
     """The parser refuses a document with a mistake, so its acceptance of ours is meaningful."""
     document = yaml.safe_load(DOCUMENT.read_text())
     mistake(document)

@@ -108,7 +108,7 @@ def test_every_tampering_is_found_by_name(tamper: Callable[[list[bytes]], list[b
     assert any(finding.kind == kind and says in finding.text for finding in report.findings), report
 
 
-def test_a_second_copy_is_no_fault() -> None:
+def test_a_second_copy_is_not_a_fault() -> None:
     """A record that is repeated byte for byte anywhere is a note: the signer repeats writes whose outcome is unknown."""
     records = trail()
     for copies in ([*records[:2], *records[1:]], [*records[:3], *records[1:3], *records[3:]], [*records, records[1]]):

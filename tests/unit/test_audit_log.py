@@ -298,7 +298,7 @@ def run(repository: Repository, *arguments: str | Path) -> Result:
     return CliRunner().invoke(main, ["audit", "verify", "--config", str(config), *map(str, arguments)])
 
 
-def test_the_command_says_every_finding(repository: Repository) -> None:
+def test_the_command_prints_every_finding(repository: Repository) -> None:
     """Each finding is one line and the exit code is 1; without findings it is 0, and the output tells how much was compared."""
     clean = run(repository, "--metadata", repository.origin, "--file", repository.file, "--topic")
     assert (clean.exit_code, clean.stdout.startswith("no finding: ")) == (0, True), clean.output
@@ -315,7 +315,7 @@ def test_the_command_says_every_finding(repository: Repository) -> None:
     assert [finding["kind"] for finding in json.loads(as_json.stdout)["findings"]] == ["alarm"]
 
 
-def test_the_command_says_what_it_can_not_read(repository: Repository, tmp_path: Path) -> None:
+def test_the_command_reports_files_that_it_can_not_read(repository: Repository, tmp_path: Path) -> None:
     """A missing log or directory is reported, and not created."""
     missing = run(repository, "--metadata", tmp_path / "missing")
     assert (missing.exit_code, "is not a directory" in missing.stderr) == (Exit.FAILED, True)

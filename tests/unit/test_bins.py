@@ -149,7 +149,7 @@ def test_the_largest_bin(spare: int) -> None:
         assert mine.add(last)
 
 
-def test_unchanged_entry_is_no_change() -> None:
+def test_an_unchanged_entry_changes_nothing() -> None:
     """Announcing an unchanged artifact changes nothing and costs no new version; any other entry of the path replaces it."""
     mine = Bin()
     for length in (5, 3, 7):
@@ -177,7 +177,7 @@ def test_memory_is_not_underestimated() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"targets":[]}', b'{"targets":{"a":'])
-def test_what_is_no_bin_is_refused(content: bytes) -> None:
+def test_an_invalid_bin_is_refused(content: bytes) -> None:
     """Bytes that are not a bin raise MetadataError, both when read back and when searched."""
     with pytest.raises(MetadataError, match="not a bin"):
         Bin.decode(content)

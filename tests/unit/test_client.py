@@ -83,7 +83,7 @@ async def test_rejected_is_an_error(tmp_path: Path) -> None:
         assert not (await client.publish(Event("repo", [add("b", 2, HASHES)], id="1"))).is_duplicate
 
 
-async def test_what_is_no_event_is_not_sent(tmp_path: Path) -> None:
+async def test_an_invalid_event_is_not_sent(tmp_path: Path) -> None:
     """An invalid event is its caller's error, and nothing is sent."""
     async with bootstrapped(tmp_path) as server, Client(server.bus) as client:
         for bad in (Event("", [remove("a")]), Event("repo", []), Event("s" * 2000, [remove("a")]), Event("repo", [remove("x" * 2**21)])):
@@ -108,7 +108,7 @@ async def test_sent_again_is_the_same(tmp_path: Path) -> None:
         assert (await server.ask("GET", "/api/v1/artifacts/a"))[1]["length"] == 2
 
 
-async def test_it_takes_too_long(tmp_path: Path) -> None:
+async def test_an_event_that_is_not_live_in_time_is_an_error(tmp_path: Path) -> None:
     """An event that is not live in time raises an error that states its progress, and that it is safe to send it again."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
@@ -152,7 +152,7 @@ NOT_JSON: dict[str, Event] = {
 
 
 @pytest.mark.parametrize("event", NOT_JSON.values(), ids=NOT_JSON)
-async def test_what_has_no_form_in_json_is_said(tmp_path: Path, event: Event) -> None:
+async def test_an_event_without_a_json_form_is_an_error(tmp_path: Path, event: Event) -> None:
     """An event that can't be serialized is refused as invalid before anything is sent."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
@@ -164,14 +164,14 @@ async def test_what_has_no_form_in_json_is_said(tmp_path: Path, event: Event) ->
 
 
 @pytest.mark.parametrize("url", ["postgres:x", "kafka:", "kafka:127.0.0.1:99999999"])
-async def test_no_such_bus(url: str) -> None:
+async def test_an_invalid_bus_url_is_reported(url: str) -> None:
     """A URL that is not a valid bus URL is reported as such."""
     with pytest.raises(ConfigError, match=r"is not a valid (bus|broker)"):
         async with Client(url):
             pass
 
 
-def test_a_wrong_environment_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_environment_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """A variable with an invalid value is one of Tufline's own errors, which names the variable."""
     monkeypatch.setenv("TUFLINE_KAFKA__PREFIX", "a b")
     with pytest.raises(ConfigError, match="TUFLINE_KAFKA__PREFIX"):

@@ -210,7 +210,7 @@ REFUSED: dict[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "says"), REFUSED.values(), ids=REFUSED)
-def test_what_a_client_refuses_is_refused(held: Ceremony, spoil: Spoil, says: str) -> None:
+def test_metadata_that_a_client_refuses_is_refused(held: Ceremony, spoil: Spoil, says: str) -> None:
     """A correctly signed bootstrap that a client of the profile would refuse or read otherwise is refused with its reason."""
     metadata = copy.deepcopy(held.payload["metadata"])
     spoil(held, metadata)
@@ -237,7 +237,7 @@ ACCEPTED: dict[str, tuple[Spoil, str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "profile"), ACCEPTED.values(), ids=ACCEPTED)
-def test_what_all_clients_accept_is_accepted(held: Ceremony, spoil: Spoil, profile: str) -> None:
+def test_metadata_that_all_clients_accept_is_accepted(held: Ceremony, spoil: Spoil, profile: str) -> None:
     """The rules refuse no more than clients do."""
     metadata = copy.deepcopy(held.payload["metadata"])
     spoil(held, metadata)

@@ -85,7 +85,7 @@ def test_a_steady_clock_follows_what_lasts() -> None:
     assert clock() == reached + timedelta(seconds=60)
 
 
-def test_a_steady_clock_begins_with_the_newest_record() -> None:
+def test_a_steady_clock_starts_with_the_newest_record() -> None:
     """A machine that starts with a slow clock continues from the newest stored time."""
     machine = Machine()
     newest = machine.wall + timedelta(days=10)

@@ -57,7 +57,7 @@ async def test_finished_work_loses_no_cancellation(kind: str) -> None:
     assert next(ended) == len(cancelled) + 2  # each cancelled story, and the last one, has done its work
 
 
-async def test_work_that_fails_when_it_is_cancelled_does_not_begin_again() -> None:
+async def test_work_that_fails_when_it_is_cancelled_is_not_restarted() -> None:
     """A cancelled worker that raises an error of its own ends: it would otherwise keep a partition that its group has revoked."""
     begun = itertools.count(1)
 
@@ -75,7 +75,7 @@ async def test_work_that_fails_when_it_is_cancelled_does_not_begin_again() -> No
     assert (working.cancelled(), next(begun)) == (True, 2)
 
 
-async def test_work_whose_part_fails_begins_again() -> None:
+async def test_work_whose_part_fails_is_restarted() -> None:
     """A failure of one of several concurrent parts is no cancellation of the whole: it is tried again, and a real cancellation ends it."""
     begun: list[str] = []
 

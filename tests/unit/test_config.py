@@ -58,7 +58,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("content", "says"), WRONG.values(), ids=WRONG)
-def test_wrong_configuration_is_said(tmp_path: Path, content: str, says: str) -> None:
+def test_a_wrong_configuration_is_reported(tmp_path: Path, content: str, says: str) -> None:
     """An unknown setting, or one with an invalid value, is reported with its source."""
     (tmp_path / "t.toml").write_text(content)
     with pytest.raises(ConfigError, match=says):
@@ -92,7 +92,7 @@ SECONDS = [
 
 @pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e12", "-1"])
 @pytest.mark.parametrize("dotted", SECONDS)
-def test_a_time_that_never_ends_is_refused(dotted: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_infinite_time_is_refused(dotted: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No time may be infinite, NaN, negative or unreasonably long; the message names the valid range."""
     monkeypatch.setenv(f"TUFLINE_{dotted.replace('.', '__').upper()}", value)
     with pytest.raises(ConfigError, match=rf"{dotted} = '{value}' .* is not valid: write a number of seconds from \S+ to \d+"):
@@ -109,7 +109,7 @@ def test_superseded_files_stay_longer_than_caches_keep_the_timestamp(monkeypatch
     assert load()[0].publisher.superseded_retention == TIMESTAMP_MAX_AGE_SECONDS
 
 
-def test_a_fraction_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_fraction_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings other than times have their own ranges, which do not include NaN either."""
     monkeypatch.setenv("TUFLINE_SIGNER__RENEW_FRACTION", "nan")
     with pytest.raises(ConfigError, match="renew_fraction"):
@@ -146,7 +146,7 @@ def test_settings_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "(see [kafka])" in line
 
 
-def test_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     """A requested configuration file that does not exist is an error."""
     with pytest.raises(ConfigError, match="can't be read"):
         load(tmp_path / "missing.toml")

@@ -182,7 +182,7 @@ async def test_an_answer_that_is_not_read_ends(monkeypatch: pytest.MonkeyPatch) 
         await ask_and_read_nothing(port, "/")
 
 
-async def test_a_body_that_comes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_but_steady_body_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body may take as long as it needs, if enough of it arrives within each time-out."""
     now, made = [0.0], list[ServerConnections]()
 
@@ -251,7 +251,7 @@ async def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("head", [b"GET /%s HTTP/1.1" % (b"a" * 9000), b"nonsense"], ids=["a long address", "no HTTP"])
-async def test_what_can_not_be_read_is_refused_in_json(tmp_path: Path, head: bytes) -> None:
+async def test_an_unreadable_request_is_refused_in_json(tmp_path: Path, head: bytes) -> None:
     """A request whose address is too long, or that is not valid HTTP, gets 400 and a short reason as JSON, and the connection ends."""
     async with served("web", tmp_path, HttpConfig()) as port:
         reader, writer = await connect(port, head + b"\r\nHost: x\r\n\r\n")

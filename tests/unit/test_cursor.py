@@ -22,7 +22,7 @@ def test_a_task_is_done_when_its_last_record_is_covered() -> None:
     assert not given.is_covered(Vector([9, 9, 9], 3))
 
 
-def test_a_task_of_a_partition_that_does_not_exist_is_no_task() -> None:
+def test_a_task_id_with_an_unknown_partition_is_refused() -> None:
     """A task id with a partition that the repository does not have is refused, and counts neither as done nor as pending."""
     with pytest.raises(InvalidCursorError):
         Cursor(cursor.FORMAT, Task.ADD, "log", 0, {3: [4]}).is_covered(Vector([9, 9, 9], 9))
@@ -74,7 +74,7 @@ def test_every_place_of_a_log_has_a_task_id(fields: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("fields", REFUSED.values(), ids=REFUSED)
-def test_what_no_log_can_have_is_no_task_id(fields: dict[str, Any]) -> None:
+def test_a_task_id_with_impossible_values_is_refused(fields: dict[str, Any]) -> None:
     """A task id whose positions, time or format are impossible is refused, whoever made it."""
     with pytest.raises(InvalidCursorError):
         cursor.decode(cursor.encode(msgspec.structs.replace(GOOD, **fields)), "log")
@@ -88,7 +88,7 @@ def test_a_task_id_of_any_length_is_read(length: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "é", "!!!!", "A", "A" * 6001])
-def test_text_that_is_no_task_id_is_refused(text: str) -> None:
+def test_text_that_is_not_a_task_id_is_refused(text: str) -> None:
     """Text that was never issued as a task id is refused as bad input, and an overlong text is not even parsed."""
     with pytest.raises(InvalidCursorError, match="too long" if len(text) > 6000 else "is not valid"):
         cursor.decode(text, "log")

@@ -49,7 +49,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("content", "reason"), UNREADABLE.values(), ids=UNREADABLE)
-def test_what_can_not_be_read_is_the_error_of_the_caller(content: bytes, reason: str) -> None:
+def test_unreadable_json_raises_the_error_of_the_caller(content: bytes, reason: str) -> None:
     """Whatever a decoder raises, the caller's error has the reason, and the original error as its cause."""
     with pytest.raises(OwnError) as caught:
         decode(ANY, content, OwnError)
@@ -61,7 +61,7 @@ def test_what_can_not_be_read_is_the_error_of_the_caller(content: bytes, reason:
     assert caught.value.__cause__ is not None
 
 
-def test_another_form_is_told_from_what_is_not_json() -> None:
+def test_json_of_another_form_is_distinguished_from_invalid_json() -> None:
     """JSON of an unexpected form is reported as such, and JSON of the expected form is decoded."""
     with pytest.raises(OwnError, match=r"^the body has another form: Expected `object`, got `array`$"):
         decode_json(OBJECT, b"[]", "the body", OwnError)

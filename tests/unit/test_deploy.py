@@ -62,7 +62,7 @@ def test_settings_are_real(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path:
         assert command[1] == name
 
 
-def test_who_is_asked_listens_there() -> None:
+def test_addresses_in_the_deployment_are_those_of_the_processes() -> None:
     """Health checks, published ports, and the address for the bootstrap are those where the processes listen."""
     for name in ("ingest", "signer", "publisher"):
         section = "INGEST" if name == "ingest" else "OPS"
@@ -100,7 +100,7 @@ def test_the_image_is_pinned_and_has_no_root() -> None:
     assert OURS["signer"]["build"]["dockerfile"] == str(DOCKERFILE.relative_to(ROOT))
 
 
-def test_what_is_copied_is_enough(tmp_path: Path) -> None:
+def test_the_copied_files_are_enough_to_build_a_wheel(tmp_path: Path) -> None:
     """A wheel with all services can be built from the files that the Dockerfile copies and .dockerignore allows."""
     source = tmp_path / "source"
     source.mkdir()

@@ -112,7 +112,7 @@ def test_programs_run_in_a_test_or_say_why_not() -> None:
     assert not_run == NOT_RUN
 
 
-def test_nobody_is_told_to_install_by_name() -> None:
+def test_no_text_advises_to_install_by_name() -> None:
     """The package is not published, so no text advises to install it by its name, which another project could register."""
     sources = [
         file for folder in ("tufline", "cli", "services", "deploy") for file in (ROOT / folder).rglob("*.*") if file.suffix != ".pyc"

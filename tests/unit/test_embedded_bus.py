@@ -61,7 +61,7 @@ async def test_partitions_are_fixed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"this is no database, but it is long enough to be looked at " * 100, b"SQLite format 3\0" + b"\xff" * 5000]
 )
-async def test_file_that_is_no_log(tmp_path: Path, content: bytes) -> None:
+async def test_a_file_that_is_not_a_log_is_refused(tmp_path: Path, content: bytes) -> None:
     """A file that is not a log is refused and left unchanged."""
     (tmp_path / "log.db").write_bytes(content)
     with pytest.raises(ConfigError, match="can't be opened as a log"):
@@ -107,7 +107,7 @@ async def test_full_disk_loses_nothing(tmp_path: Path, threads: bool) -> None:
     await bus.close()
 
 
-async def test_what_came_during_a_commit_is_next(tmp_path: Path) -> None:
+async def test_operations_that_arrive_during_a_commit_are_in_the_next_one(tmp_path: Path) -> None:
     """Records submitted while the disk is busy are committed right afterwards, even without further appends."""
     bus = await open_embedded(tmp_path / "log.db", TOPICS)
     busy, free = threading.Event(), threading.Event()
@@ -156,7 +156,7 @@ async def test_any_file_name(tmp_path: Path, name: str) -> None:
     assert path.is_file()
 
 
-async def test_place_that_can_be_no_log(tmp_path: Path) -> None:
+async def test_a_place_that_can_not_hold_a_log_is_refused(tmp_path: Path) -> None:
     """If the file can't be created, the error names the setting to change."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"choose another path in bus\.url"):

@@ -20,7 +20,7 @@ def test_names_of_files() -> None:
     assert [envelope.file_name(role, 7) for role in ("root", "bins-0f", "z-0")] == ["7.root.json", "7.bins-0f.json", "7.z-0.json"]
 
 
-def test_what_is_made_now_expires_after_its_lifetime() -> None:
+def test_metadata_expires_after_its_lifetime() -> None:
     """The time of expiry is the current time plus the lifetime, in UTC and whole seconds, and is read back unchanged."""
     now = datetime(2030, 1, 1, 1, 30, 5, 999_999, timezone(timedelta(hours=2)))
     text = envelope.expiry(now, timedelta(days=2))

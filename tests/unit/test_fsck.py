@@ -99,7 +99,7 @@ async def test_every_damage_of_an_origin_is_found(tmp_path: Path) -> None:
         assert (await fsck.compare(bus, store, "origin")).findings == []
 
 
-async def test_an_origin_that_is_behind_is_no_fault(tmp_path: Path) -> None:
+async def test_an_origin_that_is_behind_is_not_a_fault(tmp_path: Path) -> None:
     """What the publisher has not uploaded yet is a note: the origin is behind, or empty."""
     async with quiet_log(tmp_path) as bus:
         empty = await fsck.compare(bus, LocalStore(tmp_path / "empty"), "another")
@@ -162,7 +162,7 @@ class Moving:
         return await self.real.names()
 
 
-async def test_what_goes_on_meanwhile_is_no_fault(tmp_path: Path) -> None:
+async def test_changes_during_the_comparison_are_not_findings(tmp_path: Path) -> None:
     """While services run, and publish between any two reads, there is no finding; damage is found nevertheless."""
     steps = 0
     async with bootstrapped(tmp_path) as server:

@@ -111,7 +111,7 @@ def test_prove_signs_with_the_key(tmp_path: Path) -> None:
     assert (refused.returncode, "not signed by the key" in refused.stderr, (tmp_path / "keys").exists()) == (Exit.FAILED, True, False)
 
 
-def test_a_provider_that_tells_no_public_key(tmp_path: Path) -> None:
+def test_a_provider_that_returns_no_public_key(tmp_path: Path) -> None:
     """With ``--public`` the proof must be of that key: it is refused if the private key does not belong to it."""
     made, other = make_key("ed25519"), make_key("ed25519")
     (tmp_path / "online.pem").write_bytes(made.pem)

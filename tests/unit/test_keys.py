@@ -91,7 +91,7 @@ async def test_key_that_can_not_sign(tmp_path: Path, uri: str, pem: bytes | None
         await open_key(uri, make_key("ecdsa").signer.public_key, tmp_path)
 
 
-async def test_missing_client_of_vault_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_client_of_vault_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a key is in Vault and hvac is not installed, the error tells what to install."""
     monkeypatch.setitem(sys.modules, "hvac", None)
     with pytest.raises(ConfigError, match=r"pip install '\.\[vault\]'"):

@@ -29,13 +29,13 @@ def record(headers: dict[str, str]) -> Record:
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.0", "01", "one", " 1", "1\n", "\uff11", "9" * 17])
-def test_what_is_no_version_is_refused(text: str) -> None:
+def test_an_invalid_version_is_refused(text: str) -> None:
     """A header that is not a version in Tufline's form is an error of the record."""
     with pytest.raises(RecordError, match="not a version"):
         version_of(record({"version": text}))
 
 
-def test_a_version_must_be_there() -> None:
+def test_a_record_must_have_a_version() -> None:
     """A record without a version is refused, and the error names the missing header; otherwise the version is returned."""
     with pytest.raises(RecordError, match="no header 'version'"):
         version_of(record({}))

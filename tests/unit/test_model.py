@@ -205,7 +205,7 @@ def test_newlines_are_accepted_where_they_are_asked_for() -> None:
         canonical.check("a\nb", "it")
 
 
-def test_a_fault_of_a_key_and_one_of_a_value_are_told_apart() -> None:
+def test_a_fault_of_a_key_and_one_of_a_value_are_distinguished() -> None:
     """The message names the object that has a bad key, or the place of a bad value."""
     with pytest.raises(InvalidInputError, match=r"^a key of it\['a'\] has a control character \(U\+0001\) at position 1"):
         canonical.check({"a": {"b\x01": 1}}, "it")
@@ -258,7 +258,7 @@ def test_canonical_equals_securesystemslib(value: Any) -> None:
     assert msgspec.json.decode(canonical.encode(value)) == value
 
 
-def test_a_fault_is_told_in_few_words() -> None:
+def test_a_fault_is_described_in_few_words() -> None:
     """A problem in a value is reported with its place, and long keys and values are truncated."""
     with pytest.raises(InvalidInputError) as caught:
         canonical.check({"k" * 100_000: [{"l" * 100_000: [0, 0.5]}]}, "it")

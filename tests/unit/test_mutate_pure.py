@@ -57,7 +57,7 @@ def test_tests_that_fail_anyway_prove_nothing(tree: Path) -> None:
         try_module(tree, MODULE, None, [])
 
 
-def test_what_a_test_need_not_see_is_not_changed(tree: Path) -> None:
+def test_code_that_no_test_can_check_is_not_changed(tree: Path) -> None:
     """Annotations, guards for mypy and the quoted length of messages are not changed; code next to them is."""
     (tree / "people.py").write_text("""\
 @dataclass(frozen=True, slots=True)

@@ -117,7 +117,7 @@ def test_a_renewal_is_refused_as_a_whole(mode: str, roles: list[str], says: str)
     assert (state.renew_since, state.renewals) == ({}, {})
 
 
-def test_a_new_version_needs_others() -> None:
+def test_a_new_version_comes_with_snapshot_and_timestamp() -> None:
     """A new bin or targets comes with a new snapshot, and every new version with a new timestamp."""
     assert roles_renewed_with(["timestamp"]) == ["timestamp"]
     assert roles_renewed_with(["snapshot"]) == ["snapshot", "timestamp"]

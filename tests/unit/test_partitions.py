@@ -51,7 +51,7 @@ def test_a_key_that_is_back_is_noticed_soon() -> None:
 
 
 @pytest.mark.parametrize("error", [BusError("it is broken"), ZeroDivisionError("it is broken")])
-def test_a_failure_is_said_until_the_work_goes_on(error: Exception) -> None:
+def test_a_failure_is_reported_until_the_work_continues(error: Exception) -> None:
     """Whatever makes work fail, health reports the reason through every pause, and nothing once the work continues."""
     health = Health()
 
@@ -192,7 +192,7 @@ def who_takes(tmp_path: Path, story: Callable[[Shared], Awaitable[None]]) -> lis
     return run_virtual(main)
 
 
-def test_a_fenced_worker_leaves_the_partition_to_who_writes_it(tmp_path: Path) -> None:
+def test_a_fenced_worker_leaves_the_partition_to_its_writer(tmp_path: Path) -> None:
     """A fenced worker, however long it had worked, does not claim its partition while another one writes it, and reports why."""
 
     async def story(shared: Shared) -> None:

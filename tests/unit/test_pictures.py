@@ -82,7 +82,7 @@ def test_a_long_line_goes_on_in_the_next_row() -> None:
 
 
 @pytest.mark.parametrize("place", ["/home/somebody/x", "/tmp/x/.demo", str(ROOT / "README.md"), socket.gethostname()])
-def test_a_recording_that_tells_where_it_was_made_is_refused(place: str) -> None:
+def test_a_recording_that_reveals_its_machine_is_refused(place: str) -> None:
     """A path or the name of the machine in a line ends the recording, and the message shows the line."""
     with pytest.raises(RecordingError, match="reveals where it was made: 'see "):
         check([(0.0, "fine http://127.0.0.1:1/metadata/ packages/tuf/tuf-7.whl\n"), (0.1, f"see {place} for more\n")])

@@ -46,7 +46,7 @@ def install_apt_get(directory: Path, text: str) -> None:
     (directory / "apt-get").chmod(0o755)
 
 
-def test_what_is_missing_is_listed_first(tmp_path: Path) -> None:
+def test_missing_prerequisites_are_listed_first(tmp_path: Path) -> None:
     """Without packages and root, the list has each missing package, what is not tested, and the command; only CI fails."""
     env = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": "testing"}
     for ci, code in (({}, 0), ({"CI_RUN": "1"}, 1)):

@@ -64,7 +64,7 @@ def test_a_step_goes_back_as_far_as_it_can() -> None:
     assert step([], 0) is None
 
 
-def test_what_is_read_again_continues_its_run() -> None:
+def test_records_that_are_read_again_continue_their_run() -> None:
     """After a crash in the middle of a batch, its receipts continue in one run, even if it is read again in batches of another size."""
     trail = ReceiptIndex(0).extended(0, 5, 10, 12).extended(5, 8, 20, 21).extended(5, 11, 30, 33)
     assert not trail.begins(5)

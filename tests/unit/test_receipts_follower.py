@@ -22,7 +22,7 @@ DECODED = tracemalloc.Filter(True, decoding.__file__)
 RECEIPT = Message(topics.RECEIPTS, "r", records.encode(ChangeReceipt(offset=0, index=0, path="a", outcome="not_found")), 0)
 
 
-async def test_who_waits_is_told_when_the_following_ends(tmp_path: Path) -> None:
+async def test_waiting_callers_get_an_error_when_the_following_ends(tmp_path: Path) -> None:
     """Receipts read before the end are returned; waiting for more raises an error, even if the waiting started before."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     receipts = Receipts(bus, 0, 0)
@@ -64,7 +64,7 @@ async def test_a_bad_receipt_ends_no_following(tmp_path: Path) -> None:
     await bus.close()
 
 
-async def test_what_may_be_missing_is_not_vouched_for(tmp_path: Path) -> None:
+async def test_nothing_is_claimed_about_receipts_that_may_be_missing(tmp_path: Path) -> None:
     """After an unreadable receipt nothing is claimed about the records that it may cover; later records are answered fully."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(1))
     receipts = Receipts(bus, 0, 0)

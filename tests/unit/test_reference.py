@@ -28,7 +28,7 @@ def test_a_page_is_what_the_code_says(name: str) -> None:
     assert (PAGES / name).read_text() == MADE[name]
 
 
-def test_every_command_and_setting_is_there() -> None:
+def test_every_command_and_setting_is_documented() -> None:
     """No command, and no setting, is missing from its page."""
     for command in main.list_commands(click.Context(main)):
         assert f"## tufline {command}\n" in MADE["command-line.md"]
@@ -52,7 +52,7 @@ def test_a_time_shows_its_range(section: str, name: str) -> None:
             kind(**{name: beyond})
 
 
-def test_every_error_metric_and_topic_is_there() -> None:
+def test_every_error_metric_and_topic_is_documented() -> None:
     """Every error, metric and topic of the product is on its page, even if its module is new."""
     for file in PRODUCT:
         text = file.read_text()

@@ -78,7 +78,7 @@ def test_thresholds_change() -> None:
     assert submit(state, root, *HELD.root).open_proposal("root") is None
 
 
-def test_targets_that_must_be_signed_again_are_told() -> None:
+def test_targets_that_must_be_signed_again_are_recognized() -> None:
     """If a key goes that targets needs, the root waits for a targets version with signatures by the keys of before and of afterwards."""
     state, new = begun(), make_key("ed25519")
     changes = {"targets": KeyChanges([new.signer.public_key], [HELD.targets[0].signer.public_key.keyid])}
@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Callable[[Root], dict[str, KeyChanges]], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_is_not_possible_is_refused(changes: Callable[[Root], dict[str, KeyChanges]], reason: str) -> None:
+def test_impossible_changes_are_refused(changes: Callable[[Root], dict[str, KeyChanges]], reason: str) -> None:
     """No version is made that people would sign in vain, and the root of before is unchanged."""
     root = roles.parse(Root, HELD.payload["metadata"]["root"]).signed
     before = root.to_dict()
@@ -152,7 +152,7 @@ USAGE = {
 
 
 @pytest.mark.parametrize(("arguments", "reason"), USAGE.values(), ids=USAGE)
-def test_wrong_use_is_said_before_anything_is_asked(
+def test_wrong_use_is_reported_before_anything_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
 ) -> None:
     """A wrong command line is reported without a server, and nothing is written."""

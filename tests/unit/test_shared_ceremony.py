@@ -46,7 +46,7 @@ MODES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize(("answers", "roles"), MODES.values(), ids=MODES)
-def test_it_ends_with_a_bootstrap(tmp_path: Path, answers: dict[str, Any], roles: tuple[str, ...]) -> None:
+def test_a_ceremony_ends_with_a_bootstrap(tmp_path: Path, answers: dict[str, Any], roles: tuple[str, ...]) -> None:
     """Once enough people signed, root and payload verify; no private key was ever in the directory."""
     people = People(tmp_path / "ceremony", ANSWERS | answers)
     assert len(people.place.missing_keys) == len(people.held) + len(people.online)
@@ -114,7 +114,7 @@ def test_a_signature_that_does_not_count_is_refused(people: People, make: Callab
     assert people.missing() == {"root": 1, "targets": 1}
 
 
-def test_what_people_sign_does_not_change(people: People) -> None:
+def test_the_files_to_sign_do_not_change(people: People) -> None:
     """After people may have signed, another key or answer is an error, not other metadata; put back, the ceremony goes on."""
     people.sign("ada", "root", "targets")
     right = people.place.keys["ben"].read_text()

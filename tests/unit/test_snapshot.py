@@ -46,7 +46,7 @@ def test_timestamp_bytes_equal_python_tuf(snapshot: bytes, version: int) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"meta":{"a.json":{}}}', b'{"meta":{"a.json":{"version":"1"}}}'])
-def test_what_is_no_snapshot_is_refused(content: bytes) -> None:
+def test_an_invalid_snapshot_is_refused(content: bytes) -> None:
     """Bytes that are not a snapshot raise MetadataError."""
     with pytest.raises(MetadataError, match="not a snapshot"):
         read_snapshot(content)
@@ -62,7 +62,7 @@ def test_what_is_no_snapshot_is_refused(content: bytes) -> None:
     ],
     ids=["no snapshot", "no SHA-256", "no length", "version is a text"],
 )
-def test_what_does_not_name_a_snapshot_is_refused(meta: dict[str, object], reason: str) -> None:
+def test_a_timestamp_that_names_no_snapshot_is_refused(meta: dict[str, object], reason: str) -> None:
     """A timestamp that does not name a snapshot with its length and SHA-256 raises MetadataError, which says what is missing."""
     with pytest.raises(MetadataError, match=f"timestamp does not name a snapshot: .*{reason}"):
         read_timestamp(json.dumps({"meta": meta}).encode())

@@ -64,7 +64,7 @@ def test_directory_is_hashed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson", "directory"])
-def test_goes_on_where_it_stopped(tmp_path: Path, kind: str) -> None:
+def test_an_import_continues_where_it_stopped(tmp_path: Path, kind: str) -> None:
     """Items in the journal are skipped; a line truncated by a crash does not count, and does not damage later lines."""
     source, path = make(tmp_path, kind), tmp_path / "journal"
     every = sent(source, path, accept=2)
@@ -80,7 +80,7 @@ def test_goes_on_where_it_stopped(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])
-def test_a_source_made_anew_is_taken_as_it_is_now(tmp_path: Path, kind: str) -> None:
+def test_a_rebuilt_source_is_imported_as_it_is_now(tmp_path: Path, kind: str) -> None:
     """Whatever lines were added, removed, moved or changed since the interruption, each one not acknowledged in this form is sent."""
     source, path = make(tmp_path, kind), tmp_path / "journal"
     sent(source, path, accept=3)
@@ -139,7 +139,7 @@ def test_a_line_of_nonsense_is_left_to_the_server(tmp_path: Path, line: bytes) -
         ("a.zip", b"", "can't be imported"),
     ],
 )
-def test_source_that_is_none(tmp_path: Path, name: str, content: bytes, advice: str) -> None:
+def test_a_source_of_another_form_is_refused(tmp_path: Path, name: str, content: bytes, advice: str) -> None:
     """A source of another form is refused, with the expected form."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Failure, match=advice):
@@ -171,7 +171,7 @@ def test_a_journal_in_use_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"precious\n", b"\xff\x00" * 500, b'{"source": "x"}\n', b"\n"])
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     """A file that is not a journal is neither overwritten nor removed."""
     path = tmp_path / "precious"
     path.write_bytes(content)
@@ -203,7 +203,7 @@ def test_a_journal_that_can_not_be_written(tmp_path: Path, place: str, advice: s
 
 
 @pytest.mark.parametrize("name", [None, "mine"])
-def test_a_journal_is_no_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
+def test_a_journal_is_not_an_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None) -> None:
     """A journal in the imported directory is not imported: neither this import's, under any name, nor another import's."""
     monkeypatch.chdir(tmp_path)
     directory = make(tmp_path, "directory")

@@ -44,7 +44,7 @@ def test_only_what_was_started_is_ended(noted: Path) -> None:
     stack.down()
 
 
-def test_who_does_not_end_is_killed(noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_end_is_killed(noted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that ignores SIGTERM is killed after a time limit."""
     monkeypatch.setattr(stack, "STOP_SECONDS", 0.2)
     with process(sys.executable, "-c", DEAF) as deaf:

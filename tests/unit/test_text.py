@@ -14,7 +14,7 @@ HOSTILE = "\x1b[2J\r\x07\x9b\u202egood\u2028\ud800"
 ESCAPED = "\\x1b[2J\\r\\x07\\x9b\\u202egood\\u2028\\ud800"
 
 
-def test_what_is_escaped() -> None:
+def test_unsafe_characters_are_escaped() -> None:
     """Control characters, separators, direction marks and lone surrogates are shown as escapes; text in any script is unchanged."""
     assert terminal_text.one_line(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\\t\\n"
     assert terminal_text.lines(f"é日本😀 {HOSTILE}\t\n") == f"é日本😀 {ESCAPED}\t\n"

@@ -53,7 +53,7 @@ def test_a_role_needs_as_many_keys_as_its_threshold() -> None:
 
 
 @pytest.mark.parametrize("uri", [None, "", 7, ["fn:a.pem"]])
-def test_a_key_is_online_if_it_says_where(uri: Any) -> None:
+def test_a_key_with_a_uri_is_online(uri: Any) -> None:
     """A key is online if and only if it has a URI; no other value in that field counts."""
     without = SSlibKey("a", "ed25519", "ed25519", {"public": "00"}, {} if uri is None else {ONLINE_KEY_URI: uri})
     online = with_fields(KEYS[0], **{ONLINE_KEY_URI: "fn:online.pem"})
@@ -77,7 +77,7 @@ def test_a_keyid_that_does_not_cover_other_fields_stays(keyid: str) -> None:
     assert with_fields(key, second="2").keyid == keyid
 
 
-def test_who_signs_the_bins_where_targets_are_online(held: Ceremony) -> None:
+def test_the_keys_of_the_bins_if_targets_is_online(held: Ceremony) -> None:
     """Any of the keys that root marks for the bins can sign them; if it marks none, the keys of targets sign."""
     root = roles.parse(Root, metadata_of(held, "root")).signed
     assert roles.online_bin_keys(root) == roles.root_keys(root, Targets.type)
@@ -155,7 +155,7 @@ def test_metadata_that_cannot_be_read(held: Ceremony) -> None:
         roles.parse(Root, metadata_of(held, "targets"))
 
 
-def test_what_has_expired_is_refused(held: Ceremony) -> None:
+def test_expired_metadata_is_refused(held: Ceremony) -> None:
     """Root that has expired is refused; it is accepted until then."""
     content = metadata_of(held, "root")
     expires = datetime.strptime(content["signed"]["expires"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
@@ -176,7 +176,7 @@ def test_key_providers_are_judged_since_there_are_rules(held: Ceremony) -> None:
 
 
 @pytest.mark.parametrize("expires", ["2035-01-01T00:00:00.5Z", "2035-01-01T00:00:00"])
-def test_what_python_tuf_writes_otherwise_is_refused(held: Ceremony, expires: str) -> None:
+def test_metadata_that_python_tuf_encodes_differently_is_refused(held: Ceremony, expires: str) -> None:
     """Metadata that python-tuf would serialize differently is refused, because it would verify other bytes than other clients."""
     content = metadata_of(held, "root")
     content["signed"]["x-note"] = "m"

@@ -109,13 +109,13 @@ async def test_a_file_has_one_address(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize(
     "path", ["/targets/" + "x" * 300, "/metadata/" + "x" * 300 + ".json", "/targets/" + "d/" * 3000 + "a", "/targets/%00", "/targets/%ff"]
 )
-async def test_what_no_file_can_have_is_not_there(tmp_path: Path, path: str) -> None:
+async def test_an_impossible_file_name_is_not_found(tmp_path: Path, path: str) -> None:
     """A URL that can't be the name of a file is not found, and is not a fault of the server."""
     async with origin(tmp_path) as (url, _):
         assert (await ask_raw(url, path)).startswith("HTTP/1.1 404 ")
 
 
-async def test_address_in_use_is_said(tmp_path: Path) -> None:
+async def test_an_address_in_use_is_reported(tmp_path: Path) -> None:
     """An address that can't be listened on is an error that names the settings."""
     async with origin(tmp_path) as (url, _):
         port = int(url.rsplit(":", 1)[1])
@@ -123,7 +123,7 @@ async def test_address_in_use_is_said(tmp_path: Path) -> None:
             await serve(tmp_path, WebConfig(port=port))
 
 
-async def test_files_that_are_nowhere_are_said(tmp_path: Path) -> None:
+async def test_missing_files_are_reported(tmp_path: Path) -> None:
     """A directory of files that does not exist, or is not a directory, is an error that names the setting."""
     (tmp_path / "file").write_text("x")
     for targets in (tmp_path / "nowhere", tmp_path / "file"):

@@ -144,7 +144,7 @@ FAILURES: dict[str, tuple[Callable[[SignerVault], None], Callable[[SignerVault],
 
 
 @pytest.mark.parametrize(("break_it", "mend", "reason"), FAILURES.values(), ids=FAILURES)
-async def test_failure_is_said_and_survived(
+async def test_a_failure_is_reported_and_survived(
     own_vault: VaultServer,
     tmp_path: Path,
     break_it: Callable[[SignerVault], None],
@@ -208,7 +208,7 @@ async def test_token_that_ended_while_vault_was_away(own_vault: VaultServer, tmp
         assert await is_live(running, [task])
 
 
-async def test_no_other_key_steps_in(own_vault: VaultServer, tmp_path: Path) -> None:
+async def test_nothing_is_signed_with_another_key_while_vault_is_unavailable(own_vault: VaultServer, tmp_path: Path) -> None:
     """While Vault is unavailable nothing is signed: no new metadata appears, with any key."""
     async with repository_with_vault(own_vault, tmp_path) as (it, running):
         assert await is_live(running, [await add(running, "a")])

@@ -186,7 +186,7 @@ UNPROVED = {
 
 
 @pytest.mark.parametrize(("scheme", "uri"), UNPROVED.items(), ids=UNPROVED)
-async def test_missing_library_is_said(scheme: str, uri: str) -> None:
+async def test_a_missing_library_is_reported(scheme: str, uri: str) -> None:
     """A provider's missing library is reported with the extra that installs it, both for signing and for reading the public part."""
     opened = opener()
     advice = rf"pip install '\.\[{EXTRAS[scheme]}\]'"

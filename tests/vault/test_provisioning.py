@@ -183,7 +183,7 @@ WRONG_KEYS = {
 
 
 @pytest.mark.parametrize(("given", "code", "reason"), WRONG_KEYS.values(), ids=WRONG_KEYS)
-def test_wrong_online_keys_are_said(tmp_path: Path, given: list[str], code: Exit, reason: str) -> None:
+def test_wrong_online_keys_are_reported(tmp_path: Path, given: list[str], code: Exit, reason: str) -> None:
     """An unavailable online key is reported with the reason, and nothing is written."""
     (tmp_path / "bad.json").write_text("{}")
     arguments = [part for key in given for part in ("--online-key", key)]

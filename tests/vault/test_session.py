@@ -218,7 +218,7 @@ async def test_new_login_where_renewal_ends(vault: VaultServer) -> None:
         await eventually(signs_after_two_logins, step=0.2)
 
 
-async def test_what_is_refused_is_said_without_the_secret(vault: VaultServer, tmp_path: Path) -> None:
+async def test_a_refusal_is_reported_without_the_secret(vault: VaultServer, tmp_path: Path) -> None:
     """A wrong login, an invalid token, and missing files are each reported in one sentence that shows no secret."""
     name, public = await make_key(vault)
     secret = "f00dbabe-0000-4000-8000-00000000beef"
@@ -247,13 +247,13 @@ INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("settings", "reason"), INCOMPLETE.values(), ids=INCOMPLETE)
-async def test_incomplete_login_is_said(settings: dict[str, Any], reason: str) -> None:
+async def test_an_incomplete_login_is_reported(settings: dict[str, Any], reason: str) -> None:
     """A login that lacks something is refused before anything is asked, with the setting that is missing."""
     with pytest.raises(ConfigError, match=reason):
         VaultSession(VaultConfig.model_validate(settings))
 
 
-async def test_what_is_no_vault_is_said(vault: VaultServer) -> None:
+async def test_a_server_that_is_not_vault_is_reported(vault: VaultServer) -> None:
     """If no server listens, or a different one, that is reported."""
     name, public = await make_key(vault)
     nobody = VaultConfig.model_validate({"address": "http://127.0.0.1:9", "auth": "token", "token": "t", "retry": 0})

@@ -65,7 +65,7 @@ def test_the_way_of_an_artifact_through_kafka_and_vault(stack: Stack, own_vault:
     assert [service.stop() for service in reversed(stack.services)] == [0, 0, 0]
 
 
-def test_what_administers_the_vault_is_kept(own_vault: VaultServer) -> None:
+def test_the_file_with_the_root_token_is_kept_private(own_vault: VaultServer) -> None:
     """Only its owner may read the file with the root token and the unseal key; a shell that sources it can unseal and administer."""
     assert own_vault.admin_env.stat().st_mode & 0o777 == 0o600
     own_vault.seal()

@@ -67,7 +67,7 @@ async def test_group_shares_each_topic_by_itself(setup: BusSetup) -> None:
         await place.leave()
 
 
-async def test_who_gets_nothing_is_told(setup: BusSetup) -> None:
+async def test_a_member_without_partitions_is_notified(setup: BusSetup) -> None:
     """A member without an assigned partition is notified, and so knows that it has joined and stands by."""
     members = [Recording(), Recording()]
     places = [await setup.bus.join("group", SECOND, member.assigned, member.revoked) for member in members]

@@ -55,7 +55,7 @@ async def test_unreadable_record_is_an_error_of_its_own(setup: BusSetup) -> None
         await reader.close()
 
 
-async def test_who_reads_on_past_an_unreadable_record(setup: BusSetup) -> None:
+async def test_an_unreadable_record_is_skipped_and_reported(setup: BusSetup) -> None:
     """A scan and a follower return all records but the one that can't be decoded, and health names that one."""
     for name in ("before", "damaged", "after"):
         await setup.bus.append([message(name, key=name)])

@@ -180,7 +180,7 @@ async def test_source_and_id_of_what_is_rejected(bus: EmbeddedBus) -> None:
     assert [(receipt.source, receipt.id) for receipt in await event_receipts(bus)] == [("repo", "7"), ("repo", "8"), ("repo", "9")]
 
 
-async def test_anything_at_all(bus: EmbeddedBus) -> None:
+async def test_each_record_has_one_receipt_whatever_it_contains(bus: EmbeddedBus) -> None:
     """Whatever is in the inbox, each record has one receipt, and good events among them are accepted."""
     seed = int(os.environ.get("SEED", random.randrange(10**6)))
     print(f"seed {seed}")  # noqa: T201 (to play it again)

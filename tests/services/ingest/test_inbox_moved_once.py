@@ -50,7 +50,7 @@ async def test_an_event_sent_again(bus: EmbeddedBus) -> None:
     assert numbers(await changes_on_log(bus)) == [1, 2, 3]
 
 
-async def test_what_was_rejected_may_be_sent_again(bus: EmbeddedBus) -> None:
+async def test_a_rejected_event_may_be_sent_again(bus: EmbeddedBus) -> None:
     """A rejected event is not remembered: the fixed one is accepted under the same id."""
     async with moving(bus):
         await bus.append([structured(event(change("/a"), id="1")), structured(event(change("a", 5), id="1"))])

@@ -98,7 +98,7 @@ async def test_replay_all_takes_each_original_once(bus: EmbeddedBus) -> None:
     assert {one.record.value: one.offset for one in waiting} == {one.value: newest[one.value] for one in bad}
 
 
-async def test_what_is_replayed_by_name_waits_no_more(bus: EmbeddedBus) -> None:
+async def test_a_replayed_record_is_no_longer_listed(bus: EmbeddedBus) -> None:
     """A single record can be replayed, even twice, and leaves the list; the records before and after it stay."""
     async with moving(bus):
         await bus.append([raw(b"%d" % number) for number in range(5)])

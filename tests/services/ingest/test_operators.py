@@ -51,7 +51,7 @@ async def test_status_before_the_repository(tmp_path: Path) -> None:
         assert (asleep.returncode, "not everything is ready: ingest: it is asleep" in asleep.stderr) == (Exit.UNREACHABLE, True)
 
 
-async def test_operators_see(tmp_path: Path) -> None:
+async def test_questions_of_operators_are_answered(tmp_path: Path) -> None:
     """Health, readiness, metrics, status and the API's description answer operators' questions."""
     async with bootstrapped(tmp_path) as server:
         assert await server.ask("GET", "/healthz") == (200, {"alive": True})

@@ -109,7 +109,7 @@ def test_a_clock_that_is_ahead_deletes_nothing_early(tmp_path: Path, ahead: time
     run_virtual(main)
 
 
-async def test_who_moves_the_inbox_is_told_the_time_of_the_log(tmp_path: Path) -> None:
+async def test_an_owner_of_the_inbox_learns_the_time_of_the_log(tmp_path: Path) -> None:
     """A process that owns a partition of the inbox knows the log's time from its claim, before anything is announced."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(2))
     clock = ReferenceClock(utc_now)

@@ -131,7 +131,7 @@ OF_HEADS = [("GET", "/api/v1/status"), ("GET", "/api/v1/trust")]
 @pytest.mark.parametrize(
     ("topic", "requests"), [(topics.ADMIN, OF_ADMIN + OF_HEADS), (topics.PUBLISHED, OF_ADMIN + OF_HEADS), (topics.HEADS, OF_HEADS)]
 )
-async def test_nothing_is_said_before_the_log_is_read(
+async def test_nothing_is_reported_before_the_log_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topic: str, requests: list[tuple[str, str]]
 ) -> None:
     """Right after its start, ingest answers from the whole log or not at all; it never denies an existing repository."""

@@ -273,7 +273,7 @@ def test_a_publisher_that_starts_fetches_what_was_refused_before(tmp_path: Path,
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
-def test_what_an_earlier_publisher_put_counts_where_no_head_leads_to_it(tmp_path: Path, is_whole: bool) -> None:
+def test_whole_files_of_an_earlier_publisher_are_used(tmp_path: Path, is_whole: bool) -> None:
     """Whole files uploaded before their commit are used, even if the signer is further ahead; truncated ones are uploaded again."""
 
     async def story(repository: LostKeyRepository) -> None:

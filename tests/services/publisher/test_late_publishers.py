@@ -189,7 +189,7 @@ def test_own_timestamp_that_the_log_has_forgotten(tmp_path: Path) -> None:
     in_a_signed_repository(tmp_path, later, is_new=False)
 
 
-def test_who_starts_knows_what_was_shown(tmp_path: Path) -> None:
+def test_a_starting_publisher_publishes_no_older_timestamp(tmp_path: Path) -> None:
     """A publisher that starts at an origin without the published snapshot uploads everything again, but publishes no older timestamp."""
 
     async def story(repository: SignedRepository) -> None:

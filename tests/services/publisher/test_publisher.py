@@ -318,7 +318,7 @@ def test_superseded_files_are_deleted_in_time(tmp_path: Path) -> None:
     in_a_signed_repository(tmp_path, story)
 
 
-def test_failing_store_is_said_and_retried(tmp_path: Path) -> None:
+def test_a_failing_store_is_reported_and_retried(tmp_path: Path) -> None:
     """While the origin fails the publisher reports why, and it continues once the origin works again."""
     broken = True
 

@@ -44,7 +44,7 @@ def test_timestamp_record_without_a_version_is_passed_over(tmp_path: Path) -> No
     in_a_signed_repository(tmp_path, story)
 
 
-def test_timestamp_of_before_is_not_shown(tmp_path: Path) -> None:
+def test_an_earlier_timestamp_is_not_published_again(tmp_path: Path) -> None:
     """A repeated or late timestamp never replaces a newer one, even if it is valid, and is not reported as a problem."""
 
     async def story(repository: SignedRepository) -> None:

@@ -21,7 +21,7 @@ def remove(offset: int, path: str) -> Change:
     return Change("r", offset, 0, path, None)
 
 
-def test_what_a_bin_has_applied_is_not_applied_again() -> None:
+def test_a_bin_does_not_apply_a_change_again() -> None:
     """Changes below a bin's ``applied`` are skipped without a receipt; all later ones are applied, in the log's order."""
     mine, wanted = Bin(), Bin()
     apply_changes(mine, [add(5, "a"), add(6, "b")], 0)
@@ -32,7 +32,7 @@ def test_what_a_bin_has_applied_is_not_applied_again() -> None:
 
 
 @pytest.mark.parametrize("bulk", [set[int](), {0, 1, 2, 3}])
-def test_what_did_not_happen_has_a_receipt(monkeypatch: pytest.MonkeyPatch, bulk: set[int]) -> None:
+def test_changes_without_effect_have_receipts(monkeypatch: pytest.MonkeyPatch, bulk: set[int]) -> None:
     """Changes that do not fit, and removals of missing paths, have a receipt; repeated additions too, unless they are bulk."""
     monkeypatch.setattr(tufline.metadata.bins, "MAX_BIN_BYTES", 2000)
     changes = [add(0, "a"), add(1, "big", filling="x" * 3000), add(2, "a"), remove(3, "b")]

@@ -69,7 +69,7 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "says"), [("missing/audit.log", "No such file or directory"), (".", "Is a directory")])
-def test_a_place_that_can_not_be_is_said(tmp_path: Path, name: str, says: str) -> None:
+def test_a_file_that_can_not_be_opened_is_reported(tmp_path: Path, name: str, says: str) -> None:
     """A file that can't be opened is an error with its name."""
     with pytest.raises(OSError, match=says) as raised:
         FileSink(tmp_path / name).write([b"1"])

@@ -165,7 +165,7 @@ def test_a_signer_without_work_leaves_no_more_than_its_proof(tmp_path: Path) -> 
     on_a_bootstrapped_log(tmp_path, story)
 
 
-def test_what_waits_is_written_together(tmp_path: Path) -> None:
+def test_waiting_records_are_written_together(tmp_path: Path) -> None:
     """While an append is in progress, the records of all other workers wait, and go together in the next one, in order."""
 
     async def story(log: BootstrappedLog) -> None:
@@ -278,7 +278,7 @@ def test_without_a_place_for_its_record_no_key_is_used(tmp_path: Path) -> None:
     on_a_bootstrapped_log(tmp_path, story)
 
 
-def test_a_log_that_takes_no_records_is_said(tmp_path: Path) -> None:
+def test_a_log_that_accepts_no_records_is_reported(tmp_path: Path) -> None:
     """If the topic can't be written, the reason names it; few records wait in memory, however long that lasts."""
 
     async def story(log: BootstrappedLog) -> None:
@@ -305,7 +305,7 @@ def test_a_log_that_takes_no_records_is_said(tmp_path: Path) -> None:
     on_a_bootstrapped_log(tmp_path, story)
 
 
-def test_a_record_without_its_signature_in_the_world_is_no_fault(tmp_path: Path) -> None:
+def test_a_record_whose_signature_is_not_published_is_not_a_fault(tmp_path: Path) -> None:
     """A signer that dies between record and use leaves a record without a matching file, which verification reports as a note."""
 
     async def story(log: BootstrappedLog) -> None:

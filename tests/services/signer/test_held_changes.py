@@ -83,7 +83,7 @@ async def receipts(log: BootstrappedLog) -> list[ChangeReceipt | PublishReceipt]
     return [receipt for receipt in decoded if isinstance(receipt, ChangeReceipt | PublishReceipt)]
 
 
-def test_what_is_held_is_not_in_the_metadata_until_it_is_published(tmp_path: Path) -> None:
+def test_held_changes_are_not_in_the_metadata_until_a_publish(tmp_path: Path) -> None:
     """Held additions and removals have no effect until a publish, which applies all of them, and names the bins that it changed."""
 
     async def story(log: BootstrappedLog) -> None:
@@ -149,7 +149,7 @@ def test_a_publish_that_the_worker_learns_of_late_comes_before_later_holds(tmp_p
     on_a_bootstrapped_log(tmp_path, story)
 
 
-def test_what_is_held_after_the_mark_of_a_publish_is_not_released(tmp_path: Path) -> None:
+def test_changes_held_after_the_mark_of_a_publish_are_not_released(tmp_path: Path) -> None:
     """A change that comes between the marks of a publish and its record is not part of it, and neither is one that it replaces."""
 
     async def story(log: BootstrappedLog) -> None:
@@ -201,7 +201,7 @@ def test_a_publish_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.Mon
     on_a_bootstrapped_log(tmp_path, story, 1)
 
 
-def test_what_is_held_survives_a_takeover(tmp_path: Path) -> None:
+def test_held_changes_survive_a_takeover(tmp_path: Path) -> None:
     """After any number of restarts everything that was held is still held, even if its records of ``artifacts`` were deleted."""
 
     async def story(log: BootstrappedLog) -> None:
@@ -267,7 +267,7 @@ def test_a_partition_holds_a_bounded_number_of_changes(tmp_path: Path) -> None:
     on_a_bootstrapped_log(tmp_path, story, 1)
 
 
-def test_what_was_refused_once_is_not_held_when_it_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_change_is_not_held_when_it_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a crash in a batch, a bin that refused to hold a change does not hold it when there is room by then: its head says so."""
     monkeypatch.setattr(bins_log, "PIECE_BINS", 1)
 

@@ -46,7 +46,7 @@ def test_a_signer_that_cannot_sign_holds_up_nobody(tmp_path: Path) -> None:
     on_a_bootstrapped_log(tmp_path, story)
 
 
-def test_missing_key_is_said_and_waited_for(tmp_path: Path) -> None:
+def test_a_missing_key_is_reported_and_awaited(tmp_path: Path) -> None:
     """Without its online key the signer names the missing file, and continues once the file is there."""
     hidden = tmp_path / "hidden"
 

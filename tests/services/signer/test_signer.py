@@ -127,7 +127,7 @@ def test_nothing_expires_in_quiet_weeks(tmp_path: Path, mode: str) -> None:
     assert sum(times for count, times in renewals.items() if count > 16) <= 1, f"bins are renewed all at once: {renewals}"
 
 
-def test_expired_offline_role_is_said(tmp_path: Path) -> None:
+def test_an_expired_offline_role_is_reported(tmp_path: Path) -> None:
     """When an offline role, which only its key holders can renew, has expired, the signer reports it."""
 
     async def story(log: BootstrappedLog) -> None:

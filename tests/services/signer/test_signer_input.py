@@ -14,7 +14,7 @@ from tufline_testing.log import Published, eventually, read_all
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log
 
 
-def test_receipts_say_what_did_not_happen(tmp_path: Path) -> None:
+def test_changes_that_took_no_effect_have_a_receipt_each(tmp_path: Path) -> None:
     """Removing a missing path and adding an unchanged one have a receipt each; changes that took effect have none."""
 
     async def story(log: BootstrappedLog) -> None:

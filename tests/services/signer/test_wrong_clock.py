@@ -131,7 +131,7 @@ def test_a_short_wrong_clock_makes_nothing_expire(tmp_path: Path, days: int, *, 
 
 
 @pytest.mark.parametrize("brokers", [True, False], ids=["brokers", "one machine"])
-def test_what_was_signed_by_a_fast_clock_is_renewed_once_it_is_right(tmp_path: Path, *, brokers: bool) -> None:
+def test_metadata_signed_by_a_fast_clock_is_renewed_once_it_is_right(tmp_path: Path, *, brokers: bool) -> None:
     """After a clock was a month ahead, no role keeps an expiry that is further away than its lifetime."""
 
     async def story(machine: SignerMachine) -> None:

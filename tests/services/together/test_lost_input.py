@@ -213,7 +213,7 @@ def test_damaged_records_are_refused_and_the_rest_goes_on(tmp_path: Path) -> Non
     log.tell(goes_on)
 
 
-def test_what_retention_trims_is_no_loss(tmp_path: Path) -> None:
+def test_records_trimmed_by_retention_are_not_lost(tmp_path: Path) -> None:
     """If all vanished records had been applied, a signer continues as usual, and there is nothing to accept."""
     log = ReopenedLog(tmp_path)
 
@@ -282,7 +282,7 @@ def test_a_loss_can_be_accepted_behind_bad_progress(tmp_path: Path, topic: str, 
     assert (code, "from offset 1 to 1 are gone" in said) == (0, True), said
 
 
-def test_a_log_without_its_beginning_is_no_empty_log(tmp_path: Path) -> None:
+def test_a_log_without_its_start_is_not_an_empty_log(tmp_path: Path) -> None:
     """If records of admin are lost, no service treats the repository as not bootstrapped."""
     log = ReopenedLog(tmp_path)
 

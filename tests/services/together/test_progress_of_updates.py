@@ -21,7 +21,7 @@ async def state_of(server: Rest, task_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
-async def test_an_update_tells_how_far_it_is(tmp_path: Path, mode: str) -> None:
+async def test_an_update_reports_its_progress(tmp_path: Path, mode: str) -> None:
     """While an update with a new online key is RUNNING, its task counts the bins that are signed with it: first none, then all."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS)
     async with bootstrapped(tmp_path, payload=offline.payload, signer=QUICK):

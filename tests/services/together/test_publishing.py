@@ -46,7 +46,7 @@ async def role_of(server: Rest, path: str) -> str:
     return layout.name(layout.index_of(path))
 
 
-async def test_what_is_held_is_done_at_once_and_live_after_a_publish(tmp_path: Path, log: Log) -> None:
+async def test_a_held_request_is_done_at_once_and_live_after_a_publish(tmp_path: Path, log: Log) -> None:
     """A held request's task is SUCCESS with ``held``, but nothing of it is live; the publish's task names the bins that it changed."""
     async with bootstrapped(tmp_path, log=log) as server:
         await add(server, "gone")
@@ -183,7 +183,7 @@ async def test_a_publish_that_comes_from_another_process_is_applied_at_once(tmp_
         await eventually(is_live)
 
 
-async def test_what_a_bin_can_not_take_is_refused_at_the_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_a_bin_can_not_take_is_refused_at_the_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a bin is full, the publish is ERRORED and names what was refused, and everything else is live."""
     async with bootstrapped(tmp_path) as server:
         large = [artifact("a", custom={"filling": "x" * 3000}), artifact("b")]

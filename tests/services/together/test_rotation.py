@@ -193,7 +193,7 @@ def test_a_key_that_has_ended_stays_ended(tmp_path: Path, mode: str) -> None:
     in_a_watched_repository(tmp_path, mode, story)
 
 
-def test_grace_ends_however_often_the_signer_begins_anew(tmp_path: Path) -> None:
+def test_the_grace_time_ends_however_often_the_signer_restarts(tmp_path: Path) -> None:
     """If it is unknown whether a release was published, its time counts from the first restart of a signer, and not from later ones."""
 
     async def story(repository: WatchedRepository) -> None:

@@ -254,7 +254,7 @@ async def test_targets_are_signed_key_by_key(tmp_path: Path, log: Log) -> None:
         assert (await server.ask("GET", "/api/v1/trust"))[1]["targets"]["current"] == 2
 
 
-async def test_what_waits_can_expire(tmp_path: Path) -> None:
+async def test_a_waiting_version_can_expire(tmp_path: Path) -> None:
     """A version that expires while it waits can only be withdrawn: the answer says so, and a last signature is refused with the reason."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458", days={"root": 1, "targets": 1})
     payload = unfinished(held)
@@ -273,7 +273,7 @@ async def test_what_waits_can_expire(tmp_path: Path) -> None:
     await bus.close()
 
 
-async def test_the_task_of_a_signature_tells_what_became_of_the_version(tmp_path: Path, log: Log) -> None:
+async def test_the_task_of_a_signature_reports_the_state_of_the_version(tmp_path: Path, log: Log) -> None:
     """A signature is not reported as done if its version was withdrawn; a complete version is no longer pending."""
     held = make_bootstrap(tmp_path / "keys", bins=4, mode="pep458")
     async with rest(tmp_path, log=log, whole=True, signer=QUICK) as server:
