@@ -19,8 +19,9 @@ from tufline.metadata.path_patterns import check_pattern, is_ambiguous, matches,
 EXPIRE_POLICY: Final = "x-rstuf-expire-policy"
 """RSTUF's field of a role object: the lifetime of the role's metadata, in days."""
 
-ALL_PATHS: Final = tuple("0123456789abcdef")
-"""The ``path_hash_prefixes`` of the catch-all role."""
+ALL_PATHS: Final = (*"0123456789abcdef", "")
+"""The ``path_hash_prefixes`` of the catch-all role. The empty one is for go-tuf up to 2.4.2: it looks for the prefixes in the base64 of the
+hash instead of its hexadecimal form (its pull request 783), which starts with none of the others for three paths of four."""
 
 MAX_NAME: Final = 100
 """The longest name of a custom role: a file's name has at most 255 bytes."""

@@ -5,10 +5,11 @@ A pattern delegates the paths that it matches, segment by segment, where ``*`` s
 
 - python-tuf matches each segment by ``fnmatch.fnmatchcase`` (``_payload.py``, ``_is_target_in_pathpattern``), which has ``[…]`` and ``?``;
 - go-tuf by ``filepath.Match`` (``metadata.go``, ``isTargetInPathPattern``), which also has ``\``, and another ``[…]``;
-- tuf-js by minimatch (``delegations.ts``, ``isTargetInPathPattern``), which also has ``{…}``, ``!``, ``#`` and ``+(…)``; its ``?`` counts
+- tuf-js by minimatch (``role.ts``, ``isTargetInPathPattern``), which also has ``{…}``, ``!``, ``#`` and ``+(…)``; its ``?`` counts
   UTF-16 units, and its ``*`` does not match a dot at the start of a segment.
 
-So a pattern has no special character except ``*``, and a path whose segment starts with a dot can't be matched by a ``*`` there.
+So a pattern has no special character except ``*``, and a path whose segment starts with a dot can't be matched by a ``*`` there. The
+clients themselves show it in ``tests/interop/test_custom_roles.py``.
 """
 
 import re
