@@ -281,6 +281,8 @@ def status(url: str, header: tuple[str, ...], as_json: bool) -> None:
         table = Table(show_header=False, box=None)
         table.add_row("repository", answer["bootstrap"] or "none yet: tufline init")
         table.add_row("bins", str(answer["number_of_bins"] or "-"))
+        if custom := answer.get("number_of_custom_roles"):
+            table.add_row("custom roles", str(custom))
         for algorithm, clients in (answer.get("unreadable_hashes") or {}).items():
             table.add_row(f"{algorithm} hashes", f"accepted, but not read by {' and '.join(clients)}")
         table.add_row("live", f"snapshot {answer['snapshot']}, timestamp {answer['timestamp']}")

@@ -3,19 +3,23 @@
 import asyncio
 import hashlib
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from securesystemslib.signer import CryptoSigner
 
+from tufline import records
+from tufline.bus import Message
+from tufline.clock import utc_now
 from tufline.metadata import canonical
 from tufline.metadata.delegations import MAX_MATCHING, Delegation
 from tufline.metadata.key_uris import ONLINE_KEY_URI
-from tufline.records import ChangedDelegations, cursor, topics
+from tufline.records import ChangedDelegations, Head, cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline_ingest.rest.schemas.delegations import MAX_NAMED
 from tufline_testing.delegating import delegate, delegating, read_admin, settle
-from tufline_testing.log import read_all
+from tufline_testing.log import eventually, read_all
 from tufline_testing.rest import PARTITIONS, artifact, bootstrapped, rest
 
 CALL, DELETE = "/api/v1/delegations", "/api/v1/delegations/delete"
@@ -207,3 +211,40 @@ async def test_what_was_accepted_before_is_below_the_end(tmp_path: Path) -> None
         assert (await server.ask("POST", CALL, body(role())))[0] == 202
         record = read_admin((await read_all(server.bus, topics.ADMIN))[-1])
         assert all(record.ends[partition] > ends[partition] for partition in range(PARTITIONS))
+
+
+async def test_operators_see_custom_roles(tmp_path: Path) -> None:
+    """Settings, trust and status name the custom roles; a role that was not renewed in time is a warning, and deleted ones are none."""
+    keyid, key = key_with_uri()
+    async with delegating(tmp_path, [Delegation(name="gone", paths=("gone/*",))]) as (server, _):
+        assert (await server.ask("POST", CALL, body(role("own", paths=["own/*"], keyids=[keyid]), keys={keyid: key})))[0] == 202
+        assert (await server.ask("POST", CALL, body(role(), role("late", **{"x-rstuf-expire-policy": None}))))[0] == 202
+        assert (await server.ask("POST", DELETE, {"delegations": {"roles": [{"name": "gone"}]}}))[0] == 202
+        in_days = {"own": 6, "dev": 5, "late": 1, "gone": -3, "bins": 4}
+        moments = {name: f"{utc_now() + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}" for name, days in in_days.items()}
+        for name, moment in moments.items():
+            head = Head(version=1, sha256="0" * 64, length=1, expires=moment, offset=0, keyids=[f"of {name}"])
+            await server.bus.append([Message(topics.HEADS, name, records.encode(head), 0)])
+
+        async def is_read() -> bool:
+            return bool((await server.ask("GET", CALL))[1]["data"]["roles"][-1]["expires"] == moments["late"])
+
+        await eventually(is_read)
+        _, status = await server.ask("GET", "/api/v1/status")
+        assert (status["number_of_bins"], status["number_of_custom_roles"]) == (8, 3)
+        assert (status["expires"]["custom"], status["expires"]["catch_all"]) == (moments["late"], moments["bins"])
+        assert status["expires"].keys() == {"root", "targets", "snapshot", "timestamp", "bins", "custom", "catch_all"}
+        assert status["expires"]["bins"] > moments["own"], "the bins are those that the signer made, for seven days"
+        assert [name for name in status["warnings"] if name.startswith("expiry.")] == ["expiry.late"]
+        assert "no signer has renewed it" in status["problems"]["expiry.late"]
+        _, trust = await server.ask("GET", "/api/v1/trust")
+        assert trust["custom_roles"] == {"own": ["of own"], "dev": ["of dev"], "late": ["of late"]}
+        assert trust["keyids"]["bins"] == ["of bins"]
+        assert sum(trust["bins"].values()) == 8
+        _, settings = await server.ask("GET", "/api/v1/config")
+        bins = settings["data"]["bins_expiration"]
+        assert settings["data"]["custom_roles"] == {
+            "own": {"expiration": 7, "threshold": 1, "num_keys": 1},
+            "dev": {"expiration": 7, "threshold": 1, "num_keys": 1},
+            "late": {"expiration": bins, "threshold": 1, "num_keys": 1},
+        }

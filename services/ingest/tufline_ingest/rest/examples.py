@@ -27,7 +27,7 @@ from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import BulkAnswer, BulkResult, LiveArtifact, RefusedLine
 from tufline_ingest.rest.schemas.delegations import CurrentDelegations, CurrentRole, DelegationsAnswer
 from tufline_ingest.rest.schemas.publishing import FreezeAnswer, FreezeState
-from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, SettingsAnswer
+from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, CustomRoleSettings, SettingsAnswer
 from tufline_ingest.rest.schemas.signatures import MissingSignatures, ProposedAnswer, ProposedVersions
 from tufline_ingest.rest.schemas.status import StatusAnswer
 from tufline_ingest.rest.schemas.tasks import TaskAnswer, TaskData, TaskResult
@@ -171,6 +171,7 @@ SETTINGS: Final = SettingsAnswer(
         bins_threshold=1,
         bins_num_keys=1,
         number_of_delegated_bins=256,
+        custom_roles={"dev": CustomRoleSettings(7, 1, 1)},
     )
 )
 
@@ -180,6 +181,7 @@ TRUST: Final = TrustAnswer(
     {"timestamp": [_KEYID], "snapshot": [_KEYID], "targets": [_KEYID]},
     {_KEYID: 256},
     256,
+    {"dev": [_KEYID]},
 )
 
 STATUS: Final = StatusAnswer(
@@ -189,13 +191,19 @@ STATUS: Final = StatusAnswer(
     client_profile="rstuf",
     unreadable_hashes={"blake2b-256": ["tuf-js", "go-tuf"]},
     number_of_bins=256,
+    number_of_custom_roles=1,
     timestamp=20,
     snapshot=12,
     backlog=3,
     waiting_seconds=1,
     held=0,
     frozen_since=None,
-    expires={"root": "2027-03-01T12:00:00Z", "timestamp": "2026-03-02T12:00:00Z", "bins": "2026-03-05T08:30:00Z"},
+    expires={
+        "root": "2027-03-01T12:00:00Z",
+        "timestamp": "2026-03-02T12:00:00Z",
+        "bins": "2026-03-05T08:30:00Z",
+        "custom": "2026-03-08T12:00:00Z",
+    },
     problems={},
     warnings=[],
 )

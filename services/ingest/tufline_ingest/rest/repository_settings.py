@@ -21,7 +21,7 @@ from tufline_ingest.rest.bootstrap import bootstrap_cursor
 from tufline_ingest.rest.request_json import decode, whole
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
-from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, SettingsAnswer, SettingsRequest
+from tufline_ingest.rest.schemas.repository_settings import CurrentSettings, CustomRoleSettings, SettingsAnswer, SettingsRequest
 
 
 async def get_settings(context: Context, _: web.Request) -> web.Response:
@@ -42,6 +42,14 @@ async def get_settings(context: Context, _: web.Request) -> web.Response:
         client_profile=context.admin.state.profile,
         targets_online_key=not repository.targets,
         number_of_delegated_bins=settings.number_of_bins,
+        custom_roles={
+            role.name: CustomRoleSettings(
+                expiration=settings.expiration_days[BINS] if role.days is None else role.days,
+                threshold=role.threshold if role.keyids else keys[BINS].threshold,
+                num_keys=len(role.keyids or keys[BINS].keys),
+            )
+            for role in repository.routing.delegations.roles
+        },
         **of_roles,
     )
     return answer(SettingsAnswer(current))

@@ -91,6 +91,8 @@ async def get_trust(context: Context, _: web.Request) -> web.Response:
     settings, layout = repository.settings, repository.settings.layout
     bins = Counter(keyid for index in range(settings.number_of_bins) for keyid in view.keyids.get(layout.name(index), ()))
     targets = repository.targets[-1] if repository.targets else None
+    custom = repository.routing.delegations.roles
+    catch_all = [settings.name_prefix] if custom else []
     return answer(
         TrustAnswer(
             root=TrustedRole(view.versions.get(Root.type, 0), repository.roots[-1].signed.version, dict(repository.roots[-1].metadata)),
@@ -99,8 +101,9 @@ async def get_trust(context: Context, _: web.Request) -> web.Response:
                 targets.signed.version if targets else None,
                 dict(targets.metadata) if targets else None,
             ),
-            keyids={role: list(view.keyids.get(role, ())) for role in (Timestamp.type, Snapshot.type, Targets.type)},
+            keyids={role: list(view.keyids.get(role, ())) for role in (Timestamp.type, Snapshot.type, Targets.type, *catch_all)},
             bins=dict(bins),
             number_of_bins=settings.number_of_bins,
+            custom_roles={role.name: list(view.keyids.get(role.name, ())) for role in custom},
         )
     )

@@ -11,11 +11,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from tuf.api.metadata import Root, Snapshot, Targets
+from tuf.api.metadata import Snapshot
 
 from tufline import records
 from tufline.bus import DEFAULT_FETCH_BYTES, Bus, Position, Record
@@ -25,10 +24,9 @@ from tufline.config.settings import HELD_WARNING_FRACTION
 from tufline.errors import RecordGoneError
 from tufline.metadata import envelope
 from tufline.metadata.bins import find_target
-from tufline.metadata.expiry import expiry_warning
 from tufline.metadata.snapshot import read_snapshot
 from tufline.metadata.target import Target
-from tufline.records import Bootstrap, FileRef, Head, Progress, Published, topics
+from tufline.records import FileRef, Head, Progress, Published, topics
 from tufline.records.routing import Routing
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
@@ -284,26 +282,6 @@ def _progress(published: Published) -> tuple[int, int]:
     return published.timestamp.version, sum(published.vector.artifacts) + published.vector.publishes
 
 
-def describe_expiries(expires: Mapping[str, str], bootstrap: Bootstrap, now: datetime) -> dict[str, str]:
-    """Describe approaching expiries of roles that people sign.
-
-    Args:
-        expires: role to expiry.
-        bootstrap: of the repository.
-        now: the current time, with a time zone.
-
-    Returns:
-        For each part of health, ``expiry.<role>``, a sentence that says when the role expires.
-    """
-    found = {}
-    for role in [Root.type] if bootstrap.targets is None else [Root.type, Targets.type]:
-        if role in expires:
-            lifetime = timedelta(days=bootstrap.settings.expiration_days[role])
-            if sight := expiry_warning(role, envelope.parse_expires(expires[role]), lifetime, now):
-                found[f"expiry.{role}"] = sight.text
-    return found
-
-
 def describe_held(progress: Mapping[int, Progress]) -> dict[str, str]:
     """Describe that few more changes can be held.
 
@@ -320,18 +298,3 @@ def describe_held(progress: Mapping[int, Progress]) -> dict[str, str]:
     held, limit = progress[partition].held, progress[partition].max_held
     advice = "publish them (POST /api/v1/artifacts/publish) before further ones are refused"
     return {"held": f"partition {partition} holds {held} of at most {limit} changes (signer.max_held_changes): {advice}"}
-
-
-def summarize_expiries(expires: dict[str, str], bins: set[str]) -> dict[str, str]:
-    """Return when each role expires; for bins, when the first bin expires.
-
-    Args:
-        expires: role to expiry.
-        bins: the names of the bins.
-
-    Returns:
-        Role, or ``bins``, to expiry.
-    """
-    summary = {role: moment for role, moment in expires.items() if role not in bins}
-    of_bins = [moment for role, moment in expires.items() if role in bins]
-    return summary | ({"bins": min(of_bins)} if of_bins else {})

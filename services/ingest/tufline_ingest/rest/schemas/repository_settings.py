@@ -36,6 +36,20 @@ class SettingsRequest(msgspec.Struct, frozen=True):
     settings: NewSettings
 
 
+class CustomRoleSettings(msgspec.Struct, frozen=True):
+    """The settings of a custom role, which PUT /api/v1/delegations changes.
+
+    Attributes:
+        expiration: the lifetime of each version of it, in days.
+        threshold: how many keys must sign it.
+        num_keys: how many keys can sign it.
+    """
+
+    expiration: int
+    threshold: int
+    num_keys: int
+
+
 class CurrentSettings(msgspec.Struct, frozen=True):
     """The settings, with RSTUF's names. Thresholds and numbers of keys are those of the newest root that enough keys signed.
 
@@ -59,6 +73,7 @@ class CurrentSettings(msgspec.Struct, frozen=True):
         bins_threshold: how many keys must sign a bin.
         bins_num_keys: how many keys can sign a bin.
         number_of_delegated_bins: how many bins there are.
+        custom_roles: name of each custom role to its settings.
     """
 
     bootstrap: str
@@ -80,6 +95,7 @@ class CurrentSettings(msgspec.Struct, frozen=True):
     bins_threshold: int
     bins_num_keys: int
     number_of_delegated_bins: int
+    custom_roles: dict[str, CustomRoleSettings]
 
 
 class SettingsAnswer(msgspec.Struct, frozen=True):

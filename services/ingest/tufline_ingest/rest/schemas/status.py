@@ -18,16 +18,18 @@ class StatusAnswer(msgspec.Struct, frozen=True):
         unreadable_hashes: hash algorithm to the clients that can't read a target that has it, of the algorithms that this repository
             accepts; null before the bootstrap.
         number_of_bins: how many bins there are; null before the bootstrap.
+        number_of_custom_roles: how many custom roles there are; null before the bootstrap.
         timestamp: the version of the published timestamp; 0 before the first.
         snapshot: the version of the published snapshot; 0 before the first.
         backlog: how many accepted records of artifacts are not live yet; an estimate if there are many.
         waiting_seconds: how long the oldest record of the backlog has waited; 0 if there is none.
         held: how many changes are held until they are published.
         frozen_since: since when changes of artifacts wait until they are thawed; null if they are applied.
-        expires: name of each role to when its newest version expires; ``bins`` is the first bin to expire.
+        expires: name of each top-level role to when its newest version expires. ``bins`` is the first bin to expire, and ``custom`` the
+            first custom role; ``catch_all`` is the role that delegates to the bins if there are custom roles.
         problems: part of this process to its problem; on Kafka, signer and publisher have their own /readyz. And
-            ``expiry.<role>`` for root and offline targets that expire soon, ``held`` if few more changes can be held, and ``freeze``
-            while changes of artifacts wait.
+            ``expiry.<role>`` for root, offline targets and custom roles that expire soon, ``held`` if few more changes can be held, and
+            ``freeze`` while changes of artifacts wait.
         warnings: the parts of ``problems`` that do not keep this process from being ready.
     """
 
@@ -37,6 +39,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     client_profile: Profile | None
     unreadable_hashes: dict[str, list[str]] | None
     number_of_bins: int | None
+    number_of_custom_roles: int | None
     timestamp: int
     snapshot: int
     backlog: int

@@ -187,6 +187,7 @@ class TrustAnswer(msgspec.Struct, frozen=True):
         keyids: name of each role to the keys that signed its newest version.
         bins: keyid to the number of bins whose newest version it signed.
         number_of_bins: how many bins the repository has.
+        custom_roles: name of each custom role to the keys that signed its newest version; none before it has one.
     """
 
     root: TrustedRole
@@ -194,3 +195,4 @@ class TrustAnswer(msgspec.Struct, frozen=True):
     keyids: dict[str, list[str]]
     bins: dict[str, int]
     number_of_bins: int
+    custom_roles: dict[str, list[str]]
