@@ -229,7 +229,7 @@ async def taken_over_by_group(lab: Lab) -> list[tuple[str, bool]]:
     return [
         ("a takeover from the group's offset loses what was committed to the group but not yet written", lost == [b"1", b"3", b"4"]),
         ("... and repeats what was written but not yet committed to the group", doubled[:3] == [b"1", b"2", b"2"]),
-        ("a takeover from progress in the same transaction as the work does neither", await _by_progress(lab) == WORK),
+        ("a takeover from progress in the same transaction as the work loses and repeats nothing", await _by_progress(lab) == WORK),
     ]
 
 

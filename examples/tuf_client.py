@@ -13,7 +13,7 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.ngclient import Updater, UpdaterConfig
 
 STATE = Path("tuf-state")
-"""What this client has seen. Keep it between runs: with it, the client never accepts anything older."""
+"""The metadata that this client has seen. Keep it between runs, so that the client never accepts older metadata."""
 
 DOWNLOADS = Path("downloads")
 

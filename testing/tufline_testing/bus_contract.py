@@ -1,4 +1,4 @@
-"""What the contract tests of the bus share: topics of every kind, and how to write and read their records in one line."""
+"""Shared by the contract tests of the bus: topics of every kind, and functions that write and read records in one line."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What ``make test`` needs in addition to Python packages: lists it, installs or fetches it, and reports what is missing.
+"""The prerequisites of ``make test`` in addition to Python packages: lists, installs or fetches them, and reports missing ones.
 
 Two steps. ``programs`` runs before any package is installed, so it needs only the standard library: it lists what this machine lacks, and
 which tests that affects. Root on Debian or Ubuntu gets the missing packages; everybody else is told the command. ``parts`` fetches and

@@ -26,7 +26,7 @@ COLUMNS: Final = 400
 """Wide enough that no line is wrapped."""
 
 MENU_END: Final = "(enter to confirm)"
-"""What is below each menu: a menu is drawn in several parts, and only this shows that it is whole."""
+"""The last line of each menu. A menu is drawn in several parts; once this line is there, it is complete."""
 
 DOWN: Final = b"\x1b[B"
 ENTER: Final = b"\r"

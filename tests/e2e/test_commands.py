@@ -228,7 +228,7 @@ def test_a_full_disk_is_reported() -> None:
 
 CONTEXT = click.Context(main)
 HEAVY = {"aiohttp", "aiokafka", "boto3", "hvac", "pydantic", "securesystemslib", "tuf", "tufline_ingest", "tufline_signer"}
-"""What takes long to import, and what the clients of a server do not need."""
+"""Packages that take long to import, and that a client of a server does not need."""
 
 
 @pytest.mark.parametrize("command", ["add", "remove", "import", "status"])

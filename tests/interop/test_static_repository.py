@@ -1,4 +1,4 @@
-"""What Tufline publishes has the shape of the static repositories of the TUF conformance suite, and clients read it like these.
+"""Repositories of Tufline have the layout of the static repositories of the TUF conformance suite, and clients read them like these.
 
 The suite (theupdateframework/tuf-conformance, tuf_conformance/static_data/README.md at 1efa2da17860adcd50d442081bbcdd2095712f6c, and
 test_static_repositories.py at 070a2ff6b8f68b3ccf2484b68b428e85c5494aca) takes a directory with ``metadata``, ``targets``,

@@ -1,4 +1,4 @@
-"""What the caller of a writer gets, and what is logged, when another writer takes over its id on a real Kafka."""
+"""The error and the log lines of a writer whose id another writer takes over, on a real Kafka."""
 
 import asyncio
 import gc

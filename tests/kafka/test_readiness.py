@@ -1,4 +1,4 @@
-"""What /readyz of a process on Kafka reports: whether brokers answer, and whether it has joined and restored."""
+"""/readyz of a process on Kafka reports whether brokers answer, and whether the process has joined its groups and restored its state."""
 
 import signal
 import time

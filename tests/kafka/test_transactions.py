@@ -154,7 +154,7 @@ async def test_spent_epoch_of_a_fenced_writer_is_not_renewed(proxied: Proxied) -
 
 
 async def test_closing_a_reader_whose_broker_is_gone(proxied: Proxied) -> None:
-    """A reader that retries to reach its broker can be closed, and its task does not treat that as its own cancellation."""
+    """A reader that keeps trying to reach its broker can be closed, without cancelling the task that closes it."""
     async with harmed(proxied) as (setup, proxy, _):
         reader = setup.bus.reader("metadata", 0, 0)
         await setup.bus.append(both("first"))

@@ -1,4 +1,4 @@
-"""What ``make demo`` prints and does before anything is installed."""
+"""The first steps of ``make demo``, before anything is installed."""
 
 import io
 import os

@@ -100,7 +100,7 @@ async def test_every_damage_of_an_origin_is_found(tmp_path: Path) -> None:
 
 
 async def test_an_origin_that_is_behind_is_not_a_fault(tmp_path: Path) -> None:
-    """What the publisher has not uploaded yet is a note: the origin is behind, or empty."""
+    """Files that the publisher has not uploaded yet are a note: the origin is behind, or empty."""
     async with quiet_log(tmp_path) as bus:
         empty = await fsck.compare(bus, LocalStore(tmp_path / "empty"), "another")
         assert (empty.findings, empty.notes) == ([], ["nothing is published yet"])
@@ -242,7 +242,7 @@ async def test_every_damage_of_heads_is_found(tmp_path: Path, changes: dict[str,
     ],
 )
 async def test_every_damage_of_what_is_held_is_found(tmp_path: Path, slot: int, partition: int | None, expected: str) -> None:
-    """What is held is a note; a path that is held twice, or a slot that the progress does not count, is a finding."""
+    """Held changes are a note; a path that is held twice, or a slot that the progress does not count, is a finding."""
     async with bootstrapped(tmp_path) as server:
         body = {"artifacts": [artifact("a")], "publish_artifacts": False}
         _, answer = await server.ask("POST", "/api/v1/artifacts/", body)

@@ -1,4 +1,4 @@
-"""What a repository may announce, and the reasons for refusals."""
+"""The artifacts that a repository may announce, and the reasons for refusals."""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""What ``tufline plan`` prints, and the formulas at their limits; tests/services/signer/test_plan.py compares these with a signer."""
+"""The output of ``tufline plan``, and the formulas at their limits; tests/services/signer/test_plan.py compares these with a signer."""
 
 import json
 from dataclasses import replace

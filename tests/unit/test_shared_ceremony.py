@@ -234,7 +234,7 @@ def run(*arguments: str | Path, typed: str = "") -> Result:
 
 
 def test_the_interview_can_be_left_and_resumed(tmp_path: Path) -> None:
-    """Each answer is kept: after an interruption only the others are asked, and in the end nothing is."""
+    """Each answer is saved: after an interruption only unanswered questions are asked, and none once all are answered."""
     directory = tmp_path / "ceremony"
     left = run(directory, typed="ada ben,ada\nada, ben, cy\n5\n2\n")
     assert (left.exit_code, "a name occurs twice" in left.output, "write a number from 1 to 3" in left.output) == (1, True, True), (

@@ -1,4 +1,4 @@
-"""What an import reads, and how it resumes after an interruption."""
+"""The sources of an import, and how it resumes after an interruption."""
 
 import json
 from collections.abc import Iterable

@@ -248,7 +248,7 @@ INCOMPLETE: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("settings", "reason"), INCOMPLETE.values(), ids=INCOMPLETE)
 async def test_an_incomplete_login_is_reported(settings: dict[str, Any], reason: str) -> None:
-    """A login that lacks something is refused before anything is asked, with the setting that is missing."""
+    """A login that lacks a setting is refused before any request, and the error names the setting."""
     with pytest.raises(ConfigError, match=reason):
         VaultSession(VaultConfig.model_validate(settings))
 

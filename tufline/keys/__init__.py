@@ -12,7 +12,7 @@ from securesystemslib.signer import Key
 from tufline.metadata.envelope import SignatureEntry
 
 PROBE: Final = b"tufline: is this the key?"
-"""What a key signs when it is opened, to prove that it is the expected key. No client can take these bytes for metadata."""
+"""The bytes that a key signs when it is opened, to prove that it is the expected key. No client can take them for metadata."""
 
 
 class SigningKey(Protocol):

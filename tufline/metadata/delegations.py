@@ -116,7 +116,7 @@ class Delegations(msgspec.Struct, frozen=True):
 
 
 NO_DELEGATIONS: Final = Delegations({}, ())
-"""What a repository without custom delegations has."""
+"""The delegations of a repository without custom roles."""
 
 
 def check_name(name: str, bins_prefix: str) -> None:

@@ -32,7 +32,7 @@ _FILE_NAME: Final = re.compile(r"([1-9][0-9]*)\.([^/]+)\.json")
 
 @dataclass(frozen=True, slots=True)
 class PublishedAtOrigin:
-    """What is published at an origin.
+    """The metadata that is published at an origin.
 
     Attributes:
         version: the timestamp's version; 0 if there is none that clients accept.

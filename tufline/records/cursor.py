@@ -57,7 +57,7 @@ IN_ADMIN: Final = frozenset(
 
 
 WITHOUT_RECORDS: Final = frozenset({Task.ADD, Task.REMOVE})
-"""The tasks whose request may have had no changes: they have no record, and are done."""
+"""The tasks whose request may have no changes. Such a request has no record, and its task is done at once."""
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):

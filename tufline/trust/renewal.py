@@ -24,7 +24,7 @@ ROLES: Final = (Root.type, Targets.type)
 
 @dataclass(frozen=True, slots=True)
 class KeyChanges:
-    """What changes in the keys of one role.
+    """The changes to the keys of one role.
 
     Attributes:
         add: the public keys that are new.

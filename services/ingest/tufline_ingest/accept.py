@@ -1,4 +1,4 @@
-"""Appending changes to the log: the path of every artifact starts here.
+"""Appending accepted changes to the log: the first step of every artifact.
 
 In: the changes that a request or an event asks for. Out: records of ``artifacts``, one or more for each partition, and the cursor that says
 where they are.

@@ -166,7 +166,7 @@ class Context:
         """Make sure that there is a repository.
 
         Args:
-            message: RSTUF's first sentence of the answer if there is none.
+            message: the first sentence of RSTUF's answer for a repository that is not bootstrapped.
 
         Returns:
             The repository.

@@ -150,7 +150,7 @@ def _is_same(first: RoleKeys | None, second: RoleKeys | None) -> bool:
 
 
 class DelegatedRoles:
-    """What a client that has followed the log so far knows of the roles below targets."""
+    """The delegated roles, as a client knows them that has followed the log so far."""
 
     def __init__(self) -> None:
         """Know no targets yet."""

@@ -18,7 +18,7 @@ WAIT_SECONDS: Final = 30.0
 """How long one wait for the first root and targets lasts, in seconds; it only bounds the delay after a lost wake-up."""
 
 TRUST: Final = frozenset({Root.type, Targets.type})
-"""The roles that delegate to the keys of all other roles."""
+"""The roles that name the keys of all other roles."""
 
 
 async def read_heads(bus: Bus, partitions: Iterable[int], passed: PassedOver) -> dict[str, Head]:

@@ -1,4 +1,4 @@
-"""What the publisher writes to an origin, and what the origin is known to hold.
+"""Writing to an origin, and the files that the origin is known to have.
 
 In: files that a client accepts. Out: an origin that has them, durable once ``flush`` returns; and the state of the origin. A file that
 another log or a crash left there is never taken for this log's.
@@ -57,7 +57,7 @@ class OriginWriter:
         self._part = part
         self._health = health
         self.state = Origin(set())
-        """What the origin has."""
+        """The files that the origin has."""
         self._owner: bytes | None = None
         self._unflushed = False
         self._next_check = now() + CHECK_SECONDS

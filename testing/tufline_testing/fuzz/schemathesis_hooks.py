@@ -1,4 +1,4 @@
-"""What schemathesis has to know of our REST API: how lines of JSON are sent, and which refusals of a described request are right.
+"""Hooks that teach schemathesis our REST API: how lines of JSON are sent, and which refusals of a valid request are correct.
 
 Loaded by schemathesis (``SCHEMATHESIS_HOOKS``), not by tests.
 """

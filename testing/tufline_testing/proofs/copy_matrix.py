@@ -128,11 +128,11 @@ async def _read_to(bus: Bus, partition: int, start: int, end: int) -> list[Recor
 
 @dataclass
 class Outcome:
-    """What the reader observed with all kinds of restarts.
+    """The reader's observations over all kinds of restarts.
 
     Attributes:
         copied: number of records copied once and in order.
-        wrong: number of records by ``twice``, ``missing`` and ``out of order``.
+        wrong: number of wrong records of each kind: ``twice``, ``missing`` and ``out of order``.
         bounces: number of restarts, by target and kind.
         transactions: number of transactions that copied.
     """

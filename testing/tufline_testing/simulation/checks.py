@@ -1,4 +1,4 @@
-"""What must be true of the log at the end of a schedule."""
+"""The checks of the log at the end of a schedule."""
 
 import json
 from collections import Counter

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tufline.trust import ceremony
 
 PROCESS_ID = 4711
-"""What the audit records name as the process, in each replay."""
+"""The process id in the audit records; it is the same in each replay."""
 
 
 class _Keys:

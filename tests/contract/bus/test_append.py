@@ -1,4 +1,4 @@
-"""What an append promises: all records as they were sent, in order, at most once, and never for a bad message."""
+"""The guarantees of an append: records arrive unchanged, in order and at most once; a bad message is refused."""
 
 import asyncio
 import random

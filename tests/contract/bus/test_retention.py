@@ -1,4 +1,4 @@
-"""What compaction, retention and trims delete, and what they keep."""
+"""The records that compaction, retention and trims delete, and those that they keep."""
 
 import asyncio
 from hashlib import sha256

@@ -219,7 +219,7 @@ BEYOND_SCHEMAS = {
     ),
     *("add: one bad of many", "add: custom too large with the task id", "delete: absolute path"),
 }
-"""What is judged by rules that a schema can't state: paths, the content of custom, metadata, settings of the server."""
+"""Requests that are refused by rules that a schema can't state: about paths, custom, metadata, and settings of the server."""
 
 
 def test_the_description_is_as_strict_as_the_server(tmp_path: Path) -> None:

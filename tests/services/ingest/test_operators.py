@@ -1,4 +1,4 @@
-"""What operators ask ingest: health, status and backlog; and the description of its API."""
+"""The endpoints of ingest for operators: health, status and backlog; and the description of the API."""
 
 import asyncio
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What ingest regards as live: the newest publication that it has read."""
+"""Ingest regards the newest publication that it has read as live."""
 
 import asyncio
 from functools import partial
@@ -16,7 +16,7 @@ from tufline_testing.publishing import PARTITIONS
 
 
 async def test_late_record_of_a_publication(tmp_path: Path) -> None:
-    """What is live stays live: a record that an older publisher appends late to published does not affect its followers."""
+    """Live changes stay live: a record that an older publisher appends late to ``published`` does not affect its followers."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS), threads=False)
     live = PublishedView(bus, "origin")
 

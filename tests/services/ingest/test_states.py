@@ -1,4 +1,4 @@
-"""What ingest answers before the bootstrap, while one is published, and while the log is still being read."""
+"""The answers of ingest before the bootstrap, while the bootstrap is published, and while ingest is still reading the log."""
 
 import asyncio
 import json

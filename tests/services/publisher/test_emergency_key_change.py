@@ -32,7 +32,7 @@ from tufline_testing.origin import Reader, WatchedStore
 
 PARTITIONS = 2
 KEPT = 0
-"""The partition that the first of two signers keeps."""
+"""The partition that the first signer keeps when a second one joins."""
 
 DAY_SECONDS = 86_400
 

@@ -118,7 +118,7 @@ def test_a_signature_is_on_record_before_it_is_used(tmp_path: Path, mode: str) -
 
 
 def test_a_process_is_one_chain_from_its_first_use_to_its_end(tmp_path: Path) -> None:
-    """All workers of a process write one chain, with the requester of each use and the opening of the key; it ends with the process."""
+    """All workers of a process write one chain: the opening of the key, each use with its requester, and the end of the process."""
 
     async def story(log: BootstrappedLog) -> None:
         for life in range(2):

@@ -196,7 +196,7 @@ async def test_a_bootstrap_of_older_rules_keeps_its_bins(tmp_path: Path) -> None
 
 
 async def test_a_bootstrap_of_older_rules_keeps_its_partitions(tmp_path: Path) -> None:
-    """What such bins have on the log stays in its partition: a bootstrap that replaces theirs over REST uses the same rule."""
+    """Changes on the log stay in their partitions: a bootstrap that replaces one of older rules over REST uses the same rule."""
     first = bootstrap(tmp_path / "a", rules=FIRST_RULES)
     state = await folded(tmp_path, first, bootstrap(tmp_path / "b", replaces=True))
     assert state.bootstrap == first

@@ -91,7 +91,7 @@ def keys_of(root: Root) -> set[str]:
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])
 async def test_an_old_bootstrap_that_is_stuck_behind_its_bins_is_replaced(tmp_path: Path, mode: str) -> None:
-    """Bins of a bootstrap that could not be published are signed again for the one that replaces it, which goes live with their changes."""
+    """If a bootstrap that could not be published is replaced, its bins are signed again, and go live with their changes."""
     log, first = await old_log(tmp_path, is_bin)
     (tmp_path / "keys" / ONLINE_KEY_FILE).unlink()
     good = make_bootstrap(tmp_path / "keys", bins=BINS, mode=mode, days=DEFAULT_DAYS).payload

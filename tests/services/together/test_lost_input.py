@@ -137,7 +137,7 @@ def test_lost_artifacts_stop_their_partition_until_the_loss_is_accepted(tmp_path
 
 
 def test_an_accepted_loss_is_not_the_next_one(tmp_path: Path) -> None:
-    """A second loss behind an accepted one stops the partition again."""
+    """A second loss, after an accepted one, stops the partition again."""
     log = ReopenedLog(tmp_path)
 
     async def losing(bus: EmbeddedBus, _: Clock) -> None:

@@ -49,7 +49,7 @@ async def test_an_update_reports_its_progress(tmp_path: Path, mode: str) -> None
 
 
 async def test_an_update_without_other_keys_of_bins_is_not_counted(tmp_path: Path) -> None:
-    """A root that changes nothing about targets that people sign has no bins to wait for."""
+    """If people sign targets, a root with the same keys of targets does not wait for bins."""
     offline = Offline(tmp_path / "keys", bins=BINS, mode="pep458", days=DEFAULT_DAYS)
     async with bootstrapped(tmp_path, payload=offline.payload):
         pass

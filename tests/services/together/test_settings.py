@@ -43,7 +43,7 @@ def published_days(directory: Path) -> dict[str, float]:
 
 
 async def valid_for(directory: Path, days: dict[str, int]) -> None:
-    """Wait until published versions are valid for that many days, and a few minutes less."""
+    """Wait until the published versions are valid for almost the given number of days."""
     async with asyncio.timeout(30):
         while True:
             found = await asyncio.to_thread(published_days, directory)

@@ -62,7 +62,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class InboxContext:
-    """What all workers of a process share.
+    """The objects that all workers of a process share.
 
     Attributes:
         bus: the log.

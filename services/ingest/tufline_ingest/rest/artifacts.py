@@ -30,7 +30,7 @@ from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.artifacts import AddEnvelope, Artifact, BulkAnswer, BulkResult, LiveArtifact, RemoveRequest
 
 HELD: Final = " Publishing will be skipped."
-"""What RSTUF adds to the message of a request whose changes are held."""
+"""The text that RSTUF appends to the message of a request whose changes are held."""
 
 
 async def make_adds(request: AddEnvelope, allowed: TargetRules) -> list[Change]:

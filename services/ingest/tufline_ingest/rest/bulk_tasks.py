@@ -70,7 +70,7 @@ class Page(NamedTuple):
 
 
 def parse_place(text: str | None) -> PageStart:
-    """Read where a page starts.
+    """Read the position at which a page starts.
 
     Args:
         text: the parameter ``after`` from the previous page; None for the first page.

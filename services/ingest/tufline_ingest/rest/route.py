@@ -17,7 +17,7 @@ Handler = Callable[[Context, web.Request], Awaitable[web.Response]]
 
 
 class Permission(StrEnum):
-    """What a caller may be allowed to do."""
+    """The permissions that a caller may have."""
 
     ARTIFACTS_ADD = "artifacts:add"
     ARTIFACTS_REMOVE = "artifacts:remove"

@@ -212,7 +212,7 @@ class Tasks:
         return found
 
     async def _refusals(self, cursor: Cursor, place: Position, trails: Mapping[int, ReceiptIndex | None]) -> tuple[list[str], bool]:
-        """Return why a record that is gone, or can't be read, was not applied, and whether its receipt may be one that can't be read."""
+        """Return the reasons for which a missing or unreadable record was not applied, and whether its receipt may be unreadable."""
         partition, offset = place
         read = await self._read_receipts(cursor, partition, [offset], trails[partition])
         reasons = {one.reason for one in read.receipts if one.outcome == "refused" and not one.path and not one.ranges}

@@ -79,7 +79,7 @@ class Backlog:
 
 
 class PublishedView:
-    """What is published at an origin, and how far the signer has come."""
+    """The published commit of an origin, and the progress of the signer."""
 
     def __init__(self, bus: Bus, origin: str, passed: PassedOver | None = None) -> None:
         """Know nothing yet.
@@ -103,11 +103,11 @@ class PublishedView:
         """Set once the whole of ``heads`` has been read."""
         self.expires: dict[str, str] = {}
         self.keyids: dict[str, tuple[str, ...]] = {}
-        """Role to the keys that signed its newest version."""
+        """For each role, the keys that signed its newest version."""
         self.versions: dict[str, int] = {}
-        """Role to its newest version on the log."""
+        """For each role, its newest version on the log."""
         self.progress: dict[int, Progress] = {}
-        """Partition of ``artifacts`` to the progress of its bins' writer."""
+        """For each partition of ``artifacts``, the progress of its bins' writer."""
         self.published: Published | None = None
 
     async def run(self) -> None:

@@ -1,10 +1,10 @@
 """The changes that a partition holds until they are published. Pure logic.
 
 In: changes that are to be held, later changes of the same paths, and publishes. Out: records of ``heads``, which have to be in the same
-transaction as what they belong to, and at a publish the changes that it releases, in the order of the log.
+transaction as their bins, and at a publish the changes that it releases, in the order of the log.
 
-Each held change has a slot, a key of ``heads`` that is used again once it is free. So the partition of ``heads`` has all that is held, and
-a takeover finds it there: the records of ``artifacts`` may be deleted meanwhile. A path has at most one held change, the newest.
+Each held change has a slot, a key of ``heads`` that is used again once it is free. So a takeover finds all held changes in the partition of
+``heads``, even if their records in ``artifacts`` have been deleted. A path has at most one held change, the newest.
 """
 
 import heapq
@@ -44,9 +44,9 @@ class HeldChange(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """What has changed since it was last taken: slot to its new record, and the bins whose held changes were changed or refused.
+    """The slots that changed since the last call, each with its new record; and the bins whose held changes changed or were refused.
 
-    ``total`` is how many changes are held then.
+    ``total`` is the resulting number of held changes.
     """
 
     slots: dict[int, Held]

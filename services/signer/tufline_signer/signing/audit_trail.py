@@ -79,7 +79,7 @@ class Trail:
         """Check, as far as possible, that a use can be recorded. Must be called before each use.
 
         Raises:
-            AuditError: if earlier uses could not be recorded yet; use no key.
+            AuditError: if earlier uses could not be recorded yet; then no key may be used.
         """
         if self._chain is None or self._failure:
             await self._done(self._write())

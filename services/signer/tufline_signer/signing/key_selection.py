@@ -97,7 +97,7 @@ class Released:
             root: version of the replaced root.
             role: the role to sign.
             keys: the role's keys in that root.
-            now: a time with a time zone that is not after the true time.
+            now: a time with a time zone; not later than the true time.
         """
         next_version = min((version for version in self._released_at if version > root), default=0)
         if not next_version:
