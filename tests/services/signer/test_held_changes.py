@@ -15,7 +15,7 @@ from tufline.records import Held, Progress, Remove, topics
 from tufline.records.receipts import ChangeReceipt, PublishReceipt, receipt_decoder
 from tufline_signer.bins import bins_log
 from tufline_signer.bins.bins_log import BinsLog
-from tufline_testing.log import Published, append_marks, append_publish, freeze, read_all
+from tufline_testing.log import Published, announce, append_marks, append_publish, eventually, freeze, read_all
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log
 
 Lengths = dict[str, int]
@@ -163,6 +163,32 @@ def test_changes_held_after_the_mark_of_a_publish_are_not_released(tmp_path: Pat
             assert await lengths_after(log, await log.publish()) == {"a": 2, "b": 1, "c": 1}
 
     on_a_bootstrapped_log(tmp_path, story)
+
+
+@pytest.mark.parametrize("starts_late", [False, True])
+@pytest.mark.parametrize("end", [0, 1, 2, 3])
+def test_the_end_of_a_publish_is_the_first_offset_that_it_leaves(tmp_path: Path, end: int, starts_late: bool) -> None:
+    """The change right below a partition's end is released, the one at the end is not, whether or not both were held before."""
+
+    async def story(log: BootstrappedLog) -> None:
+        paths = ["a", "b", "c"]
+
+        async def held() -> bool:
+            return len(await held_on_log(log)) == len(paths)
+
+        for offset, path in enumerate(paths):
+            assert await announce(log.bus, log.bootstrap.settings, [add(path)], hold=True) == [(0, offset)]
+        if starts_late:
+            publish = await append_publish(log.bus, [end])
+        async with log.signer():
+            if not starts_late:
+                await eventually(held)
+                publish = await append_publish(log.bus, [end])
+            assert await lengths_after(log, publish) == dict.fromkeys(paths[:end], 1)
+            assert (await held_on_log(log)).keys() == {*paths[end:]}
+            assert await lengths_after(log, await log.publish()) == dict.fromkeys(paths, 1)
+
+    on_a_bootstrapped_log(tmp_path, story, 1)
 
 
 def test_a_publish_goes_on_after_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
