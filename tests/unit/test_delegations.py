@@ -1,6 +1,7 @@
 """Custom delegations as pure functions: which are accepted, where a path's changes go, and the targets that the signer makes."""
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -258,3 +259,16 @@ def test_an_earlier_version_stops_at_a_change_of_delegations(monkeypatch: pytest
     monkeypatch.setattr(codec, "NEWEST_SCHEMA", records.DELEGATIONS_SCHEMA - 1)
     with pytest.raises(SchemaError):
         folded(begun, changed("add", DEV))
+
+
+def test_many_roles_are_compared_and_visited_in_little_time() -> None:
+    """No request and no artifact takes a step for each of many roles: this would take minutes."""
+    many = tuple(Delegation(name=f"r{number}", paths=(f"packages/p{number}/*", f"docs/p{number}/*")) for number in range(10_000))
+    began = time.process_time()
+    check_roles(many, frozenset(role.name for role in many), "bins")
+    by = routing((1, (0, 0), many))
+    for number in range(2_000):
+        path = f"packages/p{number}/a"
+        assert by.visited(path) == [f"r{number}", by.bin_of(path)]
+        assert by.roles_of(Remove(path)) == [f"r{number}", by.bin_of(path)]
+    assert time.process_time() - began < 30

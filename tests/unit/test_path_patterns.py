@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tuf.api.metadata import DelegatedRole
 
 from tufline.errors import InvalidInputError
-from tufline.metadata.path_patterns import check_pattern, is_ambiguous, matches, may_overlap
+from tufline.metadata.path_patterns import PatternTree, check_pattern, is_ambiguous, matches
 
 names = st.text("ab.*é-", min_size=1, max_size=5).filter(lambda name: "**" not in name and name not in {".", ".."})
 patterns = st.lists(names, min_size=1, max_size=3).map("/".join)
@@ -32,6 +32,11 @@ def test_a_pattern_matches_what_it_can_become(pattern: str, data: st.DataObject)
     assert matches(pattern, filled)
 
 
+def may_overlap(first: str, second: str) -> bool:
+    """Return whether a tree with one pattern finds it for the other."""
+    return PatternTree([(first, 7)]).overlapping(second) == {7}
+
+
 @given(st.text("ab*", min_size=1, max_size=4), st.text("ab*", min_size=1, max_size=4))
 def test_overlapping_patterns_are_those_with_a_common_path(first: str, second: str) -> None:
     """Of short patterns, two overlap exactly if some text of up to eight characters is matched by both: any shortest one is no longer."""
@@ -45,6 +50,15 @@ def test_patterns_of_other_depths_do_not_overlap() -> None:
     assert not may_overlap("dev/*", "dev/*/*")
     assert not matches("dev/*", "dev/a/b")
     assert may_overlap("dev/*/x", "*/b/*")
+
+
+@given(st.lists(patterns, max_size=8), patterns, paths)
+def test_a_tree_finds_what_a_search_of_every_pattern_would_find(many: list[str], other: str, path: str) -> None:
+    """Each number comes once, and numbers of matching patterns come in order, whichever segments the patterns have in common."""
+    tree = PatternTree((pattern, number // 2) for number, pattern in enumerate(many))
+    assert tree.matching(path) == sorted({number // 2 for number, pattern in enumerate(many) if matches(pattern, path)})
+    assert tree.overlapping(other) == {number // 2 for number, pattern in enumerate(many) if may_overlap(pattern, other)}
+    assert all(may_overlap(pattern, other) == may_overlap(other, pattern) for pattern in many)
 
 
 @pytest.mark.parametrize(

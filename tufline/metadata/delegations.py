@@ -8,13 +8,14 @@ In: role objects, as in RSTUF's API and in targets metadata. Out: the roles in w
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
 
 from tufline.errors import InvalidInputError, InvalidTargetError
-from tufline.metadata.path_patterns import check_pattern, is_ambiguous, matches, may_overlap
+from tufline.metadata.path_patterns import PatternTree, check_pattern, is_ambiguous, matches
 
 EXPIRE_POLICY: Final = "x-rstuf-expire-policy"
 """RSTUF's field of a role object: the lifetime of the role's metadata, in days."""
@@ -68,16 +69,20 @@ class Delegation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """
         return any(matches(pattern, path) for pattern in self.paths)
 
-    def overlaps(self, other: "Delegation") -> bool:
-        """Return whether some path is matched by both of two roles.
 
-        Args:
-            other: another role.
-        """
-        return any(may_overlap(first, second) for first in self.paths for second in other.paths)
+def index_paths(roles: Sequence[Delegation]) -> PatternTree:
+    """Index the paths of roles.
+
+    Args:
+        roles: the custom roles.
+
+    Returns:
+        The paths, each with the index of its role.
+    """
+    return PatternTree((path, number) for number, role in enumerate(roles) for path in role.paths)
 
 
-class Delegations(msgspec.Struct, frozen=True):
+class Delegations(msgspec.Struct, frozen=True, dict=True):
     """The custom delegations of a repository.
 
     Attributes:
@@ -108,11 +113,15 @@ class Delegations(msgspec.Struct, frozen=True):
         Yields:
             Each custom role that matches it, up to the first that is terminating.
         """
-        for role in self.roles:
-            if role.matches(path):
-                yield role
-                if role.terminating:
-                    return
+        for number in self._paths.matching(path):
+            role = self.roles[number]
+            yield role
+            if role.terminating:
+                return
+
+    @cached_property
+    def _paths(self) -> PatternTree:
+        return index_paths(self.roles)
 
 
 NO_DELEGATIONS: Final = Delegations({}, ())
@@ -157,14 +166,19 @@ def check_roles(roles: tuple[Delegation, ...], changed: frozenset[str], bins_pre
             raise InvalidInputError(f"the role {role.name!r} has no paths: name at least one pattern")
         for pattern in role.paths:
             check_pattern(pattern)
-    for role in roles:
+    paths = index_paths(roles)
+
+    def around(number: int) -> set[int]:
+        return {other for path in roles[number].paths for other in paths.overlapping(path)}
+
+    for number, role in enumerate(roles):
         if role.name in changed:
-            around = [other for other in roles if other is not role and other.overlaps(role)]
-            for one in (role, *around):
-                if (count := sum(other.overlaps(one) for other in roles)) > MAX_MATCHING:
+            # The role itself first: it is one of those around it, and usually the one that has too many.
+            for one in (number, *sorted(around(number) - {number})):
+                if (count := len(around(one))) > MAX_MATCHING:
                     raise InvalidInputError(
-                        f"{count} custom roles may match the paths of {one.name!r}, but clients visit at most {MAX_VISITED} roles for a "
-                        f"path (targets, {MAX_MATCHING} custom roles, {bins_prefix!r} and a bin): give fewer roles the same paths"
+                        f"{count} custom roles may match the paths of {roles[one].name!r}, but clients visit at most {MAX_VISITED} roles "
+                        f"for a path (targets, {MAX_MATCHING} custom roles, {bins_prefix!r} and a bin): give fewer roles the same paths"
                     )
 
 

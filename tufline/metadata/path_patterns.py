@@ -13,6 +13,8 @@ clients themselves show it in ``tests/interop/test_custom_roles.py``.
 """
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -67,17 +69,6 @@ def is_ambiguous(pattern: str, path: str) -> bool:
     return any(name.startswith(".") and part.startswith("*") for part, name in zip(pattern.split("/"), path.split("/"), strict=True))
 
 
-def may_overlap(first: str, second: str) -> bool:
-    """Return whether some path is matched by both of two patterns.
-
-    Args:
-        first: a pattern that ``check_pattern`` accepts.
-        second: another one.
-    """
-    parts = first.split("/"), second.split("/")
-    return len(parts[0]) == len(parts[1]) and all(map(_overlap, *parts))
-
-
 @lru_cache(maxsize=4096)
 def _overlap(first: str, second: str) -> bool:
     """Return whether some name is matched by two patterns of one segment: the rows of a table, from the ends of both to their starts."""
@@ -99,3 +90,76 @@ def _overlap(first: str, second: str) -> bool:
                 row[other] = first[at] == second[other] and below[other + 1]
         below = row
     return below[0]
+
+
+@dataclass(slots=True)
+class _Node:
+    """The patterns that begin with the same segments.
+
+    Attributes:
+        named: the next segment to the patterns that continue with it, for segments without a ``*``.
+        starred: the same for the others.
+        numbers: the patterns that end here.
+    """
+
+    named: dict[str, "_Node"] = field(default_factory=dict)
+    starred: dict[str, "_Node"] = field(default_factory=dict)
+    numbers: list[int] = field(default_factory=list)
+
+    def next_for(self, name: str) -> Iterable["_Node"]:
+        """Return what continues with a segment that matches a name."""
+        if (found := self.named.get(name)) is not None:
+            yield found
+        for part, node in self.starred.items():
+            if matches(part, name):
+                yield node
+
+    def next_with(self, part: str) -> Iterable["_Node"]:
+        """Return what continues with a segment that overlaps one of a pattern."""
+        if "*" not in part:
+            yield from self.next_for(part)
+            return
+        for others in (self.named, self.starred):
+            yield from (node for other, node in others.items() if _overlap(part, other))
+
+
+class PatternTree:
+    """Many patterns, each with a number: finds those that match a path, or that overlap a pattern, without trying each of them."""
+
+    def __init__(self, patterns: Iterable[tuple[str, int]]) -> None:
+        """Take the patterns.
+
+        Args:
+            patterns: each a pattern that ``check_pattern`` accepts, and its number; several patterns may have the same number.
+        """
+        self._root = _Node()
+        for pattern, number in patterns:
+            node = self._root
+            for part in pattern.split("/"):
+                node = (node.starred if "*" in part else node.named).setdefault(part, _Node())
+            node.numbers.append(number)
+
+    def matching(self, path: str) -> list[int]:
+        """Return the numbers of the patterns that match a path.
+
+        Args:
+            path: a target path.
+
+        Returns:
+            Each number once, ascending.
+        """
+        nodes = [self._root]
+        for name in path.split("/"):
+            nodes = [following for node in nodes for following in node.next_for(name)]
+        return sorted({number for node in nodes for number in node.numbers})
+
+    def overlapping(self, pattern: str) -> set[int]:
+        """Return the numbers of the patterns that match a path which another pattern matches too.
+
+        Args:
+            pattern: the other pattern; it need not be one of these.
+        """
+        nodes = [self._root]
+        for part in pattern.split("/"):
+            nodes = [following for node in nodes for following in node.next_with(part)]
+        return {number for node in nodes for number in node.numbers}

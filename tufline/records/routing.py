@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from tufline.metadata.delegations import NO_DELEGATIONS, Delegation, Delegations
+from tufline.metadata.delegations import NO_DELEGATIONS, Delegation, Delegations, index_paths
+from tufline.metadata.path_patterns import PatternTree
 from tufline.records.artifacts import Add, Remove
 from tufline.records.partitioning import Partitioning
 
@@ -101,7 +102,8 @@ class Routing:
         """
         if isinstance(change, Add):
             return [self.role_of(change.path)]
-        found = {role.name: None for version in self.versions for role in version.delegations.roles if role.matches(change.path)}
+        roles, paths = self._ever
+        found = {roles[number].name: None for number in paths.matching(change.path)}
         return [*found, self.bin_of(change.path)]
 
     def partition_of(self, role: str) -> int:
@@ -174,6 +176,13 @@ class Routing:
             admin: an offset in ``admin``; only versions that begin below it count.
         """
         return self._at(sum(version.offset < admin for version in self.versions))
+
+    @cached_property
+    def _ever(self) -> tuple[list[Delegation], PatternTree]:
+        """All custom roles that there ever were, each as often as it was changed, and their paths."""
+        # By identity: a role that a version did not change is the same object there.
+        roles = [*{id(role): role for version in self.versions for role in version.delegations.roles}.values()]
+        return roles, index_paths(roles)
 
     @cached_property
     def _earlier(self) -> dict[int, "Routing"]:
