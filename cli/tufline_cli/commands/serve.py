@@ -10,6 +10,7 @@ from typing import Any, Final
 import aiohttp
 import click
 
+from tufline.client.rest import Client
 from tufline.config.kinds import EMBEDDED
 from tufline.config.loading import load
 from tufline.config.settings import Config
@@ -17,11 +18,16 @@ from tufline.errors import ConfigError
 from tufline.runtime.telemetry import configure_logging
 from tufline.trust import ceremony
 from tufline_cli import process
+from tufline_cli.commands.bootstrapping import BOOTSTRAP_PATH
 from tufline_cli.exit_codes import Failure
 from tufline_cli.options import config_option
+from tufline_cli.signing_steps import waiting
 from tufline_cli.trust_options import scheme_option
 
 READY_FILE = "ready.json"
+
+SIGNING: Final = "signing"
+"""The state of a bootstrap that more keys must sign."""
 
 BOOTSTRAP_PAUSE_SECONDS: Final = 0.2
 """How long to wait before sending the bootstrap again, if the server is not ready for it, in seconds."""
@@ -61,7 +67,7 @@ def dev(
     """Run everything in one process, without any set-up, to try it out.
 
     The first start in a data directory makes test keys (root and targets: 2 of 3) and an online key in a file, and bootstraps the
-    repository with them. DATA/ready.json has all URLs.
+    repository with them. DATA/ready.json has all URLs. If the bootstrap waits for signatures, the output names them.
     """
     overrides: dict[str, Any] = {
         **process.settings_of_data(data),
@@ -83,7 +89,7 @@ def dev(
     ready.unlink(missing_ok=True)
 
     async def on_ready(api: str, origin: str) -> None:
-        await _bootstrap(api, (keys / "bootstrap.json").read_bytes())
+        state = await _bootstrap(api, (keys / "bootstrap.json").read_bytes())
         urls = {"api": api, "metadata": f"{origin}/metadata/", "targets": f"{origin}/targets/", "root": str((keys / "root.json").resolve())}
         temporary = ready.with_suffix(".tmp")
         temporary.write_text(json.dumps(urls) + "\n")
@@ -93,27 +99,36 @@ def dev(
         if targets is not None:
             click.echo(f"targets    {urls['targets']}")
         click.echo(f"root.json  {urls['root']}")
-        click.echo("ready; stop with Ctrl-C")
+        if state == SIGNING:
+            await asyncio.to_thread(_print_waiting, Client(api))
+        click.echo(f"{'running' if state == SIGNING else 'ready'}; stop with Ctrl-C")
 
     _run(config, on_ready)
     ready.unlink(missing_ok=True)
 
 
-async def _bootstrap(api: str, payload: bytes) -> None:
-    """Bootstrap the repository, if this has not happened; a signal to stop cancels the wait."""
-    url, headers = f"{api}/api/v1/bootstrap/", {"Content-Type": "application/json"}
+async def _bootstrap(api: str, payload: bytes) -> str:
+    """Bootstrap the repository, if this has not happened, and return the bootstrap's state; a signal to stop cancels the wait."""
+    url, headers = f"{api}{BOOTSTRAP_PATH}", {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
         while True:
             async with session.get(url) as response:
                 status, answer = response.status, await response.json()
-            if status == HTTPStatus.OK and not answer["data"]["bootstrap"]:
+            if status == HTTPStatus.OK and (state := answer["data"].get("state")):
+                return str(state)
+            if status == HTTPStatus.OK:
                 async with session.post(url, data=payload, headers=headers) as response:
                     status, answer = response.status, await response.json()
-            if status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
-                return
-            if status != HTTPStatus.SERVICE_UNAVAILABLE:
+            if status not in {HTTPStatus.ACCEPTED, HTTPStatus.SERVICE_UNAVAILABLE}:
                 raise Failure(f"the repository can't be bootstrapped: {answer['detail']}")
-            await asyncio.sleep(BOOTSTRAP_PAUSE_SECONDS)
+            await asyncio.sleep(BOOTSTRAP_PAUSE_SECONDS if status == HTTPStatus.SERVICE_UNAVAILABLE else 0)
+
+
+def _print_waiting(client: Client) -> None:
+    click.echo("the bootstrap waits for signatures:")
+    for role, signatures in waiting(client).missing.items():
+        click.echo(f"  {role}: {signatures}")
+    click.echo(f"give them with: tufline sign --url {client.url} --key KEY")
 
 
 @click.command()
