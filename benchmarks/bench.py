@@ -1,9 +1,9 @@
 """Measures the figures in the README and docs/explanation/performance.md, and writes benchmarks/results.json.
 
-``make bench`` runs everything, in about an hour; ``bench.py NAME ...`` runs only some groups (see ``GROUPS``) and replaces
-their rows; ``bench.py page`` only rewrites the page. Every row has a name, a value and a unit. Some also have a baseline from the same
-run and the ratio to it, a goal and whether it is met, and the limiting factor. Absolute figures apply to this machine only; ratios apply to
-others, too.
+``make bench`` runs everything, in about an hour; ``python -m benchmarks.bench NAME …`` runs only some groups (see ``GROUPS``) and replaces
+their rows; ``python -m benchmarks.bench page`` only rewrites the page. Every row has a name, a value and a unit. Some also have a baseline
+from the same run and the ratio to it, a goal and whether it is met, and the limiting factor. Absolute figures apply to this machine only;
+ratios apply to others, too.
 """
 
 import json

@@ -1,7 +1,7 @@
 """RSTUF's command line, as released, used like a person uses it: its commands run in a terminal, and its questions are answered.
 
 One directory has everybody's key pairs; all private keys are encrypted with the same password. The online key is among them. The signer
-needs its private key unencrypted, under the file name that the command line prints (``online_key_file``).
+needs its private key unencrypted, under the file name that the command line prints (``put_online_key``).
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Fuzzes correctly signed bootstraps and updates: ``fuzz_trust.py N SEED [--all-clients]``; exit code 1 if there is a fault.
+"""Fuzzes correctly signed bootstraps and updates: ``python -m tufline_testing.fuzz.trust N SEED [--all-clients]``.
 
-Each payload must be refused, or go live and be accepted by python-tuf; with ``--all-clients`` also by tuf-js and go-tuf, and by the oldest
-supported version of all three.
+The exit code is 1 if there is a fault. Each payload must be refused, or go live and be accepted by python-tuf; with ``--all-clients`` also
+by tuf-js and go-tuf, and by the oldest supported version of all three.
 """
 
 import logging

@@ -1,9 +1,10 @@
-"""Writes a log with the code of an earlier commit: ``log_fixture.py COMMIT MODE``. Makes ``tests/fixtures/logs/COMMIT-MODE.tar.xz``.
+"""Writes a log with the code of an earlier commit: ``python -m tufline_testing.proofs.log_fixture COMMIT MODE``.
 
-Later versions must open the logs of earlier ones (tests/e2e/test_upgrade.py). The archive has the log, its keys, its origin and the
-configuration, as they are after SIGKILL, and ``expected.json`` with what must be live once a later version has taken over. All lifetimes
-are ten years. The code of that commit writes everything in the present environment, through its command line and its REST API. Only the
-pending events and changes are appended by a few lines on its library, because one process at a time can open an embedded log.
+It makes ``tests/fixtures/logs/COMMIT-MODE.tar.xz``. Later versions must open the logs of earlier ones (tests/e2e/test_upgrade.py). The
+archive has the log, its keys, its origin and the configuration, as they are after SIGKILL, and ``expected.json`` with what must be live
+once a later version has taken over. All lifetimes are ten years. The code of that commit writes everything in the present environment,
+through its command line and its REST API. Only the pending events and changes are appended by a few lines on its library, because one
+process at a time can open an embedded log.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Puts small mistakes into the code, one at a time, and runs the tests that must detect them: ``mutate.py [NAME …]``.
+"""Puts small mistakes into the code, one at a time, and runs the tests that must detect them: ``make mutate ONLY="NAME …"``.
 
 The mistakes are listed in ``tests/mutations/*.toml``, by invariant of docs/explanation/guarantees.md. Each is an exact piece of a source
 file and its replacement. A piece that does not occur exactly once is an error, so the list stays true to the code. The mistake is made in a

@@ -1,4 +1,4 @@
-"""Changes the expressions of the pure modules one by one, and runs the tests that must detect it: ``mutate_pure.py SEED [MODULE …]``.
+"""Changes the expressions of the pure modules one by one, and runs the tests that must detect it: ``make mutate-pure SEED=1``.
 
 Cosmic Ray finds the possible changes (operators, comparisons, numbers, conditions, exceptions, loops), and runs the tests. The modules and
 their tests are listed in ``tests/mutations/pure/modules.toml``. A change that no test detects has survived. Each survivor is either killed

@@ -1,7 +1,7 @@
-"""Runs the proofs that take longer than ``make test``, and records them in docs/proofs.md: ``nightly.py SEED [NAME …]``.
+"""Runs the proofs that take longer than ``make test``, and records them in docs/proofs.md: ``make nightly SEED=1``.
 
 Only this program writes docs/proofs.md. It refuses to run on a work tree with changes, so that a row's commit is the proved code. Each
-proof is a command that prints its result as its last line and ends with a nonzero exit code if it fails. With names it runs only those
+proof is a command that prints its result as its last line and ends with a nonzero exit code if it fails. With ``PROOFS`` it runs only those
 proofs, and the rows of the others stay unchanged. It ends with exit code 1 if any proof failed.
 """
 

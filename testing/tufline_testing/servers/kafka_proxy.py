@@ -1,8 +1,8 @@
 """A proxy in front of a Kafka broker that makes requests arrive late, twice, and after later ones, as a broken network can.
 
 TCP neither loses nor repeats bytes, so this needs a connection that breaks before the answer. The client then tries again over another
-connection, while the first request is still on its way (``LATE``), or was executed and only its answer was lost (``TWICE``). Held requests
-arrive after some later requests. A seed determines which requests are held, and for how long.
+connection, while the first request is still on its way (``delayed``), or was executed and only its answer was lost (``doubled``). Held
+requests arrive after some later requests. A seed determines which requests are held, and for how long.
 
 In: the broker's port. Out: a port for clients (the broker must advertise it), and counts of the disturbed requests.
 """

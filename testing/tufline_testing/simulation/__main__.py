@@ -1,7 +1,8 @@
-"""Plays schedules of the simulation: ``simulate.py N SEED [--mutation NAME]``. Prints each seed that fails; exit code 1 if one does.
+"""Plays schedules of the simulation: ``python -m tufline_testing.simulation N SEED [--mutation NAME]``.
 
-``make simulate N=10000 SEED=7`` plays long runs. A mutation breaks the product on purpose, to show that the simulation detects it: one
-failing schedule is enough. Each schedule is played in a separate process, because code that dies in it leaves its files open.
+It prints each seed that fails, and the exit code is 1 if one does. ``make simulate N=10000 SEED=7`` plays long runs. A mutation breaks the
+product on purpose, to show that the simulation detects it: one failing schedule is enough. Each schedule is played in a separate process,
+because code that dies in it leaves its files open.
 """
 
 import faulthandler
