@@ -17,6 +17,7 @@ _COMMANDS = MappingProxyType(
         "audit": "audit:audit",
         "ceremony": "ceremony:ceremony",
         "config": "settings:config",
+        "delegations": "delegations:delegations",
         "dev": "serve:dev",
         "download": "verify:download",
         "freeze": "publishing:freeze",
