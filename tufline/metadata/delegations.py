@@ -1,4 +1,4 @@
-"""Custom delegations: roles under top-level targets that are no bins, each with its own paths. Pure.
+"""Custom delegations: roles below top-level targets that are not bins, each with its own paths. Pure.
 
 A repository with custom delegations has, under targets, the custom roles in their order and then one catch-all role, which delegates to
 the bins (a role's delegations are either roles or succinct roles, never both). A client looks for a path in the custom roles that match it,
@@ -34,7 +34,7 @@ MAX_MATCHING: Final = MAX_VISITED - 3
 """How many custom roles may match one path: a client also visits targets, the catch-all role and the bin."""
 
 RESERVED_NAMES: Final = frozenset({"root", "targets", "snapshot", "timestamp", "mirrors", "bins"})
-"""Names that are those of other roles, in metadata or in the REST API."""
+"""Names that other roles have, in metadata or in the REST API."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -49,7 +49,7 @@ class Delegation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         name: the role's name.
         paths: the patterns of the paths that it is trusted for.
         terminating: whether clients look no further for a path that it matches.
-        keyids: the keys that may sign it; none for the keys of the bins, whichever they are.
+        keyids: the keys that may sign it; empty if the current keys of the bins sign it.
         threshold: how many of the keys must sign.
         days: the lifetime of its metadata, in days; None for the lifetime of the bins.
     """
@@ -129,7 +129,7 @@ NO_DELEGATIONS: Final = Delegations({}, ())
 
 
 def check_name(name: str, bins_prefix: str) -> None:
-    """Refuse the name of a custom role that is also that of another role, or whose file would be another role's.
+    """Refuse a name for a custom role that another role has, or whose file would have the name of another role's file.
 
     Args:
         name: the submitted name.
@@ -173,7 +173,7 @@ def check_roles(roles: tuple[Delegation, ...], changed: frozenset[str], bins_pre
 
     for number, role in enumerate(roles):
         if role.name in changed:
-            # The role itself first: it is one of those around it, and usually the one that has too many.
+            # The role itself is checked first, as it usually is the one with too many overlapping roles.
             for one in (number, *sorted(around(number) - {number})):
                 if (count := len(around(one))) > MAX_MATCHING:
                     raise InvalidInputError(
@@ -183,11 +183,11 @@ def check_roles(roles: tuple[Delegation, ...], changed: frozenset[str], bins_pre
 
 
 def check_path_under(roles: Iterator[Delegation], path: str) -> None:
-    """Refuse a path about which clients disagree whether a custom role matches it.
+    """Refuse a path if clients disagree about whether a custom role matches it.
 
     Args:
         roles: the custom roles that match the path.
-        path: of a new artifact.
+        path: the path of a new artifact.
 
     Raises:
         InvalidTargetError: with the reason and what to do.

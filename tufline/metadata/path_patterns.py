@@ -107,7 +107,7 @@ class _Node:
     numbers: list[int] = field(default_factory=list)
 
     def next_for(self, name: str) -> Iterable["_Node"]:
-        """Return what continues with a segment that matches a name."""
+        """Return the next nodes whose segment matches a name."""
         if (found := self.named.get(name)) is not None:
             yield found
         for part, node in self.starred.items():
@@ -115,7 +115,7 @@ class _Node:
                 yield node
 
     def next_with(self, part: str) -> Iterable["_Node"]:
-        """Return what continues with a segment that overlaps one of a pattern."""
+        """Return the next nodes whose segment overlaps a segment of another pattern."""
         if "*" not in part:
             yield from self.next_for(part)
             return

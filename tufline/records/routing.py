@@ -3,9 +3,9 @@
 Without custom delegations the role of a path is its bin (``tufline.records.partitioning``). With them, it is the first role in which a
 client looks for the path. A custom role has one writer: that of the partition which the leading bits of SHA-256(role name) choose.
 
-Delegations change while changes are on their way. Each version of the delegations names the end of every partition of ``artifacts`` at
-which it begins: a change below the end is routed by the version before, a later one by this version. A change that was routed by an older
-version than the one that applies where it stands, and belongs to another role by now, is refused: its sender sends it again.
+Delegations may change while changes are on their way. Each version of the delegations names, for every partition of ``artifacts``, the
+offset from which on it applies; to lower offsets the previous version applies. A change is refused if an older version routed it, and it
+belongs to another role under the version that applies at its offset: its sender has to send it again.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ class Routing:
     """The routing of a repository's changes, by every version of its delegations."""
 
     def __init__(self, partitioning: Partitioning, versions: Sequence[AcceptedDelegations] = ()) -> None:
-        """Take the versions that are known.
+        """Store the known versions.
 
         Args:
             partitioning: how bins are spread over partitions.
@@ -61,7 +61,7 @@ class Routing:
         return frozenset(role.name for version in self.versions for role in version.delegations.roles)
 
     def visited(self, path: str) -> list[str]:
-        """Return the roles with targets in which a client looks for a path.
+        """Return the roles in whose targets a client looks for a path.
 
         Args:
             path: a target path.

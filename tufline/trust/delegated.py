@@ -1,7 +1,8 @@
 """The keys to which targets delegates: those of the bins and those of the custom roles. Pure.
 
 Without custom roles, targets names the bins itself (``succinct_roles``). With them, it names the custom roles and then the catch-all role,
-and only that one names the bins. The keys of the catch-all role are those of the bins, so targets tells both (``tufline.trust.rules``).
+and only that one names the bins. The catch-all role has the keys of the bins, so targets names them in both cases
+(``tufline.trust.rules``).
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class Delegated:
         """Return whether clients would look in the same roles, by the same keys.
 
         Args:
-            other: what other targets delegates to.
+            other: the roles of other targets.
         """
         keyids = self.bins.keys.keys() == other.bins.keys.keys() and self.bins.threshold == other.bins.threshold
         return keyids and self.roles == other.roles

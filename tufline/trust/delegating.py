@@ -21,7 +21,7 @@ from tufline.trust.admin_state import AdminState, DelegationChange
 from tufline.trust.roles import RoleKeys
 
 MAX_CHANGES: Final = 200
-"""The results of how many of the newest changes are kept, to answer their tasks."""
+"""For how many of the newest changes the results are kept, to answer their tasks."""
 
 
 def first_routing(bootstrap: Bootstrap, offset: int) -> Routing:
