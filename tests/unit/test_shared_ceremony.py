@@ -209,7 +209,7 @@ def test_impossible_answers_are_refused(answers: dict[str, Any], reason: str) ->
 
 @pytest.mark.parametrize(("files", "bins"), [(1, 2), (2_000, 2), (2_001, 4), (1_000_000, 1024), (2_000_000, 2048), (10**9, 16384)])
 def test_suggested_bins(files: int, bins: int) -> None:
-    """The number of bins is a power of two with about a thousand files in each, within what is possible."""
+    """The suggested number of bins is a valid power of two, with about a thousand files in each if possible."""
     assert suggested_bins(files) == bins
 
 

@@ -23,7 +23,7 @@ class Announcer:
         expected: each path's last acknowledged length (0: removed).
         maybe: of each path, the lengths that were sent but not acknowledged.
         sent: the acknowledged events of each source.
-        unacknowledged: the event of each source that was not acknowledged, with its lengths.
+        unacknowledged: each source's event that is not acknowledged yet, with the lengths that it announces.
         held: the length of each path's last acknowledged change that is held.
         maybe_held: of each path, the lengths that were sent to be held since then, but not acknowledged.
         maybe_not_held: the paths whose held change may have been published, or dropped, by something that was not acknowledged.
