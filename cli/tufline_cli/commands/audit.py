@@ -13,6 +13,7 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 from tufline.checks.audit.checks import AuditReport
 from tufline.checks.audit.verify import MetadataFile
 from tufline.checks.audit.verify import verify as verify_audit
+from tufline.checks.repository_walk import FETCHES
 from tufline.config.loading import load
 from tufline.config.settings import Config
 from tufline.errors import InvalidInputError, MetadataError
@@ -20,7 +21,6 @@ from tufline.metadata import envelope
 from tufline.metadata.snapshot import read_snapshot, read_timestamp
 from tufline.runtime.open_bus import open_bus
 from tufline_cli import process, reports
-from tufline_cli.commands.verify import FETCHES
 from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, data_option
 

@@ -1,13 +1,10 @@
 """``tufline download`` and ``tufline verify``: read a repository with python-tuf's own client.
 
-``verify`` continues where a client would stop: it fetches every bin and reports everything that is wrong with it.
+``verify`` continues where a client would stop: it fetches every role and reports everything that is wrong with it.
 """
 
-import json
 import tempfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -16,26 +13,18 @@ from urllib.parse import urljoin
 import click
 import urllib3
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError, RepositoryError
-from tuf.api.metadata import Metadata, Root, Snapshot, SuccinctRoles, Targets
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets
 from tuf.ngclient import Updater, UpdaterConfig
 
+from tufline.checks.repository_walk import FETCHES, Fetch, RepositoryWalk, check_signature_entries
 from tufline.client.rest import check_url, reason_of
-from tufline.errors import InvalidInputError, MetadataError
-from tufline.metadata import envelope
-from tufline.metadata.paths import check_path
-from tufline.metadata.target import HEX_DIGITS, TargetRules, parse_target
+from tufline.errors import MetadataError
 from tufline.runtime import terminal_text
-from tufline.trust import client_rules
+from tufline.trust.delegated import read_delegated
 from tufline_cli.commands.artifacts import progress
 from tufline_cli.exit_codes import Exit, Failure
 
-FETCHES: Final = 8
-"""How many bins are fetched concurrently."""
-
 SHOWN_FINDINGS: Final = 100
-
-ANY: Final = TargetRules(tuple(HEX_DIGITS), check_path)
-"""Accepts targets that were valid under any version of the rules."""
 
 REFUSALS: Final = (RepositoryError, DownloadLengthMismatchError)
 """Errors of refused content: it does not verify, or is longer than in the metadata, which python-tuf reports as a failed download."""
@@ -123,98 +112,36 @@ def download(url: str, targets: tuple[str, ...], root: Path, targets_url: str | 
             click.echo(_save(updater, target, place))
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryWalk:
-    """A repository to walk.
+def _fetcher(url: str) -> Fetch:
+    pool = urllib3.PoolManager(maxsize=FETCHES, retries=urllib3.Retry(3, backoff_factor=0.1))
 
-    Attributes:
-        url: URL of the metadata.
-        root: the root that a client trusts after a refresh.
-        snapshot: the current snapshot.
-        targets: the current top-level targets.
-        bins: the delegation to hash bins.
-    """
-
-    url: str
-    root: Metadata[Root]
-    snapshot: Snapshot
-    targets: Metadata[Targets]
-    bins: SuccinctRoles
-
-    def fetch(self, pool: urllib3.PoolManager, role: str) -> tuple[str, bytes | str]:
-        """Fetch a bin in the version that the snapshot names.
-
-        Args:
-            pool: pool of HTTP connections.
-            role: name of the bin.
-
-        Returns:
-            The role, and its file as bytes or an error as text.
-        """
-        meta = self.snapshot.meta.get(f"{role}.json")
-        if meta is None:
-            return role, "the snapshot does not name it"
-        name = envelope.file_name(role, meta.version)
+    def fetch(name: str) -> bytes | str:
         try:
-            response = pool.request("GET", f"{self.url}/{name}")
+            response = pool.request("GET", f"{url}/{name}")
         except urllib3.exceptions.HTTPError as error:
-            return role, f"{name} can't be fetched: {reason_of(error)}"
-        return role, response.data if response.status == 200 else f"{name}: HTTP {response.status}"  # noqa: PLR2004 (HTTP's OK)
+            return f"{name} can't be fetched: {reason_of(error)}"
+        return response.data if response.status == 200 else f"{name}: HTTP {response.status}"  # noqa: PLR2004 (HTTP's OK)
 
-    def check(self, role: str, content: bytes, now: datetime) -> Iterator[str]:
-        """Find what is wrong with a bin.
-
-        Args:
-            role: name of the bin.
-            content: bytes of the bin's file.
-            now: the time that expiry is compared with.
-
-        Yields:
-            One sentence for each finding.
-        """
-        try:
-            loaded = Metadata[Targets].from_bytes(content)
-            self.targets.signed.verify_delegate(role, loaded.signed_bytes, loaded.signatures)
-        except (RepositoryError, ValueError) as error:
-            yield f"a client refuses it: {error}"
-            return
-        yield from _refused_elsewhere(content)
-        signed = loaded.signed
-        if loaded.signed_bytes not in content:
-            yield "its signed part is not in canonical form"
-        if signed.version != self.snapshot.meta[f"{role}.json"].version:
-            yield f"its version is {signed.version}, and the snapshot names {self.snapshot.meta[f'{role}.json'].version}"
-        if signed.is_expired(now):
-            yield f"it expired at {signed.expires:%Y-%m-%dT%H:%M:%SZ}"
-        for path, target in signed.targets.items():
-            if self.bins.get_role_for_target(path) != role:
-                yield f"{path!r} does not belong to this bin, so no client finds it"
-            try:
-                parse_target(path, target.length, target.hashes, target.custom, ANY)
-            except InvalidInputError as error:
-                yield f"{path!r}: {error}"
+    return fetch
 
 
-def _refused_elsewhere(content: bytes) -> Iterator[str]:
-    # python-tuf has accepted it. The other clients also refuse a file for a malformed signature entry, which anyone can add.
-    signatures = json.loads(content)["signatures"]
+def _refreshed(url: str, root: Path, now: datetime) -> tuple[RepositoryWalk, Metadata[Targets], int, list[str]]:
+    """Return a walk with the top-level targets that it starts from, the version of root, and what is wrong with the top-level files."""
+    with tempfile.TemporaryDirectory() as directory:
+        _refresh(url, root, Path(directory))
+        files = {role: (Path(directory) / f"{role}.json").read_bytes() for role in ("root", "timestamp", "snapshot", "targets")}
+    findings = [f"{role}.json: {finding}" for role, content in files.items() for finding in check_signature_entries(content)]
+    targets, snapshot = Metadata[Targets].from_bytes(files["targets"]), Metadata[Snapshot].from_bytes(files["snapshot"]).signed
     try:
-        client_rules.check_signatures(signatures)
+        read_delegated(targets.signed)
     except MetadataError as error:
-        yield f"tuf-js or go-tuf refuses it: {error}"
-
-
-def _open(url: str, root: Path, directory: Path) -> tuple[RepositoryWalk, list[str]]:
-    _refresh(url, root, directory)
-    files = {role: (directory / f"{role}.json").read_bytes() for role in ("root", "timestamp", "snapshot", "targets")}
-    findings = [f"{role}.json: {finding}" for role, content in files.items() for finding in _refused_elsewhere(content)]
-    targets = Metadata[Targets].from_bytes(files["targets"])
-    delegations = targets.signed.delegations
-    if delegations is None or delegations.succinct_roles is None:
-        raise Failure("targets does not delegate to hash bins", "tufline verify only supports repositories with hash bins")
-    snapshot = Metadata[Snapshot].from_bytes(files["snapshot"]).signed
-    walk = RepositoryWalk(url.rstrip("/"), Metadata[Root].from_bytes(files["root"]), snapshot, targets, delegations.succinct_roles)
-    return walk, findings
+        raise Failure("targets does not delegate to hash bins", "tufline verify only supports repositories with hash bins") from error
+    return (
+        RepositoryWalk(_fetcher(url.rstrip("/")), snapshot, now),
+        targets,
+        Metadata[Root].from_bytes(files["root"]).signed.version,
+        findings,
+    )
 
 
 @click.command()
@@ -223,26 +150,19 @@ def _open(url: str, root: Path, directory: Path) -> tuple[RepositoryWalk, list[s
 def verify(url: str, root: Path) -> None:
     """Walk all metadata at URL as a suspicious client, and report everything that is wrong.
 
-    python-tuf's client verifies the chain of roots, timestamp, snapshot and targets. Then every bin is checked: signatures, version,
-    expiry, canonical form, and that each of its targets belongs to it.
+    python-tuf's client verifies the chain of roots, timestamp, snapshot and targets. Then every custom role and every bin is checked:
+    signatures, version, expiry, canonical form, and that each target of a bin belongs to it.
     """
-    now = datetime.now(UTC)
-    total = 0
-    with tempfile.TemporaryDirectory() as directory:
-        walk, findings = _open(url, root, Path(directory))
-    with progress() as bars, ThreadPoolExecutor(FETCHES) as threads:
-        pool = urllib3.PoolManager(maxsize=FETCHES, retries=urllib3.Retry(3, backoff_factor=0.1))
-        roles = list(walk.bins.get_roles())
-        bar = bars.add_task("bins", total=len(roles))
-        for role, content in threads.map(lambda role: walk.fetch(pool, role), roles):
-            if isinstance(content, str):
-                findings.append(f"{role}: {content}")
-            else:
-                findings += [f"{role}: {finding}" for finding in walk.check(role, content, now)]
-                total += content.count(b'"length":')
-            bars.update(bar, advance=1)
+    walk, targets, root_version, findings = _refreshed(url, root, datetime.now(UTC))
+    with progress() as bars:
+        bar = bars.add_task("roles", total=None)
+        for found in walk.walk(walk.delegated(targets)):
+            findings += found
+            bars.update(bar, advance=1, total=walk.total)
     for finding in findings[:SHOWN_FINDINGS]:
         click.echo(terminal_text.one_line(finding))
     if findings:
-        raise Failure(f"{len(findings)} findings in {len(roles)} bins and 4 other files", "do not use this repository until you know why")
-    click.echo(f"verified: {total} targets in {len(roles)} bins, snapshot {walk.snapshot.version}, root {walk.root.signed.version}")
+        where = f"{walk.bins} bins and {4 + walk.others} other files"
+        raise Failure(f"{len(findings)} findings in {where}", "do not use this repository until you know why")
+    custom = f" and {walk.others - 1} custom roles" if walk.others else ""
+    click.echo(f"verified: {walk.targets} targets in {walk.bins} bins{custom}, snapshot {walk.snapshot.version}, root {root_version}")
