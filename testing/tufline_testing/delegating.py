@@ -72,9 +72,11 @@ async def settle(bus: Bus, *receipts: tuple[int, str, ChangeReceipt]) -> None:
         progress = Progress(offset=end, trail=trail)
         await bus.append([Message(topics.HEADS, PROGRESS_KEY, records.encode(progress), partition)])
     found = await last_published(bus, "origin", PassedOver(Health(), "test"))
-    assert found is not None
-    _, last = found
-    timestamp = FileRef(last.timestamp.version + 1, last.timestamp.offset, last.timestamp.sha256)
+    nothing = FileRef(0, 0, "0" * 64)
+    before, snapshot, next_offset = (
+        (nothing, nothing, 0) if found is None else (found[1].timestamp, found[1].snapshot, found[1].next_offset)
+    )
+    timestamp = FileRef(before.version + 1, before.offset, before.sha256)
     vector = Vector([await bus.end(topics.ARTIFACTS, partition) for partition in range(PARTITIONS)], await bus.end(topics.ADMIN, 0))
-    published = Published(origin="origin", timestamp=timestamp, snapshot=last.snapshot, vector=vector, next_offset=last.next_offset)
+    published = Published(origin="origin", timestamp=timestamp, snapshot=snapshot, vector=vector, next_offset=next_offset)
     await bus.append([Message(topics.PUBLISHED, "origin", records.encode(published))])

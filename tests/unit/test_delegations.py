@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from tufline.errors import InvalidInputError, SchemaError
 from tufline.metadata.delegations import ALL_PATHS, MAX_MATCHING, NO_DELEGATIONS, Delegation, Delegations, check_roles
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.records import Add, Bootstrap, ChangedDelegations, Remove, codec, topics
-from tufline.records.routing import MOVED, AcceptedDelegations, Routing
+from tufline.records.routing import MOVED, NOT_DELEGATED, AcceptedDelegations, Routing
 from tufline.trust import delegating, roles, rules
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
@@ -272,3 +273,35 @@ def test_many_roles_are_compared_and_visited_in_little_time() -> None:
         assert by.visited(path) == [f"r{number}", by.bin_of(path)]
         assert by.roles_of(Remove(path)) == [f"r{number}", by.bin_of(path)]
     assert time.process_time() - began < 30
+
+
+def test_an_artifact_outside_every_custom_role_is_refused_if_nothing_else_takes_it() -> None:
+    """Its bin would take it although nobody is to find it there; a removal still goes everywhere."""
+    by = Routing(SETTINGS.partitioning, [AcceptedDelegations(1, (0, 0), Delegations({}, (DEV,)))], only_custom=True)
+    home = SETTINGS.partitioning.partition_of_path("other")
+    assert (by.takes("dev/a"), by.takes("other")) == (True, False)
+    assert by.find_roles(Add("other", 1, {}), home, 0, 2) == ([], NOT_DELEGATED)
+    assert by.find_roles(Remove("other"), home, 0, 2) == ([by.bin_of("other")], "")
+
+
+@pytest.mark.parametrize(
+    ("custom", "settings", "version", "reason"),
+    [
+        (Delegations({}, ()), SETTINGS, 6, "names no role"),
+        (Delegations({}, (DEV, DEV)), SETTINGS, 6, "names a role twice"),
+        (Delegations({}, (Delegation(name="bins-0", paths=("a",)),)), SETTINGS, 6, "the name of another role"),
+        (Delegations({}, (Delegation(name="a", paths=("a",), keyids=("00",)),)), SETTINGS, 6, "no such key"),
+        (Delegations({}, (DEV,)), SETTINGS, 5, "schema version 6"),
+        (None, msgspec.structs.replace(SETTINGS, only_custom=True), 6, "nothing takes artifacts"),
+    ],
+)
+def test_a_bootstrap_with_wrong_delegations_is_refused(
+    tmp_path: Path, custom: Delegations | None, settings: Any, version: int, reason: str
+) -> None:
+    """For the reasons for which a change of them would be, and before anybody signs it."""
+    payload = make_bootstrap(tmp_path, bins=4, mode="rstuf").payload["metadata"]
+    bootstrap = Bootstrap(v=version, settings=settings, root=payload["root"], rules=records.CURRENT_RULES, delegations=custom)
+    for content in (bootstrap, msgspec.structs.replace(bootstrap, signing=True)):
+        state = folded(AdminState(), content)
+        assert state.bootstrap is None
+        assert reason in state.refused[0]

@@ -57,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True):
             accepted before there were profiles.
         partition_bits: how many leading bits of SHA-256(path) choose the partition (``tufline.records.partitioning``), at most as many as
             choose the bin; None for the first rule. It never changes, and the number of bins never falls below the partitions in use.
+        only_custom: whether only custom roles take artifacts, so that the bins stay empty (RSTUF's bootstrap without bins).
     """
 
     number_of_bins: int
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True):
     expiration_days: dict[str, int]
     client_profile: Profile | None = None
     partition_bits: int | None = None
+    only_custom: bool = False
 
     @property
     def layout(self) -> BinLayout:
@@ -79,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True):
     @property
     def schema(self) -> int:
         """The lowest schema version that a record with these settings may have."""
+        if self.only_custom:
+            return DELEGATIONS_SCHEMA
         return SCHEMA_VERSION if self.partition_bits is None else PARTITION_BITS_SCHEMA
 
 

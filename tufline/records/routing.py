@@ -19,6 +19,8 @@ from tufline.metadata.path_patterns import PatternTree
 from tufline.records.artifacts import Add, Remove
 from tufline.records.partitioning import Partitioning
 
+NOT_DELEGATED: Final = "no custom role is trusted for its path, and nothing else takes artifacts in this repository"
+
 MOVED: Final = "the delegations changed while it was on its way, and its path belongs to another role now: send it again"
 
 
@@ -40,15 +42,17 @@ class AcceptedDelegations:
 class Routing:
     """The routing of a repository's changes, by every version of its delegations."""
 
-    def __init__(self, partitioning: Partitioning, versions: Sequence[AcceptedDelegations] = ()) -> None:
+    def __init__(self, partitioning: Partitioning, versions: Sequence[AcceptedDelegations] = (), *, only_custom: bool = False) -> None:
         """Store the known versions.
 
         Args:
             partitioning: how bins are spread over partitions.
             versions: the versions of the delegations, in the order of the log; none if the repository never had any.
+            only_custom: whether only custom roles take artifacts (``Settings.only_custom``).
         """
         self.partitioning = partitioning
         self.versions = tuple(versions)
+        self.only_custom = only_custom
 
     @property
     def delegations(self) -> Delegations:
@@ -72,6 +76,14 @@ class Routing:
         custom = [*self.delegations.visited(path)]
         names = [role.name for role in custom]
         return names if custom and custom[-1].terminating else [*names, self.bin_of(path)]
+
+    def takes(self, path: str) -> bool:
+        """Return whether there is a role for a new artifact.
+
+        Args:
+            path: its target path.
+        """
+        return not self.only_custom or _role_of(self.delegations, path) is not None
 
     def role_of(self, path: str) -> str:
         """Return the role that an artifact goes to: the first in which a client looks for it.
@@ -166,6 +178,8 @@ class Routing:
         routed = self._at(by)
         if by < now and self._at(now).roles_of(change) != routed.roles_of(change):
             return [], MOVED
+        if isinstance(change, Add) and not routed.takes(change.path):
+            return [], NOT_DELEGATED
         here = [role for role in routed.roles_of(change) if self._where(role, change.path) == partition]
         return (here, "") if here else ([], f"none of its roles is in partition {partition}")
 
@@ -192,7 +206,7 @@ class Routing:
         """Return the routing by the first versions."""
         if count >= len(self.versions):
             return self
-        return self._earlier.setdefault(count, Routing(self.partitioning, self.versions[:count]))
+        return self._earlier.setdefault(count, Routing(self.partitioning, self.versions[:count], only_custom=self.only_custom))
 
     def _where(self, role: str, path: str) -> int:
         return self.partition_of(role) if role in self.custom_names else self.partitioning.partition_of_path(path)

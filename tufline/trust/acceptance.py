@@ -14,6 +14,7 @@ from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpda
 from tufline.records import FIRST_RULES, Bootstrap, NewMetadata
 from tufline.trust import roles, rules
 from tufline.trust.admin_state import AdminState, Submitted
+from tufline.trust.delegating import check_bootstrap as check_delegations
 from tufline.trust.delegating import first_routing
 from tufline.trust.signing import Kind, Proposal, Signable
 
@@ -52,6 +53,7 @@ def _targets_signable(state: AdminState, bootstrap: Bootstrap, content: NewMetad
 
 def _bootstrap_signable(bootstrap: Bootstrap, now: datetime) -> list[Signable]:
     root, targets = rules.check_unsigned(bootstrap, now)
+    check_delegations(bootstrap)
     found = [Signable(bootstrap.root, root, [roles.root_keys(root, Root.type)])]
     if targets is not None and bootstrap.targets is not None:
         found.append(Signable(bootstrap.targets, targets, [roles.root_keys(root, Targets.type)]))
@@ -165,6 +167,7 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
     """
     check_replacement(state, bootstrap)
     rules.check_bootstrap(bootstrap, now)
+    check_delegations(bootstrap)
     refused = dict(state.refused)
     if state.bootstrap is not None:
         refused[state.bootstrap_offset] = "another bootstrap has replaced it"

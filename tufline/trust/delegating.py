@@ -10,15 +10,17 @@ from typing import Final
 from securesystemslib.signer import Key
 
 from tufline.decoding import shorten
-from tufline.errors import InvalidInputError, InvalidUpdateError, MetadataError
+from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError
 from tufline.metadata import canonical
 from tufline.metadata.delegations import Delegation, Delegations, check_roles
 from tufline.metadata.profiles import Profile
-from tufline.records import Bootstrap, ChangedDelegations
+from tufline.records import DELEGATIONS_SCHEMA, Bootstrap, ChangedDelegations
 from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.trust import client_rules, rules
 from tufline.trust.admin_state import AdminState, DelegationChange
 from tufline.trust.roles import RoleKeys
+
+OFFLINE_TARGETS: Final = "targets is signed by people here, which is not supported together with custom delegations yet"
 
 MAX_CHANGES: Final = 200
 """For how many of the newest changes the results are kept, to answer their tasks."""
@@ -34,7 +36,37 @@ def first_routing(bootstrap: Bootstrap, offset: int) -> Routing:
     settings = bootstrap.settings
     if bootstrap.delegations is None:
         return Routing(settings.partitioning)
-    return Routing(settings.partitioning, [AcceptedDelegations(offset, (0,) * settings.partitions, bootstrap.delegations)])
+    first = AcceptedDelegations(offset, (0,) * settings.partitions, bootstrap.delegations)
+    return Routing(settings.partitioning, [first], only_custom=settings.only_custom)
+
+
+def check_bootstrap(bootstrap: Bootstrap) -> None:
+    """Refuse the custom delegations of a bootstrap for the reasons for which a change of them would be refused.
+
+    Args:
+        bootstrap: the payload.
+
+    Raises:
+        InvalidBootstrapError: with the reason and what to do.
+    """
+    delegations, settings = bootstrap.delegations, bootstrap.settings
+    if delegations is None:
+        if settings.only_custom:
+            raise InvalidBootstrapError("nothing takes artifacts: name custom roles, or a number of bins")
+        return
+    if bootstrap.v < DELEGATIONS_SCHEMA:
+        raise InvalidBootstrapError(f"a bootstrap with delegations must have schema version {DELEGATIONS_SCHEMA}, not {bootstrap.v}")
+    if bootstrap.targets is not None:
+        raise InvalidBootstrapError(OFFLINE_TARGETS)
+    names = [role.name for role in delegations.roles]
+    if not names:
+        raise InvalidBootstrapError("settings.roles.delegations names no role: name at least one")
+    if len({*names}) < len(names):
+        raise InvalidBootstrapError("settings.roles.delegations names a role twice: name each role once")
+    try:
+        check(delegations, frozenset(names), settings.name_prefix, rules.profile_of(bootstrap), bootstrap.rules)
+    except (InvalidInputError, MetadataError) as error:
+        raise InvalidBootstrapError(str(error)) from error
 
 
 def check(delegations: Delegations, changed: frozenset[str], bins_prefix: str, profile: Profile, rules_version: int) -> None:
@@ -128,7 +160,7 @@ def change(state: AdminState, content: ChangedDelegations, offset: int) -> Admin
         raise InvalidUpdateError("there is no repository yet")
     settings, routing = state.bootstrap.settings, state.routing
     if state.targets:
-        raise InvalidUpdateError("targets is signed by people here, which is not supported together with custom delegations yet")
+        raise InvalidUpdateError(OFFLINE_TARGETS)
     if len(content.ends) != settings.partitions:
         raise InvalidUpdateError("it names the ends of another number of partitions than the repository has")
     delegations, named = _changed(routing.delegations, content)
@@ -141,4 +173,5 @@ def change(state: AdminState, content: ChangedDelegations, offset: int) -> Admin
     ends = tuple(map(max, content.ends, routing.versions[-1].ends)) if routing.versions else tuple(content.ends)
     versions = (*routing.versions, AcceptedDelegations(offset, ends, delegations))
     changes = dict([*state.delegation_changes.items(), (offset, DelegationChange(content.action, tuple(sorted(named))))][-MAX_CHANGES:])
-    return replace(state, routing=Routing(settings.partitioning, versions), delegation_changes=changes)
+    routing = Routing(settings.partitioning, versions, only_custom=settings.only_custom)
+    return replace(state, routing=routing, delegation_changes=changes)

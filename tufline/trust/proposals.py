@@ -79,7 +79,7 @@ def submit(state: AdminState, content: Proposable, offset: int, now: datetime) -
         check_replacement(state, content)
     if all(version.is_complete for version in signable(state, content, now)):
         return _accept(state, content, offset, now), content
-    content = msgspec.structs.replace(content, signing=True, v=SIGNING_SCHEMA)
+    content = msgspec.structs.replace(content, signing=True, v=max(content.v, SIGNING_SCHEMA))
     return propose(state, content, offset, now), content
 
 

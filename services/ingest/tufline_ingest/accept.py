@@ -16,6 +16,7 @@ from tufline import records
 from tufline.bus import Bus, Message, Position
 from tufline.clock import milliseconds_of
 from tufline.config.settings import IngestConfig
+from tufline.decoding import shorten
 from tufline.errors import InvalidTargetError
 from tufline.metadata.delegations import check_path_under
 from tufline.metadata.paths import check_path
@@ -45,6 +46,9 @@ Change = Add | Remove
 SHOWN_PATH_LENGTH = 100
 """How much of a refused path an answer repeats, in characters."""
 
+SHOWN_ROLES = 20
+"""Of how many custom roles a message names the paths."""
+
 HEAD_BYTES = 1024
 """The largest size of a record of ``artifacts`` without its changes and its parts, in bytes."""
 
@@ -63,15 +67,22 @@ def allowed_in(config: IngestConfig, admin: AdminFollower) -> TargetRules:
         admin: the state of ``admin``; each path is checked with the custom delegations at that moment.
 
     Returns:
-        The rules. If they are for all clients, they also refuse a path of which clients disagree in which roles it is.
+        The rules. They refuse a path that no role would take; and in a repository for all clients, one of which clients disagree in which
+        roles it is.
     """
-    allowed = config.allowed(admin.state.profile)
-    if admin.state.profile != STANDARD:
-        return allowed
+    profile = admin.state.profile
+    allowed = config.allowed(profile)
 
     def check(path: str) -> str:
         checked = allowed.check_path(path)
-        if (routing := admin.state.routing) is not None and routing.versions:
+        if (routing := admin.state.routing) is None or not routing.versions:
+            return checked
+        if not routing.takes(checked):
+            trusted = shorten(", ".join(pattern for role in routing.delegations.roles[:SHOWN_ROLES] for pattern in role.paths))
+            raise InvalidTargetError(
+                f"no custom role is trusted for this path, and this repository has no bins: the roles have the paths {trusted or 'none'}"
+            )
+        if profile == STANDARD:
             check_path_under(routing.delegations.visited(checked), checked)
         return checked
 

@@ -179,7 +179,11 @@ BAD_BOOTSTRAPS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "bins not a power of two": (change(*ROLES, "bins", "number_of_delegated_bins", 12), "power of two"),
     "too many bins": (change(*ROLES, "bins", "number_of_delegated_bins", 32768), "power of two"),
     "no bins": (change(*ROLES, "bins", None), "settings.roles.bins is missing"),
-    "custom delegations": (change(*ROLES, "delegations", {"keys": {}, "roles": []}), "not supported yet"),
+    "delegations of no role": (change(*ROLES, "delegations", {"keys": {}, "roles": []}), "of length >= 1"),
+    "targets that people sign, with custom delegations": (
+        change(*ROLES, "delegations", {"roles": [{"name": "dev", "paths": ["dev/*"]}]}),
+        "not supported together with custom delegations",
+    ),
     "no expiration": (change(*ROLES, "timestamp", {}), "expiration"),
     "an expiration of zero days": (change(*ROLES, "timestamp", "expiration", 0), "from 1 to 3650 days"),
     "expiration of ages": (change(*ROLES, "bins", "expiration", 99999), "from 1 to 3650 days"),

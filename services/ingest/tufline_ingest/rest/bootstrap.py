@@ -9,9 +9,10 @@ from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError, MetadataError
-from tufline.metadata.bins import DEFAULT_NAME_PREFIX
+from tufline.metadata.bins import DEFAULT_NAME_PREFIX, MAX_BINS, MIN_BINS
+from tufline.metadata.delegations import Delegations
 from tufline.metadata.profiles import profile_of
-from tufline.records import CURRENT_RULES, FIRST_RULES, Bootstrap, Settings, cursor, topics
+from tufline.records import CURRENT_RULES, DELEGATIONS_SCHEMA, FIRST_RULES, Bootstrap, Settings, cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline.records.partitioning import partition_bits
 from tufline.trust import proposals
@@ -23,8 +24,9 @@ from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, BootstrappedError
 from tufline_ingest.rest.request_json import decode, read_metadata, whole
 from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.role_requests import check_count, keys_named, read_roles
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
-from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, BootstrapState
+from tufline_ingest.rest.schemas.trust import BootstrapAnswer, BootstrapRequest, BootstrapState, RoleSettings
 
 
 def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap | None = None) -> Bootstrap:
@@ -44,11 +46,16 @@ def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap
     roles = request.settings.roles
     if request.timeout is not None:
         whole("timeout", request.timeout)
-    if roles.delegations is not None:
-        raise BadRequestError("settings.roles.delegations is not supported yet: give settings.roles.bins")
-    if roles.bins is None:
+    if roles.bins is None and roles.delegations is None:
         raise BadRequestError("settings.roles.bins is missing: it has expiration and number_of_delegated_bins")
-    of_roles = {"root": roles.root, "targets": roles.targets, "snapshot": roles.snapshot, "timestamp": roles.timestamp, "bins": roles.bins}
+    of_roles: dict[str, RoleSettings] = {
+        "root": roles.root,
+        "targets": roles.targets,
+        "snapshot": roles.snapshot,
+        "timestamp": roles.timestamp,
+        # Without bins it is the lifetime of custom roles that have none of their own.
+        "bins": roles.bins or roles.targets,
+    }
     days = {role: whole(f"settings.roles.{role}.expiration", settings.expiration) for role, settings in of_roles.items()}
     for role, expiration in days.items():
         if not 1 <= expiration <= MAX_EXPIRATION_DAYS:
@@ -60,11 +67,24 @@ def make_bootstrap(request: BootstrapRequest, partitions: int, before: Bootstrap
     except MetadataError as error:
         raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
     profile = request.settings.client_profile or profile_of(root, targets)
-    bins = whole("settings.roles.bins.number_of_delegated_bins", roles.bins.number_of_delegated_bins)
+    if roles.bins is None:
+        # Partitions without a bin would have no custom role either (``Routing.partition_of``).
+        bins = min(max(MIN_BINS, 1 << (partitions - 1).bit_length()), MAX_BINS)
+    else:
+        bins = whole("settings.roles.bins.number_of_delegated_bins", roles.bins.number_of_delegated_bins)
     # If a bootstrap follows the first rules, bins and changes may be on the log already (acceptance.check_replacement).
     bits = before.settings.partition_bits if before is not None and before.rules == FIRST_RULES else partition_bits(partitions, bins)
-    settings = Settings(bins, prefix, partitions, days, profile, bits)
-    return Bootstrap(v=settings.schema, settings=settings, root=root, targets=targets, replace=request.replace, rules=CURRENT_RULES)
+    settings = Settings(bins, prefix, partitions, days, profile, bits, only_custom=roles.bins is None)
+    custom = roles.delegations
+    return Bootstrap(
+        v=settings.schema if custom is None else DELEGATIONS_SCHEMA,
+        settings=settings,
+        root=root,
+        targets=targets,
+        replace=request.replace,
+        rules=CURRENT_RULES,
+        delegations=None if custom is None else Delegations(keys_named(custom), tuple(read_roles(custom, "settings.roles.delegations"))),
+    )
 
 
 async def get_bootstrap(context: Context, _: web.Request) -> web.Response:
@@ -108,6 +128,8 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
             _, wanted = await asyncio.to_thread(proposals.submit, state, wanted, state.next_offset, context.clock.latest())
         except (InvalidBootstrapError, InvalidUpdateError) as error:
             raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
+        if wanted.delegations is not None:
+            check_count(wanted.settings.number_of_bins, len(wanted.delegations.roles), context.config.max_roles)
         (position,) = await context.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
         await context.read_back(position.offset)
         if requested.replace and position.offset in context.admin.state.refused:

@@ -27,7 +27,7 @@ _RETRY_AFTER: Final = {
 }
 
 _STRICTER: Final[Mapping[str, dict[str, Any]]] = {
-    "RolesSettings": {"required": ["root", "targets", "snapshot", "timestamp", "bins"]},
+    "RolesSettings": {"anyOf": [{"required": [name], "properties": {name: {"type": "object"}}} for name in ("bins", "delegations")]},
     "NewMetadata": {"anyOf": [{"required": [role], "properties": {role: {"type": "object"}}} for role in ("root", "targets")]},
     "ChangeRequest": {
         "anyOf": [

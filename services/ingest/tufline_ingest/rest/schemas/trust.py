@@ -7,6 +7,7 @@ import msgspec
 from tufline.metadata.bins import MAX_BINS, MIN_BINS
 from tufline.metadata.profiles import Profile
 from tufline.trust.rules import MAX_EXPIRATION_DAYS
+from tufline_ingest.rest.schemas.delegations import NewDelegations
 from tufline_ingest.rest.schemas.numbers import WholeNumber, whole_number
 
 NUMBERS_OF_BINS: Final = [2**bits for bits in range(MIN_BINS.bit_length() - 1, MAX_BINS.bit_length())]
@@ -51,7 +52,8 @@ class RolesSettings(msgspec.Struct, frozen=True):
         snapshot: how long a snapshot is valid.
         timestamp: how long a timestamp is valid.
         bins: how many bins there are, and how long each version is valid.
-        delegations: custom delegations in place of bins: not supported yet.
+        delegations: custom roles, in addition to bins or in place of them. Without bins, artifacts that no custom role is trusted for are
+            refused.
     """
 
     root: RoleSettings
@@ -59,7 +61,7 @@ class RolesSettings(msgspec.Struct, frozen=True):
     snapshot: RoleSettings
     timestamp: RoleSettings
     bins: BinsSettings | None = None
-    delegations: Annotated[dict[str, Any] | None, msgspec.Meta(extra_json_schema={"type": "null"})] = None
+    delegations: NewDelegations | None = None
 
 
 class BootstrapSettings(msgspec.Struct, frozen=True):
