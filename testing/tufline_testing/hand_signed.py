@@ -131,6 +131,5 @@ class HandSigned:
         return envelope.assemble(in_file, [envelope.SignatureEntry(self.online.public_key.keyid, self.online.sign(signed).signature)])
 
     def _take(self, role: str, version: int, content: bytes) -> None:
-        assert role not in self._made, f"{role} is made twice: append it first"
         self.versions[role], self.newest[role] = version, content
-        self._made.append(role)
+        self._made = [*(other for other in self._made if other != role), role]

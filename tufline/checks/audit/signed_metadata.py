@@ -4,11 +4,12 @@ In: metadata files from anywhere, root and targets before the roles that they de
 The signatures are kept until their records have been read, so memory grows with the metadata and not with the history of the audit. No I/O.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from securesystemslib.signer import Key
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import TOP_LEVEL_ROLE_NAMES, Delegations, Metadata, Root, Targets
 
 from tufline.audit.records import PROBE_ROLE, AuditUse
 from tufline.checks.audit.checks import AuditReport
@@ -40,6 +41,8 @@ class Signatures:
         """
         self._report = report
         self._keys: dict[str, Key] = {}
+        self._named: set[str] = set()
+        self._bins: set[str] = set()
         self._wanted: dict[tuple[str, str], _Wanted] = {}
         self._unused = 0
 
@@ -50,7 +53,18 @@ class Signatures:
             metadata: a root, or targets with delegations.
         """
         names = metadata if isinstance(metadata, Root) else metadata.delegations
-        for keyid, key in (names.keys if names is not None else {}).items():
+        self.trust_keys({} if names is None else names.keys)
+        if isinstance(names, Delegations):
+            self._named |= {*(names.roles or ())}
+            self._bins |= {names.succinct_roles.name_prefix} if names.succinct_roles is not None else set()
+
+    def trust_keys(self, keys: Mapping[str, Key]) -> None:
+        """Add other keys, such as those of custom roles that were deleted. If two keys have the same keyid, the first one counts.
+
+        Args:
+            keys: keyid to key.
+        """
+        for keyid, key in keys.items():
             self._keys.setdefault(keyid, key)
 
     def take(self, role: str, content: bytes, place: str) -> None:
@@ -69,7 +83,7 @@ class Signatures:
             self._report.find("metadata", f"{place} is not a metadata file: {error}")
             return
         if all(entry.keyid not in self._keys for entry in file.signatures):
-            self._report.find("metadata", f"{place} is signed by no key that root or targets name")
+            self._find_unknown(role, place)
         digest = envelope.sha256(signed)
         for entry in file.signatures:
             key = self._keys.get(entry.keyid)
@@ -81,12 +95,20 @@ class Signatures:
             else:
                 self._report.find("metadata", f"{place} has an invalid signature by the key {entry.keyid[:KEYID_SHOWN]}")
 
+    def _find_unknown(self, role: str, place: str) -> None:
+        """Report a file that no known key signed. No client reads it if no known targets delegates to its role: it was deleted."""
+        unknown = f"{place} is signed by no key that root or targets name"
+        if role in TOP_LEVEL_ROLE_NAMES | self._named or role.rpartition("-")[0] in self._bins:
+            self._report.find("metadata", unknown)
+        else:
+            self._report.note(f"{unknown}, but no client reads it: no targets delegates to {role}")
+
     def _signed_bytes(self, role: str, content: bytes, signed: bytes) -> bytes:
-        # The signed bytes of root and targets are not always those in the file; see ``roles.verified``.
+        # The signed bytes of root, targets and the catch-all role are not always those in the file; see ``roles.verified``.
         metadata: Metadata[Root] | Metadata[Targets]
         if role == Root.type:
             metadata = roles.parse(Root, content)
-        elif role == Targets.type:
+        elif role == Targets.type or b'"delegations":' in signed:
             metadata = roles.parse(Targets, content)
         else:
             return signed

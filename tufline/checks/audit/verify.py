@@ -7,8 +7,11 @@ even if the signer runs meanwhile.
 In: a log, files of records, metadata files. Out: an ``AuditReport``.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from securesystemslib.signer import Key
 
 from tufline.audit.records import Anchor, AuditBegin, AuditRecord, AuditUse
 from tufline.bus import Bus
@@ -70,6 +73,9 @@ async def _take_log(bus: Bus, signatures: Signatures) -> None:
         signatures.trust(root.signed)
     for targets in state.targets:
         signatures.trust(targets.signed)
+    for version in state.routing.versions if state.routing is not None else ():
+        keys = version.delegations.keys
+        signatures.trust_keys({keyid: Key.from_dict(keyid, copy.deepcopy(key)) for keyid, key in keys.items()})
     async for batch in scan(bus, topics.METADATA, 0):
         for record in batch:
             role = role_of_key(record.key)
