@@ -305,3 +305,24 @@ def test_a_bootstrap_with_wrong_delegations_is_refused(
         state = folded(AdminState(), content)
         assert state.bootstrap is None
         assert reason in state.refused[0]
+
+
+def test_targets_stay_as_small_as_clients_accept(begun: AdminState) -> None:
+    """The estimate of their size is never below it, and more than clients accept is refused, at bootstrap too."""
+    keyid, key = key_with_uri()
+    some = Delegations({keyid: key}, (DEV, DOCS, Delegation(name="mine", paths=("mine/é*",), keyids=(keyid,), days=3650)))
+    root, expires = begun.roots[0].signed, datetime(2040, 1, 1, tzinfo=UTC)
+    online = roles.online_bin_keys(root)
+    bare = len(rules.make_targets(root, SETTINGS, Delegations({}, (Delegation(name="a", paths=("a",)),)), 1, expires)[1])
+    for custom in (some, Delegations({}, tuple(Delegation(name=f"r{number}", paths=("x",)) for number in range(500)))):
+        size = len(rules.make_targets(root, SETTINGS, custom, 1, expires)[1]) - bare
+        delegating.check_size(custom, online)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rules, "MAX_BYTES", {"targets": size})
+            with pytest.raises(InvalidInputError, match="targets would have some"):
+                delegating.check_size(custom, online)
+    many = [Delegation(name=f"r{number}", paths=(f"{number}/{'x' * 900}",)) for number in range(4_500)]
+    assert "targets would have some" in folded(begun, changed("add", *many)).refused[1]
+    assert begun.bootstrap is not None
+    bootstrap = msgspec.structs.replace(begun.bootstrap, v=records.DELEGATIONS_SCHEMA, delegations=Delegations({}, tuple(many)))
+    assert "targets would have some" in folded(AdminState(), bootstrap).refused[0]

@@ -7,7 +7,9 @@ next targets. No I/O, no clock.
 from dataclasses import replace
 from typing import Final
 
+import msgspec
 from securesystemslib.signer import Key
+from tuf.api.metadata import Root, Targets
 
 from tufline.decoding import shorten
 from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError
@@ -16,9 +18,14 @@ from tufline.metadata.delegations import Delegation, Delegations, check_roles
 from tufline.metadata.profiles import Profile
 from tufline.records import DELEGATIONS_SCHEMA, Bootstrap, ChangedDelegations
 from tufline.records.routing import AcceptedDelegations, Routing
-from tufline.trust import client_rules, rules
+from tufline.trust import client_rules, roles, rules
 from tufline.trust.admin_state import AdminState, DelegationChange
 from tufline.trust.roles import RoleKeys
+
+ROLE_BYTES: Final = 120
+KEYID_BYTES: Final = 67
+"""How many bytes more a role takes in targets than as a ``Delegation``, at most: for fields that have their default, and for each key of
+the bins."""
 
 OFFLINE_TARGETS: Final = "targets is signed by people here, which is not supported together with custom delegations yet"
 
@@ -65,6 +72,7 @@ def check_bootstrap(bootstrap: Bootstrap) -> None:
         raise InvalidBootstrapError("settings.roles.delegations names a role twice: name each role once")
     try:
         check(delegations, frozenset(names), settings.name_prefix, rules.profile_of(bootstrap), bootstrap.rules)
+        check_size(delegations, roles.online_bin_keys(roles.parse(Root, bootstrap.root).signed))
     except (InvalidInputError, MetadataError) as error:
         raise InvalidBootstrapError(str(error)) from error
 
@@ -87,6 +95,27 @@ def check(delegations: Delegations, changed: frozenset[str], bins_prefix: str, p
     for role in delegations.roles:
         if role.name in changed:
             _check_keys(role, delegations, profile, rules_version)
+
+
+def check_size(delegations: Delegations, bins: RoleKeys) -> None:
+    """Refuse custom delegations that would make targets larger than clients accept.
+
+    Args:
+        delegations: all custom delegations.
+        bins: the keys of the bins.
+
+    Raises:
+        InvalidInputError: with the sizes and what to do.
+    """
+    most = rules.MAX_BYTES[Targets.type]
+    # Not made by ``rules.make_targets``, which takes seconds for many roles.
+    added = ROLE_BYTES + KEYID_BYTES * len(bins.keys)
+    size = len(msgspec.json.encode(delegations)) + added * len(delegations.roles)
+    if size > most:
+        raise InvalidInputError(
+            f"with these delegations targets would have some {size} bytes, but at most {most} are published, so that all clients read it: "
+            "use fewer or shorter paths"
+        )
 
 
 def _check_keys(role: Delegation, delegations: Delegations, profile: Profile, rules_version: int) -> None:
@@ -130,16 +159,16 @@ def _changed(before: Delegations, content: ChangedDelegations) -> tuple[Delegati
     if content.action == "add":
         if there := [name for name in named if name in known]:
             raise InvalidUpdateError(f"there is a role {shorten(', '.join(there))} already: update it instead")
-        roles = (*before.roles, *content.roles)
+        following = (*before.roles, *content.roles)
     else:
         if missing := [name for name in named if name not in known]:
             raise InvalidUpdateError(f"there is no role {shorten(', '.join(missing))}: the roles are {shorten(', '.join(known)) or 'none'}")
         new = {role.name: role for role in content.roles}
         kept = [role for role in before.roles if role.name not in content.deleted]
-        roles = tuple(new.get(role.name, role) for role in kept)
+        following = tuple(new.get(role.name, role) for role in kept)
     keys = before.keys | content.keys
-    used = {keyid for role in roles for keyid in role.keyids}
-    return Delegations({keyid: key for keyid, key in keys.items() if keyid in used}, roles), frozenset(named)
+    used = {keyid for role in following for keyid in role.keyids}
+    return Delegations({keyid: key for keyid, key in keys.items() if keyid in used}, following), frozenset(named)
 
 
 def change(state: AdminState, content: ChangedDelegations, offset: int) -> AdminState:
@@ -167,6 +196,7 @@ def change(state: AdminState, content: ChangedDelegations, offset: int) -> Admin
     try:
         if content.action != "delete":
             check(delegations, named, settings.name_prefix, state.profile, content.rules)
+            check_size(delegations, roles.online_bin_keys(state.roots[-1].signed))
     except (InvalidInputError, MetadataError) as error:
         raise InvalidUpdateError(str(error)) from error
     # Two processes may have read the ends in one order, and appended their records in the other.

@@ -248,3 +248,13 @@ async def test_operators_see_custom_roles(tmp_path: Path) -> None:
             "dev": {"expiration": 7, "threshold": 1, "num_keys": 1},
             "late": {"expiration": bins, "threshold": 1, "num_keys": 1},
         }
+
+
+async def test_the_lifetime_of_a_custom_role_is_not_a_setting(tmp_path: Path) -> None:
+    """A request for it says which call changes it; together with other roles it is listed as invalid."""
+    async with delegating(tmp_path, [DEV]) as (server, _):
+        status, answer = await server.ask("PUT", "/api/v1/config", {"settings": {"expiration": {"dev": 3}}})
+        assert (status, "PUT /api/v1/delegations" in answer["detail"]) == (422, True)
+        _, answer = await server.ask("PUT", "/api/v1/config", {"settings": {"expiration": {"dev": 3, "bins": 3}}})
+        task = await server.task(answer["data"]["task_id"])
+        assert task["result"]["details"] == {"updated_roles": ["bins"], "invalid_roles": ["dev"]}

@@ -67,7 +67,9 @@ async def put_settings(context: Context, request: web.Request) -> web.Response:
         try:
             online.change_lifetimes(state, wanted, state.next_offset)
         except InvalidUpdateError as error:
-            raise BadRequestError(f"the settings can't be accepted: {error}") from None
+            custom = state.routing is not None and not state.routing.custom_names.isdisjoint(wanted.days)
+            advice = "; PUT /api/v1/delegations changes the lifetime of a custom role" if custom else ""
+            raise BadRequestError(f"the settings can't be accepted: {error}{advice}") from None
         (position,) = await context.append([Message(topics.ADMIN, LIFETIMES_KEY, records.encode(wanted))])
         await context.read_back(position.offset)
     where = accept.make_cursor(Task.SETTINGS, context.bus.log_id, [position])
