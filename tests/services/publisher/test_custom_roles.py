@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import pytest
 from securesystemslib.signer import CryptoSigner
 
 import tufline_publisher.service
+from tufline.bus import Message
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.checks.fsck import compare
 from tufline.clock import Clock
@@ -17,6 +18,7 @@ from tufline.config.settings import PublisherConfig
 from tufline.metadata.delegations import Delegation
 from tufline.origin.directory import LocalStore
 from tufline.records import topics
+from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
 from tufline_testing.hand_signed import BINS, HandSigned, new_key
 from tufline_testing.log import eventually, on_a_log, read_all, running
@@ -72,8 +74,8 @@ class Repository:
         await self.bus.close()
         self.bus = await open_embedded(self.path / "log.db", topics.topics(BINS), clock=self.clock, threads=False)
 
-    async def shows(self, *paths: str) -> None:
-        """Wait until the newest commit is published; then clients find these paths in addition to those in bins, and fsck finds nothing."""
+    async def shows(self, *paths: str, findings: Sequence[str] = ()) -> None:
+        """Wait until the newest commit is published; then clients find these paths and those in bins, and fsck finds nothing else."""
         timestamp = self.directory / "timestamp.json"
 
         async def is_newest() -> bool:
@@ -81,7 +83,7 @@ class Repository:
 
         await eventually(is_newest, seconds=120)
         assert Reader(self.directory, self.clock).refresh().keys() == {"in-bins/0", "in-bins/1", *paths}
-        assert (await compare(self.bus, LocalStore(self.directory), "origin")).findings == []
+        assert (await compare(self.bus, LocalStore(self.directory), "origin")).findings == [*findings]
 
     async def refuses(self, reason: str) -> None:
         """The newest commit is not published, and health says why."""
@@ -307,5 +309,25 @@ def test_a_file_of_an_unknown_role_is_not_uploaded(tmp_path: Path) -> None:
             await repository.shows()
             await asyncio.sleep(120)
             assert not (repository.directory / "1.dev.json").exists()
+
+    tell(tmp_path, story)
+
+
+def test_a_forged_file_of_the_same_version_is_passed_over(tmp_path: Path) -> None:
+    """Of two files of one version the one that the head names is published, although the other one came later."""
+
+    async def story(repository: Repository) -> None:
+        key = new_key()
+        async with repository.publisher():
+            await repository.shows()
+            repository.metadata.role("dev", ["dev/a"], key)
+            await repository.metadata.append(repository.bus)
+            forged = repository.metadata.newest["dev"].replace(b"dev/a", b"dev/b")
+            await repository.bus.append([Message(topics.METADATA, "dev", forged, headers={VERSION_HEADER: "1"})])
+            await asyncio.sleep(1)
+            repository.metadata.catch_all()
+            repository.metadata.targets(repository.role("dev", key), keys=[key])
+            await repository.commit()
+            await repository.shows("dev/a", findings=["log: dev version 1 has two different contents, at the offsets 6 and 7"])
 
     tell(tmp_path, story)
