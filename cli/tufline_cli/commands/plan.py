@@ -92,7 +92,7 @@ def _decided(path: Path) -> ceremony_answers.Answers:
 @click.option(
     "--answers", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Answers of a ceremony, for bins and lifetimes."
 )
-@click.option("--url", help="URL of a server, for its number of bins.")
+@click.option("--url", help="URL of a server, for its number of bins and its lifetimes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, without the comparison.")
 @header_option
 @config_option
@@ -116,8 +116,9 @@ def plan_(
     if answers is not None:
         decided = _decided(answers)
         bins, days = bins or decided.bins, dict(decided.plan.days)
-    if url is not None and bins is None:
-        bins = Client(url, header).request("GET", "/api/v1/status")["number_of_bins"]
+    elif url is not None:
+        settings = Client(url, header).request("GET", "/api/v1/config/")["data"]
+        bins, days = bins or settings["number_of_delegated_bins"], {role: settings[f"{role}_expiration"] for role in days}
     bins = bins or ceremony_answers.suggested_bins(files)
     load, timing = Load(files, bins, changes, per_request, path_bytes), _timing(path, days)
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tufline.clock import utc_now
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.repository_logs import Log
 from tufline_testing.rest import Rest, artifact, bootstrapped, rest
+from tufline_testing.server import run_tufline
 
 CONFIG, ADD, BOOTSTRAP = "/api/v1/config/", "/api/v1/artifacts/", "/api/v1/bootstrap/"
 QUICK = {"renewal_check": 0.2}
@@ -85,6 +87,33 @@ async def test_new_lifetimes_count_at_once(tmp_path: Path, log: Log) -> None:
         _, answer = await server.ask("POST", ADD, {"artifacts": [artifact(str(number)) for number in range(50)]})
         await server.task(answer["data"]["task_id"])
         await valid_for(tmp_path, expected)
+
+
+async def test_a_plan_is_made_with_the_settings_of_the_server(tmp_path: Path) -> None:
+    """``tufline plan --url`` has the number of bins and the lifetimes of the server, as they are now; other bins can be tried with them."""
+
+    async def plan(*arguments: str | Path) -> Any:
+        command = ["plan", "--files", "1000", "--changes", "1", "--json", *arguments]
+        done = await asyncio.to_thread(partial(run_tufline, *command, cwd=tmp_path))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    days = {"targets": 40, "snapshot": 3, "timestamp": 2, "bins": 5}
+    (answers := tmp_path / "answers.yaml").write_text(
+        f"root_holders: [ada]\nbins: {BINS}\n" + "".join(f"{role}_days: {number}\n" for role, number in days.items())
+    )
+    async with bootstrapped(tmp_path, payload=make_bootstrap(tmp_path / "keys", bins=BINS).payload) as server:
+        before = await plan("--url", server.url)
+        await change(server, days)
+        found = await plan("--url", server.url)
+        of_answers = await plan("--answers", answers)
+        assert found["load"] == of_answers["load"]
+        assert found["day"]["renewed"] == of_answers["day"]["renewed"]
+        assert found["day"]["timestamps"] == of_answers["day"]["timestamps"]
+        assert found["day"]["timestamps"] != before["day"]["timestamps"]
+        other = await plan("--url", server.url, "--bins", "16")
+        assert other["load"]["bins"] == 16
+        assert other["day"]["renewed"] == pytest.approx(2 * found["day"]["renewed"], rel=0.1)
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
