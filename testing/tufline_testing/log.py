@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
@@ -34,6 +35,7 @@ from tufline.records import (
 )
 from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
 from tufline.records.partitioning import partition_bits
+from tufline.records.routing import Routing
 from tufline_testing.client_view import find_targets
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.simulation.virtual_time import run_virtual
@@ -98,15 +100,25 @@ async def running(*services: Awaitable[None]) -> AsyncIterator[None]:
 
 
 async def announce(
-    bus: Bus, settings: Settings, changes: Sequence[Change], request: str = "r", *, hold: bool = False
+    bus: Bus,
+    settings: Settings,
+    changes: Sequence[Change],
+    request: str = "r",
+    *,
+    hold: bool = False,
+    routing: Routing | None = None,
+    admin: int = 1,
 ) -> list[tuple[int, int]]:
     """Append changes to ``artifacts`` as ingest does, perhaps to be held, and return their partitions and offsets."""
     version = HOLD_SCHEMA if hold else SCHEMA_VERSION
+    routing = routing or Routing(settings.partitioning)
     by_partition: dict[int, list[Change]] = {}
     for change in changes:
-        by_partition.setdefault(settings.partitioning.partition_of_path(change.path), []).append(change)
+        for partition in routing.partitions_of(change):
+            by_partition.setdefault(partition, []).append(change)
+    record = Changes(v=version, request=request, admin=admin, changes=[], hold=hold)
     messages = [
-        Message(topics.ARTIFACTS, request, records.encode(Changes(v=version, request=request, admin=1, changes=some, hold=hold)), partition)
+        Message(topics.ARTIFACTS, request, records.encode(msgspec.structs.replace(record, changes=some)), partition)
         for partition, some in sorted(by_partition.items())
     ]
     return [(position.partition, position.offset) for position in await bus.append(messages)]

@@ -1,21 +1,25 @@
 """For tests of the signer: a log with a bootstrap, on which a test starts signers."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tufline.bus import Bus
+from tufline import records
+from tufline.bus import Bus, Message
 from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config.settings import SignerConfig
-from tufline.records import Add, Bootstrap, topics
+from tufline.metadata.delegations import Delegation
+from tufline.records import DELEGATIONS_KEY, Add, Bootstrap, ChangedDelegations, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.runtime.health import Health
+from tufline.trust.admin_records import fold
+from tufline.trust.admin_state import AdminState
 from tufline_signer import service
-from tufline_testing.log import Change, Published, announce, bootstrap_record, eventually, on_a_log, publish, read_all, running, settled
+from tufline_testing.log import Change, Published, announce, append_marks, bootstrap_record, eventually, on_a_log, publish, read_all, running, settled
 
 PARTITIONS = 4
 
@@ -46,7 +50,29 @@ class BootstrappedLog:
 
     async def announce(self, *changes: Change, request: str = "r", hold: bool = False) -> None:
         """Append changes as ingest does, perhaps to be held."""
-        await announce(self.bus, self.bootstrap.settings, changes, request, hold=hold)
+        admin = AdminState()
+        for record in await read_all(self.bus, topics.ADMIN):
+            admin = fold(admin, record)
+        await announce(self.bus, self.bootstrap.settings, changes, request, hold=hold, routing=admin.routing, admin=admin.next_offset)
+
+    async def delegate(self, action: Any, *named: Delegation, deleted: Sequence[str] = (), keys: Mapping[str, Any] | None = None) -> int:
+        """Change the custom delegations as ingest does, and return the offset in ``admin``."""
+        ends = await append_marks(self.bus, self.bootstrap.settings)
+        record = ChangedDelegations(
+            action=action, roles=[*named], deleted=[*deleted], keys={**(keys or {})}, ends=ends, rules=records.CURRENT_RULES
+        )
+        (position,) = await self.bus.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(record))])
+        return position.offset
+
+    async def covered(self, offset: int) -> Published:
+        """Wait until a commit covers a record of ``admin`` that is no publish, and everything announced."""
+
+        async def is_covered() -> bool:
+            found = await settled(self.bus)
+            return found.vector is not None and found.vector.admin > offset
+
+        await eventually(is_covered, 600.0)
+        return await settled(self.bus)
 
     async def publish(self) -> int:
         """Publish what is held as ingest does, and return the offset in ``admin``."""

@@ -91,16 +91,19 @@ def test_a_slot_has_one_key(key: str, slot: int | None) -> None:
 def test_the_slots_have_what_is_held(steps: list[tuple[str, str, bool]], limit: int) -> None:
     """After any steps and takeovers the slots on the log have exactly what is held, in as few slots as ever were in use at once."""
 
+    def bin_of(path: str) -> str:
+        return LAYOUT.name(LAYOUT.index_of(path))
+
     def restored() -> HeldChanges:
-        return HeldChanges(slots, limit, lambda path: LAYOUT.name(LAYOUT.index_of(path)))
+        return HeldChanges(slots, limit, bin_of)
 
     slots: dict[int, Held] = {}
     wanted: dict[str, int] = {}
     held, most = restored(), 0
     for offset, (path, step, is_taken_over) in enumerate(steps):
         if step == "drop":
-            assert (held.drop(path) is not None) == (wanted.pop(path, None) is not None)
-        elif not held.hold(offset, 0, path, f'"{path}":{{}}'.encode()):
+            assert (held.drop(bin_of(path), path) is not None) == (wanted.pop(path, None) is not None)
+        elif not held.hold(bin_of(path), offset, 0, path, f'"{path}":{{}}'.encode()):
             wanted[path] = offset
         else:
             assert path not in wanted

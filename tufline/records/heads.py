@@ -96,6 +96,7 @@ class Held(Versioned, frozen=True, kw_only=True, tag="held", tag_field="kind"):
 
     Attributes:
         path: the target path; empty if the slot is free.
+        role: the custom role that it is for; empty for the path's bin.
         entry: the target's entry as its bin will have it, canonical JSON; None if the path is to be removed.
         offset: the offset in ``artifacts`` of the record with the change.
         index: the index of the change in that record, from 0.
@@ -103,6 +104,7 @@ class Held(Versioned, frozen=True, kw_only=True, tag="held", tag_field="kind"):
 
     v: int = HOLD_SCHEMA
     path: str = ""
+    role: str = ""
     entry: str | None = None
     offset: int = 0
     index: int = 0

@@ -9,6 +9,7 @@ belongs to another role under the version that applies at its offset: its sender
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -181,7 +182,35 @@ class Routing:
         if isinstance(change, Add) and not routed.takes(change.path):
             return [], NOT_DELEGATED
         here = [role for role in routed.roles_of(change) if self._where(role, change.path) == partition]
-        return (here, "") if here else ([], f"none of its roles is in partition {partition}")
+        if not here:
+            return [], f"none of its roles is in partition {partition}"
+        # A role that was deleted and added again has nothing of what it had before.
+        standing = [role for role in here if role not in self.custom_names or self.begins(role, partition) <= offset]
+        return (standing, "") if standing else ([], MOVED)
+
+    def begins(self, role: str, partition: int) -> float:
+        """Return from which offset on a custom role has changes.
+
+        Args:
+            role: the name of a custom role that there was at some time.
+            partition: the partition of ``artifacts`` that has its changes.
+
+        Returns:
+            The end, in that partition, of the version that added it last; infinity if it is deleted.
+        """
+        if (role, partition) not in self._begins:
+            end = math.inf
+            for version in self.versions:
+                if version.delegations.find(role) is None:
+                    end = math.inf
+                elif end == math.inf:
+                    end = version.ends[partition]
+            self._begins[role, partition] = end
+        return self._begins[role, partition]
+
+    @cached_property
+    def _begins(self) -> dict[tuple[str, int], float]:
+        return {}
 
     def below(self, admin: int) -> "Routing":
         """Return the routing by earlier versions of the delegations.

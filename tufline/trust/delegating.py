@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Final
 
 import msgspec
-from securesystemslib.signer import Key
 from tuf.api.metadata import Root, Targets
 
 from tufline.decoding import shorten
@@ -20,7 +19,7 @@ from tufline.records import DELEGATIONS_SCHEMA, Bootstrap, ChangedDelegations
 from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.trust import client_rules, roles, rules
 from tufline.trust.admin_state import AdminState, DelegationChange
-from tufline.trust.roles import RoleKeys
+from tufline.trust.delegated import keys_of
 
 ROLE_BYTES: Final = 120
 KEYID_BYTES: Final = 67
@@ -130,23 +129,6 @@ def _check_keys(role: Delegation, delegations: Delegations, profile: Profile, ru
             canonical.check(delegations.keys[keyid], f"keys.{keyid[:12]}", newlines=True)
     client_rules.check_delegation(role.name, [*role.keyids], role.threshold, delegations.keys, profile)
     rules.check_online(role.name, keys_of(role, delegations), rules_version)
-
-
-def keys_of(role: Delegation, delegations: Delegations, bins: RoleKeys | None = None) -> RoleKeys:
-    """Return the keys of a custom role.
-
-    Args:
-        role: the role.
-        delegations: the delegations that it is part of.
-        bins: the keys of the bins, which sign a role without keys of its own.
-
-    Returns:
-        Its keys and threshold.
-    """
-    if not role.keyids and bins is not None:
-        return bins
-    keys = {keyid: Key.from_dict(keyid, dict(delegations.keys[keyid])) for keyid in role.keyids if keyid in delegations.keys}
-    return RoleKeys(keys, role.threshold)
 
 
 def _changed(before: Delegations, content: ChangedDelegations) -> tuple[Delegations, frozenset[str]]:

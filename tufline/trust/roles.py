@@ -68,6 +68,16 @@ class RoleKeys:
         envelope.verify_threshold(role, content, dict(self.keys), list(self.keys), self.threshold)
 
 
+def same_keys(first: RoleKeys, second: RoleKeys) -> bool:
+    """Return whether two roles have the same keys and threshold.
+
+    Args:
+        first: the keys of a role.
+        second: the keys of another role, or of the same role at another time.
+    """
+    return first.keys.keys() == second.keys.keys() and first.threshold == second.threshold
+
+
 def root_keys(root: Root, role: str) -> RoleKeys:
     """Return the keys of a top-level role.
 

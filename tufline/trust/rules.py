@@ -8,26 +8,24 @@ does the same for the versions that follow, with the checks in this module.
 Root and targets are rare and small, so all of this uses python-tuf's own API. No I/O, no clock.
 """
 
-import copy
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from securesystemslib.signer import Key
-from tuf.api.metadata import DelegatedRole, Delegations, Root, Snapshot, SuccinctRoles, Targets, Timestamp
+from tuf.api.metadata import Delegations, Root, Snapshot, SuccinctRoles, Targets, Timestamp
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
 from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError
 from tufline.metadata import canonical, envelope, key_uris, profiles
 from tufline.metadata.bins import BinLayout
-from tufline.metadata.delegations import ALL_PATHS, EXPIRE_POLICY
 from tufline.metadata.delegations import Delegations as CustomDelegations
 from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.profiles import Profile
 from tufline.records import FIRST_RULES, Bootstrap, Settings
 from tufline.records.partitioning import check_partitions, partition_bits
 from tufline.trust import client_rules
+from tufline.trust.delegated import delegated_by
 from tufline.trust.roles import BINS, RoleKeys, SignedRole, bin_keys, online_bin_keys, parse, read_file, root_keys, verified
 
 MAX_BYTES: Final[Mapping[str, int]] = MappingProxyType({Root.type: 500_000, Targets.type: 4_000_000})
@@ -242,27 +240,11 @@ def make_targets(root: Root, settings: Settings, custom: CustomDelegations, vers
     Returns:
         The canonical bytes to sign, and the same content in the form of the file; see ``verified``.
     """
-    online = online_bin_keys(root)
-    if not custom.roles:
-        return _encode_targets(_delegation_to_bins(online, settings), version, expires)
-    keys = {keyid: Key.from_dict(keyid, copy.deepcopy(key)) for keyid, key in custom.keys.items()}
-    delegated = [
-        DelegatedRole(
-            role.name,
-            [*(role.keyids or online.keys)],
-            role.threshold if role.keyids else online.threshold,
-            role.terminating,
-            [*role.paths],
-            unrecognized_fields={} if role.days is None else {EXPIRE_POLICY: role.days},
-        )
-        for role in custom.roles
-    ]
-    catch_all = DelegatedRole(settings.name_prefix, list(online.keys), online.threshold, True, path_hash_prefixes=[*ALL_PATHS])
-    named = {keyid for role in delegated for keyid in role.keyids}
-    delegations = Delegations(
-        keys={keyid: key for keyid, key in (keys | dict(online.keys)).items() if keyid in named | online.keys.keys()},
-        roles={role.name: role for role in (*delegated, catch_all)},
-    )
+    delegated = delegated_by(root, settings, custom)
+    if delegated.catch_all is None:
+        return _encode_targets(_delegation_to_bins(delegated.bins, settings), version, expires)
+    keys = {keyid: key for of_role in (*delegated.custom.values(), delegated.bins) for keyid, key in of_role.keys.items()}
+    delegations = Delegations(keys=keys, roles={role.name: role for role in delegated.named})
     return _encode_targets(delegations, version, expires)
 
 

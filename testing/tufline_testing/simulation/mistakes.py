@@ -15,6 +15,7 @@ from tufline.records import Bootstrap
 from tufline.reference_clock import ReferenceClock
 from tufline.trust import acceptance
 from tufline.trust.admin_state import AdminState, Bootstrapped
+from tufline.trust.delegated import Delegated
 from tufline.trust.roles import RoleKeys, root_keys
 from tufline_ingest.inbox.dedupe import InboxState
 from tufline_ingest.inbox.inbox_worker import InboxWorker
@@ -79,9 +80,9 @@ def no_fencing() -> None:
 def older_over_newer() -> None:
     """Changes that were applied before a crash are applied again, in another order."""
 
-    def backwards(target_bin: Any, changes: Any, applied: int, bulk: Any = (), held: Any = None) -> Any:
+    def backwards(target_bin: Any, changes: Any, applied: int, bulk: Any = (), held: Any = None, **of_role: Any) -> Any:
         del applied, bulk
-        return apply_changes(target_bin, list(reversed(list(changes))), 0, held=held)
+        return apply_changes(target_bin, list(reversed(list(changes))), 0, held=held, **of_role)
 
     tufline_signer.bins.bins_writer.apply_changes = backwards  # type: ignore[attr-defined]
 
@@ -90,9 +91,9 @@ def held_forgotten() -> None:
     """A takeover does not read what is held."""
     init = HeldChanges.__init__
 
-    def empty(self: HeldChanges, slots: Any, limit: int, role_of: Any) -> None:
+    def empty(self: HeldChanges, slots: Any, limit: int, bin_of: Any) -> None:
         del slots
-        init(self, {}, limit, role_of)
+        init(self, {}, limit, bin_of)
 
     HeldChanges.__init__ = empty  # type: ignore[method-assign]
 
@@ -100,10 +101,10 @@ def held_forgotten() -> None:
 def held_over_newer() -> None:
     """A later change of its path leaves a held change as it is."""
 
-    def apart(target_bin: Any, changes: Any, applied: int, bulk: Any = (), held: Any = None) -> Any:
-        drop, held.drop = held.drop, lambda _: None
+    def apart(target_bin: Any, changes: Any, applied: int, bulk: Any = (), held: Any = None, **of_role: Any) -> Any:
+        drop, held.drop = held.drop, lambda *_: None
         try:
-            return apply_changes(target_bin, changes, applied, bulk, held)
+            return apply_changes(target_bin, changes, applied, bulk, held, **of_role)
         finally:
             held.drop = drop
 
@@ -134,8 +135,8 @@ def bins_of_other_keys() -> None:
     CommitState.are_met = lambda *_: True  # type: ignore[method-assign]
     take = CommitState.name_under
 
-    def named_all_the_same(self: CommitState, keys: RoleKeys) -> None:
-        take(self, RoleKeys(keys.keys, 0))
+    def named_all_the_same(self: CommitState, delegated: Delegated) -> None:
+        take(self, replace(delegated, bins=RoleKeys(delegated.bins.keys, 0)))
 
     CommitState.name_under = named_all_the_same  # type: ignore[method-assign]
 

@@ -9,6 +9,7 @@ from tufline.metadata.bins import Bin, BinLayout
 from tufline.metadata.target import Target, encode_entry
 from tufline.records import Add, Changes, topics
 from tufline.records.partitioning import Partitioning
+from tufline.records.routing import Routing
 from tufline_signer.bins.batch import Batch, Change, apply_changes
 
 
@@ -50,7 +51,7 @@ def test_a_change_of_another_partition_is_refused(bits: int | None) -> None:
     """A record in a partition that does not have its bin changes nothing, and has a receipt: each bin has one writer."""
     partitioning = Partitioning(BinLayout.of(4), 2, bits)
     changes = Changes(request="r", admin=0, changes=[Add(f"p/{number}", 1, {"sha256": "0" * 64}) for number in range(20)])
-    batches = [Batch(partitioning, partition) for partition in range(2)]
+    batches = [Batch(Routing(partitioning), partition) for partition in range(2)]
     for partition, batch in enumerate(batches):
         batch.add([Record(topics.ARTIFACTS, partition, 7, 0, "r", records.encode(changes), {})])
     for batch, other in (batches, reversed(batches)):

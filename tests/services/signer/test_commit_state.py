@@ -6,6 +6,7 @@ from tufline.records import PROGRESS_KEY, Head, Progress, Settings, Vector, topi
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import ceremony
+from tufline.trust.delegated import Delegated
 from tufline.trust.roles import RoleKeys
 from tufline_signer.commits.state import CommitState
 
@@ -25,7 +26,7 @@ def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
     """A partition's progress stops while one of its bins does not verify under the targets; other partitions continue."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
     state = CommitState(Settings(4, "bins", 2, DAYS), Vector([0, 0], 0), PassedOver(Health(), "commits"))
-    state.name_under(RoleKeys({new.keyid: new}, 1))
+    state.name_under(Delegated(RoleKeys({new.keyid: new}, 1)))
     state.take(0, [head("bins-0", 1, new.keyid), progress(3)])
     assert state.covered == [3, 0]
     state.take(0, [head("bins-2", 1, old.keyid), progress(7)])
@@ -39,10 +40,10 @@ def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
     """A withheld bin is named and covered as soon as the snapshot's targets delegate to the key that signed it."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
     state = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
-    state.name_under(RoleKeys({old.keyid: old}, 1))
+    state.name_under(Delegated(RoleKeys({old.keyid: old}, 1)))
     state.take(0, [head("bins-0", 1, new.keyid), progress(4)])
     assert state.covered == [0]
-    state.name_under(RoleKeys({new.keyid: new}, 1))
+    state.name_under(Delegated(RoleKeys({new.keyid: new}, 1)))
     assert state.covered == [4]
 
 
@@ -50,13 +51,13 @@ def test_a_bin_of_which_no_version_may_be_named_is_missing() -> None:
     """No snapshot is made before each bin has a version that verifies under the targets; a bin that was named before keeps that version."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
     state = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
-    state.name_under(RoleKeys({new.keyid: new}, 1))
+    state.name_under(Delegated(RoleKeys({new.keyid: new}, 1)))
     state.take(0, [head("bins-0", 1, new.keyid), head("bins-1", 1, old.keyid)])
     assert state.missing == {"bins-1"}
     state.take(0, [head("bins-1", 2, new.keyid)])
     assert not state.missing
     after_restart = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
-    after_restart.name_under(RoleKeys({new.keyid: new}, 1))
+    after_restart.name_under(Delegated(RoleKeys({new.keyid: new}, 1)))
     after_restart.set("bins-1", 2)
     after_restart.take(0, [head("bins-0", 1, new.keyid), head("bins-1", 3, old.keyid)])
     assert (after_restart.missing, after_restart.snapshot.version("bins-1")) == (set(), 2)
@@ -66,7 +67,7 @@ def test_a_publish_is_covered_when_every_partition_has_released_it() -> None:
     """A commit covers a publish only if all partitions with bins have released what they held, in bins that it may name."""
     old, new = (ceremony.make_key("ecdsa").signer.public_key for _ in range(2))
     state = CommitState(Settings(2, "bins", 3, DAYS), Vector([0, 0, 0], 0, 2), PassedOver(Health(), "commits"))
-    state.name_under(RoleKeys({new.keyid: new}, 1))
+    state.name_under(Delegated(RoleKeys({new.keyid: new}, 1)))
     state.take(0, [head("bins-0", 1, new.keyid), progress(1, publish=7)])
     assert state.publishes == 2
     state.take(1, [head("bins-1", 1, old.keyid), progress(1, publish=8)])
@@ -79,7 +80,7 @@ def test_progress_never_goes_back() -> None:
     """Progress that arrives late is ignored."""
     key = ceremony.make_key("ecdsa").signer.public_key
     state = CommitState(Settings(4, "bins", 2, DAYS), Vector([0, 4], 0), PassedOver(Health(), "commits"))
-    state.name_under(RoleKeys({key.keyid: key}, 1))
+    state.name_under(Delegated(RoleKeys({key.keyid: key}, 1)))
     state.take(0, [progress(7), progress(3)])
     state.take(1, [progress(2)])
     assert state.covered == [7, 4]

@@ -14,6 +14,7 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import admin_records, ceremony, roles
 from tufline.trust.admin_state import AdminState, Bootstrapped
+from tufline.trust.delegated import Delegated
 from tufline.trust.roles import RoleKeys
 from tufline_signer.commits.release import next_root, next_submitted_targets
 from tufline_signer.commits.state import CommitState
@@ -48,7 +49,7 @@ def fold_bins(offline: Offline, named_under: RoleKeys, signed_by: Sequence[Seque
     """Fold the bins, each with the keys that signed it."""
     settings = offline.bootstrap(PARTITIONS).settings
     bins = CommitState(settings, Vector([0] * PARTITIONS, 0), PassedOver(Health(), "commits"))
-    bins.name_under(named_under)
+    bins.name_under(Delegated(named_under))
     for index, keyids in enumerate(signed_by):
         bins.take(0, [Record(topics.HEADS, 0, index, NOW, settings.layout.name(index), records.encode(head(1, *keyids)), {})])
     return bins

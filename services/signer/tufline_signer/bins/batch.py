@@ -5,7 +5,9 @@ they are applied, receipts for the changes that had no effect or were rejected. 
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from tufline import records
@@ -14,8 +16,8 @@ from tufline.errors import BinFullError, RecordError, SchemaError
 from tufline.metadata.bins import Bin
 from tufline.metadata.target import Target, TargetEntry, encode_entry
 from tufline.records import Add, Changes, Head, Remove
-from tufline.records.partitioning import Partitioning
 from tufline.records.receipts import ChangeReceipt
+from tufline.records.routing import Routing
 from tufline_signer.bins.held import HELD_BYTES, HeldChange, HeldChanges
 
 CHANGE_OVERHEAD_BYTES: Final = 220
@@ -43,6 +45,19 @@ class Change(NamedTuple):
     hold: bool = False
 
 
+@dataclass(slots=True)
+class Shared:
+    """A removal that is for several roles of one partition: the path was not found if none of them has it.
+
+    Attributes:
+        left: how many of the roles have not applied it yet.
+        was_found: whether one of the others had the path.
+    """
+
+    left: int
+    was_found: bool = False
+
+
 class KeyedReceipt(NamedTuple):
     """A receipt, and the request that it belongs to."""
 
@@ -51,17 +66,17 @@ class KeyedReceipt(NamedTuple):
 
 
 class Batch:
-    """Some records of a partition, sorted by the bin that they change.
+    """Some records of a partition, sorted by the role that they change: a bin, or a custom role.
 
     A batch keeps only what the bins need. The records as read would take three times as much memory, and the more changes a batch holds,
     the less often a bin is rewritten.
     """
 
-    def __init__(self, partitioning: Partitioning, partition: int, end: int | None = None) -> None:
+    def __init__(self, routing: Routing, partition: int, end: int | None = None) -> None:
         """Start with no records.
 
         Args:
-            partitioning: how bins are spread over partitions.
+            routing: which roles changes are for, and in which partitions those are.
             partition: the records' partition.
             end: the batch ends before this offset, where a publish comes first; None for no such end.
         """
@@ -70,8 +85,8 @@ class Batch:
         """Whether all records before the given end were read."""
         self.holds = False
         """Whether any change is to be held."""
-        self._partitioning = partitioning
-        self._layout = partitioning.layout
+        self.routing = routing
+        """By which the changes are sorted."""
         self._partition = partition
         self.first_offset = 0
         """Offset of the first record."""
@@ -83,6 +98,8 @@ class Batch:
         """Role name to its changes, in the order of the log."""
         self.bytes_by_bin: defaultdict[str, int] = defaultdict(int)
         """Role name to the most bytes that its changes add to a transaction, as entries of the bin or as receipts."""
+        self.shared: dict[tuple[int, int], Shared] = {}
+        """The removals that are for several roles, by the offset of their record and their index in it."""
         self.receipts: list[KeyedReceipt] = []
         """Receipts for changes that belong to no bin of this partition."""
         self.receipt_bytes = 0
@@ -137,7 +154,7 @@ class Batch:
             if changes.bulk:
                 self.bulk.add(record.offset)
             for nth, (change, entry) in enumerate(zip(changes.changes, entries, strict=True)):
-                self._add(Change(changes.request, record.offset, nth, change.path, entry, changes.hold))
+                self._add(change, Change(changes.request, record.offset, nth, change.path, entry, changes.hold), changes.admin)
 
     def refuse(self, offset: int, reason: str) -> None:
         """Reject a record that can't be read.
@@ -151,14 +168,18 @@ class Batch:
         self.next_offset = offset + 1
         self._refuse("", ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=reason))
 
-    def _add(self, change: Change) -> None:
-        bin_index = self._layout.index_of(change.path)
-        if self._partitioning.partition_of(bin_index) != self._partition:
-            reason = f"its bin is not in partition {self._partition}"
-            strayed = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
-            self._refuse(change.request, strayed)
+    def _add(self, requested: Add | Remove, change: Change, admin: int) -> None:
+        roles, reason = self.routing.find_roles(requested, self._partition, change.offset, admin)
+        if reason:
+            refused = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
+            self._refuse(change.request, refused)
             return
-        role = self._layout.name(bin_index)
+        if len(roles) > 1:
+            self.shared[change.offset, change.nth] = Shared(len(roles))
+        for role in roles:
+            self._add_to(role, change)
+
+    def _add_to(self, role: str, change: Change) -> None:
         self.by_bin[role].append(change)
         receipt_bytes = _receipt_bytes(change.path)
         entry_bytes = len(change.entry or b"") + 1
@@ -171,6 +192,28 @@ class Batch:
         self._largest = max(self._largest, self.bytes_by_bin[role])
         self.changes += 1
         self.memory += CHANGE_OVERHEAD_BYTES + len(change.path) + len(change.entry or b"")
+
+    def take(self, role: str) -> list[Change]:
+        """Take the changes of one role out of the batch.
+
+        Args:
+            role: the role's name.
+
+        Returns:
+            Its changes, in the order of the log.
+        """
+        return self.by_bin.pop(role, [])
+
+    def refuse_all(self, role: str, reason: str) -> None:
+        """Refuse all changes of a role.
+
+        Args:
+            role: the role's name.
+            reason: why, for a human.
+        """
+        for change in self.take(role):
+            refused = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
+            self._refuse(change.request, refused)
 
     def _refuse(self, request: str, receipt: ChangeReceipt) -> None:
         self.receipts.append(KeyedReceipt(request, receipt))
@@ -188,7 +231,14 @@ def _entry_of(change: Add | Remove) -> bytes | None:
 
 
 def apply_changes(
-    target_bin: Bin, changes: Iterable[Change], applied: int, bulk: Container[int] = frozenset(), held: HeldChanges | None = None
+    target_bin: Bin,
+    changes: Iterable[Change],
+    applied: int,
+    bulk: Container[int] = frozenset(),
+    held: HeldChanges | None = None,
+    *,
+    role: str = "",
+    shared: Mapping[tuple[int, int], Shared] = MappingProxyType({}),
 ) -> tuple[bool, list[KeyedReceipt]]:
     """Apply changes to a bin, in the order of the log, or hold them. A change that is applied drops an earlier held one of its path.
 
@@ -198,6 +248,8 @@ def apply_changes(
         applied: the offset below which the bin has applied everything; such changes are skipped.
         bulk: offsets of the records of bulk requests, whose unchanged additions get no receipt: an import that is sent again has millions.
         held: the held changes of the bin's partition; None if nothing is held, and no change is to be held.
+        role: the bin's name, which its held changes are under.
+        shared: the removals that are for several roles of the partition; updated in place.
 
     Returns:
         Whether the bin changed, and receipts for the changes that had no effect or were rejected.
@@ -205,12 +257,16 @@ def apply_changes(
     changed = False
     receipts = []
     for request, offset, nth, path, entry, hold in changes:
+        of_several = shared.get((offset, nth))
+        if of_several is not None:
+            of_several.left -= 1
+            of_several.was_found |= offset < applied
         if offset < applied:
             continue
         reason = ""
         if hold:
             assert held is not None, "a change that is to be held needs a place"
-            if reason := held.hold(offset, nth, path, entry):
+            if reason := held.hold(role, offset, nth, path, entry):
                 refused = ChangeReceipt(offset=offset, index=nth, path=path, outcome="refused", reason=reason)
                 receipts.append(KeyedReceipt(request, refused))
             continue
@@ -222,10 +278,13 @@ def apply_changes(
         except BinFullError as error:
             happened, outcome, reason = False, "refused", str(error)
         changed |= happened
-        dropped = held.drop(path) if held is not None and outcome != "refused" else None
-        if outcome == "not_found" and dropped is not None and dropped.entry is not None:
-            continue  # what it removes is what was held
-        if not happened and not (outcome == "unchanged" and offset in bulk):
+        dropped = held.drop(role, path) if held is not None and outcome != "refused" else None
+        # A removal that finds nothing in the bin removes what was held.
+        was_found = happened or (outcome == "not_found" and dropped is not None and dropped.entry is not None)
+        if of_several is not None:
+            of_several.was_found |= was_found
+            was_found = of_several.was_found or of_several.left > 0
+        if not was_found and not (outcome == "unchanged" and offset in bulk):
             receipts.append(KeyedReceipt(request, ChangeReceipt(offset=offset, index=nth, path=path, outcome=outcome, reason=reason)))  # type: ignore[arg-type]
     return changed, receipts
 

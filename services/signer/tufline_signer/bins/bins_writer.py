@@ -1,5 +1,7 @@
 """Writes the bins of one partition: applies batches, publishes what is held, and renews bins. ``bins_log`` has the transactions.
 
+A custom role of the partition (``tufline.records.routing``) is written like a bin, but has its own keys and lifetime.
+
 In: batches of changes, publishes and renewals that are due. Out: bins, encoded and signed, with what was not applied as receipts.
 
 A batch is written in pieces that each fit into one transaction. Each bin of a batch is in one piece, so that it is rewritten once however
@@ -13,6 +15,7 @@ releases what is held below its end once everything below that end is applied. I
 same publish releases the rest.
 """
 
+import math
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,12 +23,13 @@ from typing import Final
 import structlog
 
 from tufline.config.settings import HELD_WARNING_FRACTION
-from tufline.errors import InputLostError
+from tufline.errors import InputLostError, KeyUnavailableError
 from tufline.metadata import envelope
 from tufline.metadata.bins import Bin
 from tufline.records import Bootstrap, Head, topics
 from tufline.records.cursor import MAX_OFFSET
 from tufline.records.receipts import ChangeReceipt
+from tufline.records.routing import MOVED, Routing
 from tufline.runtime.task_groups import one_behind
 from tufline.trust.admin_state import AcceptedPublish
 from tufline.trust.roles import BINS, RoleKeys
@@ -33,9 +37,9 @@ from tufline_signer import metrics, renewal
 from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack, release_changes
 from tufline_signer.bins.bins_log import NAMED_BYTES, BinsLog, SignedBin, receipt_of
 from tufline_signer.bins.context import BinsContext
-from tufline_signer.bins.held import HeldChanges
+from tufline_signer.bins.held import HeldChange, HeldChanges
 from tufline_signer.heads import OwnedHeads
-from tufline_signer.signing.key_selection import keys_of_bins
+from tufline_signer.signing.key_selection import keys_of_bins, keys_of_custom
 from tufline_signer.signing.keyring import ToSign
 
 FREE_BYTES: Final = 100
@@ -48,6 +52,8 @@ HELD_WARNING: Final = (
     "{} of at most {} changes are held: publish them (POST /api/v1/artifacts/publish) before further ones are refused "
     "(signer.max_held_changes)"
 )
+
+NO_KEY: Final = "the custom role {0} can't be signed: {1}; correct its keys (PUT /api/v1/delegations), or delete it"
 
 LOST: Final = "the record was lost from the log before it was applied: send it again"
 
@@ -80,11 +86,12 @@ class BinsWriter:
         self._context = context.signer
         self._pace = context.renewal
         self._settings = bootstrap.settings
-        self._bins = BinsLog(context, owned, bootstrap.settings.partitioning.names_in(owned.partition))
+        custom = self._routing.custom_in(owned.partition)
+        self._bins = BinsLog(context, owned, [*bootstrap.settings.partitioning.names_in(owned.partition), *custom])
         self._next_renewal_check = self._context.clock.monotonic()
         self._checked_admin = 0
-        layout = bootstrap.settings.layout
-        self._held = HeldChanges(owned.held, self._context.config.max_held_changes, lambda path: layout.name(layout.index_of(path)))
+        self._unsigned: set[str] = set()
+        self._held = HeldChanges(owned.held, self._context.config.max_held_changes, self._routing.bin_of)
         self._report_held()
 
     @property
@@ -98,23 +105,65 @@ class BinsWriter:
         return self._bins.progress
 
     @property
-    def _lifetime(self) -> timedelta:
-        return timedelta(days=self._context.admin.repository.settings.expiration_days[BINS])
+    def _routing(self) -> Routing:
+        return self._context.admin.repository.routing
 
-    def _under(self) -> list[RoleKeys]:
-        return keys_of_bins(self._context.admin.repository, self._context.released)
+    def _lifetime(self, role: str = "") -> timedelta:
+        delegation = self._routing.delegations.find(role)
+        days = None if delegation is None else delegation.days
+        return timedelta(days=days or self._context.admin.repository.settings.expiration_days[BINS])
+
+    async def _under(self, role: str = "") -> list[RoleKeys]:
+        """Return the keys of a custom role, or of the bins; the first ones are mandatory."""
+        repository, released = self._context.admin.repository, self._context.released
+        if role not in self._routing.custom_names:
+            return keys_of_bins(repository, released)
+        under = keys_of_custom(repository, released, role)
+        can = [await self._context.keyring.can_meet(keys, part(self.partition)) for keys in under]
+        # A custom role's keys are changed by one call. If the previous keys are lost, the next targets wait only for the new ones.
+        first = can.index(True) if True in can else 0
+        return [*under[first : first + 1], *under[:first], *under[first + 1 :]]
 
     async def create_bins(self) -> None:
-        """Create and sign the bins of this partition that do not exist yet."""
+        """Create and sign the bins and custom roles of this partition that do not exist yet."""
         missing = [role for role in self._settings.partitioning.names_in(self.partition) if role not in self._bins.heads]
         async with one_behind() as follow:
             for roles in [*self._bins.pieces(dict.fromkeys(missing, 0))]:
                 await follow(self._bins.commit(await self._sign({role: Bin() for role in roles}), self._held.take_touched()))
+        await self._create_custom()
+
+    def _is_to_create(self, role: str) -> bool:
+        """Return whether a custom role has no version yet, or none since it was added again."""
+        begins, head = self._routing.begins(role, self.partition), self._bins.heads.get(role)
+        return begins != math.inf and (head is None or head.applied < begins)
+
+    async def _create_custom(self) -> None:
+        """Create the custom roles of this partition that do not exist yet. One that can't be signed does not keep the others waiting."""
+        for role in self._routing.custom_in(self.partition):
+            if not self._is_to_create(role) or not (signed := await self._try_to_sign(role, Bin())):
+                continue
+            await self._bins.commit(signed, self._held.take_touched(), applied=int(self._routing.begins(role, self.partition)))
+            _log.info("bins.custom_role_created", partition=self.partition, role=role, version=self._bins.heads[role].version)
+
+    async def _try_to_sign(self, role: str, content: Bin | None = None) -> list[SignedBin]:
+        """Sign a custom role: with other content, or again. If its keys can't be used, health says so, and the result is empty."""
+        where = f"{part(self.partition)}.{role}"
+        if where in self._unsigned and not await self._usable(role):
+            return []
+        try:
+            signed = await self._sign(await self._bins.load([role]) if content is None else {role: content})
+        except KeyUnavailableError as error:
+            self._unsigned.add(where)
+            self._context.health.problem(where, NO_KEY.format(role, error))
+            return []
+        self._unsigned.discard(where)
+        self._context.health.gone(where)
+        return signed
 
     def new_batch(self) -> Batch:
         """Make an empty batch of this partition; it ends where the next publish comes first."""
         publish = self._next_publish
-        return Batch(self._settings.partitioning, self.partition, None if publish is None else publish.ends[self.partition])
+        return Batch(self._routing, self.partition, None if publish is None else publish.ends[self.partition])
 
     @property
     def _next_publish(self) -> AcceptedPublish | None:
@@ -140,7 +189,7 @@ class BinsWriter:
         return 2 * bins > len(self._bins.heads)
 
     async def apply(self, batch: Batch) -> int:
-        """Apply a batch to the bins, unless changes wait by now, or a publish comes first: then nothing is applied.
+        """Apply a batch to the bins, unless changes wait by now, a publish comes first, or the delegations have changed.
 
         Args:
             batch: the next records; consumed.
@@ -148,12 +197,18 @@ class BinsWriter:
         Returns:
             How many bins it touched; the progress has not moved if it was not applied.
         """
-        touches = len(batch.by_bin)
-        # A publish that was accepted before a change that is to be held, perhaps by another process, is on the log by now.
-        await self._wait_for_admin(MAX_OFFSET if batch.holds else batch.admin)
+        # What was accepted before these changes, perhaps by another process, is on the log by now: a publish before changes that are to be
+        # held, or other delegations.
+        await self._wait_for_admin(MAX_OFFSET)
         publish = self._next_publish
         if self.is_frozen or (publish is not None and publish.ends[self.partition] < batch.next_offset):
             return 0
+        if batch.routing is not self._routing:
+            return 0
+        await self._create_custom()
+        for role in [role for role in batch.by_bin if role not in self._bins.heads or self._is_to_create(role)]:
+            batch.refuse_all(role, NO_KEY.format(role, "see the health of the signer"))
+        touches = len(batch.by_bin)
         added = {role: size + FREE_BYTES * self._held.count_of(role) for role, size in batch.bytes_by_bin.items()}
         pieces = list(self._bins.pieces(added, batch.receipt_bytes)) or [[]]
         # While one piece is appended, the next one is read, changed and signed.
@@ -166,7 +221,15 @@ class BinsWriter:
                 for role in roles:
                     # A bin that only gets more held changes is not read.
                     content = contents.get(role, Bin())
-                    changed, of_bin = apply_changes(content, batch.by_bin.pop(role), self._bins.heads[role].applied, batch.bulk, self._held)
+                    changed, of_bin = apply_changes(
+                        content,
+                        batch.take(role),
+                        self._bins.heads[role].applied,
+                        batch.bulk,
+                        self._held,
+                        role=role,
+                        shared=batch.shared,
+                    )
                     receipts += of_bin
                     if changed:
                         touched[role] = content
@@ -190,17 +253,18 @@ class BinsWriter:
         if publish is None:
             return
         due = self._held.below(publish.ends[self.partition])
+        gone = self._held_for_nobody(due)
         added = {role: FREE_BYTES * len(changes) + sum(len(change.entry or b"") + 1 for change in changes) for role, changes in due.items()}
         pieces = list(self._bins.pieces(added, NAMED_BYTES)) or [[]]
         for roles in pieces:
             contents = await self._bins.load(roles)
             touched: dict[str, Bin] = {}
-            refused: dict[str, str] = {}
+            refused: dict[str, str] = {**gone} if roles is pieces[0] else {}
             for role in roles:
                 changed, of_bin = release_changes(contents[role], due[role])
                 refused |= of_bin
                 for change in due[role]:
-                    self._held.drop(change.path)
+                    self._held.drop(role, change.path)
                 if changed:
                     touched[role] = contents[role]
                 else:
@@ -210,9 +274,25 @@ class BinsWriter:
         self._report_held()
         _log.info("bins.published", partition=self.partition, publish=publish.offset, bins=len(due))
 
+    def _held_for_nobody(self, due: dict[str, list[HeldChange]]) -> dict[str, str]:
+        """Take out what a publish would release into custom roles that were deleted since, and return the reason for each path."""
+        refused: dict[str, str] = {}
+        for role in [role for role in due if role in self._routing.custom_names]:
+            begins = self._routing.begins(role, self.partition)
+            lost = [change for change in due[role] if change.offset < begins]
+            refused |= dict.fromkeys((change.path for change in lost), MOVED)
+            for change in lost:
+                self._held.drop(role, change.path)
+            due[role] = [change for change in due[role] if change.offset >= begins]
+            if not due[role]:
+                del due[role]
+        return refused
+
     def leave(self) -> None:
         """Stop reporting what is held: from here on another worker may have the partition."""
         self._context.health.gone(f"{part(self.partition)}.held")
+        for where in self._unsigned:
+            self._context.health.gone(where)
         metrics.held_changes.remove(self.partition)
 
     def _report_held(self) -> None:
@@ -241,10 +321,19 @@ class BinsWriter:
             await self._bins.commit([], self._held.take_touched(), [KeyedReceipt("", receipt) for receipt in gone], end)
 
     async def _sign(self, contents: dict[str, Bin]) -> list[SignedBin]:
-        expires = envelope.expiry(self._context.clock.latest(), self._lifetime)
+        custom = [role for role in contents if role in self._routing.custom_names]
+        bins = {role: content for role, content in contents.items() if role not in custom}
+        signed = await self._sign_alike("", bins) if bins else []
+        for role in custom:
+            signed += await self._sign_alike(role, {role: contents[role]})
+        return signed
+
+    async def _sign_alike(self, custom: str, contents: dict[str, Bin]) -> list[SignedBin]:
+        """Sign one custom role, or bins."""
+        expires = envelope.expiry(self._context.clock.latest(), self._lifetime(custom))
         versions = {role: self._bins.heads[role].version + 1 if role in self._bins.heads else 1 for role in contents}
         to_sign = [ToSign(role, versions[role], expires, content.encode(versions[role], expires)) for role, content in contents.items()]
-        files = await self._context.keyring.sign(self._under(), to_sign, part(self.partition)) if to_sign else []
+        files = await self._context.keyring.sign(await self._under(custom), to_sign, part(self.partition))
         return [SignedBin(file, content) for file, content in zip(files, contents.values(), strict=True)]
 
     async def renew(self) -> float:
@@ -260,12 +349,15 @@ class BinsWriter:
             return wait
         if wait := pace.wait:
             return wait
+        await self._create_custom()
+        await self._renew_custom()
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
-        keyring, name, now = self._context.keyring, part(self.partition), clock.latest()
-        under = [keys for keys in self._under() if await keyring.can_meet(keys, name)]
-        lifetime, since = self._lifetime, repository.renew_since.get(BINS, 0)
+        now, under = clock.latest(), await self._usable()
+        lifetime, since = self._lifetime(), repository.renew_since.get(BINS, 0)
         moments = {
-            role: now if head.offset < since else self._renewal(role, head, now, under, lifetime) for role, head in self._bins.heads.items()
+            role: now if head.offset < since else self._renewal(role, head, now, under, lifetime)
+            for role, head in self._bins.heads.items()
+            if role not in self._routing.custom_names
         }
         due = sorted((role for role, moment in moments.items() if moment <= now), key=moments.__getitem__)
         piece = next(self._bins.pieces(dict.fromkeys(due, 0)), [])
@@ -277,6 +369,22 @@ class BinsWriter:
             return pace.wait
         self._next_renewal_check = clock.monotonic() + self._context.config.renewal_check
         return self._context.config.renewal_check
+
+    async def _usable(self, role: str = "") -> list[RoleKeys]:
+        return [keys for keys in await self._under(role) if await self._context.keyring.can_meet(keys, part(self.partition))]
+
+    async def _renew_custom(self) -> None:
+        """Sign the custom roles that are due again. One that can't be signed does not keep the others waiting."""
+        now, since = self._context.clock.latest(), self._context.admin.repository.renew_since.get(BINS, 0)
+        for role in self._routing.custom_in(self.partition):
+            head = self._bins.heads.get(role)
+            if head is None or self._routing.begins(role, self.partition) == math.inf:
+                continue
+            if head.offset >= since and self._renewal(role, head, now, await self._usable(role), self._lifetime(role)) > now:
+                continue
+            if signed := await self._try_to_sign(role):
+                await self._bins.commit(signed, self._held.take_touched())
+                metrics.renewals.inc()
 
     @property
     def is_admin_new(self) -> bool:

@@ -4,7 +4,8 @@ In: changes that are to be held, later changes of the same paths, and publishes.
 transaction as their bins, and at a publish the changes that it releases, in the order of the log.
 
 Each held change has a slot, a key of ``heads`` that is used again once it is free. So a takeover finds all held changes in the partition of
-``heads``, even if their records in ``artifacts`` have been deleted. A path has at most one held change, the newest.
+``heads``, even if their records in ``artifacts`` have been deleted. In each role a path
+has at most one held change, the newest.
 """
 
 import heapq
@@ -34,6 +35,7 @@ class HeldChange(NamedTuple):
     slot: int
     offset: int
     nth: int
+    role: str
     path: str
     entry: bytes | None
 
@@ -57,17 +59,17 @@ class Touched(NamedTuple):
 class HeldChanges:
     """The held changes of one partition."""
 
-    def __init__(self, slots: Mapping[int, Held], limit: int, role_of: Callable[[str], str]) -> None:
+    def __init__(self, slots: Mapping[int, Held], limit: int, bin_of: Callable[[str], str]) -> None:
         """Start with what the log has.
 
         Args:
             slots: slot to its newest record.
             limit: how many changes may be held.
-            role_of: returns the bin of a path.
+            bin_of: returns the bin of a path.
         """
         self._limit = limit
         self._most_bytes = limit * MEAN_BYTES
-        self._role_of = role_of
+        self._bin_of = bin_of
         self._of_role: dict[str, dict[str, HeldChange]] = {}
         self._slots = max(slots, default=-1) + 1
         self._free = [slot for slot in range(self._slots) if slot not in slots or not slots[slot].path]  # ascending, so it is a heap
@@ -80,10 +82,10 @@ class HeldChanges:
         for slot, held in slots.items():
             if held.path:
                 entry = None if held.entry is None else held.entry.encode()
-                self._put(HeldChange(slot, held.offset, held.index, held.path, entry))
+                self._put(HeldChange(slot, held.offset, held.index, held.role or bin_of(held.path), held.path, entry))
 
     def _put(self, change: HeldChange) -> None:
-        self._of_role.setdefault(self._role_of(change.path), {})[change.path] = change
+        self._of_role.setdefault(change.role, {})[change.path] = change
         self.count += 1
         self.memory += change.memory
 
@@ -113,10 +115,11 @@ class HeldChanges:
         """
         return len(self._of_role.get(role, ()))
 
-    def hold(self, offset: int, nth: int, path: str, entry: bytes | None) -> str:
+    def hold(self, role: str, offset: int, nth: int, path: str, entry: bytes | None) -> str:
         """Hold a change, in place of an earlier held one of its path.
 
         Args:
+            role: the role that it is for.
             offset: the offset of the change's record.
             nth: the index of the change in its record.
             path: the target path.
@@ -125,11 +128,10 @@ class HeldChanges:
         Returns:
             Why the change is refused, for people; empty if it is held now.
         """
-        role = self._role_of(path)
         self._touched_roles.add(role)
         known = self._of_role.get(role, {}).get(path)
         slot = known.slot if known is not None else -1
-        change = HeldChange(slot, offset, nth, path, entry)
+        change = HeldChange(slot, offset, nth, role, path, entry)
         count = self.count + (known is None)
         memory = self.memory + change.memory - (known.memory if known is not None else 0)
         # A path that is held already needs no more slots: it may change even if the limit was lowered.
@@ -140,7 +142,8 @@ class HeldChanges:
             change = change._replace(slot=self._take_slot())
         self._put(change)
         text = None if entry is None else entry.decode()
-        self._touched_slots[change.slot] = Held(path=path, entry=text, offset=offset, index=nth)
+        of_custom = "" if role == self._bin_of(path) else role
+        self._touched_slots[change.slot] = Held(path=path, role=of_custom, entry=text, offset=offset, index=nth)
         return ""
 
     def _take_slot(self) -> int:
@@ -149,10 +152,11 @@ class HeldChanges:
         self._slots += 1
         return self._slots - 1
 
-    def drop(self, path: str) -> HeldChange | None:
+    def drop(self, role: str, path: str) -> HeldChange | None:
         """Drop the held change of a path, because it is released, or because a later change of the path is applied.
 
         Args:
+            role: the role that it is for.
             path: the target path.
 
         Returns:
@@ -160,7 +164,6 @@ class HeldChanges:
         """
         if not self.count:
             return None
-        role = self._role_of(path)
         found = self._remove(role, path)
         if found is not None:
             self._touched_roles.add(role)

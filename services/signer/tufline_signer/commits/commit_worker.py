@@ -35,16 +35,17 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.task_groups import all_of
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped
+from tufline.trust.delegated import read_delegated
+from tufline.trust.roles import RoleKeys
 from tufline_signer import metrics
 from tufline_signer.commits.files import CommitFiles
 from tufline_signer.commits.release import (
     RootRelease,
+    choose_delegated,
     covered_in_admin,
     current_root,
     lost_roots,
     next_submitted_targets,
-    root_to_delegate_by,
-    same_keys,
     targets_stand,
     unfinished_renewals,
     waits_for_people,
@@ -94,6 +95,9 @@ class CommitWorker:
         self._state = CommitState(bootstrap.settings, self._committed, self.passed)
         self._files = CommitFiles(context, bootstrap, owned.heads, PART)
         self._root_release = RootRelease()
+        self._catch_all_keys: RoleKeys | None = None
+        below = sum(version.offset < self._committed.admin for version in context.admin.repository.delegations)
+        self._released = below
         self._report = TrustReport(context.health, PART, bootstrap)
         self._news = asyncio.Event()
 
@@ -113,6 +117,9 @@ class CommitWorker:
         """Read back the bins' current keys from the targets, and the last snapshot, so that no version goes back."""
         if head := self._heads.get(Targets.type):
             self._name_under(await self._files.read_back(Targets.type, head))
+        if (catch_all := self._state.delegated.catch_all if head else None) is not None:
+            content = await self._files.read_back(catch_all, self._heads[catch_all])
+            self._catch_all_keys = roles.bin_keys(roles.parse(Targets, content).signed)
         if head := self._heads.get(Snapshot.type):
             content = await self._files.read_back(Snapshot.type, head)
             for role, version in read_snapshot(envelope.disassemble(content).signed).items():
@@ -120,7 +127,7 @@ class CommitWorker:
             self._state.changed = False  # clients have this snapshot: a restart alone makes no new one
 
     def _name_under(self, targets: bytes) -> None:
-        self._state.name_under(roles.bin_keys(roles.parse(Targets, targets).signed))
+        self._state.name_under(read_delegated(roles.parse(Targets, targets).signed))
 
     async def publish_trust(self) -> None:
         """Append root and targets of the bootstrap, unless they are on the log."""
@@ -194,6 +201,10 @@ class CommitWorker:
             Whether a commit was made.
         """
         self._news.clear()
+        if unknown := frozenset(self._state.unknown):
+            known = await self._context.bus.end(topics.ADMIN, 0)
+            await self._context.admin.wait_for(lambda state: state.next_offset >= known)
+        self._state.expect(self._coming(), unknown)
         if missing := len(self._state.missing):
             waiting = (
                 f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets names"
@@ -208,6 +219,11 @@ class CommitWorker:
         if kind:
             metrics.commits.labels(kind).inc()
         return bool(kind)
+
+    def _coming(self) -> set[str]:
+        """Return the custom roles of the delegations that targets does not follow yet, and of those that it follows."""
+        versions = self._repository.delegations[max(0, self._released - 1) :]
+        return {role.name for version in versions for role in version.delegations.roles}
 
     async def _commit(self, now: datetime) -> str:
         due = {role for role in (Snapshot.type, Timestamp.type) if await self._files.is_due(role, now)}
@@ -234,6 +250,7 @@ class CommitWorker:
         lost = lost_roots(self._repository, self._heads)
         current = current_root(self._repository, self._heads).signed
         root = lost[-1].signed if lost else current
+        before = state.delegated, self._released
         targets = await self._next_targets(sign, root, now)
         if targets is not None:
             self._name_under(targets.content)
@@ -244,13 +261,18 @@ class CommitWorker:
             self._context.health.problem(
                 PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"
             )
+            state.name_under(before[0])
+            self._released = before[1]
             return [], self._committed
         files = [*(signed_by_people(Root.type, submitted.metadata) for submitted in lost), *([targets] if targets else [])]
         state.set(Targets.type, targets_version)
+        if (catch_all := await self._next_catch_all(sign, now)) is not None:
+            files.append(catch_all)
+            state.set(catch_all.role, catch_all.version)
         has_snapshot = bool(files or state.changed or Snapshot.type in due)
         made = {file.role for file in files} | ({Snapshot.type, Timestamp.type} if has_snapshot else {Timestamp.type} & {*due})
         unfinished = unfinished_renewals(self._repository, self._heads, state, made, self._committed.admin)
-        in_admin = covered_in_admin(self._repository, root.version, targets_version, unfinished)
+        in_admin = covered_in_admin(self._repository, root.version, targets_version, unfinished, self._released)
         vector = Vector(list(state.covered), in_admin, state.publishes)
         if has_snapshot:
             # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
@@ -264,13 +286,27 @@ class CommitWorker:
 
     async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
         if self._online:
-            delegating = root_to_delegate_by(self._repository, self._state)
-            if not same_keys(roles.online_bin_keys(delegating), self._state.keys) or await self._files.is_due(Targets.type, now):
-                return await self._files.make_targets(sign, self._heads[Targets.type].version + 1, delegating)
-            return None
+            choice = choose_delegated(self._repository, self._state, self._released)
+            targets = None
+            if not choice.delegated.is_same(self._state.delegated) or await self._files.is_due(Targets.type, now):
+                targets = await self._files.make_targets(sign, self._heads[Targets.type].version + 1, choice.root, choice.custom)
+            self._released = choice.versions
+            return targets
         in_grace = roots_in_grace(self._repository, self._context.released, self._context.clock.earliest())
         submitted = next_submitted_targets(self._repository, self._heads, self._state, root, in_grace)
         return None if submitted is None else signed_by_people(Targets.type, submitted.metadata)
+
+    async def _next_catch_all(self, sign: Sign, now: datetime) -> SignedFile | None:
+        """Make the catch-all role, if targets delegates to it and its current version is due or names other keys."""
+        delegated = self._state.delegated
+        if delegated.catch_all is None:
+            return None
+        is_same = self._catch_all_keys is not None and roles.same_keys(delegated.bins, self._catch_all_keys)
+        if is_same and not await self._files.is_due(delegated.catch_all, now):
+            return None
+        made = await self._files.make_catch_all(sign, delegated.bins)
+        self._catch_all_keys = delegated.bins
+        return made
 
     async def _release_root(self) -> None:
         """Release the next root, once everything that it governs has verified under it for long enough."""

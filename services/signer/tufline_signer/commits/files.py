@@ -6,16 +6,16 @@ from datetime import datetime, timedelta
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline.metadata import envelope
-from tufline.metadata.delegations import NO_DELEGATIONS
+from tufline.metadata.delegations import NO_DELEGATIONS, Delegations
 from tufline.metadata.envelope import parse_expires
 from tufline.metadata.snapshot import Snapshot as SnapshotContent
 from tufline.metadata.snapshot import encode_timestamp
 from tufline.records import Bootstrap, Head, topics
-from tufline.trust import rules
+from tufline.trust import roles, rules
 from tufline.trust.roles import RoleKeys
 from tufline_signer import renewal
 from tufline_signer.context import SignerContext
-from tufline_signer.signing.key_selection import keys_of_role
+from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role
 from tufline_signer.signing.keyring import Sign, SignedFile, ToSign
 
 
@@ -51,20 +51,37 @@ class CommitFiles:
         """
         return await self._context.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
 
-    async def make_targets(self, sign: Sign, version: int, root: Root) -> SignedFile:
+    async def make_targets(self, sign: Sign, version: int, root: Root, custom: Delegations = NO_DELEGATIONS) -> SignedFile:
         """Make the top-level targets, if they are online.
 
         Args:
             sign: signs payloads; see ``Keyring.together``.
             version: version of the new targets.
             root: the root that names the bins' keys.
+            custom: the custom delegations.
 
         Returns:
             The signed file.
         """
         expires = envelope.expiry(self._context.clock.latest(), self._lifetime(Targets.type))
-        signed, in_file = rules.make_targets(root, self._bootstrap.settings, NO_DELEGATIONS, version, parse_expires(expires))
+        signed, in_file = rules.make_targets(root, self._bootstrap.settings, custom, version, parse_expires(expires))
         return await self._sign(sign, ToSign(Targets.type, version, expires, signed, in_file))
+
+    async def make_catch_all(self, sign: Sign, keys: RoleKeys) -> SignedFile:
+        """Make the next version of the catch-all role.
+
+        Args:
+            sign: signs payloads; see ``Keyring.together``.
+            keys: the keys of the bins.
+
+        Returns:
+            The signed file.
+        """
+        role = self._catch_all
+        version = self._next_version(role)
+        expires = envelope.expiry(self._context.clock.latest(), self._lifetime(role))
+        signed, in_file = rules.make_catch_all(keys, self._bootstrap.settings, version, parse_expires(expires))
+        return await self._sign(sign, ToSign(role, version, expires, signed, in_file))
 
     async def make_snapshot(self, sign: Sign, content: SnapshotContent, now: datetime) -> SignedFile:
         """Make the next snapshot.
@@ -113,7 +130,8 @@ class CommitFiles:
         head = self._heads.get(role)
         if head is None or renewal.latest(head, self._lifetime(role), self._context.config.renew_fraction) <= now:
             return True
-        if renewal.is_too_long(head, self._lifetime(role), now) or head.offset < self._context.admin.repository.renew_since.get(role, 0):
+        since = self._context.admin.repository.renew_since.get(self._name(role), 0)
+        if renewal.is_too_long(head, self._lifetime(role), now) or head.offset < since:
             return True
         under = self._under(role)
         is_dropped = not {keyid for keys in under for keyid in keys.keys} >= set(head.keyids)
@@ -124,11 +142,21 @@ class CommitFiles:
         (file,) = await sign(self._under(payload.role), [payload])
         return file
 
+    @property
+    def _catch_all(self) -> str:
+        return self._bootstrap.settings.name_prefix
+
     def _under(self, role: str) -> list[RoleKeys]:
+        if role == self._catch_all:
+            return keys_of_bins(self._context.admin.repository, self._context.released)
         return keys_of_role(self._context.admin.repository, self._context.released, role, self._context.clock.earliest())
 
+    def _name(self, role: str) -> str:
+        """Return the name of a role in settings: those of the bins also apply to the catch-all role."""
+        return roles.BINS if role == self._catch_all else role
+
     def _lifetime(self, role: str) -> timedelta:
-        return timedelta(days=self._context.admin.repository.settings.expiration_days[role])
+        return timedelta(days=self._context.admin.repository.settings.expiration_days[self._name(role)])
 
     def _next_version(self, role: str) -> int:
         head = self._heads.get(role)

@@ -9,14 +9,17 @@ the root is released.
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
+from tufline.metadata.delegations import NO_DELEGATIONS, Delegations
 from tufline.records import Head
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped, Submitted
-from tufline.trust.roles import RoleKeys
+from tufline.trust.delegated import Delegated, delegated_by, read_delegated
 from tufline_signer.commits.state import CommitState
+from tufline_signer.errors import InconsistentLogError
 
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
@@ -41,17 +44,7 @@ def changes_online_keys(old: Root, new: Root) -> bool:
         old: a root.
         new: the next root.
     """
-    return any(not same_keys(roles.root_keys(old, role), roles.root_keys(new, role)) for role in ONLINE_ROLES)
-
-
-def same_keys(first: RoleKeys, second: RoleKeys) -> bool:
-    """Return whether two roles have the same keys and threshold.
-
-    Args:
-        first: the keys of a role.
-        second: the keys of another role, or of the same role at another time.
-    """
-    return first.keys.keys() == second.keys.keys() and first.threshold == second.threshold
+    return any(not roles.same_keys(roles.root_keys(old, role), roles.root_keys(new, role)) for role in ONLINE_ROLES)
 
 
 def next_submitted_targets(
@@ -73,28 +66,50 @@ def next_submitted_targets(
     version = heads[Targets.type].version
     found = {submitted.signed.version: submitted for submitted in repository.targets}
     submitted = found.get(version + 1)
-    if submitted is None or not bins.are_met(roles.bin_keys(submitted.signed)):
+    if submitted is None or not bins.are_met(read_delegated(submitted.signed)):
         return None
     under = [root, *(one for one in in_grace if version in found and found[version].verifies_under(one))]
     return submitted if all(map(submitted.verifies_under, under)) else None
 
 
-def root_to_delegate_by(repository: Bootstrapped, bins: CommitState) -> Root:
-    """Return the root whose keys online targets delegate to (RSTUF's mode).
+class Choice(NamedTuple):
+    """What the next online targets delegate to.
+
+    Attributes:
+        root: the root that names the keys.
+        versions: how many versions of the custom delegations there are, up to the one that they follow.
+        custom: the custom delegations.
+        delegated: the roles and keys.
+    """
+
+    root: Root
+    versions: int
+    custom: Delegations
+    delegated: Delegated
+
+
+def choose_delegated(repository: Bootstrapped, bins: CommitState, released: int) -> Choice:
+    """Choose what online targets delegate to (RSTUF's mode).
 
     Args:
         repository: the repository, as folded from ``admin``.
-        bins: the bins, by their heads.
+        bins: the bins and custom roles, by their heads.
+        released: how many versions of the custom delegations there are, up to the one that the current targets follow.
 
     Returns:
-        The newest root if every bin is signed with its keys; otherwise the root whose keys the current targets delegate to.
+        The newest root and custom delegations under which every bin and custom role verifies; otherwise those of the current targets.
     """
-    newest = repository.roots[-1].signed
-    keys = roles.online_bin_keys(newest)
-    if same_keys(keys, bins.keys) or bins.are_met(keys):
-        return newest
+    settings, current = repository.bootstrap.settings, bins.delegated
     roots = [submitted.signed for submitted in reversed(repository.roots)]
-    return next(root for root in roots if same_keys(roles.online_bin_keys(root), bins.keys))
+    for root in roots:
+        if root is not roots[0] and not roles.same_keys(roles.online_bin_keys(root), current.bins):
+            continue
+        for versions in range(len(repository.delegations), released - 1, -1):
+            custom = repository.delegations[versions - 1].delegations if versions else NO_DELEGATIONS
+            delegated = delegated_by(root, settings, custom)
+            if delegated.is_same(current) or bins.are_met(delegated):
+                return Choice(root, versions, custom, delegated)
+    raise InconsistentLogError("the current targets delegate to roles that no root and no record of admin has named")
 
 
 def next_root(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState) -> Submitted[Root] | None:
@@ -149,7 +164,7 @@ def targets_stand(repository: Bootstrapped, version: int, bins: CommitState, roo
     if repository.targets:
         return any(submitted.verifies_under(root) for submitted in repository.targets if submitted.signed.version == version)
     later = [submitted.signed for submitted in repository.roots if submitted.signed.version >= root.version]
-    return any(same_keys(roles.online_bin_keys(one), bins.keys) for one in later)
+    return any(roles.same_keys(roles.online_bin_keys(one), bins.delegated.bins) for one in later)
 
 
 def waits_for_people(repository: Bootstrapped, version: int, current: Root, root: Root) -> bool:
@@ -161,7 +176,7 @@ def waits_for_people(repository: Bootstrapped, version: int, current: Root, root
         current: the current root.
         root: the root to be released.
     """
-    if any(not same_keys(roles.root_keys(current, role), roles.root_keys(root, role)) for role in (Timestamp.type, Snapshot.type)):
+    if any(not roles.same_keys(roles.root_keys(current, role), roles.root_keys(root, role)) for role in (Timestamp.type, Snapshot.type)):
         return False
     return any(submitted.signed.version == version and not submitted.verifies_under(root) for submitted in repository.targets)
 
@@ -192,7 +207,9 @@ def unfinished_renewals(
     ]
 
 
-def covered_in_admin(repository: Bootstrapped, root_version: int, targets_version: int, unfinished: Iterable[int] = ()) -> int:
+def covered_in_admin(
+    repository: Bootstrapped, root_version: int, targets_version: int, unfinished: Iterable[int] = (), released: int = 0
+) -> int:
     """Return how far in ``admin`` everything is released; tasks of later records are still pending.
 
     Args:
@@ -200,13 +217,15 @@ def covered_in_admin(repository: Bootstrapped, root_version: int, targets_versio
         root_version: the released version of root.
         targets_version: the released version of targets.
         unfinished: the offsets of renewals of which a role has no new version yet.
+        released: how many versions of the custom delegations there are, up to the one that targets follows.
 
     Returns:
         The offset of the first record that is not released.
     """
     roots = [submitted.offset for submitted in repository.roots if submitted.signed.version > root_version]
     targets = [submitted.offset for submitted in repository.targets if submitted.signed.version > targets_version]
-    return min([repository.next_offset, *roots, *targets, *unfinished])
+    delegations = [version.offset for version in repository.delegations[released:]]
+    return min([repository.next_offset, *roots, *targets, *delegations, *unfinished])
 
 
 class RootRelease:

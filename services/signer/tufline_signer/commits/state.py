@@ -1,7 +1,7 @@
 """Folds the heads of all bins into the next snapshot, and into the progress that it covers. Pure.
 
-In: records of ``heads``, partition by partition, and the keys that may sign the bins. Out: the snapshot's content, and a progress for each
-partition.
+In: records of ``heads``, partition by partition, and the roles and keys that targets delegates to. Out: the snapshot's content, and a
+progress for each partition. Custom roles are like bins, but may be added and deleted.
 
 The snapshot names a version of a bin only if it verifies under the targets of the same snapshot. If the newest version does not (a key is
 being changed, and the bin's signer did not know yet), the progress of its partition stops until the bin is signed again: a commit covers
@@ -9,7 +9,7 @@ only what is in its snapshot.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from tufline import records
@@ -17,7 +17,7 @@ from tufline.bus import Record
 from tufline.metadata.snapshot import Snapshot
 from tufline.records import Head, Progress, Settings, Vector
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust.roles import RoleKeys
+from tufline.trust.delegated import Delegated
 
 
 class _Newest(NamedTuple):
@@ -52,28 +52,45 @@ class CommitState:
         self._covered_publishes = [covered.publishes] * settings.partitions
         self._publishes = [covered.publishes] * settings.partitions
         self._bins: dict[str, _Newest] = {}
+        self._others: dict[str, _Newest] = {}
+        self._coming: Collection[str] = ()
         self._withheld: dict[str, int] = {}
-        self._keys: RoleKeys | None = None
+        self._delegated: Delegated | None = None
+        self.unknown: set[str] = set()
+        """Roles other than bins that have heads, and that ``admin`` may not have told of yet (``expect``). Their partitions wait."""
 
     @property
-    def keys(self) -> RoleKeys:
-        """The bins' keys according to the targets that the snapshot names."""
-        assert self._keys is not None, "name_under comes first"
-        return self._keys
+    def delegated(self) -> Delegated:
+        """What the targets that the snapshot names delegate to."""
+        assert self._delegated is not None, "name_under comes first"
+        return self._delegated
 
     @property
     def withheld(self) -> int:
-        """How many bins are not named in their newest version, because it does not verify under the targets."""
+        """How many roles are not named in their newest version, because it does not verify under the targets."""
         return len(self._withheld)
 
-    def name_under(self, keys: RoleKeys) -> None:
-        """Change the bins' keys: withheld bins may become valid.
+    def name_under(self, delegated: Delegated) -> None:
+        """Change what targets delegates to: withheld roles may become valid.
 
         Args:
-            keys: the keys that the next snapshot's targets delegate to.
+            delegated: the roles and keys that the next snapshot's targets delegate to.
         """
-        self._keys = keys
-        for role in [*self._withheld]:
+        self._delegated = delegated
+        for role in [*self._withheld, *self._others]:
+            self._name(role)
+        self._cover()
+
+    def expect(self, coming: Collection[str], settled: Collection[str]) -> None:
+        """Learn which custom roles the next targets will delegate to. Their changes are not covered before.
+
+        Args:
+            coming: names of custom roles.
+            settled: roles of ``unknown`` that ``coming`` would have: the others are deleted, or a replaced bootstrap has left them.
+        """
+        self._coming = coming
+        self.unknown.difference_update(settled)
+        for role in self._others:
             self._name(role)
         self._cover()
 
@@ -98,8 +115,12 @@ class CommitState:
         """
         for record in batch:
             match self._passed.decode(records.heads_decoder, record):
-                case Head() as head if record.key in self._roles:  # a replaced bootstrap may have left other bins
-                    self._bins[record.key] = _Newest(partition, head.version, head.offset, tuple(map(sys.intern, head.keyids)))
+                case Head() as head:
+                    is_bin = record.key in self._roles
+                    newest = _Newest(partition, head.version, head.offset, tuple(map(sys.intern, head.keyids)))
+                    (self._bins if is_bin else self._others)[record.key] = newest
+                    if not is_bin:
+                        self.unknown.add(record.key)
                     self._name(record.key)
                 case Progress() as progress:
                     self._progress[partition] = max(self._progress[partition], progress.offset)
@@ -107,12 +128,16 @@ class CommitState:
         self._cover()
 
     def _name(self, role: str) -> None:
-        newest = self._bins[role]
-        if self._keys is not None and self._keys.are_met_by(newest.keyids):
+        newest = self._bins.get(role) or self._others[role]
+        keys = None if self._delegated is None else self._delegated.bins if role in self._roles else self._delegated.custom.get(role)
+        if keys is not None and keys.are_met_by(newest.keyids):
             self.changed |= self.snapshot.set(role, newest.version)
             self._withheld.pop(role, None)
-        else:
+            self.unknown.discard(role)
+        elif keys is not None or role in self._roles or role in self._coming or role in self.unknown:
             self._withheld[role] = newest.partition
+        else:
+            self._withheld.pop(role, None)
         if self.snapshot.version(role):  # the snapshot keeps the version that it named before
             self.missing.discard(role)
 
@@ -133,11 +158,13 @@ class CommitState:
         """The lowest offset in ``metadata`` of the newest versions of all bins; -1 if the snapshot does not name all of these versions."""
         return -1 if self.missing or self._withheld else min((newest.offset for newest in self._bins.values()), default=-1)
 
-    def are_met(self, keys: RoleKeys) -> bool:
-        """Return whether the newest version of every bin verifies under other keys.
+    def are_met(self, delegated: Delegated) -> bool:
+        """Return whether the newest version of every bin and custom role verifies under other keys.
 
         Args:
-            keys: the keys that future targets delegate to.
+            delegated: the roles and keys that future targets delegate to.
         """
         # Many bins have the same set of keyids, so few sets have to be checked.
-        return all(keys.are_met_by(keyids) for keyids in {newest.keyids for newest in self._bins.values()})
+        of_bins = all(delegated.bins.are_met_by(keyids) for keyids in {newest.keyids for newest in self._bins.values()})
+        others = self._others
+        return of_bins and all(role in others and keys.are_met_by(others[role].keyids) for role, keys in delegated.custom.items())

@@ -17,10 +17,11 @@ from tufline import records
 from tufline.bus import Bus, Record
 from tufline.bus.follow import follow
 from tufline.clock import in_milliseconds, moment_of
-from tufline.records import Head, topics
+from tufline.records import Committed, Head, topics
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped, Submitted
+from tufline.trust.delegated import keys_of
 from tufline.trust.roles import RoleKeys, SignedRole
 
 
@@ -56,6 +57,8 @@ class Released:
         """Version of the released root; 0 before the first."""
         self.targets = 0
         """Version of the released targets; 0 before the first."""
+        self.admin = 0
+        """How far in ``admin`` the newest commit goes."""
         self._released_at: dict[int, int] = {}
         self._later: dict[tuple[int, str], _Later] = {}
         self.known = asyncio.Event()
@@ -76,6 +79,8 @@ class Released:
     async def _take(self, batch: Sequence[Record]) -> None:
         for record in batch:
             head = self._passed.decode(records.heads_decoder, record)
+            if isinstance(head, Committed):
+                self.admin = head.vector.admin
             if not isinstance(head, Head):
                 continue
             if record.key == Targets.type:
@@ -187,3 +192,23 @@ def keys_of_bins(repository: Bootstrapped, released: Released) -> list[RoleKeys]
         # The signer makes targets, which delegate to the keys that root names for that (rules.make_targets).
         return _distinct([roles.online_bin_keys(submitted.signed) for submitted in _to_sign_under(repository.roots, released.root)])
     return _distinct([roles.bin_keys(submitted.signed) for submitted in _to_sign_under(repository.targets, released.targets)])
+
+
+def keys_of_custom(repository: Bootstrapped, released: Released, role: str) -> list[RoleKeys]:
+    """Return the keys under which a new version of a custom role must verify.
+
+    Args:
+        repository: the repository, as folded from ``admin``.
+        released: the released versions of root and targets.
+        role: the name of a custom role.
+
+    Returns:
+        The keys by each version of the delegations from the released one on; none if no such version has the role.
+    """
+    below = sum(version.offset < released.admin for version in repository.delegations)
+    of_bins = keys_of_bins(repository, released)
+    found: list[RoleKeys] = []
+    for version in repository.delegations[max(0, below - 1) :]:
+        if (delegation := version.delegations.find(role)) is not None:
+            found += [keys_of(delegation, version.delegations)] if delegation.keyids else of_bins
+    return _distinct(found)
