@@ -12,14 +12,27 @@ from tufline.bus import Bus, Message
 from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config.settings import SignerConfig
-from tufline.metadata.delegations import Delegation
+from tufline.metadata.delegations import Delegation, Delegations
 from tufline.records import DELEGATIONS_KEY, Add, Bootstrap, ChangedDelegations, topics
 from tufline.records.metadata import VERSION_HEADER
+from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.runtime.health import Health
 from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
 from tufline_signer import service
-from tufline_testing.log import Change, Published, announce, append_marks, bootstrap_record, eventually, on_a_log, publish, read_all, running, settled
+from tufline_testing.log import (
+    Change,
+    Published,
+    announce,
+    append_marks,
+    bootstrap_record,
+    eventually,
+    on_a_log,
+    publish,
+    read_all,
+    running,
+    settled,
+)
 
 PARTITIONS = 4
 
@@ -48,11 +61,21 @@ class BootstrappedLog:
         async with running(service.run(bus or self.bus, config, clock=self.clock, health=health)):
             yield health
 
-    async def announce(self, *changes: Change, request: str = "r", hold: bool = False) -> None:
-        """Append changes as ingest does, perhaps to be held."""
+    async def state(self) -> AdminState:
+        """Return the state of ``admin``."""
         admin = AdminState()
         for record in await read_all(self.bus, topics.ADMIN):
             admin = fold(admin, record)
+        return admin
+
+    def routing(self, roles: Sequence[Delegation]) -> Routing:
+        """Return the routing by custom roles, for the whole log."""
+        settings = self.bootstrap.settings
+        return Routing(settings.partitioning, [AcceptedDelegations(1, (0,) * settings.partitions, Delegations({}, tuple(roles)))])
+
+    async def announce(self, *changes: Change, request: str = "r", hold: bool = False, state: AdminState | None = None) -> None:
+        """Append changes as ingest does, perhaps to be held; or as an ingest does that knows only an earlier state of ``admin``."""
+        admin = state or await self.state()
         await announce(self.bus, self.bootstrap.settings, changes, request, hold=hold, routing=admin.routing, admin=admin.next_offset)
 
     async def delegate(self, action: Any, *named: Delegation, deleted: Sequence[str] = (), keys: Mapping[str, Any] | None = None) -> int:

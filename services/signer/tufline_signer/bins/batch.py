@@ -211,6 +211,7 @@ class Batch:
             role: the role's name.
             reason: why, for a human.
         """
+        del self.bytes_by_bin[role]
         for change in self.take(role):
             refused = ChangeReceipt(offset=change.offset, index=change.nth, path=change.path, outcome="refused", reason=reason)
             self._refuse(change.request, refused)

@@ -140,6 +140,8 @@ class BinsWriter:
     async def _create_custom(self) -> None:
         """Create the custom roles of this partition that do not exist yet. One that can't be signed does not keep the others waiting."""
         for role in self._routing.custom_in(self.partition):
+            if role in self._unsigned and self._routing.begins(role, self.partition) == math.inf:
+                self._can_be_signed(role)
             if not self._is_to_create(role) or not (signed := await self._try_to_sign(role, Bin())):
                 continue
             await self._bins.commit(signed, self._held.take_touched(), applied=int(self._routing.begins(role, self.partition)))
@@ -147,18 +149,21 @@ class BinsWriter:
 
     async def _try_to_sign(self, role: str, content: Bin | None = None) -> list[SignedBin]:
         """Sign a custom role: with other content, or again. If its keys can't be used, health says so, and the result is empty."""
-        where = f"{part(self.partition)}.{role}"
-        if where in self._unsigned and not await self._usable(role):
+        if role in self._unsigned and not await self._usable(role):
             return []
         try:
             signed = await self._sign(await self._bins.load([role]) if content is None else {role: content})
         except KeyUnavailableError as error:
-            self._unsigned.add(where)
-            self._context.health.problem(where, NO_KEY.format(role, error))
+            self._unsigned.add(role)
+            self._context.health.problem(f"{part(self.partition)}.{role}", NO_KEY.format(role, error))
             return []
-        self._unsigned.discard(where)
-        self._context.health.gone(where)
+        self._can_be_signed(role)
         return signed
+
+    def _can_be_signed(self, role: str) -> None:
+        """Stop reporting that a custom role can't be signed, or no longer has to be."""
+        self._unsigned.discard(role)
+        self._context.health.gone(f"{part(self.partition)}.{role}")
 
     def new_batch(self) -> Batch:
         """Make an empty batch of this partition; it ends where the next publish comes first."""
@@ -291,8 +296,8 @@ class BinsWriter:
     def leave(self) -> None:
         """Stop reporting what is held: from here on another worker may have the partition."""
         self._context.health.gone(f"{part(self.partition)}.held")
-        for where in self._unsigned:
-            self._context.health.gone(where)
+        for role in [*self._unsigned]:
+            self._can_be_signed(role)
         metrics.held_changes.remove(self.partition)
 
     def _report_held(self) -> None:

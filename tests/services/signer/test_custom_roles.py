@@ -1,0 +1,250 @@
+"""Custom roles: written like bins, found as clients look, and gone when they are deleted. Every commit is read by python-tuf."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tufline import records
+from tufline.metadata.delegations import Delegation
+from tufline.records import Head, Remove, topics
+from tufline.records.receipts import ChangeReceipt, receipt_decoder
+from tufline.records.routing import MOVED
+from tufline.trust import ceremony
+from tufline_testing.log import Published, eventually, read_all
+from tufline_testing.signing import BootstrappedLog, add, check_consecutive_versions, on_a_bootstrapped_log
+
+DEV = Delegation(name="dev", paths=("dev/*",))
+PATHS = [f"{folder}/{number}" for folder in ("dev", "other") for number in range(8)]
+
+
+def lengths(found: Published, log: BootstrappedLog) -> dict[str, int]:
+    """Return what clients find: path to length."""
+    return {path: target["length"] for path, target in found.verify(log.clock()).items()}
+
+
+def delegating(found: Published) -> dict[str, Any]:
+    """Return what the newest targets delegates to."""
+    version = max(int(name.split(".")[0]) for name in found.files if name.endswith(".targets.json"))
+    delegations: dict[str, Any] = json.loads(found.files[f"{version}.targets.json"])["signed"]["delegations"]
+    return delegations
+
+
+def content_of(found: Published, role: str) -> dict[str, int]:
+    """Return what the newest version of a role has: path to length."""
+    version = max(int(name.split(".")[0]) for name in found.files if name.endswith(f".{role}.json"))
+    targets = json.loads(found.files[f"{version}.{role}.json"])["signed"]["targets"]
+    return {path: target["length"] for path, target in targets.items()}
+
+
+async def outcomes(log: BootstrappedLog) -> list[tuple[str, str, str]]:
+    """Return the receipts of changes: path, outcome and reason."""
+    partitions = range(log.bus.partitions(topics.ARTIFACTS))
+    found = [
+        records.decode(receipt_decoder, one.value) for number in partitions for one in await read_all(log.bus, topics.RECEIPTS, number)
+    ]
+    return [(one.path, one.outcome, one.reason) for one in found if isinstance(one, ChangeReceipt)]
+
+
+def make_key(log: BootstrappedLog, name: str) -> tuple[str, dict[str, Any]]:
+    """Make a key in the signer's key directory, and return its keyid and its object."""
+    key = ceremony.make_key("ed25519", f"fn:{name}")
+    ceremony.write_private(log.path / "keys" / name, key.pem)
+    return key.signer.public_key.keyid, key.signer.public_key.to_dict()
+
+
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_artifacts_go_to_the_role_that_clients_find(tmp_path: Path, by_hash: bool) -> None:
+    """Before, beside and after a delegation: each path has its newest artifact, the role's own in the role, and all others in bins."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.announce(*(add(path) for path in PATHS))
+            found = await log.covered(await log.delegate("add", DEV))
+            assert [role["name"] for role in delegating(found)["roles"]] == ["dev", "bins"]
+            assert lengths(found, log) == dict.fromkeys(PATHS, 1)
+            assert content_of(found, "dev") == {}
+            await log.announce(*(add(path, 2) for path in PATHS[::2]))
+            found = await log.settled()
+            assert lengths(found, log) == {path: 2 if path in PATHS[::2] else 1 for path in PATHS}
+            assert content_of(found, "dev") == {path: 2 for path in PATHS[::2] if path.startswith("dev/")}
+            await check_consecutive_versions(log.bus)
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf", by_hash=by_hash)
+
+
+def test_a_removal_removes_what_a_delegation_hides(tmp_path: Path) -> None:
+    """An older artifact, in the bin from before the delegation, does not come back; only a path that no role has was not found."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.announce(add("dev/a"), add("dev/b"))
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a", 2))
+            await log.announce(Remove("dev/a"), Remove("dev/b"), Remove("dev/c"), request="removal")
+            assert lengths(await log.settled(), log) == {}
+            missing = [path for path, outcome, _ in await outcomes(log) if outcome == "not_found"]
+            assert missing.count("dev/c") == len({*log.routing([DEV]).partitions_of(Remove("dev/c"))})
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_a_removal_that_one_partition_has_for_two_roles_is_found_in_either(tmp_path: Path) -> None:
+    """With one partition, the role and the bin are both in it: the receipt says that the path was not found only if neither has it."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.announce(add("dev/old"))
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/new"))
+            await log.announce(Remove("dev/old"), Remove("dev/new"), Remove("dev/none"))
+            assert lengths(await log.settled(), log) == {}
+            assert [(path, outcome) for path, outcome, _ in await outcomes(log)] == [("dev/none", "not_found")]
+
+    on_a_bootstrapped_log(tmp_path, story, partitions=1, mode="rstuf")
+
+
+def test_a_deleted_role_keeps_its_name_and_loses_its_artifacts(tmp_path: Path) -> None:
+    """Clients fall back to the bins; a role that is added again under the same name begins empty, in the next version."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a"), add("other/a"))
+            await log.settled()
+            found = await log.covered(await log.delegate("delete", deleted=["dev"]))
+            assert "succinct_roles" in delegating(found)
+            assert lengths(found, log) == {"other/a": 1}
+            newest = max((name for name in found.files if name.endswith(".snapshot.json")), key=lambda name: int(name.split(".")[0]))
+            assert {"dev.json", "bins.json"} <= json.loads(found.files[newest])["signed"]["meta"].keys()
+            await log.announce(add("dev/b", 3))
+            assert lengths(await log.settled(), log) == {"other/a": 1, "dev/b": 3}
+            found = await log.covered(await log.delegate("add", DEV))
+            assert lengths(found, log) == {"other/a": 1, "dev/b": 3}
+            await log.announce(add("dev/c", 4))
+            found = await log.settled()
+            assert content_of(found, "dev") == {"dev/c": 4}
+            await check_consecutive_versions(log.bus)
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_a_change_that_was_routed_by_older_delegations_is_refused_if_its_path_has_moved(tmp_path: Path) -> None:
+    """It would go to a role in which clients look after another one. Its receipt says to send it again."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            before = await log.state()
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a"), add("other/a"), state=before)
+            assert lengths(await log.settled(), log) == {"other/a": 1}
+            assert await outcomes(log) == [("dev/a", "refused", MOVED)]
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_changes_that_wait_below_a_delegation_are_routed_by_what_was_before(tmp_path: Path) -> None:
+    """No signer runs while they are announced and the delegation follows: they were accepted before it."""
+
+    async def story(log: BootstrappedLog) -> None:
+        await log.announce(add("dev/a"), add("dev/b"))
+        offset = await log.delegate("add", DEV)
+        await log.announce(add("dev/b", 2))
+        async with log.signer():
+            found = await log.covered(offset)
+            assert lengths(found, log) == {"dev/a": 1, "dev/b": 2}
+            assert content_of(found, "dev") == {"dev/b": 2}
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_a_role_has_keys_and_a_lifetime_of_its_own(tmp_path: Path) -> None:
+    """Its keys are replaced like those of bins: signed by both, then named by targets. Its lifetime is its own, and it is renewed by it."""
+
+    async def story(log: BootstrappedLog) -> None:
+        old, new = make_key(log, "old"), make_key(log, "new")
+        mine = Delegation(name="mine", paths=("mine/*",), keyids=(old[0],), days=2)
+        async with log.signer():
+            await log.covered(await log.delegate("add", mine, keys=dict([old])))
+            await log.announce(add("mine/a"))
+            assert lengths(await log.settled(), log) == {"mine/a": 1}
+            assert await keyids_of(log, "mine") == [old[0]]
+            changed = Delegation(name="mine", paths=("mine/*",), keyids=(new[0],), days=2)
+            found = await log.covered(await log.delegate("update", changed, keys=dict([new])))
+            assert lengths(found, log) == {"mine/a": 1}
+            assert delegating(found)["roles"][0]["keyids"] == [new[0]]
+            await log.announce(add("mine/b"))
+            assert lengths(await log.settled(), log) == {"mine/a": 1, "mine/b": 1}
+            assert await keyids_of(log, "mine") == [new[0]]
+            version = (await head_of(log, "mine")).version
+
+            async def is_renewed() -> bool:
+                return (await head_of(log, "mine")).version > version
+
+            await eventually(is_renewed, seconds=2 * 86_400.0, step=3600.0)
+            assert lengths(await log.settled(), log) == {"mine/a": 1, "mine/b": 1}
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+async def head_of(log: BootstrappedLog, role: str) -> Head:
+    """Return the newest head of a custom role."""
+    partition = log.routing([DEV]).partition_of(role)
+    found = [
+        records.decode(records.heads_decoder, one.value) for one in await read_all(log.bus, topics.HEADS, partition) if one.key == role
+    ]
+    newest = found[-1]
+    assert isinstance(newest, Head)
+    return newest
+
+
+async def keyids_of(log: BootstrappedLog, role: str) -> list[str]:
+    """Return the keys that signed the newest version of a custom role."""
+    return (await head_of(log, role)).keyids
+
+
+def test_a_role_whose_key_can_not_be_used_holds_nothing_else_back(tmp_path: Path) -> None:
+    """Health names the role and what to do; the changes for it are refused with that reason; all else goes on, also after its deletion."""
+
+    async def story(log: BootstrappedLog) -> None:
+        keyid, key = make_key(log, "lost")
+        (log.path / "keys" / "lost").unlink()
+        mine = Delegation(name="mine", paths=("mine/*",), keyids=(keyid,))
+        async with log.signer() as health:
+            await log.announce(add("other/a"))
+            await log.settled()
+            offset = await log.delegate("add", mine, keys={keyid: key})
+            await log.announce(add("mine/a"), add("other/b"))
+            assert lengths(await log.settled(), log) == {"other/a": 1, "other/b": 1}
+            ((path, outcome, reason),) = await outcomes(log)
+            assert (path, outcome) == ("mine/a", "refused")
+            assert "the custom role mine can't be signed" in reason
+            assert any("the custom role mine can't be signed" in text for text in health.problems.values())
+            assert (await log.settled()).vector.admin <= offset  # type: ignore[union-attr]
+            found = await log.covered(await log.delegate("delete", deleted=["mine"]))
+            assert lengths(found, log) == {"other/a": 1, "other/b": 1}
+
+            async def is_well() -> bool:
+                return not health.problems
+
+            await eventually(is_well, seconds=2 * 86_400.0, step=3600.0)  # the key is forgotten when others sign again
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_held_changes_for_a_role_are_released_into_it(tmp_path: Path) -> None:
+    """Also after a takeover; what was held for a role that is deleted meanwhile is refused by the publish."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.covered(await log.delegate("add", DEV, Delegation(name="docs", paths=("docs/*",))))
+            await log.announce(add("dev/a"), add("docs/a"), add("other/a"), hold=True)
+            assert lengths(await log.settled(), log) == {}
+            await log.covered(await log.delegate("delete", deleted=["docs"]))
+        async with log.signer():
+            found = await log.published(await log.publish())
+            assert lengths(found, log) == {"dev/a": 1, "other/a": 1}
+            assert content_of(found, "dev") == {"dev/a": 1}
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
