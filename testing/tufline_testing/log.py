@@ -19,13 +19,17 @@ from tufline.bus import Bus, Message, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.bus.scan import scan
 from tufline.clock import Clock
+from tufline.metadata.delegations import Delegation
 from tufline.records import (
+    CURRENT_RULES,
+    DELEGATIONS_KEY,
     FREEZE_KEY,
     HOLD_SCHEMA,
     PUBLISH_KEY,
     SCHEMA_VERSION,
     Add,
     Bootstrap,
+    ChangedDelegations,
     Changes,
     Freeze,
     Publish,
@@ -36,6 +40,8 @@ from tufline.records import (
 from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
 from tufline.records.partitioning import partition_bits
 from tufline.records.routing import Routing
+from tufline.trust.admin_records import fold
+from tufline.trust.admin_state import AdminState
 from tufline_testing.client_view import find_targets
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.simulation.virtual_time import run_virtual
@@ -122,6 +128,28 @@ async def announce(
         for partition, some in sorted(by_partition.items())
     ]
     return [(position.partition, position.offset) for position in await bus.append(messages)]
+
+
+async def admin_state(bus: Bus) -> AdminState:
+    """Return the state of ``admin``."""
+    state = AdminState()
+    for record in await read_all(bus, topics.ADMIN):
+        state = fold(state, record)
+    return state
+
+
+async def delegate(
+    bus: Bus,
+    settings: Settings,
+    action: Any,
+    *named: Delegation,
+    deleted: Sequence[str] = (),
+    keys: Mapping[str, Any] | None = None,
+) -> int:
+    """Change the custom delegations as ingest does, and return the offset in ``admin``."""
+    ends = await append_marks(bus, settings)
+    changed = ChangedDelegations(action=action, roles=[*named], deleted=[*deleted], keys={**(keys or {})}, ends=ends, rules=CURRENT_RULES)
+    return (await bus.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(changed))]))[0].offset
 
 
 async def append_marks(bus: Bus, settings: Settings) -> list[int]:

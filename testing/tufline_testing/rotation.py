@@ -16,7 +16,7 @@ from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.origin.directory import LocalStore
 from tufline.records import Add, Head, topics
 from tufline.runtime.health import Health
-from tufline_testing.log import DEFAULT_DAYS, announce, eventually, on_a_log, read_all, running, settled
+from tufline_testing.log import DEFAULT_DAYS, admin_state, announce, eventually, on_a_log, read_all, running, settled
 from tufline_testing.offline import Offline
 from tufline_testing.origin import Reader, WatchedStore
 
@@ -76,8 +76,9 @@ class WatchedRepository:
 
     async def announce(self, length: int) -> None:
         """Add some artifacts to every bin, and wait until a commit has them."""
-        settings = self.offline.bootstrap(PARTITIONS).settings
-        await announce(self.bus, settings, [Add(f"p/{number}", length, {"sha256": "0" * 64}) for number in range(24)])
+        settings, admin = self.offline.bootstrap(PARTITIONS).settings, await admin_state(self.bus)
+        changes = [Add(f"p/{number}", length, {"sha256": "0" * 64}) for number in range(24)]
+        await announce(self.bus, settings, changes, routing=admin.routing, admin=admin.next_offset)
         await settled(self.bus)
 
     async def shows_only_the_new_key(self) -> None:

@@ -7,25 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tufline import records
-from tufline.bus import Bus, Message
+from tufline.bus import Bus
 from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config.settings import SignerConfig
 from tufline.metadata.delegations import Delegation, Delegations
-from tufline.records import DELEGATIONS_KEY, Add, Bootstrap, ChangedDelegations, topics
+from tufline.records import Add, Bootstrap, topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.runtime.health import Health
-from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
 from tufline_signer import service
 from tufline_testing.log import (
     Change,
     Published,
+    admin_state,
     announce,
-    append_marks,
     bootstrap_record,
+    delegate,
     eventually,
     on_a_log,
     publish,
@@ -63,10 +62,7 @@ class BootstrappedLog:
 
     async def state(self) -> AdminState:
         """Return the state of ``admin``."""
-        admin = AdminState()
-        for record in await read_all(self.bus, topics.ADMIN):
-            admin = fold(admin, record)
-        return admin
+        return await admin_state(self.bus)
 
     def routing(self, roles: Sequence[Delegation]) -> Routing:
         """Return the routing by custom roles, for the whole log."""
@@ -80,12 +76,7 @@ class BootstrappedLog:
 
     async def delegate(self, action: Any, *named: Delegation, deleted: Sequence[str] = (), keys: Mapping[str, Any] | None = None) -> int:
         """Change the custom delegations as ingest does, and return the offset in ``admin``."""
-        ends = await append_marks(self.bus, self.bootstrap.settings)
-        record = ChangedDelegations(
-            action=action, roles=[*named], deleted=[*deleted], keys={**(keys or {})}, ends=ends, rules=records.CURRENT_RULES
-        )
-        (position,) = await self.bus.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(record))])
-        return position.offset
+        return await delegate(self.bus, self.bootstrap.settings, action, *named, deleted=deleted, keys=keys)
 
     async def covered(self, offset: int) -> Published:
         """Wait until a commit covers a record of ``admin`` that is no publish, and everything announced."""

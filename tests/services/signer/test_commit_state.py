@@ -84,3 +84,26 @@ def test_progress_never_goes_back() -> None:
     state.take(0, [progress(7), progress(3)])
     state.take(1, [progress(2)])
     assert state.covered == [7, 4]
+
+
+def test_a_custom_role_that_targets_does_not_name_yet_holds_its_partition_back() -> None:
+    """Its changes are covered with the targets that delegate to it. A role that is deleted, or that nobody knows, holds nothing back."""
+    key = ceremony.make_key("ecdsa").signer.public_key
+    keys = RoleKeys({key.keyid: key}, 1)
+    state = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
+    state.name_under(Delegated(keys))
+    state.take(0, [head("bins-0", 1, key.keyid), head("bins-1", 1, key.keyid), progress(2)])
+    state.take(0, [head("dev", 1, key.keyid), progress(4)])
+    assert (state.covered, state.unknown) == ([2], {"dev"})
+    state.expect({"dev"}, {"dev"})
+    state.take(0, [progress(5)])
+    assert (state.covered, state.unknown, state.withheld) == ([2], set(), 1)
+    assert state.are_met(Delegated(keys, {"dev": keys}))
+    assert not state.are_met(Delegated(keys, {"dev": keys, "docs": keys}))
+    state.name_under(Delegated(keys, {"dev": keys}, "bins"))
+    assert (state.covered, state.snapshot.version("dev")) == ([5], 1)
+    state.name_under(Delegated(keys))
+    state.take(0, [head("dev", 2, key.keyid), progress(6)])
+    assert state.covered == [5]
+    state.expect((), {"dev"})
+    assert (state.covered, state.snapshot.version("dev")) == ([6], 1)

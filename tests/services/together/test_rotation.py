@@ -2,17 +2,19 @@
 
 import asyncio
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from msgspec.structs import replace
 from tuf.api.metadata import Root
 
+from tufline.metadata.delegations import Delegation
 from tufline.records import Add, topics
-from tufline_testing.log import DEFAULT_DAYS, announce, eventually, read_all
+from tufline_testing.log import DEFAULT_DAYS, announce, delegate, eventually, read_all
 from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.rest import rest
 from tufline_testing.rotation import BINS, DELAY_SECONDS, GRACE_SECONDS, PARTITIONS, WatchedRepository, in_a_watched_repository
@@ -323,3 +325,42 @@ async def test_a_change_over_rest(tmp_path: Path, mode: str) -> None:
         assert (trust["root"]["current"], trust["root"]["pending"], trust["root"]["metadata"]) == (2, 2, metadata["root"])
         assert set(trust["keyids"]["timestamp"]) == {old, offline.online}
         assert trust["bins"][offline.online] == BINS
+
+
+def test_no_client_fails_while_delegations_and_keys_change(tmp_path: Path) -> None:
+    """Custom roles are added, changed and deleted around a change of the online key: after each operation, every client refreshes."""
+    dev, low = Delegation(name="dev", paths=("p/1*",)), Delegation(name="low", paths=("p/*",), terminating=True)
+
+    async def story(repository: WatchedRepository) -> None:
+        settings = repository.offline.bootstrap(PARTITIONS).settings
+
+        async def change(action: str, *named: Delegation, deleted: Sequence[str] = ()) -> None:
+            offset = await delegate(repository.bus, settings, action, *named, deleted=deleted)
+
+            async def is_covered() -> bool:
+                return await repository.published_admin() > offset
+
+            await eventually(is_covered, seconds=4 * GRACE_SECONDS, step=1)
+
+        async with repository.running():
+            await repository.announce(1)
+            await change("add", dev)
+            await repository.announce(2)
+            assert set(repository.reader.refresh().values()) == {2}
+            await announce_updates(repository.bus, repository.offline.rotate(now=repository.clock()))
+            await change("add", low)
+            await repository.announce(3)
+            await repository.shows_only_the_new_key()
+            await repository.announce(4)
+            assert set(repository.reader.refresh().values()) == {4}
+            await change("update", replace(dev, paths=("p/2*",)))
+            await change("delete", deleted=["low"])
+            await repository.announce(5)
+            found = repository.reader.refresh()
+            assert (len(found), set(found.values())) == (24, {5})
+            newest = {role: keyids for role, keyids in (await repository.newest_keyids()).items() if role not in {"root", "low"}}
+            assert set(map(frozenset, newest.values())) == {frozenset({repository.offline.online})}
+            assert {"dev", "bins"} <= newest.keys()
+            assert repository.health.ready, repository.health.problems
+
+    in_a_watched_repository(tmp_path, "rstuf", story)
