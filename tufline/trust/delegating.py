@@ -20,6 +20,7 @@ from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.trust import client_rules, roles, rules
 from tufline.trust.admin_state import AdminState, DelegationChange
 from tufline.trust.delegated import keys_of
+from tufline.trust.roles import RoleKeys
 
 ROLE_BYTES: Final = 120
 KEYID_BYTES: Final = 67
