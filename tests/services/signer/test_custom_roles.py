@@ -56,7 +56,7 @@ def make_key(log: BootstrappedLog, name: str) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("by_hash", [True, False])
 def test_artifacts_go_to_the_role_that_clients_find(tmp_path: Path, by_hash: bool) -> None:
-    """Before, beside and after a delegation: each path has its newest artifact, the role's own in the role, and all others in bins."""
+    """Before and after a delegation: each path has its newest artifact, the role's own in the role, and all others in bins."""
 
     async def story(log: BootstrappedLog) -> None:
         async with log.signer():
