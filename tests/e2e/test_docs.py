@@ -24,7 +24,8 @@ pytestmark = pytest.mark.slow
 DOCS = ROOT / "docs"
 API, ORIGIN = "http://127.0.0.1:8080", "http://127.0.0.1:8081"
 TALKS_TO_A_SERVER = re.compile(
-    r"(tufline (?:add|import|remove|status|publish|freeze|thaw|keys rotate|root renew|root keys|targets renew|submit))"
+    r"(tufline (?:add|import|remove|status|publish|freeze|thaw|delegations (?:add|list|update|delete)|"
+    r"keys rotate|root renew|root keys|targets renew|submit))"
 )
 QUICK = {"TUFLINE_SIGNER__RELEASE_DELAY": "0", "TUFLINE_SIGNER__RELEASE_GRACE": "1", "TUFLINE_SIGNER__RENEWAL_CHECK": "0.5"}
 
@@ -222,6 +223,24 @@ def test_integration_over_rest(tmp_path: Path) -> None:
         assert run_python(change, server, tmp_path) == "10\n"
         renewed = run_python(renew, server, tmp_path)
         assert all(role in renewed for role in ("timestamp", "snapshot", "bins"))
+
+
+def test_custom_roles(tmp_path: Path) -> None:
+    """The guide's commands make a role in which a client finds the artifact, and take it away again."""
+    add, artifact, show, update, delete = programs(DOCS / "how-to" / "delegations.md")[0].splitlines()
+    (tmp_path / "nightly").mkdir()
+    (tmp_path / "nightly" / "demo-2.0.tar.gz").write_text("nightly")
+    path = "nightly/demo-2.0.tar.gz"
+    with dev(tmp_path / "data", "--bins", "4", "--mode", "rstuf") as server:
+        assert "nightly is published" in run(add, server, tmp_path)
+        assert "1 live" in run(artifact, server, tmp_path)
+        assert "nightly/*/*" in run(show, server, tmp_path)
+        assert server.client.request("GET", f"/api/v1/artifacts/{path}")["role"] == "nightly"
+        assert server.updater(tmp_path / "first").get_targetinfo(path) is not None
+        assert "nightly is published" in run(update, server, tmp_path)
+        assert server.updater(tmp_path / "second").get_targetinfo(path) is not None
+        assert "nightly: deleted" in run(delete, server, tmp_path)
+        assert server.updater(tmp_path / "third").get_targetinfo(path) is None
 
 
 def test_hold_publish_and_freeze(tmp_path: Path) -> None:
