@@ -12,7 +12,7 @@ from tufline_testing.clients.custom_roles import IN_BINS, roles_found, write_rep
 from tufline_testing.clients.running import Client
 
 UNORDERED = f"{GO_TUF.name} {GO_TUF.oldest}"
-"""Visits the roles that match a path in any order (GHSA-4f8r-qqr9-fq8j, fixed in 2.0.1)."""
+"""Visits the roles that match a path in random order, and none after a bin (GHSA-4f8r-qqr9-fq8j, fixed in 2.0.1)."""
 
 
 @pytest.fixture

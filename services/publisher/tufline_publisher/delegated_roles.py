@@ -123,6 +123,16 @@ class Parent:
         """
         return self.delegated.bins if role.startswith(self.bins) else self.named.get(role)
 
+    def has_keys(self, role: str, keys: RoleKeys) -> bool:
+        """Return whether targets names a role by certain keys.
+
+        Args:
+            role: the name of a custom role, or of the catch-all role.
+            keys: the keys.
+        """
+        found = self.named.get(role)
+        return found is not None and roles.same_keys(found, keys)
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -141,12 +151,6 @@ def _bins_of(parent: Targets) -> SuccinctRoles:
     if parent.delegations is None or parent.delegations.succinct_roles is None:
         raise MetadataError(roles.NO_BINS)
     return parent.delegations.succinct_roles
-
-
-def _is_same(first: RoleKeys | None, second: RoleKeys | None) -> bool:
-    if first is None or second is None:
-        return False
-    return first.threshold == second.threshold and first.keys.keys() == second.keys.keys()
 
 
 class DelegatedRoles:
@@ -277,10 +281,10 @@ class DelegatedRoles:
             if role not in versions:
                 raise MetadataError(f"its snapshot names no version of {role}, to which targets version {version} delegates")
             is_published = published.get(role) == versions[role]
-            if is_published and (is_same_targets or (before is not None and _is_same(before.named.get(role), keys))):
+            if is_published and (is_same_targets or (before is not None and before.has_keys(role, keys))):
                 continue
             verified = self._verified.get(role, {}).get(versions[role])
-            if verified is None or not _is_same(verified.keys, keys):
+            if verified is None or not roles.same_keys(verified.keys, keys):
                 found.append(role)
             elif verified.bins is not None and (lost := [name for name in verified.bins.get_roles() if name not in versions]):
                 raise MetadataError(f"its snapshot lacks {len(lost)} bins to which {role} delegates, such as {lost[0]}")
@@ -306,6 +310,6 @@ def _verify_catch_all(role: str, content: bytes, keys: RoleKeys) -> SuccinctRole
     bins = _bins_of(metadata.signed)
     if bins.name_prefix != role:
         raise MetadataError(f"{role} delegates to bins of another name, {bins.name_prefix!r}")
-    if not _is_same(roles.bin_keys(metadata.signed), keys):
+    if not roles.same_keys(roles.bin_keys(metadata.signed), keys):
         raise EarlyError(f"{role} delegates to its bins by other keys than targets names for it")
     return bins
