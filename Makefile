@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tufline needs Python 3.11 or later: make PYTHON=python3.12 …")'
 
+# Container images often set it. The tests start Python hundreds of times, and each start would compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the order in which test lists, installs and runs
 .PHONY: help demo programs parts test test-fast simulate stack stack-down soak fuzz nightly mutate mutate-pure hazards faust-evidence bench lint phrases docs workflows coverage release-check format paths schemas reference lock clean
