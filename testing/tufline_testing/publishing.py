@@ -25,6 +25,23 @@ from tufline_testing.origin import Reader
 PARTITIONS = 2
 
 
+class Listening(Health):
+    """Remembers every warning and problem that was reported to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def problem(self, part: str, reason: str) -> None:
+        super().problem(part, reason)
+        self.said.append(reason)
+
+    def warn(self, part: str, reason: str | None) -> None:
+        super().warn(part, reason)
+        if reason is not None:
+            self.said.append(reason)
+
+
 @dataclass
 class SignedRepository:
     """A log with a running signer, and the directory of an origin, for which a test starts publishers."""

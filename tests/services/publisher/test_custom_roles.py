@@ -19,27 +19,10 @@ from tufline.metadata.delegations import Delegation
 from tufline.origin.directory import LocalStore
 from tufline.records import topics
 from tufline.records.metadata import VERSION_HEADER
-from tufline.runtime.health import Health
 from tufline_testing.hand_signed import BINS, HandSigned, new_key
 from tufline_testing.log import eventually, on_a_log, read_all, running
 from tufline_testing.origin import Reader, WatchedStore
-
-
-class Listening(Health):
-    """Remembers every warning and problem."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-
-    def problem(self, part: str, reason: str) -> None:
-        super().problem(part, reason)
-        self.said.append(reason)
-
-    def warn(self, part: str, reason: str | None) -> None:
-        super().warn(part, reason)
-        if reason is not None:
-            self.said.append(reason)
+from tufline_testing.publishing import Listening
 
 
 class Repository:
