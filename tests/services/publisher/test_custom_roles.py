@@ -314,3 +314,24 @@ def test_a_forged_file_of_the_same_version_is_passed_over(tmp_path: Path) -> Non
             await repository.shows("dev/a", findings=["log: dev version 1 has two different contents, at the offsets 6 and 7"])
 
     tell(tmp_path, story)
+
+
+def test_a_role_whose_key_was_lost(tmp_path: Path) -> None:
+    """The new key signs the role alone, before targets names that key: health warns until then, and the role is published at once."""
+
+    async def story(repository: Repository) -> None:
+        lost, new = new_key(), new_key()
+        async with repository.publisher():
+            await repository.add_a_role("dev", lost)
+            await repository.shows("dev/1")
+            repository.metadata.role("dev", ["dev/2"], new)
+            await repository.metadata.append(repository.bus)
+            await eventually(lambda: asyncio.sleep(0, "publisher.origin.refused" in repository.health.warnings))
+            repository.health.said.clear()
+            repository.metadata.targets(repository.role("dev", new), keys=[new])
+            await repository.commit()
+            await repository.shows("dev/2")
+            assert not [said for said in repository.health.said if "can't be published" in said]
+            assert repository.health.warnings == {}
+
+    tell(tmp_path, story)
