@@ -127,6 +127,8 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
         skip_overlap: whether the keys of the previous version are lost, so that the release does not wait for signatures by them too.
         rules: the version of the rules that apply to this record.
         signing: whether more keys must sign it before it is valid (``Signature``).
+        ends: of targets with other custom delegations than before, as for ``ChangedDelegations``; then it has schema version
+            ``DELEGATIONS_SCHEMA``. None if it waits for signatures: the last one has the ends.
     """
 
     role: Literal["root", "targets"]
@@ -135,6 +137,7 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
     skip_overlap: bool = msgspec.field(default=False, name="at_once")
     rules: int = FIRST_RULES
     signing: bool = False
+    ends: list[int] | None = None
 
 
 class Signature(Versioned, frozen=True, kw_only=True, tag="signature", tag_field="kind"):
@@ -145,6 +148,7 @@ class Signature(Versioned, frozen=True, kw_only=True, tag="signature", tag_field
         proposal: the offset in ``admin`` of the record with that version, or with the bootstrap that it is part of.
         keyid: the id of the key that signed.
         sig: the signature in lower-case hexadecimal.
+        ends: of targets with other custom delegations than before, as for ``NewMetadata``.
     """
 
     v: int = SIGNING_SCHEMA
@@ -152,6 +156,7 @@ class Signature(Versioned, frozen=True, kw_only=True, tag="signature", tag_field
     proposal: int
     keyid: str
     sig: str
+    ends: list[int] | None = None
 
 
 class Withdrawal(Versioned, frozen=True, kw_only=True, tag="withdrawal", tag_field="kind"):

@@ -11,11 +11,12 @@ from typing import Final, Literal
 from tuf.api.metadata import Root, Targets
 
 from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError
-from tufline.records import FIRST_RULES, Bootstrap, NewMetadata
+from tufline.records import DELEGATIONS_SCHEMA, FIRST_RULES, Bootstrap, NewMetadata
 from tufline.trust import roles, rules
 from tufline.trust.admin_state import AdminState, Submitted
+from tufline.trust.delegated import read_custom
+from tufline.trust.delegating import changes_custom, first_routing, routed_from
 from tufline.trust.delegating import check_bootstrap as check_delegations
-from tufline.trust.delegating import first_routing
 from tufline.trust.signing import Kind, Proposal, Signable
 
 MAX_WITHDRAWN: Final = 200
@@ -214,4 +215,9 @@ def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) 
     state = replace(supersede(state, offset, content.role), unreadable=unreadable)
     if isinstance(version.signed, Root):
         return replace(state, roots=(*state.roots, Submitted(offset, content.metadata, version.signed, content.skip_overlap)))
+    if state.bootstrap is not None and state.routing is not None and changes_custom(state, version.signed):
+        if content.v < DELEGATIONS_SCHEMA:
+            raise InvalidUpdateError(f"targets with other custom roles must have schema version {DELEGATIONS_SCHEMA}, not {content.v}")
+        routing = routed_from(state.routing, offset, content.ends, read_custom(version.signed), state.bootstrap.settings)
+        state = replace(state, routing=routing)
     return replace(state, targets=(*state.targets, Submitted(offset, content.metadata, version.signed, content.skip_overlap)))

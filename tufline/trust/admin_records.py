@@ -81,7 +81,7 @@ def _apply_unsigned(state: AdminState, content: AdminRecord, offset: int, now: d
         case BootstrapStarted():
             state = _start(state, content, offset)
         case ChangedDelegations():
-            state = delegating.change(state, content, offset)
+            state = delegating.change(state, content, offset, now)
         case NewLifetimes():
             state = online.change_lifetimes(state, content, offset)
         case Renewal():

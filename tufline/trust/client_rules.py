@@ -43,6 +43,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from tufline.decoding import converter
 from tufline.errors import MetadataError
+from tufline.metadata.delegations import ALL_PATHS, Delegation, check_roles
 from tufline.metadata.keyids import keyid_of
 from tufline.metadata.profiles import CLIENTS, SCHEMES
 
@@ -92,6 +93,18 @@ class _Delegations(msgspec.Struct, frozen=True):
     succinct_roles: _Bins
 
 
+class _CustomRole(_Role, frozen=True, kw_only=True):
+    name: str
+    terminating: bool
+    paths: list[str] | msgspec.UnsetType = msgspec.UNSET
+    path_hash_prefixes: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _CustomDelegations(msgspec.Struct, frozen=True):
+    keys: dict[str, _Key]
+    roles: Annotated[list[_CustomRole], msgspec.Meta(min_length=2)]
+
+
 class _Signed(msgspec.Struct, frozen=True, kw_only=True):
     type_: str = msgspec.field(name="_type")
     spec_version: _SpecVersion
@@ -110,6 +123,11 @@ class _Targets(_Signed, frozen=True, kw_only=True):
     delegations: _Delegations
 
 
+class _CustomTargets(_Signed, frozen=True, kw_only=True):
+    targets: dict[str, Any]
+    delegations: _CustomDelegations
+
+
 class _Delegated(msgspec.Struct, frozen=True):
     role: _Role
     keys: dict[str, _Key]
@@ -125,8 +143,14 @@ class _TargetsFile(msgspec.Struct, frozen=True):
     signed: _Targets
 
 
+class _CustomTargetsFile(msgspec.Struct, frozen=True):
+    signatures: list[_Signature]
+    signed: _CustomTargets
+
+
 _read_root: Final = converter(_RootFile)
 _read_targets: Final = converter(_TargetsFile)
+_read_custom_targets: Final = converter(_CustomTargetsFile)
 _read_signatures: Final = converter(_Signatures)
 _read_delegation: Final = converter(_Delegated)
 
@@ -145,7 +169,12 @@ def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ())
     signed = content["signed"]
     is_root = signed["_type"] == "root"
     try:
-        file = _read_root(content) if is_root else _read_targets(content)
+        if is_root:
+            file: _RootFile | _TargetsFile | _CustomTargetsFile = _read_root(content)
+        elif isinstance(signed.get("delegations"), dict) and "succinct_roles" not in signed["delegations"]:
+            file = _read_custom_targets(content)
+        else:
+            file = _read_targets(content)
     except msgspec.ValidationError as error:
         raise MetadataError(f"clients can't read this {signed['_type']}: {error}") from None
     _check_signatures(file.signatures, known)
@@ -164,15 +193,42 @@ def check(content: Mapping[str, Any], profile: str, known: Collection[str] = ())
             "sign targets without files, and add the files as artifacts"
         )
     delegations = signed["delegations"]
+    if isinstance(file, _CustomTargetsFile):
+        _check_custom(delegations, file.signed.delegations, profile)
+        return
     _check_names(delegations, _Delegations, "delegations", {"roles"})
     _check_names(delegations["succinct_roles"], _Bins, "delegations.succinct_roles")
-    prefix = file.signed.delegations.succinct_roles.name_prefix
+    _check_prefix("name_prefix", file.signed.delegations.succinct_roles.name_prefix)
+    _check_role("bins", file.signed.delegations.succinct_roles, _check_keys(delegations["keys"], profile))
+
+
+def _check_prefix(where: str, prefix: str) -> None:
     if len(prefix) > MAX_PREFIX or not _PREFIX.fullmatch(prefix):
         raise MetadataError(
-            f"name_prefix is {prefix[:MAX_PREFIX]!r}, which can't start the names of files: use lower-case letters, digits and '-', "
+            f"{where} is {prefix[:MAX_PREFIX]!r}, which can't start the names of files: use lower-case letters, digits and '-', "
             f"starting with a letter, and at most {MAX_PREFIX} characters"
         )
-    _check_role("bins", file.signed.delegations.succinct_roles, _check_keys(delegations["keys"], profile))
+
+
+def _check_custom(content: Mapping[str, Any], delegations: _CustomDelegations, profile: str) -> None:
+    """Refuse custom roles, or a catch-all role after them, that some client would read differently from the others."""
+    _check_names(content, _CustomDelegations, "delegations", {"succinct_roles"})
+    publics = _check_keys(content["keys"], profile)
+    *custom, catch_all = delegations.roles
+    for role, of_role in zip(delegations.roles, content["roles"], strict=True):
+        _check_names(of_role, _CustomRole, f"delegations.roles of {role.name[:MAX_PREFIX]!r}")
+        _check_role(role.name, role, publics)
+    _check_prefix("the name of the last role", catch_all.name)
+    if catch_all.path_hash_prefixes != [*ALL_PATHS] or catch_all.paths is not msgspec.UNSET or not catch_all.terminating:
+        raise MetadataError(
+            f"the last role is {catch_all.name!r}, but must take every path that no custom role takes: "
+            f"terminating true, no paths, and path_hash_prefixes {[*ALL_PATHS]}"
+        )
+    for role in custom:
+        if role.path_hash_prefixes is not msgspec.UNSET or role.paths is msgspec.UNSET:
+            raise MetadataError(f"{role.name!r} takes paths by their hash: name patterns in paths")
+    named = [Delegation(name=role.name, paths=tuple(role.paths or ()), terminating=role.terminating) for role in custom]
+    check_roles(tuple(named), frozenset(role.name for role in named), catch_all.name)
 
 
 def check_delegation(name: str, keyids: list[str], threshold: int, keys: Mapping[str, Any], profile: str) -> None:

@@ -7,12 +7,13 @@ and only that one names the bins. The catch-all role has the keys of the bins, s
 import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from securesystemslib.signer import Key
-from tuf.api.metadata import DelegatedRole, Root, Targets
+from tuf.api.metadata import DelegatedRole, Root, SuccinctRoles, Targets
+from tuf.api.metadata import Delegations as TufDelegations
 
-from tufline.errors import MetadataError
-from tufline.metadata.delegations import ALL_PATHS, EXPIRE_POLICY, Delegation, Delegations
+from tufline.metadata.delegations import ALL_PATHS, EXPIRE_POLICY, NO_DELEGATIONS, Delegation, Delegations
 from tufline.records import Settings
 from tufline.trust import roles
 from tufline.trust.roles import RoleKeys
@@ -68,7 +69,10 @@ def delegated_by(root: Root, settings: Settings, custom: Delegations) -> Delegat
     Returns:
         The roles and their keys.
     """
-    online = roles.online_bin_keys(root)
+    return _delegated(roles.online_bin_keys(root), settings, custom)
+
+
+def _delegated(online: RoleKeys, settings: Settings, custom: Delegations) -> Delegated:
     if not custom.roles:
         return Delegated(online)
     keys = {role.name: keys_of(role, custom) if role.keyids else online for role in custom.roles}
@@ -99,15 +103,83 @@ def read_delegated(targets: Targets) -> Delegated:
     Raises:
         MetadataError: if it does not delegate to hash bins.
     """
-    delegations = targets.delegations
-    if delegations is None or delegations.roles is None:
-        return Delegated(roles.bin_keys(targets))
-    found = [*delegations.roles.values()]
-    if not found or found[-1].path_hash_prefixes is None:
-        raise MetadataError(roles.NO_BINS)
-    keys = {role.name: _pick(delegations.keys, role.keyids, role.threshold) for role in found}
-    catch_all = found[-1].name
-    return Delegated(keys.pop(catch_all), keys, catch_all, tuple(found))
+    bins, catch_all, delegations = roles.bin_keys(targets), roles.catch_all_of(targets), targets.delegations
+    if catch_all is None or delegations is None or delegations.roles is None:
+        return Delegated(bins)
+    named = tuple(delegations.roles.values())
+    return Delegated(bins, {role.name: _pick(delegations.keys, role.keyids, role.threshold) for role in named[:-1]}, catch_all.name, named)
+
+
+def read_custom(targets: Targets) -> Delegations:
+    """Return the custom delegations of targets that people signed.
+
+    Args:
+        targets: top-level targets.
+
+    Returns:
+        The custom roles, in their order, and their keys.
+    """
+    delegations, catch_all = targets.delegations, roles.catch_all_of(targets)
+    if delegations is None or delegations.roles is None or catch_all is None:
+        return NO_DELEGATIONS
+    custom = [role for role in delegations.roles.values() if role is not catch_all]
+    keyids = {keyid for role in custom for keyid in role.keyids}
+    return Delegations({keyid: key.to_dict() for keyid, key in delegations.keys.items() if keyid in keyids}, tuple(map(_read_role, custom)))
+
+
+def _read_role(role: DelegatedRole) -> Delegation:
+    days = role.unrecognized_fields.get(EXPIRE_POLICY)
+    return Delegation(
+        name=role.name,
+        paths=tuple(role.paths or ()),
+        terminating=role.terminating,
+        keyids=tuple(role.keyids),
+        threshold=role.threshold,
+        days=days if isinstance(days, int) else None,
+    )
+
+
+def with_custom(targets: Targets, settings: Settings, custom: Delegations, expires: datetime) -> Targets:
+    """Make the next version of targets that people sign, with other custom delegations.
+
+    Args:
+        targets: the newest version.
+        settings: the settings from the bootstrap.
+        custom: the custom delegations; roles without keys of their own get those of the bins.
+        expires: when the next version expires.
+
+    Returns:
+        The next version, without signatures.
+    """
+    following = copy.deepcopy(targets)
+    following.version, following.expires = targets.version + 1, expires.astimezone(UTC).replace(microsecond=0)
+    following.delegations = delegations_to(_delegated(roles.bin_keys(targets), settings, custom), settings)
+    return following
+
+
+def delegations_to(delegated: Delegated, settings: Settings) -> TufDelegations:
+    """Return the delegations that targets has.
+
+    Args:
+        delegated: the roles and their keys.
+        settings: the settings from the bootstrap.
+    """
+    if delegated.catch_all is None:
+        return delegations_to_bins(delegated.bins, settings)
+    keys = {keyid: key for of_role in (*delegated.custom.values(), delegated.bins) for keyid, key in of_role.keys.items()}
+    return TufDelegations(keys=keys, roles={role.name: role for role in delegated.named})
+
+
+def delegations_to_bins(keys: RoleKeys, settings: Settings) -> TufDelegations:
+    """Return the delegations that name the bins themselves: those of targets without custom roles, and of the catch-all role.
+
+    Args:
+        keys: the keys of the bins.
+        settings: the settings from the bootstrap.
+    """
+    layout = settings.layout
+    bins = SuccinctRoles([*keys.keys], keys.threshold, layout.bit_length, layout.name_prefix)
+    return TufDelegations(keys=dict(keys.keys), succinct_roles=bins)
 
 
 def _pick(keys: Mapping[str, Key], keyids: Collection[str], threshold: int) -> RoleKeys:

@@ -4,7 +4,9 @@ Each accepted change is a version of all delegations, which routes the changes o
 next targets. No I/O, no clock.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -15,19 +17,20 @@ from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpda
 from tufline.metadata import canonical
 from tufline.metadata.delegations import Delegation, Delegations, check_roles
 from tufline.metadata.profiles import Profile
-from tufline.records import DELEGATIONS_SCHEMA, Bootstrap, ChangedDelegations
+from tufline.records import DELEGATIONS_SCHEMA, Bootstrap, ChangedDelegations, NewMetadata, Settings
 from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.trust import client_rules, roles, rules
 from tufline.trust.admin_state import AdminState, DelegationChange
-from tufline.trust.delegated import keys_of
+from tufline.trust.delegated import keys_of, read_custom, with_custom
 from tufline.trust.roles import RoleKeys
+from tufline.trust.signing import Proposal
 
 ROLE_BYTES: Final = 120
 KEYID_BYTES: Final = 67
 """How many bytes more a role takes in targets than as a ``Delegation``, at most: for fields that have their default, and for each key of
 the bins."""
 
-OFFLINE_TARGETS: Final = "targets is signed by people here, which is not supported together with custom delegations yet"
+SUBMIT_TARGETS: Final = "people sign targets here: submit targets that names the custom roles, and after them the catch-all role"
 
 MAX_CHANGES: Final = 200
 """For how many of the newest changes the results are kept, to answer their tasks."""
@@ -41,9 +44,12 @@ def first_routing(bootstrap: Bootstrap, offset: int) -> Routing:
         offset: the offset of its record in ``admin``.
     """
     settings = bootstrap.settings
-    if bootstrap.delegations is None:
+    custom = bootstrap.delegations
+    if bootstrap.targets is not None:
+        custom = read_custom(roles.parse(Targets, bootstrap.targets).signed)
+    if custom is None or not custom.roles:
         return Routing(settings.partitioning)
-    first = AcceptedDelegations(offset, (0,) * settings.partitions, bootstrap.delegations)
+    first = AcceptedDelegations(offset, (0,) * settings.partitions, custom)
     return Routing(settings.partitioning, [first], only_custom=settings.only_custom)
 
 
@@ -64,7 +70,7 @@ def check_bootstrap(bootstrap: Bootstrap) -> None:
     if bootstrap.v < DELEGATIONS_SCHEMA:
         raise InvalidBootstrapError(f"a bootstrap with delegations must have schema version {DELEGATIONS_SCHEMA}, not {bootstrap.v}")
     if bootstrap.targets is not None:
-        raise InvalidBootstrapError(OFFLINE_TARGETS)
+        raise InvalidBootstrapError(SUBMIT_TARGETS)
     names = [role.name for role in delegations.roles]
     if not names:
         raise InvalidBootstrapError("settings.roles.delegations names no role: name at least one")
@@ -154,16 +160,17 @@ def _changed(before: Delegations, content: ChangedDelegations) -> tuple[Delegati
     return Delegations({keyid: key for keyid, key in keys.items() if keyid in used}, following), frozenset(named)
 
 
-def change(state: AdminState, content: ChangedDelegations, offset: int) -> AdminState:
+def change(state: AdminState, content: ChangedDelegations, offset: int, now: datetime) -> AdminState:
     """Accept a change of the custom delegations: the whole of it, or nothing.
 
     Args:
         state: the state before the record.
         content: the record's content.
         offset: the record's offset in ``admin``.
+        now: a time with a time zone.
 
     Returns:
-        The state after the record.
+        The state after the record. Where people sign targets, it has the next targets, which wait for signatures.
 
     Raises:
         InvalidUpdateError: with the reason and what to do.
@@ -171,20 +178,56 @@ def change(state: AdminState, content: ChangedDelegations, offset: int) -> Admin
     if state.bootstrap is None or state.routing is None:
         raise InvalidUpdateError("there is no repository yet")
     settings, routing = state.bootstrap.settings, state.routing
-    if state.targets:
-        raise InvalidUpdateError(OFFLINE_TARGETS)
-    if len(content.ends) != settings.partitions:
-        raise InvalidUpdateError("it names the ends of another number of partitions than the repository has")
-    delegations, named = _changed(routing.delegations, content)
+    newest = state.targets[-1].signed if state.targets else None
+    before = routing.delegations if newest is None else read_custom(newest)
+    delegations, named = _changed(before, content)
     try:
         if content.action != "delete":
             check(delegations, named, settings.name_prefix, state.profile, content.rules)
-            check_size(delegations, roles.online_bin_keys(state.roots[-1].signed))
+            check_size(delegations, roles.online_bin_keys(state.roots[-1].signed) if newest is None else roles.bin_keys(newest))
     except (InvalidInputError, MetadataError) as error:
         raise InvalidUpdateError(str(error)) from error
-    # Two processes may have read the ends in one order, and appended their records in the other.
-    ends = tuple(map(max, content.ends, routing.versions[-1].ends)) if routing.versions else tuple(content.ends)
-    versions = (*routing.versions, AcceptedDelegations(offset, ends, delegations))
     changes = dict([*state.delegation_changes.items(), (offset, DelegationChange(content.action, tuple(sorted(named))))][-MAX_CHANGES:])
-    routing = Routing(settings.partitioning, versions, only_custom=settings.only_custom)
-    return replace(state, routing=routing, delegation_changes=changes)
+    state = replace(state, delegation_changes=changes)
+    if newest is None:
+        return replace(state, routing=routed_from(routing, offset, content.ends, delegations, settings))
+    if (waiting := state.open_proposal("targets")) is not None:
+        raise InvalidUpdateError(
+            f"{waiting.what} waits for signatures already: sign that one, or withdraw it first (POST /api/v1/metadata/sign/delete)"
+        )
+    following = with_custom(newest, settings, delegations, now + timedelta(days=settings.expiration_days[Targets.type]))
+    metadata = {"signatures": [], "signed": following.to_dict()}
+    proposed = NewMetadata(v=DELEGATIONS_SCHEMA, role="targets", metadata=metadata, rules=content.rules, signing=True)
+    proposal = Proposal(offset, "targets", following.version, proposed)
+    return replace(state, proposals={**state.proposals, offset: proposal})
+
+
+def routed_from(routing: Routing, offset: int, ends: Sequence[int] | None, delegations: Delegations, settings: Settings) -> Routing:
+    """Return the routing with one more version of the custom delegations.
+
+    Args:
+        routing: the routing before.
+        offset: the offset of its record in ``admin``.
+        ends: as the record names them.
+        delegations: all custom delegations.
+        settings: the settings from the bootstrap.
+
+    Raises:
+        InvalidUpdateError: if the ends are not those of the repository's partitions.
+    """
+    if ends is None or len(ends) != settings.partitions:
+        raise InvalidUpdateError("it names the ends of another number of partitions than the repository has")
+    # Two processes may have read the ends in one order, and appended their records in the other.
+    increasing = tuple(map(max, ends, routing.versions[-1].ends)) if routing.versions else tuple(ends)
+    versions = (*routing.versions, AcceptedDelegations(offset, increasing, delegations))
+    return Routing(settings.partitioning, versions, only_custom=settings.only_custom)
+
+
+def changes_custom(state: AdminState, targets: Targets) -> bool:
+    """Return whether targets that people sign have other custom delegations than the newest ones.
+
+    Args:
+        state: the state before they are accepted.
+        targets: the next targets.
+    """
+    return state.routing is not None and read_custom(targets) != state.routing.delegations

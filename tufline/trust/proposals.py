@@ -111,7 +111,10 @@ def sign(state: AdminState, signature: Signature, offset: int, now: datetime) ->
     proposal = replace(proposal, record=record, signatures=(*proposal.signatures, offset))
     if all(one.is_complete for one in signable(state, record, now)):
         state = close(state, proposal, "complete", offset)
-        return _accept(state, msgspec.structs.replace(record, signing=False), offset, now)
+        complete = msgspec.structs.replace(record, signing=False)
+        if isinstance(complete, NewMetadata):
+            complete = msgspec.structs.replace(complete, ends=signature.ends)
+        return _accept(state, complete, offset, now)
     return replace(state, proposals={**state.proposals, proposal.offset: proposal})
 
 

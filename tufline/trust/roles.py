@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from securesystemslib.signer import Key
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import DelegatedRole, Metadata, Role, Root, Targets
 
 from tufline.decoding import describe, shorten
 from tufline.errors import MetadataError, UnreadableMetadataError
@@ -92,6 +92,19 @@ def root_keys(root: Root, role: str) -> RoleKeys:
     return RoleKeys({keyid: root.keys[keyid] for keyid in of_role.keyids if keyid in root.keys}, of_role.threshold)
 
 
+def catch_all_of(targets: Targets) -> DelegatedRole | None:
+    """Return the catch-all role, to which targets delegates instead of the bins if there are custom roles.
+
+    Args:
+        targets: top-level targets.
+
+    Returns:
+        The last role that targets names, if that one takes paths by their hash; otherwise None.
+    """
+    named = [*targets.delegations.roles.values()] if targets.delegations is not None and targets.delegations.roles else []
+    return named[-1] if named and named[-1].path_hash_prefixes is not None else None
+
+
 def bin_keys(targets: Targets) -> RoleKeys:
     """Return the keys of the bins.
 
@@ -99,14 +112,17 @@ def bin_keys(targets: Targets) -> RoleKeys:
         targets: the trusted top-level targets.
 
     Returns:
-        The keys and threshold of its ``succinct_roles``.
+        The keys and threshold of its ``succinct_roles``, or of the catch-all role, which has the same.
 
     Raises:
         MetadataError: if it does not delegate to hash bins.
     """
-    if targets.delegations is None or targets.delegations.succinct_roles is None:
+    of_bins: Role | None = catch_all_of(targets)
+    if of_bins is None and targets.delegations is not None:
+        of_bins = targets.delegations.succinct_roles
+    if of_bins is None or targets.delegations is None:
         raise MetadataError(NO_BINS)
-    of_bins, keys = targets.delegations.succinct_roles, targets.delegations.keys
+    keys = targets.delegations.keys
     return RoleKeys({keyid: keys[keyid] for keyid in of_bins.keyids if keyid in keys}, of_bins.threshold)
 
 
@@ -136,10 +152,12 @@ def bins_prefix(targets: Mapping[str, Any]) -> str:
     Raises:
         MetadataError: if it is not targets metadata that delegates to hash bins.
     """
-    delegations = parse(Targets, targets).signed.delegations
-    if delegations is None or delegations.succinct_roles is None:
+    signed = parse(Targets, targets).signed
+    if (catch_all := catch_all_of(signed)) is not None:
+        return catch_all.name
+    if signed.delegations is None or signed.delegations.succinct_roles is None:
         raise MetadataError(NO_BINS)
-    return delegations.succinct_roles.name_prefix
+    return signed.delegations.succinct_roles.name_prefix
 
 
 def parse(role: type[SignedRole], content: bytes | Mapping[str, Any]) -> Metadata[SignedRole]:

@@ -8,7 +8,7 @@ import copy
 from datetime import datetime
 
 from securesystemslib.signer import Key, SSlibKey
-from tuf.api.metadata import Root, Targets
+from tuf.api.metadata import Role, Root, Targets
 
 from tufline.metadata import keyids
 from tufline.trust import roles
@@ -62,7 +62,7 @@ def next_root(root: Root, old: str, new: Key, expires: datetime) -> Root | None:
 
 
 def next_targets(targets: Targets, old: str, new: Key, expires: datetime) -> Targets | None:
-    """Make the next targets, in which a new key of the bins replaces an old one.
+    """Make the next targets, in which a new key of the bins, or of custom roles, replaces an old one.
 
     Args:
         targets: the newest targets.
@@ -71,13 +71,20 @@ def next_targets(targets: Targets, old: str, new: Key, expires: datetime) -> Tar
         expires: when the new version expires.
 
     Returns:
-        The next version; None if the bins do not have the old key.
+        The next version; None if neither the bins nor a custom role have the old key.
     """
     delegations = targets.delegations
-    if delegations is None or delegations.succinct_roles is None or old not in delegations.succinct_roles.keyids:
+    if delegations is None:
+        return None
+    named: list[tuple[str | None, Role]] = [*(delegations.roles or {}).items()]
+    if delegations.succinct_roles is not None:
+        named = [(None, delegations.succinct_roles)]
+    having = [role for role, of_role in named if old in of_role.keyids]
+    if not having:
         return None
     following = copy.deepcopy(targets)
-    following.revoke_key(old)
-    following.add_key(new)
+    for role in having:
+        following.revoke_key(old, role)
+        following.add_key(new, role)
     following.version, following.expires = targets.version + 1, expires
     return following

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from tuf.api.metadata import Delegations, Root, Snapshot, SuccinctRoles, Targets, Timestamp
+from tuf.api.metadata import Delegations, Root, Snapshot, Targets, Timestamp
 from tuf.api.serialization.json import CanonicalJSONSerializer
 
 from tufline.errors import InvalidBootstrapError, InvalidInputError, MetadataError
@@ -25,8 +25,8 @@ from tufline.metadata.profiles import Profile
 from tufline.records import FIRST_RULES, Bootstrap, Settings
 from tufline.records.partitioning import check_partitions, partition_bits
 from tufline.trust import client_rules
-from tufline.trust.delegated import delegated_by
-from tufline.trust.roles import BINS, RoleKeys, SignedRole, bin_keys, online_bin_keys, parse, read_file, root_keys, verified
+from tufline.trust.delegated import delegated_by, delegations_to, delegations_to_bins, read_delegated
+from tufline.trust.roles import BINS, RoleKeys, SignedRole, bin_keys, catch_all_of, online_bin_keys, parse, read_file, root_keys, verified
 
 MAX_BYTES: Final[Mapping[str, int]] = MappingProxyType({Root.type: 500_000, Targets.type: 4_000_000})
 """The largest root and top-level targets that are accepted: python-tuf's client refuses more than 512,000 and 5,000,000 bytes."""
@@ -136,7 +136,14 @@ def check_bins(settings: Settings, targets: Targets, rules: int) -> None:
     Raises:
         MetadataError: with the reason and what to do.
     """
-    keys = bin_keys(targets)
+    keys, catch_all = bin_keys(targets), catch_all_of(targets)
+    if catch_all is not None:
+        if catch_all.name != settings.name_prefix:
+            raise MetadataError(f"the catch-all role is named {catch_all.name!r}, but must have the name {settings.name_prefix!r}")
+        for role, of_role in read_delegated(targets).custom.items():
+            check_online(role, of_role, rules)
+        check_online(BINS, keys, rules)
+        return
     of_bins = targets.delegations.succinct_roles if targets.delegations else None
     if of_bins is None or of_bins.bit_length != settings.layout.bit_length:
         found = 0 if of_bins is None else of_bins.number_of_bins
@@ -240,12 +247,7 @@ def make_targets(root: Root, settings: Settings, custom: CustomDelegations, vers
     Returns:
         The canonical bytes to sign, and the same content in the form of the file; see ``verified``.
     """
-    delegated = delegated_by(root, settings, custom)
-    if delegated.catch_all is None:
-        return _encode_targets(_delegation_to_bins(delegated.bins, settings), version, expires)
-    keys = {keyid: key for of_role in (*delegated.custom.values(), delegated.bins) for keyid, key in of_role.keys.items()}
-    delegations = Delegations(keys=keys, roles={role.name: role for role in delegated.named})
-    return _encode_targets(delegations, version, expires)
+    return _encode_targets(delegations_to(delegated_by(root, settings, custom), settings), version, expires)
 
 
 def make_catch_all(online: RoleKeys, settings: Settings, version: int, expires: datetime) -> tuple[bytes, bytes]:
@@ -260,13 +262,7 @@ def make_catch_all(online: RoleKeys, settings: Settings, version: int, expires: 
     Returns:
         As ``make_targets``.
     """
-    return _encode_targets(_delegation_to_bins(online, settings), version, expires)
-
-
-def _delegation_to_bins(online: RoleKeys, settings: Settings) -> Delegations:
-    layout = settings.layout
-    bins = SuccinctRoles(list(online.keys), online.threshold, layout.bit_length, layout.name_prefix)
-    return Delegations(keys=dict(online.keys), succinct_roles=bins)
+    return _encode_targets(delegations_to_bins(online, settings), version, expires)
 
 
 def _encode_targets(delegations: Delegations, version: int, expires: datetime) -> tuple[bytes, bytes]:

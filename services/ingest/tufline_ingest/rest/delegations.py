@@ -5,6 +5,7 @@ partition, and the record names the offsets after the marks, so that each change
 """
 
 import asyncio
+from datetime import datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -88,7 +89,7 @@ async def _submit(context: Context, action: Action, **content: Any) -> web.Respo
         repository = context.check_bootstrapped()
         wanted = ChangedDelegations(action=action, ends=[0] * repository.settings.partitions, rules=CURRENT_RULES, **content)
         # In a thread, because many roles may take long to compare.
-        await asyncio.to_thread(_judge, context.admin.state, wanted, repository, context.config.max_roles)
+        await asyncio.to_thread(_judge, context.admin.state, wanted, repository, context.config.max_roles, context.clock.latest())
         wanted = msgspec.structs.replace(wanted, ends=await context.append_marks(repository))
         (position,) = await context.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(wanted))])
         await context.read_back(position.offset)
@@ -99,9 +100,9 @@ async def _submit(context: Context, action: Action, **content: Any) -> web.Respo
     return answer(SubmittedAnswer(data, f"Metadata delegation {action} accepted."), 202)
 
 
-def _judge(state: AdminState, wanted: ChangedDelegations, repository: Bootstrapped, max_roles: int) -> None:
+def _judge(state: AdminState, wanted: ChangedDelegations, repository: Bootstrapped, max_roles: int, now: datetime) -> None:
     try:
-        after = delegating.change(state, wanted, state.next_offset)
+        after = delegating.change(state, wanted, state.next_offset, now)
     except InvalidUpdateError as error:
         raise BadRequestError(f"the delegations can't be accepted: {error}") from None
     assert after.routing is not None

@@ -294,7 +294,10 @@ class CommitWorker:
             return targets
         in_grace = roots_in_grace(self._repository, self._context.released, self._context.clock.earliest())
         submitted = next_submitted_targets(self._repository, self._heads, self._state, root, in_grace)
-        return None if submitted is None else signed_by_people(Targets.type, submitted.metadata)
+        if submitted is None:
+            return None
+        self._released = sum(version.offset <= submitted.offset for version in self._repository.delegations)
+        return signed_by_people(Targets.type, submitted.metadata)
 
     async def _next_catch_all(self, sign: Sign, now: datetime) -> SignedFile | None:
         """Make the catch-all role, if targets delegates to it and its current version is due or names other keys."""
