@@ -19,7 +19,7 @@ from tufline.clock import milliseconds_of
 from tufline.errors import InvalidInputError, SchemaError
 from tufline.metadata.delegations import ALL_PATHS, MAX_MATCHING, NO_DELEGATIONS, Delegation, Delegations, check_roles
 from tufline.metadata.key_uris import ONLINE_KEY_URI
-from tufline.records import Add, Bootstrap, ChangedDelegations, Remove, codec, topics
+from tufline.records import Add, Bootstrap, ChangedDelegations, NewMetadata, Remove, Signature, codec, topics
 from tufline.records.routing import MOVED, NOT_DELEGATED, AcceptedDelegations, Routing
 from tufline.trust import delegating, roles, rules
 from tufline.trust.admin_records import fold
@@ -27,6 +27,7 @@ from tufline.trust.admin_state import AdminState
 from tufline.trust.delegated import read_delegated
 from tufline_testing.log import DEFAULT_DAYS, settings_of
 from tufline_testing.payloads import make_bootstrap
+from tufline_testing.resign import signature
 
 NOW = milliseconds_of(datetime.now(UTC))
 SETTINGS = settings_of(4, 2, DEFAULT_DAYS)
@@ -326,3 +327,30 @@ def test_targets_stay_as_small_as_clients_accept(begun: AdminState) -> None:
     assert begun.bootstrap is not None
     bootstrap = msgspec.structs.replace(begun.bootstrap, v=records.DELEGATIONS_SCHEMA, delegations=Delegations({}, tuple(many)))
     assert "targets would have some" in folded(AdminState(), bootstrap).refused[0]
+
+
+def test_targets_that_people_sign_route_from_their_last_signature_on(tmp_path: Path) -> None:
+    """A change makes the next targets, which route nothing while they wait; without ends, the last signature is refused."""
+    held = make_bootstrap(tmp_path, bins=4, mode="pep458")
+    payload = held.payload["metadata"]
+    bootstrap = Bootstrap(
+        v=SETTINGS.schema, settings=SETTINGS, root=payload["root"], targets=payload["targets"], rules=records.CURRENT_RULES
+    )
+    state = folded(AdminState(), bootstrap, changed("add", DEV, ends=(1, 1)))
+    proposal = state.open_proposal("targets")
+    assert proposal is not None
+    assert isinstance(proposal.record, NewMetadata)
+    assert (proposal.version, names_of(state)) == (2, [])
+    for number, ends in enumerate((None, None, [8, 9])):
+        key = held.targets[min(number, 1)].signer
+        entry = signature(proposal.record.metadata, key)
+        state = folded(state, Signature(v=6, role="targets", proposal=1, **entry, ends=ends))
+    assert list(state.refused) == [3]
+    assert "the ends of another number of partitions" in state.refused[3]
+    assert names_of(state) == ["dev"]
+    assert state.routing is not None
+    assert [(version.offset, version.ends) for version in state.routing.versions] == [(4, (8, 9))]
+    assert roles_keys(read_delegated(state.targets[-1].signed).custom["dev"]) == roles_keys(roles.bin_keys(state.targets[0].signed))
+    again = folded(state, changed("delete", deleted=("dev",)))
+    assert again.open_proposal("targets") is not None
+    assert names_of(again) == ["dev"]

@@ -4,10 +4,10 @@ Each accepted change is a version of all delegations, which routes the changes o
 next targets. No I/O, no clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from tuf.api.metadata import Root, Targets
@@ -231,3 +231,17 @@ def changes_custom(state: AdminState, targets: Targets) -> bool:
         targets: the next targets.
     """
     return state.routing is not None and read_custom(targets) != state.routing.delegations
+
+
+def needs_ends(state: AdminState, role: str, metadata: Mapping[str, Any]) -> bool:
+    """Return whether a record that makes a submitted version valid must name ends, because it changes the custom delegations.
+
+    Args:
+        state: the state before the record.
+        role: the role of the version.
+        metadata: the object, ``{"signatures": […], "signed": {…}}``.
+
+    Raises:
+        MetadataError: if it is not metadata of that role.
+    """
+    return role == Targets.type and changes_custom(state, roles.parse(Targets, metadata).signed)

@@ -2,17 +2,23 @@
 
 import asyncio
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tufline.clock import utc_now
+from tufline.trust.ceremony import Ceremony
 from tufline_testing.origin import Reader
 from tufline_testing.payloads import make_bootstrap
+from tufline_testing.resign import resign, signature
 from tufline_testing.rest import Rest, artifact, bootstrapped, bulk_line
 
 ARTIFACTS, DELETE, BULK, DELEGATIONS = "/api/v1/artifacts", "/api/v1/artifacts/delete", "/api/v1/artifacts/bulk", "/api/v1/delegations"
+
+SIGN = "/api/v1/metadata/sign"
+QUICK = {"release_delay": 0.0, "renewal_check": 0.2}
 
 
 def role(name: str, *paths: str, **more: Any) -> dict[str, Any]:
@@ -85,3 +91,91 @@ async def test_a_repository_begins_with_custom_roles(tmp_path: Path, bins: bool)
         gone = await remove(server, "other")
         assert gone == {"deleted_artifacts": ["other"] if bins else [], "not_found_artifacts": [] if bins else ["other"]}
         assert not server.health.problems
+
+
+async def sign_targets(server: Rest, held: Ceremony) -> None:
+    """Sign the waiting targets as two key holders do, and wait until it is published."""
+    answer: Any = {}
+    for key in held.targets[:2]:
+        _, waiting = await server.ask("GET", SIGN)
+        body = {"role": "targets", "signature": signature(waiting["data"]["metadata"]["targets"], key.signer)}
+        status, answer = await server.ask("POST", SIGN, body)
+        assert status == 202, answer
+    assert (await server.task(answer["data"]["task_id"]))["state"] == "SUCCESS"
+
+
+async def test_people_sign_the_targets_of_a_change(tmp_path: Path) -> None:
+    """Where targets is offline, a change makes the next targets. It counts once enough people signed it; until then nothing changes."""
+    held = make_bootstrap(tmp_path / "keys", bins=8, mode="pep458")
+    async with bootstrapped(tmp_path, payload=held.payload, signer=QUICK) as server:
+        reader = Reader(tmp_path / "origin", utc_now)
+        (in_bin,) = await add(server, "dev/old")
+        _, answer = await server.ask("POST", DELEGATIONS, {"delegations": {"roles": [role("dev", "dev/*")]}})
+        task = answer["data"]["task_id"]
+        waiting = (await server.ask("GET", f"/api/v1/task?task_id={task}"))[1]["data"]
+        assert (waiting["state"], waiting["result"]["details"]["delegated_roles"]) == ("RUNNING", ["dev"])
+        assert "targets version 2 waits for signatures" in waiting["result"]["message"]
+        again = await server.ask("POST", DELEGATIONS, {"delegations": {"roles": [role("doc", "doc/*")]}})
+        assert (again[0], "waits for signatures already" in str(again[1])) == (422, True)
+        assert await add(server, "dev/old", length=2) == [in_bin]
+        await sign_targets(server, held)
+        assert (await server.task(task))["state"] == "SUCCESS"
+        (bin_of_other,) = await add(server, "other", length=2)
+        assert await add(server, "dev/old", "other", length=3) == sorted({"dev", bin_of_other})
+        assert await asyncio.to_thread(reader.refresh) == {"dev/old": 3, "other": 3}
+
+        # People may also submit targets that they made themselves: here without custom roles again.
+        _, trust = await server.ask("GET", "/api/v1/trust")
+        following = copy.deepcopy(trust["targets"]["metadata"])
+        following["signed"] |= {"version": 3, "delegations": held.payload["metadata"]["targets"]["signed"]["delegations"]}
+        resign(following, [key.signer for key in held.targets[:2]])
+        _, answer = await server.ask("POST", "/api/v1/metadata", {"metadata": {"targets": following}})
+        assert (await server.task(answer["data"]["task_id"]))["state"] == "SUCCESS"
+        assert (await server.ask("GET", DELEGATIONS))[1]["data"]["roles"] == []
+        assert await add(server, "dev/old", length=4) == [in_bin]
+        assert await asyncio.to_thread(reader.refresh) == {"dev/old": 4, "other": 3}
+        assert (await server.ask("GET", "/api/v1/status"))[1]["problems"] == {}
+
+
+async def test_a_change_that_nobody_signs_can_be_withdrawn(tmp_path: Path) -> None:
+    """Its task ends with the reason, and the next change can be made."""
+    held = make_bootstrap(tmp_path / "keys", bins=8, mode="pep458")
+    async with bootstrapped(tmp_path, payload=held.payload, signer=QUICK) as server:
+        _, answer = await server.ask("POST", DELEGATIONS, {"delegations": {"roles": [role("dev", "dev/*")]}})
+        status, _ = await server.ask("POST", f"{SIGN}/delete", {"role": "targets"})
+        assert status == 202
+        task = await server.task(answer["data"]["task_id"])
+        assert (task["state"], task["result"]["details"]["failed_roles"][0]["role"]) == ("ERRORED", "dev")
+        assert "withdrawn" in task["result"]["error"]
+        await server.ask("POST", DELEGATIONS, {"delegations": {"roles": [role("doc", "doc/*")]}})
+        await sign_targets(server, held)
+        assert await add(server, "doc/a", "dev/a") == sorted({"doc", *await add(server, "dev/a")})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda roles: roles.pop(), "bins"),
+        (lambda roles: roles[-1].update(path_hash_prefixes=["0"]), "must take every path"),
+        (lambda roles: roles[-1].update(name="rest"), "catch-all role is named 'rest'"),
+        (lambda roles: roles[0].update(name="1.root"), "name of a file"),
+        (lambda roles: roles[0].update(paths=["dev/[ab]"]), "clients read differently"),
+        (lambda roles: roles[0].update(threshold=9), "needs 9 online key"),
+        (lambda roles: roles[0].update(Terminating=True), "Terminating"),
+    ],
+)
+async def test_targets_with_roles_that_clients_refuse_are_refused(tmp_path: Path, change: Callable[[list[Any]], Any], reason: str) -> None:
+    """Correct signatures do not help: the answer names what is wrong, and the next correct targets are accepted."""
+    held = make_bootstrap(tmp_path / "keys", bins=8, mode="pep458")
+    async with bootstrapped(tmp_path, payload=held.payload, signer=QUICK) as server:
+        await server.ask("POST", DELEGATIONS, {"delegations": {"roles": [role("dev", "dev/*")]}})
+        good = (await server.ask("GET", SIGN))[1]["data"]["metadata"]["targets"]
+        bad = copy.deepcopy(good)
+        change(bad["signed"]["delegations"]["roles"])
+        for metadata in (bad, good):
+            resign(metadata, [key.signer for key in held.targets[:2]])
+        status, answer = await server.ask("POST", "/api/v1/metadata", {"metadata": {"targets": bad}})
+        assert (status, reason in str(answer)) == (422, True), answer
+        status, answer = await server.ask("POST", "/api/v1/metadata", {"metadata": {"targets": good}})
+        assert (await server.task(answer["data"]["task_id"]))["state"] == "SUCCESS"
+        assert await add(server, "dev/a") == ["dev"]

@@ -10,8 +10,9 @@ from tufline.records import ChangedDelegations
 from tufline.records.cursor import Cursor
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.rest.admin_records import read_admin_record
-from tufline_ingest.rest.finished_tasks import finished
+from tufline_ingest.rest.finished_tasks import finished, running
 from tufline_ingest.rest.schemas.tasks import TaskData
+from tufline_ingest.rest.trust_tasks import ENDED
 from tufline_ingest.views.published import PublishedView
 
 
@@ -38,10 +39,15 @@ async def describe(task_id: str, cursor: Cursor, bus: Bus, view: PublishedView, 
     if not isinstance(content, ChangedDelegations):
         return TaskData(task_id, "PENDING")
     names = content.deleted if content.action == "delete" else [role.name for role in content.roles]
-    if (reason := admin.refused.get(offset)) is not None:
+    proposal = admin.proposals.get(offset)  # only where people sign targets
+    end = offset if proposal is None or proposal.outcome == "signing" else proposal.end
+    reason = admin.refused.get(end) or (None if proposal is None else ENDED.get(proposal.outcome))
+    if reason is not None:
         failed = [{"role": name, "reason": reason} for name in names]
         return finished(task_id, cursor, "Metadata Delegation Failed", _details([], failed), reason)
-    if view.published is None or not cursor.is_covered(view.published.vector):
+    if proposal is not None and proposal.outcome == "signing":
+        return running(task_id, cursor, f"{proposal.what} waits for signatures: GET /api/v1/metadata/sign", _details(names, []))
+    if view.published is None or view.published.vector.admin <= end:
         return TaskData(task_id, "RUNNING")
     return finished(task_id, cursor, "Metadata Delegation Processed", _details(names, []))
 

@@ -106,6 +106,7 @@ def _judge(state: AdminState, wanted: ChangedDelegations, repository: Bootstrapp
     except InvalidUpdateError as error:
         raise BadRequestError(f"the delegations can't be accepted: {error}") from None
     assert after.routing is not None
-    check_count(repository.settings.number_of_bins, len(after.routing.custom_names), max_roles)
+    names = after.routing.custom_names | {role.name for role in wanted.roles}
+    check_count(repository.settings.number_of_bins, len(names), max_roles)
     if (size := len(records.encode(wanted))) > MAX_RECORD_BYTES:
         raise BadRequestError(f"the delegations take {size} bytes, at most {MAX_RECORD_BYTES} are accepted: send them in parts")

@@ -8,6 +8,7 @@ import asyncio
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 from tuf.api.metadata import Root, Targets
 
@@ -15,9 +16,9 @@ from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
 from tufline.errors import InvalidBootstrapError, InvalidUpdateError
-from tufline.records import SIGNATURE_KEY, WITHDRAWAL_KEY, Signature, Withdrawal, cursor, topics
+from tufline.records import DELEGATIONS_SCHEMA, SIGNATURE_KEY, WITHDRAWAL_KEY, Signature, Withdrawal, cursor, topics
 from tufline.records.cursor import Task
-from tufline.trust import acceptance, proposals
+from tufline.trust import acceptance, delegating, proposals
 from tufline.trust.admin_state import AdminState
 from tufline.trust.signing import Kind, Missing, Proposal
 from tufline_ingest import accept
@@ -95,10 +96,32 @@ async def post_signature(context: Context, request: web.Request) -> web.Response
         found = _find(state, requested.role)
         record = Signature(role=requested.role, proposal=found.offset, keyid=requested.signature.keyid, sig=requested.signature.sig)  # type: ignore[arg-type]
         try:
-            await asyncio.to_thread(proposals.sign, state, record, state.next_offset, context.clock.latest())
+            record, changes_roles = await asyncio.to_thread(_judge, state, found, record, context.clock.latest())
         except (InvalidBootstrapError, InvalidUpdateError) as error:
             raise BadRequestError(f"the signature can't be accepted: {error}") from None
+        if changes_roles:
+            record = msgspec.structs.replace(record, ends=await context.append_marks(context.check_bootstrapped()))
         return await _append(context, Message(topics.ADMIN, SIGNATURE_KEY, records.encode(record)), Task.SIGN, "Metadata sign accepted.")
+
+
+def _judge(state: AdminState, found: Proposal, record: Signature, now: datetime) -> tuple[Signature, bool]:
+    """Judge a signature.
+
+    Returns:
+        The record, and whether it makes targets valid that change the custom delegations, so that it must name their ends.
+
+    Raises:
+        InvalidBootstrapError: if it is the last signature of a bootstrap that can no longer be accepted.
+        InvalidUpdateError: if it can't be accepted, with the reason and what to do.
+    """
+    changes_roles = False
+    if state.bootstrap is not None and isinstance(found.record, records.NewMetadata):
+        changes_roles = delegating.needs_ends(state, found.record.role, found.record.metadata)
+        if changes_roles:
+            record = msgspec.structs.replace(record, v=DELEGATIONS_SCHEMA, ends=[0] * state.bootstrap.settings.partitions)
+    after = proposals.sign(state, record, state.next_offset, now)
+    is_complete = after.proposals[found.offset].outcome == "complete"
+    return (record, True) if changes_roles and is_complete else (msgspec.structs.replace(record, ends=None), False)
 
 
 async def post_withdrawal(context: Context, request: web.Request) -> web.Response:

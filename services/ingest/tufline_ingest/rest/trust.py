@@ -10,22 +10,24 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
+import msgspec
 from aiohttp import web
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
-from tufline.errors import InvalidUpdateError
-from tufline.records import CURRENT_RULES, RENEWAL_KEY, NewMetadata, Renewal, cursor, topics
+from tufline.errors import InvalidUpdateError, MetadataError
+from tufline.records import CURRENT_RULES, DELEGATIONS_SCHEMA, RENEWAL_KEY, NewMetadata, Renewal, cursor, topics
 from tufline.records.cursor import Task
-from tufline.trust import online, proposals
+from tufline.trust import delegating, online, proposals
 from tufline.trust.admin_state import AdminState
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest.request_json import decode, read_metadata
 from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.role_requests import check_count
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.trust import MetadataRequest, RenewalRequest, TrustAnswer, TrustedRole
 
@@ -46,7 +48,8 @@ async def post_metadata(context: Context, request: web.Request) -> web.Response:
         raise BadRequestError("metadata is empty: give root, or targets, or both")
     async with context.alone():
         # The clock is read here: a thread without an event loop can't.
-        updates = await asyncio.to_thread(_judge, context.admin.state, updates, context.clock.latest())
+        updates = await asyncio.to_thread(_judge, context.admin.state, updates, context.clock.latest(), context.config.max_roles)
+        updates = await _with_ends(context, updates)
         positions = await context.append([Message(topics.ADMIN, update.role, records.encode(update)) for update in updates])
         await context.read_back(positions[-1].offset)
     where = accept.make_cursor(Task.METADATA, context.bus.log_id, positions)
@@ -73,16 +76,34 @@ async def post_renewal(context: Context, request: web.Request) -> web.Response:
     return answer(SubmittedAnswer(data, "Force online metadata update accepted."), 202)
 
 
-def _judge(state: AdminState, updates: list[NewMetadata], now: datetime) -> list[NewMetadata]:
+async def _with_ends(context: Context, updates: list[NewMetadata]) -> list[NewMetadata]:
+    """Name the ends of the partitions in a version that changes the custom delegations, unless it waits for signatures."""
+    repository = context.check_bootstrapped()
+    return [
+        update if update.ends is None or update.signing else msgspec.structs.replace(update, ends=await context.append_marks(repository))
+        for update in updates
+    ]
+
+
+def _judge(state: AdminState, updates: list[NewMetadata], now: datetime, max_roles: int) -> list[NewMetadata]:
     judged: list[NewMetadata] = []
     try:
         for update in updates:
-            state, content = proposals.submit(state, update, state.next_offset, now)
+            state, content = proposals.submit(state, _with_any_ends(state, update), state.next_offset, now)
             state = replace(state, next_offset=state.next_offset + 1)
             judged.append(content)
-    except InvalidUpdateError as error:
+    except (InvalidUpdateError, MetadataError) as error:
         raise BadRequestError(f"the metadata can't be accepted: {error}") from None
+    if state.bootstrap is not None and state.routing is not None:
+        check_count(state.bootstrap.settings.number_of_bins, len(state.routing.custom_names), max_roles)
     return judged
+
+
+def _with_any_ends(state: AdminState, update: NewMetadata) -> NewMetadata:
+    """Let a version that changes the custom delegations be judged before its ends are known."""
+    if state.bootstrap is None or not delegating.needs_ends(state, update.role, update.metadata):
+        return update
+    return msgspec.structs.replace(update, v=DELEGATIONS_SCHEMA, ends=[0] * state.bootstrap.settings.partitions)
 
 
 async def get_trust(context: Context, _: web.Request) -> web.Response:
