@@ -28,7 +28,11 @@ COLUMNS: Final = 400
 MENU_END: Final = "(enter to confirm)"
 """The last line of each menu. A menu is drawn in several parts; once this line is there, it is complete."""
 
+CHECKLIST_END: Final = "to tick/untick all, enter to confirm)"
+"""The last line of each menu in which several options can be ticked."""
+
 DOWN: Final = b"\x1b[B"
+TICK: Final = b" "
 ENTER: Final = b"\r"
 
 _CONTROLS: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-Z\\-_=>]|\r")
@@ -120,6 +124,42 @@ class Terminal:
             assert chosen, f"no {option!r} in:\n{self.screen}"
             self._send(DOWN)
         self._send(ENTER)
+
+    def tick(self, prompt: str, *options: str) -> None:
+        """Wait for a menu below a prompt in which several options can be ticked, tick some of them, and confirm.
+
+        Args:
+            prompt: the text above the menu.
+            options: the options to tick, in the order of the menu; they must be in it.
+        """
+        self.expect(prompt)
+        listed = self._listed(len(options))
+        at = 0
+        for option in options:
+            for _ in range(listed.index(option) - at):
+                self._send(DOWN)
+                self._listed()
+            at = listed.index(option)
+            self._send(TICK)
+            self._listed()
+        self._send(ENTER)
+
+    def _listed(self, least: int = 0) -> list[str]:
+        """Wait until a menu with ticks is drawn and waits for a key, and mark it as seen.
+
+        Args:
+            least: at least how many options it must have.
+
+        Returns:
+            Its options.
+        """
+        self._wait(lambda: CHECKLIST_END in self.screen[self._mark :], "a menu with ticks")
+        self._wait(lambda: not self._mode() & termios.ICANON, "keys for ticks")
+        drawn = self.screen[self._mark :]
+        self._mark = self.screen.rindex(CHECKLIST_END) + len(CHECKLIST_END)
+        found = re.findall(r"^\[.\] (.+?) *$", drawn, re.MULTILINE)
+        assert len(found) >= least, f"not {least} options in:\n{self.screen}"
+        return found
 
     def _asked(self, option: str) -> str:
         """Wait until a menu is drawn and waits for a key; return the option at its cursor, and mark the menu as seen."""

@@ -31,6 +31,23 @@ _MAIN: Final = "from repository_service_tuf.cli import rstuf; rstuf()"
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """A custom role, as a person describes it to the command line.
+
+    Attributes:
+        name: its name.
+        paths: the patterns of its paths.
+        days: its lifetime.
+        keys: names of its keys; none for the online key. The command line asks for no place at which a signer finds their private parts.
+    """
+
+    name: str
+    paths: Sequence[str]
+    days: int = 7
+    keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Rstuf:
     """A person with RSTUF's command line.
 
@@ -75,12 +92,15 @@ class Rstuf:
             assert terminal.end() != 0, terminal.screen
             return terminal.screen
 
-    def ceremony(self, *options: str | Path, bins: int, root: Sequence[str], signers: Sequence[str], online: str) -> str:
-        """Answer the questions of a ceremony for a repository with bins; its root has a threshold of 2.
+    def ceremony(
+        self, *options: str | Path, root: Sequence[str], signers: Sequence[str], online: str, bins: int = 0, roles: Sequence[Role] = ()
+    ) -> str:
+        """Answer the questions of a ceremony for a repository with bins or with custom roles; its root has a threshold of 2.
 
         Args:
             options: of the command.
             bins: how many bins.
+            roles: the custom roles, if there are no bins.
             root: names of the root keys.
             signers: names of the root keys that sign.
             online: name of the online key.
@@ -91,9 +111,13 @@ class Rstuf:
         with self.start("admin", "--api-server", self.api, "ceremony", *options) as terminal:
             for role in ("timestamp", "snapshot", "targets"):
                 terminal.answer(f"expiry for '{role}' role", "")
-            terminal.choose("online keys", "Bins (online key only)")
-            terminal.answer("expiry for 'bins' role", "7")
-            terminal.answer("number of delegated hash bins", str(bins))
+            if roles:
+                terminal.choose("online keys", "Custom Delegations (online/offline key)")
+                self._make_roles(terminal, roles)
+            else:
+                terminal.choose("online keys", "Bins (online key only)")
+                terminal.answer("expiry for 'bins' role", "7")
+                terminal.answer("number of delegated hash bins", str(bins))
             terminal.answer("expiry for 'root' role", "")
             terminal.answer("'root' threshold", "2")
             for number, name in enumerate(root):
@@ -152,6 +176,50 @@ class Rstuf:
             terminal.choose("Select which metadata signing process to stop:", "root")
             terminal.answer("still want to stop signing process for root?", "y")
             return terminal.finish()
+
+    def refuse_new_roles(self, roles: Sequence[Role]) -> str:
+        """Add custom roles with a command that must fail, and return its output.
+
+        Args:
+            roles: the roles.
+        """
+        with self.start("admin", "--api-server", self.api, "delegations", "new") as terminal:
+            self._make_roles(terminal, roles)
+            assert terminal.end() != 0, terminal.screen
+            return terminal.screen
+
+    def delete_roles(self, metadata_url: str, *names: str) -> str:
+        """Delete custom roles, and return the command's output.
+
+        Args:
+            metadata_url: where the metadata is published.
+            names: the roles, in the order of targets.
+        """
+        command = ("admin", "--api-server", self.api, "delegations", "delete", "--metadata-url", metadata_url)
+        with self.start(*command) as terminal:
+            terminal.tick("Delete Targets Metadata Tool", *names)
+            return terminal.finish()
+
+    def _make_roles(self, terminal: Terminal, roles: Sequence[Role]) -> None:
+        for number, role in enumerate(roles):
+            if number:
+                terminal.choose("Delegation Metadata", "add new delegation")
+            terminal.answer("Please enter delegated target role name", role.name)
+            terminal.answer(f"expiry for '{role.name}' role", str(role.days))
+            for nth, path in enumerate(role.paths):
+                if nth:
+                    terminal.choose(f"Current paths for '{role.name}'", "add new path")
+                terminal.answer("Please enter path", path)
+            terminal.choose(f"- '{role.paths[-1]}'", "continue")
+            terminal.choose("Select signing:", "Add Keys" if role.keys else "Online Key (use the existing)")
+            if role.keys:
+                terminal.answer(f"Please enter '{role.name}' threshold", str(len(role.keys)))
+                for nth, name in enumerate(role.keys):
+                    if nth:
+                        terminal.choose("missing for threshold", "add")
+                    self._load_root_key(terminal, name)
+                terminal.choose(f"- '{role.keys[-1]}'", "continue")
+        terminal.choose("Delegation Metadata", "continue")
 
     def _load_root_key(self, terminal: Terminal, name: str) -> None:
         terminal.choose("Select a key type:", FROM_FILE)
