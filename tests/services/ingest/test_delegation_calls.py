@@ -187,13 +187,6 @@ async def test_names_in_snapshot_are_limited(tmp_path: Path) -> None:
         assert (await server.ask("POST", CALL, body(role("doc"))))[0] == 202
 
 
-async def test_targets_that_people_sign_take_no_delegations(tmp_path: Path) -> None:
-    """The request is refused with the reason."""
-    async with bootstrapped(tmp_path) as server:
-        status, answer = await server.ask("POST", CALL, body(role()))
-        assert (status, "signed by people" in answer["detail"]) == (422, True)
-
-
 async def test_before_the_bootstrap(tmp_path: Path) -> None:
     """RSTUF's answer comes before anything is said of the request."""
     async with rest(tmp_path) as server:
