@@ -20,7 +20,7 @@ from tufline.records.cursor import Cursor, Task
 from tufline_ingest.rest.schemas.delegations import MAX_NAMED
 from tufline_testing.delegating import delegate, delegating, read_admin, settle
 from tufline_testing.log import eventually, read_all
-from tufline_testing.rest import PARTITIONS, artifact, bootstrapped, rest
+from tufline_testing.rest import PARTITIONS, artifact, rest
 
 CALL, DELETE = "/api/v1/delegations", "/api/v1/delegations/delete"
 DEV = Delegation(name="dev", paths=("dev/*",))
