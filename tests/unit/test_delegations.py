@@ -166,10 +166,12 @@ def test_an_artifact_goes_to_the_first_role_in_which_a_client_looks() -> None:
 
 def test_a_removal_goes_wherever_the_path_was_ever_routed() -> None:
     """Otherwise an older artifact could come back, when the role that hides it loses the path."""
-    by = routing((1, (0, 0), (DEV,)), (2, (0, 0), (DOCS,)))
-    assert by.roles_of(Remove("dev/readme")) == ["dev", "docs", by.bin_of("dev/readme")]
-    assert by.roles_of(Add("dev/readme", 1, {})) == ["docs"]
-    assert {by.partition_of("dev"), by.partition_of("docs")} <= {*by.partitions_of(Remove("dev/readme"))}
+    by = routing((1, (0, 0), (DEV,)), (2, (0, 0), (Delegation(name="dev", paths=("x/*",)), DOCS)), (3, (0, 0), (DOCS,)))
+    before = by.below(3)
+    assert before.roles_of(Remove("dev/readme")) == ["dev", "docs", by.bin_of("dev/readme")]
+    assert before.roles_of(Add("dev/readme", 1, {})) == ["docs"]
+    assert {by.partition_of("dev"), by.partition_of("docs")} <= {*before.partitions_of(Remove("dev/readme"))}
+    assert by.roles_of(Remove("dev/readme")) == ["docs", by.bin_of("dev/readme")]  # a deleted role has nothing any more
 
 
 @given(st.text("abdev/", min_size=1, max_size=8), st.integers(0, 1), st.integers(0, 20), st.integers(0, 5))

@@ -111,13 +111,13 @@ class Routing:
 
         Returns:
             For an addition, the role that the artifact goes to. For a removal, every role that the path was ever routed to: otherwise an
-            older artifact of the path could come back.
+            older artifact of the path could come back. Deleted roles have lost theirs.
         """
         if isinstance(change, Add):
             return [self.role_of(change.path)]
         roles, paths = self._ever
-        found = {roles[number].name: None for number in paths.matching(change.path)}
-        return [*found, self.bin_of(change.path)]
+        found = dict.fromkeys(roles[number].name for number in paths.matching(change.path))
+        return [*(name for name in found if name in self._names), self.bin_of(change.path)]
 
     def partition_of(self, role: str) -> int:
         """Return the partition of ``artifacts`` that has a role's changes, and the partition of ``heads`` that has its head.
@@ -219,6 +219,11 @@ class Routing:
             admin: an offset in ``admin``; only versions that begin below it count.
         """
         return self._at(sum(version.offset < admin for version in self.versions))
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        """The names of the custom roles that there are."""
+        return frozenset(role.name for role in self.delegations.roles)
 
     @cached_property
     def _ever(self) -> tuple[list[Delegation], PatternTree]:

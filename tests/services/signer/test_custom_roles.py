@@ -90,6 +90,23 @@ def test_a_removal_removes_what_a_delegation_hides(tmp_path: Path) -> None:
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
 
 
+def test_a_removal_of_a_path_that_a_deleted_role_had_is_not_refused(tmp_path: Path) -> None:
+    """The role has nothing any more, so the bin alone says whether the path was found; its partition is usually another one."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.announce(add("dev/a"))
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/b"))
+            await log.settled()
+            await log.covered(await log.delegate("delete", deleted=["dev"]))
+            await log.announce(Remove("dev/a"), Remove("dev/b"))
+            assert lengths(await log.settled(), log) == {}
+            assert [(path, outcome) for path, outcome, _ in await outcomes(log)] == [("dev/b", "not_found")]
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
 def test_a_removal_that_one_partition_has_for_two_roles_is_found_in_either(tmp_path: Path) -> None:
     """With one partition, the role and the bin are both in it: the receipt says that the path was not found only if neither has it."""
 
