@@ -9,6 +9,7 @@ In: paths, entries, a version and an expiry. Out: bytes to sign. No I/O, no cloc
 
 import hashlib
 from bisect import bisect_left
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -200,6 +201,20 @@ class Bin:
         self.size -= len(self._encoded[at])
         del self._paths[at], self._encoded[at]
         return True
+
+    def keep(self, is_kept: Callable[[str], bool]) -> int:
+        """Remove the entries of some paths.
+
+        Args:
+            is_kept: returns whether a path's entry stays.
+
+        Returns:
+            How many were removed.
+        """
+        gone = [path for path in self._paths if not is_kept(path)]
+        for path in gone:
+            self.remove(path)
+        return len(gone)
 
     def encode(self, version: int, expires: str) -> bytes:
         """Write the bytes to sign: the bin as canonical targets metadata (TUF specification, 4.5).

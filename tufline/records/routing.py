@@ -184,9 +184,28 @@ class Routing:
         here = [role for role in routed.roles_of(change) if self._where(role, change.path) == partition]
         if not here:
             return [], f"none of its roles is in partition {partition}"
-        # A role that was deleted and added again has nothing of what it had before.
+        # A role that was deleted and added again has nothing of what it had before, and a role has only what it still takes.
         standing = [role for role in here if role not in self.custom_names or self.begins(role, partition) <= offset]
+        if isinstance(change, Add):
+            standing = [role for role in standing if role not in self.custom_names or self._matches(role, change.path)]
         return (standing, "") if standing else ([], MOVED)
+
+    def _matches(self, role: str, path: str) -> bool:
+        delegation = self._by_name.get(role)
+        return delegation is not None and delegation.matches(path)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Delegation]:
+        return {role.name: role for role in self.delegations.roles}
+
+    def had_other_paths(self, role: str) -> bool:
+        """Return whether a custom role took other paths before.
+
+        Args:
+            role: its name.
+        """
+        found = [version.delegations.find(role) for version in self.versions]
+        return len({delegation.paths for delegation in found if delegation is not None}) > 1
 
     def begins(self, role: str, partition: int) -> float:
         """Return from which offset on a custom role has changes.

@@ -265,3 +265,26 @@ def test_held_changes_for_a_role_are_released_into_it(tmp_path: Path) -> None:
             assert content_of(found, "dev") == {"dev/a": 1}
 
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_a_role_keeps_only_what_it_still_takes(tmp_path: Path) -> None:
+    """Otherwise the older artifact would come back over a newer one, when the role takes its path again."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a"), add("dev/b"))
+            await log.settled()
+            before = await log.state()
+            found = await log.covered(await log.delegate("update", Delegation(name="dev", paths=("dev/b",))))
+            assert (content_of(found, "dev"), lengths(found, log)) == ({"dev/b": 1}, {"dev/b": 1})
+            await log.announce(add("dev/a", 2), state=before)
+            await log.announce(add("dev/a", 3))
+            assert lengths(await log.settled(), log) == {"dev/a": 3, "dev/b": 1}
+            assert [(path, reason) for path, outcome, reason in await outcomes(log) if outcome == "refused"] == [("dev/a", MOVED)]
+        await log.delegate("update", DEV)
+        async with log.signer():  # it finds out anew what the role no longer took
+            offset = await log.delegate("update", Delegation(name="dev", paths=("dev/*", "docs/*")))
+            assert lengths(await log.covered(offset), log) == {"dev/a": 3, "dev/b": 1}
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")

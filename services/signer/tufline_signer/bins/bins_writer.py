@@ -91,6 +91,7 @@ class BinsWriter:
         self._next_renewal_check = self._context.clock.monotonic()
         self._checked_admin = 0
         self._unsigned: set[str] = set()
+        self._trimmed: dict[str, tuple[str, ...]] = {}
         self._held = HeldChanges(owned.held, self._context.config.max_held_changes, self._routing.bin_of)
         self._report_held()
 
@@ -355,6 +356,7 @@ class BinsWriter:
         if wait := pace.wait:
             return wait
         await self._create_custom()
+        await self._trim_custom()
         await self._renew_custom()
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
         now, under = clock.latest(), await self._usable()
@@ -377,6 +379,22 @@ class BinsWriter:
 
     async def _usable(self, role: str = "") -> list[RoleKeys]:
         return [keys for keys in await self._under(role) if await self._context.keyring.can_meet(keys, part(self.partition))]
+
+    async def _trim_custom(self) -> None:
+        """Drop from custom roles what they no longer take. Otherwise an older artifact could come back when a role takes its path again."""
+        for role in self._routing.custom_in(self.partition):
+            delegation = self._routing.delegations.find(role)
+            if delegation is None or role not in self._bins.heads or self._trimmed.get(role) == delegation.paths:
+                continue
+            if self._routing.had_other_paths(role):
+                content = (await self._bins.load([role]))[role]
+                if content.keep(delegation.matches):
+                    if not (signed := await self._try_to_sign(role, content)):
+                        continue
+                    await self._bins.commit(signed, self._held.take_touched())
+                else:
+                    self._bins.unchanged(role, content)
+            self._trimmed[role] = delegation.paths
 
     async def _renew_custom(self) -> None:
         """Sign the custom roles that are due again. One that can't be signed does not keep the others waiting."""
