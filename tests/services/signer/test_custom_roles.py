@@ -283,7 +283,7 @@ def test_a_role_keeps_only_what_it_still_takes(tmp_path: Path) -> None:
             assert lengths(await log.settled(), log) == {"dev/a": 3, "dev/b": 1}
             assert [(path, reason) for path, outcome, reason in await outcomes(log) if outcome == "refused"] == [("dev/a", MOVED)]
         await log.delegate("update", DEV)
-        async with log.signer():  # it finds out anew what the role no longer took
+        async with log.signer():  # it finds out again what the role no longer took
             offset = await log.delegate("update", Delegation(name="dev", paths=("dev/*", "docs/*")))
             assert lengths(await log.covered(offset), log) == {"dev/a": 3, "dev/b": 1}
 
