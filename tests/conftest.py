@@ -24,6 +24,17 @@ settings.load_profile("tufline")
 settings.register_profile("mutation", settings.get_profile("tufline"), phases=(Phase.explicit, Phase.generate), database=None)
 
 
+@pytest.hookimpl(trylast=True)  # after pytest-randomly has shuffled them
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the tests with the longest time limits first: one that started last would keep only one worker busy, for minutes."""
+
+    def limit(item: pytest.Item) -> float:
+        mark = item.get_closest_marker("timeout")
+        return 0.0 if mark is None else float(mark.args[0])
+
+    items.sort(key=limit, reverse=True)
+
+
 @contextmanager
 def or_skip(name: str) -> Iterator[None]:
     """Skip tests whose part is not available, and report loudly that their guarantee is not checked."""
