@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tuf.api.metadata import Snapshot, Targets, Timestamp
+from tuf.api.metadata import Root, Signed, Snapshot, Targets, Timestamp
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 from tuf.ngclient.config import EnvelopeType
 
@@ -74,6 +76,25 @@ class FailingAt:
             raise StoreError(f"broken at {operation}")
 
 
+class _RememberingSet(TrustedMetadataSet):
+    """python-tuf's rules. The same bytes under the same keys are decoded and their signatures verified only once: that takes most time."""
+
+    def __init__(self, root: bytes, loaded: dict[tuple[object, ...], Any]) -> None:
+        self._loaded = loaded
+        super().__init__(root, EnvelopeType.METADATA)
+
+    def _load_trusted_root(self, data: bytes) -> None:
+        self._load_new, self._load_data = self._load_data, self._load  # type: ignore[assignment]
+        super()._load_trusted_root(data)
+
+    def _load(self, role: type[Signed], content: bytes, delegator: Root | Targets | None = None, name: str | None = None) -> Any:
+        # Delegators are in ``loaded``, too, so the id of one is never that of another.
+        key = role, content, id(delegator), name
+        if key not in self._loaded:
+            self._loaded[key] = self._load_new(role, content, delegator, name)
+        return self._loaded[key]
+
+
 class Reader:
     """A client that reads an origin's directory repeatedly, as python-tuf does, and remembers what it has trusted."""
 
@@ -85,13 +106,13 @@ class Reader:
         self.root = 0
         self.keyids: set[str] = set()
         """Keyids of the keys that signed the timestamp and the snapshot."""
-        self._verified: dict[tuple[bytes, str, bytes], Targets] = {}
+        self._loaded: dict[tuple[object, ...], Any] = {}
 
     def refresh(self) -> dict[str, int]:
         """Verify everything, and return each target's length; any fault raises. An origin without a timestamp has no targets."""
         if not (self._directory / "timestamp.json").exists():
             return {}
-        trusted = TrustedMetadataSet(self._file("1.root.json"), EnvelopeType.METADATA)
+        trusted = _RememberingSet(self._file("1.root.json"), self._loaded)
         trusted.reference_time = self._clock()
         while trusted.root.version < self._newest_root and (self._directory / f"{trusted.root.version + 1}.root.json").exists():
             trusted.update_root(self._file(f"{trusted.root.version + 1}.root.json"))
@@ -103,21 +124,13 @@ class Reader:
         of_snapshot = self._file(f"{timestamp.snapshot_meta.version}.snapshot.json")
         snapshot: Snapshot = trusted.update_snapshot(of_snapshot)
         self.keyids = {entry.keyid for content in (self._file("timestamp.json"), of_snapshot) for entry in disassemble(content).signatures}
-        of_targets = self._file(f"{snapshot.meta['targets.json'].version}.targets.json")
-        targets: Targets = trusted.update_targets(of_targets)
-        found = find_targets(targets, lambda role, parent: self._role(trusted, of_targets, role, parent))
+        targets: Targets = trusted.update_targets(self._file(f"{snapshot.meta['targets.json'].version}.targets.json"))
+        found = find_targets(targets, partial(self._role, trusted))
         return {path: target.length for path, target in found.items()}
 
-    def _role(self, trusted: TrustedMetadataSet, of_targets: bytes, role: str, parent: str) -> Targets:
-        """Verify a role. The same bytes under the same targets need no second look at their signatures, which take most of the time."""
-        meta = trusted.snapshot.meta[f"{role}.json"]
-        content = self._file(f"{meta.version}.{role}.json")
-        seen = self._verified.get((of_targets, role, content))
-        if seen is not None and seen.delegations is not None:
-            seen = None  # the roles below it are verified by what it says
-        if seen is None or seen.is_expired(trusted.reference_time) or seen.version != meta.version or meta.hashes or meta.length:
-            seen = self._verified[of_targets, role, content] = trusted.update_delegated_targets(content, role, parent)
-        return seen
+    def _role(self, trusted: TrustedMetadataSet, role: str, parent: str) -> Targets:
+        content = self._file(f"{trusted.snapshot.meta[f'{role}.json'].version}.{role}.json")
+        return trusted.update_delegated_targets(content, role, parent)
 
     def _file(self, name: str) -> bytes:
         return (self._directory / name).read_bytes()
