@@ -2,6 +2,7 @@
 
 import fnmatch
 import itertools
+import time
 
 import pytest
 from hypothesis import given
@@ -43,6 +44,23 @@ def test_overlapping_patterns_are_those_with_a_common_path(first: str, second: s
     texts = ("".join(text) for size in range(9) for text in itertools.product("ab", repeat=size))
     common = any(fnmatch.fnmatchcase(text, first) and fnmatch.fnmatchcase(text, second) for text in texts)
     assert may_overlap(first, second) == common
+
+
+def test_a_pattern_with_many_stars_is_matched_at_once() -> None:
+    """No name takes long: a star that is tried with each length, for each length of the stars before it, would take years here."""
+    pattern, name = "*a" * 30, "a" * 200
+    began = time.process_time()
+    assert [matches(f"{pattern}*c/x", f"{name}b/x"), matches(pattern, name), matches(pattern, f"{name}b")] == [False, True, False]
+    assert time.process_time() - began < 1.0
+
+
+def test_many_long_patterns_are_compared_at_once() -> None:
+    """Each of 300 patterns of 400 characters is compared with all others."""
+    made = [f"{number:03d}{'x' * 200}*{'y' * 200}" for number in range(300)]
+    tree = PatternTree((pattern, number) for number, pattern in enumerate(made))
+    began = time.process_time()
+    assert [tree.overlapping(pattern) for pattern in made] == [{number} for number in range(300)]
+    assert time.process_time() - began < 2.0
 
 
 def test_patterns_of_other_depths_do_not_overlap() -> None:
