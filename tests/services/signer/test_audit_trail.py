@@ -3,22 +3,20 @@
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tufline.audit.records import AuditBegin, AuditEnd, AuditRecord, AuditUse, unseal
-from tufline.bus import Bus, Message, Position, Then, Writer
-from tufline.bus.embedded.bus import EmbeddedBus
+from tufline.bus import Bus, Message
 from tufline.checks.audit.checks import AuditReport
 from tufline.checks.audit.verify import verify
 from tufline.errors import BusError
 from tufline.metadata import envelope
 from tufline.records import topics
 from tufline_testing.log import eventually, read_all
+from tufline_testing.seen_bus import SeenBus
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log
 
 
@@ -35,46 +33,6 @@ async def verified(bus: Bus, *files: Path) -> AuditReport:
     report = await verify(bus, files, [])
     assert report.findings == []
     return report
-
-
-@dataclass
-class SeenBus:
-    """The log of a signer, with events injected at its appends and commits."""
-
-    bus: EmbeddedBus
-    on_append: Callable[[Sequence[Message]], Awaitable[None]] | None = None
-    after_append: Callable[[Sequence[Message]], Awaitable[None]] | None = None
-    on_commit: Callable[[Sequence[Message]], Awaitable[None]] | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.bus, name)
-
-    async def append(self, messages: Sequence[Message]) -> Sequence[Position]:
-        if self.on_append is not None:
-            await self.on_append(messages)
-        done = await self.bus.append(messages)
-        if self.after_append is not None:
-            await self.after_append(messages)
-        return done
-
-    async def writer(self, writer_id: str) -> Writer:
-        return SeenWriter(await self.bus.writer(writer_id), self)
-
-
-@dataclass
-class SeenWriter:
-    """A writer of a ``SeenBus``."""
-
-    writer: Writer
-    seen: SeenBus
-
-    async def commit(self, messages: Sequence[Message], then: Then | None = None) -> Sequence[Position]:
-        if self.seen.on_commit is not None:
-            await self.seen.on_commit(messages)
-        return await self.writer.commit(messages, then)
-
-    async def close(self) -> None:
-        await self.writer.close()
 
 
 @pytest.mark.parametrize("mode", ["pep458", "rstuf"])

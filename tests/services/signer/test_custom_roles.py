@@ -1,18 +1,27 @@
 """Custom roles: written like bins, found as clients look, and gone when they are deleted. Every commit is read by python-tuf."""
 
+import asyncio
 import json
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tufline import records
+from tufline.bus import Message
 from tufline.metadata.delegations import Delegation
 from tufline.records import Head, Remove, topics
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.records.routing import MOVED
+from tufline.runtime.health import Health
+from tufline.runtime.passed_over import PassedOver
 from tufline.trust import ceremony
+from tufline_signer.signing.key_selection import Released, keys_of_bins, keys_of_custom
 from tufline_testing.log import Published, eventually, read_all
+from tufline_testing.seen_bus import SeenBus
 from tufline_testing.signing import BootstrappedLog, add, check_consecutive_versions, on_a_bootstrapped_log
 
 DEV = Delegation(name="dev", paths=("dev/*",))
@@ -286,5 +295,47 @@ def test_a_role_keeps_only_what_it_still_takes(tmp_path: Path) -> None:
         async with log.signer():  # it finds out again what the role no longer took
             offset = await log.delegate("update", Delegation(name="dev", paths=("dev/*", "docs/*")))
             assert lengths(await log.covered(offset), log) == {"dev/a": 3, "dev/b": 1}
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_a_role_that_is_deleted_while_it_is_signed_does_not_stop_its_partition(tmp_path: Path) -> None:
+    """Its first version is signed, but not yet on the log: the worker of its partition goes on, and the role can be added again."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async def slow(messages: Sequence[Message]) -> None:
+            # Uses of keys are recorded after each signature, before what is signed goes to the log.
+            await asyncio.sleep(2.0 if messages[0].topic == topics.AUDIT else 0.0)
+
+        with structlog.testing.capture_logs() as said:
+            async with log.signer(SeenBus(log.bus, on_append=slow)):
+                await log.announce(add("dev/a"))
+                await log.settled()
+                for _ in range(3):
+                    await log.delegate("add", DEV)
+                    await asyncio.sleep(1.0)
+                    found = await log.covered(await log.delegate("delete", deleted=["dev"]))
+                    assert lengths(found, log) == {"dev/a": 1}
+                await log.covered(await log.delegate("add", DEV))
+                await log.announce(add("dev/a", 2))
+                found = await log.settled()
+                assert (lengths(found, log), content_of(found, "dev")) == ({"dev/a": 2}, {"dev/a": 2})
+        assert [entry for entry in said if entry["event"] == "partition.failed"] == []
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_a_role_that_is_deleted_before_it_is_signed_is_signed_like_bins(tmp_path: Path) -> None:
+    """There are no keys of its own any more, and no client reads it."""
+
+    async def story(log: BootstrappedLog) -> None:
+        keyid, key = make_key(log, "own")
+        await log.delegate("add", Delegation(name="own", paths=("own/*",), keyids=(keyid,)), keys={keyid: key})
+        await log.delegate("delete", deleted=["own"])
+        repository = (await log.state()).bootstrapped
+        assert repository is not None
+        released = Released(log.bus, timedelta(0), PassedOver(Health(), "released"))
+        released.admin = repository.next_offset
+        assert keys_of_custom(repository, released, "own") == keys_of_bins(repository, released)
 
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")

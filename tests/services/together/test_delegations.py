@@ -201,7 +201,7 @@ async def test_roles_get_other_paths_and_keys_and_are_deleted_and_added_again(si
     await site.check(live)
     assert (await site.roles())["own"]["signed_by"] == [new]
 
-    # The role keeps what it has of paths that it is no longer trusted for; clients do not find it.
+    # The role loses what it has of paths that it is no longer trusted for, and clients do not find it.
     await site.delegate("update", role("own", "more/*", keyids=[new]))
     await site.check({"more/a": ("own", "more")})
     await site.put("own/b", "in its bin")

@@ -143,9 +143,11 @@ class BinsWriter:
         for role in self._routing.custom_in(self.partition):
             if role in self._unsigned and self._routing.begins(role, self.partition) == math.inf:
                 self._can_be_signed(role)
+            # It may be deleted while it is signed.
+            begins = self._routing.begins(role, self.partition)
             if not self._is_to_create(role) or not (signed := await self._try_to_sign(role, Bin())):
                 continue
-            await self._bins.commit(signed, self._held.take_touched(), applied=int(self._routing.begins(role, self.partition)))
+            await self._bins.commit(signed, self._held.take_touched(), applied=int(begins))
             _log.info("bins.custom_role_created", partition=self.partition, role=role, version=self._bins.heads[role].version)
 
     async def _try_to_sign(self, role: str, content: Bin | None = None) -> list[SignedBin]:

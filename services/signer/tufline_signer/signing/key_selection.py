@@ -203,7 +203,8 @@ def keys_of_custom(repository: Bootstrapped, released: Released, role: str) -> l
         role: the name of a custom role.
 
     Returns:
-        The keys by each version of the delegations from the released one on; none if no such version has the role.
+        The keys by each version of the delegations from the released one on; those of the bins if no such version has the role, which was
+        deleted while a change of it was about to be written.
     """
     below = sum(version.offset < released.admin for version in repository.delegations)
     of_bins = keys_of_bins(repository, released)
@@ -211,4 +212,4 @@ def keys_of_custom(repository: Bootstrapped, released: Released, role: str) -> l
     for version in repository.delegations[max(0, below - 1) :]:
         if (delegation := version.delegations.find(role)) is not None:
             found += [keys_of(delegation, version.delegations)] if delegation.keyids else of_bins
-    return _distinct(found)
+    return _distinct(found or of_bins)
