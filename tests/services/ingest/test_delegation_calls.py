@@ -111,6 +111,16 @@ async def test_of_two_requests_for_one_role_one_is_accepted(tmp_path: Path) -> N
         assert sorted(status for status, _ in two) == [202, 422]
 
 
+async def test_a_request_that_is_too_large_is_not_compared_first(tmp_path: Path) -> None:
+    """Each of 100,000 paths would be compared with all others, and meanwhile no other change of ``admin`` would be accepted."""
+    async with delegating(tmp_path) as (server, _):
+        roles = (role(f"r{number}", paths=[f"*{number}-{other}" for other in range(1000)]) for number in range(100))
+        content = json.dumps(body(*roles)).encode()
+        async with asyncio.timeout(10.0):
+            status, answer = await server.ask("POST", CALL, content)
+        assert (status, "send them in parts" in answer["detail"]) == (422, True), answer
+
+
 KEYID, KEY = key_with_uri()
 OFFLINE = {name: value for name, value in KEY.items() if name != ONLINE_KEY_URI}
 NAMES = {

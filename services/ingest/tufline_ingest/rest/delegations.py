@@ -101,6 +101,9 @@ async def _submit(context: Context, action: Action, **content: Any) -> web.Respo
 
 
 def _judge(state: AdminState, wanted: ChangedDelegations, repository: Bootstrapped, max_roles: int, now: datetime) -> None:
+    # First, because each path is compared with all others.
+    if (size := len(records.encode(wanted))) > MAX_RECORD_BYTES:
+        raise BadRequestError(f"the delegations take {size} bytes, at most {MAX_RECORD_BYTES} are accepted: send them in parts")
     try:
         after = delegating.change(state, wanted, state.next_offset, now)
     except InvalidUpdateError as error:
@@ -108,5 +111,3 @@ def _judge(state: AdminState, wanted: ChangedDelegations, repository: Bootstrapp
     assert after.routing is not None
     names = after.routing.custom_names | {role.name for role in wanted.roles}
     check_count(repository.settings.number_of_bins, len(names), max_roles)
-    if (size := len(records.encode(wanted))) > MAX_RECORD_BYTES:
-        raise BadRequestError(f"the delegations take {size} bytes, at most {MAX_RECORD_BYTES} are accepted: send them in parts")
