@@ -55,12 +55,22 @@ def test_a_pattern_with_many_stars_is_matched_at_once() -> None:
 
 
 def test_many_long_patterns_are_compared_at_once() -> None:
-    """Each of 300 patterns of 400 characters is compared with all others."""
-    made = [f"{number:03d}{'x' * 200}*{'y' * 200}" for number in range(300)]
+    """Each of 300 patterns of 400 characters is compared with all others that begin and end alike."""
+    made = [f"{'x' * 200}*{number:03d}*{'y' * 200}" for number in range(300)]
     tree = PatternTree((pattern, number) for number, pattern in enumerate(made))
     began = time.process_time()
-    assert [tree.overlapping(pattern) for pattern in made] == [{number} for number in range(300)]
+    assert [tree.overlapping(pattern) for pattern in made] == [{*range(300)}] * 300
     assert time.process_time() - began < 2.0
+
+
+def test_a_pattern_is_compared_with_those_that_begin_alike_only() -> None:
+    """20,000 patterns with a star in the first name would be 400 million comparisons otherwise, and 20,000 for each path."""
+    made = [f"p{number:05d}-*" for number in range(20_000)]
+    tree = PatternTree((pattern, number) for number, pattern in enumerate(made))
+    began = time.process_time()
+    assert all(tree.overlapping(pattern) == {number} for number, pattern in enumerate(made))
+    assert all(tree.matching(f"p{number:05d}-a") == [number] for number in range(20_000))
+    assert time.process_time() - began < 10.0
 
 
 def test_patterns_of_other_depths_do_not_overlap() -> None:

@@ -12,8 +12,10 @@ So a pattern has no special character except ``*``, and a path whose segment sta
 clients themselves show it in ``tests/interop/test_custom_roles.py``.
 """
 
+import itertools
 import re
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -104,28 +106,57 @@ class _Node:
     Attributes:
         named: the next segment to the patterns that continue with it, for segments without a ``*``.
         starred: the same for the others.
+        starts: what is before the first star to the segments in ``starred`` that have this start.
         numbers: the patterns that end here.
+        sorted_names: the segments in ``named``, sorted; None until they are needed.
+        sorted_starts: the same for ``starts``.
     """
 
     named: dict[str, "_Node"] = field(default_factory=dict)
     starred: dict[str, "_Node"] = field(default_factory=dict)
+    starts: dict[str, list[str]] = field(default_factory=dict)
     numbers: list[int] = field(default_factory=list)
+    sorted_names: list[str] | None = None
+    sorted_starts: list[str] | None = None
+
+    def child(self, part: str) -> "_Node":
+        """Return the next node of a segment, which is made if there is none."""
+        children = self.starred if "*" in part else self.named
+        if part not in children:
+            children[part] = _Node()
+            if "*" in part:
+                self.starts.setdefault(_ends(part)[0], []).append(part)
+        return children[part]
 
     def next_for(self, name: str) -> Iterable["_Node"]:
         """Return the next nodes whose segment matches a name."""
         if (found := self.named.get(name)) is not None:
             yield found
-        for part, node in self.starred.items():
-            if matches(part, name):
-                yield node
+        yield from (self.starred[part] for part in self._beginning_before(name, len(name) + 1) if matches(part, name))
 
     def next_with(self, part: str) -> Iterable["_Node"]:
         """Return the next nodes whose segment overlaps a segment of another pattern."""
         if "*" not in part:
             yield from self.next_for(part)
             return
-        for others in (self.named, self.starred):
-            yield from (node for other, node in others.items() if _overlap(part, other))
+        if self.sorted_names is None or self.sorted_starts is None:
+            self.sorted_names, self.sorted_starts = sorted(self.named), sorted(self.starts)
+        start = _ends(part)[0]
+        yield from (self.named[name] for name in _beginning_with(start, self.sorted_names) if matches(part, name))
+        longer = (other for one in _beginning_with(start, self.sorted_starts) for other in self.starts[one])
+        shorter = self._beginning_before(start, len(start))
+        yield from (self.starred[other] for other in itertools.chain(longer, shorter) if _overlap(part, other))
+
+    def _beginning_before(self, text: str, end: int) -> Iterable[str]:
+        """List the segments with a star whose start is a text's first characters, fewer than ``end``."""
+        if self.starts:
+            yield from (part for size in range(end) for part in self.starts.get(text[:size], ()))
+
+
+def _beginning_with(start: str, texts: Sequence[str]) -> Iterable[str]:
+    """List those of sorted texts that have a start."""
+    following = (texts[number] for number in range(bisect_left(texts, start), len(texts)))
+    return itertools.takewhile(lambda text: text.startswith(start), following)
 
 
 class PatternTree:
@@ -141,7 +172,7 @@ class PatternTree:
         for pattern, number in patterns:
             node = self._root
             for part in pattern.split("/"):
-                node = (node.starred if "*" in part else node.named).setdefault(part, _Node())
+                node = node.child(part)
             node.numbers.append(number)
 
     def matching(self, path: str) -> list[int]:
