@@ -6,7 +6,9 @@ import random
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -222,3 +224,68 @@ def test_two_processes_on_one_log(tmp_path: Path) -> None:
         assert second.returncode == 3
         assert "open in another process" in second.stderr
         assert server.client.request("GET", "/readyz")["ready"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_kill_while_delegations_change_loses_nothing(tmp_path: Path, seed: int) -> None:
+    """After SIGKILL in the middle of changes of custom roles, each accepted change is done, and so is each accepted artifact or refused.
+
+    One thread announces each path with growing numbers. What a task refused must be sent again; of everything else a client must see at
+    least the last accepted number.
+    """
+    chance = random.Random(seed)
+    new = [{"name": name, "paths": paths} for name, paths in (("dev", ["d/*"]), ("both", ["d/*", "x/*"]))]
+    accepted: dict[int, tuple[list[str], str]] = {}
+    sent: dict[str, int] = {}
+    stop = threading.Event()
+    current: list[Running] = [start_dev(tmp_path / "data", "--bins", "8", "--mode", "rstuf")]
+
+    def announce() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            paths = [f"{folder}/p{random.Random(f'{seed}/{number}').randrange(6)}" for folder in "dxo"]
+            sent.update(dict.fromkeys(paths, number))
+            try:
+                answer = current[0].client.request("POST", "/api/v1/artifacts/", {"artifacts": [artifact(path, number) for path in paths]})
+            except TuflineError:
+                stop.wait(0.05)
+            else:
+                accepted[number] = paths, answer["data"]["task_id"]
+
+    def task(task_id: str) -> dict[str, Any]:
+        data: dict[str, Any] = current[0].client.request("GET", f"/api/v1/task/?task_id={task_id}")["data"]
+        return data
+
+    def is_done(task_id: str) -> bool:
+        return task(task_id)["state"] in {"SUCCESS", "ERRORED"}
+
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            running, changes = pool.submit(announce), []
+            try:
+                for step in range(4):
+                    call, roles = ("", new) if step % 2 == 0 else ("delete", [{"name": role["name"]} for role in new])
+                    answer = current[0].client.request("POST", f"/api/v1/delegations/{call}", {"delegations": {"roles": roles}})
+                    changes.append(answer["data"]["task_id"])
+                    stop.wait(chance.uniform(0, 0.15))
+                    current[0].kill()
+                    current[0] = start_dev(tmp_path / "data", "--bins", "8", "--mode", "rstuf")
+                stop.wait(0.5)
+            finally:
+                stop.set()
+            running.result()
+        server = current[0]
+        for task_id in (*changes, *(task_id for _, task_id in accepted.values())):
+            wait_until(partial(is_done, task_id), f"{task_id} is not done (seed {seed})")
+        assert {task(task_id)["state"] for task_id in changes} == {"SUCCESS"}
+        refused = {number: task(task_id)["result"]["details"]["invalid_paths"] for number, (_, task_id) in accepted.items()}
+        seen = lengths(server, tmp_path / "client", sorted(sent))
+        for number, (paths, _) in accepted.items():
+            for path in paths:
+                assert path in refused[number] or number <= seen[path] <= sent[path], f"{path}: {number}, {seen.get(path)} (seed {seed})"
+        verified = run_tufline("verify", server.metadata, "--root", server.root, cwd=tmp_path)
+        assert verified.returncode == 0, f"seed {seed}: {verified.stdout}"
+    finally:
+        current[0].process.kill()
+        current[0].process.wait()
