@@ -145,9 +145,10 @@ async def delegate(
     *named: Delegation,
     deleted: Sequence[str] = (),
     keys: Mapping[str, Any] | None = None,
+    ends: list[int] | None = None,
 ) -> int:
-    """Change the custom delegations as ingest does, and return the offset in ``admin``."""
-    ends = await append_marks(bus, settings)
+    """Change the custom delegations as ingest does, perhaps with marks that are there already, and return the offset in ``admin``."""
+    ends = ends or await append_marks(bus, settings)
     changed = ChangedDelegations(action=action, roles=[*named], deleted=[*deleted], keys={**(keys or {})}, ends=ends, rules=CURRENT_RULES)
     return (await bus.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(changed))]))[0].offset
 

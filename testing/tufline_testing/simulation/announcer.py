@@ -8,6 +8,7 @@ from tufline.bus import Bus, Message
 from tufline.records import Add, Remove, Settings, topics
 from tufline_testing.inbox import event, structured
 from tufline_testing.log import announce, publish
+from tufline_testing.simulation.delegating import Delegating
 
 SOURCES = 2
 """The sources of events. Each sends to its own partition of the inbox, if there are enough."""
@@ -27,6 +28,8 @@ class Announcer:
         held: the length of each path's last acknowledged change that is held.
         maybe_held: of each path, the lengths that were sent to be held since then, but not acknowledged.
         maybe_not_held: the paths whose held change may have been published, or dropped, by something that was not acknowledged.
+        accepted: the lengths of all acknowledged additions.
+        delegating: knows the custom roles; None if there never are any.
     """
 
     chance: random.Random
@@ -38,6 +41,8 @@ class Announcer:
     held: dict[str, int] = field(default_factory=dict)
     maybe_held: dict[str, list[int]] = field(default_factory=dict)
     maybe_not_held: set[str] = field(default_factory=set)
+    accepted: set[int] = field(default_factory=set)
+    delegating: Delegating | None = None
 
     def _draw(self, chance: random.Random, folder: str) -> tuple[list[Add | Remove], dict[str, int]]:
         changes: list[Add | Remove] = []
@@ -56,10 +61,18 @@ class Announcer:
         return changes, meant
 
     def _acknowledged(self, meant: dict[str, int]) -> None:
+        self.accepted.update(filter(None, meant.values()))
         for path, number in meant.items():
             self.expected[path] = number
             self.maybe[path].clear()
             self._forget_held(path)
+
+    async def _append(self, bus: Bus, settings: Settings, changes: list[Add | Remove], *, hold: bool = False) -> None:
+        if self.delegating is None:
+            await announce(bus, settings, changes, hold=hold)
+        else:
+            known = await self.delegating.known(bus)
+            await announce(bus, settings, changes, hold=hold, routing=known.routing, admin=known.next_offset)
 
     def _forget_held(self, path: str) -> None:
         self.held.pop(path, None)
@@ -71,7 +84,8 @@ class Announcer:
         changes, meant = self._draw(chance, "p")
         for path, number in meant.items():
             self.maybe_held.setdefault(path, []).append(number)
-        await announce(bus, settings, changes, hold=True)
+        await self._append(bus, settings, changes, hold=True)
+        self.accepted.update(filter(None, meant.values()))
         for path, number in meant.items():
             self._forget_held(path)
             self.held[path] = number
@@ -93,7 +107,7 @@ class Announcer:
     async def announce(self, bus: Bus, settings: Settings) -> None:
         """Announce some changes, as ingest does for a request."""
         changes, meant = self._make_changes("p")
-        await announce(bus, settings, changes)
+        await self._append(bus, settings, changes)
         self._acknowledged(meant)
 
     async def send_event(self, bus: Bus, source: int) -> None:

@@ -2,6 +2,9 @@
 
 import json
 from collections import Counter
+from collections.abc import Collection
+
+from tuf.api.metadata import Snapshot
 
 from tufline import records
 from tufline.bus import Bus
@@ -30,6 +33,24 @@ async def check_log(bus: Bus) -> None:
         first = record.key not in newest
         assert again or first or version == newest[record.key] + 1, f"{record.key} goes from {newest[record.key]} to {version}"
         newest[record.key] = version
+    await check_names(bus)
+
+
+async def check_names(bus: Bus) -> None:
+    """Check that every snapshot has the names of the one before: clients refuse one that lost a name."""
+    before: frozenset[str] = frozenset()
+    for record in await read_all(bus, topics.METADATA):
+        if record.key == Snapshot.type:
+            named = frozenset(json.loads(record.value)["signed"]["meta"])
+            version = record.headers[VERSION_HEADER]
+            assert named >= before, f"snapshot {version} has no {sorted(before - named)}"
+            before = named
+
+
+async def check_accepted(bus: Bus, accepted: Collection[int]) -> None:
+    """Check that every acknowledged addition is on the log, by its length."""
+    there = {change.length for change in await changes_on_log(bus) if isinstance(change, Add)}
+    assert there.issuperset(accepted), f"not on the log: {sorted({*accepted} - there)}"
 
 
 async def check_receipts(bus: Bus) -> None:
@@ -54,9 +75,9 @@ async def check_receipts(bus: Bus) -> None:
                 assert span.start <= record.offset < span.end, f"{receipt} is not found in partition {partition}"
 
 
-async def held_on_log(bus: Bus) -> dict[str, int]:
-    """Return the path of each change that is held on the log, with its length (0: a removal)."""
-    found: dict[str, int] = {}
+async def held_on_log(bus: Bus) -> dict[tuple[str, str], int]:
+    """Return the custom role and the path of each change that is held on the log, with its length (0: a removal)."""
+    found: dict[tuple[str, str], int] = {}
     for partition in range(bus.partitions(topics.ARTIFACTS)):
         newest = {record.key: record.value for record in await read_all(bus, topics.HEADS, partition)}
         contents = [records.decode(records.heads_decoder, value) for value in newest.values()]
@@ -64,6 +85,6 @@ async def held_on_log(bus: Bus) -> dict[str, int]:
         count = next((content.held for content in contents if isinstance(content, Progress)), 0)
         assert len(slots) == count, f"{len(slots)} changes are held in partition {partition}, and its progress says {count}"
         for held in slots:
-            assert held.path not in found, f"{held.path} is held twice"
-            found[held.path] = 0 if held.entry is None else json.loads(f"{{{held.entry}}}")[held.path]["length"]
+            assert (held.role, held.path) not in found, f"{held.path} is held twice"
+            found[held.role, held.path] = 0 if held.entry is None else json.loads(f"{{{held.entry}}}")[held.path]["length"]
     return found

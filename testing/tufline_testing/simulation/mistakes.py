@@ -11,7 +11,8 @@ import tufline_signer.bins.bins_writer
 import tufline_signer.commits.files
 from tufline.bus.embedded import log
 from tufline.origin.directory import LocalStore
-from tufline.records import Bootstrap
+from tufline.records import Add, Bootstrap, Remove
+from tufline.records.routing import Routing
 from tufline.reference_clock import ReferenceClock
 from tufline.trust import acceptance
 from tufline.trust.admin_state import AdminState, Bootstrapped
@@ -223,6 +224,55 @@ def replaced_after_it_began() -> None:
     acceptance.begin = over
 
 
+def routed_by_the_newest_delegations() -> None:
+    """A change is for the roles by the newest delegations, although it was routed by earlier ones."""
+    find_roles = Routing.find_roles
+
+    def by_the_newest(self: Routing, change: Add | Remove, partition: int, offset: int, admin: int) -> tuple[list[str], str]:
+        return find_roles(self, change, partition, offset, max([admin, *(version.offset + 1 for version in self.versions)]))
+
+    Routing.find_roles = by_the_newest  # type: ignore[method-assign]
+
+
+def late_routed_is_applied() -> None:
+    """A change that was routed by earlier delegations is applied although its path belongs to another role by then."""
+    find_roles = Routing.find_roles
+
+    def as_routed(self: Routing, change: Add | Remove, partition: int, offset: int, admin: int) -> tuple[list[str], str]:
+        return find_roles(self.below(admin), change, partition, offset, admin)
+
+    Routing.find_roles = as_routed  # type: ignore[method-assign]
+
+
+def added_again_with_its_artifacts() -> None:
+    """A custom role that was deleted and is added again has what it had before."""
+    is_to_create = BinsWriter._is_to_create
+
+    def only_once(self: BinsWriter, role: str) -> bool:
+        return role not in self._bins.heads and is_to_create(self, role)
+
+    BinsWriter._is_to_create = only_once  # type: ignore[method-assign]
+
+
+def named_before_it_exists() -> None:
+    """Targets name a custom role that has no version yet."""
+    are_met = CommitState.are_met
+
+    def of_bins_only(self: CommitState, delegated: Delegated) -> bool:
+        return are_met(self, replace(delegated, custom={}))
+
+    CommitState.are_met = of_bins_only  # type: ignore[method-assign]
+
+
+def removed_from_one_role() -> None:
+    """A removal removes a path only from the role that an artifact would go to."""
+
+    def only_the_first(self: Routing, change: Add | Remove) -> list[str]:
+        return [self.role_of(change.path)]
+
+    Routing.roles_of = only_the_first  # type: ignore[method-assign]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     mistake.__name__: mistake
     for mistake in (
@@ -242,5 +292,10 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         renewal_by_the_wall_clock,
         signing_by_the_wall_clock,
         replaced_after_it_began,
+        routed_by_the_newest_delegations,
+        late_routed_is_applied,
+        added_again_with_its_artifacts,
+        named_before_it_exists,
+        removed_from_one_role,
     )
 }

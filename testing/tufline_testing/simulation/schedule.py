@@ -2,13 +2,14 @@
 
 A schedule is a sequence of lives of a process. In each life, an announcer replaces the REST API, and the real inbox, signer and publisher
 run, sometimes twice; another announcer sends events to the inbox, some repeatedly, some invalid. In some schedules another bootstrap
-replaces the first one, at a random moment; it has no effect once the first has started. A life ends abruptly at a random turn of the event
-loop, without any clean-up. Between lives the origin loses some of what was not durable, and time passes. During a life the machine's clock
-may be wrong for a while, ahead or behind; clients have the true time. In the last life there are no faults, and everything settles. In some
-schedules, though, the clock was wrong before the last change of a key.
+replaces the first one, at a random moment; it has no effect once the first has started. In some, changes are held, published and frozen, or
+custom roles are added, updated and deleted, while processes of the REST API still route by what they have read last. A life ends abruptly
+at a random turn of the event loop, without any clean-up. Between lives the origin loses some of what was not durable, and time passes.
+During a life the machine's clock may be wrong for a while, ahead or behind; clients have the true time. In the last life there are no
+faults, and everything settles. In some schedules, though, the clock was wrong before the last change of a key.
 
 At random moments, and at every operation on the origin, a client reads the origin as python-tuf does. At the end the log is compared with
-the announced changes.
+the announced changes; with custom roles, what clients find is compared with a model of the log (``expected``).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -34,7 +36,7 @@ from tufline.origin.directory import LocalStore
 from tufline.records import CURRENT_RULES, PUBLISH_KEY, Bootstrap, NewMetadata, topics
 from tufline.reference_clock import ReferenceClock
 from tufline.runtime.health import Health
-from tufline.trust import admin_records
+from tufline.trust import admin_records, ceremony
 from tufline.trust.admin_state import AdminState
 from tufline_ingest.inbox import dedupe, inbox_worker
 from tufline_signer.bins import bins_log, bins_worker
@@ -45,7 +47,9 @@ from tufline_testing.offline import Offline, announce_updates
 from tufline_testing.origin import Reader, WatchedStore
 from tufline_testing.paused import LateStore, SlowBus, StubbornBus
 from tufline_testing.simulation.announcer import SOURCES, Announcer
-from tufline_testing.simulation.checks import check_log, check_receipts, held_on_log
+from tufline_testing.simulation.checks import check_accepted, check_log, check_receipts, held_on_log
+from tufline_testing.simulation.delegating import Delegating
+from tufline_testing.simulation.expected import Expected
 from tufline_testing.simulation.mortal import MortalLoop, live
 from tufline_testing.simulation.seeded import drawn_from
 
@@ -68,6 +72,9 @@ start."""
 
 HOLDING = 1 / 2
 """The share of schedules in which changes are held, published and frozen."""
+
+DELEGATING = 2 / 3
+"""The share of the schedules with online targets in which custom roles are added, updated and deleted."""
 
 FIRST_KEY_FILE = "first.pem"
 
@@ -114,6 +121,10 @@ class Schedule:
         self.first = self._make_first() if self.contest.random() < CONTESTED else None
         self.holding = random.Random(f"{self.seed} holding")
         self.holds = self.holding.random() < HOLDING
+        self.delegating = random.Random(f"{self.seed} delegating")
+        if self.mode == "rstuf" and self.delegating.random() < DELEGATING:
+            self.announcer.delegating = Delegating(self.delegating, self._new_key)
+        self.custom_keys = itertools.count(1)
         self.loop: MortalLoop
 
     def _hold(self, bins: int, key_file: str = "") -> Offline:
@@ -126,6 +137,12 @@ class Schedule:
             (self.path / "keys" / FIRST_KEY_FILE).unlink()
         self.bootstrap = msgspec.structs.replace(self.bootstrap, replace=True, rules=CURRENT_RULES)
         return first
+
+    def _new_key(self) -> tuple[str, dict[str, Any]]:
+        name = f"custom-{next(self.custom_keys)}"
+        key = ceremony.make_key(SCHEME, f"fn:{name}")
+        ceremony.write_private(self.path / "keys" / name, key.pem)
+        return key.signer.public_key.keyid, key.signer.public_key.to_dict()
 
     @property
     def mode(self) -> str:
@@ -273,14 +290,14 @@ class Schedule:
 
     async def _restless(self, bus: EmbeddedBus) -> None:
         await self._begin(bus)
+        if self.announcer.delegating is not None:
+            await self.announcer.delegating.read(bus)  # what a process that died has appended
         failures = self.chance.choice([0.0, 0.02, 0.2])
         running = self._services(bus, failures, stubborn=self.chance.random() < 0.4)
         while True:
             match self.chance.randrange(10):
-                case _ if self.first is not None and self.contest.random() < 0.2:
-                    await announce_bootstrap(bus, self.bootstrap)
-                case _ if self.holds and self.holding.random() < 0.15 and await self._has_begun(bus):
-                    await self._hold_or_publish(bus)
+                case _ if await self._act_apart(bus):
+                    pass
                 case 0 | 1 | 2 if await self._has_begun(bus):
                     await self.announcer.announce(bus, self.bootstrap.settings)
                 case 8 | 9:
@@ -299,6 +316,19 @@ class Schedule:
                 case _:
                     await asyncio.sleep(self.chance.choice([0, 0, 0.001, 0.01]))
 
+    async def _act_apart(self, bus: EmbeddedBus) -> bool:
+        """Do something that only some schedules have, with a source of randomness of its own; return whether there was anything."""
+        delegating = self.announcer.delegating
+        if self.first is not None and self.contest.random() < 0.2:
+            await announce_bootstrap(bus, self.bootstrap)
+        elif self.holds and self.holding.random() < 0.15 and await self._has_begun(bus):
+            await self._hold_or_publish(bus)
+        elif delegating is not None and self.delegating.random() < 0.15 and await self._has_begun(bus):
+            await self._delegate(bus, delegating)
+        else:
+            return False
+        return True
+
     async def _hold_or_publish(self, bus: EmbeddedBus) -> None:
         match self.holding.randrange(10):
             case 0:
@@ -307,6 +337,20 @@ class Schedule:
                 await self.announcer.publish(bus, self.bootstrap.settings)
             case _:
                 await self.announcer.hold(bus, self.bootstrap.settings, self.holding)
+
+    async def _delegate(self, bus: EmbeddedBus, delegating: Delegating) -> None:
+        settings = self.bootstrap.settings
+
+        async def meanwhile(may_delegate: bool) -> None:
+            match self.delegating.randrange(3):
+                case 0 if may_delegate:
+                    await delegating.change(bus, settings, meanwhile)
+                case 1 if self.holds:
+                    await self.announcer.hold(bus, settings, self.delegating)
+                case _:
+                    await self.announcer.announce(bus, settings)
+
+        await delegating.change(bus, settings, meanwhile)
 
     async def _be_wrong(self) -> None:
         self.wrong = self.chance.choice(WRONG_SECONDS)
@@ -334,6 +378,10 @@ class Schedule:
             if self.offline.keys <= self.rotations:
                 self.updates += self.offline.rotate(now=self.clock())
                 await self._announce_updates(bus)
+        if self.announcer.delegating is not None:
+            # No process is behind for longer than a life.
+            await self.announcer.delegating.read(bus)
+            await self._delegate(bus, self.announcer.delegating)
         if self.holds:
             await freeze(bus, frozen=False)
             await self.announcer.hold(bus, self.bootstrap.settings, self.holding)
@@ -343,14 +391,26 @@ class Schedule:
         for source in range(SOURCES):
             await self.announcer.send_event(bus, source)
         await self._until(lambda: self._is_settled(bus))
-        self.announcer.check(self.reader.refresh())
-        self.announcer.check_held(await held_on_log(bus))
+        await self._check_artifacts(bus)
         await check_log(bus)
         await check_receipts(bus)
         await self._check_keys()
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+    async def _check_artifacts(self, bus: EmbeddedBus) -> None:
+        found, held = self.reader.refresh(), await held_on_log(bus)
+        if self.announcer.delegating is None:
+            self.announcer.check(found)
+            self.announcer.check_held({path: length for (_, path), length in held.items()})
+            return
+        delegating = self.announcer.delegating
+        await delegating.read(bus)
+        await check_accepted(bus, self.announcer.accepted)
+        expected = await Expected.read(bus, delegating.state, delegating.seen_at)
+        expected.check(found)
+        expected.check_held(held)
 
     async def _until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         try:
@@ -382,6 +442,10 @@ class Schedule:
         vector = records.decode(records.published_decoder, published[-1].value).vector
         ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(self.partitions)]
         last = max((record.offset for record in await read_all(bus, topics.ADMIN) if record.key == PUBLISH_KEY), default=-1)
+        if self.announcer.delegating is not None:
+            await self.announcer.delegating.read(bus)
+            if vector.admin <= max(self.announcer.delegating.seen_at, default=-1):
+                return False
         return vector.publishes > last and all(mine >= end for mine, end in zip(vector.artifacts, ends, strict=True))
 
 
