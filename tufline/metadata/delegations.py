@@ -102,7 +102,11 @@ class Delegations(msgspec.Struct, frozen=True, dict=True):
         Returns:
             The role; None if there is none of that name.
         """
-        return next((role for role in self.roles if role.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Delegation]:
+        return {role.name: role for role in self.roles}
 
     def visited(self, path: str) -> Iterator[Delegation]:
         """Return the custom roles in which a client looks for a path, in their order.

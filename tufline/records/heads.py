@@ -58,6 +58,8 @@ class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
         keyids: the keys that signed it.
         applied: for a bin, the offset in ``artifacts`` below which this version has all changes of the bin. After a crash it tells which
             changes are applied already, so that a batch may be written in several transactions, each bin in one of them.
+        admin: for a custom role, the offset in ``admin`` below which this version follows all versions of the delegations: it has nothing
+            of what the role lost by them. An ``applied`` can't tell that, because ingest reads the ends of a version before it appends it.
     """
 
     version: int
@@ -67,6 +69,7 @@ class Head(Versioned, frozen=True, kw_only=True, tag="head", tag_field="kind"):
     offset: int
     keyids: list[str]
     applied: int = 0
+    admin: int = 0
 
 
 class Progress(Versioned, frozen=True, kw_only=True, tag="progress", tag_field="kind"):

@@ -184,28 +184,11 @@ class Routing:
         here = [role for role in routed.roles_of(change) if self._where(role, change.path) == partition]
         if not here:
             return [], f"none of its roles is in partition {partition}"
-        # A role that was deleted and added again has nothing of what it had before, and a role has only what it still takes.
+        # A role that was deleted and added again has nothing of what it had before; nor has one that lost the path in the meantime.
         standing = [role for role in here if role not in self.custom_names or self.begins(role, partition) <= offset]
         if isinstance(change, Add):
-            standing = [role for role in standing if role not in self.custom_names or self._matches(role, change.path)]
+            standing = [role for role in standing if role not in self.custom_names or self._keeps(role, change.path, by)]
         return (standing, "") if standing else ([], MOVED)
-
-    def _matches(self, role: str, path: str) -> bool:
-        delegation = self._by_name.get(role)
-        return delegation is not None and delegation.matches(path)
-
-    @cached_property
-    def _by_name(self) -> dict[str, Delegation]:
-        return {role.name: role for role in self.delegations.roles}
-
-    def had_other_paths(self, role: str) -> bool:
-        """Return whether a custom role took other paths before.
-
-        Args:
-            role: its name.
-        """
-        found = [version.delegations.find(role) for version in self.versions]
-        return len({delegation.paths for delegation in found if delegation is not None}) > 1
 
     def begins(self, role: str, partition: int) -> float:
         """Return from which offset on a custom role has changes.
@@ -226,6 +209,41 @@ class Routing:
                     end = version.ends[partition]
             self._begins[role, partition] = end
         return self._begins[role, partition]
+
+    def added(self, role: str) -> float:
+        """Return when a custom role was added.
+
+        Args:
+            role: its name.
+
+        Returns:
+            The offset in ``admin`` of the version that added it last; infinity if there is no such role.
+        """
+        added = math.inf
+        for version in reversed(self.versions):
+            if version.delegations.find(role) is None:
+                break
+            added = version.offset
+        return added
+
+    def since(self, role: str, admin: int) -> list[Delegation]:
+        """Return what a custom role has been from an offset on.
+
+        Args:
+            role: its name.
+            admin: an offset in ``admin``.
+
+        Returns:
+            The role by the last version below the offset, unless there was none; then by each later version that has it.
+        """
+        before = sum(version.offset < admin for version in self.versions)
+        found = [version.delegations.find(role) for version in self.versions[max(0, before - 1) :]]
+        return [delegation for delegation in found if delegation is not None]
+
+    def _keeps(self, role: str, path: str, by: int) -> bool:
+        """Return whether a custom role matches a path in all versions after the first ones."""
+        later = (version.delegations.find(role) for version in self.versions[by:])
+        return all(delegation is not None and delegation.matches(path) for delegation in later)
 
     @cached_property
     def _begins(self) -> dict[tuple[str, int], float]:

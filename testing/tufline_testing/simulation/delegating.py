@@ -61,30 +61,18 @@ class Delegating:
             ends = [await bus.end(topics.ARTIFACTS, partition) for partition in range(bus.partitions(topics.ARTIFACTS))]
             self.seen_at.update(dict.fromkeys(new, ends))
 
-    async def change(self, bus: Bus, settings: Settings, between: Callable[[bool], Awaitable[None]]) -> None:
-        """Add, update or delete a role; perhaps with something between the marks and the record, which another process does.
-
-        Args:
-            bus: the log.
-            settings: of the repository.
-            between: appends something else; called with whether it may be another change of the delegations.
-        """
+    async def change(self, bus: Bus, settings: Settings, between: Callable[[], Awaitable[None]]) -> None:
+        """Add, update or delete a role; perhaps with something between the marks and the record, which another process does."""
         state = await self.known(bus)
         assert state.routing is not None
         present = [role.name for role in state.routing.delegations.roles]
         absent = [name for name in NAMES if name not in present]
         action = self.chance.choice([*(["add"] * 2 if absent else []), *(["update", "update", "delete"] if present else [])])
         name = self.chance.choice(absent if action == "add" else sorted(present))
-        if action == "update":
-            await self.read(bus)
-            if (role := self._delegations.find(name)) is None:
-                return
-            named, keys = self._draw(name, self._paths_after(role))
-        else:
-            named, keys = self._draw(name, self.chance.sample(PATHS, self.chance.choice([1, 1, 2])))
+        named, keys = self._draw(name)
         ends = await append_marks(bus, settings)
         if self.chance.random() < APART:
-            await between(action != "update")
+            await between()
         if action == "delete":
             await delegate(bus, settings, action, deleted=[name], ends=ends)
         else:
@@ -97,31 +85,18 @@ class Delegating:
         assert self.state.routing is not None
         return self.state.routing.delegations
 
-    def _paths_after(self, role: Delegation) -> Sequence[str]:
-        """Draw other paths for a role. It never gets back a path that it has lost, as long as it is not deleted."""
-        had = {*role.paths}
-        assert self.state.routing is not None
-        for version in reversed(self.state.routing.versions):
-            if (before := version.delegations.find(role.name)) is None:
-                break
-            had.update(before.paths)
-        match self.chance.randrange(3):
-            case 0 if len(role.paths) > 1:
-                return [self.chance.choice(role.paths)]
-            case 1 if had == {*role.paths}:
-                return [*role.paths, self.chance.choice(PATHS)]
-            case _:
-                return role.paths
-
-    def _draw(self, name: str, paths: Sequence[str]) -> tuple[Delegation, dict[str, Any]]:
+    def _draw(self, name: str) -> tuple[Delegation, dict[str, Any]]:
         before, keys = self._delegations.find(name), dict[str, Any]()
         if self.chance.random() < OWN_KEY:
             keys = dict([self.new_key()])
         elif before is not None and self.chance.random() < 0.5:
             keys = {keyid: self._delegations.keys[keyid] for keyid in before.keyids}
+        paths = self.chance.sample(PATHS, self.chance.choice([1, 1, 2]))
+        if before is not None and self.chance.random() < 0.4:
+            paths = [*before.paths]
         role = Delegation(
             name=name,
-            paths=tuple(sorted({*paths})),
+            paths=tuple(sorted(paths)),
             terminating=self.chance.random() < 0.3,
             keyids=tuple(keys),
             days=self.chance.choice([None, 20]),

@@ -128,12 +128,12 @@ class Expected:
                     self.live[role, path] = length
 
     def _follow(self, partition: int, version: int) -> None:
-        """Drop what the deleted roles of a partition have."""
-        there = {role.name for role in self.versions[version]}
+        """Drop what the roles of a partition have and are no longer trusted for."""
         for contents in (self.live, self.held):
-            for role, path in [*contents]:
-                if role != BIN and role not in there and self._partition_of(role, path) == partition:
-                    del contents[role, path]
+            for name, path in [*contents]:
+                stays = name == BIN or any(role.name == name and role.matches(path) for role in self.versions[version])
+                if not stays and self._partition_of(name, path) == partition:
+                    del contents[name, path]
 
     def _partition_of(self, role: str, path: str) -> int:
         return self.routing.partitioning.partition_of_path(path) if role == BIN else self.routing.partition_of(role)

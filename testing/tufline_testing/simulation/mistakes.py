@@ -248,8 +248,8 @@ def added_again_with_its_artifacts() -> None:
     """A custom role that was deleted and is added again has what it had before."""
     is_to_create = BinsWriter._is_to_create
 
-    def only_once(self: BinsWriter, role: str) -> bool:
-        return role not in self._bins.heads and is_to_create(self, role)
+    def only_once(self: BinsWriter, role: str, routing: Routing) -> bool:
+        return role not in self._bins.heads and is_to_create(self, role, routing)
 
     BinsWriter._is_to_create = only_once  # type: ignore[method-assign]
 

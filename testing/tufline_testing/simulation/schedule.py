@@ -341,9 +341,9 @@ class Schedule:
     async def _delegate(self, bus: EmbeddedBus, delegating: Delegating) -> None:
         settings = self.bootstrap.settings
 
-        async def meanwhile(may_delegate: bool) -> None:
+        async def meanwhile() -> None:
             match self.delegating.randrange(3):
-                case 0 if may_delegate:
+                case 0:
                     await delegating.change(bus, settings, meanwhile)
                 case 1 if self.holds:
                     await self.announcer.hold(bus, settings, self.delegating)

@@ -20,7 +20,7 @@ from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import ceremony
 from tufline_signer.signing.key_selection import Released, keys_of_bins, keys_of_custom
-from tufline_testing.log import Published, eventually, read_all
+from tufline_testing.log import Published, append_marks, delegate, eventually, read_all
 from tufline_testing.seen_bus import SeenBus
 from tufline_testing.signing import BootstrappedLog, add, check_consecutive_versions, on_a_bootstrapped_log
 
@@ -99,6 +99,48 @@ def test_a_removal_removes_what_a_delegation_hides(tmp_path: Path) -> None:
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
 
 
+def test_a_role_that_gets_a_path_back_has_no_older_artifact_of_it(tmp_path: Path) -> None:
+    """While it was not trusted for the path, a newer artifact went to the bin. Its other artifacts stay."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.covered(await log.delegate("add", Delegation(name="dev", paths=("dev/*", "docs/*"))))
+            await log.announce(add("dev/a"), add("docs/a"))
+            await log.settled()
+            await log.covered(await log.delegate("update", Delegation(name="dev", paths=("docs/*",))))
+            await log.announce(add("dev/a", 2))
+            await log.settled()
+            found = await log.covered(await log.delegate("update", Delegation(name="dev", paths=("dev/*", "docs/*"))))
+            assert lengths(found, log) == {"dev/a": 2, "docs/a": 1}
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_what_waits_for_a_role_that_loses_a_path_does_not_come_over_a_newer_artifact(tmp_path: Path, hold: bool) -> None:
+    """It waits because no signer runs, or is held; when the role has the path again, it is refused or dropped."""
+    both = Delegation(name="dev", paths=("dev/*", "docs/*"))
+
+    async def story(log: BootstrappedLog) -> None:
+        await log.delegate("add", both)
+        if hold:
+            async with log.signer():
+                await log.announce(add("dev/a"), add("docs/a"), hold=True)
+                await log.settled()
+        else:
+            await log.announce(add("dev/a"), add("docs/a"))
+        await log.delegate("update", Delegation(name="dev", paths=("docs/*",)))
+        await log.announce(add("dev/a", 2))
+        offset = await log.delegate("update", both)
+        published = await log.publish()
+        async with log.signer():
+            await log.covered(offset)
+            assert lengths(await log.published(published), log) == {"dev/a": 2, "docs/a": 1}
+            assert [(path, reason) for path, _, reason in await outcomes(log)] == ([] if hold else [("dev/a", MOVED)])
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
 def test_a_removal_of_a_path_that_a_deleted_role_had_is_not_refused(tmp_path: Path) -> None:
     """The role has nothing any more, so the bin alone says whether the path was found; its partition is usually another one."""
 
@@ -152,6 +194,25 @@ def test_a_deleted_role_keeps_its_name_and_loses_its_artifacts(tmp_path: Path) -
             found = await log.settled()
             assert content_of(found, "dev") == {"dev/c": 4}
             await check_consecutive_versions(log.bus)
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+def test_a_role_that_two_processes_delete_and_add_again_begins_empty(tmp_path: Path) -> None:
+    """One read the ends before the other's deletion was on the log, when the role already had all changes below them."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a"))
+            of_deletion = await append_marks(log.bus, log.bootstrap.settings)
+            of_addition = await append_marks(log.bus, log.bootstrap.settings)
+            await log.settled()
+            await delegate(log.bus, log.bootstrap.settings, "delete", deleted=["dev"], ends=of_deletion)
+            found = await log.covered(await delegate(log.bus, log.bootstrap.settings, "add", DEV, ends=of_addition))
+            assert lengths(found, log) == {}
+            await log.announce(add("dev/b", 2))
+            assert lengths(await log.settled(), log) == {"dev/b": 2}
 
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
 

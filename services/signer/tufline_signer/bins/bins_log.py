@@ -85,24 +85,30 @@ def receipt_of(publish: AcceptedPublish, roles: Iterable[str], refused: Mapping[
 class BinsLog:
     """The bins of one partition, after its takeover. Only the worker of the partition may use it."""
 
-    def __init__(self, context: BinsContext, owned: OwnedHeads, names: Iterable[str]) -> None:
+    def __init__(self, context: BinsContext, owned: OwnedHeads, bins: Iterable[str], custom: Iterable[str]) -> None:
         """Start with the state read from the log.
 
         Args:
             context: shared by the workers of the process.
             owned: the partition, taken over.
-            names: the roles of its bins.
+            bins: the names of its bins.
+            custom: the names of all its custom roles so far.
         """
         self._context = context.signer
         self._cache = context.cache
         self._owned = owned
         self.partition = owned.partition
-        known = set(names)
+        self._names = frozenset(bins)
+        known = {*self._names, *custom}
         # A replaced bootstrap may have left other bins.
         owned.heads = {role: head for role, head in owned.heads.items() if role in known}
         found = owned.progress if isinstance(owned.progress, Progress) else Progress(offset=0)
         self.progress = found.offset
         """An offset in ``artifacts``: every change below it is applied."""
+        self.followed = 0
+        """What new versions of custom roles have as ``admin`` (``Head``)."""
+        self.behind: set[str] = set()
+        """The custom roles that do not follow the newest delegations yet: new versions of them keep their ``admin``."""
         self.published = found.publish
         """An offset in ``admin``: what the publishes below it release is released."""
         self._publishes = found.publishes or ReceiptIndex(0)
@@ -224,7 +230,11 @@ class BinsLog:
             nonlocal state
             for (file, _), position in zip(signed, positions, strict=False):
                 known = self.heads.get(file.role)
-                heads[file.role] = file.head(position, max(applied, known.applied if known else 0))
+                admin = 0 if file.role in self._names else self.followed
+                if file.role in self.behind:
+                    admin = known.admin if known else 0
+                head = file.head(position, max(applied, known.applied if known else 0))
+                heads[file.role] = msgspec.structs.replace(head, admin=admin)
             for role in held.roles - heads.keys():
                 heads[role] = msgspec.structs.replace(self.heads[role], applied=max(applied, self.heads[role].applied))
             if places := [position.offset for position in positions if position.topic == topics.RECEIPTS]:

@@ -16,8 +16,9 @@ same publish releases the rest.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 import structlog
@@ -26,6 +27,7 @@ from tufline.config.settings import HELD_WARNING_FRACTION
 from tufline.errors import InputLostError, KeyUnavailableError
 from tufline.metadata import envelope
 from tufline.metadata.bins import Bin
+from tufline.metadata.delegations import Delegation
 from tufline.records import Bootstrap, Head, topics
 from tufline.records.cursor import MAX_OFFSET
 from tufline.records.receipts import ChangeReceipt
@@ -87,11 +89,11 @@ class BinsWriter:
         self._pace = context.renewal
         self._settings = bootstrap.settings
         custom = self._routing.custom_in(owned.partition)
-        self._bins = BinsLog(context, owned, [*bootstrap.settings.partitioning.names_in(owned.partition), *custom])
+        self._bins = BinsLog(context, owned, bootstrap.settings.partitioning.names_in(owned.partition), custom)
         self._next_renewal_check = self._context.clock.monotonic()
         self._checked_admin = 0
         self._unsigned: set[str] = set()
-        self._trimmed: dict[str, tuple[str, ...]] = {}
+        self._followed: Routing | None = None
         self._held = HeldChanges(owned.held, self._context.config.max_held_changes, self._routing.bin_of)
         self._report_held()
 
@@ -131,24 +133,56 @@ class BinsWriter:
         async with one_behind() as follow:
             for roles in [*self._bins.pieces(dict.fromkeys(missing, 0))]:
                 await follow(self._bins.commit(await self._sign({role: Bin() for role in roles}), self._held.take_touched()))
-        await self._create_custom()
+        await self._follow(self._routing)
 
-    def _is_to_create(self, role: str) -> bool:
+    def _is_to_create(self, role: str, routing: Routing) -> bool:
         """Return whether a custom role has no version yet, or none since it was added again."""
-        begins, head = self._routing.begins(role, self.partition), self._bins.heads.get(role)
-        return begins != math.inf and (head is None or head.applied < begins)
+        added, head = routing.added(role), self._bins.heads.get(role)
+        return added != math.inf and (head is None or head.admin <= added)
 
-    async def _create_custom(self) -> None:
-        """Create the custom roles of this partition that do not exist yet. One that can't be signed does not keep the others waiting."""
-        for role in self._routing.custom_in(self.partition):
-            if role in self._unsigned and self._routing.begins(role, self.partition) == math.inf:
-                self._can_be_signed(role)
-            # It may be deleted while it is signed.
-            begins = self._routing.begins(role, self.partition)
-            if not self._is_to_create(role) or not (signed := await self._try_to_sign(role, Bin())):
-                continue
-            await self._bins.commit(signed, self._held.take_touched(), applied=int(begins))
-            _log.info("bins.custom_role_created", partition=self.partition, role=role, version=self._bins.heads[role].version)
+    def _is_to_drop(self, role: str, routing: Routing) -> bool:
+        """Return whether a custom role has lost paths since its newest version."""
+        head = self._bins.heads.get(role)
+        if head is None or routing.added(role) == math.inf:
+            return False
+        return any(not {*before.paths} <= {*after.paths} for before, after in pairwise(routing.since(role, head.admin)))
+
+    async def _follow(self, routing: Routing) -> None:
+        """Follow the delegations: create the custom roles of this partition that do not exist yet, and drop what others have lost.
+
+        A role that can't be signed does not keep the others waiting.
+        """
+        if routing is self._followed and not self._bins.behind:
+            return
+        roles = routing.custom_in(self.partition)
+        create = [role for role in roles if self._is_to_create(role, routing)]
+        drop = [role for role in roles if role not in create and self._is_to_drop(role, routing)]
+        for role in [role for role in self._unsigned if routing.added(role) == math.inf]:
+            self._can_be_signed(role)
+        self._followed, self._bins.behind = routing, {*create, *drop}
+        self._bins.followed = routing.versions[-1].offset + 1 if routing.versions else 0
+        for role in create:
+            if signed := await self._try_to_sign(role, Bin()):
+                self._bins.behind.discard(role)
+                await self._bins.commit(signed, self._held.take_touched(), applied=int(routing.begins(role, self.partition)))
+                _log.info("bins.custom_role_created", partition=self.partition, role=role, version=self._bins.heads[role].version)
+        for role in drop:
+            await self._drop_lost(role, routing.since(role, self._bins.heads[role].admin)[1:])
+
+    async def _drop_lost(self, role: str, since: Sequence[Delegation]) -> None:
+        """Drop the artifacts that a custom role has lost, also held ones: they must not come back if it gets their paths again."""
+        (content,) = (await self._bins.load([role])).values()
+
+        def is_lost(path: str) -> bool:
+            return not all(delegation.matches(path) for delegation in since)
+
+        content.keep(lambda path: not is_lost(path))
+        if signed := await self._try_to_sign(role, content):
+            for change in self._held.of(role):
+                if is_lost(change.path):
+                    self._held.drop(role, change.path)
+            self._bins.behind.discard(role)
+            await self._bins.commit(signed, self._held.take_touched())
 
     async def _try_to_sign(self, role: str, content: Bin | None = None) -> list[SignedBin]:
         """Sign a custom role: with other content, or again. If its keys can't be used, health says so, and the result is empty."""
@@ -213,8 +247,8 @@ class BinsWriter:
             return 0
         if batch.routing is not self._routing:
             return 0
-        await self._create_custom()
-        for role in [role for role in batch.by_bin if role not in self._bins.heads or self._is_to_create(role)]:
+        await self._follow(batch.routing)
+        for role in [role for role in batch.by_bin if role not in self._bins.heads or role in self._bins.behind]:
             batch.refuse_all(role, NO_KEY.format(role, "see the health of the signer"))
         touches = len(batch.by_bin)
         added = {role: size + FREE_BYTES * self._held.count_of(role) for role, size in batch.bytes_by_bin.items()}
@@ -260,6 +294,7 @@ class BinsWriter:
         publish = self._next_publish
         if publish is None:
             return
+        await self._follow(self._routing)
         due = self._held.below(publish.ends[self.partition])
         gone = self._held_for_nobody(due)
         added = {role: FREE_BYTES * len(changes) + sum(len(change.entry or b"") + 1 for change in changes) for role, changes in due.items()}
@@ -357,8 +392,7 @@ class BinsWriter:
             return wait
         if wait := pace.wait:
             return wait
-        await self._create_custom()
-        await self._trim_custom()
+        await self._follow(self._routing)
         await self._renew_custom()
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
         now, under = clock.latest(), await self._usable()
@@ -382,28 +416,12 @@ class BinsWriter:
     async def _usable(self, role: str = "") -> list[RoleKeys]:
         return [keys for keys in await self._under(role) if await self._context.keyring.can_meet(keys, part(self.partition))]
 
-    async def _trim_custom(self) -> None:
-        """Drop from custom roles what they no longer take. Otherwise an older artifact could come back when a role takes its path again."""
-        for role in self._routing.custom_in(self.partition):
-            delegation = self._routing.delegations.find(role)
-            if delegation is None or role not in self._bins.heads or self._trimmed.get(role) == delegation.paths:
-                continue
-            if self._routing.had_other_paths(role):
-                content = (await self._bins.load([role]))[role]
-                if content.keep(delegation.matches):
-                    if not (signed := await self._try_to_sign(role, content)):
-                        continue
-                    await self._bins.commit(signed, self._held.take_touched())
-                else:
-                    self._bins.unchanged(role, content)
-            self._trimmed[role] = delegation.paths
-
     async def _renew_custom(self) -> None:
         """Sign the custom roles that are due again. One that can't be signed does not keep the others waiting."""
         now, since = self._context.clock.latest(), self._context.admin.repository.renew_since.get(BINS, 0)
         for role in self._routing.custom_in(self.partition):
             head = self._bins.heads.get(role)
-            if head is None or self._routing.begins(role, self.partition) == math.inf:
+            if head is None or role in self._bins.behind or self._routing.added(role) == math.inf:
                 continue
             if head.offset >= since and self._renewal(role, head, now, await self._usable(role), self._lifetime(role)) > now:
                 continue

@@ -107,6 +107,14 @@ class HeldChanges:
         """
         return self.count > fraction * self._limit or self.memory > fraction * self._most_bytes
 
+    def of(self, role: str) -> list[HeldChange]:
+        """Return the held changes of a role.
+
+        Args:
+            role: the role's name.
+        """
+        return [*self._of_role.get(role, {}).values()]
+
     def count_of(self, role: str) -> int:
         """Return how many changes of a bin are held.
 
