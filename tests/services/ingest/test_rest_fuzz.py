@@ -8,8 +8,8 @@ from tufline_testing.fuzz import rest
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = {"with a repository": 50, "before the bootstrap": 10}
-"""How many examples each operation gets in each phase; ``make nightly`` has ten times as many."""
+EXAMPLES = {"with a repository": 100, "before the bootstrap": 10}
+"""How many examples each operation gets in each phase; ``make nightly`` has five times as many."""
 
 
 @pytest.mark.parametrize("state", rest.STATES)
