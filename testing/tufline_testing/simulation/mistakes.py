@@ -244,26 +244,6 @@ def late_routed_is_applied() -> None:
     Routing.find_roles = as_routed  # type: ignore[method-assign]
 
 
-def added_again_with_its_artifacts() -> None:
-    """A custom role that was deleted and is added again has what it had before."""
-    is_to_create = BinsWriter._is_to_create
-
-    def only_once(self: BinsWriter, role: str, routing: Routing) -> bool:
-        return role not in self._bins.heads and is_to_create(self, role, routing)
-
-    BinsWriter._is_to_create = only_once  # type: ignore[method-assign]
-
-
-def named_before_it_exists() -> None:
-    """Targets name a custom role that has no version yet."""
-    are_met = CommitState.are_met
-
-    def of_bins_only(self: CommitState, delegated: Delegated) -> bool:
-        return are_met(self, replace(delegated, custom={}))
-
-    CommitState.are_met = of_bins_only  # type: ignore[method-assign]
-
-
 def removed_from_one_role() -> None:
     """A removal removes a path only from the role that an artifact would go to."""
 
@@ -294,8 +274,6 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         replaced_after_it_began,
         routed_by_the_newest_delegations,
         late_routed_is_applied,
-        added_again_with_its_artifacts,
-        named_before_it_exists,
         removed_from_one_role,
     )
 }
