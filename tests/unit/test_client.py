@@ -156,7 +156,7 @@ async def test_an_event_without_a_json_form_is_an_error(tmp_path: Path, event: E
     """An event that can't be serialized is refused as invalid before anything is sent."""
     bus = await open_embedded(tmp_path / "log.db", topics.topics(PARTITIONS))
     async with Client(bus) as client:
-        with pytest.raises(InvalidEventError, match=r"can't be written as JSON: .*; give text") as raised:
+        with pytest.raises(InvalidEventError, match=r"can't be written as JSON: .*; use only text") as raised:
             await client.publish(event)
     raised.value.source.encode()
     assert [await bus.end(topics.INBOX, partition) for partition in range(PARTITIONS)] == [0] * PARTITIONS

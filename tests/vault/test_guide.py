@@ -53,7 +53,7 @@ def test_the_guide_from_start_to_finish(new_vault: VaultServer, tmp_path: Path, 
         monkeypatch.setenv(name, value)
     try:
         new_vault.start()
-        beginning, change = GUIDE.split("## 4. Another key")
+        beginning, change = GUIDE.split("## 4. Change the key")
         assert commands(beginning).count("tufline ") >= 3
         run_commands(commands(beginning), new_vault, tmp_path)
         assert (tmp_path / "secret_id").stat().st_mode & 0o077 == 0

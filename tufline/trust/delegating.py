@@ -30,7 +30,7 @@ KEYID_BYTES: Final = 67
 """How many bytes more a role takes in targets than as a ``Delegation``, at most: for fields that have their default, and for each key of
 the bins."""
 
-SUBMIT_TARGETS: Final = "people sign targets here: submit targets that names the custom roles, and after them the catch-all role"
+SUBMIT_TARGETS: Final = "people sign targets here: submit targets that name the custom roles, and after them the catch-all role"
 
 MAX_CHANGES: Final = 200
 """For how many of the newest changes the results are kept, to answer their tasks."""
