@@ -127,8 +127,8 @@ class NewMetadata(Versioned, frozen=True, kw_only=True, tag="metadata", tag_fiel
         skip_overlap: whether the keys of the previous version are lost, so that the release does not wait for signatures by them too.
         rules: the version of the rules that apply to this record.
         signing: whether more keys must sign it before it is valid (``Signature``).
-        ends: of targets with other custom delegations than before, as for ``ChangedDelegations``; then it has schema version
-            ``DELEGATIONS_SCHEMA``. None if it waits for signatures: the last one has the ends.
+        ends: the ends as in ``ChangedDelegations``, of targets with other custom delegations than before, whose record has schema version
+            ``DELEGATIONS_SCHEMA``; None if the targets wait for signatures, the last of which has the ends.
     """
 
     role: Literal["root", "targets"]
@@ -148,7 +148,7 @@ class Signature(Versioned, frozen=True, kw_only=True, tag="signature", tag_field
         proposal: the offset in ``admin`` of the record with that version, or with the bootstrap that it is part of.
         keyid: the id of the key that signed.
         sig: the signature in lower-case hexadecimal.
-        ends: of targets with other custom delegations than before, as for ``NewMetadata``.
+        ends: the ends as in ``NewMetadata``, if this signature makes targets with other custom delegations valid.
     """
 
     v: int = SIGNING_SCHEMA
