@@ -28,6 +28,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "docs").mkdir()
     (tmp_path / "good.py").write_text("import sys\nprint('seed', sys.argv[1])\nprint('all | is well')\n")
     (tmp_path / "bad.py").write_text("import sys\nprint('2 torn')\nsys.exit(1)\n")
+    (tmp_path / ".gitignore").write_text("__pycache__/\n")
     for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "proofs"]):
         subprocess.run([nightly.GIT, *command], cwd=tmp_path, check=True)
     monkeypatch.setattr(nightly, "ROOT", tmp_path)
