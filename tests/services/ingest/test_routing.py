@@ -82,10 +82,12 @@ async def test_events_are_routed_in_the_same_way(tmp_path: Path) -> None:
             await bus.append([structured(event(change("dev/after"), id="2")), structured(event(change("dev/.hidden"), id="3"))])
             await inbox.all_moved(bus)
         where = {one.path: (partition, by) for partition in range(inbox.PARTITIONS) for _, by, one in await changes_in(bus, partition)}
-        assert where == {
-            "dev/before": (bootstrap.settings.partitioning.partition_of_path("dev/before"), offset),
-            "dev/after": (routing.partition_of(name), offset + 1),
-        }
+        before, after = where.pop("dev/before"), where.pop("dev/after")
+        assert not where
+        assert after == (routing.partition_of(name), offset + 1)
+        # The first event needs only the bootstrap: whether the record after it was applied by then is left to chance.
+        assert before[0] == bootstrap.settings.partitioning.partition_of_path("dev/before")
+        assert 0 < before[1] <= offset
         assert [receipt.reason for receipt in await inbox.event_receipts(bus) if "tuf-js" in receipt.reason]
     finally:
         await bus.close()
