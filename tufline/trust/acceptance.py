@@ -186,7 +186,6 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         lifetime_changes={},
         renew_since={},
         renewals={},
-        delegation_changes={},
         routing=first_routing(bootstrap, offset),
     )
 

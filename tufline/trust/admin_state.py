@@ -83,19 +83,6 @@ class ChangedLifetimes:
 
 
 @dataclass(frozen=True, slots=True)
-class DelegationChange:
-    """The result of a record that changes custom delegations.
-
-    Attributes:
-        action: ``add``, ``update`` or ``delete``.
-        roles: the names of the roles that it added, replaced or deleted.
-    """
-
-    action: str
-    roles: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class AdminState:
     """The state after all records of ``admin`` below an offset.
 
@@ -119,7 +106,6 @@ class AdminState:
         frozen_since: since when changes of artifacts wait on the log; None if they are applied.
         renew_since: role to the offset in ``metadata`` at or above which its newest version must be (``Renewal``).
         renewals: offset to an accepted ``Renewal``; the newest ones.
-        delegation_changes: offset to the result of a record that changed custom delegations; the newest ones.
         routing: how changes are routed to roles, by each version of the custom delegations; None before a bootstrap.
     """
 
@@ -140,7 +126,6 @@ class AdminState:
     frozen_since: datetime | None = None
     renew_since: Mapping[str, int] = field(default_factory=dict)
     renewals: Mapping[int, Renewal] = field(default_factory=dict)
-    delegation_changes: Mapping[int, DelegationChange] = field(default_factory=dict)
     routing: Routing | None = field(default=None, compare=False)
 
     def next_publish(self, offset: int) -> AcceptedPublish | None:

@@ -20,7 +20,7 @@ from tufline.metadata.profiles import Profile
 from tufline.records import DELEGATIONS_SCHEMA, Bootstrap, ChangedDelegations, NewMetadata, Settings
 from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.trust import client_rules, roles, rules
-from tufline.trust.admin_state import AdminState, DelegationChange
+from tufline.trust.admin_state import AdminState
 from tufline.trust.delegated import keys_of, read_custom, with_custom
 from tufline.trust.roles import RoleKeys
 from tufline.trust.signing import Proposal
@@ -31,9 +31,6 @@ KEYID_BYTES: Final = 67
 the bins."""
 
 SUBMIT_TARGETS: Final = "people sign targets here: submit targets that name the custom roles, and after them the catch-all role"
-
-MAX_CHANGES: Final = 200
-"""For how many of the newest changes the results are kept, to answer their tasks."""
 
 
 def first_routing(bootstrap: Bootstrap, offset: int) -> Routing:
@@ -187,8 +184,6 @@ def change(state: AdminState, content: ChangedDelegations, offset: int, now: dat
             check_size(delegations, roles.online_bin_keys(state.roots[-1].signed) if newest is None else roles.bin_keys(newest))
     except (InvalidInputError, MetadataError) as error:
         raise InvalidUpdateError(str(error)) from error
-    changes = dict([*state.delegation_changes.items(), (offset, DelegationChange(content.action, tuple(sorted(named))))][-MAX_CHANGES:])
-    state = replace(state, delegation_changes=changes)
     if newest is None:
         return replace(state, routing=routed_from(routing, offset, content.ends, delegations, settings))
     if (waiting := state.open_proposal("targets")) is not None:
