@@ -31,9 +31,9 @@ def test_progress_does_not_count_while_a_bin_is_withheld() -> None:
     assert state.covered == [3, 0]
     state.take(0, [head("bins-2", 1, old.keyid), progress(7)])
     state.take(1, [head("bins-1", 1, new.keyid), progress(5)])
-    assert (state.covered, state.withheld, state.snapshot.version("bins-2")) == ([3, 5], 1, 0)
+    assert (state.covered, state.withheld, state.snapshot.version("bins-2")) == ([3, 5], ["bins-2"], 0)
     state.take(0, [head("bins-2", 2, new.keyid)])
-    assert (state.covered, state.withheld, state.snapshot.version("bins-2")) == ([7, 5], 0, 2)
+    assert (state.covered, state.withheld, state.snapshot.version("bins-2")) == ([7, 5], [], 2)
 
 
 def test_progress_of_withheld_bins_counts_once_targets_name_their_key() -> None:
@@ -97,7 +97,7 @@ def test_a_custom_role_that_targets_does_not_name_yet_holds_its_partition_back()
     assert (state.covered, state.unknown) == ([2], {"dev"})
     state.expect({"dev"}, {"dev"})
     state.take(0, [progress(5)])
-    assert (state.covered, state.unknown, state.withheld) == ([2], set(), 1)
+    assert (state.covered, state.unknown, state.withheld) == ([2], set(), ["dev"])
     assert state.are_met(Delegated(keys, {"dev": keys}))
     assert not state.are_met(Delegated(keys, {"dev": keys, "docs": keys}))
     state.name_under(Delegated(keys, {"dev": keys}, "bins"))

@@ -320,6 +320,36 @@ def test_a_role_whose_key_can_not_be_used_holds_nothing_else_back(tmp_path: Path
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
 
 
+def test_health_names_the_key_that_a_changed_role_waits_for(tmp_path: Path) -> None:
+    """The role keeps its previous key until the new one can be used; a role that was added after it waits, and health names it too."""
+
+    async def story(log: BootstrappedLog) -> None:
+        old, lost, partition = make_key(log, "old"), make_key(log, "lost"), log.routing([DEV]).partition_of("mine")
+        (log.path / "keys" / "lost").rename(log.path / "elsewhere")
+        mine = Delegation(name="mine", paths=("mine/*",), keyids=(old[0],))
+        async with log.signer() as health:
+            await log.covered(await log.delegate("add", mine, keys=dict([old])))
+            await log.delegate("update", Delegation(name="mine", paths=("mine/*",), keyids=(lost[0],)), keys=dict([lost]))
+            offset = await log.delegate("add", DEV)
+
+            async def is_named() -> bool:
+                of_role = health.problems.get(f"signer.bins.{partition}.mine", "")
+                of_commits = health.problems.get("signer.commits", "")
+                words = ("mine", lost[0], "fn:lost", "PUT /api/v1/delegations", "tufline delegations update mine")
+                return all(word in of_role for word in words) and "dev" in of_commits and "until mine can be signed" in of_commits
+
+            await eventually(is_named, seconds=600.0)
+            (log.path / "elsewhere").rename(log.path / "keys" / "lost")
+            await log.covered(offset)
+
+            async def is_well() -> bool:
+                return not health.problems
+
+            await eventually(is_well, seconds=600.0)
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
 def test_held_changes_for_a_role_are_released_into_it(tmp_path: Path) -> None:
     """Also after a takeover; what was held for a role that is deleted meanwhile is refused by the publish."""
 

@@ -41,7 +41,7 @@ from tufline_signer.bins.bins_log import NAMED_BYTES, BinsLog, SignedBin, receip
 from tufline_signer.bins.context import BinsContext
 from tufline_signer.bins.held import HeldChange, HeldChanges
 from tufline_signer.heads import OwnedHeads
-from tufline_signer.signing.key_selection import keys_of_bins, keys_of_custom
+from tufline_signer.signing.key_selection import keys_of_bins, keys_of_custom, newest_keys_of_custom
 from tufline_signer.signing.keyring import ToSign
 
 FREE_BYTES: Final = 100
@@ -55,7 +55,14 @@ HELD_WARNING: Final = (
     "(signer.max_held_changes)"
 )
 
-NO_KEY: Final = "the custom role {0} can't be signed: {1}; correct its keys (PUT /api/v1/delegations), or delete it"
+NO_KEY: Final = (
+    "the custom role {0} can't be signed: {1}; correct its keys (PUT /api/v1/delegations, or tufline delegations update {0}), or delete it"
+)
+
+NO_NEW_KEY: Final = (
+    "the custom role {0} keeps its previous keys, and no later change of the roles is published, because it can't be signed with its new "
+    "ones: {1}; put the key there, or name another one (PUT /api/v1/delegations, or tufline delegations update {0})"
+)
 
 LOST: Final = "the record was lost from the log before it was applied: send it again"
 
@@ -194,8 +201,18 @@ class BinsWriter:
             self._unsigned.add(role)
             self._context.health.problem(f"{part(self.partition)}.{role}", NO_KEY.format(role, error))
             return []
-        self._can_be_signed(role)
+        await self._report_new_keys(role)
         return signed
+
+    async def _report_new_keys(self, role: str) -> None:
+        """Report a custom role that waits for its newest keys, which can't be used; its previous keys sign it meanwhile."""
+        keys, keyring = newest_keys_of_custom(self._context.admin.repository, role), self._context.keyring
+        signed_by = self._bins.heads[role].keyids if role in self._bins.heads else []
+        if keys is None or keys.are_met_by(signed_by) or await keyring.can_meet(keys, part(self.partition)):
+            self._can_be_signed(role)
+        else:
+            self._unsigned.add(role)
+            self._context.health.problem(f"{part(self.partition)}.{role}", NO_NEW_KEY.format(role, keyring.why_not(keys)))
 
     def _can_be_signed(self, role: str) -> None:
         """Stop reporting that a custom role can't be signed, or no longer has to be."""
@@ -424,6 +441,7 @@ class BinsWriter:
             if head is None or role in self._bins.behind or self._routing.added(role) == math.inf:
                 continue
             if head.offset >= since and self._renewal(role, head, now, await self._usable(role), self._lifetime(role)) > now:
+                await self._report_new_keys(role)
                 continue
             if signed := await self._try_to_sign(role):
                 await self._bins.commit(signed, self._held.take_touched())

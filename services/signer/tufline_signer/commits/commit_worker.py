@@ -51,7 +51,7 @@ from tufline_signer.commits.release import (
     waits_for_people,
 )
 from tufline_signer.commits.state import CommitState
-from tufline_signer.commits.trust_report import TrustReport
+from tufline_signer.commits.trust_report import SEE_SIGNERS, TrustReport, describe_withheld, few
 from tufline_signer.context import SignerContext
 from tufline_signer.heads import OwnedHeads, take_over
 from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role, roots_in_grace
@@ -205,9 +205,10 @@ class CommitWorker:
             known = await self._context.bus.end(topics.ADMIN, 0)
             await self._context.admin.wait_for(lambda state: state.next_offset >= known)
         self._state.expect(self._coming(), unknown)
-        if missing := len(self._state.missing):
+        if missing := self._state.missing:
             waiting = (
-                f"{missing} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets names"
+                f"{len(missing)} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets "
+                f"names: {few(sorted(missing))}; {SEE_SIGNERS}"
             )
             self._context.health.problem(PART, f"waiting for the bins' signers: {waiting}")
             return False
@@ -215,7 +216,7 @@ class CommitWorker:
         with metrics.commit_seconds.time():
             kind = await self._commit(now)
             await self._release_root()
-        self._report.update(self._heads, self._context.admin.state, self._state.withheld, now)
+        self._report.update(self._heads, self._context.admin.state, describe_withheld(self._repository, self._state), now)
         if kind:
             metrics.commits.labels(kind).inc()
         return bool(kind)
@@ -259,7 +260,9 @@ class CommitWorker:
             lost, root = [], current
         if lost and not targets_stand(self._repository, targets_version, state, root):
             self._context.health.problem(
-                PART, f"root {root.version} waits until the bins are signed with its keys, because the previous keys are lost"
+                PART,
+                f"root {root.version} waits until the bins are signed with its keys ({few([*roles.online_bin_keys(root).keys])}), because "
+                f"the previous keys are lost; {SEE_SIGNERS}",
             )
             state.name_under(before[0])
             self._released = before[1]

@@ -9,7 +9,7 @@ only what is in its snapshot.
 """
 
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from tufline import records
@@ -18,6 +18,7 @@ from tufline.metadata.snapshot import Snapshot
 from tufline.records import Head, Progress, Settings, Vector
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust.delegated import Delegated
+from tufline.trust.roles import RoleKeys
 
 
 class _Newest(NamedTuple):
@@ -66,9 +67,9 @@ class CommitState:
         return self._delegated
 
     @property
-    def withheld(self) -> int:
-        """How many roles are not named in their newest version, because it does not verify under the targets."""
-        return len(self._withheld)
+    def withheld(self) -> list[str]:
+        """The roles that are not named in their newest version, because it does not verify under the targets."""
+        return sorted(self._withheld)
 
     def name_under(self, delegated: Delegated) -> None:
         """Change what targets delegates to: withheld roles may become valid.
@@ -166,5 +167,13 @@ class CommitState:
         """
         # Many bins have the same set of keyids, so few sets have to be checked.
         of_bins = all(delegated.bins.are_met_by(keyids) for keyids in {newest.keyids for newest in self._bins.values()})
+        return of_bins and not self.unmet(delegated.custom)
+
+    def unmet(self, custom: Mapping[str, RoleKeys]) -> list[str]:
+        """Return the custom roles whose newest version does not verify under other keys.
+
+        Args:
+            custom: name to keys, for the custom roles to which future targets delegate.
+        """
         others = self._others
-        return of_bins and all(role in others and keys.are_met_by(others[role].keyids) for role, keys in delegated.custom.items())
+        return [role for role, keys in custom.items() if role not in others or not keys.are_met_by(others[role].keyids)]

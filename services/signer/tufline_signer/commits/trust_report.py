@@ -1,7 +1,8 @@
 """Reports what operators must do for the repository's trust: renew expiring roles, and replace unusable submissions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 from tuf.api.metadata import Root, Targets
@@ -10,9 +11,47 @@ from tufline.metadata.envelope import parse_expires
 from tufline.metadata.expiry import STEPS, expiry_warning
 from tufline.records import Bootstrap, Head
 from tufline.runtime.health import Health
-from tufline.trust.admin_state import AdminState
+from tufline.trust.admin_state import AdminState, Bootstrapped
+from tufline.trust.delegated import keys_of
+from tufline_signer.commits.state import CommitState
+
+NAMED: Final = 3
+"""How many roles or keys a problem names at most."""
+
+SEE_SIGNERS: Final = "if it lasts, look for signer.bins and signer.key in the health of all signers"
 
 _log = structlog.get_logger(__name__)
+
+
+def few(names: Sequence[str]) -> str:
+    """Return names for a sentence: the first ones, and how many more there are.
+
+    Args:
+        names: the names of roles or keys.
+    """
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def describe_withheld(repository: Bootstrapped, bins: CommitState) -> str:
+    """Return which roles are not published in their newest version, and what they wait for.
+
+    Args:
+        repository: the repository, as folded from ``admin``.
+        bins: the bins and custom roles, by their heads.
+
+    Returns:
+        One sentence; empty if no role waits.
+    """
+    if not (withheld := bins.withheld):
+        return ""
+    newest, delegated = repository.routing.delegations, bins.delegated
+    if coming := [role for role in withheld if role not in delegated.custom and newest.find(role) is not None]:
+        unmet = bins.unmet({role.name: keys_of(role, newest) if role.keyids else delegated.bins for role in newest.roles})
+        until = f"until {few(unmet)} can be signed with the keys of the newest delegations" if unmet else "until targets names them"
+        return f"what the custom roles {few(coming)} have is not published {until}; {SEE_SIGNERS}"
+    keyids = sorted({keyid for role in withheld for keyid in delegated.custom.get(role, delegated.bins).keys})
+    return f"{few(withheld)} wait to be signed with the keys that targets delegates to ({few(keyids)}); {SEE_SIGNERS}"
 
 
 class TrustReport:
@@ -32,13 +71,13 @@ class TrustReport:
         self._lifetimes = {role: timedelta(days=bootstrap.settings.expiration_days[role]) for role in self._offline}
         self._reported: dict[str, int] = {}
 
-    def update(self, heads: Mapping[str, Head], state: AdminState, withheld: int, now: datetime) -> None:
+    def update(self, heads: Mapping[str, Head], state: AdminState, withheld: str, now: datetime) -> None:
         """Report the state after an attempt to commit.
 
         Args:
             heads: role to head, from the last partition of ``heads``.
             state: the state folded from ``admin``.
-            withheld: how many bins wait to be signed with the keys that targets delegates to.
+            withheld: which roles wait, and for what (``describe_withheld``); empty if none does.
             now: with a time zone.
         """
         for role in self._offline:
@@ -50,7 +89,7 @@ class TrustReport:
             # Reported until a usable version is submitted: the submitter may not know that this one is skipped.
             problem = f"{'; '.join(state.unreadable.values())}; it is skipped: submit a new version of it"
         elif withheld:
-            problem = f"{withheld} bins wait to be signed with the keys that targets delegates to"
+            problem = withheld
         else:
             self._health.ok(self._part)
             return

@@ -194,6 +194,21 @@ def keys_of_bins(repository: Bootstrapped, released: Released) -> list[RoleKeys]
     return _distinct([roles.bin_keys(submitted.signed) for submitted in _to_sign_under(repository.targets, released.targets)])
 
 
+def newest_keys_of_custom(repository: Bootstrapped, role: str) -> RoleKeys | None:
+    """Return the keys of its own that the newest delegations give a custom role.
+
+    Args:
+        repository: the repository, as folded from ``admin``.
+        role: the name of a custom role.
+
+    Returns:
+        The keys; None if the keys of the bins sign it, or it was deleted.
+    """
+    newest = repository.routing.delegations
+    delegation = newest.find(role)
+    return keys_of(delegation, newest) if delegation is not None and delegation.keyids else None
+
+
 def keys_of_custom(repository: Bootstrapped, released: Released, role: str) -> list[RoleKeys]:
     """Return the keys under which a new version of a custom role must verify.
 

@@ -150,7 +150,7 @@ class Keyring:
         self._opening: dict[tuple[str, str], asyncio.Task[SigningKey]] = {}
         # A keyid need not cover the URI: the same key may be named with another URI, where it may be missing.
         self._probed: set[tuple[str, str]] = set()
-        self._failed: dict[tuple[str, str], float] = {}
+        self._failed: dict[tuple[str, str], tuple[float, Exception]] = {}
         self._worked: set[tuple[str, str]] = set()
         self._warned_at: dict[str, float] = {}
 
@@ -166,11 +166,25 @@ class Keyring:
         """
         tried_since = asyncio.get_running_loop().time() - RETRY_SECONDS
         for keyid, uri in of.online.items():
-            if self._failed.get((keyid, uri), tried_since) < tried_since:
+            if (keyid, uri) in self._failed and self._failed[keyid, uri][0] < tried_since:
                 await self._trail.ready()
                 if not isinstance(await self._try(uri, of.keys[keyid], [PROBE]), Exception):
                     await self._trail.record([KeyUse(requester, keyid, uri, [*self._probe(keyid, uri), OF_PROBE])])
         return of.are_met_by({keyid for keyid, uri in of.online.items() if (keyid, uri) not in self._failed})
+
+    def why_not(self, of: RoleKeys) -> str:
+        """Return why keys of a role could not be used at the last trial, for people.
+
+        Args:
+            of: the role's keys and threshold.
+
+        Returns:
+            Each unusable key with its keyid, its URI and the reason.
+        """
+        online = of.online
+        without = [f"key {keyid} has no URI that tells the signer where it is" for keyid in of.keys if keyid not in online]
+        failed = [(keyid, uri, self._failed[keyid, uri][1]) for keyid, uri in online.items() if (keyid, uri) in self._failed]
+        return "; ".join([*without, *(f"key {keyid} ({uri}): {error}" for keyid, uri, error in failed)])
 
     async def prove(self, roles: Iterable[Sequence[RoleKeys]], requester: str) -> None:
         """Check that roles can be signed, by signing a probe that is not metadata; keys whose last use succeeded are not asked.
@@ -256,7 +270,7 @@ class Keyring:
         except (ConfigError, KeyUnavailableError) as error:
             if (public.keyid, uri) not in self._failed:
                 _log.warning("key.unavailable", keyid=public.keyid, uri=uri, error=str(error))
-            self._failed[public.keyid, uri] = asyncio.get_running_loop().time()
+            self._failed[public.keyid, uri] = asyncio.get_running_loop().time(), error
             self._worked.discard((public.keyid, uri))
             return error
         self._failed.pop((public.keyid, uri), None)
