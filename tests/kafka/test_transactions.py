@@ -173,6 +173,8 @@ async def test_transactions_without_trouble_cost_no_renewal(proxied: Proxied) ->
     """While every request gets its answer, committed and aborted transactions need no additional requests."""
     async with harmed(proxied) as (setup, _, lane):
         writer = await setup.bus.writer("w")
+        await writer.commit(both("first"))  # a broker that is still loading may have to be asked for an epoch twice
+        before = len(lane.passed)
 
         def then(_: Any) -> list[Message]:
             raise ZeroDivisionError
@@ -181,5 +183,5 @@ async def test_transactions_without_trouble_cost_no_renewal(proxied: Proxied) ->
             await writer.commit(both(str(number)))
             with pytest.raises(ZeroDivisionError):
                 await writer.commit(both(f"{number} given up"), then)
-        keys = [int.from_bytes(content[:2], "big") for content in lane.passed]
-        assert [keys.count(key) for key in (22, 26)] == [1, 20]
+        keys = [int.from_bytes(content[:2], "big") for content in lane.passed[before:]]
+        assert [keys.count(key) for key in (22, 26)] == [0, 20]

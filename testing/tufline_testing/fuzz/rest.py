@@ -41,7 +41,7 @@ async def with_pending_root(path: Path) -> AsyncIterator[Rest]:
         status, answer = await server.ask("POST", "/api/v1/metadata/", {"metadata": {"root": root.to_dict()}})
         assert status == 202, answer
         yield server
-        assert not server.health.problems
+        assert not (problems := server.health.problems), problems
         await server.ask("POST", "/api/v1/thaw")  # a generated request may have frozen it
         _, added = await server.ask("POST", "/api/v1/artifacts/", {"artifacts": [artifact("after/all")]})
         assert (await server.task(added["data"]["task_id"]))["state"] == "SUCCESS"
