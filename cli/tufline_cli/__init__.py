@@ -5,8 +5,11 @@ from types import MappingProxyType
 import click
 
 import tufline
+from tufline_cli import late_imports
 from tufline_cli.exit_codes import MEANINGS
 from tufline_cli.groups import LazyGroup
+
+late_imports.install()
 
 _EPILOG = "Exit codes: " + "; ".join(f"{int(code)} {meaning}" for code, meaning in MEANINGS.items()) + "."
 

@@ -240,6 +240,22 @@ def test_a_client_starts_at_once(command: str) -> None:
     assert HEAVY.intersection(done.stdout.split()) == set()
 
 
+def test_libraries_of_key_services_are_loaded_when_a_key_needs_them() -> None:
+    """The services start without the client libraries of KMS and Vault; threads that use one for the first time get the whole of it."""
+    code = """
+import sys, threading
+import tufline_cli.commands.serve
+from securesystemslib.signer import _aws_signer, _vault_signer
+assert not {"boto3.session", "hvac.v1"}.intersection(sys.modules)
+found = []
+threads = [threading.Thread(target=lambda: found.append(_aws_signer.boto3.client)) for _ in range(8)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+import boto3
+assert found == 8 * [boto3.client] and boto3.session.Session and _vault_signer.hvac.Client
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("command", main.list_commands(CONTEXT))
 def test_every_command_has_help(command: str) -> None:
     """Every command and each of its options explains itself."""
