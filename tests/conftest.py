@@ -11,7 +11,7 @@ from tufline_testing.clients import builds
 from tufline_testing.clients.running import Client, all_clients, oldest_clients
 from tufline_testing.repository_logs import EmbeddedLog, KafkaLog, Log
 from tufline_testing.servers.jdk import java
-from tufline_testing.servers.kafka_cluster import Cluster, jars
+from tufline_testing.servers.kafka_cluster import Cluster, classes, jars
 from tufline_testing.servers.openbao import bao
 from tufline_testing.servers.parts import MissingPartError
 from tufline_testing.servers.vault_server import VaultServer, vault_server
@@ -50,6 +50,7 @@ def kafka_parts() -> None:
     with or_skip("KAFKA"):
         java()
         jars()
+        classes()
 
 
 @pytest.fixture(scope="session")

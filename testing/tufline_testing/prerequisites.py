@@ -21,7 +21,7 @@ from typing import Final
 
 from tufline_testing.clients import builds
 from tufline_testing.servers.jdk import java
-from tufline_testing.servers.kafka_cluster import jars
+from tufline_testing.servers.kafka_cluster import classes, jars
 from tufline_testing.servers.openbao import bao
 from tufline_testing.servers.parts import PARTS, MissingPartError, only_look
 
@@ -82,6 +82,7 @@ PART_LIST: Final = (
     Part("OpenBao", bao, "online keys in Vault (tests/vault)"),
     Part("Java", java, KAFKA_TESTS),
     KAFKA,
+    Part("Kafka's classes", classes, KAFKA_TESTS),
     Part("the oldest python-tuf", builds.oldest_python_tuf, CLIENT_TESTS.format("the oldest supported python-tuf")),
     Part("tuf-js", builds.tuf_js, CLIENT_TESTS.format("tuf-js")),
     Part("the oldest tuf-js", lambda: builds.tuf_js(builds.OLDEST_TUF_JS), CLIENT_TESTS.format("the oldest supported tuf-js")),
