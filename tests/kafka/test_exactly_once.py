@@ -9,7 +9,7 @@ import pytest
 
 from tufline_testing.soak.__main__ import soak
 
-FAULTS = ["kill signer"] * 5 + ["freeze signer", "come and go", "kill broker", "roll services", "seal vault"]
+FAULTS = ["kill signer"] * 2 + ["freeze signer", "come and go", "kill broker", "roll services", "seal vault"]
 
 
 @pytest.mark.slow
