@@ -125,11 +125,10 @@ async def post_bootstrap(context: Context, request: web.Request) -> web.Response
         # In a thread, because unsigned input may take long to read.
         wanted: Bootstrap = await asyncio.to_thread(make_bootstrap, requested, context.bus.partitions(topics.ARTIFACTS), state.bootstrap)
         try:
-            _, wanted = await asyncio.to_thread(proposals.submit, state, wanted, state.next_offset, context.clock.latest())
+            after, wanted = await asyncio.to_thread(proposals.submit, state, wanted, state.next_offset, context.clock.latest())
         except (InvalidBootstrapError, InvalidUpdateError) as error:
             raise BadRequestError(f"the bootstrap can't be accepted: {error}") from None
-        if wanted.delegations is not None:
-            check_count(wanted.settings.number_of_bins, len(wanted.delegations.roles), context.config.max_roles)
+        await asyncio.to_thread(check_count, state, after, context.config.max_roles)
         (position,) = await context.append([Message(topics.ADMIN, "bootstrap", records.encode(wanted))])
         await context.read_back(position.offset)
         if requested.replace and position.offset in context.admin.state.refused:

@@ -18,7 +18,7 @@ from tufline.errors import InvalidUpdateError
 from tufline.records import CURRENT_RULES, DELEGATIONS_KEY, ChangedDelegations, cursor, topics
 from tufline.records.cursor import Task
 from tufline.trust import delegating
-from tufline.trust.admin_state import AdminState, Bootstrapped
+from tufline.trust.admin_state import AdminState
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError
@@ -89,7 +89,7 @@ async def _submit(context: Context, action: Action, **content: Any) -> web.Respo
         repository = context.check_bootstrapped()
         wanted = ChangedDelegations(action=action, ends=[0] * repository.settings.partitions, rules=CURRENT_RULES, **content)
         # In a thread, because many roles may take long to compare.
-        await asyncio.to_thread(_judge, context.admin.state, wanted, repository, context.config.max_roles, context.clock.latest())
+        await asyncio.to_thread(_judge, context.admin.state, wanted, context.config.max_roles, context.clock.latest())
         wanted = msgspec.structs.replace(wanted, ends=await context.append_marks(repository))
         (position,) = await context.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(wanted))])
         await context.read_back(position.offset)
@@ -100,7 +100,7 @@ async def _submit(context: Context, action: Action, **content: Any) -> web.Respo
     return answer(SubmittedAnswer(data, f"Metadata delegation {action} accepted."), 202)
 
 
-def _judge(state: AdminState, wanted: ChangedDelegations, repository: Bootstrapped, max_roles: int, now: datetime) -> None:
+def _judge(state: AdminState, wanted: ChangedDelegations, max_roles: int, now: datetime) -> None:
     # First, because each path is compared with all others.
     if (size := len(records.encode(wanted))) > MAX_RECORD_BYTES:
         raise BadRequestError(f"the delegations take {size} bytes, at most {MAX_RECORD_BYTES} are accepted: send them in parts")
@@ -108,6 +108,4 @@ def _judge(state: AdminState, wanted: ChangedDelegations, repository: Bootstrapp
         after = delegating.change(state, wanted, state.next_offset, now)
     except InvalidUpdateError as error:
         raise BadRequestError(f"the delegations can't be accepted: {error}") from None
-    assert after.routing is not None
-    names = after.routing.custom_names | {role.name for role in wanted.roles}
-    check_count(repository.settings.number_of_bins, len(names), max_roles)
+    check_count(state, after, max_roles)

@@ -2,7 +2,15 @@
 
 from typing import Any
 
+from tuf.api.metadata import Targets
+
 from tufline.metadata.delegations import EXPIRE_POLICY, Delegation
+from tufline.records import Bootstrap, NewMetadata
+from tufline.trust import roles
+from tufline.trust.admin_state import AdminState
+from tufline.trust.delegated import read_custom
+from tufline.trust.delegating import first_routing
+from tufline.trust.signing import Proposal
 from tufline_ingest.errors import BadRequestError
 from tufline_ingest.rest.request_json import whole
 from tufline_ingest.rest.schemas.delegations import NewDelegations, NewRole
@@ -47,20 +55,40 @@ def _read_role(where: str, role: NewRole) -> Delegation:
     )
 
 
-def check_count(bins: int, custom: int, most: int) -> None:
-    """Refuse more roles than clients should have to load.
+def check_count(before: AdminState, after: AdminState, most: int) -> None:
+    """Refuse a record that gives the repository more roles than clients should have to load. It may take long: call it in a thread.
+
+    A version that waits for signatures counts when it is submitted, and again when the last signature makes it valid: another process may
+    have accepted it. A record that adds no role is never refused, so that a lower limit does not stop a new root, or a deletion.
 
     Args:
-        bins: how many bins the repository has.
-        custom: how many custom roles it ever had, with the new ones.
+        before: the state before the record.
+        after: the state after the record.
         most: the setting ``ingest.max_roles``.
 
     Raises:
         BadRequestError: if bins, custom roles and the catch-all role are more.
     """
-    if (total := bins + custom + 1) > most:
+    bins, valid, custom = _count(after)
+    bins_before, valid_before, custom_before = _count(before)
+    is_more = bins > bins_before or valid - valid_before or custom - custom_before
+    if is_more and custom and (total := bins + len(custom) + 1) > most:
         raise BadRequestError(
-            f"the repository would have {total} roles: {bins} bins, one that delegates to them, and {custom} custom roles, also deleted "
-            f"ones. Every client loads some 33 bytes for each, so at most {most} are accepted: use fewer roles with more paths, or raise "
-            "ingest.max_roles"
+            f"the repository would have {total} roles: {bins} bins, one that delegates to them, and {len(custom)} custom roles, also "
+            f"deleted ones. Every client loads some 33 bytes for each, so at most {most} are accepted: use fewer roles with more paths, or "
+            "raise ingest.max_roles"
         )
+
+
+def _count(state: AdminState) -> tuple[int, frozenset[str], frozenset[str]]:
+    """Return how many bins there are, the custom roles that are valid, and those with what waits for signatures."""
+    valid = state.routing.custom_names if state.routing is not None else frozenset()
+    match state.open_proposal("bootstrap", "targets"):
+        case Proposal(record=Bootstrap() as bootstrap):  # it replaces what there is
+            return bootstrap.settings.number_of_bins, valid, first_routing(bootstrap, 0).custom_names
+        case Proposal(record=NewMetadata(metadata=metadata)):
+            waiting = {role.name for role in read_custom(roles.parse(Targets, metadata).signed).roles}
+        case _:
+            waiting = set()
+    bins = state.bootstrap.settings.number_of_bins if state.bootstrap is not None else 0
+    return bins, valid, valid | waiting

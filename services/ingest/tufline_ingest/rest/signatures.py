@@ -26,6 +26,7 @@ from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, NothingToSignError
 from tufline_ingest.rest.request_json import decode
 from tufline_ingest.rest.responses import answer
+from tufline_ingest.rest.role_requests import check_count
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
 from tufline_ingest.rest.schemas.signatures import MissingSignatures, ProposedAnswer, ProposedVersions, SignRequest, WithdrawRequest
 
@@ -96,7 +97,7 @@ async def post_signature(context: Context, request: web.Request) -> web.Response
         found = _find(state, requested.role)
         record = Signature(role=requested.role, proposal=found.offset, keyid=requested.signature.keyid, sig=requested.signature.sig)  # type: ignore[arg-type]
         try:
-            record, changes_roles = await asyncio.to_thread(_judge, state, found, record, context.clock.latest())
+            record, changes_roles = await asyncio.to_thread(_judge, state, found, record, context.clock.latest(), context.config.max_roles)
         except (InvalidBootstrapError, InvalidUpdateError) as error:
             raise BadRequestError(f"the signature can't be accepted: {error}") from None
         if changes_roles:
@@ -104,13 +105,14 @@ async def post_signature(context: Context, request: web.Request) -> web.Response
         return await _append(context, Message(topics.ADMIN, SIGNATURE_KEY, records.encode(record)), Task.SIGN, "Metadata sign accepted.")
 
 
-def _judge(state: AdminState, found: Proposal, record: Signature, now: datetime) -> tuple[Signature, bool]:
+def _judge(state: AdminState, found: Proposal, record: Signature, now: datetime, max_roles: int) -> tuple[Signature, bool]:
     """Judge a signature.
 
     Returns:
         The record, and whether it makes targets valid that change the custom delegations, so that it must name their ends.
 
     Raises:
+        BadRequestError: if it makes more roles valid than clients should have to load.
         InvalidBootstrapError: if it is the last signature of a bootstrap that can no longer be accepted.
         InvalidUpdateError: if it can't be accepted, with the reason and what to do.
     """
@@ -120,6 +122,7 @@ def _judge(state: AdminState, found: Proposal, record: Signature, now: datetime)
         if changes_roles:
             record = msgspec.structs.replace(record, v=DELEGATIONS_SCHEMA, ends=[0] * state.bootstrap.settings.partitions)
     after = proposals.sign(state, record, state.next_offset, now)
+    check_count(state, after, max_roles)
     is_complete = after.proposals[found.offset].outcome == "complete"
     return (record, True) if changes_roles and is_complete else (msgspec.structs.replace(record, ends=None), False)
 

@@ -87,6 +87,7 @@ async def _with_ends(context: Context, updates: list[NewMetadata]) -> list[NewMe
 
 def _judge(state: AdminState, updates: list[NewMetadata], now: datetime, max_roles: int) -> list[NewMetadata]:
     judged: list[NewMetadata] = []
+    before = state
     try:
         for update in updates:
             state, content = proposals.submit(state, _with_any_ends(state, update), state.next_offset, now)
@@ -94,8 +95,7 @@ def _judge(state: AdminState, updates: list[NewMetadata], now: datetime, max_rol
             judged.append(content)
     except (InvalidUpdateError, MetadataError) as error:
         raise BadRequestError(f"the metadata can't be accepted: {error}") from None
-    if state.bootstrap is not None and state.routing is not None:
-        check_count(state.bootstrap.settings.number_of_bins, len(state.routing.custom_names), max_roles)
+    check_count(before, state, max_roles)
     return judged
 
 
