@@ -6,15 +6,19 @@ import random
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from tufline.bus import Message
 from tufline.bus.topic import Cleanup, Topic
+from tufline.runtime.health import Health
+from tufline.runtime.partitions import own_partitions
 from tufline_testing.buses import KafkaSetup
 from tufline_testing.log import read_all
 from tufline_testing.server import artifact, wait_until
@@ -177,3 +181,47 @@ def test_bins_in_memory_stay_over_a_rebalance(stack: Stack) -> None:
     wait_until(partial(are_shared, first), "the first one does not get all back")
     await_live(stack, add(stack, range(80), 4))
     assert bins_read_back(first) == BINS / 2  # those that the third one wrote meanwhile
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault of the client"), KafkaError("the broker went away")])
+async def test_no_error_ends_a_membership(kafka: Cluster, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The member releases its partitions, says so in health, also if it has none, and joins again; leaving still ends it at once."""
+    failing = asyncio.Event()
+    poll = AIOKafkaConsumer.getmany
+
+    async def getmany(consumer: AIOKafkaConsumer, **options: Any) -> Any:
+        if failing.is_set():
+            raise error
+        return await poll(consumer, **options)
+
+    monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+    setup, working = KafkaSetup(kafka.bootstrap, TOPICS), set[int]()
+    await setup.create()
+    bus = await setup.open()
+    healths = [Health(), Health()]  # of one partition, so one member is on standby
+
+    async def work(partition: int) -> None:
+        working.add(partition)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            working.discard(partition)
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.05)
+
+    members = [asyncio.create_task(own_partitions(bus, "group", "plain", "work.{}".format, work, health)) for health in healths]
+    try:
+        await until(lambda: working == {0} and all("group.group" in one.parts and not one.problems.get("group.group") for one in healths))
+        failing.set()
+        await until(lambda: not working and all("joining the group" in one.problems.get("group.group", "") for one in healths))
+        failing.clear()
+        await until(lambda: working == {0} and not any("group.group" in one.problems for one in healths))
+    finally:
+        for member in members:
+            member.cancel()
+        await asyncio.wait(members, timeout=60)
+        await bus.close()
+    assert not working

@@ -311,7 +311,7 @@ class Bus(Protocol):
                 revoked. It MUST return soon: start a task for the work.
             revoked: awaited with the partitions that this member loses, before another member gets them. If the group took this member for
                 dead, it is awaited only after another member got them, and nothing but the fence protects the partitions. It MUST return
-                only when all work on them has stopped.
+                only when all work on them has stopped. A member that has to join again is told so with no partitions.
 
         Returns:
             The member.

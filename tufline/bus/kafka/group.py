@@ -126,27 +126,36 @@ class KafkaMember(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka'
 
     async def _keep_joined(self) -> None:
         while not self._leaving:
-            consumer = self._consumer = AIOKafkaConsumer(
-                **self._connection.arguments,
-                group_id=self._group,
-                group_instance_id=f"{self._instance_id}.{self._group}" if self._instance_id else None,
-                session_timeout_ms=self._session_ms,
-                heartbeat_interval_ms=self._session_ms // HEARTBEATS,
-                rebalance_timeout_ms=in_milliseconds(REBALANCE_SECONDS),
-                enable_auto_commit=False,
-                auto_offset_reset="latest",
-            )
             try:
-                await finish_start(consumer.start)
-                consumer.subscribe([self._place.topic], listener=self)
-                while not self._leaving:
-                    await consumer.getmany(timeout_ms=POLL_MS)
+                await self._stay_joined()
             except KafkaError as error:
                 _log.warning("bus.group_failed", group=self._group, error=f"{type(error).__name__}: {error}")
-            finally:
-                self._consumer = None
-                if self._calls:
-                    await asyncio.wait(self._calls)
-                await self.on_partitions_revoked(set())
-                await stop_consumer(consumer)
+            except Exception:  # noqa: BLE001 (no error may end the membership; it is logged)
+                _log.exception("bus.group_failed", group=self._group)
+            # A member on standby has lost nothing, but it has to report that it is joining again.
+            await self._call(self._revoked, frozenset())
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _stay_joined(self) -> None:
+        """Join with a new consumer, and stay in the group until it fails, or until cancelled."""
+        consumer = self._consumer = AIOKafkaConsumer(
+            **self._connection.arguments,
+            group_id=self._group,
+            group_instance_id=f"{self._instance_id}.{self._group}" if self._instance_id else None,
+            session_timeout_ms=self._session_ms,
+            heartbeat_interval_ms=self._session_ms // HEARTBEATS,
+            rebalance_timeout_ms=in_milliseconds(REBALANCE_SECONDS),
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+        )
+        try:
+            await finish_start(consumer.start)
+            consumer.subscribe([self._place.topic], listener=self)
+            while not self._leaving:
+                await consumer.getmany(timeout_ms=POLL_MS)
+        finally:
+            self._consumer = None
+            if self._calls:
+                await asyncio.wait(self._calls)
+            await self.on_partitions_revoked(set())
+            await stop_consumer(consumer)
