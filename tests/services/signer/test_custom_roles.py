@@ -350,6 +350,26 @@ def test_health_names_the_key_that_a_changed_role_waits_for(tmp_path: Path) -> N
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
 
 
+def test_a_deleted_role_holds_nothing_back_in_a_quiet_repository(tmp_path: Path) -> None:
+    """The commit that deletes it comes after everything else on the log, so no other commit follows soon."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer(commit_delay=10.0, renewal_check=3600.0) as health:
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a"))
+            await log.settled()
+            offset = await log.delegate("delete", deleted=["dev"])
+            await asyncio.sleep(60.0)
+            assert health.problems == {}
+            vector = (await log.settled()).vector
+            assert vector is not None
+            assert vector.admin > offset
+            ends = [await log.bus.end(topics.ARTIFACTS, number) for number in range(log.bus.partitions(topics.ARTIFACTS))]
+            assert vector.artifacts == ends
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
 def test_held_changes_for_a_role_are_released_into_it(tmp_path: Path) -> None:
     """Also after a takeover; what was held for a role that is deleted meanwhile is refused by the publish."""
 
