@@ -1,5 +1,7 @@
 """Options that several commands share."""
 
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import click
@@ -22,3 +24,15 @@ config_option = click.option(
     "--config", "path", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="TOML file with settings."
 )
 data_option = click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Data directory of tufline dev.")
+
+
+def change_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of a command that changes something on a server: where it is, and whether and how long to wait.
+
+    Args:
+        command: the function of the command, with the parameters ``url``, ``header``, ``wait`` and ``timeout``.
+
+    Returns:
+        The function with the options.
+    """
+    return reduce(lambda made, option: option(made), (timeout_option, wait_option, header_option, url_option), command)

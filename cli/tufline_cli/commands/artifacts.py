@@ -20,7 +20,7 @@ from tufline.runtime import terminal_text
 from tufline_cli.commands.journal import PREFIX, Journal, open_journal
 from tufline_cli.commands.sources import SourceItem, check_source, describe_file, items
 from tufline_cli.exit_codes import Exit, Failure
-from tufline_cli.options import header_option, hold_option, timeout_option, url_option, wait_option
+from tufline_cli.options import change_options, header_option, hold_option, url_option
 
 CHUNK_LINES: Final = 20_000
 """How many artifacts are sent in one request of an import."""
@@ -88,11 +88,8 @@ def _parse_add(argument: str) -> dict[str, Any]:
 
 @click.command()
 @click.argument("artifacts", nargs=-1, required=True, metavar="PATH[=FILE]...")
-@url_option
-@header_option
 @hold_option
-@wait_option
-@timeout_option
+@change_options
 def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool, hold: bool) -> None:
     """Add artifacts: files under their own relative paths, or PATH=FILE to use another path."""
     client = Client(url, header)
@@ -107,11 +104,8 @@ def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@url_option
-@header_option
 @hold_option
-@wait_option
-@timeout_option
+@change_options
 def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool, hold: bool) -> None:
     """Remove artifacts by their paths."""
     client = Client(url, header)
@@ -233,10 +227,7 @@ class Import:
     show_default=f"{PREFIX}… in the current directory, one for each source and server",
     help="File that records what was accepted, to resume after an interruption; it is removed at the end.",
 )
-@url_option
-@header_option
-@wait_option
-@timeout_option
+@change_options
 def import_(source: Path, journal: Path | None, url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
     """Add all artifacts of SOURCE.
 

@@ -16,7 +16,7 @@ from tufline.metadata.delegations import EXPIRE_POLICY
 from tufline.trust import key_files
 from tufline_cli.commands.artifacts import finish
 from tufline_cli.exit_codes import Exit, Failure, Group
-from tufline_cli.options import header_option, timeout_option, url_option, wait_option
+from tufline_cli.options import change_options, header_option, url_option
 from tufline_cli.trust_options import LIFETIME_DAYS
 
 CALL: Final = "/api/v1/delegations/"
@@ -87,10 +87,7 @@ def list_(url: str, header: tuple[str, ...], as_json: bool) -> None:
 @delegations.command()
 @click.argument("name")
 @_role_options
-@url_option
-@header_option
-@wait_option
-@timeout_option
+@change_options
 def add(name: str, url: str, header: tuple[str, ...], timeout: float, wait: bool, **role: Any) -> None:
     """Add the custom role NAME; clients look in it after those that exist, and before the bins."""
     if not role["paths"]:
@@ -103,10 +100,7 @@ def add(name: str, url: str, header: tuple[str, ...], timeout: float, wait: bool
 @delegations.command()
 @click.argument("name")
 @_role_options
-@url_option
-@header_option
-@wait_option
-@timeout_option
+@change_options
 def update(name: str, url: str, header: tuple[str, ...], timeout: float, wait: bool, **role: Any) -> None:
     """Change the custom role NAME. What no option names stays; --path and --key replace all paths and all keys."""
     client = Client(url, header)
@@ -120,10 +114,7 @@ def update(name: str, url: str, header: tuple[str, ...], timeout: float, wait: b
 
 @delegations.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@url_option
-@header_option
-@wait_option
-@timeout_option
+@change_options
 def delete(names: tuple[str, ...], url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
     """Delete custom roles. Clients no longer find what is in them: add it again, so that it gets into other roles or bins."""
     client = Client(url, header)

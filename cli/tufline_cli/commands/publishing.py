@@ -7,14 +7,11 @@ import click
 
 from tufline.client.rest import Client
 from tufline_cli.commands.artifacts import finish
-from tufline_cli.options import header_option, timeout_option, url_option, wait_option
+from tufline_cli.options import change_options, header_option, url_option
 
 
 @click.command()
-@url_option
-@header_option
-@wait_option
-@timeout_option
+@change_options
 def publish(url: str, header: tuple[str, ...], timeout: float, wait: bool) -> None:
     """Publish all changes that are held (add --hold, remove --hold)."""
     client = Client(url, header)
