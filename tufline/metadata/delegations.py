@@ -104,6 +104,10 @@ class Delegations(msgspec.Struct, frozen=True, dict=True):
         """
         return self._by_name.get(name)
 
+    def index(self) -> None:
+        """Prepare the look-ups, which the first one would have to wait for."""
+        _ = self._by_name, self._paths
+
     @cached_property
     def _by_name(self) -> dict[str, Delegation]:
         return {role.name: role for role in self.roles}

@@ -5,7 +5,7 @@ and only that one names the bins. The catch-all role has the keys of the bins, s
 """
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -54,8 +54,23 @@ def keys_of(role: Delegation, delegations: Delegations) -> RoleKeys:
     Returns:
         Its keys and threshold; no keys if those of the bins sign it.
     """
-    keys = {keyid: Key.from_dict(keyid, copy.deepcopy(delegations.keys[keyid])) for keyid in role.keyids if keyid in delegations.keys}
-    return RoleKeys(keys, role.threshold)
+    return _pick({keyid: _read_key(delegations, keyid) for keyid in role.keyids if keyid in delegations.keys}, role.keyids, role.threshold)
+
+
+def _read_key(delegations: Delegations, keyid: str) -> Key:
+    return Key.from_dict(keyid, copy.deepcopy(delegations.keys[keyid]))
+
+
+def is_met(role: Delegation, delegations: Delegations, bins: RoleKeys, keyids: Iterable[str]) -> bool:
+    """Return whether enough keys of a custom role signed, without reading the keys themselves.
+
+    Args:
+        role: the role.
+        delegations: the delegations that it is part of.
+        bins: the keys of the bins.
+        keyids: the keyids of all valid signatures.
+    """
+    return roles.are_enough(delegations.keys.keys() & role.keyids, role.threshold, keyids) if role.keyids else bins.are_met_by(keyids)
 
 
 def delegated_by(root: Root, settings: Settings, custom: Delegations) -> Delegated:
@@ -75,7 +90,9 @@ def delegated_by(root: Root, settings: Settings, custom: Delegations) -> Delegat
 def _delegated(online: RoleKeys, settings: Settings, custom: Delegations) -> Delegated:
     if not custom.roles:
         return Delegated(online)
-    keys = {role.name: keys_of(role, custom) if role.keyids else online for role in custom.roles}
+    # Each key once: reading it takes ten times longer than all else here, and many roles may share it.
+    every = {keyid: _read_key(custom, keyid) for keyid in custom.keys}
+    keys = {role.name: _pick(every, role.keyids, role.threshold) if role.keyids else online for role in custom.roles}
     named = [
         DelegatedRole(
             role.name,

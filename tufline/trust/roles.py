@@ -6,6 +6,7 @@ targets are rare and small, so all of this uses python-tuf's own API.
 
 import copy
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -53,7 +54,7 @@ class RoleKeys:
         Args:
             keyids: the keyids of all valid signatures.
         """
-        return len(self.keys.keys() & set(keyids)) >= self.threshold
+        return are_enough(self.keys.keys(), self.threshold, keyids)
 
     def verify(self, role: str, content: envelope.MetaFile) -> None:
         """Verify that enough of the keys signed a file.
@@ -66,6 +67,17 @@ class RoleKeys:
             MetadataError: if too few keys signed it.
         """
         envelope.verify_threshold(role, content, dict(self.keys), list(self.keys), self.threshold)
+
+
+def are_enough(known: AbstractSet[str], threshold: int, keyids: Iterable[str]) -> bool:
+    """Return whether enough of a role's keys signed.
+
+    Args:
+        known: the keyids of the role.
+        threshold: how many of them must sign.
+        keyids: the keyids of all valid signatures.
+    """
+    return len(known & set(keyids)) >= threshold
 
 
 def same_keys(first: RoleKeys, second: RoleKeys) -> bool:

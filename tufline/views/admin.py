@@ -18,6 +18,13 @@ from tufline.trust.admin_state import AdminState, Bootstrapped
 _log = structlog.get_logger(__name__)
 
 
+def _fold(state: AdminState, record: Record) -> AdminState:
+    following = fold(state, record)
+    if following.routing is not None and following.routing is not state.routing:
+        following.routing.index()
+    return following
+
+
 class AdminFollower:
     """Keeps a service's ``AdminState`` up to date with the log."""
 
@@ -51,7 +58,7 @@ class AdminFollower:
         for record in batch:
             self._passed.decode(records.admin_decoder, record)
             # In a thread: root and targets may be large, and each new signature is verified over its whole version.
-            self.state = await asyncio.to_thread(fold, self.state, record)
+            self.state = await asyncio.to_thread(_fold, self.state, record)
             if reason := self.state.refused.get(record.offset):
                 _log.error("admin.refused", offset=record.offset, key=record.key, reason=reason)
         async with self._changed:

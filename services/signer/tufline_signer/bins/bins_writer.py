@@ -33,6 +33,7 @@ from tufline.records.cursor import MAX_OFFSET
 from tufline.records.receipts import ChangeReceipt
 from tufline.records.routing import MOVED, Routing
 from tufline.runtime.task_groups import one_behind
+from tufline.runtime.turns import Turns
 from tufline.trust.admin_state import AcceptedPublish
 from tufline.trust.roles import BINS, RoleKeys
 from tufline_signer import metrics, renewal
@@ -46,6 +47,9 @@ from tufline_signer.signing.keyring import ToSign
 
 FREE_BYTES: Final = 100
 """The most bytes of a record that frees a slot of a held change."""
+
+ROLE_BYTES: Final = 1_000
+"""The work of a look at a custom role, in bytes of JSON that take as long (``tufline.runtime.turns``)."""
 
 LOST_AT_ONCE: Final = 10_000
 """How many lost records get their receipts in one transaction."""
@@ -161,9 +165,15 @@ class BinsWriter:
         """
         if routing is self._followed and not self._bins.behind:
             return
-        roles = routing.custom_in(self.partition)
-        create = [role for role in roles if self._is_to_create(role, routing)]
-        drop = [role for role in roles if role not in create and self._is_to_drop(role, routing)]
+        create: list[str] = []
+        drop: list[str] = []
+        turns = Turns()
+        for role in routing.custom_in(self.partition):
+            await turns.take(ROLE_BYTES)
+            if self._is_to_create(role, routing):
+                create.append(role)
+            elif self._is_to_drop(role, routing):
+                drop.append(role)
         for role in [role for role in self._unsigned if routing.added(role) == math.inf]:
             self._can_be_signed(role)
         self._followed, self._bins.behind = routing, {*create, *drop}
@@ -436,7 +446,9 @@ class BinsWriter:
     async def _renew_custom(self) -> None:
         """Sign the custom roles that are due again. One that can't be signed does not keep the others waiting."""
         now, since = self._context.clock.latest(), self._context.admin.repository.renew_since.get(BINS, 0)
+        turns = Turns()
         for role in self._routing.custom_in(self.partition):
+            await turns.take(ROLE_BYTES)
             head = self._bins.heads.get(role)
             if head is None or role in self._bins.behind or self._routing.added(role) == math.inf:
                 continue

@@ -27,6 +27,7 @@ from tufline import records
 from tufline.bus import Message, Position, Record
 from tufline.bus.follow import follow
 from tufline.metadata import envelope
+from tufline.metadata.delegations import NO_DELEGATIONS
 from tufline.metadata.envelope import parse_expires
 from tufline.metadata.snapshot import read_snapshot
 from tufline.records import PROGRESS_KEY, Bootstrap, BootstrapStarted, Committed, Head, Vector, topics
@@ -35,13 +36,12 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.task_groups import all_of
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped
-from tufline.trust.delegated import read_delegated
 from tufline.trust.roles import RoleKeys
 from tufline_signer import metrics
-from tufline_signer.commits.files import CommitFiles
+from tufline_signer.commits.files import CommitFiles, delegated_of
+from tufline_signer.commits.online_targets import OnlineTargets
 from tufline_signer.commits.release import (
     RootRelease,
-    choose_delegated,
     covered_in_admin,
     current_root,
     lost_roots,
@@ -94,10 +94,12 @@ class CommitWorker:
         self.passed = PassedOver(context.health, PART)
         self._state = CommitState(bootstrap.settings, self._committed, self.passed)
         self._files = CommitFiles(context, bootstrap, owned.heads, PART)
+        self._online_targets = OnlineTargets()
         self._root_release = RootRelease()
         self._catch_all_keys: RoleKeys | None = None
-        below = sum(version.offset < self._committed.admin for version in context.admin.repository.delegations)
-        self._released = below
+        self._released = sum(version.offset < self._committed.admin for version in context.admin.repository.delegations)
+        self._expected: tuple[int, int] | None = None
+        self._coming: frozenset[str] = frozenset()
         self._report = TrustReport(context.health, PART, bootstrap)
         self._news = asyncio.Event()
 
@@ -116,7 +118,9 @@ class CommitWorker:
     async def restore(self) -> None:
         """Read back the bins' current keys from the targets, and the last snapshot, so that no version goes back."""
         if head := self._heads.get(Targets.type):
-            self._name_under(await self._files.read_back(Targets.type, head))
+            delegated = await delegated_of(await self._files.read_back(Targets.type, head))
+            await asyncio.to_thread(self._online_targets.find, delegated, self._repository, self._released)
+            self._state.name_under(delegated)
         if (catch_all := self._state.delegated.catch_all if head else None) is not None:
             content = await self._files.read_back(catch_all, self._heads[catch_all])
             self._catch_all_keys = roles.bin_keys(roles.parse(Targets, content).signed)
@@ -126,9 +130,6 @@ class CommitWorker:
                 self._state.set(role, version)
             self._state.changed = False  # clients have this snapshot: a restart alone makes no new one
 
-    def _name_under(self, targets: bytes) -> None:
-        self._state.name_under(read_delegated(roles.parse(Targets, targets).signed))
-
     async def publish_trust(self) -> None:
         """Append root and targets of the bootstrap, unless they are on the log."""
         if Root.type in self._heads:
@@ -136,10 +137,15 @@ class CommitWorker:
         submitted = self._bootstrap.targets
         root = signed_by_people(Root.type, self._bootstrap.root)
         first = self._repository.roots[0].signed
-        async with self._context.keyring.together(PART) as sign:
-            targets = await self._files.make_targets(sign, 1, first) if submitted is None else signed_by_people(Targets.type, submitted)
+        if submitted is None:
+            async with self._context.keyring.together(PART) as sign:
+                targets, delegated = await self._files.make_targets(sign, 1, first)
+            self._online_targets.name(delegated, NO_DELEGATIONS)
+        else:
+            targets = signed_by_people(Targets.type, submitted)
+            delegated = await delegated_of(targets.content)
         await self._append([root, targets])
-        self._name_under(targets.content)
+        self._state.name_under(delegated)
 
     async def _append(self, files: Sequence[SignedFile], vector: Vector | None = None) -> None:
         # The headers of the timestamp, the last file, have the vector that the commit covers.
@@ -204,7 +210,7 @@ class CommitWorker:
         if unknown := frozenset(self._state.unknown):
             known = await self._context.bus.end(topics.ADMIN, 0)
             await self._context.admin.wait_for(lambda state: state.next_offset >= known)
-        self._state.expect(self._coming(), unknown)
+        self._state.expect(self._expect(), unknown)
         if missing := self._state.missing:
             waiting = (
                 f"{len(missing)} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets "
@@ -221,10 +227,13 @@ class CommitWorker:
             metrics.commits.labels(kind).inc()
         return bool(kind)
 
-    def _coming(self) -> set[str]:
+    def _expect(self) -> frozenset[str]:
         """Return the custom roles of the delegations that targets does not follow yet, and of those that it follows."""
-        versions = self._repository.delegations[max(0, self._released - 1) :]
-        return {role.name for version in versions for role in version.delegations.roles}
+        versions = self._repository.delegations
+        if (expected := (self._released, len(versions))) != self._expected:
+            self._expected = expected
+            self._coming = frozenset(role.name for version in versions[max(0, self._released - 1) :] for role in version.delegations.roles)
+        return self._coming
 
     async def _commit(self, now: datetime) -> str:
         due = {role for role in (Snapshot.type, Timestamp.type) if await self._files.is_due(role, now)}
@@ -253,8 +262,6 @@ class CommitWorker:
         root = lost[-1].signed if lost else current
         before = state.delegated, self._released
         targets = await self._next_targets(sign, root, now)
-        if targets is not None:
-            self._name_under(targets.content)
         targets_version = targets.version if targets else self._heads[Targets.type].version
         if lost and waits_for_people(self._repository, targets_version, current, root):
             lost, root = [], current
@@ -289,11 +296,15 @@ class CommitWorker:
         return files, vector
 
     async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
+        """Make or take the next version of targets, and name what it delegates to; None if there is no need for one."""
         if self._online:
-            choice = choose_delegated(self._repository, self._state, self._released)
+            choice = self._online_targets.choose(self._repository, self._state, self._released)
             targets = None
-            if not choice.delegated.is_same(self._state.delegated) or await self._files.is_due(Targets.type, now):
-                targets = await self._files.make_targets(sign, self._heads[Targets.type].version + 1, choice.root, choice.custom)
+            if not choice.is_same or await self._files.is_due(Targets.type, now):
+                version = self._heads[Targets.type].version + 1
+                targets, delegated = await self._files.make_targets(sign, version, choice.root, choice.custom)
+                self._online_targets.name(delegated, choice.custom)
+                self._state.name_under(delegated)
             self._released = choice.versions
             return targets
         in_grace = roots_in_grace(self._repository, self._context.released, self._context.clock.earliest())
@@ -301,7 +312,9 @@ class CommitWorker:
         if submitted is None:
             return None
         self._released = sum(version.offset <= submitted.offset for version in self._repository.delegations)
-        return signed_by_people(Targets.type, submitted.metadata)
+        targets = signed_by_people(Targets.type, submitted.metadata)
+        self._state.name_under(await delegated_of(targets.content))
+        return targets
 
     async def _next_catch_all(self, sign: Sign, now: datetime) -> SignedFile | None:
         """Make the catch-all role, if targets delegates to it and its current version is due or names other keys."""

@@ -1,5 +1,6 @@
 """Makes and signs the files of a commit that the signer creates: snapshot, timestamp, and targets if they are online."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -12,11 +13,25 @@ from tufline.metadata.snapshot import Snapshot as SnapshotContent
 from tufline.metadata.snapshot import encode_timestamp
 from tufline.records import Bootstrap, Head, topics
 from tufline.trust import roles, rules
+from tufline.trust.delegated import Delegated, delegated_by, read_delegated
 from tufline.trust.roles import RoleKeys
 from tufline_signer import renewal
 from tufline_signer.context import SignerContext
 from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role
 from tufline_signer.signing.keyring import Sign, SignedFile, ToSign
+
+
+async def delegated_of(targets: bytes) -> Delegated:
+    """Return the roles to which top-level targets delegates, and their keys.
+
+    Args:
+        targets: bytes of the file.
+
+    Raises:
+        MetadataError: if it does not delegate to hash bins.
+    """
+    # In a thread: thousands of custom roles take tens of milliseconds.
+    return await asyncio.to_thread(lambda: read_delegated(roles.parse(Targets, targets).signed))
 
 
 class CommitFiles:
@@ -51,7 +66,9 @@ class CommitFiles:
         """
         return await self._context.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
 
-    async def make_targets(self, sign: Sign, version: int, root: Root, custom: Delegations = NO_DELEGATIONS) -> SignedFile:
+    async def make_targets(
+        self, sign: Sign, version: int, root: Root, custom: Delegations = NO_DELEGATIONS
+    ) -> tuple[SignedFile, Delegated]:
         """Make the top-level targets, if they are online.
 
         Args:
@@ -61,11 +78,17 @@ class CommitFiles:
             custom: the custom delegations.
 
         Returns:
-            The signed file.
+            The signed file, and the roles to which it delegates.
         """
         expires = envelope.expiry(self._context.clock.latest(), self._lifetime(Targets.type))
-        signed, in_file = rules.make_targets(root, self._bootstrap.settings, custom, version, parse_expires(expires))
-        return await self._sign(sign, ToSign(Targets.type, version, expires, signed, in_file))
+        settings = self._bootstrap.settings
+
+        def make() -> tuple[tuple[bytes, bytes], Delegated]:
+            return rules.make_targets(root, settings, custom, version, parse_expires(expires)), delegated_by(root, settings, custom)
+
+        # In a thread: 10,000 custom roles take 0.1 s.
+        content, delegated = await asyncio.to_thread(make)
+        return await self._sign(sign, ToSign(Targets.type, version, expires, *content)), delegated
 
     async def make_catch_all(self, sign: Sign, keys: RoleKeys) -> SignedFile:
         """Make the next version of the catch-all role.

@@ -9,17 +9,14 @@ the root is released.
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
-from tufline.metadata.delegations import NO_DELEGATIONS, Delegations
 from tufline.records import Head
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped, Submitted
-from tufline.trust.delegated import Delegated, delegated_by, read_delegated
+from tufline.trust.delegated import read_delegated
 from tufline_signer.commits.state import CommitState
-from tufline_signer.errors import InconsistentLogError
 
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
@@ -70,46 +67,6 @@ def next_submitted_targets(
         return None
     under = [root, *(one for one in in_grace if version in found and found[version].verifies_under(one))]
     return submitted if all(map(submitted.verifies_under, under)) else None
-
-
-class Choice(NamedTuple):
-    """What the next online targets delegate to.
-
-    Attributes:
-        root: the root that names the keys.
-        versions: how many versions of the custom delegations there are, up to the one that they follow.
-        custom: the custom delegations.
-        delegated: the roles and keys.
-    """
-
-    root: Root
-    versions: int
-    custom: Delegations
-    delegated: Delegated
-
-
-def choose_delegated(repository: Bootstrapped, bins: CommitState, released: int) -> Choice:
-    """Choose what online targets delegate to (RSTUF's mode).
-
-    Args:
-        repository: the repository, as folded from ``admin``.
-        bins: the bins and custom roles, by their heads.
-        released: how many versions of the custom delegations there are, up to the one that the current targets follow.
-
-    Returns:
-        The newest root and custom delegations under which every bin and custom role verifies; otherwise those of the current targets.
-    """
-    settings, current = repository.bootstrap.settings, bins.delegated
-    roots = [submitted.signed for submitted in reversed(repository.roots)]
-    for root in roots:
-        if root is not roots[0] and not roles.same_keys(roles.online_bin_keys(root), current.bins):
-            continue
-        for versions in range(len(repository.delegations), released - 1, -1):
-            custom = repository.delegations[versions - 1].delegations if versions else NO_DELEGATIONS
-            delegated = delegated_by(root, settings, custom)
-            if delegated.is_same(current) or bins.are_met(delegated):
-                return Choice(root, versions, custom, delegated)
-    raise InconsistentLogError("the current targets delegate to roles that no root and no record of admin has named")
 
 
 def next_root(repository: Bootstrapped, heads: Mapping[str, Head], bins: CommitState) -> Submitted[Root] | None:

@@ -9,15 +9,17 @@ only what is in its snapshot.
 """
 
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from tufline import records
 from tufline.bus import Record
+from tufline.metadata.delegations import Delegation, Delegations
 from tufline.metadata.snapshot import Snapshot
 from tufline.records import Head, Progress, Settings, Vector
 from tufline.runtime.passed_over import PassedOver
-from tufline.trust.delegated import Delegated
+from tufline.trust.delegated import Delegated, is_met
 from tufline.trust.roles import RoleKeys
 
 
@@ -53,8 +55,9 @@ class CommitState:
         self._covered_publishes = [covered.publishes] * settings.partitions
         self._publishes = [covered.publishes] * settings.partitions
         self._bins: dict[str, _Newest] = {}
+        self._signed_by: Counter[tuple[str, ...]] = Counter()
         self._others: dict[str, _Newest] = {}
-        self._coming: Collection[str] = ()
+        self._coming: frozenset[str] = frozenset()
         self._withheld: dict[str, int] = {}
         self._delegated: Delegated | None = None
         self.unknown: set[str] = set()
@@ -77,21 +80,25 @@ class CommitState:
         Args:
             delegated: the roles and keys that the next snapshot's targets delegate to.
         """
+        if delegated is self._delegated:
+            return
         self._delegated = delegated
-        for role in [*self._withheld, *self._others]:
+        for role in {**self._withheld, **self._others}:
             self._name(role)
         self._cover()
 
-    def expect(self, coming: Collection[str], settled: Collection[str]) -> None:
+    def expect(self, coming: frozenset[str], settled: Collection[str]) -> None:
         """Learn which custom roles the next targets will delegate to. Their changes are not covered before.
 
         Args:
             coming: names of custom roles.
             settled: roles of ``unknown`` that ``coming`` would have: the others are deleted, or a replaced bootstrap has left them.
         """
+        # A commit is made each second, of thousands of roles: only those are looked at that this may change.
+        changed = {*settled} if coming is self._coming else {*settled, *(coming ^ self._coming)}
         self._coming = coming
         self.unknown.difference_update(settled)
-        for role in self._others:
+        for role in changed & self._others.keys():
             self._name(role)
         self._cover()
 
@@ -118,9 +125,13 @@ class CommitState:
             match self._passed.decode(records.heads_decoder, record):
                 case Head() as head:
                     is_bin = record.key in self._roles
+                    if is_bin and (before := self._bins.get(record.key)) is not None:
+                        self._signed_by[before.keyids] -= 1
                     newest = _Newest(partition, head.version, head.offset, tuple(map(sys.intern, head.keyids)))
                     (self._bins if is_bin else self._others)[record.key] = newest
-                    if not is_bin:
+                    if is_bin:
+                        self._signed_by[newest.keyids] += 1
+                    else:
                         self.unknown.add(record.key)
                     self._name(record.key)
                 case Progress() as progress:
@@ -165,15 +176,27 @@ class CommitState:
         Args:
             delegated: the roles and keys that future targets delegate to.
         """
-        # Many bins have the same set of keyids, so few sets have to be checked.
-        of_bins = all(delegated.bins.are_met_by(keyids) for keyids in {newest.keyids for newest in self._bins.values()})
-        return of_bins and not self.unmet(delegated.custom)
+        others = self._others
+        return self.are_bins_met(delegated.bins) and all(
+            role in others and keys.are_met_by(others[role].keyids) for role, keys in delegated.custom.items()
+        )
 
-    def unmet(self, custom: Mapping[str, RoleKeys]) -> list[str]:
-        """Return the custom roles whose newest version does not verify under other keys.
+    def are_bins_met(self, keys: RoleKeys) -> bool:
+        """Return whether the newest version of every bin verifies under other keys.
 
         Args:
-            custom: name to keys, for the custom roles to which future targets delegate.
+            keys: the keys of the bins in future targets.
         """
-        others = self._others
-        return [role for role, keys in custom.items() if role not in others or not keys.are_met_by(others[role].keyids)]
+        # Many bins have the same set of keyids, so few sets have to be checked.
+        return all(keys.are_met_by(keyids) for keyids, bins in self._signed_by.items() if bins)
+
+    def is_met(self, role: Delegation, custom: Delegations, bins: RoleKeys) -> bool:
+        """Return whether the newest version of a custom role verifies under other delegations.
+
+        Args:
+            role: the role in future targets.
+            custom: the delegations that it is part of.
+            bins: the keys of the bins in future targets.
+        """
+        newest = self._others.get(role.name)
+        return newest is not None and is_met(role, custom, bins, newest.keyids)

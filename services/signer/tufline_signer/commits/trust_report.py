@@ -12,7 +12,6 @@ from tufline.metadata.expiry import STEPS, expiry_warning
 from tufline.records import Bootstrap, Head
 from tufline.runtime.health import Health
 from tufline.trust.admin_state import AdminState, Bootstrapped
-from tufline.trust.delegated import keys_of
 from tufline_signer.commits.state import CommitState
 
 NAMED: Final = 3
@@ -47,7 +46,7 @@ def describe_withheld(repository: Bootstrapped, bins: CommitState) -> str:
         return ""
     newest, delegated = repository.routing.delegations, bins.delegated
     if coming := [role for role in withheld if role not in delegated.custom and newest.find(role) is not None]:
-        unmet = bins.unmet({role.name: keys_of(role, newest) if role.keyids else delegated.bins for role in newest.roles})
+        unmet = [role.name for role in newest.roles if not bins.is_met(role, newest, delegated.bins)]
         until = f"until {few(unmet)} can be signed with the keys of the newest delegations" if unmet else "until targets names them"
         return f"what the custom roles {few(coming)} have is not published {until}; {SEE_SIGNERS}"
     keyids = sorted({keyid for role in withheld for keyid in delegated.custom.get(role, delegated.bins).keys})
