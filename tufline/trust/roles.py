@@ -216,9 +216,22 @@ def verified(role: type[SignedRole], content: bytes | Mapping[str, Any], keys: R
         MetadataError: if it is not metadata of that role, or not signed by enough of the keys.
     """
     metadata = parse(role, content)
-    signatures = [envelope.SignatureEntry(keyid, signature.signature) for keyid, signature in metadata.signatures.items()]
-    keys.verify(role.type, envelope.MetaFile(signatures, msgspec.Raw(metadata.signed_bytes)))
+    verify(metadata, keys)
     return metadata.signed
+
+
+def verify(metadata: Metadata[SignedRole], keys: RoleKeys) -> None:
+    """Verify that enough keys signed root or targets.
+
+    Args:
+        metadata: what ``parse`` returned.
+        keys: the keys that must have signed it.
+
+    Raises:
+        MetadataError: if too few of them did.
+    """
+    signatures = [envelope.SignatureEntry(keyid, signature.signature) for keyid, signature in metadata.signatures.items()]
+    keys.verify(metadata.signed.type, envelope.MetaFile(signatures, msgspec.Raw(metadata.signed_bytes)))
 
 
 def file_bytes(metadata: Mapping[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ not read, because targets does not delegate to its role, is only published for a
 In: ``metadata``. Out: the origin, ``published``.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Final
@@ -34,6 +35,7 @@ from tufline.reference_clock import ReferenceClock
 from tufline.runtime import clock_watch
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
+from tufline.runtime.turns import Turns
 from tufline_publisher import metrics
 from tufline_publisher.delegated_roles import read_file
 from tufline_publisher.errors import EarlyError, FilesLostError, UndelegatedError, UntrustedError
@@ -48,6 +50,9 @@ from tufline_publisher.trust_chain import TrustChain
 
 POLL_SECONDS: Final = 30.0
 """How long to wait for new records before checking for files to delete, in seconds."""
+
+SIGNATURE_BYTES: Final = 1_000
+"""The work of verifying a file's signatures, in bytes of JSON that take as long (``tufline.runtime.turns``)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -128,7 +133,7 @@ class Publisher:
         root, targets = (FileRef(heads[role].version, heads[role].offset, heads[role].sha256) for role in (Root.type, Targets.type))
         self._trusted_from = max(root.offset, targets.offset)
         self._chain.check_root(root.version, await self._read(metadata_key(Root.type, root.version), root))
-        self._chain.check_targets(targets.version, await self._read(Targets.type, targets))
+        await asyncio.to_thread(self._chain.check_targets, targets.version, await self._read(Targets.type, targets))
 
     async def _read(self, key: str, ref: FileRef) -> bytes:
         return await self._bus.read(topics.METADATA, 0, ref.offset, key=key, sha256=ref.sha256)
@@ -146,9 +151,11 @@ class Publisher:
 
     async def _take(self, batch: Sequence[Record], *, is_named: bool = False) -> None:
         files: list[tuple[str, bytes]] = []
+        turns = Turns()
         for record in batch:
+            await turns.take(SIGNATURE_BYTES + len(record.value))
             try:
-                name = self._check(record, is_named=is_named)
+                name = await self._check(record, is_named=is_named)
             except (MetadataError, RecordError, ValueError) as error:
                 self._refuse(record, error)
                 continue
@@ -180,7 +187,7 @@ class Publisher:
     def _say_what_is_refused(self) -> None:
         self._health.warn(f"{self._part}.refused", self._refused.problem)
 
-    def _check(self, record: Record, *, is_named: bool) -> str | None:
+    async def _check(self, record: Record, *, is_named: bool) -> str | None:
         version = version_of(record)
         role, content = record.key, record.value
         if role == Timestamp.type:
@@ -192,7 +199,8 @@ class Publisher:
             self._chain.check_root(version, content)
             return f"{role}.json"
         if role == Targets.type:
-            self._chain.check_targets(version, content)
+            # In a thread: thousands of custom roles take longer than other tasks may wait.
+            await asyncio.to_thread(self._chain.check_targets, version, content)
         elif role == Snapshot.type:
             ref = FileRef(version, record.offset, envelope.sha256(content))
             self._commits.add_snapshot(SnapshotFile(ref, len(content), self._chain.read_snapshot(version, content)))
