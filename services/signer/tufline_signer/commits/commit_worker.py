@@ -51,7 +51,7 @@ from tufline_signer.commits.release import (
     waits_for_people,
 )
 from tufline_signer.commits.state import CommitState
-from tufline_signer.commits.trust_report import SEE_SIGNERS, TrustReport, describe_withheld, few
+from tufline_signer.commits.trust_report import TrustReport, describe_lost_root, describe_missing, describe_withheld
 from tufline_signer.context import SignerContext
 from tufline_signer.heads import OwnedHeads, take_over
 from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role, roots_in_grace
@@ -212,11 +212,7 @@ class CommitWorker:
             await self._context.admin.wait_for(lambda state: state.next_offset >= known)
         self._state.expect(self._expect(), unknown)
         if missing := self._state.missing:
-            waiting = (
-                f"{len(missing)} of {self._bootstrap.settings.number_of_bins} bins do not exist yet, or not with the keys that targets "
-                f"names: {few(sorted(missing))}; {SEE_SIGNERS}"
-            )
-            self._context.health.problem(PART, f"waiting for the bins' signers: {waiting}")
+            self._context.health.problem(PART, describe_missing(missing, self._bootstrap.settings.number_of_bins))
             return False
         now = self._context.clock.latest()
         with metrics.commit_seconds.time():
@@ -266,11 +262,7 @@ class CommitWorker:
         if lost and waits_for_people(self._repository, targets_version, current, root):
             lost, root = [], current
         if lost and not targets_stand(self._repository, targets_version, state, root):
-            self._context.health.problem(
-                PART,
-                f"root {root.version} waits until the bins are signed with its keys ({few([*roles.online_bin_keys(root).keys])}), because "
-                f"the previous keys are lost; {SEE_SIGNERS}",
-            )
+            self._context.health.problem(PART, describe_lost_root(root))
             state.name_under(before[0])
             self._released = before[1]
             return [], self._committed

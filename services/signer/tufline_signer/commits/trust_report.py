@@ -1,6 +1,6 @@
 """Reports what operators must do for the repository's trust: renew expiring roles, and replace unusable submissions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,6 +11,7 @@ from tufline.metadata.envelope import parse_expires
 from tufline.metadata.expiry import STEPS, expiry_warning
 from tufline.records import Bootstrap, Head
 from tufline.runtime.health import Health
+from tufline.trust import roles
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline_signer.commits.state import CommitState
 
@@ -51,6 +52,27 @@ def describe_withheld(repository: Bootstrapped, bins: CommitState) -> str:
         return f"what the custom roles {few(coming)} have is not published {until}; {SEE_SIGNERS}"
     keyids = sorted({keyid for role in withheld for keyid in delegated.custom.get(role, delegated.bins).keys})
     return f"{few(withheld)} wait to be signed with the keys that targets delegates to ({few(keyids)}); {SEE_SIGNERS}"
+
+
+def describe_missing(missing: Collection[str], number_of_bins: int) -> str:
+    """Return which bins the first commit waits for.
+
+    Args:
+        missing: the bins that no snapshot may name yet.
+        number_of_bins: how many bins the repository has.
+    """
+    which = f"{len(missing)} of {number_of_bins} bins do not exist yet, or not with the keys that targets names: {few(sorted(missing))}"
+    return f"waiting for the bins' signers: {which}; {SEE_SIGNERS}"
+
+
+def describe_lost_root(root: Root) -> str:
+    """Return what a root waits for whose previous keys are lost.
+
+    Args:
+        root: the root to be released.
+    """
+    waits = f"root {root.version} waits until the bins are signed with its keys ({few([*roles.online_bin_keys(root).keys])})"
+    return f"{waits}, because the previous keys are lost; {SEE_SIGNERS}"
 
 
 class TrustReport:
