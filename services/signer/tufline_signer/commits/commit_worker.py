@@ -266,7 +266,7 @@ class CommitWorker:
             state.name_under(before[0])
             self._released = before[1]
             return [], self._committed
-        state.expect(self._coming(), ())  # a role that these targets no longer name holds nothing back any more
+        state.expect(self._expect(), ())  # a role that these targets no longer name holds nothing back any more
         files = [*(signed_by_people(Root.type, submitted.metadata) for submitted in lost), *([targets] if targets else [])]
         state.set(Targets.type, targets_version)
         if (catch_all := await self._next_catch_all(sign, now)) is not None:
