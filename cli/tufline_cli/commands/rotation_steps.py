@@ -197,10 +197,15 @@ def waits_for(answer: Mapping[str, Any], rotation: Rotation, files: Mapping[str,
     Returns:
         One sentence for the operator; empty once the old key no longer signs anything.
     """
-    bins, total = answer["bins"].get(rotation.new, 0), answer["number_of_bins"]
-    governs_bins = Targets.type in files or rotation.old in answer["bins"]
-    if governs_bins and bins < total:
-        return f"{bins} of {total} bins are signed with the new key"
+    governs_bins = Targets.type in files or bool({rotation.old, rotation.new} & answer["bins"].keys())
+    bins, total = (answer["bins"].get(rotation.new, 0), answer["number_of_bins"]) if governs_bins else (0, 0)
+    # A custom role without keys of its own is signed with the keys of the bins.
+    custom = {role: keyids for role, keyids in answer["custom_roles"].items() if {rotation.old, rotation.new} & {*keyids}}
+    late = [role for role, keyids in custom.items() if rotation.new not in keyids]
+    if bins < total or late:
+        files_signed = f"{bins + len(custom) - len(late)} of {total + len(custom)} {'bins and custom roles' if custom else 'bins'}"
+        own = f"; if the old key is {late[0]}'s own, replace it with tufline delegations update" if late and bins == total else ""
+        return f"{files_signed} are signed with the new key{own}"
     waiting = [f"{role} {metadata.signed.version}" for role, metadata in files.items() if answer[role]["current"] < metadata.signed.version]
     if waiting:
         return f"{' and '.join(waiting)} will be released when everything is signed with both keys and old versions have left the caches"
