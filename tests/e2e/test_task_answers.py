@@ -333,6 +333,9 @@ async def test_results_are_those_of_rstuf(tmp_path: Path, monkeypatch: pytest.Mo
         some = await done(server, ARTIFACTS, {"artifacts": [artifact("d"), artifact("big", custom=BIG)]})
         assert (some["state"], some["result"]["status"]) == ("SUCCESS", True)
         assert (some["result"]["details"]["added_artifacts"], some["result"]["details"]["invalid_paths"]) == (["d"], ["big"])
+        assert [(one["path"], "needs more bins" in one["reason"]) for one in some["result"]["details"]["refused_artifacts"]] == [
+            ("big", True)
+        ]
         none = await done(server, ARTIFACTS, {"artifacts": [artifact("big", custom=BIG)]})
         assert (none["state"], none["result"]["status"]) == ("ERRORED", False)
         assert "needs more bins" in none["result"]["error"]

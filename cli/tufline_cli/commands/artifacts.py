@@ -86,6 +86,14 @@ def _parse_add(argument: str) -> dict[str, Any]:
         ) from error
 
 
+def _check_refused(details: dict[str, Any]) -> None:
+    if refused := details.get("refused_artifacts"):
+        reasons = "; ".join(f"{one['path']}: {one['reason']}" for one in refused)
+        raise Failure(f"{len(refused)} were refused: {reasons}")
+    if refused := details.get("invalid_paths"):  # of an older server
+        raise Failure(f"{len(refused)} were refused: {', '.join(refused)}")
+
+
 @click.command()
 @click.argument("artifacts", nargs=-1, required=True, metavar="PATH[=FILE]...")
 @hold_option
@@ -98,8 +106,7 @@ def add(artifacts: tuple[str, ...], url: str, header: tuple[str, ...], timeout: 
     details = finish(client, submitted["task_id"], timeout, wait=wait)
     if wait:
         click.echo(f"{len(details.get('added_artifacts', artifacts))} {'held until tufline publish' if hold else 'live'}")
-        if refused := details.get("invalid_paths"):
-            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}", "add one of them alone to see why")
+        _check_refused(details)
 
 
 @click.command()
@@ -114,8 +121,7 @@ def remove(paths: tuple[str, ...], url: str, header: tuple[str, ...], timeout: f
     details = finish(client, submitted["task_id"], timeout, wait=wait)
     if wait:
         click.echo(f"{len(details.get('deleted_artifacts', paths))} {'removals held until tufline publish' if hold else 'removed'}")
-        if refused := details.get("invalid_paths"):
-            raise Failure(f"{len(refused)} were refused: {', '.join(refused)}")
+        _check_refused(details)
         if missing := details.get("not_found_artifacts"):
             raise Failure(f"{len(missing)} were not found: {', '.join(missing)}")
 

@@ -31,7 +31,7 @@ from tufline_ingest.rest import delegation_tasks, publish_tasks, trust_tasks
 from tufline_ingest.rest.bulk_tasks import PageStart, read_changes, read_page, read_value
 from tufline_ingest.rest.finished_tasks import finished
 from tufline_ingest.rest.named_tasks import find_records
-from tufline_ingest.rest.schemas.tasks import TaskData
+from tufline_ingest.rest.schemas.tasks import RefusedArtifact, TaskData
 from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, TaskReceipts
 from tufline_ingest.views.published import PublishedView
 from tufline_ingest.views.recent_requests import RecentRequests
@@ -272,6 +272,8 @@ async def _describe_artifacts(
         details = {"deleted_artifacts": done, "not_found_artifacts": missing, "invalid_paths": list(refused) or None}
     if cursor.hold:
         details["held"] = True
+    if refused:  # RSTUF's clients read invalid_paths, which has no reasons
+        details["refused_artifacts"] = [RefusedArtifact(path, reason) for path, reason in refused.items()]
     if unknown:
         details["unknown_artifacts"] = list(unknown)
         reasons = [f"what became of {len(unknown)} artifacts is unknown: {UNREADABLE}", *sorted(set(refused.values()))]

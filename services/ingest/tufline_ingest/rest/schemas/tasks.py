@@ -7,7 +7,7 @@ import msgspec
 
 
 class RefusedArtifact(msgspec.Struct, frozen=True):
-    """A change of a bulk request that was accepted first, and refused later.
+    """A change that was accepted first, and refused later.
 
     Attributes:
         path: the target path; empty if the record with it is no longer kept, or if it is unknown whether and which changes were refused.
@@ -26,10 +26,11 @@ class TaskResult(msgspec.Struct, frozen=True, omit_defaults=True):
         task: RSTUF's name for the kind of request.
         last_update: when the request was accepted.
         details: depends on the task. If the result of some artifacts can't be read any more, ``unknown_artifacts`` has their paths, and the
-            task is ERRORED. ``held`` is true if the changes are held until a publish. Of a bulk task: ``refused``, how many changes were
-            refused, on this page and those before; ``refused_artifacts``, those of this page, with ``path`` and ``reason``; and
-            ``after``, where there is another page: the parameter ``after`` for it. Of an update whose bins must be signed with
-            other keys, while it is RUNNING: ``bins_signed``, how many are, of ``number_of_bins``.
+            task is ERRORED. ``held`` is true if the changes are held until a publish. ``refused_artifacts`` has the changes that were
+            refused, each with ``path`` and ``reason``; of a bulk task, those of this page. Of a bulk task also: ``refused``, how many
+            changes were refused, on this page and those before; and ``after``, where there is another page: the parameter ``after`` for it.
+            Of an update whose bins must be signed with other keys, while it is RUNNING: ``bins_signed``, how many are, of
+            ``number_of_bins``.
         status: whether the task succeeded; left out until it is finished.
         error: why the task failed; left out if it did not.
     """
