@@ -23,9 +23,8 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.runtime.task_groups import all_of
 from tufline.views.admin import AdminFollower
 from tufline_signer.bins import bins_worker
-from tufline_signer.bins.batch import BinCache
-from tufline_signer.bins.bins_writer import part
-from tufline_signer.bins.context import BinsContext
+from tufline_signer.bins.bin_cache import BinCache
+from tufline_signer.bins.context import BinsContext, part
 from tufline_signer.commits import commit_worker
 from tufline_signer.context import SignerContext
 from tufline_signer.signing.audit_sinks import open_sink

@@ -17,7 +17,7 @@ from tufline.metadata.bins import Bin
 from tufline.metadata.target import TargetEntry
 from tufline.records import Add, Changes, Head, Remove, topics
 from tufline_signer.bins import bins_worker
-from tufline_signer.bins.batch import BinCache
+from tufline_signer.bins.bin_cache import BinCache
 from tufline_signer.bins.pacing import RenewalPace
 from tufline_testing.log import read_all
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add, on_a_bootstrapped_log

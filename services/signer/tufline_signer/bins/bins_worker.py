@@ -20,8 +20,8 @@ from tufline.runtime.passed_over import PassedOver
 from tufline.trust.admin_state import Bootstrapped
 from tufline.views.lost_input import CheckedReader, is_accepted
 from tufline_signer.bins.batch import Batch
-from tufline_signer.bins.bins_writer import BinsWriter, part
-from tufline_signer.bins.context import BinsContext
+from tufline_signer.bins.bins_writer import BinsWriter
+from tufline_signer.bins.context import BinsContext, part
 from tufline_signer.heads import OwnedHeads, take_over
 
 FETCH_BYTES: Final = 256 * 1024

@@ -1,6 +1,7 @@
 """Writes the bins of one partition: applies batches, publishes what is held, and renews bins. ``bins_log`` has the transactions.
 
-A custom role of the partition (``tufline.records.routing``) is written like a bin, but has its own keys and lifetime.
+A custom role of the partition is written like a bin, but follows the delegations (``custom_roles``), and may have its own keys and lifetime
+(``bins_signing``).
 
 In: batches of changes, publishes and renewals that are due. Out: bins, encoded and signed, with what was not applied as receipts.
 
@@ -15,41 +16,31 @@ releases what is held below its end once everything below that end is applied. I
 same publish releases the rest.
 """
 
-import math
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Final
 
 import structlog
 
 from tufline.config.settings import HELD_WARNING_FRACTION
-from tufline.errors import InputLostError, KeyUnavailableError
-from tufline.metadata import envelope
+from tufline.errors import InputLostError
 from tufline.metadata.bins import Bin
-from tufline.metadata.delegations import Delegation
-from tufline.records import Bootstrap, Head, topics
+from tufline.records import Bootstrap, topics
 from tufline.records.cursor import MAX_OFFSET
 from tufline.records.receipts import ChangeReceipt
 from tufline.records.routing import MOVED, Routing
 from tufline.runtime.task_groups import one_behind
-from tufline.runtime.turns import Turns
 from tufline.trust.admin_state import AcceptedPublish
-from tufline.trust.roles import BINS, RoleKeys
-from tufline_signer import metrics, renewal
+from tufline.trust.roles import BINS
+from tufline_signer import metrics
 from tufline_signer.bins.batch import Batch, KeyedReceipt, apply_changes, pack, release_changes
-from tufline_signer.bins.bins_log import NAMED_BYTES, BinsLog, SignedBin, receipt_of
-from tufline_signer.bins.context import BinsContext
+from tufline_signer.bins.bins_log import NAMED_BYTES, BinsLog, receipt_of
+from tufline_signer.bins.bins_signing import BinsSigning
+from tufline_signer.bins.context import BinsContext, part
+from tufline_signer.bins.custom_roles import NO_KEY, CustomRoles
 from tufline_signer.bins.held import HeldChange, HeldChanges
 from tufline_signer.heads import OwnedHeads
-from tufline_signer.signing.key_selection import keys_of_bins, keys_of_custom, newest_keys_of_custom
-from tufline_signer.signing.keyring import ToSign
 
 FREE_BYTES: Final = 100
 """The most bytes of a record that frees a slot of a held change."""
-
-ROLE_BYTES: Final = 1_000
-"""The work of a look at a custom role, in bytes of JSON that take as long (``tufline.runtime.turns``)."""
 
 LOST_AT_ONCE: Final = 10_000
 """How many lost records get their receipts in one transaction."""
@@ -59,30 +50,9 @@ HELD_WARNING: Final = (
     "(signer.max_held_changes)"
 )
 
-NO_KEY: Final = (
-    "the custom role {0} can't be signed: {1}; correct its keys (PUT /api/v1/delegations, or tufline delegations update {0}), or delete it"
-)
-
-NO_NEW_KEY: Final = (
-    "the custom role {0} keeps its previous keys, and no later change of the roles is published, because it can't be signed with its new "
-    "ones: {1}; put the key there, or name another one (PUT /api/v1/delegations, or tufline delegations update {0})"
-)
-
 LOST: Final = "the record was lost from the log before it was applied: send it again"
 
 _log = structlog.get_logger(__name__)
-
-
-def part(partition: int) -> str:
-    """Return the name of the work on a partition: in health, in logs, and as writer id.
-
-    Args:
-        partition: partition of ``artifacts``.
-
-    Returns:
-        ``signer.bins.`` and the partition's number.
-    """
-    return f"signer.bins.{partition}"
 
 
 class BinsWriter:
@@ -103,9 +73,9 @@ class BinsWriter:
         self._bins = BinsLog(context, owned, bootstrap.settings.partitioning.names_in(owned.partition), custom)
         self._next_renewal_check = self._context.clock.monotonic()
         self._checked_admin = 0
-        self._unsigned: set[str] = set()
-        self._followed: Routing | None = None
         self._held = HeldChanges(owned.held, self._context.config.max_held_changes, self._routing.bin_of)
+        self._signing = BinsSigning(self._context, self._bins)
+        self._custom = CustomRoles(self._context, self._bins, self._held, self._signing)
         self._report_held()
 
     @property
@@ -122,112 +92,13 @@ class BinsWriter:
     def _routing(self) -> Routing:
         return self._context.admin.repository.routing
 
-    def _lifetime(self, role: str = "") -> timedelta:
-        delegation = self._routing.delegations.find(role)
-        days = None if delegation is None else delegation.days
-        return timedelta(days=days or self._context.admin.repository.settings.expiration_days[BINS])
-
-    async def _under(self, role: str = "") -> list[RoleKeys]:
-        """Return the keys of a custom role, or of the bins; the first ones are mandatory."""
-        repository, released = self._context.admin.repository, self._context.released
-        if role not in self._routing.custom_names:
-            return keys_of_bins(repository, released)
-        under = keys_of_custom(repository, released, role)
-        can = [await self._context.keyring.can_meet(keys, part(self.partition)) for keys in under]
-        # A custom role's keys are changed by one call. If the previous keys are lost, the next targets wait only for the new ones.
-        first = can.index(True) if True in can else 0
-        return [*under[first : first + 1], *under[:first], *under[first + 1 :]]
-
     async def create_bins(self) -> None:
         """Create and sign the bins and custom roles of this partition that do not exist yet."""
         missing = [role for role in self._settings.partitioning.names_in(self.partition) if role not in self._bins.heads]
         async with one_behind() as follow:
             for roles in [*self._bins.pieces(dict.fromkeys(missing, 0))]:
-                await follow(self._bins.commit(await self._sign({role: Bin() for role in roles}), self._held.take_touched()))
-        await self._follow(self._routing)
-
-    def _is_to_create(self, role: str, routing: Routing) -> bool:
-        """Return whether a custom role has no version yet, or none since it was added again."""
-        added, head = routing.added(role), self._bins.heads.get(role)
-        return added != math.inf and (head is None or head.admin <= added)
-
-    def _is_to_drop(self, role: str, routing: Routing) -> bool:
-        """Return whether a custom role has lost paths since its newest version."""
-        head = self._bins.heads.get(role)
-        if head is None or routing.added(role) == math.inf:
-            return False
-        return any(not {*before.paths} <= {*after.paths} for before, after in pairwise(routing.since(role, head.admin)))
-
-    async def _follow(self, routing: Routing) -> None:
-        """Follow the delegations: create the custom roles of this partition that do not exist yet, and drop what others have lost.
-
-        A role that can't be signed does not keep the others waiting.
-        """
-        if routing is self._followed and not self._bins.behind:
-            return
-        create: list[str] = []
-        drop: list[str] = []
-        turns = Turns()
-        for role in routing.custom_in(self.partition):
-            await turns.take(ROLE_BYTES)
-            if self._is_to_create(role, routing):
-                create.append(role)
-            elif self._is_to_drop(role, routing):
-                drop.append(role)
-        for role in [role for role in self._unsigned if routing.added(role) == math.inf]:
-            self._can_be_signed(role)
-        self._followed, self._bins.behind = routing, {*create, *drop}
-        self._bins.followed = routing.versions[-1].offset + 1 if routing.versions else 0
-        for role in create:
-            if signed := await self._try_to_sign(role, Bin()):
-                self._bins.behind.discard(role)
-                await self._bins.commit(signed, self._held.take_touched(), applied=int(routing.begins(role, self.partition)))
-                _log.info("bins.custom_role_created", partition=self.partition, role=role, version=self._bins.heads[role].version)
-        for role in drop:
-            await self._drop_lost(role, routing.since(role, self._bins.heads[role].admin)[1:])
-
-    async def _drop_lost(self, role: str, since: Sequence[Delegation]) -> None:
-        """Drop the artifacts that a custom role has lost, also held ones: they must not come back if it gets their paths again."""
-        (content,) = (await self._bins.load([role])).values()
-
-        def is_lost(path: str) -> bool:
-            return not all(delegation.matches(path) for delegation in since)
-
-        content.keep(lambda path: not is_lost(path))
-        if signed := await self._try_to_sign(role, content):
-            for change in self._held.of(role):
-                if is_lost(change.path):
-                    self._held.drop(role, change.path)
-            self._bins.behind.discard(role)
-            await self._bins.commit(signed, self._held.take_touched())
-
-    async def _try_to_sign(self, role: str, content: Bin | None = None) -> list[SignedBin]:
-        """Sign a custom role: with other content, or again. If its keys can't be used, health says so, and the result is empty."""
-        if role in self._unsigned and not await self._usable(role):
-            return []
-        try:
-            signed = await self._sign(await self._bins.load([role]) if content is None else {role: content})
-        except KeyUnavailableError as error:
-            self._unsigned.add(role)
-            self._context.health.problem(f"{part(self.partition)}.{role}", NO_KEY.format(role, error))
-            return []
-        await self._report_new_keys(role)
-        return signed
-
-    async def _report_new_keys(self, role: str) -> None:
-        """Report a custom role that waits for its newest keys, which can't be used; its previous keys sign it meanwhile."""
-        keys, keyring = newest_keys_of_custom(self._context.admin.repository, role), self._context.keyring
-        signed_by = self._bins.heads[role].keyids if role in self._bins.heads else []
-        if keys is None or keys.are_met_by(signed_by) or await keyring.can_meet(keys, part(self.partition)):
-            self._can_be_signed(role)
-        else:
-            self._unsigned.add(role)
-            self._context.health.problem(f"{part(self.partition)}.{role}", NO_NEW_KEY.format(role, keyring.why_not(keys)))
-
-    def _can_be_signed(self, role: str) -> None:
-        """Stop reporting that a custom role can't be signed, or no longer has to be."""
-        self._unsigned.discard(role)
-        self._context.health.gone(f"{part(self.partition)}.{role}")
+                await follow(self._bins.commit(await self._signing.sign({role: Bin() for role in roles}), self._held.take_touched()))
+        await self._custom.follow(self._routing)
 
     def new_batch(self) -> Batch:
         """Make an empty batch of this partition; it ends where the next publish comes first."""
@@ -274,7 +145,7 @@ class BinsWriter:
             return 0
         if batch.routing is not self._routing:
             return 0
-        await self._follow(batch.routing)
+        await self._custom.follow(batch.routing)
         for role in [role for role in batch.by_bin if role not in self._bins.heads or role in self._bins.behind]:
             batch.refuse_all(role, NO_KEY.format(role, "see the health of the signer"))
         touches = len(batch.by_bin)
@@ -305,7 +176,7 @@ class BinsWriter:
                     elif role in contents:
                         self._bins.unchanged(role, content)
                 progress = batch.next_offset if is_last else None
-                held, signed = self._held.take_touched(), await self._sign(touched)
+                held, signed = self._held.take_touched(), await self._signing.sign(touched)
                 await follow(self._bins.commit(signed, held, pack(receipts, batch.bulk), progress, batch.next_offset))
         metrics.changes.inc(batch.changes)
         self._report_held()
@@ -321,7 +192,7 @@ class BinsWriter:
         publish = self._next_publish
         if publish is None:
             return
-        await self._follow(self._routing)
+        await self._custom.follow(self._routing)
         due = self._held.below(publish.ends[self.partition])
         gone = self._held_for_nobody(due)
         added = {role: FREE_BYTES * len(changes) + sum(len(change.entry or b"") + 1 for change in changes) for role, changes in due.items()}
@@ -339,7 +210,7 @@ class BinsWriter:
                     touched[role] = contents[role]
                 else:
                     self._bins.unchanged(role, contents[role])
-            receipt, held, signed = receipt_of(publish, touched, refused), self._held.take_touched(), await self._sign(touched)
+            receipt, held, signed = receipt_of(publish, touched, refused), self._held.take_touched(), await self._signing.sign(touched)
             await self._bins.commit(signed, held, receipt, publish=publish, is_published=roles is pieces[-1])
         self._report_held()
         _log.info("bins.published", partition=self.partition, publish=publish.offset, bins=len(due))
@@ -361,8 +232,7 @@ class BinsWriter:
     def leave(self) -> None:
         """Stop reporting what is held: from here on another worker may have the partition."""
         self._context.health.gone(f"{part(self.partition)}.held")
-        for role in [*self._unsigned]:
-            self._can_be_signed(role)
+        self._custom.leave()
         metrics.held_changes.remove(self.partition)
 
     def _report_held(self) -> None:
@@ -390,22 +260,6 @@ class BinsWriter:
             gone = [ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=LOST) for offset in range(start, end)]
             await self._bins.commit([], self._held.take_touched(), [KeyedReceipt("", receipt) for receipt in gone], end)
 
-    async def _sign(self, contents: dict[str, Bin]) -> list[SignedBin]:
-        custom = [role for role in contents if role in self._routing.custom_names]
-        bins = {role: content for role, content in contents.items() if role not in custom}
-        signed = await self._sign_alike("", bins) if bins else []
-        for role in custom:
-            signed += await self._sign_alike(role, {role: contents[role]})
-        return signed
-
-    async def _sign_alike(self, custom: str, contents: dict[str, Bin]) -> list[SignedBin]:
-        """Sign one custom role, or bins."""
-        expires = envelope.expiry(self._context.clock.latest(), self._lifetime(custom))
-        versions = {role: self._bins.heads[role].version + 1 if role in self._bins.heads else 1 for role in contents}
-        to_sign = [ToSign(role, versions[role], expires, content.encode(versions[role], expires)) for role, content in contents.items()]
-        files = await self._context.keyring.sign(await self._under(custom), to_sign, part(self.partition))
-        return [SignedBin(file, content) for file, content in zip(files, contents.values(), strict=True)]
-
     async def renew(self) -> float:
         """Sign some of the bins that are due for renewal.
 
@@ -419,13 +273,13 @@ class BinsWriter:
             return wait
         if wait := pace.wait:
             return wait
-        await self._follow(self._routing)
-        await self._renew_custom()
+        await self._custom.follow(self._routing)
+        await self._custom.renew()
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
-        now, under = clock.latest(), await self._usable()
-        lifetime, since = self._lifetime(), repository.renew_since.get(BINS, 0)
+        now, under = clock.latest(), await self._signing.usable()
+        lifetime, since = self._signing.lifetime(), repository.renew_since.get(BINS, 0)
         moments = {
-            role: now if head.offset < since else self._renewal(role, head, now, under, lifetime)
+            role: now if head.offset < since else self._signing.renewal(role, head, now, under, lifetime)
             for role, head in self._bins.heads.items()
             if role not in self._routing.custom_names
         }
@@ -433,39 +287,14 @@ class BinsWriter:
         piece = next(self._bins.pieces(dict.fromkeys(due, 0)), [])
         if piece:
             with pace.working():
-                await self._bins.commit(await self._sign(await self._bins.load(piece)), self._held.take_touched())
+                await self._bins.commit(await self._signing.sign(await self._bins.load(piece)), self._held.take_touched())
             metrics.renewals.inc(len(piece))
         if len(piece) < len(due):
             return pace.wait
         self._next_renewal_check = clock.monotonic() + self._context.config.renewal_check
         return self._context.config.renewal_check
 
-    async def _usable(self, role: str = "") -> list[RoleKeys]:
-        return [keys for keys in await self._under(role) if await self._context.keyring.can_meet(keys, part(self.partition))]
-
-    async def _renew_custom(self) -> None:
-        """Sign the custom roles that are due again. One that can't be signed does not keep the others waiting."""
-        now, since = self._context.clock.latest(), self._context.admin.repository.renew_since.get(BINS, 0)
-        turns = Turns()
-        for role in self._routing.custom_in(self.partition):
-            await turns.take(ROLE_BYTES)
-            head = self._bins.heads.get(role)
-            if head is None or role in self._bins.behind or self._routing.added(role) == math.inf:
-                continue
-            if head.offset >= since and self._renewal(role, head, now, await self._usable(role), self._lifetime(role)) > now:
-                await self._report_new_keys(role)
-                continue
-            if signed := await self._try_to_sign(role):
-                await self._bins.commit(signed, self._held.take_touched())
-                metrics.renewals.inc()
-
     @property
     def is_admin_new(self) -> bool:
         """Whether ``admin`` has a record that ``renew`` has not taken into account."""
         return self._context.admin.state.next_offset > self._checked_admin
-
-    def _renewal(self, role: str, head: Head, now: datetime, under: Iterable[RoleKeys], lifetime: timedelta) -> datetime:
-        is_signed = all(keys.are_met_by(head.keyids) for keys in under)
-        if not is_signed or renewal.is_too_long(head, lifetime, now):
-            return now
-        return renewal.spread(role, head, lifetime, self._context.config.renew_fraction)

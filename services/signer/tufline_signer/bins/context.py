@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from tufline_signer.bins.batch import BinCache
+from tufline_signer.bins.bin_cache import BinCache
 from tufline_signer.bins.pacing import RenewalPace
 from tufline_signer.context import SignerContext
 
@@ -23,3 +23,15 @@ class BinsContext:
     cache: BinCache
     backlog: asyncio.Lock = field(default_factory=asyncio.Lock)
     renewal: RenewalPace = field(default_factory=RenewalPace)
+
+
+def part(partition: int) -> str:
+    """Return the name of the work on a partition: in health, in logs, and as writer id.
+
+    Args:
+        partition: partition of ``artifacts``.
+
+    Returns:
+        ``signer.bins.`` and the partition's number.
+    """
+    return f"signer.bins.{partition}"
