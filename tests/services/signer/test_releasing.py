@@ -9,14 +9,14 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline import records
 from tufline.bus import Record
-from tufline.records import Head, NewMetadata, Vector, topics
+from tufline.records import Head, NewMetadata, Renewal, Vector, topics
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import admin_records, ceremony, roles
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.delegated import Delegated
 from tufline.trust.roles import RoleKeys
-from tufline_signer.commits.release import next_root, next_submitted_targets
+from tufline_signer.commits.release import next_root, next_submitted_targets, unfinished_renewals
 from tufline_signer.commits.state import CommitState
 from tufline_testing.log import DEFAULT_DAYS
 from tufline_testing.offline import Offline
@@ -31,7 +31,7 @@ def people(path: Path, mode: str) -> Offline:
     return Offline(path, bins=BINS, mode=mode, days=DEFAULT_DAYS)
 
 
-def submit(offline: Offline, updates: Sequence[NewMetadata]) -> Bootstrapped:
+def submit(offline: Offline, updates: Sequence[NewMetadata | Renewal]) -> Bootstrapped:
     """Fold the bootstrap and the later submissions."""
     state = AdminState()
     for offset, one in enumerate([offline.bootstrap(PARTITIONS), *updates]):
@@ -126,3 +126,13 @@ def test_a_root_waits_for_online_targets_that_delegate_to_its_key(tmp_path: Path
 
     assert release_under(state.roots[0].signed) is None
     assert release_under(state.roots[1].signed) is state.roots[1]
+
+
+def test_a_new_catch_all_role_is_no_renewal_of_the_bins(tmp_path: Path) -> None:
+    """The catch-all role is named like all bins, and a commit that makes it covers no renewal of bins that are not renewed yet."""
+    offline = people(tmp_path, "rstuf")
+    state = submit(offline, [Renewal(roles=["bins", "timestamp"], since=5)])
+    bins = fold_bins(offline, roles.online_bin_keys(state.roots[0].signed), [[offline.online]] * BINS)
+    heads = {"root": head(1), "targets": head(1), "snapshot": head(1), "timestamp": head(1)}
+    made = {"targets", state.settings.name_prefix, "snapshot", "timestamp"}
+    assert unfinished_renewals(state, heads, bins, made, covered=0) == [1]

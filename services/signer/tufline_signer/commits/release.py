@@ -157,10 +157,12 @@ def unfinished_renewals(
     if not pending:
         return []
     newest = {role: head.offset for role, head in heads.items()} | {roles.BINS: bins.oldest}
+    # A commit makes no bins. The catch-all role, which it may make, is named like all bins if they have the default prefix.
+    renewed = {*made} - {roles.BINS}
     return [
         offset
         for offset, renewal in pending.items()
-        if any(role not in made and newest.get(role, -1) < renewal.since for role in renewal.roles)
+        if any(role not in renewed and newest.get(role, -1) < renewal.since for role in renewal.roles)
     ]
 
 
