@@ -89,14 +89,11 @@ def start_dev(data: Path, *arguments: str | Path, before: Sequence[str] = ()) ->
         wait_until(lambda: ready.exists() or process.poll() is not None, f"no ready.json; see {log}")
         assert process.poll() is None, log.read_text()
         urls = json.loads(ready.read_text())
-        running = Running(process, urls["api"], urls["metadata"], urls["targets"], Path(urls["root"]), log)
-        client = running.client
-        wait_until(lambda: client.request("GET", "/api/v1/bootstrap/")["data"].get("state") == "finished", "the bootstrap is not published")
+        return Running(process, urls["api"], urls["metadata"], urls["targets"], Path(urls["root"]), log)
     except BaseException:
         process.kill()
         process.wait()
         raise
-    return running
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``tufline dev`` with a bootstrap that is not complete."""
+"""``tufline dev`` while its bootstrap is not published."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import pytest
 from tufline.client.rest import Client
 from tufline.trust import ceremony
 from tufline.trust.ceremony import Ceremony, Plan
-from tufline_testing.server import TUFLINE, run_tufline, wait_until
+from tufline_testing.server import TUFLINE, dev, run_tufline, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +37,13 @@ def started(data: Path, log: Path) -> Iterator[tuple[str, str]]:
 def state(api: str) -> Any:
     """Return the state of the bootstrap."""
     return Client(api).request("GET", "/api/v1/bootstrap/")["data"].get("state")
+
+
+def test_ready_means_that_changes_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the first publication is, ``ready.json`` comes after it: the next command adds a file at once."""
+    monkeypatch.setenv("TUFLINE_SIGNER__COMMIT_DELAY", "3")
+    with dev(tmp_path / "data", "--bins", "4") as server:
+        assert state(server.api) == "finished"
 
 
 def write_unfinished(held: Ceremony, data: Path) -> None:

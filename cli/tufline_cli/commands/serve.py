@@ -29,8 +29,11 @@ READY_FILE = "ready.json"
 SIGNING: Final = "signing"
 """The state of a bootstrap that more keys must sign."""
 
+FINISHED: Final = "finished"
+"""The state of a bootstrap whose metadata is published, so that changes are accepted."""
+
 BOOTSTRAP_PAUSE_SECONDS: Final = 0.2
-"""How long to wait before sending the bootstrap again, if the server is not ready for it, in seconds."""
+"""How long to wait before asking for the state of the bootstrap again, or sending it again, in seconds."""
 
 
 def _run(config: Config, on_ready: process.OnReady, services: Collection[str] = process.SERVICES) -> None:
@@ -108,20 +111,25 @@ def dev(
 
 
 async def _bootstrap(api: str, payload: bytes) -> str:
-    """Bootstrap the repository, if this has not happened, and return the bootstrap's state; a signal to stop cancels the wait."""
+    """Bootstrap the repository, if this has not happened, and wait until its metadata is published, or only signatures are missing.
+
+    Returns:
+        The bootstrap's state, ``finished`` or ``SIGNING``.
+    """
     url, headers = f"{api}{BOOTSTRAP_PATH}", {"Content-Type": "application/json"}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
         while True:
             async with session.get(url) as response:
                 status, answer = response.status, await response.json()
-            if status == HTTPStatus.OK and (state := answer["data"].get("state")):
+            state = answer["data"].get("state") if status == HTTPStatus.OK else None
+            if state in {FINISHED, SIGNING}:
                 return str(state)
-            if status == HTTPStatus.OK:
+            if status == HTTPStatus.OK and state is None:
                 async with session.post(url, data=payload, headers=headers) as response:
                     status, answer = response.status, await response.json()
-            if status not in {HTTPStatus.ACCEPTED, HTTPStatus.SERVICE_UNAVAILABLE}:
+            if status not in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.SERVICE_UNAVAILABLE}:
                 raise Failure(f"the repository can't be bootstrapped: {answer['detail']}")
-            await asyncio.sleep(BOOTSTRAP_PAUSE_SECONDS if status == HTTPStatus.SERVICE_UNAVAILABLE else 0)
+            await asyncio.sleep(0 if status == HTTPStatus.ACCEPTED else BOOTSTRAP_PAUSE_SECONDS)
 
 
 def _print_waiting(client: Client) -> None:
