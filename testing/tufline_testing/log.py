@@ -130,11 +130,12 @@ async def announce(
     return [(position.partition, position.offset) for position in await bus.append(messages)]
 
 
-async def admin_state(bus: Bus) -> AdminState:
-    """Return the state of ``admin``."""
-    state = AdminState()
+async def admin_state(bus: Bus, known: AdminState | None = None) -> AdminState:
+    """Return the state of ``admin``, from a state that was read before, if one is passed."""
+    state = known or AdminState()
     for record in await read_all(bus, topics.ADMIN):
-        state = fold(state, record)
+        if record.offset >= state.next_offset:
+            state = fold(state, record)
     return state
 
 

@@ -72,6 +72,11 @@ class Offline:
         self.days = dict(days)
         self._bins = bins
 
+    @property
+    def signers(self) -> dict[str, CryptoSigner]:
+        """The offline keys that root and targets have now: keyid to the signer that has the private key."""
+        return {key.signer.public_key.keyid: key.signer for key in [*self._root_keys, *self._targets_keys]}
+
     def bootstrap(self, partitions: int, *, by_hash: bool = True) -> Bootstrap:
         """Return the record that ingest would append for the payload."""
         metadata = self.payload["metadata"]

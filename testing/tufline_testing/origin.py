@@ -104,6 +104,8 @@ class Reader:
         self._clock = clock
         self.timestamp = 0
         self.root = 0
+        self.named: dict[str, int] = {}
+        """The versions that the snapshot names, by the names of their files."""
         self.keyids: set[str] = set()
         """Keyids of the keys that signed the timestamp and the snapshot."""
         self._loaded: dict[tuple[object, ...], Any] = {}
@@ -123,6 +125,10 @@ class Reader:
         self.timestamp = timestamp.version
         of_snapshot = self._file(f"{timestamp.snapshot_meta.version}.snapshot.json")
         snapshot: Snapshot = trusted.update_snapshot(of_snapshot)
+        named = {name: meta.version for name, meta in snapshot.meta.items()}
+        back = {name: version for name, version in self.named.items() if named.get(name, 0) < version}
+        assert not back, f"the snapshot goes back from {back} to {[named.get(name) for name in back]}"
+        self.named = named
         self.keyids = {entry.keyid for content in (self._file("timestamp.json"), of_snapshot) for entry in disassemble(content).signatures}
         targets: Targets = trusted.update_targets(self._file(f"{snapshot.meta['targets.json'].version}.targets.json"))
         found = find_targets(targets, partial(self._role, trusted))

@@ -20,7 +20,7 @@ SECONDS = 1800
 SCHEDULES_UNTIL_FOUND = 400
 """The rarest mistake, progress outside its transaction, shows in about one of twenty-five schedules."""
 
-FIRST_SEEDS = {"no_fence_at_the_origin": 57, "renewal_by_the_wall_clock": 452, "replaced_after_it_began": 94}
+FIRST_SEEDS = {"no_fence_at_the_origin": 57, "renewal_by_the_wall_clock": 464, "replaced_after_it_began": 94}
 """Where to start instead of at 1, for a mistake that shows rarely: the search would take minutes. If the services' order of work changes,
 the search goes on from there, and the seed that it prints belongs here."""
 

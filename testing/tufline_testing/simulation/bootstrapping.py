@@ -1,20 +1,21 @@
-"""People who bootstrap the repository of a schedule, and replace its online key.
+"""People who bootstrap the repository of a schedule.
 
 In some schedules another bootstrap comes first, and is replaced at a random moment; the replacement has no effect once the first has
-started. In half of these the first one's key is lost, so that it can't start.
+started. In half of these the first one's key is lost, so that it can't start. In some schedules the bootstrap arrives with too few
+signatures, and the others come one by one (``governing``).
 """
 
 import random
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from securesystemslib.signer import CryptoSigner
 
-from tufline import records
 from tufline.bus import Bus
-from tufline.records import CURRENT_RULES, Bootstrap, NewMetadata, topics
-from tufline_testing.log import DEFAULT_DAYS, admin_state, announce_bootstrap, read_all
-from tufline_testing.offline import Offline, announce_updates
+from tufline.records import CURRENT_RULES, SIGNING_SCHEMA, Bootstrap, topics
+from tufline_testing.log import DEFAULT_DAYS, admin_state, announce_bootstrap
+from tufline_testing.offline import Offline
 from tufline_testing.simulation.machine import START
 
 BINS = (4, 8, 16)
@@ -35,14 +36,17 @@ SCHEME = "ed25519"
 
 
 class Bootstrapping:
-    """The bootstraps of a schedule, and the versions of root and targets with another online key.
+    """The bootstraps of a schedule.
 
     Attributes:
         offline: the keys of the bootstrap that is valid, as far as is known.
         bootstrap: that bootstrap.
+        signers: the offline keys of all bootstraps: keyid to the signer that has the private key.
     """
 
-    def __init__(self, seed: int, chance: random.Random, keys: Path, mode: str, partitions: int, *, by_hash: bool) -> None:
+    def __init__(
+        self, seed: int, chance: random.Random, keys: Path, mode: str, partitions: int, *, by_hash: bool, signing: random.Random | None
+    ) -> None:
         """Make the keys and the bootstrap of a schedule; and, in some schedules, those of the bootstrap that comes before it.
 
         Args:
@@ -52,6 +56,7 @@ class Bootstrapping:
             mode: ``pep458`` or ``rstuf``.
             partitions: how many partitions ``artifacts`` has.
             by_hash: whether the partition of a path follows from its hash, or from the first rule.
+            signing: decides which signatures the bootstrap arrives with; None if it always has all of them.
         """
         self._keys, self._mode, self._partitions, self._by_hash = keys, mode, partitions, by_hash
         self.offline = self._hold(chance.choice(BINS))
@@ -59,7 +64,9 @@ class Bootstrapping:
         # It has its own source of randomness, so that the other schedules stay as they were.
         self._contest = random.Random(f"{seed} contested")
         self._first = self._make_first() if self._contest.random() < CONTESTED else None
-        self._updates: list[NewMetadata] = []
+        self._signing = signing
+        self._is_uncertain = self._first is not None or signing is not None
+        self.signers: dict[str, CryptoSigner] = self.offline.signers | ({} if self._first is None else self._first.signers)
 
     def _hold(self, bins: int, key_file: str = "") -> Offline:
         days = DEFAULT_DAYS | DAYS
@@ -74,45 +81,55 @@ class Bootstrapping:
 
     async def begin(self, bus: Bus) -> None:
         """Announce a bootstrap, unless there is one."""
-        if await bus.end(topics.ADMIN, 0) == 0:
-            first = None if self._first is None else self._first.bootstrap(self._partitions, by_hash=self._by_hash)
-            await announce_bootstrap(bus, self.bootstrap if first is None else msgspec.structs.replace(first, rules=CURRENT_RULES))
+        if await bus.end(topics.ADMIN, 0) > 0:
+            return
+        if self._first is None:
+            await self.announce(bus)
+        else:
+            first = self._first.bootstrap(self._partitions, by_hash=self._by_hash)
+            await announce_bootstrap(bus, msgspec.structs.replace(first, rules=CURRENT_RULES))
+
+    async def announce(self, bus: Bus) -> None:
+        """Announce the bootstrap that is meant, perhaps with too few signatures."""
+        incomplete = None if self._signing is None else _drop_signatures(self.bootstrap, self._signing)
+        await announce_bootstrap(bus, incomplete or self.bootstrap)
 
     async def has_begun(self, bus: Bus) -> bool:
-        """Return whether a bootstrap has started, and remember it; before that, neither artifacts nor metadata can be announced."""
-        if self._first is None:
+        """Return whether the valid bootstrap is known, and remember it; before that, neither artifacts nor metadata can be announced."""
+        if not self._is_uncertain:
             return True
         state = await admin_state(bus)
-        if not state.begun:
+        if state.bootstrap is None or (self._first is not None and not state.begun):
             return False
-        assert state.bootstrap is not None
-        if state.bootstrap != self.bootstrap:
+        if self._first is not None and state.bootstrap.root["signed"] != self.bootstrap.root["signed"]:
             self.offline, self.bootstrap = self._first, state.bootstrap
-        self._first = None
+        self._first, self._is_uncertain = None, False
         return True
 
     async def contest(self, bus: Bus) -> bool:
         """Perhaps replace the bootstrap that came first; return whether it was tried."""
         if self._first is None or self._contest.random() >= CONTEST:
             return False
-        await announce_bootstrap(bus, self.bootstrap)
+        await self.announce(bus)
         return True
 
     async def finish(self, bus: Bus) -> None:
-        """Announce what may be missing: a bootstrap, and the updates that were not acknowledged."""
+        """Announce the bootstrap with all signatures, unless one has started."""
         await self.begin(bus)
         if not await self.has_begun(bus):
             await announce_bootstrap(bus, self.bootstrap)
-        await self._announce_updates(bus)
 
-    async def rotate(self, bus: Bus, now: datetime) -> None:
-        """Replace the online key."""
-        self._updates += self.offline.rotate(now=now)
-        await self._announce_updates(bus)
 
-    async def _announce_updates(self, bus: Bus) -> None:
-        # An update that was not acknowledged may be on the log; if it is not, updates that built on it were refused.
-        given = [records.decode(records.admin_decoder, record.value) for record in await read_all(bus, topics.ADMIN)]
-        missing = next((number for number, update in enumerate(self._updates) if update not in given), len(self._updates))
-        if missing < len(self._updates):
-            await announce_updates(bus, self._updates[missing:])
+def _drop_signatures(bootstrap: Bootstrap, chance: random.Random) -> Bootstrap:
+    """Return a bootstrap that waits for signatures: a key of root has signed its root, and perhaps one of targets its targets."""
+
+    def with_some(metadata: dict[str, Any], count: int) -> dict[str, Any]:
+        return {**metadata, "signatures": chance.sample(metadata["signatures"], count)}
+
+    return msgspec.structs.replace(
+        bootstrap,
+        root=with_some(bootstrap.root, 1),
+        targets=None if bootstrap.targets is None else with_some(bootstrap.targets, chance.randrange(2)),
+        signing=True,
+        v=max(bootstrap.v, SIGNING_SCHEMA),
+    )

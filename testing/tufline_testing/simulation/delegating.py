@@ -8,9 +8,8 @@ from typing import Any
 from tufline.bus import Bus
 from tufline.metadata.delegations import Delegation, Delegations
 from tufline.records import Settings, topics
-from tufline.trust.admin_records import fold
 from tufline.trust.admin_state import AdminState
-from tufline_testing.log import append_marks, delegate, read_all
+from tufline_testing.log import admin_state, append_marks, delegate
 
 NAMES = ("one", "two", "three")
 
@@ -51,9 +50,7 @@ class Delegating:
 
     async def read(self, bus: Bus) -> None:
         """Read what is new in ``admin``."""
-        for record in await read_all(bus, topics.ADMIN):
-            if record.offset >= self.state.next_offset:
-                self.state = fold(self.state, record)
+        self.state = await admin_state(bus, self.state)
         new = (
             [version.offset for version in self.state.routing.versions if version.offset not in self.seen_at] if self.state.routing else []
         )

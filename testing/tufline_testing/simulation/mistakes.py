@@ -14,10 +14,11 @@ from tufline.origin.directory import LocalStore
 from tufline.records import Add, Bootstrap, Remove
 from tufline.records.routing import Routing
 from tufline.reference_clock import ReferenceClock
-from tufline.trust import acceptance
+from tufline.trust import acceptance, proposals
 from tufline.trust.admin_state import AdminState, Bootstrapped
 from tufline.trust.delegated import Delegated
 from tufline.trust.roles import RoleKeys, root_keys
+from tufline.trust.signing import Signable
 from tufline_ingest.inbox.dedupe import InboxState
 from tufline_ingest.inbox.inbox_worker import InboxWorker
 from tufline_publisher.origin_writer import OriginWriter
@@ -26,6 +27,7 @@ from tufline_signer.bins.batch import apply_changes
 from tufline_signer.bins.bins_log import BinsLog
 from tufline_signer.bins.bins_writer import BinsWriter
 from tufline_signer.bins.held import HeldChanges, Touched
+from tufline_signer.commits import commit_worker
 from tufline_signer.commits.state import CommitState
 from tufline_signer.signing.audit_trail import Trail
 from tufline_signer.signing.key_selection import Released
@@ -253,6 +255,31 @@ def removed_from_one_role() -> None:
     Routing.roles_of = only_the_first  # type: ignore[method-assign]
 
 
+def signed_for_the_new_root_only() -> None:
+    """The last signature of a root is accepted by the threshold of that root alone, and not by that of the one before."""
+    verify = Signable.verify
+
+    def by_itself(self: Signable) -> None:
+        verify(replace(self, signers=self.signers[-1:]))
+
+    Signable.verify = by_itself  # type: ignore[method-assign]
+
+
+def withdrawn_all_the_same() -> None:
+    """A version that was withdrawn still takes signatures."""
+    proposals.withdraw = lambda state, *_: state
+
+
+def first_lifetimes() -> None:
+    """The signer signs with the lifetimes of the bootstrap, whatever was set later."""
+    Bootstrapped.settings = property(lambda self: self.bootstrap.settings)  # type: ignore[assignment, method-assign]
+
+
+def renewal_covered_too_early() -> None:
+    """A commit covers a renewal before the roles were signed again."""
+    commit_worker.unfinished_renewals = lambda *_: []  # type: ignore[attr-defined]
+
+
 MUTATIONS: dict[str, Callable[[], None]] = {
     mistake.__name__: mistake
     for mistake in (
@@ -275,5 +302,9 @@ MUTATIONS: dict[str, Callable[[], None]] = {
         routed_by_the_newest_delegations,
         late_routed_is_applied,
         removed_from_one_role,
+        signed_for_the_new_root_only,
+        withdrawn_all_the_same,
+        first_lifetimes,
+        renewal_covered_too_early,
     )
 }

@@ -3,12 +3,13 @@
 A schedule is a sequence of lives of a process. In each life, an announcer replaces the REST API, and the real inbox, signer and publisher
 run, sometimes twice; another announcer sends events to the inbox, some repeatedly, some invalid. In some schedules another bootstrap
 replaces the first one (``bootstrapping``), changes are held, published and frozen, or custom roles are added, updated and deleted, while
-processes of the REST API still route by what they have read last (``delegating``). A life ends abruptly, without any clean-up
-(``machine``). In the last life there are no faults, and everything settles. In some schedules, though, the clock was wrong before the last
-change of a key.
+processes of the REST API still route by what they have read last (``delegating``). In some, the people with the offline keys sign one by
+one, and change their keys, thresholds and lifetimes (``governing``). A life ends abruptly, without any clean-up (``machine``). In the last
+life there are no faults, and everything settles. In some schedules, though, the clock was wrong before the last change of a key.
 
-A client reads the origin at random moments, and at every operation on it. At the end the log is compared with the announced changes; with
-custom roles, what clients find is compared with a model of the log (``expected``).
+A client reads the origin at random moments, and at every operation on it. At the end the log is compared with the announced changes, and
+root and targets with a model of ``admin`` (``expected_trust``); with custom roles, what clients find is compared with a model of the log
+(``expected``).
 """
 
 import asyncio
@@ -27,9 +28,10 @@ from tufline_testing.log import freeze
 from tufline_testing.simulation.announcer import SOURCES, Announcer
 from tufline_testing.simulation.bootstrapping import SCHEME, Bootstrapping
 from tufline_testing.simulation.delegating import Delegating
+from tufline_testing.simulation.governing import Governing
 from tufline_testing.simulation.machine import FAULT_SECONDS, STUBBORN, Machine
 from tufline_testing.simulation.seeded import drawn_from
-from tufline_testing.simulation.settled import check_keys, check_settled, is_settled
+from tufline_testing.simulation.settled import check_settled, check_trust, is_settled
 
 PARTITIONS = {True: (1, 2, 2, 4, 8), False: (1, 2, 2, 3, 5)}
 """Numbers of partitions of logs that spread bins by hash (some have more partitions than bins), and by the first rule."""
@@ -42,6 +44,12 @@ HOLDING = 1 / 2
 
 DELEGATING = 2 / 3
 """The share of the schedules with online targets in which custom roles are added, updated and deleted."""
+
+GOVERNING = 1 / 3
+"""The share of schedules in which people sign one by one, and change their keys and all lifetimes."""
+
+BY_AND_BY = 1 / 3
+"""The share of these in which the bootstrap, too, is signed one by one."""
 
 APART = 0.15
 """How often something is done that only some schedules have, in these."""
@@ -63,9 +71,12 @@ class Schedule:
         partitions = random.Random(f"partitions {seed}").choice(PARTITIONS[self.by_hash])
         self.machine = Machine(path, self.chance, numbers, partitions)
         self.announcer = Announcer(self.chance, numbers)
-        self.bootstrapping = Bootstrapping(seed, self.chance, path / "keys", self.mode, partitions, by_hash=self.by_hash)
-        self.rotations = self.chance.choice(ROTATIONS)
         # What only some schedules have has its own source of randomness, so that the other schedules stay as they were.
+        self.of_governing = random.Random(f"{seed} key holders")
+        self.governs = self.of_governing.random() < GOVERNING
+        signing = self.of_governing if self.governs and self.of_governing.random() < BY_AND_BY else None
+        self.bootstrapping = Bootstrapping(seed, self.chance, path / "keys", self.mode, partitions, by_hash=self.by_hash, signing=signing)
+        self.governing = Governing(self.of_governing, self.bootstrapping, self.chance.choice(ROTATIONS))
         self.holding = random.Random(f"{seed} holding")
         self.holds = self.holding.random() < HOLDING
         self.delegating = random.Random(f"{seed} delegating")
@@ -112,6 +123,8 @@ class Schedule:
         await self.bootstrapping.begin(bus)
         if self.announcer.delegating is not None:
             await self.announcer.delegating.read(bus)  # what a process that died has appended
+        if self.governs:
+            await self.governing.read(bus)
         failures = self.chance.choice([0.0, 0.02, 0.2])
         running = self._start_services(bus, failures)
         while True:
@@ -126,8 +139,8 @@ class Schedule:
                     running += self._start_services(bus, failures)
                 case 4:
                     self.machine.reader.refresh()
-                case 5 if self._may_rotate and await self.bootstrapping.has_begun(bus):
-                    await self.bootstrapping.rotate(bus, self.machine.clock())
+                case 5 if self.governing.may_rotate and await self.bootstrapping.has_begun(bus):
+                    await self.governing.rotate(bus, self.machine.clock())
                 case 5:
                     await asyncio.sleep(self.chance.choice([0.3, 5, 3600]))
                 case 6 if self.chance.random() < 0.5:
@@ -138,10 +151,6 @@ class Schedule:
     def _start_services(self, bus: EmbeddedBus, failures: float) -> list[asyncio.Task[None]]:
         return self.machine.start_services(bus, failures, stubborn=self.chance.random() < STUBBORN)
 
-    @property
-    def _may_rotate(self) -> bool:
-        return self.bootstrapping.offline.keys <= self.rotations
-
     async def _act_apart(self, bus: EmbeddedBus) -> bool:
         """Do something that only some schedules have, with a source of randomness of its own; return whether there was anything."""
         delegating = self.announcer.delegating
@@ -151,6 +160,8 @@ class Schedule:
             await self._hold_or_publish(bus)
         elif delegating is not None and self.delegating.random() < APART and await self.bootstrapping.has_begun(bus):
             await self._delegate(bus, delegating)
+        elif self.governs and self.of_governing.random() < APART:
+            await self.governing.act(bus, self.machine.clock())
         else:
             return False
         return True
@@ -181,17 +192,21 @@ class Schedule:
 
     async def _settle(self, bus: EmbeddedBus) -> None:
         await self.bootstrapping.finish(bus)
+        await self.governing.read(bus)  # what a process that died has appended
         running = self.machine.start_services(bus, 0.0, stubborn=False)
         await self.machine.until(lambda: self.bootstrapping.has_begun(bus))
         if self.chance.random() < 0.5:
             await asyncio.sleep(self.chance.choice(FAULT_SECONDS))
             await self.machine.be_wrong()
-            if self._may_rotate:
-                await self.bootstrapping.rotate(bus, self.machine.clock())
+            if self.governing.may_rotate:
+                await self.governing.rotate(bus, self.machine.clock())
+        if self.governs:
+            await self.governing.act(bus, self.machine.clock())
+            await self.governing.conclude(bus, self.machine.clock())
         await self._announce_the_last(bus)
         await self.machine.until(lambda: is_settled(bus, self.announcer))
         await check_settled(bus, self.machine, self.announcer)
-        await check_keys(self.machine, self.bootstrapping.offline)
+        await check_trust(bus, self.machine, self.governing)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

@@ -1,14 +1,18 @@
 """When everything that was announced is live, and what a client must find then."""
 
+from tuf.api.metadata import Timestamp
+
 from tufline import records
 from tufline.bus import Bus
 from tufline.records import PUBLISH_KEY, topics
 from tufline_testing.inbox import is_moved
 from tufline_testing.log import read_all
-from tufline_testing.offline import Offline
 from tufline_testing.simulation.announcer import Announcer
 from tufline_testing.simulation.checks import check_accepted, check_log, check_receipts, held_on_log
+from tufline_testing.simulation.checks_of_trust import check_renewals, check_shown, too_long
 from tufline_testing.simulation.expected import Expected
+from tufline_testing.simulation.expected_trust import ExpectedTrust
+from tufline_testing.simulation.governing import Governing
 from tufline_testing.simulation.machine import GRACE_SECONDS, SETTLE_SECONDS, Machine
 
 
@@ -44,16 +48,31 @@ async def check_settled(bus: Bus, machine: Machine, announcer: Announcer) -> Non
     await check_receipts(bus)
 
 
-async def check_keys(machine: Machine, offline: Offline) -> None:
-    """Check that the newest root is published in the end, and only its keys sign, whatever happened during a key change."""
-    reader = machine.reader
+async def check_trust(bus: Bus, machine: Machine, governing: Governing) -> None:
+    """Check that in the end the newest valid root and targets are published, and all follows them, whatever happened in between."""
+    await governing.read(bus)
+    expected = ExpectedTrust.read(await read_all(bus, topics.ADMIN))
+    state, reader = governing.state, machine.reader
+    for wanted, found in ((expected.roots, state.roots), (expected.targets, state.targets)):
+        assert [one.signed for one in wanted] == [one.signed for one in found], "not the versions that enough keys signed"
+    waiting = {one.kind: one.offset for one in state.proposals.values() if one.record is not None}
+    assert {kind: one.offset for kind, one in expected.waiting.items()} == waiting, "not the versions that wait for signatures"
 
-    async def is_signed_by_the_newest() -> bool:
+    async def differences() -> list[str]:
         reader.refresh()
-        return reader.root == offline.root.version and reader.keyids == {offline.online}
+        keyids = {*expected.roots[-1].signed.roles[Timestamp.type].keyids}
+        found = [f"root {reader.root} is not {len(expected.roots)}"] if reader.root != len(expected.roots) else []
+        found += [f"{reader.keyids} sign instead of {keyids}"] if reader.keyids != keyids else []
+        if expected.targets and reader.named["targets.json"] != len(expected.targets):
+            found.append(f"targets {reader.named['targets.json']} is not {len(expected.targets)}")
+        return found + await too_long(bus, state, machine.clock())
+
+    async def is_the_newest() -> bool:
+        return not await differences()
 
     try:
-        await machine.until(is_signed_by_the_newest, SETTLE_SECONDS + GRACE_SECONDS, GRACE_SECONDS / 4)
+        await machine.until(is_the_newest, SETTLE_SECONDS + 2 * GRACE_SECONDS, GRACE_SECONDS / 4)
     except AssertionError as error:
-        wanted = f"root {offline.root.version} and {offline.online}"
-        raise AssertionError(f"root {reader.root} and {reader.keyids} in place of {wanted}: {error}") from None
+        raise AssertionError(f"{'; '.join(await differences())}: {error}") from None
+    await check_shown(bus, machine.path / "origin", expected)
+    await check_renewals(bus, state)
