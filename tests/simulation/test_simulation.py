@@ -1,6 +1,6 @@
 """Simulated faults in large numbers: the real services are broken hundreds of times, and a client always succeeds.
 
-``make nightly`` plays seventeen times as many schedules.
+``make nightly`` plays thirty times as many schedules.
 """
 
 import os
@@ -32,9 +32,9 @@ def simulate(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(SECONDS)
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(4))
 def test_schedules(part: int) -> None:
-    """In 240 schedules nothing accepted is lost, repeated or reverted, versions are consecutive, and clients always succeed."""
+    """In 120 schedules nothing accepted is lost, repeated or reverted, versions are consecutive, and clients always succeed."""
     done = simulate(SCHEDULES_AT_ONCE, 1 + part * SCHEDULES_AT_ONCE)
     assert done.returncode == 0, done.stdout + done.stderr
 
