@@ -64,7 +64,9 @@ async def check_health(server: Rest, own: Collection[str]) -> None:
         AssertionError: with the problems.
     """
     listed = (await server.ask("GET", "/api/v1/delegations/"))[1]["data"]
+    # First, because any other request makes a commit, which may hide a fault.
     await _until_well(server, [role["name"] for role in listed["roles"]], own)
+    await server.ask("POST", "/api/v1/thaw")  # a generated request may have frozen it
     if listed["roles"]:
         await server.ask("POST", "/api/v1/metadata/sign/delete", {"role": "targets"})  # while it waits, no other change is accepted
         body = {"delegations": {"roles": [{"name": role["name"]} for role in listed["roles"]]}}
@@ -96,7 +98,6 @@ async def with_pending_root(path: Path) -> AsyncIterator[Rest]:
         assert status == 202, answer
         own = {*server.health.parts}
         yield server
-        await server.ask("POST", "/api/v1/thaw")  # a generated request may have frozen it
         await check_health(server, own)
         _, added = await server.ask("POST", "/api/v1/artifacts/", {"artifacts": [artifact("after/all")]})
         assert (await server.task(added["data"]["task_id"]))["state"] == "SUCCESS"
