@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 3
+WORKERS ?= 4
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tufline needs Python 3.11 or later: make PYTHON=python3.12 …")'
 
 # Container images often set it. The tests start Python hundreds of times, and each start would compile the sources again.
