@@ -86,7 +86,10 @@ class Offline:
     def new_key(self) -> CryptoSigner:
         """Make another online key in the signer's key directory."""
         self.keys += 1
-        name = f"online-{self.keys}.pem"
+        number = self.keys
+        while (self._key_dir / f"online-{number}.pem").exists():  # of another bootstrap
+            number += 1
+        name = f"online-{number}.pem"
         key = ceremony.make_key(self._scheme, f"fn:{name}")
         ceremony.write_private(self._key_dir / name, key.pem)
         return key.signer
