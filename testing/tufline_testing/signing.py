@@ -83,7 +83,7 @@ class BootstrappedLog:
 
         async def is_covered() -> bool:
             found = await settled(self.bus)
-            return found.vector is not None and found.vector.admin > offset
+            return found.vector is not None and found.vector.has_applied(offset)
 
         await eventually(is_covered, 600.0)
         return await settled(self.bus)

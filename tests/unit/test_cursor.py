@@ -22,6 +22,13 @@ def test_a_task_is_done_when_its_last_record_is_covered() -> None:
     assert not given.is_covered(Vector([9, 9, 9], 3))
 
 
+def test_a_change_of_the_delegations_that_waits_keeps_no_later_task_waiting() -> None:
+    """Only the waiting ones are not done; nothing is done that is at or above the end."""
+    vector = Vector([0, 0], 3, admin_end=7, waiting=(3, 5))
+    done = [offset for offset in range(9) if Cursor(cursor.FORMAT, Task.DELEGATE, "log", 0, {0: [offset]}).is_covered(vector)]
+    assert done == [0, 1, 2, 4, 6]
+
+
 def test_a_task_id_with_an_unknown_partition_is_refused() -> None:
     """A task id with a partition that the repository does not have is refused, and counts neither as done nor as pending."""
     with pytest.raises(InvalidCursorError):

@@ -161,8 +161,8 @@ def test_an_artifact_goes_to_the_first_role_in_which_a_client_looks() -> None:
 
 def test_a_removal_goes_wherever_the_path_was_ever_routed() -> None:
     """Otherwise an older artifact could come back, when the role that hides it loses the path."""
-    by = routing((1, (0, 0), (DEV,)), (2, (0, 0), (Delegation(name="dev", paths=("x/*",)), DOCS)), (3, (0, 0), (DOCS,)))
-    before = by.below(3)
+    versions = (1, (0, 0), (DEV,)), (2, (0, 0), (Delegation(name="dev", paths=("x/*",)), DOCS)), (3, (0, 0), (DOCS,))
+    before, by = routing(*versions[:2]), routing(*versions)
     assert before.roles_of(Remove("dev/readme")) == ["dev", "docs", by.bin_of("dev/readme")]
     assert before.roles_of(Add("dev/readme", 1, {})) == ["docs"]
     assert {by.partition_of("dev"), by.partition_of("docs")} <= {*before.partitions_of(Remove("dev/readme"))}

@@ -95,11 +95,13 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
         Raises:
             InvalidCursorError: if it names a partition that the repository does not have.
         """
-        in_admin = vector.publishes if self.task is Task.PUBLISH else vector.admin
-        covered = [in_admin] if self.task in IN_ADMIN else vector.artifacts
+        covered = [vector.publishes if self.task is Task.PUBLISH else vector.end] if self.task in IN_ADMIN else vector.artifacts
         if any(not 0 <= partition < len(covered) for partition in self.positions):
             raise InvalidCursorError("the task id does not belong to this repository")
-        return all(covered[partition] > offsets[-1] for partition, offsets in self.positions.items() if offsets)
+        last = [(partition, offsets[-1]) for partition, offsets in self.positions.items() if offsets]
+        if self.task in IN_ADMIN and self.task is not Task.PUBLISH:
+            return all(vector.has_applied(offset) for _, offset in last)
+        return all(covered[partition] > offset for partition, offset in last)
 
 
 _decoder: Final = msgspec.msgpack.Decoder(Cursor)

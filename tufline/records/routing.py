@@ -59,7 +59,7 @@ class Routing:
         """Prepare the routing of changes, which the first change would have to wait for: 0.2 s for 10,000 custom roles."""
         if self.versions:
             self.delegations.index()
-            _ = self._ever, self._names, self._by_partition
+            _ = self._added, self._ever, self._names, self._by_partition
 
     @property
     def delegations(self) -> Delegations:
@@ -71,16 +71,17 @@ class Routing:
         """The names of all custom roles that there ever were."""
         return frozenset(role.name for version in self.versions for role in version.delegations.roles)
 
-    def visited(self, path: str) -> list[str]:
+    def visited(self, path: str, custom_roles: Delegations | None = None) -> list[str]:
         """Return the roles in whose targets a client looks for a path.
 
         Args:
             path: a target path.
+            custom_roles: the custom roles that the client knows; None for the newest ones.
 
         Returns:
             The names of custom roles, in their order; then the path's bin, unless one of these roles is terminating.
         """
-        custom = [*self.delegations.visited(path)]
+        custom = [*(self.delegations if custom_roles is None else custom_roles).visited(path)]
         names = [role.name for role in custom]
         return names if custom and custom[-1].terminating else [*names, self.bin_of(path)]
 
@@ -225,12 +226,7 @@ class Routing:
         Returns:
             The offset in ``admin`` of the version that added it last; infinity if there is no such role.
         """
-        added = math.inf
-        for version in reversed(self.versions):
-            if version.delegations.find(role) is None:
-                break
-            added = version.offset
-        return added
+        return self._added.get(role, math.inf)
 
     def since(self, role: str, admin: int) -> list[Delegation]:
         """Return what a custom role has been from an offset on.
@@ -255,19 +251,19 @@ class Routing:
     def _begins(self) -> dict[tuple[str, int], float]:
         return {}
 
-    def below(self, admin: int) -> "Routing":
-        """Return the routing by earlier versions of the delegations.
-
-        Args:
-            admin: an offset in ``admin``; only versions that begin below it count.
-        """
-        return self._at(sum(version.offset < admin for version in self.versions))
-
     @cached_property
     def _by_partition(self) -> dict[int, list[str]]:
         found: dict[int, list[str]] = {}
         for name in sorted(self.custom_names):
             found.setdefault(self.partition_of(name), []).append(name)
+        return found
+
+    @cached_property
+    def _added(self) -> dict[str, int]:
+        """The offset in ``admin`` of the version that added each custom role last."""
+        found: dict[str, int] = {}
+        for version in self.versions:
+            found = {role.name: found.get(role.name, version.offset) for role in version.delegations.roles}
         return found
 
     @cached_property

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import msgspec
 from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Root, SuccinctRoles, Targets
 from tuf.api.metadata import Delegations as TufDelegations
@@ -142,6 +143,27 @@ def read_custom(targets: Targets) -> Delegations:
     custom = [role for role in delegations.roles.values() if role is not catch_all]
     keyids = {keyid for role in custom for keyid in role.keyids}
     return Delegations({keyid: key.to_dict() for keyid, key in delegations.keys.items() if keyid in keyids}, tuple(map(_read_role, custom)))
+
+
+def custom_of(delegated: Delegated) -> Delegations:
+    """Return the custom delegations of online targets.
+
+    Args:
+        delegated: the roles to which they delegate, and their keys.
+
+    Returns:
+        The custom roles, in their order, and their keys; a role with the keys of the bins has none of its own.
+    """
+    found = []
+    keys: dict[str, Key] = {}
+    for named in delegated.named[:-1]:
+        role = _read_role(named)
+        if roles.same_keys(delegated.custom[role.name], delegated.bins):
+            role = msgspec.structs.replace(role, keyids=(), threshold=1)
+        else:
+            keys |= delegated.custom[role.name].keys
+        found.append(role)
+    return Delegations({keyid: key.to_dict() for keyid, key in keys.items()}, tuple(found))
 
 
 def _read_role(role: DelegatedRole) -> Delegation:

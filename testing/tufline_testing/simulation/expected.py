@@ -8,6 +8,7 @@ Between the marks of a change of the delegations and its record, other processes
 is either refused later, or counts as if it came before the marks.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.records.routing import MOVED, Routing
 from tufline.trust.admin_state import AdminState
 from tufline_testing.log import read_all
+
+_UNSIGNED = re.compile(r"the custom role (\S+) can't be signed: ")
 
 BIN = ""
 """Stands for the bin of a path."""
@@ -92,18 +95,26 @@ class Expected:
                 newest += 1
                 self._follow(partition, newest)
             for number, change in enumerate(changes.changes):
-                if reason := refused.get((record.offset, number)):
+                contents = self.held if changes.hold else self.live
+                reason = refused.get((record.offset, number), "")
+                if (unsigned := _UNSIGNED.match(reason)) is not None:
+                    assert unsigned[1] in self._roles_of(change, newest), f"{change} is not for {unsigned[1]}: {reason}"
+                    if isinstance(change, Remove):
+                        self._apply(partition, change, newest, contents, without=unsigned[1])
+                elif reason:
                     assert reason == MOVED, f"{change} is refused: {reason}"
                     assert self._moves(change, routed), f"{change} is refused although its path has not moved"
                 else:
-                    self._apply(partition, change, newest, self.held if changes.hold else self.live)
+                    self._apply(partition, change, newest, contents)
         if publishes:
             self._publish(partition)
         while newest + 1 < len(self.versions):
             newest += 1
             self._follow(partition, newest)
 
-    def _apply(self, partition: int, change: Add | Remove, version: int, contents: dict[tuple[str, str], int]) -> None:
+    def _apply(
+        self, partition: int, change: Add | Remove, version: int, contents: dict[tuple[str, str], int], without: str | None = None
+    ) -> None:
         if isinstance(change, Add):
             place = [*self._matching(change.path, version), BIN][0], change.path
             contents[place] = change.length
@@ -111,7 +122,7 @@ class Expected:
                 self.held.pop(place, None)
             return
         for role in [*self._ever_matching(change.path, version), BIN]:
-            if self._partition_of(role, change.path) != partition:
+            if role == without or self._partition_of(role, change.path) != partition:
                 continue
             self.held.pop((role, change.path), None)
             if contents is self.live:

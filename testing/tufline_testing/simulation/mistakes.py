@@ -241,7 +241,8 @@ def late_routed_is_applied() -> None:
     find_roles = Routing.find_roles
 
     def as_routed(self: Routing, change: Add | Remove, partition: int, offset: int, admin: int) -> tuple[list[str], str]:
-        return find_roles(self.below(admin), change, partition, offset, admin)
+        known = [version for version in self.versions if version.offset < admin]
+        return find_roles(Routing(self.partitioning, known, only_custom=self.only_custom), change, partition, offset, admin)
 
     Routing.find_roles = as_routed  # type: ignore[method-assign]
 

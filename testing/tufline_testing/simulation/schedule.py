@@ -3,7 +3,8 @@
 A schedule is a sequence of lives of a process. In each life, an announcer replaces the REST API, and the real inbox, signer and publisher
 run, sometimes twice; another announcer sends events to the inbox, some repeatedly, some invalid. In some schedules another bootstrap
 replaces the first one (``bootstrapping``), changes are held, published and frozen, or custom roles are added, updated and deleted, while
-processes of the REST API still route by what they have read last (``delegating``). In some, the people with the offline keys sign one by
+processes of the REST API still route by what they have read last (``delegating``); the keys of some of these are not there at first. In
+some, the people with the offline keys sign one by
 one, and change their keys, thresholds and lifetimes (``governing``). A life ends abruptly, without any clean-up (``machine``). In the last
 life there are no faults, and everything settles. In some schedules, though, the clock was wrong before the last change of a key.
 
@@ -51,6 +52,9 @@ GOVERNING = 1 / 3
 BY_AND_BY = 1 / 3
 """The share of these in which the bootstrap, too, is signed one by one."""
 
+ABSENT = 0.3
+"""How often the key of a custom role is not where the signer looks for it, until somebody brings it."""
+
 APART = 0.15
 """How often something is done that only some schedules have, in these."""
 
@@ -83,12 +87,22 @@ class Schedule:
         if self.mode == "rstuf" and self.delegating.random() < DELEGATING:
             self.announcer.delegating = Delegating(self.delegating, self._new_key)
         self.custom_keys = itertools.count(1)
+        self.losing = random.Random(f"{seed} losing")
+        self.absent: dict[str, bytes] = {}
 
     def _new_key(self) -> tuple[str, dict[str, Any]]:
         name = f"custom-{next(self.custom_keys)}"
         key = ceremony.make_key(SCHEME, f"fn:{name}")
-        ceremony.write_private(self.machine.path / "keys" / name, key.pem)
+        if self.losing.random() < ABSENT:
+            self.absent[name] = key.pem
+        else:
+            ceremony.write_private(self.machine.path / "keys" / name, key.pem)
         return key.signer.public_key.keyid, key.signer.public_key.to_dict()
+
+    def _bring_absent_keys(self) -> None:
+        for name, pem in self.absent.items():
+            ceremony.write_private(self.machine.path / "keys" / name, pem)
+        self.absent.clear()
 
     @property
     def mode(self) -> str:
@@ -112,6 +126,8 @@ class Schedule:
             patch.object(dedupe, "FIRST_STEP", self.chance.choice([1, 256])),
         ):
             for _ in range(self.chance.randrange(1, 5)):
+                if self.losing.random() < ABSENT:
+                    self._bring_absent_keys()
                 machine.live(self._restless, self.chance.randrange(1, 400))
                 machine.check_audit()
                 machine.lose_power()
@@ -191,6 +207,7 @@ class Schedule:
         await delegating.change(bus, settings, meanwhile)
 
     async def _settle(self, bus: EmbeddedBus) -> None:
+        self._bring_absent_keys()
         await self.bootstrapping.finish(bus)
         await self.governing.read(bus)  # what a process that died has appended
         running = self.machine.start_services(bus, 0.0, stubborn=False)
@@ -204,6 +221,7 @@ class Schedule:
             await self.governing.act(bus, self.machine.clock())
             await self.governing.conclude(bus, self.machine.clock())
         await self._announce_the_last(bus)
+        self._bring_absent_keys()
         await self.machine.until(lambda: is_settled(bus, self.announcer))
         await check_settled(bus, self.machine, self.announcer)
         await check_trust(bus, self.machine, self.governing)

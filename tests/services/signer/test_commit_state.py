@@ -13,8 +13,8 @@ from tufline_signer.commits.state import CommitState
 DAYS = {"root": 1, "targets": 1, "snapshot": 1, "timestamp": 1, "bins": 1}
 
 
-def head(role: str, version: int, keyid: str) -> Record:
-    content = Head(version=version, sha256="", length=0, expires="2030-01-01T00:00:00Z", offset=0, keyids=[keyid])
+def head(role: str, version: int, keyid: str, admin: int = 0) -> Record:
+    content = Head(version=version, sha256="", length=0, expires="2030-01-01T00:00:00Z", offset=0, keyids=[keyid], admin=admin)
     return Record(topics.HEADS, 0, version, 0, role, records.encode(content), {})
 
 
@@ -93,17 +93,20 @@ def test_a_custom_role_that_targets_does_not_name_yet_holds_its_partition_back()
     state = CommitState(Settings(2, "bins", 1, DAYS), Vector([0], 0), PassedOver(Health(), "commits"))
     state.name_under(Delegated(keys))
     state.take(0, [head("bins-0", 1, key.keyid), head("bins-1", 1, key.keyid), progress(2)])
-    state.take(0, [head("dev", 1, key.keyid), progress(4)])
+    state.take(0, [head("dev", 1, key.keyid, admin=3), progress(4)])
     assert (state.covered, state.unknown) == ([2], {"dev"})
-    state.expect(frozenset({"dev"}), {"dev"})
+    state.expect({"dev": 3}, {"dev"})  # it was added again, and its version is from before that
+    assert (state.covered, state.withheld) == ([4], [])
+    state.take(0, [head("dev", 2, key.keyid, admin=4)])
+    state.expect({"dev": 3}, {"dev"})
     state.take(0, [progress(5)])
-    assert (state.covered, state.unknown, state.withheld) == ([2], set(), ["dev"])
+    assert (state.covered, state.unknown, state.withheld) == ([4], set(), ["dev"])
     assert state.are_met(Delegated(keys, {"dev": keys}))
     assert not state.are_met(Delegated(keys, {"dev": keys, "docs": keys}))
     state.name_under(Delegated(keys, {"dev": keys}, "bins"))
-    assert (state.covered, state.snapshot.version("dev")) == ([5], 1)
+    assert (state.covered, state.snapshot.version("dev")) == ([5], 2)
     state.name_under(Delegated(keys))
-    state.take(0, [head("dev", 2, key.keyid), progress(6)])
+    state.take(0, [head("dev", 3, key.keyid, admin=4), progress(6)])
     assert state.covered == [5]
-    state.expect(frozenset(), {"dev"})
-    assert (state.covered, state.snapshot.version("dev")) == ([6], 1)
+    state.expect({}, {"dev"})
+    assert (state.covered, state.snapshot.version("dev")) == ([6], 2)

@@ -11,14 +11,15 @@ import pytest
 import structlog
 
 from tufline import records
-from tufline.bus import Message
+from tufline.bus import Message, Reader, Record
 from tufline.metadata.delegations import Delegation
-from tufline.records import Head, Remove, topics
+from tufline.records import Head, Remove, Vector, topics
 from tufline.records.receipts import ChangeReceipt, receipt_decoder
 from tufline.records.routing import MOVED
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import ceremony
+from tufline_signer.commits.online_targets import PATIENCE_SECONDS
 from tufline_signer.signing.key_selection import Released, keys_of_bins, keys_of_custom
 from tufline_testing.log import Published, append_marks, delegate, eventually, read_all
 from tufline_testing.seen_bus import SeenBus
@@ -309,7 +310,11 @@ def test_a_role_whose_key_can_not_be_used_holds_nothing_else_back(tmp_path: Path
             assert "the custom role mine can't be signed" in reason
             assert any("the custom role mine can't be signed" in text for text in health.problems.values())
             assert (await log.settled()).vector.admin <= offset  # type: ignore[union-attr]
-            found = await log.covered(await log.delegate("delete", deleted=["mine"]))
+            # Later changes are published, with what goes to their roles.
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a"))
+            assert lengths(await log.settled(), log) == {"other/a": 1, "other/b": 1, "dev/a": 1}
+            found = await log.covered(await log.delegate("delete", deleted=["mine", "dev"]))
             assert lengths(found, log) == {"other/a": 1, "other/b": 1}
 
             async def is_well() -> bool:
@@ -320,8 +325,8 @@ def test_a_role_whose_key_can_not_be_used_holds_nothing_else_back(tmp_path: Path
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
 
 
-def test_health_names_the_key_that_a_changed_role_waits_for(tmp_path: Path) -> None:
-    """The role keeps its previous key until the new one can be used; a role that was added after it waits, and health names it too."""
+def test_a_changed_role_keeps_its_previous_key_until_the_new_one_can_be_used(tmp_path: Path) -> None:
+    """Health names the key; what else the change says counts at once, and so do later changes. Only its own task waits."""
 
     async def story(log: BootstrappedLog) -> None:
         old, lost, partition = make_key(log, "old"), make_key(log, "lost"), log.routing([DEV]).partition_of("mine")
@@ -329,18 +334,34 @@ def test_health_names_the_key_that_a_changed_role_waits_for(tmp_path: Path) -> N
         mine = Delegation(name="mine", paths=("mine/*",), keyids=(old[0],))
         async with log.signer() as health:
             await log.covered(await log.delegate("add", mine, keys=dict([old])))
-            await log.delegate("update", Delegation(name="mine", paths=("mine/*",), keyids=(lost[0],)), keys=dict([lost]))
-            offset = await log.delegate("add", DEV)
+            changed = Delegation(name="mine", paths=("mine/*", "yours/*"), keyids=(lost[0],))
+            waits = await log.delegate("update", changed, keys=dict([lost]))
+            found = await log.covered(await log.delegate("add", DEV))
+            assert found.vector is not None
+            assert not found.vector.has_applied(waits)
+            (of_mine, of_dev, _) = delegating(found)["roles"]
+            assert (of_mine["keyids"], of_mine["paths"], of_dev["name"]) == ([old[0]], ["mine/*", "yours/*"], "dev")
+            await log.announce(add("mine/a"), add("yours/a"), add("dev/a"))
+            found = await log.settled()
+            assert lengths(found, log) == {"mine/a": 1, "yours/a": 1, "dev/a": 1}
+            assert content_of(found, "mine") == {"mine/a": 1, "yours/a": 1}
 
             async def is_named() -> bool:
                 of_role = health.problems.get(f"signer.bins.{partition}.mine", "")
                 of_commits = health.problems.get("signer.commits", "")
                 words = ("mine", lost[0], "fn:lost", "PUT /api/v1/delegations", "tufline delegations update mine")
-                return all(word in of_role for word in words) and "dev" in of_commits and "until mine can be signed" in of_commits
+                return all(word in of_role for word in words) and "mine" in of_commits and "dev" not in of_commits
 
             await eventually(is_named, seconds=600.0)
+            # It is in effect when the signer starts again, too.
+        async with log.signer() as health:
+            await log.announce(add("dev/b"))
+            found = await log.settled()
+            assert [role["name"] for role in delegating(found)["roles"]] == ["mine", "dev", "bins"]
             (log.path / "elsewhere").rename(log.path / "keys" / "lost")
-            await log.covered(offset)
+            found = await log.covered(waits)
+            assert delegating(found)["roles"][0]["keyids"] == [lost[0]]
+            assert lengths(found, log) == {"mine/a": 1, "yours/a": 1, "dev/a": 1, "dev/b": 1}
 
             async def is_well() -> bool:
                 return not health.problems
@@ -348,6 +369,50 @@ def test_health_names_the_key_that_a_changed_role_waits_for(tmp_path: Path) -> N
             await eventually(is_well, seconds=600.0)
 
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")
+
+
+class SlowReader:
+    """Reads a partition of ``heads`` record by record, and waits before each that is of a custom role."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    async def fetch(self, *, max_wait: float, max_bytes: int = 1) -> Sequence[Record]:
+        assert max_bytes >= 1
+        batch = await self._reader.fetch(max_wait=max_wait, max_bytes=1)
+        await asyncio.sleep(2 * PATIENCE_SECONDS if any(record.key == DEV.name for record in batch) else 0.0)
+        return batch
+
+
+class SlowHeads(SeenBus):
+    """A log whose heads are read slowly."""
+
+    def reader(self, topic: str, partition: int, offset: int) -> Any:
+        reader = self.bus.reader(topic, partition, offset)
+        return SlowReader(reader) if topic == topics.HEADS else reader
+
+
+def test_a_signer_that_starts_again_leaves_no_role_out(tmp_path: Path) -> None:
+    """It makes no targets before it has read all heads: until then, a role whose head comes last would seem not to exist."""
+
+    async def story(log: BootstrappedLog) -> None:
+        async with log.signer():
+            await log.covered(await log.delegate("add", DEV))
+            await log.announce(add("dev/a"))
+            before = await log.settled()
+        await log.announce(add("dev/b"))
+        await log.delegate("add", Delegation(name="docs", paths=("docs/*",)))
+        async with log.signer(SlowHeads(log.bus), renewal_check=1.0):
+            found = await log.settled()
+            made = [name for name in found.files if name.endswith(".targets.json") and name not in before.files]
+            named = [json.loads(found.files[name])["signed"]["delegations"]["roles"] for name in made]
+            assert [[role["name"] for role in one] for one in named] == [["dev", "docs", "bins"]]
+            assert lengths(found, log) == {"dev/a": 1, "dev/b": 1}
+
+    on_a_bootstrapped_log(tmp_path, story, mode="rstuf", partitions=1)
 
 
 def test_a_deleted_role_holds_nothing_back_in_a_quiet_repository(tmp_path: Path) -> None:
@@ -446,7 +511,7 @@ def test_a_role_that_is_deleted_before_it_is_signed_is_signed_like_bins(tmp_path
         repository = (await log.state()).bootstrapped
         assert repository is not None
         released = Released(log.bus, timedelta(0), PassedOver(Health(), "released"))
-        released.admin = repository.next_offset
+        released.vector = Vector([], repository.next_offset)
         assert keys_of_custom(repository, released, "own") == keys_of_bins(repository, released)
 
     on_a_bootstrapped_log(tmp_path, story, mode="rstuf")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tufline.clock import utc_now
-from tufline.trust.ceremony import Ceremony
+from tufline.trust.ceremony import Ceremony, make_key
+from tufline_signer.commits import online_targets
 from tufline_testing.origin import Reader
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.resign import resign, signature
@@ -179,3 +180,21 @@ async def test_targets_with_roles_that_clients_refuse_are_refused(tmp_path: Path
         status, answer = await server.ask("POST", "/api/v1/metadata", {"metadata": {"targets": good}})
         assert (await server.task(answer["data"]["task_id"]))["state"] == "SUCCESS"
         assert await add(server, "dev/a") == ["dev"]
+
+
+async def test_a_role_that_can_not_be_signed_keeps_no_other_task_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own task is RUNNING until it has a key that can be used; the role that is added after it is published, with its artifacts."""
+    monkeypatch.setattr(online_targets, "PATIENCE_SECONDS", 0.5)
+    async with bootstrapped(tmp_path, mode="rstuf") as server:
+        key = make_key("ed25519", "fn:late").signer.public_key  # it is in no file
+        body = {"keys": {key.keyid: key.to_dict()}, "roles": [role("late", "late/*", keyids=[key.keyid])]}
+        _, answer = await server.ask("POST", DELEGATIONS, {"delegations": body})
+        late = answer["data"]["task_id"]
+        await delegate(server, "POST", role("dev", "dev/*"))
+        assert await add(server, "dev/a") == ["dev"]
+        assert await asyncio.to_thread(Reader(tmp_path / "origin", utc_now).refresh) == {"dev/a": 1}
+        assert (await server.ask("GET", f"{ARTIFACTS}/dev/a"))[1]["role"] == "dev"
+        assert (await server.ask("GET", f"/api/v1/task?task_id={late}"))[1]["data"]["state"] == "RUNNING"
+        await delegate(server, "PUT", role("late", "late/*"))  # by the keys of the bins
+        assert (await server.task(late))["state"] == "SUCCESS"
+        assert await add(server, "late/a") == ["late"]

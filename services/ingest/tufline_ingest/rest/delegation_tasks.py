@@ -47,7 +47,7 @@ async def describe(task_id: str, cursor: Cursor, bus: Bus, view: PublishedView, 
         return finished(task_id, cursor, "Metadata Delegation Failed", _details([], failed), reason)
     if proposal is not None and proposal.outcome == "signing":
         return running(task_id, cursor, f"{proposal.what} waits for signatures: GET /api/v1/metadata/sign", _details(names, []))
-    if view.published is None or view.published.vector.admin <= end:
+    if view.published is None or not view.published.vector.has_applied(end):
         return TaskData(task_id, "RUNNING")
     return finished(task_id, cursor, "Metadata Delegation Processed", _details(names, []))
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tuf.api.metadata import Root, Targets
 
+from tufline.records import Vector
 from tufline.records.cursor import Cursor, Task
 from tufline.trust import online, roles
 from tufline.trust.admin_state import AdminState
@@ -18,6 +19,9 @@ from tufline.trust.signing import Proposal
 from tufline_ingest.rest.finished_tasks import finished, running
 from tufline_ingest.rest.schemas.tasks import TaskData
 from tufline_ingest.views.published import PublishedView
+
+NOTHING: Final = Vector([], 0)
+"""The vector before anything is published."""
 
 ENDED: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -42,7 +46,7 @@ def describe(task_id: str, cursor: Cursor, view: PublishedView, admin: AdminStat
     offsets = cursor.positions.get(0, [])
     if cursor.positions.keys() != {0}:  # admin has one partition
         return TaskData(task_id, "PENDING")
-    covered = view.published.vector.admin if view.published is not None else 0
+    covered = view.published.vector if view.published is not None else NOTHING
     match cursor.task:
         case Task.SIGN:
             return _describe_signature(task_id, cursor, offsets[-1], admin, covered)
@@ -62,7 +66,7 @@ def _proposed(proposal: Proposal) -> str:
 
 
 def _describe_versions(
-    task_id: str, cursor: Cursor, offsets: Sequence[int], admin: AdminState, view: PublishedView, covered: int
+    task_id: str, cursor: Cursor, offsets: Sequence[int], admin: AdminState, view: PublishedView, covered: Vector
 ) -> TaskData:
     is_bootstrap = cursor.task is Task.BOOTSTRAP
     versions = {one.offset: Root.type for one in admin.roots} | {one.offset: Targets.type for one in admin.targets}
@@ -88,7 +92,7 @@ def _describe_versions(
     details: dict[str, Any] = {"bootstrap": not reasons} if is_bootstrap else {"role": names[0] if names else None, "roles": names}
     if reasons:
         return finished(task_id, cursor, "Bootstrap Failed" if is_bootstrap else "Metadata Update Failed", details, "; ".join(reasons))
-    if covered <= counts_from:
+    if counts_from >= 0 and not covered.has_applied(counts_from):
         progress = {} if is_bootstrap else _progress(admin, view, offsets)
         return running(task_id, cursor, "Publishing", details | progress) if progress else TaskData(task_id, "RUNNING")
     if waiting:
@@ -110,7 +114,7 @@ def _progress(admin: AdminState, view: PublishedView, offsets: Sequence[int]) ->
     return {"bins_signed": sum(count for keyids, count in signed_by.items() if keys[-1].are_met_by(keyids)), "number_of_bins": number}
 
 
-def _describe_signature(task_id: str, cursor: Cursor, offset: int, admin: AdminState, covered: int) -> TaskData:
+def _describe_signature(task_id: str, cursor: Cursor, offset: int, admin: AdminState, covered: Vector) -> TaskData:
     if (reason := admin.refused.get(offset)) is not None:
         return finished(task_id, cursor, "Signature Failed", {}, reason)
     proposal = next((one for one in admin.proposals.values() if offset in one.signatures), None)
@@ -121,9 +125,9 @@ def _describe_signature(task_id: str, cursor: Cursor, offset: int, admin: AdminS
     is_bootstrap = proposal.kind == "bootstrap"
     message = _proposed(proposal)
     if proposal.outcome == "complete":
-        if covered <= offset == proposal.end:
+        if offset == proposal.end and not covered.has_applied(offset):
             return TaskData(task_id, "RUNNING")
-        if covered > proposal.end:
+        if covered.has_applied(proposal.end):
             message = "Bootstrap Finished" if is_bootstrap else "Metadata update finished"
     return finished(task_id, cursor, "Signature Processed", {"bootstrap" if is_bootstrap else "update": message})
 
@@ -149,13 +153,13 @@ def _describe_lifetimes(task_id: str, cursor: Cursor, offset: int, admin: AdminS
     return finished(task_id, cursor, "Update Settings Succeeded", details)
 
 
-def _describe_renewal(task_id: str, cursor: Cursor, offset: int, admin: AdminState, covered: int) -> TaskData:
+def _describe_renewal(task_id: str, cursor: Cursor, offset: int, admin: AdminState, covered: Vector) -> TaskData:
     if (reason := admin.refused.get(offset)) is not None:
         return finished(task_id, cursor, "Force new online metadata update failed", {}, reason)
     renewal = admin.renewals.get(offset)
     if renewal is None:
         return TaskData(task_id, "PENDING")
-    if covered <= offset:
+    if not covered.has_applied(offset):
         return TaskData(task_id, "RUNNING")
     details = {"updated_roles": online.roles_renewed_with(renewal.roles)}
     return finished(task_id, cursor, "Force new online metadata update succeeded", details)

@@ -34,8 +34,8 @@ NO_KEY: Final = (
 )
 
 NO_NEW_KEY: Final = (
-    "the custom role {0} keeps its previous keys, and no later change of the roles is published, because it can't be signed with its new "
-    "ones: {1}; put the key there, or name another one (PUT /api/v1/delegations, or tufline delegations update {0})"
+    "the custom role {0} keeps its previous keys, because it can't be signed with its new ones: {1}; put the key there, or name another "
+    "one (PUT /api/v1/delegations, or tufline delegations update {0})"
 )
 
 _log = structlog.get_logger(__name__)

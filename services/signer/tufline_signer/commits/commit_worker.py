@@ -51,7 +51,7 @@ from tufline_signer.commits.release import (
     waits_for_people,
 )
 from tufline_signer.commits.state import CommitState
-from tufline_signer.commits.trust_report import TrustReport, describe_lost_root, describe_missing, describe_withheld
+from tufline_signer.commits.trust_report import TrustReport, describe_left, describe_lost_root, describe_missing, describe_withheld
 from tufline_signer.context import SignerContext
 from tufline_signer.heads import OwnedHeads, take_over
 from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role, roots_in_grace
@@ -98,8 +98,11 @@ class CommitWorker:
         self._root_release = RootRelease()
         self._catch_all_keys: RoleKeys | None = None
         self._released = sum(version.offset < self._committed.admin for version in context.admin.repository.delegations)
+        self._waiting: tuple[int, ...] = ()
+        self._left: tuple[str, ...] = ()
         self._expected: tuple[int, int] | None = None
-        self._coming: frozenset[str] = frozenset()
+        self._coming: dict[str, float] = {}
+        self._unread = {*range(bootstrap.settings.partitions)}
         self._report = TrustReport(context.health, PART, bootstrap)
         self._news = asyncio.Event()
 
@@ -119,7 +122,8 @@ class CommitWorker:
         """Read back the bins' current keys from the targets, and the last snapshot, so that no version goes back."""
         if head := self._heads.get(Targets.type):
             delegated = await delegated_of(await self._files.read_back(Targets.type, head))
-            await asyncio.to_thread(self._online_targets.find, delegated, self._repository, self._released)
+            if self._online:
+                await asyncio.to_thread(self._online_targets.find, delegated)
             self._state.name_under(delegated)
         if (catch_all := self._state.delegated.catch_all if head else None) is not None:
             content = await self._files.read_back(catch_all, self._heads[catch_all])
@@ -177,6 +181,15 @@ class CommitWorker:
         self._state.take(partition, batch)
         self._news.set()
 
+    def caught_up(self, partition: int) -> None:
+        """Learn that all heads of a partition have been read that were on the log at the start.
+
+        Args:
+            partition: partition of ``heads``.
+        """
+        self._unread.discard(partition)
+        self._news.set()
+
     async def follow_admin(self) -> None:
         """Wake the worker whenever ``admin`` has a new record, until cancelled."""
         seen = 0
@@ -195,7 +208,8 @@ class CommitWorker:
             if await self.commit():
                 await asyncio.sleep(max(0.0, began + config.commit_interval - loop.time()))
             try:
-                async with asyncio.timeout(min(config.renewal_check, self._root_release.wait(loop.time()))):
+                waits = self._root_release.wait(loop.time()), self._online_targets.wait(loop.time())
+                async with asyncio.timeout(min(config.renewal_check, *waits)):
                     await self._news.wait()
             except TimeoutError:
                 pass
@@ -207,6 +221,8 @@ class CommitWorker:
             Whether a commit was made.
         """
         self._news.clear()
+        if self._unread:
+            return False  # by older heads, roles would seem to be missing
         if unknown := frozenset(self._state.unknown):
             known = await self._context.bus.end(topics.ADMIN, 0)
             await self._context.admin.wait_for(lambda state: state.next_offset >= known)
@@ -218,17 +234,23 @@ class CommitWorker:
         with metrics.commit_seconds.time():
             kind = await self._commit(now)
             await self._release_root()
-        self._report.update(self._heads, self._context.admin.state, describe_withheld(self._repository, self._state), now)
+        self._report.update(self._heads, self._context.admin.state, self._describe_withheld(), now)
         if kind:
             metrics.commits.labels(kind).inc()
         return bool(kind)
 
-    def _expect(self) -> frozenset[str]:
+    def _describe_withheld(self) -> str:
+        of_roles = describe_withheld(self._repository, self._state)
+        return "; ".join(filter(None, (describe_left(self._left), of_roles)))
+
+    def _expect(self) -> dict[str, float]:
         """Return the custom roles of the delegations that targets does not follow yet, and of those that it follows."""
-        versions = self._repository.delegations
-        if (expected := (self._released, len(versions))) != self._expected:
+        routing = self._repository.routing
+        if (expected := (self._released, len(routing.versions))) != self._expected:
             self._expected = expected
-            self._coming = frozenset(role.name for version in versions[max(0, self._released - 1) :] for role in version.delegations.roles)
+            versions = routing.versions[-1:] if self._online else routing.versions[max(0, self._released - 1) :]
+            names = {role.name for version in versions for role in version.delegations.roles}
+            self._coming = {name: routing.added(name) if routing.delegations.find(name) else -1 for name in names}
         return self._coming
 
     async def _commit(self, now: datetime) -> str:
@@ -256,7 +278,7 @@ class CommitWorker:
         lost = lost_roots(self._repository, self._heads)
         current = current_root(self._repository, self._heads).signed
         root = lost[-1].signed if lost else current
-        before = state.delegated, self._released
+        before = state.delegated, self._released, self._waiting
         targets = await self._next_targets(sign, root, now)
         targets_version = targets.version if targets else self._heads[Targets.type].version
         if lost and waits_for_people(self._repository, targets_version, current, root):
@@ -264,7 +286,7 @@ class CommitWorker:
         if lost and not targets_stand(self._repository, targets_version, state, root):
             self._context.health.problem(PART, describe_lost_root(root))
             state.name_under(before[0])
-            self._released = before[1]
+            self._released, self._waiting = before[1:]
             return [], self._committed
         state.expect(self._expect(), ())  # a role that these targets no longer name holds nothing back any more
         files = [*(signed_by_people(Root.type, submitted.metadata) for submitted in lost), *([targets] if targets else [])]
@@ -274,9 +296,9 @@ class CommitWorker:
             state.set(catch_all.role, catch_all.version)
         has_snapshot = bool(files or state.changed or Snapshot.type in due)
         made = {file.role for file in files} | ({Snapshot.type, Timestamp.type} if has_snapshot else {Timestamp.type} & {*due})
-        unfinished = unfinished_renewals(self._repository, self._heads, state, made, self._committed.admin)
-        in_admin = covered_in_admin(self._repository, root.version, targets_version, unfinished, self._released)
-        vector = Vector(list(state.covered), in_admin, state.publishes)
+        unfinished = unfinished_renewals(self._repository, self._heads, state, made, self._committed.end)
+        in_admin, end, waiting = covered_in_admin(self._repository, root.version, targets_version, unfinished, self._waiting)
+        vector = Vector(list(state.covered), in_admin, state.publishes, end, waiting)
         if has_snapshot:
             # Heads applied after this line are for the next snapshot: this one is encoded before any other task can run.
             state.changed = False
@@ -290,20 +312,23 @@ class CommitWorker:
     async def _next_targets(self, sign: Sign, root: Root, now: datetime) -> SignedFile | None:
         """Make or take the next version of targets, and name what it delegates to; None if there is no need for one."""
         if self._online:
-            choice = self._online_targets.choose(self._repository, self._state, self._released)
+            now_here = asyncio.get_running_loop().time()
+            choice = self._online_targets.choose(self._repository, self._state, self._committed, now_here)
             targets = None
             if not choice.is_same or await self._files.is_due(Targets.type, now):
                 version = self._heads[Targets.type].version + 1
                 targets, delegated = await self._files.make_targets(sign, version, choice.root, choice.custom)
                 self._online_targets.name(delegated, choice.custom)
                 self._state.name_under(delegated)
-            self._released = choice.versions
+            self._left, self._waiting = choice.left, choice.waiting
             return targets
         in_grace = roots_in_grace(self._repository, self._context.released, self._context.clock.earliest())
         submitted = next_submitted_targets(self._repository, self._heads, self._state, root, in_grace)
+        if submitted is not None:
+            self._released = sum(version.offset <= submitted.offset for version in self._repository.delegations)
+        self._waiting = tuple(version.offset for version in self._repository.delegations[self._released :])
         if submitted is None:
             return None
-        self._released = sum(version.offset <= submitted.offset for version in self._repository.delegations)
         targets = signed_by_people(Targets.type, submitted.metadata)
         self._state.name_under(await delegated_of(targets.content))
         return targets
@@ -371,7 +396,15 @@ async def _work(context: SignerContext, owned: OwnedHeads, partitions: int) -> N
     await worker.restore()
     await worker.publish_trust()
     following = (
-        follow(context.bus, topics.HEADS, partition, 0, partial(worker.take_heads, partition), passed=worker.passed)
+        follow(
+            context.bus,
+            topics.HEADS,
+            partition,
+            0,
+            partial(worker.take_heads, partition),
+            partial(worker.caught_up, partition),
+            worker.passed,
+        )
         for partition in range(partitions)
     )
     try:

@@ -9,6 +9,7 @@ the root is released.
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
 
 from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
@@ -17,6 +18,9 @@ from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped, Submitted
 from tufline.trust.delegated import read_delegated
 from tufline_signer.commits.state import CommitState
+
+MAX_WAITING: Final = 100
+"""How many waiting changes of the custom delegations a vector names; what comes after further ones is not covered."""
 
 ONLINE_ROLES = (Timestamp.type, Snapshot.type, Targets.type)
 
@@ -167,24 +171,25 @@ def unfinished_renewals(
 
 
 def covered_in_admin(
-    repository: Bootstrapped, root_version: int, targets_version: int, unfinished: Iterable[int] = (), released: int = 0
-) -> int:
-    """Return how far in ``admin`` everything is released; tasks of later records are still pending.
+    repository: Bootstrapped, root_version: int, targets_version: int, unfinished: Iterable[int] = (), waiting: Sequence[int] = ()
+) -> tuple[int, int, tuple[int, ...]]:
+    """Return what is released of ``admin``; the tasks of all other records are still pending.
 
     Args:
         repository: the repository, as folded from ``admin``.
         root_version: the released version of root.
         targets_version: the released version of targets.
         unfinished: the offsets of renewals of which a role has no new version yet.
-        released: how many versions of the custom delegations there are, up to the one that targets follows.
+        waiting: the offsets of changes of the custom delegations that targets does not show, in order.
 
     Returns:
-        The offset of the first record that is not released.
+        As ``admin``, ``admin_end`` and ``waiting`` of ``Vector``.
     """
     roots = [submitted.offset for submitted in repository.roots if submitted.signed.version > root_version]
     targets = [submitted.offset for submitted in repository.targets if submitted.signed.version > targets_version]
-    delegations = [version.offset for version in repository.delegations[released:]]
-    return min([repository.next_offset, *roots, *targets, *delegations, *unfinished])
+    end = min([repository.next_offset, *roots, *targets, *unfinished, *waiting[MAX_WAITING : MAX_WAITING + 1]])
+    named = tuple(offset for offset in waiting if offset < end)
+    return (named[0], end, named) if named else (end, 0, ())
 
 
 class RootRelease:

@@ -8,9 +8,10 @@ being changed, and the bin's signer did not know yet), the progress of its parti
 only what is in its snapshot.
 """
 
+import math
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from tufline import records
@@ -28,6 +29,7 @@ class _Newest(NamedTuple):
     version: int
     offset: int
     keyids: tuple[str, ...]
+    admin: int = 0
 
 
 class CommitState:
@@ -57,7 +59,8 @@ class CommitState:
         self._bins: dict[str, _Newest] = {}
         self._signed_by: Counter[tuple[str, ...]] = Counter()
         self._others: dict[str, _Newest] = {}
-        self._coming: frozenset[str] = frozenset()
+        self._fresh: set[str] = set()
+        self._coming: Mapping[str, float] = {}
         self._withheld: dict[str, int] = {}
         self._delegated: Delegated | None = None
         self.unknown: set[str] = set()
@@ -87,15 +90,16 @@ class CommitState:
             self._name(role)
         self._cover()
 
-    def expect(self, coming: frozenset[str], settled: Collection[str]) -> None:
+    def expect(self, coming: Mapping[str, float], settled: Collection[str]) -> None:
         """Learn which custom roles the next targets will delegate to. Their changes are not covered before.
 
         Args:
-            coming: names of custom roles.
+            coming: names of custom roles, each to the offset in ``admin`` at which it was added. A role without a version since then has no
+                changes.
             settled: roles of ``unknown`` that ``coming`` would have: the others are deleted, or a replaced bootstrap has left them.
         """
         # A commit is made each second, of thousands of roles: only those are looked at that this may change.
-        changed = {*settled} if coming is self._coming else {*settled, *(coming ^ self._coming)}
+        changed = {*settled} if coming is self._coming else {*settled, *(name for name, _ in coming.items() ^ self._coming.items())}
         self._coming = coming
         self.unknown.difference_update(settled)
         for role in changed & self._others.keys():
@@ -127,12 +131,13 @@ class CommitState:
                     is_bin = record.key in self._roles
                     if is_bin and (before := self._bins.get(record.key)) is not None:
                         self._signed_by[before.keyids] -= 1
-                    newest = _Newest(partition, head.version, head.offset, tuple(map(sys.intern, head.keyids)))
+                    newest = _Newest(partition, head.version, head.offset, tuple(map(sys.intern, head.keyids)), head.admin)
                     (self._bins if is_bin else self._others)[record.key] = newest
                     if is_bin:
                         self._signed_by[newest.keyids] += 1
                     else:
                         self.unknown.add(record.key)
+                        self._fresh.add(record.key)
                     self._name(record.key)
                 case Progress() as progress:
                     self._progress[partition] = max(self._progress[partition], progress.offset)
@@ -146,7 +151,7 @@ class CommitState:
             self.changed |= self.snapshot.set(role, newest.version)
             self._withheld.pop(role, None)
             self.unknown.discard(role)
-        elif keys is not None or role in self._roles or role in self._coming or role in self.unknown:
+        elif keys is not None or role in self._roles or self._coming.get(role, math.inf) < newest.admin or role in self.unknown:
             self._withheld[role] = newest.partition
         else:
             self._withheld.pop(role, None)
@@ -189,6 +194,23 @@ class CommitState:
         """
         # Many bins have the same set of keyids, so few sets have to be checked.
         return all(keys.are_met_by(keyids) for keyids, bins in self._signed_by.items() if bins)
+
+    def take_fresh(self) -> frozenset[str]:
+        """Return the roles other than bins that have got a head since the last call."""
+        fresh, self._fresh = frozenset(self._fresh), set()
+        return fresh
+
+    def admin_of(self, role: str) -> int:
+        """Return which delegations the newest version of a custom role follows.
+
+        Args:
+            role: its name.
+
+        Returns:
+            As ``Head.admin``; -1 without a version.
+        """
+        newest = self._others.get(role)
+        return -1 if newest is None else newest.admin
 
     def is_met(self, role: Delegation, custom: Delegations, bins: RoleKeys) -> bool:
         """Return whether the newest version of a custom role verifies under other delegations.

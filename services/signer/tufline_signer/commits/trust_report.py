@@ -54,6 +54,20 @@ def describe_withheld(repository: Bootstrapped, bins: CommitState) -> str:
     return f"{few(withheld)} wait to be signed with the keys that targets delegates to ({few(keyids)}); {SEE_SIGNERS}"
 
 
+def describe_left(left: Sequence[str]) -> str:
+    """Return which custom roles wait for the keys that the newest delegations give them.
+
+    Args:
+        left: their names (``tufline_signer.commits.online_targets``).
+
+    Returns:
+        One sentence; empty if no role waits.
+    """
+    if not left:
+        return ""
+    return f"the custom roles {few(left)} are published without their newest keys until these have signed them; {SEE_SIGNERS}"
+
+
 def describe_missing(missing: Collection[str], number_of_bins: int) -> str:
     """Return which bins the first commit waits for.
 

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from tuf.api.metadata import Root, Targets, Timestamp
 
@@ -17,7 +18,8 @@ from tufline import records
 from tufline.bus import Bus, Record
 from tufline.bus.follow import follow
 from tufline.clock import in_milliseconds, moment_of
-from tufline.records import Committed, Head, topics
+from tufline.records import Committed, Head, Vector, topics
+from tufline.records.routing import AcceptedDelegations
 from tufline.runtime.passed_over import PassedOver
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped, Submitted
@@ -57,8 +59,8 @@ class Released:
         """Version of the released root; 0 before the first."""
         self.targets = 0
         """Version of the released targets; 0 before the first."""
-        self.admin = 0
-        """How far in ``admin`` the newest commit goes."""
+        self.vector = Vector([], 0)
+        """The vector of the newest commit."""
         self._released_at: dict[int, int] = {}
         self._later: dict[tuple[int, str], _Later] = {}
         self.known = asyncio.Event()
@@ -80,7 +82,7 @@ class Released:
         for record in batch:
             head = self._passed.decode(records.heads_decoder, record)
             if isinstance(head, Committed):
-                self.admin = head.vector.admin
+                self.vector = head.vector
             if not isinstance(head, Head):
                 continue
             if record.key == Targets.type:
@@ -209,6 +211,15 @@ def newest_keys_of_custom(repository: Bootstrapped, role: str) -> RoleKeys | Non
     return keys_of(delegation, newest) if delegation is not None and delegation.keyids else None
 
 
+def _first_named(versions: Sequence[AcceptedDelegations], vector: Vector, role: str) -> int:
+    """Return the index of the version of the delegations from which on its keys for a role may be named by the released targets."""
+    released = [version for version in versions if version.offset < vector.end]
+    for number, (before, version) in enumerate(pairwise(released)):
+        if version.offset in vector.waiting and before.delegations.find(role) != version.delegations.find(role):
+            return number  # the role waits for this change
+    return max(0, len(released) - 1)
+
+
 def keys_of_custom(repository: Bootstrapped, released: Released, role: str) -> list[RoleKeys]:
     """Return the keys under which a new version of a custom role must verify.
 
@@ -218,13 +229,12 @@ def keys_of_custom(repository: Bootstrapped, released: Released, role: str) -> l
         role: the name of a custom role.
 
     Returns:
-        The keys by each version of the delegations from the released one on; those of the bins if no such version has the role, which was
-        deleted while a change of it was about to be written.
+        The keys by each version of the delegations from the one on by which the released targets names the role; those of the bins if no
+        such version has the role, which was deleted while a change of it was about to be written.
     """
-    below = sum(version.offset < released.admin for version in repository.delegations)
     of_bins = keys_of_bins(repository, released)
     found: list[RoleKeys] = []
-    for version in repository.delegations[max(0, below - 1) :]:
+    for version in repository.delegations[_first_named(repository.delegations, released.vector, role) :]:
         if (delegation := version.delegations.find(role)) is not None:
             found += [keys_of(delegation, version.delegations)] if delegation.keyids else of_bins
     return _distinct(found or of_bins)
