@@ -273,6 +273,17 @@ def test_many_roles_are_compared_and_visited_in_little_time() -> None:
     assert time.process_time() - began < 30
 
 
+def test_what_a_caller_does_with_the_roles_of_a_partition_does_not_change_the_routing() -> None:
+    """The routing makes the names once for all callers, sorted, and so that none of them can change them."""
+    by = routing((1, (0, 0), (DOCS, DEV)))
+    found = [by.custom_in(partition) for partition in range(2)]
+    assert sorted(name for names in found for name in names) == ["dev", "docs"]
+    for partition, names in enumerate(found):
+        assert isinstance(names, tuple)
+        assert names == tuple(sorted(names))
+        assert by.custom_in(partition) is names
+
+
 def test_an_artifact_outside_every_custom_role_is_refused_if_nothing_else_takes_it() -> None:
     """Its bin would take it although nobody is to find it there; a removal still goes everywhere."""
     by = Routing(SETTINGS.partitioning, [AcceptedDelegations(1, (0, 0), Delegations({}, (DEV,)))], only_custom=True)

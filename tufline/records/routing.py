@@ -153,7 +153,7 @@ class Routing:
             return [self.partitioning.partition_of_path(change.path)]
         return [*dict.fromkeys(self._where(role, change.path) for role in self.roles_of(change))]
 
-    def custom_in(self, partition: int) -> list[str]:
+    def custom_in(self, partition: int) -> tuple[str, ...]:
         """List all custom roles that there ever were in one partition.
 
         Args:
@@ -162,7 +162,7 @@ class Routing:
         Returns:
             Their names, sorted.
         """
-        return self._by_partition.get(partition, [])
+        return self._by_partition.get(partition, ())
 
     def find_roles(self, change: Add | Remove, partition: int, offset: int, admin: int) -> tuple[list[str], str]:
         """Return the roles of one partition that a change on the log is for.
@@ -252,11 +252,11 @@ class Routing:
         return {}
 
     @cached_property
-    def _by_partition(self) -> dict[int, list[str]]:
+    def _by_partition(self) -> dict[int, tuple[str, ...]]:
         found: dict[int, list[str]] = {}
         for name in sorted(self.custom_names):
             found.setdefault(self.partition_of(name), []).append(name)
-        return found
+        return {partition: tuple(names) for partition, names in found.items()}
 
     @cached_property
     def _added(self) -> dict[str, int]:
