@@ -32,6 +32,7 @@ from tufline.records import (
     ChangedDelegations,
     Changes,
     Freeze,
+    Head,
     Publish,
     Remove,
     Settings,
@@ -179,6 +180,17 @@ async def freeze(bus: Bus, *, frozen: bool = True) -> None:
 async def read_all(bus: Bus, topic: str, partition: int = 0) -> list[Record]:
     """Read all records that a partition has now."""
     return [record async for batch in scan(bus, topic, partition) for record in batch]
+
+
+async def newest_heads(bus: Bus) -> dict[str, Head]:
+    """Return the newest head of each role on the log."""
+    heads: dict[str, Head] = {}
+    for partition in range(bus.partitions(topics.HEADS)):
+        for record in await read_all(bus, topics.HEADS, partition):
+            content = records.decode(records.heads_decoder, record.value)
+            if isinstance(content, Head):
+                heads[record.key] = content
+    return heads
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 30.0, step: float = 0.05) -> None:

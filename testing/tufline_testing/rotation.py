@@ -14,9 +14,9 @@ from tufline.bus.embedded.bus import EmbeddedBus
 from tufline.clock import Clock
 from tufline.config.settings import PublisherConfig, SignerConfig
 from tufline.origin.directory import LocalStore
-from tufline.records import Add, Head, topics
+from tufline.records import Add, topics
 from tufline.runtime.health import Health
-from tufline_testing.log import DEFAULT_DAYS, admin_state, announce, eventually, on_a_log, read_all, running, settled
+from tufline_testing.log import DEFAULT_DAYS, admin_state, announce, eventually, newest_heads, on_a_log, read_all, running, settled
 from tufline_testing.offline import Offline
 from tufline_testing.origin import Reader, WatchedStore
 
@@ -92,13 +92,7 @@ class WatchedRepository:
 
     async def newest_keyids(self) -> dict[str, set[str]]:
         """Return the keyids of the keys that signed the newest version of each role."""
-        found: dict[str, set[str]] = {}
-        for partition in range(PARTITIONS + 1):
-            for record in await read_all(self.bus, topics.HEADS, partition):
-                head = records.decode(records.heads_decoder, record.value)
-                if isinstance(head, Head):
-                    found[record.key] = set(head.keyids)
-        return found
+        return {role: set(head.keyids) for role, head in (await newest_heads(self.bus)).items()}
 
     async def published_admin(self) -> int:
         """Return up to which offset everything in ``admin`` is published."""

@@ -15,9 +15,9 @@ from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.checks import fsck
 from tufline.metadata import envelope
 from tufline.origin.directory import LocalStore
-from tufline.records import Head, topics
+from tufline.records import topics
 from tufline.records.metadata import VERSION_HEADER
-from tufline_testing.log import read_all, settings_of
+from tufline_testing.log import newest_heads, read_all, settings_of
 from tufline_testing.rest import PARTITIONS, artifact, bootstrapped
 
 
@@ -110,22 +110,12 @@ async def test_an_origin_that_is_behind_is_not_a_fault(tmp_path: Path) -> None:
         (position,) = await bus.append(
             [Message(topics.METADATA, "timestamp", later, headers={**record.headers, "version": f"{version + 1}"})]
         )
-        head = (await _heads(bus))["timestamp"]
+        head = (await newest_heads(bus))["timestamp"]
         moved = msgspec.structs.replace(head, version=version + 1, offset=position.offset, sha256=envelope.sha256(later), length=len(later))
         await bus.append([Message(topics.HEADS, "timestamp", records.encode(moved), PARTITIONS)])
         behind = await fsck.compare(bus, LocalStore(tmp_path / "origin"), "origin")
         assert behind.findings == []
         assert any(f"and the log {version + 1}" in note for note in behind.notes)
-
-
-async def _heads(bus: EmbeddedBus) -> dict[str, Head]:
-    found = {}
-    for partition in range(bus.partitions(topics.HEADS)):
-        for record in await read_all(bus, topics.HEADS, partition):
-            content = records.decode(records.heads_decoder, record.value)
-            if isinstance(content, Head):
-                found[record.key] = content
-    return found
 
 
 @dataclass
@@ -224,7 +214,7 @@ async def test_every_damage_of_heads_is_found(tmp_path: Path, changes: dict[str,
     """A head that does not match metadata is reported with its role."""
     async with quiet_log(tmp_path) as bus:
         role, head = max(
-            ((role, head) for role, head in (await _heads(bus)).items() if role.startswith("bins-")), key=lambda one: one[1].version
+            ((role, head) for role, head in (await newest_heads(bus)).items() if role.startswith("bins-")), key=lambda one: one[1].version
         )
         bins = settings_of(8, PARTITIONS, {}).partitioning
         home = bins.partition_of(int(role.partition("-")[2], 16)) if partition is None else partition

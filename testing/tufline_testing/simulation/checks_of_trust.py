@@ -11,12 +11,12 @@ from tuf.api.metadata import Metadata, Root, Targets, Timestamp
 from tufline import records
 from tufline.bus import Bus
 from tufline.metadata.envelope import parse_expires
-from tufline.records import Head, topics
+from tufline.records import topics
 from tufline.records.metadata import VECTOR_HEADER, VERSION_HEADER
 from tufline.trust import online
 from tufline.trust.admin_state import AdminState
 from tufline.trust.roles import BINS
-from tufline_testing.log import read_all
+from tufline_testing.log import newest_heads, read_all
 from tufline_testing.simulation.expected_trust import ExpectedTrust
 
 TOLERANCE = 1.06
@@ -50,7 +50,7 @@ async def too_long(bus: Bus, state: AdminState, now: datetime) -> list[str]:
     days = {**settings.expiration_days, **state.lifetimes}
     bins = {settings.layout.name(index) for index in range(settings.number_of_bins)}
     of_signer, found = online.online_roles(state), []
-    heads = await _newest_heads(bus)
+    heads = await newest_heads(bus)
     if not custom:
         heads.pop(settings.name_prefix, None)  # the catch-all role of deleted custom roles; nothing delegates to it
     for key, head in heads.items():
@@ -59,16 +59,6 @@ async def too_long(bus: Bus, state: AdminState, now: datetime) -> list[str]:
         if role in of_signer and parse_expires(head.expires) > now + TOLERANCE * lifetime:
             found.append(f"{key} expires on {head.expires}, but is to be valid for {lifetime.days} days")
     return found
-
-
-async def _newest_heads(bus: Bus) -> dict[str, Head]:
-    heads: dict[str, Head] = {}
-    for partition in range(bus.partitions(topics.HEADS)):
-        for record in await read_all(bus, topics.HEADS, partition):
-            content = records.decode(records.heads_decoder, record.value)
-            if isinstance(content, Head):
-                heads[record.key] = content
-    return heads
 
 
 async def check_renewals(bus: Bus, state: AdminState) -> None:

@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 
-from tufline import records
-from tufline.records import Head, topics
-from tufline_testing.log import read_all
+from tufline_testing.log import newest_heads
 from tufline_testing.payloads import make_bootstrap
 from tufline_testing.repository_logs import Log
-from tufline_testing.rest import PARTITIONS, Rest, bootstrapped, rest
+from tufline_testing.rest import Rest, bootstrapped, rest
 
 ONLINE, TASK = "/api/v1/metadata/online", "/api/v1/task/?task_id="
 RARE = {"renewal_check": 3600.0}
@@ -30,13 +28,7 @@ async def renew(server: Rest, *roles: str) -> str:
 
 async def every_version(server: Rest) -> dict[str, int]:
     """Return the newest version of each role on the log."""
-    found: dict[str, int] = {}
-    for partition in range(PARTITIONS + 1):
-        for record in await read_all(server.bus, topics.HEADS, partition):
-            content = records.decode(records.heads_decoder, record.value)
-            if isinstance(content, Head):
-                found[record.key] = content.version
-    return found
+    return {role: head.version for role, head in (await newest_heads(server.bus)).items()}
 
 
 async def versions(server: Rest) -> dict[str, int]:
