@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import tufline_publisher.service
 from tufline.checks.fsck import compare
 from tufline.config.settings import PublisherConfig
 from tufline.metadata.delegations import Delegation
 from tufline.origin.directory import LocalStore
-from tufline.trust import ceremony
+from tufline_testing.custom_roles import make_key
 from tufline_testing.log import DEFAULT_DAYS, eventually, on_a_log
 from tufline_testing.log import running as running_services
 from tufline_testing.offline import Offline, announce_updates
@@ -50,20 +49,13 @@ async def shows(log: BootstrappedLog, expected: dict[str, int], name: str = "ori
     assert (await compare(log.bus, LocalStore(directory), name)).findings == []
 
 
-def make_key(log: BootstrappedLog, name: str) -> tuple[str, dict[str, Any]]:
-    """Make a key in the signer's key directory, and return its keyid and its object."""
-    key = ceremony.make_key("ecdsa", f"fn:{name}")
-    ceremony.write_private(log.path / "keys" / name, key.pem)
-    return key.signer.public_key.keyid, key.signer.public_key.to_dict()
-
-
 def test_roles_come_change_their_keys_and_go(tmp_path: Path) -> None:
     """A client finds every artifact at every step; a role that is deleted, and comes back with another key, is not a problem."""
     people = Offline(tmp_path / "keys", bins=4, mode="rstuf", days=DEFAULT_DAYS)
     bootstrap = people.bootstrap(PARTITIONS)
 
     async def story(log: BootstrappedLog) -> None:
-        (first, first_key), (second, second_key) = make_key(log, "first"), make_key(log, "second")
+        (first, first_key), (second, second_key) = make_key(log, "first", "ecdsa"), make_key(log, "second", "ecdsa")
         mine = Delegation(name="mine", paths=("mine/*",), keyids=(first,))
         async with log.signer(renewal_check=600.0, release_delay=5.0, release_grace=600.0), publisher(log) as health:
             await log.announce(add("dev/a"), add("mine/a"), add("other"))
