@@ -14,6 +14,7 @@ from tufline_testing.servers.jdk import java
 from tufline_testing.servers.kafka_cluster import Cluster, classes, jars
 from tufline_testing.servers.openbao import bao
 from tufline_testing.servers.parts import MissingPartError
+from tufline_testing.servers.shared_kafka import shared_broker
 from tufline_testing.servers.vault_server import VaultServer, vault_server
 from tufline_testing.skips import pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401 (pytest finds hooks by their names)
 
@@ -54,14 +55,11 @@ def kafka_parts() -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka(kafka_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Run one broker of Apache Kafka, for all tests of this process."""
-    cluster = Cluster(tmp_path_factory.mktemp("kafka"))
-    try:
-        cluster.start()
+def kafka(kafka_parts: None, worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Use one broker of Apache Kafka, which all workers share: a test has topics of its own, and does not end or pause the broker."""
+    of_run = tmp_path_factory.getbasetemp()
+    with shared_broker((of_run if worker_id == "master" else of_run.parent) / "kafka") as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.slow)])
