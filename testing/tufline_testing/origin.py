@@ -12,6 +12,7 @@ from tuf.ngclient.config import EnvelopeType
 
 from tufline.errors import StoreError
 from tufline.metadata.envelope import disassemble
+from tufline.origin.directory import LocalStore
 from tufline.origin.store import OWNER, TIMESTAMP, Store
 from tufline_testing.client_view import find_targets
 
@@ -140,3 +141,13 @@ class Reader:
 
     def _file(self, name: str) -> bytes:
         return (self._directory / name).read_bytes()
+
+
+def checked_store(directory: Path, clock: Callable[[], datetime]) -> WatchedStore:
+    """Make a store in a directory that a client reads before and after each operation: an operation fails if the client can't."""
+    reader = Reader(directory, clock)
+
+    def look(_: str) -> None:
+        reader.refresh()
+
+    return WatchedStore(LocalStore(directory), look, look)

@@ -21,7 +21,7 @@ from tufline.records import topics
 from tufline.records.metadata import VERSION_HEADER
 from tufline_testing.hand_signed import BINS, HandSigned, new_key
 from tufline_testing.log import eventually, on_a_log, read_all, running
-from tufline_testing.origin import Reader, WatchedStore
+from tufline_testing.origin import Reader, checked_store
 from tufline_testing.publishing import Listening
 
 
@@ -35,12 +35,7 @@ class Repository:
 
     @asynccontextmanager
     async def publisher(self) -> AsyncIterator[None]:
-        reader = Reader(self.directory, self.clock)
-
-        def look(_: str) -> None:
-            reader.refresh()
-
-        store = WatchedStore(LocalStore(self.directory), look, look)
+        store = checked_store(self.directory, self.clock)
         config = PublisherConfig(directory=self.directory)
         self.health = Listening()
         async with running(tufline_publisher.service.run(self.bus, config, store, clock=self.clock, health=self.health)):

@@ -26,7 +26,7 @@ from tufline_testing.log import (
     eventually,
     read_all,
 )
-from tufline_testing.origin import Reader, WatchedStore
+from tufline_testing.origin import Reader, checked_store
 from tufline_testing.publishing import SignedRepository, in_a_signed_repository
 
 
@@ -48,12 +48,8 @@ def test_an_earlier_timestamp_is_not_published_again(tmp_path: Path) -> None:
     """A repeated or late timestamp never replaces a newer one, even if it is valid, and is not reported as a problem."""
 
     async def story(repository: SignedRepository) -> None:
-        reader = Reader(repository.directory, repository.clock)
-
-        def look(_: str) -> None:
-            reader.refresh()
-
-        async with repository.publisher(WatchedStore(LocalStore(repository.directory), look, look)):
+        store = checked_store(repository.directory, repository.clock)  # one client for both publishers
+        async with repository.publisher(store):
             await repository.announce("a")
             await repository.published()
             (old,) = [record for record in await read_all(repository.bus, topics.METADATA) if record.key == "timestamp"][-1:]
@@ -63,7 +59,7 @@ def test_an_earlier_timestamp_is_not_published_again(tmp_path: Path) -> None:
             await repository.bus.append([Message(topics.METADATA, old.key, old.value, headers=dict(old.headers))])
             await asyncio.sleep(300)
             assert (repository.version, repository.problem) == (shown, "")
-        async with repository.publisher(WatchedStore(LocalStore(repository.directory), look, look)):
+        async with repository.publisher(store):
             await asyncio.sleep(300)
             assert (repository.version, repository.problem) == (shown, "")
             await repository.announce("c")

@@ -14,7 +14,7 @@ from tufline_testing.custom_roles import make_key
 from tufline_testing.log import DEFAULT_DAYS, eventually, on_a_log
 from tufline_testing.log import running as running_services
 from tufline_testing.offline import Offline, announce_updates
-from tufline_testing.origin import Reader, WatchedStore
+from tufline_testing.origin import Reader, checked_store
 from tufline_testing.publishing import Listening
 from tufline_testing.signing import PARTITIONS, BootstrappedLog, add
 
@@ -25,12 +25,7 @@ DEV = Delegation(name="dev", paths=("dev/*",))
 async def publisher(log: BootstrappedLog, name: str = "origin") -> AsyncIterator[Listening]:
     """Run a publisher to an origin, which a client reads before and after each operation."""
     directory, health = log.path / name, Listening()
-    reader = Reader(directory, log.clock)
-
-    def look(_: str) -> None:
-        reader.refresh()
-
-    store = WatchedStore(LocalStore(directory), look, look)
+    store = checked_store(directory, log.clock)
     config = PublisherConfig(directory=directory, origin=name)
     async with running_services(tufline_publisher.service.run(log.bus, config, store, clock=log.clock, health=health)):
         yield health
