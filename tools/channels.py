@@ -96,7 +96,7 @@ CHANNELS: Final[dict[str, Channel]] = {
         "The role; @held.n for the n-th slot of a held change; @progress; @claim.",
         (SIGNER,),
         (INGEST, SIGNER, PUBLISHER),
-        ("Head", "Progress", "Held", "Committed", "Claim"),
+        ("Head", "Progress", "Held", "Pending", "Proposed", "Committed", "Claim"),
     ),
     topics.PUBLISHED: Channel(
         "The published commit of each origin.",
@@ -152,6 +152,8 @@ TYPES: Final = (
     records.Head,
     records.Progress,
     records.Held,
+    records.Pending,
+    records.Proposed,
     records.Committed,
     records.Claim,
     records.InboxProgress,

@@ -21,7 +21,7 @@ SCHEMAS: Final = Path(__file__).resolve().parent.parent / "schemas"
 
 BY_TOPIC: Final[dict[str, tuple[type, ...]]] = {
     topics.ARTIFACTS: (records.Changes,),
-    topics.HEADS: (records.Head, records.Progress, records.Held, records.Committed, records.Claim),
+    topics.HEADS: (records.Head, records.Progress, records.Held, records.Pending, records.Proposed, records.Committed, records.Claim),
     topics.PUBLISHED: (records.Published,),
     topics.INBOX_PROGRESS: (records.InboxProgress, records.Claim),
     topics.RECEIPTS: (receipts.ChangeReceipt, receipts.EventReceipt, receipts.PublishReceipt),

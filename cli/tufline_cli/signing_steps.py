@@ -83,17 +83,20 @@ def missing(metadata: Metadata[Any], trusted: Root) -> dict[str, int]:
     return found
 
 
-def changes(signed: Root | Targets, trusted: Root) -> str:
+def changes(signed: Root | Targets, trusted: Root, custom: str = "") -> str:
     """Describe a version in one line, for the person who signs it.
 
     Args:
         signed: root or targets.
         trusted: the current root.
+        custom: the name of a custom role; empty for root and top-level targets.
 
     Returns:
         The version and its expiry; for root also the keys that differ from the current root, or for a first root all its keys.
     """
-    summary = f"{signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
+    summary = f"{custom or signed.type} version {signed.version}, valid until {signed.expires:%Y-%m-%d}"
+    if custom and isinstance(signed, Targets):
+        summary += f", with {len(signed.targets)} artifacts"
     if not isinstance(signed, Root):
         return summary
     if signed.version == trusted.version:
@@ -135,8 +138,10 @@ def waiting(client: Client) -> Waiting:
         The versions, which have not been verified.
     """
     data = client.request("GET", SIGN_PATH).get("data", {})
-    kinds: dict[str, type[Any]] = {"root": Root, "targets": Targets, TRUSTED: Root}
-    versions = {role: roles.parse(kinds[role], content) for role, content in data.get("metadata", {}).items() if role in kinds}
+    kinds: dict[str, type[Any]] = {"root": Root, TRUSTED: Root}
+    # All but root are targets: the top-level one, and the custom roles that people sign.
+    found = {role: content for role, content in data.get("metadata", {}).items() if role != "trusted_targets"}
+    versions = {role: roles.parse(kinds.get(role, Targets), content) for role, content in found.items()}
     missing, keys = {}, {}
     for role, sets in data.get("missing", {}).items():
         missing[role] = ", ".join(f"{one['count']} more of {', '.join(keyid[:SHOWN_KEYID] for keyid in one['keyids'])}" for one in sets)

@@ -19,12 +19,14 @@ from tufline.bus import Bus, Message, Record
 from tufline.bus.embedded.bus import EmbeddedBus, open_embedded
 from tufline.bus.scan import scan
 from tufline.clock import Clock
-from tufline.metadata.delegations import Delegation
+from tufline.metadata.delegations import Delegation, Delegations
 from tufline.records import (
     CURRENT_RULES,
     DELEGATIONS_KEY,
+    DELEGATIONS_SCHEMA,
     FREEZE_KEY,
     HOLD_SCHEMA,
+    OFFLINE_ROLES_SCHEMA,
     PUBLISH_KEY,
     SCHEMA_VERSION,
     Add,
@@ -151,7 +153,16 @@ async def delegate(
 ) -> int:
     """Change the custom delegations as ingest does, perhaps with marks that are there already, and return the offset in ``admin``."""
     ends = ends or await append_marks(bus, settings)
-    changed = ChangedDelegations(action=action, roles=[*named], deleted=[*deleted], keys={**(keys or {})}, ends=ends, rules=CURRENT_RULES)
+    of_people = bool(Delegations({**(keys or {})}, named).offline)
+    changed = ChangedDelegations(
+        v=OFFLINE_ROLES_SCHEMA if of_people else DELEGATIONS_SCHEMA,
+        action=action,
+        roles=[*named],
+        deleted=[*deleted],
+        keys={**(keys or {})},
+        ends=ends,
+        rules=CURRENT_RULES,
+    )
     return (await bus.append([Message(topics.ADMIN, DELEGATIONS_KEY, records.encode(changed))]))[0].offset
 
 

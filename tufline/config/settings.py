@@ -63,6 +63,7 @@ DEFAULT_SUPERSEDED_RETENTION_SECONDS: Final = 86_400.0
 DEFAULT_VAULT_TIMEOUT_SECONDS: Final = 10.0
 DEFAULT_VAULT_RETRY_SECONDS: Final = 5.0
 DEFAULT_MAX_HELD_CHANGES: Final = 10_000
+DEFAULT_MAX_PENDING_CHANGES: Final = 10_000
 MAX_HELD_CHANGES: Final = 50_000
 """If all held changes belong to one bin, more could not be released in one transaction."""
 HELD_WARNING_FRACTION: Final = 0.8
@@ -212,6 +213,11 @@ class SignerConfig(_Section):
         DEFAULT_MAX_HELD_CHANGES,
         description="How many changes each partition may hold until they are published; in memory they may have as many kilobytes. "
         "Further ones are refused.",
+    )
+    max_pending_changes: Annotated[int, Field(ge=0, le=MAX_HELD_CHANGES)] = Field(
+        DEFAULT_MAX_PENDING_CHANGES,
+        description="How many changes may wait in each partition until people sign the custom roles that they are for; in memory they may "
+        "have as many kilobytes. Further ones are refused.",
     )
     audit_file: Path | None = Field(
         None,

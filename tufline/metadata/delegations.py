@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from tufline.errors import InvalidInputError, InvalidTargetError
+from tufline.metadata.key_uris import ONLINE_KEY_URI
 from tufline.metadata.path_patterns import PatternTree, check_pattern, is_ambiguous, matches
 
 EXPIRE_POLICY: Final = "x-rstuf-expire-policy"
@@ -93,6 +94,12 @@ class Delegations(msgspec.Struct, frozen=True, dict=True):
     keys: dict[str, dict[str, Any]]
     roles: tuple[Delegation, ...]
 
+    @cached_property
+    def offline(self) -> frozenset[str]:
+        """The names of the custom roles whose keys only people have: none of their keys says where the signer finds it."""
+        online = {keyid for keyid, key in self.keys.items() if key.get(ONLINE_KEY_URI)}
+        return frozenset(role.name for role in self.roles if role.keyids and online.isdisjoint(role.keyids))
+
     def find(self, name: str) -> Delegation | None:
         """Return a custom role.
 
@@ -106,7 +113,7 @@ class Delegations(msgspec.Struct, frozen=True, dict=True):
 
     def index(self) -> None:
         """Prepare the look-ups, which the first one would have to wait for."""
-        _ = self._by_name, self._paths
+        _ = self._by_name, self._paths, self.offline
 
     @cached_property
     def _by_name(self) -> dict[str, Delegation]:

@@ -51,6 +51,24 @@ class Part(NamedTuple):
     records: int
 
 
+class RoleSignature(msgspec.Struct, frozen=True):
+    """A signature of the next version of a custom role whose keys only people have; or the withdrawal of all signatures so far.
+
+    Attributes:
+        role: the role's name.
+        version: the version that was signed.
+        sha256: the digest of the bytes that were signed, lower-case hexadecimal.
+        keyid: the id of the key; empty for a withdrawal.
+        sig: the signature in lower-case hexadecimal; empty for a withdrawal.
+    """
+
+    role: str
+    version: int
+    sha256: str
+    keyid: str = ""
+    sig: str = ""
+
+
 class Changes(Versioned, frozen=True, kw_only=True):
     """Topic ``artifacts``: changes of one request that belong to one partition, in the request's order.
 
@@ -63,6 +81,7 @@ class Changes(Versioned, frozen=True, kw_only=True):
             found.
         parts: in the first record of a request whose task id was made before its records were appended: where all of its records are.
         hold: whether the changes are held until a publish (``tufline.records.Publish``). Such a record has schema version ``HOLD_SCHEMA``.
+        sign: a signature of a custom role of the partition. Such a record has no changes, and schema version ``OFFLINE_ROLES_SCHEMA``.
     """
 
     request: str
@@ -72,6 +91,7 @@ class Changes(Versioned, frozen=True, kw_only=True):
     bulk: bool = False
     parts: tuple[Part, ...] | msgspec.UnsetType = msgspec.UNSET
     hold: bool = False
+    sign: RoleSignature | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder: Final = msgspec.json.Encoder()

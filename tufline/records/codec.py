@@ -30,7 +30,10 @@ HOLD_SCHEMA: Final = 5
 DELEGATIONS_SCHEMA: Final = 6
 """The first version with ``ChangedDelegations``: a reader that ignores it would apply changes to other roles than clients look in."""
 
-NEWEST_SCHEMA: Final = DELEGATIONS_SCHEMA
+OFFLINE_ROLES_SCHEMA: Final = 7
+"""The first version with custom roles whose keys only people have: a signer that ignores ``Changes.sign`` would miss their signatures."""
+
+NEWEST_SCHEMA: Final = OFFLINE_ROLES_SCHEMA
 """The newest version that can be read."""
 
 FIRST_RULES: Final = 1

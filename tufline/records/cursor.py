@@ -48,6 +48,14 @@ class Task(StrEnum):
     PUBLISH = "publish_artifacts"
     RENEW = "force_online_metadata_update"
     DELEGATE = "metadata_delegation"
+    SIGN_ROLE = "sign_role"
+    """A signature of a custom role that people sign: in RSTUF's words, of ``SIGN``. Its record is in ``artifacts``."""
+    WITHDRAW_ROLE = "delete_sign_role"
+
+    @property
+    def shown(self) -> str:
+        """RSTUF's name of the task."""
+        return {Task.SIGN_ROLE: Task.SIGN, Task.WITHDRAW_ROLE: Task.WITHDRAW}.get(self, self).value
 
 
 IN_ADMIN: Final = frozenset(

@@ -15,9 +15,9 @@ from tuf.api.metadata import Root, Targets
 from tufline.decoding import shorten
 from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError
 from tufline.metadata import canonical
-from tufline.metadata.delegations import Delegation, Delegations, check_roles
+from tufline.metadata.delegations import EXPIRE_POLICY, Delegation, Delegations, check_roles
 from tufline.metadata.profiles import Profile
-from tufline.records import DELEGATIONS_SCHEMA, Bootstrap, ChangedDelegations, NewMetadata, Settings
+from tufline.records import DELEGATIONS_SCHEMA, OFFLINE_ROLES_SCHEMA, Bootstrap, ChangedDelegations, NewMetadata, Settings
 from tufline.records.routing import AcceptedDelegations, Routing
 from tufline.trust import client_rules, roles, rules
 from tufline.trust.admin_state import AdminState
@@ -80,7 +80,9 @@ def check_bootstrap(bootstrap: Bootstrap) -> None:
         raise InvalidBootstrapError(str(error)) from error
 
 
-def check(delegations: Delegations, changed: frozenset[str], bins_prefix: str, profile: Profile, rules_version: int) -> None:
+def check(
+    delegations: Delegations, changed: frozenset[str], bins_prefix: str, profile: Profile, rules_version: int, *, offline: bool = False
+) -> None:
     """Refuse custom delegations that some client would read differently from the others, or whose roles the signer can't sign.
 
     Args:
@@ -89,6 +91,7 @@ def check(delegations: Delegations, changed: frozenset[str], bins_prefix: str, p
         bins_prefix: the prefix of the bins' names.
         profile: the repository's profile.
         rules_version: the version of the rules to apply.
+        offline: whether roles may have keys that only people have.
 
     Raises:
         InvalidInputError: with the reason and what to do.
@@ -97,7 +100,7 @@ def check(delegations: Delegations, changed: frozenset[str], bins_prefix: str, p
     check_roles(delegations.roles, changed, bins_prefix)
     for role in delegations.roles:
         if role.name in changed:
-            _check_keys(role, delegations, profile, rules_version)
+            _check_keys(role, delegations, profile, rules_version, offline=offline)
 
 
 def check_size(delegations: Delegations, bins: RoleKeys) -> None:
@@ -121,7 +124,7 @@ def check_size(delegations: Delegations, bins: RoleKeys) -> None:
         )
 
 
-def _check_keys(role: Delegation, delegations: Delegations, profile: Profile, rules_version: int) -> None:
+def _check_keys(role: Delegation, delegations: Delegations, profile: Profile, rules_version: int, *, offline: bool) -> None:
     if role.days is not None and not 1 <= role.days <= rules.MAX_EXPIRATION_DAYS:
         raise InvalidInputError(f"the expiration of {role.name} must be from 1 to {rules.MAX_EXPIRATION_DAYS} days, not {role.days}")
     if not role.keyids:
@@ -132,6 +135,10 @@ def _check_keys(role: Delegation, delegations: Delegations, profile: Profile, ru
         if keyid in delegations.keys:
             canonical.check(delegations.keys[keyid], f"keys.{keyid[:12]}", newlines=True)
     client_rules.check_delegation(role.name, [*role.keyids], role.threshold, delegations.keys, profile)
+    if offline and role.name in delegations.offline:
+        if role.days is None:
+            raise InvalidInputError(f"people sign the custom role {role.name!r}: say for how many days ({EXPIRE_POLICY})")
+        return
     rules.check_online(role.name, keys_of(role, delegations), rules_version)
 
 
@@ -157,6 +164,17 @@ def _changed(before: Delegations, content: ChangedDelegations) -> tuple[Delegati
     return Delegations({keyid: key for keyid, key in keys.items() if keyid in used}, following), frozenset(named)
 
 
+def _check_kinds(before: Delegations, after: Delegations) -> None:
+    """Refuse to hand a role over from the signer to people, or back: its next version could be signed by both at the same time."""
+    for role in after.roles:
+        known = before.find(role.name)
+        if known is not None and (role.name in before.offline) != (role.name in after.offline):
+            raise InvalidInputError(
+                f"the custom role {role.name!r} can't change from keys that the signer uses to keys that only people have, or back: delete "
+                "it, and add it again"
+            )
+
+
 def change(state: AdminState, content: ChangedDelegations, offset: int, now: datetime) -> AdminState:
     """Accept a change of the custom delegations: the whole of it, or nothing.
 
@@ -180,7 +198,10 @@ def change(state: AdminState, content: ChangedDelegations, offset: int, now: dat
     delegations, named = _changed(before, content)
     try:
         if content.action != "delete":
-            check(delegations, named, settings.name_prefix, state.profile, content.rules)
+            # An earlier Tufline stops at a record that may have such keys. Targets that people sign would wait for the role's people, too.
+            offline = content.v >= OFFLINE_ROLES_SCHEMA and newest is None
+            check(delegations, named, settings.name_prefix, state.profile, content.rules, offline=offline)
+            _check_kinds(before, delegations)
             check_size(delegations, roles.online_bin_keys(state.roots[-1].signed) if newest is None else roles.bin_keys(newest))
     except (InvalidInputError, MetadataError) as error:
         raise InvalidUpdateError(str(error)) from error

@@ -51,7 +51,8 @@ def _role_options(command: Callable[..., None]) -> Callable[..., None]:
                 "keys",
                 multiple=True,
                 type=click.Path(path_type=Path, exists=True, dir_okay=False),
-                help="File with the public key of an online key, as 'tufline keys show' prints it. Repeat it for several. "
+                help="File with the public key of an online key, as 'tufline keys show' prints it, or of a person, as 'tufline keys "
+                "generate' writes it. Repeat it for several, all of one kind. "
                 "Without one, the online keys of the bins sign the role.",
             ),
             click.option("--threshold", type=click.IntRange(min=1), help="How many of its keys must sign the role; by default one."),

@@ -1,13 +1,14 @@
-"""``tufline sign``: signs root or targets with an offline key: files on a machine without a network, or versions that wait on a server."""
+"""``tufline sign``: signs root, targets or custom roles with an offline key: files without a network, or versions that wait on a server."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
-from tuf.api.metadata import Root
+from tuf.api.metadata import Root, Targets
 
 from tufline.client.rest import Client
 from tufline.keys.offline import OfflineKey
@@ -17,6 +18,9 @@ from tufline_cli.exit_codes import Exit, Failure
 from tufline_cli.options import config_option, header_option
 from tufline_cli.passphrases import asker, passphrase_file_option
 from tufline_cli.signing_steps import SIGN_PATH, TRUSTED, changes, matching, print_missing, read, signing_keys, trusted_root, waiting
+
+JUDGEMENT_SECONDS: Final = 60.0
+"""How long to wait until a signature of a custom role is accepted."""
 
 
 def _sign_on_server(client: Client, held: Sequence[OfflineKey], *, is_confirmed: bool) -> set[str]:
@@ -29,24 +33,39 @@ def _sign_on_server(client: Client, held: Sequence[OfflineKey], *, is_confirmed:
     used: set[str] = set()
     for role, metadata in versions.items():
         # Targets may have to be signed by keys of an older root too, which only the server's answer has.
-        may_sign = [*signing_keys(metadata.signed, trusted.signed), *found.keys.get(role, ())]
+        is_custom = role not in {Root.type, Targets.type}
+        may_sign = [*(() if is_custom else signing_keys(metadata.signed, trusted.signed)), *found.keys.get(role, ())]
         signers = matching(held, may_sign)
         used |= {one.name for one, _ in signers}
         new = [(one, key) for one, key in signers if key.keyid not in metadata.signatures]
         if new:
-            click.echo(changes(metadata.signed, trusted.signed))
+            click.echo(changes(metadata.signed, trusted.signed, role if is_custom else ""))
             if not is_confirmed:
                 click.confirm("Sign it?", abort=True)
         for one, key in new:
             if role not in waiting(client).versions:
                 break  # the version is complete, and accepts no more signatures
             signature = one.sign(key, metadata.signed_bytes)
-            client.request("POST", SIGN_PATH, {"role": role, "signature": signature.to_dict()})
+            submitted = client.request("POST", SIGN_PATH, {"role": role, "signature": signature.to_dict()})["data"]
+            if is_custom:
+                _wait_for_judgement(client, submitted["task_id"])
             metadata.signatures[signature.keyid] = signature
-    left = waiting(client).missing
+    now = waiting(client)
     for role, metadata in versions.items():
-        print_missing(metadata, trusted.signed, left=left.get(role, ""))
+        if role in {Root.type, Targets.type}:
+            print_missing(metadata, trusted.signed, left=now.missing.get(role, ""))
+        else:
+            still = now.versions.get(role)
+            is_left = still is not None and still.signed.version == metadata.signed.version
+            click.echo(f"{role} version {metadata.signed.version}: {now.missing[role] if is_left else 'complete'}")
     return used
+
+
+def _wait_for_judgement(client: Client, task_id: str) -> None:
+    """Wait until the writer of a custom role has accepted a signature."""
+    result = client.wait_for_task(task_id, time.monotonic() + JUDGEMENT_SECONDS)
+    if result.get("error"):
+        raise Failure(f"the signature was not accepted: {result['error']}", "run the command again: it reads what waits now")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +135,7 @@ def sign(
     """Sign root or targets in FILE with offline keys, and print how many signatures are missing.
 
     For files this needs no network: copy them to the machine that has the key, and back. With --url it signs the versions that wait for
-    signatures on a server; the key stays here, and only the signature is sent.
+    signatures on a server, also those of custom roles; the key stays here, and only the signature is sent.
     """
     if bool(files) == bool(url):
         raise Failure("it is not clear what to sign", "pass either files, or a server with --url", Exit.USAGE)

@@ -9,6 +9,7 @@
         ├── NotBootstrappedError     404: there is no repository yet (RSTUF's answer)
         ├── BootstrappedError        404: there is one already (RSTUF's answer)
         ├── NothingToSignError       404: nothing waits for signatures
+        ├── TooManyPendingError      429: too many changes wait for people to sign
         ├── NotLiveError             404: no such artifact, or no such task
         └── NotNowError              503: the log or the published state is temporarily unavailable
 
@@ -115,6 +116,23 @@ class NothingToSignError(IngestError):
     def detail(self) -> dict[str, str]:
         """The ``detail`` of the answer, in RSTUF's form."""
         return {"message": "No metadata pending signing available", "error": str(self)}
+
+
+class TooManyPendingError(IngestError):
+    """Too many changes wait for people to sign their custom roles.
+
+    Args:
+        role: the role of the change.
+        most: how many may wait in its partition.
+    """
+
+    status = 429
+
+    def __init__(self, role: str, most: int) -> None:
+        super().__init__(
+            f"{most} changes wait already for people to sign custom roles, as many as may in the partition of {role!r} "
+            "(signer.max_pending_changes): have the versions signed that GET /api/v1/metadata/sign lists, then send it again"
+        )
 
 
 class NotLiveError(IngestError):

@@ -24,6 +24,7 @@ from tufline_ingest.errors import (
     NotLiveError,
     NotNowError,
     TooLargeError,
+    TooManyPendingError,
     UnsupportedEncodingError,
 )
 from tufline_ingest.rest import (
@@ -112,7 +113,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         Reads.TRUST,
         {202: Body(SubmittedAnswer, examples.ADDED)},
         request=Body(AddRequest, examples.ADD),
-        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
+        errors=(*_OF_BODY, NotBootstrappedError, TooManyPendingError, NotNowError),
     ),
     Route(
         "POST",
@@ -123,7 +124,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         Reads.TRUST,
         {202: Body(SubmittedAnswer, examples.REMOVED)},
         request=Body(RemoveRequest, examples.REMOVE),
-        errors=(*_OF_BODY, NotBootstrappedError, NotNowError),
+        errors=(*_OF_BODY, NotBootstrappedError, TooManyPendingError, NotNowError),
     ),
     Route(
         "POST",

@@ -18,7 +18,8 @@ from tufline.bus import Bus, Message, Record, Writer
 from tufline.bus.scan import last_record
 from tufline.errors import MetadataError, RecordUnreadableError
 from tufline.metadata import envelope
-from tufline.records import CLAIM_KEY, PROGRESS_KEY, Committed, Head, Held, Progress, slot_of_key, topics
+from tufline.records import Committed, Head, Held, Pending, Progress, Proposed, is_role_key, slot_of_key, topics
+from tufline.records.heads import PROPOSED_PREFIX
 from tufline.records.metadata import role_of_key
 from tufline.runtime import takeover
 from tufline.runtime.passed_over import PassedOver
@@ -37,6 +38,8 @@ class OwnedHeads:
         heads: role to its newest head.
         claimed_at: when the bus accepted the claim, in milliseconds since 1970.
         held: the number of each slot for a held change to its newest record.
+        pending: the same for pending changes.
+        proposed: role to its next version, for the custom roles that people sign.
         progress: the newest progress of this partition's writer; None if there is none yet.
         passed: collects the records that can't be decoded.
         unreadable: key to the last record that can't be decoded, if no valid one has followed it.
@@ -48,6 +51,8 @@ class OwnedHeads:
     passed: PassedOver
     heads: dict[str, Head] = field(default_factory=dict)
     held: dict[int, Held] = field(default_factory=dict)
+    pending: dict[int, Pending] = field(default_factory=dict)
+    proposed: dict[str, Proposed] = field(default_factory=dict)
     progress: Progress | Committed | None = None
     unreadable: dict[str, Record] = field(default_factory=dict)
 
@@ -65,6 +70,10 @@ class OwnedHeads:
                 self.unreadable.pop(record.key, None)
             case Held() as held if (slot := slot_of_key(record.key)) is not None:
                 self.held[slot] = held
+            case Pending() as pending if (slot := slot_of_key(record.key)) is not None:
+                self.pending[slot] = pending
+            case Proposed() as proposed:
+                self.proposed[record.key.removeprefix(PROPOSED_PREFIX)] = proposed
             case Progress() | Committed() as progress:
                 self.progress = progress
             case _:
@@ -104,7 +113,7 @@ async def take_over(bus: Bus, writer_id: str, partition: int, passed: PassedOver
 
 async def _make_again(bus: Bus, owned: OwnedHeads) -> None:
     for role, record in [*owned.unreadable.items()]:
-        is_of_role = role not in {PROGRESS_KEY, CLAIM_KEY} and slot_of_key(role) is None
+        is_of_role = is_role_key(role)
         head = await _newest_on_log(bus, role, owned.heads.get(role)) if is_of_role else None
         if head is None:
             continue

@@ -168,11 +168,11 @@ class Rstuf:
             self._sign_root(terminal, signers)
             return terminal.finish()
 
-    def sign(self, name: str, *options: str | Path) -> str:
-        """Sign the pending root, and return the command's output."""
+    def sign(self, name: str, *options: str | Path, role: str = "root") -> str:
+        """Sign the pending root, or the pending version of a custom role, and return the command's output."""
         with self.start("admin", "--api-server", self.api, "metadata", "sign", *options) as terminal:
-            terminal.choose("Select a role to sign:", "root")
-            terminal.choose("Select key for signing:", name)
+            terminal.choose("Select a role to sign:", role)
+            terminal.choose("Select key for signing:" if role == "root" else "", name)
             self._sign(terminal, name)
             return terminal.finish()
 

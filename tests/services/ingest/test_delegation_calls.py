@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from securesystemslib.signer import CryptoSigner
 
 from tufline import records
@@ -15,7 +16,7 @@ from tufline.clock import utc_now
 from tufline.metadata import canonical
 from tufline.metadata.delegations import MAX_MATCHING, Delegation
 from tufline.metadata.key_uris import ONLINE_KEY_URI
-from tufline.records import ChangedDelegations, Head, cursor, topics
+from tufline.records import OFFLINE_ROLES_SCHEMA, ChangedDelegations, Head, cursor, topics
 from tufline.records.cursor import Cursor, Task
 from tufline_ingest.rest.schemas.delegations import MAX_NAMED
 from tufline_testing.delegating import delegate, delegating, read_admin, settle
@@ -179,12 +180,18 @@ async def test_wrong_requests_change_nothing(tmp_path: Path) -> None:
         assert status == 202, answer
 
 
-async def test_a_key_that_only_people_have_is_refused(tmp_path: Path) -> None:
-    """A role whose keys have no URI could never be signed."""
+@pytest.mark.parametrize("known", [True, False])
+async def test_keys_that_only_people_have(tmp_path: Path, known: bool) -> None:
+    """A record with such a role has the schema version at which an earlier Tufline stops. Online keys can't be replaced by such ones."""
     keyid = hashlib.sha256(canonical.encode(OFFLINE)).hexdigest()
-    async with delegating(tmp_path) as (server, _):
-        status, answer = await server.ask("POST", CALL, body(role(keyids=[keyid]), keys={keyid: OFFLINE}))
-        assert (status, "have a URI by which the signer finds them" in answer["detail"]) == (422, True), answer
+    async with delegating(tmp_path, *([[DEV]] if known else [])) as (server, _):
+        status, answer = await server.ask("PUT" if known else "POST", CALL, body(role("dev", keyids=[keyid]), keys={keyid: OFFLINE}))
+        if known:
+            assert (status, "delete it, and add it again" in answer["detail"]) == (422, True), answer
+            return
+        assert status == 202, answer
+        newest = read_admin((await read_all(server.bus, topics.ADMIN))[-1])
+        assert (newest.v, newest.roles[0].keyids) == (OFFLINE_ROLES_SCHEMA, (keyid,))
 
 
 async def test_names_in_snapshot_are_limited(tmp_path: Path) -> None:

@@ -305,10 +305,12 @@ def test_a_refused_change_is_not_held_when_it_is_read_again(tmp_path: Path, monk
         await log.announce(*(add(path) for path in [*first, second]), hold=True)
         commit = BinsLog.commit
 
-        async def dying(self: BinsLog, signed: Any, held: Any, of_changes: Any = (), progress: int | None = None, *rest: Any) -> None:
+        async def dying(
+            self: BinsLog, signed: Any, held: Any, of_changes: Any = (), progress: int | None = None, *rest: Any, **more: Any
+        ) -> None:
             if progress is not None:
                 raise RuntimeError("it dies before the last piece")
-            await commit(self, signed, held, of_changes, progress, *rest)
+            await commit(self, signed, held, of_changes, progress, *rest, **more)
 
         with monkeypatch.context() as patched:
             patched.setattr(BinsLog, "commit", dying)

@@ -16,12 +16,13 @@ from tufline.metadata.paths import check_path
 from tufline.metadata.target import TargetRules
 from tufline.records import Add, Remove, cursor
 from tufline.records.cursor import Task
+from tufline.records.routing import Routing
 from tufline.runtime.turns import Turns
 from tufline.trust.admin_state import Bootstrapped
 from tufline_ingest import accept, metrics
 from tufline_ingest.accept import SHOWN_PATH_LENGTH, Change, Named
 from tufline_ingest.context import Context
-from tufline_ingest.errors import BadRequestError, NotNowError
+from tufline_ingest.errors import BadRequestError, NotNowError, TooManyPendingError
 from tufline_ingest.rest import request_body
 from tufline_ingest.rest.bulk import BulkOutcome, take_lines
 from tufline_ingest.rest.request_json import decode
@@ -110,9 +111,28 @@ def _refusal(number: int, path: str, error: InvalidTargetError | str) -> BadRequ
     return BadRequestError(f"artifacts[{number}] ({excerpt}) can't be accepted: {error}; nothing of this request was accepted")
 
 
+async def _check_room(context: Context, routing: Routing, changes: Sequence[Change]) -> None:
+    """Refuse changes of custom roles that people sign, if as many wait already as may.
+
+    Raises:
+        TooManyPendingError: with what to do.
+    """
+    progress, turns = context.published_view.progress, Turns()
+    full = {number for number, one in progress.items() if one.max_pending and one.pending >= one.max_pending}
+    if not full or not routing.delegations.offline:
+        return
+    for change in changes:
+        for role in routing.roles_of(change):
+            if role in routing.delegations.offline and (number := routing.partition_of(role)) in full:
+                raise TooManyPendingError(role, progress[number].max_pending)
+        await turns.take()
+
+
 async def _append(
     context: Context, repository: Bootstrapped, changes: Sequence[Change], bulk: str = "", named: Named | None = None, *, hold: bool = False
 ) -> Sequence[Position]:
+    if not bulk:
+        await _check_room(context, repository.routing, changes)
     messages = await accept.make_messages(changes, repository.routing, repository.next_offset, bulk, named, hold=hold)
     with metrics.append_seconds.time():
         positions = await context.append(messages)

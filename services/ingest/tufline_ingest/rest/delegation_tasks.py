@@ -6,6 +6,7 @@ Its record is in ``admin``. The task is done when the published commit covers th
 from typing import Any
 
 from tufline.bus import Bus
+from tufline.metadata.delegations import NO_DELEGATIONS
 from tufline.records import ChangedDelegations
 from tufline.records.cursor import Cursor
 from tufline.trust.admin_state import AdminState
@@ -49,7 +50,18 @@ async def describe(task_id: str, cursor: Cursor, bus: Bus, view: PublishedView, 
         return running(task_id, cursor, f"{proposal.what} waits for signatures: GET /api/v1/metadata/sign", _details(names, []))
     if view.published is None or not view.published.vector.has_applied(end):
         return TaskData(task_id, "RUNNING")
-    return finished(task_id, cursor, "Metadata Delegation Processed", _details(names, []))
+    return await _of_people(task_id, cursor, view, admin, names) or finished(
+        task_id, cursor, "Metadata Delegation Processed", _details(names, [])
+    )
+
+
+async def _of_people(task_id: str, cursor: Cursor, view: PublishedView, admin: AdminState, names: list[str]) -> TaskData | None:
+    """Return what the change waits for, if people have not signed its roles with their newest keys yet."""
+    delegations = NO_DELEGATIONS if admin.routing is None else admin.routing.delegations
+    waiting = [name for name in names if name in delegations.offline and not await view.names_by_newest_keys(name, delegations)]
+    if not waiting:
+        return None
+    return running(task_id, cursor, view.people.describe(waiting[0], delegations), _details(names, []) | {"waiting": waiting})
 
 
 def _details(delegated: list[str], failed: list[dict[str, str]]) -> dict[str, Any]:

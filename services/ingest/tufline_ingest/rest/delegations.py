@@ -15,7 +15,8 @@ from tufline import records
 from tufline.bus import Message
 from tufline.clock import moment_of
 from tufline.errors import InvalidUpdateError
-from tufline.records import CURRENT_RULES, DELEGATIONS_KEY, ChangedDelegations, cursor, topics
+from tufline.metadata.delegations import Delegations
+from tufline.records import CURRENT_RULES, DELEGATIONS_KEY, OFFLINE_ROLES_SCHEMA, ChangedDelegations, cursor, topics
 from tufline.records.cursor import Task
 from tufline.trust import delegating
 from tufline.trust.admin_state import AdminState
@@ -88,6 +89,9 @@ async def _submit(context: Context, action: Action, **content: Any) -> web.Respo
     async with context.alone():
         repository = context.check_bootstrapped()
         wanted = ChangedDelegations(action=action, ends=[0] * repository.settings.partitions, rules=CURRENT_RULES, **content)
+        known = Delegations({**repository.routing.delegations.keys, **wanted.keys}, tuple(wanted.roles))
+        if not repository.targets and known.offline:
+            wanted = msgspec.structs.replace(wanted, v=OFFLINE_ROLES_SCHEMA)
         # In a thread, because many roles may take long to compare.
         await asyncio.to_thread(_judge, context.admin.state, wanted, context.config.max_roles, context.clock.latest())
         wanted = msgspec.structs.replace(wanted, ends=await context.append_marks(repository))

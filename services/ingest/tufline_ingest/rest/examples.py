@@ -21,6 +21,7 @@ from tufline_ingest.errors import (
     NotLiveError,
     NotNowError,
     TooLargeError,
+    TooManyPendingError,
     UnsupportedEncodingError,
 )
 from tufline_ingest.rest.schemas.answers import Submitted, SubmittedAnswer
@@ -225,6 +226,7 @@ ERRORS: Final[Mapping[type[IngestError], IngestError]] = MappingProxyType(
             NotBootstrappedError(None),
             BootstrappedError("finished"),
             NothingToSignError("no version of 'root' waits for signatures: GET /api/v1/metadata/sign lists the versions that wait"),
+            TooManyPendingError("nightly", 10_000),
             NotLiveError("'demo/demo-2.0.tar.gz' is not live"),
             NotNowError("the log takes no more for now; part of the request may be on the log; sending it again is safe"),
         )

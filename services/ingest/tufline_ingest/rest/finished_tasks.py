@@ -20,7 +20,7 @@ def finished(task_id: str, cursor: Cursor, message: str, details: dict[str, Any]
     Returns:
         SUCCESS, or ERRORED if there is an error.
     """
-    result = TaskResult(message, cursor.task.value, moment_of(cursor.time), _known(details), error is None, error)
+    result = TaskResult(message, cursor.task.shown, moment_of(cursor.time), _known(details), error is None, error)
     return TaskData(task_id, "SUCCESS" if error is None else "ERRORED", result)
 
 
@@ -36,7 +36,7 @@ def running(task_id: str, cursor: Cursor, message: str, details: dict[str, Any])
     Returns:
         RUNNING.
     """
-    return TaskData(task_id, "RUNNING", TaskResult(message, cursor.task.value, moment_of(cursor.time), _known(details)))
+    return TaskData(task_id, "RUNNING", TaskResult(message, cursor.task.shown, moment_of(cursor.time), _known(details)))
 
 
 def _known(details: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from tufline.trust.signing import Kind, Missing, Proposal
 from tufline_ingest import accept
 from tufline_ingest.context import Context
 from tufline_ingest.errors import BadRequestError, NothingToSignError
+from tufline_ingest.rest import role_signatures
 from tufline_ingest.rest.request_json import decode
 from tufline_ingest.rest.responses import answer
 from tufline_ingest.rest.role_requests import check_count
@@ -36,6 +37,13 @@ KINDS: Final[tuple[Kind, ...]] = ("bootstrap", "root", "targets")
 async def get_proposed(context: Context, _: web.Request) -> web.Response:
     """Answer with the versions that wait for signatures, and the keys that can make them."""
     proposed = await asyncio.to_thread(_proposed, context.admin.state, context.clock.latest())
+    metadata, missing = await role_signatures.listed(context)
+    if metadata:
+        trusted = await asyncio.to_thread(role_signatures.trusted_targets, context.check_bootstrapped(), metadata)
+        metadata |= {"trusted_root": dict(context.admin.state.roots[-1].metadata), "trusted_targets": trusted}
+        before = proposed or ProposedVersions({}, {}, {})
+        left = {role: [_missing(one)] for role, one in missing.items()}
+        proposed = ProposedVersions(before.metadata | metadata, before.missing | left, before.problems)
     if proposed is None:
         return answer(ProposedAnswer("No metadata pending signing available"))
     return answer(ProposedAnswer("Metadata role(s) pending signing", proposed))
@@ -93,6 +101,8 @@ async def post_signature(context: Context, request: web.Request) -> web.Response
     """Append a signature to the log."""
     requested = decode(SignRequest, await context.body(request))
     async with context.alone():
+        if role_signatures.waits(context, requested.role):
+            return await role_signatures.sign(context, requested.role, requested.signature.keyid, requested.signature.sig)
         state = context.admin.state
         found = _find(state, requested.role)
         record = Signature(role=requested.role, proposal=found.offset, keyid=requested.signature.keyid, sig=requested.signature.sig)  # type: ignore[arg-type]
@@ -131,6 +141,8 @@ async def post_withdrawal(context: Context, request: web.Request) -> web.Respons
     """Append the withdrawal of a version to the log."""
     requested = decode(WithdrawRequest, await context.body(request))
     async with context.alone():
+        if role_signatures.waits(context, requested.role):
+            return await role_signatures.withdraw(context, requested.role)
         record = Withdrawal(proposal=_find(context.admin.state, requested.role).offset)
         message = Message(topics.ADMIN, WITHDRAWAL_KEY, records.encode(record))
         return await _append(context, message, Task.WITHDRAW, "Metadata sign delete accepted.")

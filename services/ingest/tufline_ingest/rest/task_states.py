@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from tufline.bus import Bus
 from tufline.errors import InvalidCursorError
-from tufline.records import Changes, Settings, topics
+from tufline.records import Changes, RoleSignature, Settings, topics
 from tufline.records.cursor import BULK_FORMAT, IN_ADMIN, NAMED_FORMAT, Cursor, Task
 from tufline.records.events import MAX_EVENT_BYTES
 from tufline.records.receipt_index import ReceiptIndex
@@ -29,7 +29,7 @@ from tufline.views import task_receipts
 from tufline.views.task_receipts import FoundReceipts
 from tufline_ingest.rest import delegation_tasks, publish_tasks, trust_tasks
 from tufline_ingest.rest.bulk_tasks import PageStart, read_changes, read_page, read_value
-from tufline_ingest.rest.finished_tasks import finished
+from tufline_ingest.rest.finished_tasks import finished, running
 from tufline_ingest.rest.named_tasks import find_records
 from tufline_ingest.rest.schemas.tasks import RefusedArtifact, TaskData
 from tufline_ingest.rest.task_receipts import ReceiptsGoneError, ReceiptsUnreadableError, TaskReceipts
@@ -45,6 +45,12 @@ OLD_BULK_ID: Final = f"it is unknown which of its changes were refused, because 
 
 Position = tuple[int, int]
 """A partition of ``artifacts`` and an offset in it."""
+
+JUDGED: Final = frozenset({Task.SIGN_ROLE, Task.WITHDRAW_ROLE})
+"""The tasks that are done once the writer of the partition has judged them."""
+
+SHOWN_ROLES: Final = 3
+"""How many waiting roles a message describes."""
 
 READ_AT_ONCE: Final = 4
 """For how many tasks the log is read at the same time."""
@@ -97,11 +103,18 @@ class Tasks:
                 known = all(map(self.recent.find, _places(cursor))) or await self._may_exist(cursor)
                 return TaskData(task_id, "RUNNING" if known else "PENDING")
             async with self._reading:
-                if cursor.task is Task.BULK:
-                    return await self._describe_bulk(task_id, cursor, trails, start)
-                return await self._describe_changes(task_id, cursor, trails)
+                return await self._describe_in_artifacts(task_id, cursor, trails, start)
         except (InvalidCursorError, ReceiptsGoneError):
             return TaskData(task_id, "PENDING")
+
+    async def _describe_in_artifacts(
+        self, task_id: str, cursor: Cursor, trails: Mapping[int, ReceiptIndex | None], start: PageStart
+    ) -> TaskData:
+        if cursor.task in JUDGED:
+            return await self._describe_signature(task_id, cursor, trails)
+        if cursor.task is not Task.BULK:
+            return await self._describe_changes(task_id, cursor, trails)
+        return TaskData(task_id, "RUNNING") if self._is_pending(cursor) else await self._describe_bulk(task_id, cursor, trails, start)
 
     async def _describe_in_admin(self, task_id: str, cursor: Cursor) -> TaskData:
         view, state = self.published_view, self.admin()
@@ -136,7 +149,7 @@ class Tasks:
         Changes that are held, or were refused, need not be published.
         """
         published = self.published_view.published
-        if published is None or not (cursor.hold or cursor.is_covered(published.vector)):
+        if published is None or not (cursor.hold or cursor.task in JUDGED or cursor.is_covered(published.vector)):
             return None
         found = {partition: self.published_view.progress.get(partition) for partition in cursor.positions}
         if any(one is None or one.offset <= cursor.positions[partition][-1] for partition, one in found.items()):
@@ -188,7 +201,58 @@ class Tasks:
             read = await self._read_receipts(cursor, partition, cursor.positions[partition], trail, request)
             receipts.update(((partition, receipt.offset, receipt.index), receipt) for receipt in read.receipts)
             uncertain.update((partition, offset) for offset in read.uncertain)
+        if roles := await self._waiting(cursor, found, receipts):
+            people, routing = self.published_view.people, self.admin().routing
+            assert routing is not None
+            message = "; ".join(people.describe(role, routing.delegations) for role in roles[:SHOWN_ROLES])
+            return running(task_id, cursor, message, {"waiting": roles})
         return await _describe_artifacts(task_id, cursor, found, receipts, uncertain, self.admin().routing)
+
+    def _is_pending(self, cursor: Cursor) -> bool:
+        """Return whether changes of a bulk request wait for people, or may do so: other requests may have some between its own."""
+        people = self.published_view.people
+        return any(people.has_pending(partition, offsets[0], offsets[-1]) for partition, offsets in cursor.positions.items())
+
+    async def _waiting(
+        self, cursor: Cursor, found: Mapping[Position, Changes], receipts: Mapping[tuple[int, int, int], ChangeReceipt]
+    ) -> list[str]:
+        """Return the roles that have changes of a request and wait for people, or are about to be published."""
+        routing, view = self.admin().routing, self.published_view
+        if routing is None or not routing.delegations.offline or cursor.hold:
+            return []
+        versions, waiting = await view.versions_published(), dict[str, None]()
+        for (partition, offset), changes in found.items():
+            for index, change in enumerate(changes.changes):
+                receipt = receipts.get((partition, offset, index))
+                if receipt is not None and receipt.outcome != "unchanged":
+                    continue
+                for role in routing.find_roles(change, partition, offset, changes.admin)[0]:
+                    if role in routing.delegations.offline and not view.people.has_live(role, offset, versions.get(role, 0)):
+                        waiting[role] = None
+            await asyncio.sleep(0)
+        return sorted(waiting)
+
+    async def _describe_signature(self, task_id: str, cursor: Cursor, trails: Mapping[int, ReceiptIndex | None]) -> TaskData:
+        """Describe a signature of a custom role, or a withdrawal, which is done once the role's writer has judged it."""
+        ((partition, offsets),) = cursor.positions.items()
+        value = await read_value(self.bus, partition, offsets[-1])
+        changes = None if value is None else read_changes(value)
+        if changes is not None and not isinstance(changes.sign, RoleSignature):
+            return TaskData(task_id, "PENDING")
+        is_signature = cursor.task is Task.SIGN_ROLE
+        reasons, is_unknown = await self._refusals(cursor, (partition, offsets[-1]), trails)
+        if reasons or is_unknown:
+            message = "Signature Failed" if is_signature else "Deletion of metadata pending signatures failed"
+            return finished(task_id, cursor, message, {}, "; ".join(reasons) or f"what became of it is unknown: {UNREADABLE}")
+        if changes is None or not isinstance(changes.sign, RoleSignature):
+            return TaskData(task_id, "PENDING")
+        role, version = changes.sign.role, changes.sign.version
+        if not is_signature:
+            return finished(task_id, cursor, f"Deletion of {role} metadata successful, signing process stopped", {})
+        proposed = self.published_view.people.proposed(role)
+        is_pending = proposed is not None and proposed.version == version
+        message = f"{role} v{version} is pending signatures" if is_pending else "Metadata update finished"
+        return finished(task_id, cursor, "Signature Processed", {"update": message})
 
     async def _read_back(self, cursor: Cursor) -> dict[Position, Changes] | Position:
         """Read the records of a task, or return the first one that is gone or can't be read.

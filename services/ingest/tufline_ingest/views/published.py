@@ -27,7 +27,7 @@ from tufline.metadata.bins import find_target
 from tufline.metadata.delegations import NO_DELEGATIONS, Delegations
 from tufline.metadata.snapshot import read_snapshot
 from tufline.metadata.target import Target
-from tufline.records import FileRef, Head, Progress, Published, topics
+from tufline.records import FileRef, Head, Progress, Proposed, Published, topics
 from tufline.records.routing import Routing
 from tufline.runtime.health import Health
 from tufline.runtime.passed_over import PassedOver
@@ -37,6 +37,8 @@ from tufline.trust.delegated import read_custom
 from tufline.views.published import follow_origin
 from tufline_ingest import metrics
 from tufline_ingest.errors import NotLiveError, NotNowError
+from tufline_ingest.views import signed_by_people
+from tufline_ingest.views.signed_by_people import SignedByPeople
 
 HEADS_KEPT: Final = 8
 """How many heads of a role are kept: the signer may be this many versions ahead of the origin."""
@@ -112,6 +114,8 @@ class PublishedView:
         """For each role, its newest version on the log."""
         self.progress: dict[int, Progress] = {}
         """For each partition of ``artifacts``, the progress of its bins' writer."""
+        self.people = SignedByPeople()
+        """What waits for people to sign custom roles."""
         self.published: Published | None = None
 
     async def run(self) -> None:
@@ -149,6 +153,7 @@ class PublishedView:
     async def _take_heads(self, batch: Sequence[Record]) -> None:
         for record in batch:
             content = self._passed.decode(records.heads_decoder, record)
+            self.people.take(record.partition, record.key, content)
             if isinstance(content, Head):
                 known = self._heads.get(record.key, ())
                 ref = FileRef(content.version, content.offset, content.sha256)
@@ -246,6 +251,42 @@ class PublishedView:
             if target is not None:
                 return PublishedArtifact(target, role, versions[role], published.snapshot.version)
         raise NotLiveError(f"{path!r} is not live")
+
+    async def next_version(self, role: str, routing: Routing) -> tuple[Proposed, bytes]:
+        """Make the version of a custom role that waits for people to sign it.
+
+        Args:
+            role: the role's name.
+            routing: of the repository.
+
+        Returns:
+            The version, and the bytes to sign.
+
+        Raises:
+            NotNowError: if it can't be made now.
+        """
+        proposed = self.people.proposed(role)
+        if proposed is None:
+            raise NotNowError(f"the next version of {role} is being made")
+        changes, base = self.people.changes(role, proposed.end), None
+        if proposed.base:
+            base = await self._read(role, await self._file(role, proposed.base))
+        # In a thread: megabytes take a tenth of a second.
+        return proposed, await asyncio.to_thread(signed_by_people.make, role, proposed, base, changes, routing)
+
+    async def names_by_newest_keys(self, role: str, delegations: Delegations) -> bool:
+        """Return whether the published targets name a custom role by the keys that the newest delegations give it.
+
+        Args:
+            role: the role's name.
+            delegations: the newest delegations.
+
+        Raises:
+            NotNowError: if the published targets can't be read now.
+        """
+        versions, newest = await self.versions_published(), delegations.find(role)
+        shown = (await self._custom(versions[Targets.type])).find(role) if versions else None
+        return newest is None or (shown is not None and (shown.keyids, shown.threshold) == (newest.keyids, newest.threshold))
 
     async def versions_published(self) -> Mapping[str, int]:
         """Return the version of each role that the published snapshot names; empty before the first.

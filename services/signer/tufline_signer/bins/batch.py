@@ -15,7 +15,7 @@ from tufline.bus import MAX_TRANSACTION_BYTES, Record
 from tufline.errors import BinFullError, RecordError, SchemaError
 from tufline.metadata.bins import Bin
 from tufline.metadata.target import Target, TargetEntry, encode_entry
-from tufline.records import Add, Changes, Remove
+from tufline.records import Add, Changes, Remove, RoleSignature
 from tufline.records.receipts import ChangeReceipt
 from tufline.records.routing import Routing
 from tufline_signer.bins.held import HELD_BYTES, HeldChange, HeldChanges
@@ -100,6 +100,9 @@ class Batch:
         """Role name to the most bytes that its changes add to a transaction, as entries of the bin or as receipts."""
         self.shared: dict[tuple[int, int], Shared] = {}
         """The removals that are for several roles, by the offset of their record and their index in it."""
+        self.signature: tuple[RoleSignature, str, int] | None = None
+        """If the batch is one signature of a custom role: that, the name of its request, and the offset of its record."""
+        self._is_closed = False
         self.receipts: list[KeyedReceipt] = []
         """Receipts for changes that belong to no bin of this partition."""
         self.receipt_bytes = 0
@@ -117,7 +120,7 @@ class Batch:
     @property
     def is_full(self) -> bool:
         """Whether more records might not fit into the batch's transactions, make too many receipts for one task, or are after its end."""
-        return self.is_at_end or max(self._largest, self.receipt_bytes) >= FULL_BYTES or self.run_bytes >= RUN_BYTES
+        return self.is_at_end or self._is_closed or max(self._largest, self.receipt_bytes) >= FULL_BYTES or self.run_bytes >= RUN_BYTES
 
     def ends_before(self, offset: int) -> bool:
         """Return whether a record is after the batch's end, which the batch notes.
@@ -129,32 +132,47 @@ class Batch:
             self.is_at_end = True
         return self.is_at_end
 
-    def add(self, batch: Iterable[Record]) -> None:
-        """Add more records.
+    def add(self, batch: Sequence[Record]) -> int:
+        """Add more records. A signature of a custom role is a batch of its own, because the order counts.
 
         Args:
             batch: the next records of the partition of ``artifacts``, in the order of their offsets.
 
+        Returns:
+            How many of them it took.
+
         Raises:
             SchemaError: if a record has a newer schema; processing must not continue past it.
         """
-        for record in batch:
-            if not self.next_offset:
-                self.first_offset = record.offset
-            self.next_offset = record.offset + 1
+        for number, record in enumerate(batch):
             try:
                 changes: Changes = records.decode(records.changes_decoder, record.value)
                 entries = [_entry_of(change) for change in changes.changes]
             except SchemaError:
                 raise
             except (RecordError, RecursionError) as error:
+                self._reach(record.offset)
                 self._refuse(record.key, ChangeReceipt(offset=record.offset, index=0, path="", outcome="refused", reason=str(error)))
                 continue
+            if isinstance(changes.sign, RoleSignature):
+                self._is_closed = True
+                if self.next_offset:
+                    return number
+                self.signature = changes.sign, changes.request, record.offset
+            self._reach(record.offset)
             self.admin = max(self.admin, changes.admin)
+            if self.signature is not None:
+                return number + 1
             if changes.bulk:
                 self.bulk.add(record.offset)
             for nth, (change, entry) in enumerate(zip(changes.changes, entries, strict=True)):
                 self._add(change, Change(changes.request, record.offset, nth, change.path, entry, changes.hold), changes.admin)
+        return len(batch)
+
+    def _reach(self, offset: int) -> None:
+        if not self.next_offset:
+            self.first_offset = offset
+        self.next_offset = offset + 1
 
     def refuse(self, offset: int, reason: str) -> None:
         """Reject a record that can't be read.
@@ -163,9 +181,7 @@ class Batch:
             offset: the record's offset, the next of the partition.
             reason: why it can't be read, for a human.
         """
-        if not self.next_offset:
-            self.first_offset = offset
-        self.next_offset = offset + 1
+        self._reach(offset)
         self._refuse("", ChangeReceipt(offset=offset, index=0, path="", outcome="refused", reason=reason))
 
     def _add(self, requested: Add | Remove, change: Change, admin: int) -> None:

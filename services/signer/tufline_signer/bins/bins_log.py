@@ -19,7 +19,7 @@ from tufline.bus import MAX_TRANSACTION_BYTES, Message, Position
 from tufline.errors import RecordGoneError
 from tufline.metadata import envelope
 from tufline.metadata.bins import Bin
-from tufline.records import PROGRESS_KEY, PUBLISH_KEY, Head, Progress, held_key, topics
+from tufline.records import PROGRESS_KEY, PUBLISH_KEY, Head, Progress, held_key, pending_key, proposed_key, topics
 from tufline.records.receipt_index import ReceiptIndex
 from tufline.records.receipts import ChangeReceipt, PublishReceipt
 from tufline.trust.admin_state import AcceptedPublish
@@ -27,6 +27,7 @@ from tufline_signer import metrics
 from tufline_signer.bins.batch import KeyedReceipt
 from tufline_signer.bins.context import BinsContext
 from tufline_signer.bins.held import Touched
+from tufline_signer.bins.pending import Waiting
 from tufline_signer.errors import InconsistentLogError
 from tufline_signer.heads import OwnedHeads
 from tufline_signer.signing.keyring import SignedFile
@@ -109,6 +110,7 @@ class BinsLog:
         """What new versions of custom roles have as ``admin`` (``Head``)."""
         self.behind: set[str] = set()
         """The custom roles that do not follow the newest delegations yet: new versions of them keep their ``admin``."""
+        self._pending = found.pending
         self.published = found.publish
         """An offset in ``admin``: what the publishes below it release is released."""
         self._publishes = found.publishes or ReceiptIndex(0)
@@ -164,11 +166,19 @@ class BinsLog:
                 absent.append(role)
             else:
                 found[role] = content
-        found.update(zip(absent, await asyncio.gather(*map(self._read_back, absent)), strict=True))
+        found.update(zip(absent, await asyncio.gather(*map(self.read_back, absent)), strict=True))
         metrics.bins_read_back.inc(len(absent))
         return found
 
-    async def _read_back(self, role: str) -> Bin:
+    async def read_back(self, role: str) -> Bin:
+        """Read the newest content of a bin or custom role from the log.
+
+        Args:
+            role: the role, which exists.
+
+        Raises:
+            InconsistentLogError: if it is not where its head says.
+        """
         head = self.heads[role]
         try:
             content = await self._context.bus.read(topics.METADATA, 0, head.offset, key=role, sha256=head.sha256)
@@ -195,6 +205,7 @@ class BinsLog:
         publish: AcceptedPublish | None = None,
         *,
         is_published: bool = False,
+        waiting: Waiting | None = None,
     ) -> None:
         """Append bins with their heads, receipts, held changes and the progress in one transaction.
 
@@ -206,6 +217,7 @@ class BinsLog:
             applied: see ``Head``; it never goes back for any bin.
             publish: the publish that this is part of; None for changes.
             is_published: whether the publish is done with this transaction.
+            waiting: what has changed in what waits for people; None if nothing has.
 
         Raises:
             FencedError: if another worker took the partition over.
@@ -213,6 +225,10 @@ class BinsLog:
         """
         heads: dict[str, Head] = {}
         slots = [self._head_message(held_key(slot), records.encode(change)) for slot, change in held.slots.items()]
+        if waiting is not None:
+            slots += [self._head_message(pending_key(slot), records.encode(change)) for slot, change in waiting.slots.items()]
+            slots += [self._head_message(proposed_key(role), records.encode(one)) for role, one in waiting.proposed.items()]
+            self._pending = waiting.total
         # Neither the progress nor the last publish has moved since the start of the batch.
         trail, since, until = self._trail, self.progress, max(applied, progress or 0)
         if publish is not None:
@@ -224,6 +240,8 @@ class BinsLog:
             publishes=self._publishes if self._publishes.runs else None,
             held=held.total,
             max_held=self._context.config.max_held_changes,
+            pending=self._pending,
+            max_pending=self._context.config.max_pending_changes,
         )
 
         def then(positions: Sequence[Position]) -> list[Message]:

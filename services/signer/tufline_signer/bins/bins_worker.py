@@ -67,8 +67,9 @@ async def read_some(reader: Reader, batch: Batch, max_wait: float, max_bytes: in
     below = list(takewhile(lambda record: not batch.ends_before(record.offset), some))
     if len(below) < len(some):
         reader.seek(some[len(below)].offset)
-    batch.add(below)
-    return bool(below)
+    if (taken := batch.add(below)) < len(below):
+        reader.seek(below[taken].offset)
+    return bool(taken)
 
 
 async def fill(reader: Reader, batch: Batch, most_bytes: int, seconds: float, on_growth: Callable[[int], None] = lambda _: None) -> None:

@@ -37,6 +37,8 @@ from tufline_signer.bins.bins_signing import BinsSigning
 from tufline_signer.bins.context import BinsContext, part
 from tufline_signer.bins.custom_roles import NO_KEY, CustomRoles
 from tufline_signer.bins.held import HeldChange, HeldChanges
+from tufline_signer.bins.pending import PendingChanges
+from tufline_signer.bins.signed_by_people import SignedByPeople
 from tufline_signer.heads import OwnedHeads
 
 FREE_BYTES: Final = 100
@@ -48,6 +50,11 @@ LOST_AT_ONCE: Final = 10_000
 HELD_WARNING: Final = (
     "{} of at most {} changes are held: publish them (POST /api/v1/artifacts/publish) before further ones are refused "
     "(signer.max_held_changes)"
+)
+
+PENDING_WARNING: Final = (
+    "{} of at most {} changes wait for people to sign their custom roles: have them signed (GET /api/v1/metadata/sign) before further ones "
+    "are refused (signer.max_pending_changes)"
 )
 
 LOST: Final = "the record was lost from the log before it was applied: send it again"
@@ -75,7 +82,9 @@ class BinsWriter:
         self._checked_admin = 0
         self._held = HeldChanges(owned.held, self._context.config.max_held_changes, self._routing.bin_of)
         self._signing = BinsSigning(self._context, self._bins)
-        self._custom = CustomRoles(self._context, self._bins, self._held, self._signing)
+        self._pending = PendingChanges(owned.pending, owned.proposed, self._context.config.max_pending_changes)
+        self._people = SignedByPeople(self._context, self._bins, self._held, self._pending, self._signing)
+        self._custom = CustomRoles(self._context, self._bins, self._held, self._signing, self._people)
         self._report_held()
 
     @property
@@ -146,8 +155,14 @@ class BinsWriter:
         if batch.routing is not self._routing:
             return 0
         await self._custom.follow(batch.routing)
+        if batch.signature is not None:
+            await self._people.sign(*batch.signature)
+            self._report_held()
+            return 1
+        of_people = {role for role in batch.by_bin if self._people.has(role)}
         for role in [role for role in batch.by_bin if role not in self._bins.heads or role in self._bins.behind]:
-            batch.refuse_all(role, NO_KEY.format(role, "see the health of the signer"))
+            if role not in of_people:
+                batch.refuse_all(role, NO_KEY.format(role, "see the health of the signer"))
         touches = len(batch.by_bin)
         added = {role: size + FREE_BYTES * self._held.count_of(role) for role, size in batch.bytes_by_bin.items()}
         pieces = list(self._bins.pieces(added, batch.receipt_bytes)) or [[]]
@@ -155,10 +170,15 @@ class BinsWriter:
         async with one_behind() as follow:
             for roles in pieces:
                 is_last = roles is pieces[-1]
-                contents = await self._bins.load(role for role in roles if not all(change.hold for change in batch.by_bin[role]))
+                contents = await self._bins.load(
+                    role for role in roles if role not in of_people and not all(change.hold for change in batch.by_bin[role])
+                )
                 touched: dict[str, Bin] = {}
                 receipts = [*batch.receipts] if is_last else []
                 for role in roles:
+                    if role in of_people:
+                        receipts += await self._people.apply(role, batch.take(role), batch.next_offset, batch.shared)
+                        continue
                     # A bin that only gets more held changes is not read.
                     content = contents.get(role, Bin())
                     changed, of_bin = apply_changes(
@@ -177,7 +197,8 @@ class BinsWriter:
                         self._bins.unchanged(role, content)
                 progress = batch.next_offset if is_last else None
                 held, signed = self._held.take_touched(), await self._signing.sign(touched)
-                await follow(self._bins.commit(signed, held, pack(receipts, batch.bulk), progress, batch.next_offset))
+                waiting = self._pending.take_touched()
+                await follow(self._bins.commit(signed, held, pack(receipts, batch.bulk), progress, batch.next_offset, waiting=waiting))
         metrics.changes.inc(batch.changes)
         self._report_held()
         return touches
@@ -195,6 +216,8 @@ class BinsWriter:
         await self._custom.follow(self._routing)
         due = self._held.below(publish.ends[self.partition])
         gone = self._held_for_nobody(due)
+        for role in [role for role in due if self._people.has(role)]:
+            gone |= await self._people.publish(role, due.pop(role))
         added = {role: FREE_BYTES * len(changes) + sum(len(change.entry or b"") + 1 for change in changes) for role, changes in due.items()}
         pieces = list(self._bins.pieces(added, NAMED_BYTES)) or [[]]
         for roles in pieces:
@@ -211,7 +234,8 @@ class BinsWriter:
                 else:
                     self._bins.unchanged(role, contents[role])
             receipt, held, signed = receipt_of(publish, touched, refused), self._held.take_touched(), await self._signing.sign(touched)
-            await self._bins.commit(signed, held, receipt, publish=publish, is_published=roles is pieces[-1])
+            waiting = self._pending.take_touched()
+            await self._bins.commit(signed, held, receipt, publish=publish, is_published=roles is pieces[-1], waiting=waiting)
         self._report_held()
         _log.info("bins.published", partition=self.partition, publish=publish.offset, bins=len(due))
 
@@ -232,7 +256,9 @@ class BinsWriter:
     def leave(self) -> None:
         """Stop reporting what is held: from here on another worker may have the partition."""
         self._context.health.gone(f"{part(self.partition)}.held")
+        self._context.health.gone(f"{part(self.partition)}.pending")
         self._custom.leave()
+        self._people.leave()
         metrics.held_changes.remove(self.partition)
 
     def _report_held(self) -> None:
@@ -240,6 +266,9 @@ class BinsWriter:
         metrics.held_changes.labels(self.partition).set(self._held.count)
         is_near = self._held.is_nearly_full(HELD_WARNING_FRACTION)
         self._context.health.warn(f"{part(self.partition)}.held", HELD_WARNING.format(self._held.count, limit) if is_near else None)
+        most, count = self._context.config.max_pending_changes, self._pending.count
+        is_near = self._pending.is_nearly_full(HELD_WARNING_FRACTION)
+        self._context.health.warn(f"{part(self.partition)}.pending", PENDING_WARNING.format(count, most) if is_near else None)
 
     async def _wait_for_admin(self, offset: int) -> None:
         admin = self._context.admin
@@ -275,6 +304,7 @@ class BinsWriter:
             return wait
         await self._custom.follow(self._routing)
         await self._custom.renew()
+        await self._people.follow()
         # The most urgent first: even if renewal takes longer than the time it is spread over, every bin gets its turn.
         now, under = clock.latest(), await self._signing.usable()
         lifetime, since = self._signing.lifetime(), repository.renew_since.get(BINS, 0)

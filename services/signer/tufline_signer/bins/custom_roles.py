@@ -23,6 +23,7 @@ from tufline_signer.bins.bins_log import BinsLog, SignedBin
 from tufline_signer.bins.bins_signing import BinsSigning
 from tufline_signer.bins.context import part
 from tufline_signer.bins.held import HeldChanges
+from tufline_signer.bins.signed_by_people import SignedByPeople
 from tufline_signer.context import SignerContext
 from tufline_signer.signing.key_selection import newest_keys_of_custom
 
@@ -44,7 +45,7 @@ _log = structlog.get_logger(__name__)
 class CustomRoles:
     """The custom roles of one partition, after its takeover."""
 
-    def __init__(self, context: SignerContext, bins: BinsLog, held: HeldChanges, signing: BinsSigning) -> None:
+    def __init__(self, context: SignerContext, bins: BinsLog, held: HeldChanges, signing: BinsSigning, people: SignedByPeople) -> None:
         """Start with the state read from the log.
 
         Args:
@@ -52,7 +53,9 @@ class CustomRoles:
             bins: the bins and custom roles of the partition.
             held: the held changes of the partition.
             signing: signs them.
+            people: the roles that people sign instead.
         """
+        self._people = people
         self._context = context
         self._bins = bins
         self._held = held
@@ -91,6 +94,8 @@ class CustomRoles:
         turns = Turns()
         for role in routing.custom_in(self._bins.partition):
             await turns.take(ROLE_BYTES)
+            if self._people.has(role):
+                continue
             if self._is_to_create(role, routing):
                 create.append(role)
             elif self._is_to_drop(role, routing):
@@ -104,6 +109,7 @@ class CustomRoles:
                 self._bins.behind.discard(role)
                 await self._bins.commit(signed, self._held.take_touched(), applied=int(routing.begins(role, self._bins.partition)))
                 _log.info("bins.custom_role_created", partition=self._bins.partition, role=role, version=self._bins.heads[role].version)
+        await self._people.follow()
         for role in drop:
             await self._drop_lost(role, routing.since(role, self._bins.heads[role].admin)[1:])
 
@@ -157,7 +163,7 @@ class CustomRoles:
         for role in self._routing.custom_in(self._bins.partition):
             await turns.take(ROLE_BYTES)
             head = self._bins.heads.get(role)
-            if head is None or role in self._bins.behind or self._routing.added(role) == math.inf:
+            if head is None or role in self._bins.behind or self._people.has(role) or self._routing.added(role) == math.inf:
                 continue
             if (
                 head.offset >= since

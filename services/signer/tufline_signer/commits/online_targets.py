@@ -60,13 +60,15 @@ class _Merged:
     Attributes:
         custom: these delegations.
         is_same: whether the current targets delegate to the same roles, by the same keys.
-        left: the roles that have to wait, each as it would have to be; in their order.
+        left: the roles that have to wait for the signer, each as it would have to be; in their order.
+        unmet: these, and those that wait for people.
         waiting: as in ``Choice``.
     """
 
     custom: Delegations
     is_same: bool
     left: dict[str, Delegation] = field(default_factory=dict)
+    unmet: set[str] = field(default_factory=set)
     waiting: tuple[int, ...] = ()
 
 
@@ -172,7 +174,7 @@ class OnlineTargets:
         """Merge, unless it was done before and no head has arrived since that may change the result."""
         if (known := self._known.get(root.version)) is not None:
             of_routing, under, merged = known
-            may_change = fresh & merged.left.keys() if merged is not None and merged.is_same else fresh
+            may_change = fresh & merged.unmet if merged is not None and merged.is_same else fresh
             if of_routing is routing and under is bins.delegated and not may_change:
                 return merged
         merged = _merge(roles.online_bin_keys(root), routing, bins, current, is_current=is_current)
@@ -213,7 +215,9 @@ def _merge(online: RoleKeys, routing: Routing, bins: CommitState, current: Deleg
         if is_created and bins.is_met(role, newest, online):
             entries.append(role)
             continue
-        merged.left[role.name] = role
+        merged.unmet.add(role.name)
+        if role.name not in newest.offline:  # people take their time: ingest says who has to sign
+            merged.left[role.name] = role
         if not is_created:
             continue
         keys = _previous(role, online, routing, bins) or _keys_in(current, role.name, routing, is_current=is_current)
@@ -221,7 +225,7 @@ def _merge(online: RoleKeys, routing: Routing, bins: CommitState, current: Deleg
             return None
         previous[role.name] = keys
         entries.append(msgspec.structs.replace(role, keyids=keys.role.keyids, threshold=keys.role.threshold))
-    if merged.left:
+    if merged.unmet:
         objects = [newest.keys, *(keys.named_in.keys for keys in previous.values())]
         used = dict.fromkeys(keyid for entry in entries for keyid in entry.keyids)
         merged.custom = Delegations({keyid: next(of[keyid] for of in objects if keyid in of) for keyid in used}, tuple(entries))

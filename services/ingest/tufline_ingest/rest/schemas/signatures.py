@@ -23,8 +23,9 @@ class ProposedVersions(msgspec.Struct, frozen=True):
     """The versions that wait for signatures.
 
     Attributes:
-        metadata: role to the version that waits, with the signatures so far. Also ``trusted_root`` and ``trusted_targets``, the newest
-            versions that enough keys signed, if there are any.
+        metadata: role to the version that waits, with the signatures so far; of custom roles the first 50. Also ``trusted_root`` and
+            ``trusted_targets``, the newest versions that enough keys signed, if there are any. If custom roles wait, ``trusted_targets``
+            names their keys; it is not signed.
         missing: role to the signatures that are still missing: the keys of the previous root and those of the new root may both have to
             sign.
         problems: ``bootstrap`` or role to the reason why a version can't be accepted any more, so that it can only be withdrawn.
