@@ -61,7 +61,7 @@ class Offline:
             online = dict.fromkeys(ceremony.ONLINE_ROLES[mode], key.signer.public_key)
         held = make_bootstrap(key_dir, bins=bins, mode=mode, scheme=scheme, days=days, online=online, now=now)
         self._root_keys: list[NewKey] = held.root
-        self._targets_keys: list[NewKey] = held.targets
+        self.targets_keys: list[NewKey] = held.targets
         metadata: dict[str, Any] = held.payload["metadata"]
         self.root = Metadata[Root].from_dict(copy.deepcopy(metadata["root"])).signed
         self.targets = Metadata[Targets].from_dict(copy.deepcopy(metadata["targets"])).signed if "targets" in metadata else None
@@ -75,7 +75,7 @@ class Offline:
     @property
     def signers(self) -> dict[str, CryptoSigner]:
         """The offline keys that root and targets have now: keyid to the signer that has the private key."""
-        return {key.signer.public_key.keyid: key.signer for key in [*self._root_keys, *self._targets_keys]}
+        return {key.signer.public_key.keyid: key.signer for key in [*self._root_keys, *self.targets_keys]}
 
     def bootstrap(self, partitions: int, *, by_hash: bool = True) -> Bootstrap:
         """Return the record that ingest would append for the payload."""
@@ -123,16 +123,20 @@ class Offline:
 
     def replace_targets_keys(self, now: datetime, *, skip_overlap: bool = False) -> list[NewMetadata]:
         """Replace all keys of targets; return the root, and targets that the new keys sign, and the previous ones unless they are lost."""
-        previous, self._targets_keys = self._targets_keys, [ceremony.make_key(self._scheme) for _ in self._targets_keys]
+        previous = self.targets_keys
+        of_root = self.delegate_targets([ceremony.make_key(self._scheme) for _ in previous], now, skip_overlap=skip_overlap)
+        return [of_root, *self.renew_targets(now, () if skip_overlap else previous)]
+
+    def delegate_targets(self, keys: list[NewKey], now: datetime, *, skip_overlap: bool = False) -> NewMetadata:
+        """Return the next root, in which targets has other keys; it does not sign targets again."""
         root = copy.deepcopy(self.root)
-        for key in previous:
+        for key in self.targets_keys:
             root.revoke_key(key.signer.public_key.keyid, "targets")
-        for key in self._targets_keys:
+        for key in keys:
             root.add_key(key.signer.public_key, "targets")
         root.version, root.expires = root.version + 1, now.replace(microsecond=0) + timedelta(days=3650)
-        self.root = root
-        of_root = NewMetadata(role="root", metadata=self.sign(root), skip_overlap=skip_overlap)
-        return [of_root, *self.renew_targets(now, () if skip_overlap else previous)]
+        self.root, self.targets_keys = root, keys
+        return NewMetadata(role="root", metadata=self.sign(root), skip_overlap=skip_overlap)
 
     def renew_targets(self, now: datetime, others: Sequence[NewKey] = ()) -> list[NewMetadata]:
         """Make the next targets, which two of its keys sign, and two of the others."""
@@ -143,7 +147,7 @@ class Offline:
     def sign(self, role: Root | Targets, others: Sequence[NewKey] = ()) -> dict[str, Any]:
         """Sign with two of a role's keys, and with two of the others."""
         metadata: Metadata[Any] = Metadata(role)
-        for key in [*(self._root_keys if isinstance(role, Root) else self._targets_keys)[:2], *others[:2]]:
+        for key in [*(self._root_keys if isinstance(role, Root) else self.targets_keys)[:2], *others[:2]]:
             metadata.sign(key.signer, append=True)
         return metadata.to_dict()
 

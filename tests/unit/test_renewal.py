@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from tuf.api.metadata import Metadata, Root, Targets
 
 from tufline.errors import InvalidUpdateError
 from tufline.metadata.expiry import expiry_warning
-from tufline.records import CURRENT_RULES, Bootstrap, NewMetadata
+from tufline.records import CHAIN_RULES, CURRENT_RULES, Bootstrap, NewMetadata
 from tufline.trust import acceptance, proposals, renewal, roles
 from tufline.trust.admin_state import AdminState
 from tufline.trust.ceremony import Ceremony, NewKey, Plan, hold, make_key
@@ -90,6 +91,61 @@ def test_targets_that_must_be_signed_again_are_recognized() -> None:
     state = submit(state, targets, HELD.targets[1], HELD.targets[2])
     assert state.open_proposal("targets") is None
     assert not renewal.must_be_signed_again(state.targets[-1].metadata, root)
+
+
+def restored_targets_keys() -> tuple[AdminState, NewKey]:
+    """Return the state after a root with a new key of targets, whose threshold is one, and a later root without it; and that key."""
+    state, new = begun(), make_key("ed25519")
+    old = state.roots[-1].signed.roles["targets"]
+    forth = {"targets": KeyChanges([new.signer.public_key], old.keyids, threshold=1)}
+    state = submit(state, renewal.with_keys(state.roots[-1].signed, forth, EXPIRES), *HELD.root[:2])
+    back = {"targets": KeyChanges([key.signer.public_key for key in HELD.targets], [new.signer.public_key.keyid], threshold=2)}
+    return submit(state, renewal.with_keys(state.roots[-1].signed, back, EXPIRES), *HELD.root[:2]), new
+
+
+def test_targets_are_signed_for_a_root_in_between_too() -> None:
+    """If a root takes the keys of targets away and the next one restores them, both wait until targets is signed for the one in between."""
+    state, new = restored_targets_keys()
+    assert state.targets[-1].verifies_under(state.roots[2].signed)
+    assert state.waiting_root == state.roots[1]
+    targets = renewal.renewed(state.targets[-1].signed, EXPIRES)
+    begun_again = submit(state, targets, *HELD.targets[:2])
+    assert begun_again.open_proposal("targets") is not None
+    assert begun_again.waiting_root == state.roots[1]
+    state = submit(state, targets, new, *HELD.targets[:2])
+    assert all(state.targets[-1].verifies_under(root.signed) for root in state.roots)
+    assert state.waiting_root is None
+
+
+def test_targets_on_the_log_are_judged_by_the_rules_of_their_time() -> None:
+    """Targets that earlier rules accepted without the signatures for a root in between stay accepted, and that root waits."""
+    state, _ = restored_targets_keys()
+    metadata: Metadata[Any] = Metadata(renewal.renewed(state.targets[-1].signed, EXPIRES))
+    for one in HELD.targets[:2]:
+        metadata.sign(one.signer, append=True)
+    update = NewMetadata(role="targets", metadata=metadata.to_dict(), rules=CHAIN_RULES - 1)
+    assert acceptance.update(state, update, 3, NOW).waiting_root == state.roots[1]
+    with pytest.raises(InvalidUpdateError, match="targets"):
+        acceptance.update(state, msgspec.structs.replace(update, rules=CHAIN_RULES), 3, NOW)
+
+
+def test_a_root_that_skips_the_overlap_ends_the_wait_of_those_before_it() -> None:
+    """Such a root waits for targets that verify under itself alone, and they need no signatures for the roots before it."""
+    state, new = restored_targets_keys()
+    third = state.roots[-1].signed
+    change = {"targets": KeyChanges([new.signer.public_key], third.roles["targets"].keyids, threshold=1)}
+    metadata: Metadata[Any] = Metadata(renewal.with_keys(third, change, EXPIRES))
+    for one in HELD.root[:2]:
+        metadata.sign(one.signer, append=True)
+    update = NewMetadata(role="root", metadata=metadata.to_dict(), skip_overlap=True, rules=CURRENT_RULES)
+    lost = acceptance.update(state, update, 3, NOW)
+    assert lost.waiting_root == lost.roots[3]
+    assert submit(lost, renewal.renewed(lost.targets[-1].signed, EXPIRES), new).waiting_root is None
+    same = {"targets": KeyChanges(threshold=1)}
+    metadata = Metadata(renewal.with_keys(third, same, EXPIRES))
+    for one in HELD.root[:2]:
+        metadata.sign(one.signer, append=True)
+    assert acceptance.update(state, msgspec.structs.replace(update, metadata=metadata.to_dict()), 3, NOW).waiting_root is None
 
 
 def _remove(role: str, *keyids: str) -> Callable[[Root], dict[str, KeyChanges]]:

@@ -45,6 +45,7 @@ from tufline.records.artifacts import (
     encode_changes,
 )
 from tufline.records.codec import (
+    CHAIN_RULES,
     CURRENT_RULES,
     DELEGATIONS_SCHEMA,
     FIRST_RULES,
@@ -85,6 +86,7 @@ from tufline.records.vector import Vector, encode_vector, vector_decoder
 
 __all__ = [
     "ACCEPTED_LOSS_KEY",
+    "CHAIN_RULES",
     "CLAIM_KEY",
     "CURRENT_RULES",
     "DELEGATIONS_KEY",

@@ -39,7 +39,10 @@ NEWEST_SCHEMA: Final = OFFLINE_ROLES_SCHEMA
 FIRST_RULES: Final = 1
 """The version of the rules that applied before records named one."""
 
-CURRENT_RULES: Final = 2
+CHAIN_RULES: Final = 3
+"""The first version by which new targets must be signed for every root that waits for them, not only for the newest ones."""
+
+CURRENT_RULES: Final = CHAIN_RULES
 """The version of the rules that ingest applies to new submissions. A record names its version, and keeps it as long as the log exists."""
 
 

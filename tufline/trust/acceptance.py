@@ -11,7 +11,7 @@ from typing import Final, Literal
 from tuf.api.metadata import Root, Targets
 
 from tufline.errors import InvalidBootstrapError, InvalidInputError, InvalidUpdateError, MetadataError
-from tufline.records import DELEGATIONS_SCHEMA, FIRST_RULES, Bootstrap, NewMetadata
+from tufline.records import CHAIN_RULES, DELEGATIONS_SCHEMA, FIRST_RULES, Bootstrap, NewMetadata
 from tufline.trust import roles, rules
 from tufline.trust.admin_state import AdminState, Submitted
 from tufline.trust.delegated import read_custom
@@ -46,10 +46,40 @@ def _targets_signable(state: AdminState, bootstrap: Bootstrap, content: NewMetad
     _check_version(Targets.type, targets.version, newest.signed.version)
     rules.check_bins(bootstrap.settings, targets, content.rules)
     rules.check_form(targets, metadata, content.rules, state.profile, known)
-    # A pending root waits for targets that verify under it, so these targets must not in turn wait for that root.
-    # If the previous keys are lost, neither do they wait for signatures of these keys.
-    first = next(number for number, root in reversed([*enumerate(state.roots)]) if root.skip_overlap or newest.verifies_under(root.signed))
+    first = _first_signing_root(state, content.rules)
     return Signable(metadata, targets, [roles.root_keys(root.signed, Targets.type) for root in state.roots[first:]])
+
+
+def _first_signing_root(state: AdminState, rules: int) -> int:
+    """Return the index of the first root whose keys must sign the next targets; those of all later roots must sign it too.
+
+    A pending root waits for targets that verify under it, so these targets must not in turn wait for that root. If the previous keys are
+    lost, neither do they wait for signatures of these keys.
+    """
+    if rules >= CHAIN_RULES:
+        return max(state.targets_reach, _last_skipping(state))
+    newest = state.targets[-1]
+    return next(number for number, root in reversed([*enumerate(state.roots)]) if root.skip_overlap or newest.verifies_under(root.signed))
+
+
+def _last_skipping(state: AdminState) -> int:
+    """Return the index of the last root that does not wait for the keys of the previous one; 0 if none is like that."""
+    return max((number for number, root in enumerate(state.roots) if root.skip_overlap), default=0)
+
+
+def _reaching(state: AdminState) -> AdminState:
+    """Return the state with how far its newest targets reach. A root in between under which they do not verify ends their reach.
+
+    A later root may restore the keys of an earlier one, so that they verify under the later root again: it is released after the one in
+    between all the same, because clients follow the roots one by one.
+    """
+    if not state.targets:
+        return state
+    newest, skipping = state.targets[-1], _last_skipping(state)
+    reach = state.targets_reach if skipping <= state.targets_reach else skipping - 1
+    while reach + 1 < len(state.roots) and newest.verifies_under(state.roots[reach + 1].signed):
+        reach += 1
+    return replace(state, targets_reach=reach)
 
 
 def _bootstrap_signable(bootstrap: Bootstrap, now: datetime) -> list[Signable]:
@@ -179,6 +209,7 @@ def begin(state: AdminState, bootstrap: Bootstrap, offset: int, now: datetime) -
         bootstrap_offset=offset,
         roots=(Submitted(offset, bootstrap.root, roles.parse(Root, bootstrap.root).signed),),
         targets=() if submitted is None else (Submitted(offset, submitted, roles.parse(Targets, submitted).signed),),
+        targets_reach=0,
         profile=rules.profile_of(bootstrap),
         refused=refused,
         unreadable={},
@@ -213,10 +244,10 @@ def update(state: AdminState, content: NewMetadata, offset: int, now: datetime) 
     unreadable = {role: reason for role, reason in state.unreadable.items() if role != content.role}
     state = replace(supersede(state, offset, content.role), unreadable=unreadable)
     if isinstance(version.signed, Root):
-        return replace(state, roots=(*state.roots, Submitted(offset, content.metadata, version.signed, content.skip_overlap)))
+        return _reaching(replace(state, roots=(*state.roots, Submitted(offset, content.metadata, version.signed, content.skip_overlap))))
     if state.bootstrap is not None and state.routing is not None and changes_custom(state, version.signed):
         if content.v < DELEGATIONS_SCHEMA:
             raise InvalidUpdateError(f"targets with other custom roles must have schema version {DELEGATIONS_SCHEMA}, not {content.v}")
         routing = routed_from(state.routing, offset, content.ends, read_custom(version.signed), state.bootstrap.settings)
         state = replace(state, routing=routing)
-    return replace(state, targets=(*state.targets, Submitted(offset, content.metadata, version.signed, content.skip_overlap)))
+    return _reaching(replace(state, targets=(*state.targets, Submitted(offset, content.metadata, version.signed, content.skip_overlap))))

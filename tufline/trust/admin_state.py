@@ -93,6 +93,8 @@ class AdminState:
         begun: whether its first root is published, or about to be, so that the bootstrap can no longer be replaced.
         roots: the versions of root, starting with the bootstrap's; each version is one higher than the previous one.
         targets: the same for top-level targets; empty if targets is signed online.
+        targets_reach: the index in ``roots`` of the last root that can be released with the accepted targets; the root after it, if there
+            is one, waits for targets that people sign with its keys.
         refused: offset of each refused record to the reason.
         proposals: offset to the version that was submitted there with too few signatures: all that are open or became complete, and the
             newest of those that were withdrawn.
@@ -115,6 +117,7 @@ class AdminState:
     begun: bool = False
     roots: tuple[Submitted[Root], ...] = ()
     targets: tuple[Submitted[Targets], ...] = ()
+    targets_reach: int = 0
     refused: Mapping[int, str] = field(default_factory=dict)
     proposals: Mapping[int, Proposal] = field(default_factory=dict)
     losses: Mapping[tuple[str, int], int] = field(default_factory=dict)
@@ -138,6 +141,12 @@ class AdminState:
             The publish; None if there is none yet.
         """
         return next((publish for publish in self.publishes if publish.offset >= offset), None)
+
+    @property
+    def waiting_root(self) -> Submitted[Root] | None:
+        """The first root that is released only once people sign new targets with its keys; None if no root waits for that."""
+        following = self.targets_reach + 1
+        return self.roots[following] if self.targets and following < len(self.roots) else None
 
     @property
     def bootstrapped(self) -> "Bootstrapped | None":

@@ -43,19 +43,34 @@ class _Newest:
         root: the newest root.
         targets: the newest targets; None if the server signs them.
         targets_metadata: the newest targets with its signatures.
+        waiting_root: the version of the root that waits for targets with signatures by its keys; None if none does.
     """
 
     root: Metadata[Root]
     targets: Targets | None
     targets_metadata: Mapping[str, Any] | None
+    waiting_root: int | None
 
     @classmethod
     def ask(cls, client: Client) -> "_Newest":
         """Ask a server."""
         answer = client.request("GET", "/api/v1/trust")
         metadata = answer["targets"]["metadata"]
-        return cls(
-            roles.parse(Root, answer["root"]["metadata"]), None if metadata is None else roles.parse(Targets, metadata).signed, metadata
+        newest = None if metadata is None else roles.parse(Targets, metadata).signed
+        return cls(roles.parse(Root, answer["root"]["metadata"]), newest, metadata, answer.get("waiting_root"))
+
+    def say_what_waits(self, following: Root) -> None:
+        """Say which root waits for the next targets, if a root follows."""
+        waiting = self.waiting_root
+        if waiting is None and renewal.must_be_signed_again(self.targets_metadata, following):
+            waiting = following.version
+        if waiting is None:
+            return
+        later = "" if waiting == following.version else f", and so is root version {following.version}"
+        click.echo(
+            f"root version {waiting} is published only once targets is signed with its keys{later}: "
+            f"when root version {following.version} is accepted, run tufline targets renew, which a key of targets in root version "
+            f"{following.version} must sign first"
         )
 
 
@@ -177,7 +192,9 @@ def renew_root(signing: _Signing) -> None:
     Sign it first with your own key (--key); the others sign it with tufline sign --url, each on their own machine.
     """
     newest = _Newest.ask(signing.client)
-    signing.write_or_submit(renewal.renewed(newest.root.signed, signing.expires), newest.root)
+    following = renewal.renewed(newest.root.signed, signing.expires)
+    signing.write_or_submit(following, newest.root)
+    newest.say_what_waits(following)
 
 
 def _split(option: str, given: str) -> tuple[str, str]:
@@ -236,11 +253,7 @@ def keys_of_root(signing: _Signing, add: tuple[str, ...], remove: tuple[str, ...
     newest = _Newest.ask(signing.client)
     following = renewal.with_keys(newest.root.signed, asked, signing.expires)
     signing.write_or_submit(following, newest.root, skip_overlap=skip_overlap)
-    if renewal.must_be_signed_again(newest.targets_metadata, following):
-        click.echo(
-            f"root version {following.version} is published only once targets is signed with its keys: when it is accepted, "
-            "run tufline targets renew, which one of these keys must sign first"
-        )
+    newest.say_what_waits(following)
 
 
 @click.group()

@@ -111,10 +111,9 @@ class Governing:
             await self._start(bus, now)
 
     async def conclude(self, bus: Bus, now: datetime) -> None:
-        """Sign targets again, if without that the newest root could not be released."""
+        """Sign targets again, if without that a root could not be released."""
         await self.read(bus)
-        newest = self.state.targets[-1].metadata if self.state.targets else None
-        if renewal.must_be_signed_again(newest, self.state.roots[-1].signed):
+        if self.state.waiting_root is not None:
             await self._submit(bus, [renewal.renewed(self.state.targets[-1].signed, self._expires(now))], now)
 
     # What they start.

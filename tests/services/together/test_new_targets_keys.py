@@ -149,11 +149,34 @@ def test_lost_keys_of_targets_are_left_behind_at_once(tmp_path: Path) -> None:
         in_a_watched_repository(tmp_path, "pep458", story)
 
 
+def test_keys_of_targets_that_a_later_root_restores_are_released(tmp_path: Path) -> None:
+    """Health names the root in between that waits for targets; with these, every root is released in its turn, and no client fails."""
+
+    async def story(repository: WatchedRepository) -> None:
+        async with repository.running():
+            await repository.announce(1)
+            people, now = repository.offline, repository.clock()
+            old = people.targets_keys
+            forth, targets = people.replace_targets_keys(now)
+            await announce_updates(repository.bus, [forth, people.delegate_targets(old, now)])
+            await eventually(lambda: asyncio.sleep(0, "signatures.targets" in repository.health.warnings), seconds=GRACE_SECONDS, step=1)
+            assert "root 2 and later ones are not published until targets is signed" in repository.health.warnings["signatures.targets"]
+            await announce_updates(repository.bus, [targets])
+            await shows(repository, 3, 2)
+            assert repository.health.warnings == {}
+
+    in_a_watched_repository(tmp_path, "pep458", story)
+
+
 QUICK = {"release_delay": 0.5, "release_grace": 3.0, "renewal_check": 0.2}
 
 
+def _changes(add: str, remove: str) -> list[str]:
+    return [part for number in range(3) for part in ("--add", f"targets={add}{number}.json", "--remove", f"targets={remove}{number}.json")]
+
+
 class Holders:
-    """The files of people who hold old and new keys of targets, and the options that replace all of them."""
+    """The files of people who hold old and new keys of targets, and the options that replace all of them, and restore them."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -163,9 +186,7 @@ class Holders:
             for number, key in enumerate(keys):
                 (path / f"{name}{number}.pem").write_bytes(key.signer.private_bytes)
                 (path / f"{name}{number}.json").write_text(key_files.to_json([key.signer.public_key]))
-        self.replace = [
-            part for number in range(3) for part in ("--add", f"targets=new{number}.json", "--remove", f"targets=old{number}.json")
-        ]
+        self.replace, self.restore = _changes("new", "old"), _changes("old", "new")
 
     async def tufline(self, server: Rest, *arguments: str) -> str:
         """Run a command, and return what it prints."""
@@ -186,7 +207,7 @@ async def test_all_keys_of_targets_are_replaced_with_the_command_line(tmp_path: 
             await server.task(added["data"]["task_id"])
             async with reading(tmp_path, url) as seen:
                 said = await people.tufline(server, "root", "keys", *people.replace, "--key", "root0.pem")
-                assert "run tufline targets renew, which one of these keys must sign first" in said
+                assert "run tufline targets renew, which a key of targets in root version 2 must sign first" in said
                 await people.tufline(server, "sign", "--key", "root1.pem")
                 said = await people.tufline(server, "targets", "renew", "--key", "new0.pem")
                 assert "targets version 2 waits for signatures" in said
@@ -210,9 +231,29 @@ async def test_lost_keys_of_targets_are_replaced_with_the_command_line(tmp_path:
         said = await people.tufline(server, "targets", "renew", "--key", "new0.pem", "--key", "new1.pem")
         assert "targets version 2 is accepted" in said
         await is_current(server, root=2, targets=2)
-        swapped = [part.replace("new", "+").replace("old", "new").replace("+", "old") for part in people.replace]
-        said = await people.tufline(server, "root", "keys", *swapped, "--skip-overlap", "--out", "versions")
+        said = await people.tufline(server, "root", "keys", *people.restore, "--skip-overlap", "--out", "versions")
         assert "then tufline submit versions/root.json --skip-overlap" in said
+
+
+async def test_the_command_line_names_the_root_that_waits(tmp_path: Path) -> None:
+    """If a root restores the keys that the one before it took away, both wait for targets that old and new keys sign."""
+    people = Holders(tmp_path)
+    roots = ("--key", "root0.pem", "--key", "root1.pem")
+    async with bootstrapped(tmp_path, payload=people.payload, signer=QUICK) as server:
+        await people.tufline(server, "root", "keys", *people.replace, *roots)
+        said = await people.tufline(server, "root", "keys", *people.restore, *roots)
+        assert "root version 2 is published only once targets is signed with its keys, and so is root version 3" in said
+        said = await people.tufline(server, "root", "renew", *roots)
+        assert "root version 2 is published only once targets is signed with its keys, and so is root version 4" in said
+        said = await people.tufline(server, "targets", "renew", "--key", "old0.pem", "--key", "old1.pem")
+        assert "targets version 2 waits for signatures: 2 more of" in said
+        await people.tufline(server, "sign", "--key", "new0.pem")
+        await people.tufline(server, "sign", "--key", "new1.pem")
+        await is_current(server, root=4, targets=2)
+        said = await people.tufline(server, "root", "renew", *roots)
+        assert "root version 5 is accepted" in said
+        assert "waits" not in said
+        assert "tufline targets renew" not in said
 
 
 async def is_current(server: Rest, **versions: int) -> None:

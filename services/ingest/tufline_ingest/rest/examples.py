@@ -183,6 +183,7 @@ TRUST: Final = TrustAnswer(
     {_KEYID: 256},
     256,
     {"dev": [_KEYID]},
+    None,
 )
 
 STATUS: Final = StatusAnswer(

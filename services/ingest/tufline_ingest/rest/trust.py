@@ -126,5 +126,6 @@ async def get_trust(context: Context, _: web.Request) -> web.Response:
             bins=dict(bins),
             number_of_bins=settings.number_of_bins,
             custom_roles={role.name: list(view.keyids.get(role.name, ())) for role in custom},
+            waiting_root=None if (waiting := context.admin.state.waiting_root) is None else waiting.signed.version,
         )
     )

@@ -20,6 +20,9 @@ NAMED: Final = 3
 
 SEE_SIGNERS: Final = "if it lasts, look for signer.bins and signer.key in the health of all signers"
 
+WAITING_ROOT: Final = "signatures.targets"
+"""The part of health that says which root waits for targets that people sign."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -89,6 +92,17 @@ def describe_lost_root(root: Root) -> str:
     return f"{waits}, because the previous keys are lost; {SEE_SIGNERS}"
 
 
+def describe_waiting_root(root: Root) -> str:
+    """Return what a root waits for that people have not signed targets for.
+
+    Args:
+        root: the root to be released.
+    """
+    keys = roles.root_keys(root, Targets.type)
+    signatures = f"{keys.threshold} of its keys ({few(sorted(keys.keys))})"
+    return f"root {root.version} and later ones are not published until targets is signed by {signatures} too: run tufline targets renew"
+
+
 class TrustReport:
     """Reports root, targets and the bins that wait for a key, in health and in the log."""
 
@@ -117,6 +131,7 @@ class TrustReport:
         """
         for role in self._offline:
             self._report_expiry(role, heads[role], now)
+        self._health.warn(WAITING_ROOT, describe_waiting_root(waiting.signed) if (waiting := state.waiting_root) else None)
         if expired := [role for role in self._offline if parse_expires(heads[role].expires) <= now]:
             commands = " and ".join(f"tufline {role} renew" for role in expired)
             problem = f"{' and '.join(expired)} has expired, so clients refuse the repository: renew it with {commands}"
@@ -143,3 +158,4 @@ class TrustReport:
         """Withdraw all reports: another process makes the commits now."""
         for role in self._reported:
             self._health.gone(f"expiry.{role}")
+        self._health.gone(WAITING_ROOT)

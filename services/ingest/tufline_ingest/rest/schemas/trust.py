@@ -190,6 +190,8 @@ class TrustAnswer(msgspec.Struct, frozen=True):
         bins: keyid to the number of bins whose newest version it signed.
         number_of_bins: how many bins the repository has.
         custom_roles: name of each custom role to the keys that signed its newest version; none before it has one.
+        waiting_root: the version of the root that is published only once people sign the next targets with its keys too; null if no root
+            waits for that.
     """
 
     root: TrustedRole
@@ -198,3 +200,4 @@ class TrustAnswer(msgspec.Struct, frozen=True):
     bins: dict[str, int]
     number_of_bins: int
     custom_roles: dict[str, list[str]]
+    waiting_root: int | None
