@@ -61,6 +61,13 @@ async def too_long(bus: Bus, state: AdminState, now: datetime) -> list[str]:
     return found
 
 
+async def waiting_renewals(bus: Bus, state: AdminState) -> list[str]:
+    """Return the renewals that no commit covers yet."""
+    committed = [record for record in await read_all(bus, topics.METADATA) if VECTOR_HEADER in record.headers]
+    vector = records.decode(records.vector_decoder, committed[-1].headers[VECTOR_HEADER].encode())
+    return [f"no commit covers the renewal at offset {offset}" for offset in state.renewals if offset >= vector.admin]
+
+
 async def check_renewals(bus: Bus, state: AdminState) -> None:
     """Check that no commit covered a renewal before each of its roles had a new version."""
     assert state.bootstrap is not None
@@ -77,7 +84,7 @@ async def check_renewals(bus: Bus, state: AdminState) -> None:
             renewal = waiting.pop(offset)
             names = [name for role in renewal.roles for name in (bins if role == BINS else [role])]
             covered += [(record.offset, name, renewal.since) for name in names]
-    assert not waiting, f"no commit covers the renewals {sorted(waiting)}"
+    assert not waiting, f"no commit covers the renewals {sorted(waiting)}, which the last one covers"
     for commit, name, since in covered:
         before = [one for one in versions[name] if one[0] <= commit]
         after = [version for offset, version in versions[name] if offset > commit]

@@ -9,7 +9,7 @@ from tufline_testing.inbox import is_moved
 from tufline_testing.log import read_all
 from tufline_testing.simulation.announcer import Announcer
 from tufline_testing.simulation.checks import check_accepted, check_log, check_receipts, held_on_log
-from tufline_testing.simulation.checks_of_trust import check_renewals, check_shown, too_long
+from tufline_testing.simulation.checks_of_trust import check_renewals, check_shown, too_long, waiting_renewals
 from tufline_testing.simulation.expected import Expected
 from tufline_testing.simulation.expected_trust import ExpectedTrust
 from tufline_testing.simulation.governing import Governing
@@ -65,7 +65,7 @@ async def check_trust(bus: Bus, machine: Machine, governing: Governing) -> None:
         found += [f"{reader.keyids} sign instead of {keyids}"] if reader.keyids != keyids else []
         if expected.targets and reader.named["targets.json"] != len(expected.targets):
             found.append(f"targets {reader.named['targets.json']} is not {len(expected.targets)}")
-        return found + await too_long(bus, state, machine.clock())
+        return found + await too_long(bus, state, machine.clock()) + await waiting_renewals(bus, state)
 
     async def is_the_newest() -> bool:
         return not await differences()
