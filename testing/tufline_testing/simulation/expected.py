@@ -62,8 +62,21 @@ class Expected:
             assert found.get(path, 0) == newest, f"{path} is {found.get(path, 0)}, and should be {newest}; its roles have {having}"
 
     def check_held(self, found: Mapping[tuple[str, str], int]) -> None:
-        """Check the changes that are held on the log."""
-        assert found == self.held, f"held are {found}, and should be {self.held}"
+        """Check the changes that are held on the log.
+
+        A removal goes to every role that was ever trusted for its path. Where a role is not trusted for it any more, a held removal changes
+        nothing: it stays until the next publish, or until the role changes again, whichever comes first.
+        """
+        found, held = self._that_matter(found), self._that_matter(self.held)
+        assert found == held, f"held are {found}, and should be {held}"
+
+    def _that_matter(self, held: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+        return {
+            (name, path): length for (name, path), length in held.items() if length or self._is_trusted(name, path, len(self.versions) - 1)
+        }
+
+    def _is_trusted(self, name: str, path: str, version: int) -> bool:
+        return name == BIN or any(role.name == name and role.matches(path) for role in self.versions[version])
 
     def _matching(self, path: str, version: int) -> list[str]:
         """Return the custom roles that a version trusts for a path, up to the first that is terminating."""
@@ -142,8 +155,7 @@ class Expected:
         """Drop what the roles of a partition have and are no longer trusted for."""
         for contents in (self.live, self.held):
             for name, path in [*contents]:
-                stays = name == BIN or any(role.name == name and role.matches(path) for role in self.versions[version])
-                if not stays and self._partition_of(name, path) == partition:
+                if not self._is_trusted(name, path, version) and self._partition_of(name, path) == partition:
                     del contents[name, path]
 
     def _partition_of(self, role: str, path: str) -> int:
