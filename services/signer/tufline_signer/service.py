@@ -25,7 +25,7 @@ from tufline.views.admin import AdminFollower
 from tufline_signer.bins import bins_worker
 from tufline_signer.bins.bin_cache import BinCache
 from tufline_signer.bins.context import BinsContext, part
-from tufline_signer.commits import commit_worker
+from tufline_signer.commits import commit_worker, taking_over
 from tufline_signer.context import SignerContext
 from tufline_signer.signing.audit_sinks import open_sink
 from tufline_signer.signing.audit_trail import Trail
@@ -99,7 +99,7 @@ async def _share_the_work(context: SignerContext) -> None:
             COMMITS_GROUP,
             topics.ADMIN,
             lambda _: commit_worker.PART,
-            lambda _: commit_worker.work(context),
+            lambda _: taking_over.work(context),
             health,
             lambda _: (topics.HEADS, last),
         ),

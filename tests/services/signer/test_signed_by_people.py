@@ -99,6 +99,13 @@ async def waits(log: BootstrappedLog, version: int, signatures: int = 0) -> None
     await eventually(is_there, 600.0)
 
 
+async def sign_by_all(log: BootstrappedLog, signers: Sequence[CryptoSigner], version: int) -> None:
+    """Sign the version that waits one by one, each once the signature before is there."""
+    for number, signer in enumerate(signers):
+        await waits(log, version, number)
+        await sign(log, signer)
+
+
 async def reasons(log: BootstrappedLog) -> list[str]:
     found = [records.decode(receipt_decoder, one.value) for one in await read_all(log.bus, topics.RECEIPTS, PARTITION)]
     return [one.reason for one in found if isinstance(one, ChangeReceipt) and one.outcome == "refused"]
@@ -116,9 +123,7 @@ async def begin(log: BootstrappedLog, signers: Sequence[CryptoSigner], **of_role
     offset = await log.delegate("add", delegation, keys=keys)
     assert offset not in (await log.state()).refused, (await log.state()).refused
     await waits(log, 1)
-    for number, signer in enumerate(signers[:2]):
-        await waits(log, 1, number)
-        await sign(log, signer)
+    await sign_by_all(log, signers[:2], 1)
     await waits(log, 0)
 
 
@@ -147,9 +152,7 @@ def test_changes_wait_for_people(tmp_path: Path) -> None:
             await log.announce(Remove("ours/a"), Remove("ours/old"), Remove("ours/never"))
             await log.settled()
             await waits(log, 2)
-            for number, signer in enumerate(signers):
-                await waits(log, 2, number)
-                await sign(log, signer)
+            await sign_by_all(log, signers, 2)
             await waits(log, 0)
             assert await lengths(log) == {"ours/b": 2, "other": 1, "dev/a": 1}
             assert not [one for one in (await newest(log)).values() if isinstance(one, Pending) and one.role]
@@ -211,9 +214,7 @@ def test_a_withdrawal_drops_signatures_and_no_changes(tmp_path: Path) -> None:
             await waits(log, 2)
             await log.announce(add("ours/c", 3))
             await log.settled()
-            for number, signer in enumerate(signers):
-                await waits(log, 2, number)
-                await sign(log, signer)
+            await sign_by_all(log, signers, 2)
             await waits(log, 0)
             assert await lengths(log) == {"ours/a": 2, "ours/b": 2, "ours/c": 3}
             assert two.public_key.keyid in (await newest(log))["ours"].keyids
@@ -232,9 +233,7 @@ def test_no_more_changes_wait_than_may(tmp_path: Path) -> None:
             await log.settled()
             (reason,) = await reasons(log)
             assert "signer.max_pending_changes" in reason
-            for number, signer in enumerate(signers):
-                await waits(log, 2, number)
-                await sign(log, signer)
+            await sign_by_all(log, signers, 2)
             await waits(log, 0)
             assert await lengths(log) == {"ours/a": 2, "ours/b": 1}
 
@@ -256,9 +255,7 @@ def test_other_people_sign_the_next_version(tmp_path: Path) -> None:
             await log.delegate("update", delegation, keys=keys)
             await waits(log, 2)
             assert await lengths(log) == {}
-            for number, signer in enumerate(new):
-                await waits(log, 2, number)
-                await sign(log, signer)
+            await sign_by_all(log, new, 2)
             await waits(log, 0)
             assert await lengths(log) == {"ours/a": 1}
 
@@ -284,16 +281,12 @@ def test_a_deleted_role_leaves_nothing_that_waits(tmp_path: Path) -> None:
             await waits(log, 2)
             await log.announce(add("ours/b", 3), add("more/b", 3))
             await log.settled()
-            for number, signer in enumerate(signers):
-                await waits(log, 2, number)
-                await sign(log, signer)
+            await sign_by_all(log, signers, 2)
             await waits(log, 0)
             assert await lengths(log) == {"ours/a": 2, "ours/b": 3, "more/b": 3}
             await log.covered(await log.delegate("update", role(signers)[0], keys=keys))
             await waits(log, 3)
-            for number, signer in enumerate(signers):
-                await waits(log, 3, number)
-                await sign(log, signer)
+            await sign_by_all(log, signers, 3)
             await waits(log, 0)
             assert await lengths(log) == {"ours/a": 2, "ours/b": 3}
             await check_consecutive_versions(log.bus)
@@ -317,9 +310,7 @@ def test_published_changes_wait_for_people(tmp_path: Path) -> None:
             await sign(log, two)
             await waits(log, 3)
             assert await lengths(log) == {"ours/a": 1}
-            for number, signer in enumerate(signers):
-                await waits(log, 3, number)
-                await sign(log, signer)
+            await sign_by_all(log, signers, 3)
             await waits(log, 0)
             assert await lengths(log) == {"ours/a": 1, "ours/held": 1}
 
@@ -341,9 +332,7 @@ def test_people_renew_a_role_before_it_expires(tmp_path: Path) -> None:
 
             await eventually(is_in_sight, seconds=20 * 86_400.0, step=7200.0)
             assert any("ours expires on" in text for text in health.warnings.values())
-            for number, signer in enumerate(signers):
-                await waits(log, 2, number)
-                await sign(log, signer)
+            await sign_by_all(log, signers, 2)
             await waits(log, 0)
             assert (await newest(log))["ours"].expires > version.expires
             assert not any("ours" in text for text in health.warnings.values())

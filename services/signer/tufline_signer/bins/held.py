@@ -8,11 +8,11 @@ Each held change has a slot, a key of ``heads`` that is used again once it is fr
 has at most one held change, the newest.
 """
 
-import heapq
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from tufline.records import Held
+from tufline_signer.bins.slots import Slots
 
 MEAN_BYTES: Final = 1_000
 """The held changes of a partition may take this much memory each on average, in bytes; one of them may take more."""
@@ -71,8 +71,7 @@ class HeldChanges:
         self._most_bytes = limit * MEAN_BYTES
         self._bin_of = bin_of
         self._of_role: dict[str, dict[str, HeldChange]] = {}
-        self._slots = max(slots, default=-1) + 1
-        self._free = [slot for slot in range(self._slots) if slot not in slots or not slots[slot].path]  # ascending, so it is a heap
+        self._slots = Slots(slots.keys(), {slot for slot, one in slots.items() if one.path})
         self._touched_slots: dict[int, Held] = {}
         self._touched_roles: set[str] = set()
         self.count = 0
@@ -147,18 +146,12 @@ class HeldChanges:
             return FULL.format(self._limit, self._most_bytes)
         self._remove(role, path)
         if known is None:
-            change = change._replace(slot=self._take_slot())
+            change = change._replace(slot=self._slots.take())
         self._put(change)
         text = None if entry is None else entry.decode()
         of_custom = "" if role == self._bin_of(path) else role
         self._touched_slots[change.slot] = Held(path=path, role=of_custom, entry=text, offset=offset, index=nth)
         return ""
-
-    def _take_slot(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._slots += 1
-        return self._slots - 1
 
     def drop(self, role: str, path: str) -> HeldChange | None:
         """Drop the held change of a path, because it is released, or because a later change of the path is applied.
@@ -176,7 +169,7 @@ class HeldChanges:
         if found is not None:
             self._touched_roles.add(role)
             self._touched_slots[found.slot] = Held()
-            heapq.heappush(self._free, found.slot)
+            self._slots.free(found.slot)
         return found
 
     def below(self, end: int) -> dict[str, list[HeldChange]]:

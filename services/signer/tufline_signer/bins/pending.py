@@ -8,13 +8,13 @@ role, its changes stay as they are until it is published or its signatures are d
 own.
 """
 
-import heapq
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from tufline.records import Pending, Proposed
 from tufline.trust.offline_roles import PendingChange
 from tufline_signer.bins.held import MEAN_BYTES, OVERHEAD_BYTES
+from tufline_signer.bins.slots import Slots
 
 FULL: Final = (
     "as many changes as may (at most {} changes, {} bytes; signer.max_pending_changes) wait already in the role's partition for people to "
@@ -47,8 +47,7 @@ class PendingChanges:
         """
         self._limit = limit
         self._most_bytes = limit * MEAN_BYTES
-        self._slots = max(slots, default=-1) + 1
-        self._free = [slot for slot in range(self._slots) if slot not in slots or not slots[slot].role]  # ascending, so it is a heap
+        self._slots = Slots(slots.keys(), {slot for slot, one in slots.items() if one.role})
         self._of_role: dict[str, dict[int, PendingChange]] = {}
         self._touched_slots: dict[int, Pending] = {}
         self._touched_proposed: dict[str, Proposed] = {}
@@ -126,19 +125,13 @@ class PendingChanges:
         if (slot is None and count > self._limit) or (memory > self._most_bytes and memory > self._memory):
             return FULL.format(self._limit, self._most_bytes)
         if slot is None:
-            slot = self._take_slot()
+            slot = self._slots.take()
         else:
             self._remove(change.role, slot)
         self._put(slot, change)
         text = None if change.entry is None else change.entry.decode()
         self._touched_slots[slot] = Pending(role=change.role, path=change.path, entry=text, offset=change.offset, index=change.nth)
         return ""
-
-    def _take_slot(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._slots += 1
-        return self._slots - 1
 
     def _remove(self, role: str, slot: int) -> None:
         change = self._of_role[role].pop(slot)
@@ -158,7 +151,7 @@ class PendingChanges:
             if which(change):
                 self._remove(role, slot)
                 self._touched_slots[slot] = Pending()
-                heapq.heappush(self._free, slot)
+                self._slots.free(slot)
 
     def take_touched(self) -> Waiting:
         """Return what has changed since this was last called, to append it in one transaction."""

@@ -1,10 +1,10 @@
 """The commit worker: the only writer of root, targets, snapshot and timestamp.
 
-Workflow. Take over the last partition of ``heads``. At the bootstrap, append root and targets. Follow all other partitions of ``heads``.
-Once every bin exists, and from then on whenever something has changed, append one new snapshot with its timestamp: immediately after a
-quiet time, otherwise at most once in the commit interval. The vector that a commit covers is in the timestamp's headers; if only the vector
-has moved, the same timestamp is appended again with the new one. Snapshot and timestamp are renewed before they expire, even if nothing
-else happens.
+Workflow. Take over the last partition of ``heads`` (``tufline_signer.commits.taking_over``). At the bootstrap, append root and targets.
+Follow all other partitions of ``heads``. Once every bin exists, and from then on whenever something has changed, append one new snapshot
+with its timestamp: immediately after a quiet time, otherwise at most once in the commit interval. The vector that a commit covers is in the
+timestamp's headers; if only the vector has moved, the same timestamp is appended again with the new one. Snapshot and timestamp are renewed
+before they expire, even if nothing else happens.
 
 A snapshot never goes back behind the last one: it starts from the versions that the last one names. It names a bin only in a version that
 verifies under the targets that it names. If a bin's newest version does not, the progress of its partition stops until the bin is signed
@@ -17,7 +17,6 @@ targets with the first commit that may name them, a root by itself, when timesta
 import asyncio
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 import structlog
@@ -25,15 +24,13 @@ from tuf.api.metadata import Root, Snapshot, Targets, Timestamp
 
 from tufline import records
 from tufline.bus import Message, Position, Record
-from tufline.bus.follow import follow
 from tufline.metadata import envelope
 from tufline.metadata.delegations import NO_DELEGATIONS
 from tufline.metadata.envelope import parse_expires
 from tufline.metadata.snapshot import read_snapshot
-from tufline.records import PROGRESS_KEY, Bootstrap, BootstrapStarted, Committed, Head, Vector, topics
+from tufline.records import PROGRESS_KEY, Bootstrap, Committed, Head, Vector, topics
 from tufline.records.metadata import VECTOR_HEADER
 from tufline.runtime.passed_over import PassedOver
-from tufline.runtime.task_groups import all_of
 from tufline.trust import roles
 from tufline.trust.admin_state import Bootstrapped
 from tufline.trust.roles import RoleKeys
@@ -53,8 +50,8 @@ from tufline_signer.commits.release import (
 from tufline_signer.commits.state import CommitState
 from tufline_signer.commits.trust_report import TrustReport, describe_left, describe_lost_root, describe_missing, describe_withheld
 from tufline_signer.context import SignerContext
-from tufline_signer.heads import OwnedHeads, take_over
-from tufline_signer.signing.key_selection import keys_of_bins, keys_of_role, roots_in_grace
+from tufline_signer.heads import OwnedHeads
+from tufline_signer.signing.key_selection import roots_in_grace
 from tufline_signer.signing.keyring import Sign, SignedFile, signed_by_people
 
 PART: Final = "signer.commits"
@@ -366,68 +363,3 @@ class CommitWorker:
         """Stop reporting: another process makes the commits now."""
         self._report.withdraw()
         self.passed.forget()
-
-
-async def work(context: SignerContext) -> None:
-    """Take over the last partition of ``heads`` and make the commits, until cancelled.
-
-    Args:
-        context: shared by the workers of the process.
-
-    Raises:
-        FencedError: if another worker took it over.
-        TuflineError: if the bus or a key fails; the caller starts again.
-    """
-    partitions = context.bus.partitions(topics.ARTIFACTS)
-    began = context.clock.monotonic()
-    async with take_over(context.bus, PART, partitions, PassedOver(context.health, f"{PART}.takeover")) as owned:
-        context.clock.observe(owned.claimed_at, began)
-        await _work(context, owned, partitions)
-
-
-async def _work(context: SignerContext, owned: OwnedHeads, partitions: int) -> None:
-    if context.admin.state.bootstrap is None:
-        context.health.problem(PART, "waiting for the bootstrap: post it to /api/v1/bootstrap (see tufline init)")
-    await context.released.known.wait()
-    known = max(last_vector(owned, partitions).admin, await context.bus.end(topics.ADMIN, 0))
-    repository = await context.admin.wait_for_bootstrap(lambda found: found.next_offset >= known)
-    bootstrap = await _begin(context, owned, repository)
-    worker = CommitWorker(context, owned, bootstrap)
-    await worker.restore()
-    await worker.publish_trust()
-    following = (
-        follow(
-            context.bus,
-            topics.HEADS,
-            partition,
-            0,
-            partial(worker.take_heads, partition),
-            partial(worker.caught_up, partition),
-            worker.passed,
-        )
-        for partition in range(partitions)
-    )
-    try:
-        await all_of(*following, worker.follow_admin(), worker.run())
-    finally:
-        worker.leave()
-
-
-async def _begin(context: SignerContext, owned: OwnedHeads, repository: Bootstrapped) -> Bootstrap:
-    """Make the bootstrap final, before anything of it is published. The order in ``admin`` decides between this record and a replacement.
-
-    Returns:
-        The bootstrap that is valid from now on.
-
-    Raises:
-        KeyUnavailableError: if its keys can't be used; it may be replaced until they can.
-    """
-    while not repository.begun:
-        if Root.type not in owned.heads:
-            roles = [Timestamp.type, Snapshot.type, *([] if repository.targets else [Targets.type])]
-            under = [keys_of_role(repository, context.released, role, context.clock.earliest()) for role in roles]
-            await context.keyring.prove([*under, keys_of_bins(repository, context.released)], PART)
-        message = Message(topics.ADMIN, "begun", records.encode(BootstrapStarted(bootstrap=repository.bootstrap_offset)))
-        (position,) = await context.bus.append([message])
-        repository = await context.admin.wait_for_bootstrap(lambda found: found.next_offset > position.offset)  # noqa: B023
-    return repository.bootstrap
